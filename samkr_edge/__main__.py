@@ -1,0 +1,5 @@
+"""``python -m samkr_edge`` is the ``samkr-edge`` command."""
+
+from samkr_edge.cli import main
+
+main()

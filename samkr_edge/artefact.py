@@ -1,0 +1,77 @@
+"""Artefacts are written to a temporary name and renamed: a kill or a full disk never destroys the last good one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.errors import SamkrError
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; on success it takes ``path``'s name, else it vanishes.
+
+    The temporary name keeps the suffix, since libraries choose formats by it.
+
+    Raises:
+        SamkrError: SE-D01 when the file cannot be written (no permission, full disk).
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise SamkrError(
+            "SE-D01",
+            f"{target} could not be written, so what was there before is unchanged",
+            [f"reason     {error.strerror or error}"],
+            fix="choose another place, or free some room there",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, payload: Any) -> None:
+    """Write ``payload`` as indented UTF-8 JSON, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(payload, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Read JSON; ``what`` names the file's role in the error.
+
+    Raises:
+        SamkrError: SE-D02 missing or unreadable, SE-D03 not JSON.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamkrError("SE-D02", f"{what} {path} could not be read", [f"reason     {error}"]) from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SamkrError(
+            "SE-D03",
+            f"{what} {path} is not valid JSON",
+            [f"at         line {error.lineno}, column {error.colno}: {error.msg}", f"size       {len(text)} characters"],
+            fix="restore the file from its source; it may have been cut off while being written",
+        ) from error

@@ -1,0 +1,26 @@
+"""Decoding: from heatmaps and offsets to poses (to be filled by its owner)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How maps become poses. Defaults are DEKR's (reference: HRNet/DEKR, single scale).
+
+    Attributes:
+        max_people: most centre peaks looked at, and most poses kept.
+        center_threshold: smallest centre heatmap value of a pose.
+        nms_distance: two joints are near when closer than this share of the pose's box diagonal, per axis.
+        nms_joints: poses with more than this many near joints are the same person.
+        refine_radius: half width, map pixels, of the heatmap window that refines a joint; 0 switches it off.
+        refine_blend: share of the refined position in the result, 0..1.
+    """
+
+    max_people: int = 30
+    center_threshold: float = 0.01
+    nms_distance: float = 0.05
+    nms_joints: int = 8
+    refine_radius: int = 0
+    refine_blend: float = 0.7

@@ -1,0 +1,47 @@
+"""The one error a user sees: what happened, the facts, and the command that fixes it.
+
+Every mistake that is not ours is raised as :class:`SamkrError` and printed once, by the command line's root,
+without a traceback. The letter of the code is the family and decides the exit code::
+
+    SE-U usage 2 | SE-D data 3 | SE-A artefact 4 | SE-B build 5 | SE-Q quality gate 6 | SE-V device 7
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
+_CODE = re.compile(r"SE-([UDABQV])\d{2}")
+
+
+class SamkrError(Exception):
+    """One clear error.
+
+    Args:
+        code: ``SE-`` + family letter + two digits; stable, so that users can search for it.
+        message: one line, what happened and so what was done.
+        facts: up to four lines, expected against found.
+        fix: one runnable command, or the shortest sentence where no command can help.
+    """
+
+    def __init__(self, code: str, message: str, facts: Sequence[str] = (), fix: str | None = None) -> None:
+        matched = _CODE.fullmatch(code)
+        if matched is None:
+            raise ValueError(f"{code!r} is not an error code")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.facts = tuple(facts)
+        self.fix = fix
+        self.exit_code = EXIT_CODES[matched.group(1)]
+
+    def __str__(self) -> str:
+        lines = [f"error {self.code}: {self.message}", *(f"  {fact}" for fact in self.facts)]
+        if self.fix:
+            lines.append(f"fix: {self.fix}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """The same, for ``--json``."""
+        return {"code": self.code, "message": self.message, "facts": list(self.facts), "fix": self.fix}

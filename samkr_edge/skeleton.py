@@ -1,0 +1,95 @@
+"""A skeleton: the keypoints of a data set, which mirror each other, which are joined, and their OKS sigmas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The keypoint set of a network or data set.
+
+    Attributes:
+        name: ``coco17``, ``crowdpose14`` or the user's own.
+        keypoints: K names, in channel order.
+        flip_pairs: index pairs that swap when the image is mirrored.
+        edges: index pairs to draw as bones.
+        sigmas: K OKS fall-offs, the per-keypoint constant of the COCO evaluation (k = 2 sigma).
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    edges: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        if count == 0 or len(self.sigmas) != count:
+            raise ValueError(f"{count} keypoints but {len(self.sigmas)} sigmas")
+        for first, second in (*self.flip_pairs, *self.edges):
+            if not (0 <= first < count and 0 <= second < count):
+                raise ValueError(f"pair ({first}, {second}) is outside 0..{count - 1}")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @property
+    def flip_order(self) -> tuple[int, ...]:
+        """Permutation p of length K: channel i of a mirrored image is channel p[i] of the original."""
+        order = list(range(len(self)))
+        for first, second in self.flip_pairs:
+            order[first], order[second] = second, first
+        return tuple(order)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "edges": [list(pair) for pair in self.edges],
+            "sigmas": list(self.sigmas),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Skeleton:
+        return cls(
+            name=str(data["name"]),
+            keypoints=tuple(str(name) for name in data["keypoints"]),
+            flip_pairs=tuple((int(a), int(b)) for a, b in data["flip_pairs"]),
+            edges=tuple((int(a), int(b)) for a, b in data["edges"]),
+            sigmas=tuple(float(s) for s in data["sigmas"]),
+        )
+
+
+# Order and sigmas: COCO keypoint evaluation (pycocotools, Params.kpt_oks_sigmas).
+COCO17 = Skeleton(
+    name="coco17",
+    keypoints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    edges=(
+        (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10),
+        (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
+    ),
+    sigmas=(.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089),
+)  # fmt: skip
+
+# Order and sigmas: the CrowdPose evaluation API.
+CROWDPOSE14 = Skeleton(
+    name="crowdpose14",
+    keypoints=(
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck",
+    ),
+    flip_pairs=((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)),
+    edges=(
+        (12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5), (0, 6), (1, 7), (6, 7),
+        (6, 8), (8, 10), (7, 9), (9, 11),
+    ),
+    sigmas=(.079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089, .079, .079),
+)  # fmt: skip
