@@ -1,0 +1,205 @@
+"""The root of the command line: one table, command -> "module:function", and nothing that is slow to import.
+
+A command lives with the package that does its work, and is imported only when it runs. So ``--help`` is instant,
+a Jetson without torch lists every command, and a command whose packages are missing names the extra to install.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from samkr_edge import __version__
+from samkr_edge.errors import SamkrError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives, its line in ``--help``, its group there, and the extra that brings what it needs."""
+
+    target: str
+    help: str
+    panel: str
+    extra: str | None = None
+
+
+ROAD, STEPS, DEVICE, LOOK = "The whole road", "On the host", "On the device", "Look around"
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all"
+    ),
+    "data": Command("training.data.cli:app", "Render people as a COCO data set; check a data set.", STEPS),
+    "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
+    "quantize": Command(
+        "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
+    ),
+    "qat": Command("calibration.cli:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize"),
+    "export": Command(
+        "training.export_cli:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
+    ),
+    "build": Command("samkr_edge.cli.build:build", "ONNX to what a target runs fastest.", DEVICE, "build"),
+    "predict": Command("samkr_edge.cli.predict:predict", "Images in; overlays and keypoints out.", DEVICE),
+    "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
+    "bench": Command("benchmarks.cli:bench", "AP and latency of several models, interleaved.", DEVICE),
+    "report": Command(
+        "benchmarks.cli:report", "One self-contained HTML page from results.", DEVICE, "report"
+    ),
+    "doctor": Command(
+        "samkr_edge.cli.doctor:doctor", "What works on this machine, and how to fix the rest.", LOOK
+    ),
+    "models": Command(
+        "training.models.cli:models", "The zoo: parameters, GMACs, the paper's figures.", LOOK, "train"
+    ),
+    "targets": Command("samkr_edge.cli.targets:targets", "Device profiles.", LOOK),
+    "inspect": Command(
+        "samkr_edge.cli.inspect:inspect", "What is inside a model: passport, precision.", LOOK, "build"
+    ),
+}
+
+# Distribution behind an import name, for the error that names what is missing.
+_OURS = {"samkr_edge", "targets", "training", "calibration", "benchmarks"}
+
+
+def load_command(name: str) -> typer.Typer:
+    """Import one command and wrap it as a Typer application of its own.
+
+    Raises:
+        SamkrError: SE-U70 when a package that the command needs is not installed.
+    """
+    entry = COMMANDS[name]
+    module_name, _, attribute = entry.target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise missing_package(name, error) from error
+    if isinstance(found, typer.Typer):
+        return found
+    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    application.command(name)(found)
+    return application
+
+
+def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
+    """The error for a command whose package is not installed; ours missing means a broken install."""
+    package = (error.name or "?").split(".")[0]
+    if package in _OURS:
+        return error
+    extra = COMMANDS[command].extra
+    return SamkrError(
+        "SE-U70",
+        f"`{command}` needs the package {package}, which is not installed here",
+        [f"python     {sys.executable}"],
+        fix=f'pip install "samkr-edge[{extra}]"' if extra else "pip install --force-reinstall samkr-edge",
+    )
+
+
+def _dispatcher(name: str) -> Any:
+    def dispatch(context: typer.Context) -> None:
+        command = typer.main.get_command(load_command(name))
+        command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
+
+    return dispatch
+
+
+def _application() -> typer.Typer:
+    application = typer.Typer(
+        name="samkr-edge",
+        help="One road: torch -> quantize -> ONNX -> engine, that tells what was lost and what was won.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @application.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    ) -> None:
+        pass
+
+    for name, entry in COMMANDS.items():
+        application.command(
+            name,
+            help=entry.help,
+            rich_help_panel=entry.panel,
+            # Everything behind the name, --help included, is the command's own.
+            context_settings={
+                "allow_extra_args": True,
+                "ignore_unknown_options": True,
+                "help_option_names": [],
+            },
+        )(_dispatcher(name))
+    return application
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"samkr-edge {__version__}")
+        raise typer.Exit()
+
+
+app = _application()
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; errors are printed once, here."""
+    as_json = "--json" in arguments
+    debug = "--debug" in arguments
+    # --debug is accepted anywhere, since it is wanted after a command has failed.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="samkr-edge", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SamkrError as error:
+        if debug:
+            raise
+        return _print_error(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        print(
+            "stopped; everything finished so far is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if callable(show):  # Typer's own usage errors
+            show()
+            return int(getattr(error, "exit_code", 2))
+        if debug:
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            command = next((argument for argument in arguments if argument in COMMANDS), None)
+            found = missing_package(command, error) if command else error
+            if isinstance(found, SamkrError):
+                return _print_error(found, as_json)
+        print(f"error SE-X01: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
+        print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
+        return 1
+
+
+def _print_error(error: SamkrError, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        print(json.dumps({"schema_version": 1, "error": error.to_dict()}))
+    print(error, file=sys.stderr)
+    return error.exit_code
+
+
+def main() -> None:
+    """Entry point of the ``samkr-edge`` script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""Results go to stdout, everything about the way there to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+OUTPUT_SCHEMA_VERSION = 1
+
+
+class Advance(Protocol):
+    """Move a progress bar on by ``n``; ``note`` replaces the text at its end."""
+
+    def __call__(self, n: float = 1, note: str = "") -> None: ...
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console; 100 columns where the output is not a terminal, so that a table in a log stays readable."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 110, highlight=False)
+
+
+def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
+    """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
+    if as_json:
+        print(json.dumps({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, ensure_ascii=False))
+    else:
+        console().print(human)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    console(stderr=True).print(text, markup=False)
+
+
+@contextmanager
+def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Advance]:
+    """A progress bar on stderr with rate and time left; ``total=None`` shows a pulse.
+
+    Where stderr is no terminal (a log, CI) one line is printed at the end in place of the bar.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(label, total=total, note="")
+
+        def advance(n: float = 1, note: str = "") -> None:
+            if note:
+                bar.update(task, note=note)
+            bar.advance(task, n)
+
+        yield advance

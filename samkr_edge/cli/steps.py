@@ -1,0 +1,157 @@
+"""Run a sequence of `samkr-edge` commands, and repeat only those whose inputs, settings or results changed.
+
+A step's key is a hash of its command line and of the bytes of its inputs; its outputs are remembered with their
+own hashes. So a repeated run reuses what is there, and a result that was edited or damaged is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samkr_edge import __version__
+from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.cli.console import console
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the road.
+
+    Attributes:
+        title: what it does, for people.
+        arguments: command line behind ``samkr-edge``.
+        inputs: files whose bytes decide whether the step must run again.
+        outputs: files that it makes.
+        workspace: a folder that belongs to the step alone and holds unfinished work to resume from.
+    """
+
+    title: str
+    arguments: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    workspace: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The equivalent single command, to be pasted into a shell."""
+        return "samkr-edge " + shlex.join(self.arguments)
+
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        parts = [__version__, list(self.arguments), [sha256_of(path) for path in self.inputs]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class StepFailed(Exception):
+    """A step's command failed; it has already printed its own error."""
+
+    def __init__(self, step: Step, exit_code: int) -> None:
+        super().__init__(step.command)
+        self.step = step
+        self.exit_code = exit_code
+
+
+class StepLog:
+    """What has been made so far, kept in one JSON file and rewritten after every step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            if state.get("schema_version") == STATE_VERSION:
+                self.entries = dict(state["steps"])
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # A log is only a memory of what need not be made again: without one, everything is made again.
+            console(stderr=True).print(f"{path.name} is not readable, so nothing is reused", markup=False)
+
+    def save(self) -> None:
+        write_json(self.path, {"schema_version": STATE_VERSION, "steps": self.entries})
+
+    def is_done(self, name: str, key: str, outputs: tuple[Path, ...]) -> bool:
+        """True where the step was finished with this key and every output still has the bytes it had then."""
+        entry = self.entries.get(name, {})
+        if entry.get("key") != key or not entry.get("finished"):
+            return False
+        recorded = entry.get("outputs", {})
+        damaged = [
+            path for path in outputs if not path.is_file() or sha256_of(path) != recorded.get(path.name)
+        ]
+        for path in damaged:
+            console(stderr=True).print(f"{path} is missing or was changed, so it is made again", markup=False)
+            path.unlink(missing_ok=True)
+        return not damaged
+
+
+def run_steps(steps: list[Step], log: StepLog) -> list[float]:
+    """Run the steps in order; returns the seconds each took, 0 for a reused one.
+
+    Raises:
+        StepFailed: a command failed. Everything before it is kept and reused next time.
+        KeyboardInterrupt: passed on after the running command has saved its work.
+    """
+    out = console()
+    seconds: list[float] = []
+    for number, step in enumerate(steps, 1):
+        name = f"{number:02d} {step.arguments[0]}"
+        key = step.key()
+        out.rule(f"[bold]{number}/{len(steps)}  {step.title}", align="left")
+        out.print(f"$ {step.command}", style="dim", markup=False, soft_wrap=True)
+        if log.is_done(name, key, step.outputs):
+            out.print("already made from the same inputs: reused", style="green")
+            seconds.append(0.0)
+            continue
+        if step.workspace is not None and log.entries.get(name, {}).get("key") != key:
+            _set_aside(step.workspace)
+        log.entries[name] = {"key": key, "finished": False}
+        log.save()
+        started = time.perf_counter()
+        code = _run(step.arguments)
+        if code != 0:
+            raise StepFailed(step, code)
+        missing = [str(path) for path in step.outputs if not path.is_file()]
+        if missing:
+            raise RuntimeError(f"{step.command} ended well but did not write {', '.join(missing)}")
+        seconds.append(time.perf_counter() - started)
+        log.entries[name] = {
+            "key": key,
+            "finished": True,
+            "seconds": round(seconds[-1], 1),
+            "outputs": {path.name: sha256_of(path) for path in step.outputs},
+        }
+        log.save()
+    return seconds
+
+
+def _run(arguments: tuple[str, ...]) -> int:
+    """One command in a process of its own: its memory is returned, and it is what a user would have run."""
+    sys.stdout.flush()
+    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *arguments])
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # Ctrl-C reached the child too; it is saving. Wait for that, then stop.
+        child.wait()
+        raise
+
+
+def _set_aside(workspace: Path) -> None:
+    """Keep unfinished work of other settings under another name; nothing that was made is deleted."""
+    if workspace.exists():
+        previous = workspace.with_name(f"{workspace.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        workspace.rename(previous)
+        console(stderr=True).print(
+            f"{workspace.name} was made with other settings: kept as {previous.name}", markup=False
+        )

@@ -1,0 +1,66 @@
+"""What every command promises: help with an example, errors on one screen, exit codes that mean something."""
+
+import json
+
+import pytest
+
+from samkr_edge.cli import COMMANDS, run
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"samkr-edge {name}" in shown
+    if name != "data":  # a group: its subcommands have the examples
+        assert "Examples:" in shown
+
+
+@pytest.mark.parametrize("name", ["synth", "check"])
+def test_every_data_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", name, "--help"]) == 0
+    assert "Examples:" in capsys.readouterr().out
+
+
+def test_a_mistyped_command_is_a_usage_error_with_the_nearest_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["trian"]) == 2
+    assert "train" in capsys.readouterr().err
+
+
+def test_a_mistyped_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--jsn"]) == 2
+    assert "--json" in capsys.readouterr().err
+
+
+def test_an_error_is_one_json_object_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["predict", "missing.onnx", "nothing.jpg", "--json"])
+    shown = capsys.readouterr()
+    error = json.loads(shown.out)["error"]
+    assert code in (2, 3, 4)
+    assert error["code"].startswith("SE-")
+    assert "Traceback" not in shown.err
+
+
+def test_an_unexpected_error_is_called_a_bug_and_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("samkr_edge.cli.load_command", broken)
+    assert run(["doctor"]) == 1
+    shown = capsys.readouterr().err
+    assert "boom" in shown
+    assert "--debug" in shown
+    assert "Traceback" not in shown
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samkr_edge.cli.load_command", interrupted)
+    assert run(["doctor"]) == 130
+    assert "kept" in capsys.readouterr().err
