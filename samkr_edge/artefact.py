@@ -72,6 +72,9 @@ def read_json(path: str | Path, what: str) -> Any:
         raise SamkrError(
             "SE-D03",
             f"{what} {path} is not valid JSON",
-            [f"at         line {error.lineno}, column {error.colno}: {error.msg}", f"size       {len(text)} characters"],
+            [
+                f"at         line {error.lineno}, column {error.colno}: {error.msg}",
+                f"size       {len(text)} characters",
+            ],
             fix="restore the file from its source; it may have been cut off while being written",
         ) from error

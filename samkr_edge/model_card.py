@@ -66,7 +66,9 @@ class ModelCard:
             ValueError, KeyError, TypeError: not a card of this schema version.
         """
         if data.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"model card schema {data.get('schema_version')!r}, this version reads {SCHEMA_VERSION}")
+            raise ValueError(
+                f"model card schema {data.get('schema_version')!r}, this version reads {SCHEMA_VERSION}"
+            )
         height, width = data["input_size"]
         return cls(
             model=str(data["model"]),
