@@ -1,0 +1,67 @@
+"""The README cannot drift from the program: its commands exist, its options are known, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.cli import COMMANDS, run
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def readme_commands() -> list[str]:
+    """Every `samkr-edge ...` line of the README's shell blocks."""
+    lines: list[str] = []
+    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = line.split("#")[0].strip()
+            if command.startswith("samkr-edge "):
+                lines.append(command)
+    return lines
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    first_block = re.search(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    assert first_block is not None
+    assert [line.split("#")[0].strip() for line in first_block.group(1).splitlines()] == [
+        "make demo",
+        "make test",
+    ]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_a_readme_command_and_its_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)[1:]
+    name = words[:2] if words[0] == "data" else words[:1]
+    assert name[0] in COMMANDS
+    assert run([*name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in (word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)):
+        assert option in shown, f"{option} is not an option of {' '.join(name)}"
+
+
+def test_the_readme_shows_most_commands() -> None:
+    shown = {shlex.split(command)[1] for command in readme_commands()}
+    assert shown >= {
+        "demo",
+        "data",
+        "train",
+        "eval",
+        "quantize",
+        "qat",
+        "export",
+        "build",
+        "predict",
+        "bench",
+        "report",
+    }
+
+
+def test_every_relative_link_of_the_documents_leads_to_a_file() -> None:
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
