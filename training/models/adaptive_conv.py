@@ -1,0 +1,108 @@
+"""Adaptive convolution: a deformable 3x3 convolution whose nine taps are an affine image of the regular grid.
+
+Source: SAMKR paper eq. (7)-(8); DEKR (Geng et al., CVPR 2021). At every pixel p the network predicts a 2x2 matrix A
+and a translation t (six numbers); tap k samples the feature map at ``p + A g_k + t``, where g_k runs over the regular
+3x3 offsets in row-major order and all vectors are (y, x) in map pixels. Samples outside the map are zero.
+
+All branches run at once: the branches lie side by side on the channel axis and every operation is grouped.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.models.sums import ResidualAdd
+
+TAPS = 9
+
+
+def regular_grid() -> Tensor:
+    """The nine offsets of a 3x3 kernel, float32 (2, 9), rows (y, x), row-major taps."""
+    steps = torch.tensor([-1.0, 0.0, 1.0])
+    return torch.stack([steps.repeat_interleave(3), steps.repeat(3)])
+
+
+class AffineSampling(nn.Module):
+    """Predict the affine map per pixel and sample the nine taps.
+
+    (N, B*c, H, W) -> (N, B*c*9, H, W) with channel order (branch, channel, tap): what a grouped 1x1 convolution with
+    the 3x3 kernel's weights, flattened, needs. No transpose: ``grid_sample`` writes the taps one below the other,
+    (N*B, c, 9*H, W), which is the same memory.
+    """
+
+    def __init__(self, channels: int, branches: int, identity: bool) -> None:
+        super().__init__()
+        total = channels * branches
+        self.branches = branches
+        # Channels of a branch: a00 a01 a10 a11, acting on (y, x) vectors.
+        self.transform_matrix_conv = nn.Conv2d(total, 4 * branches, 3, padding=1, groups=branches)
+        # Channels of a branch: t_y t_x.
+        self.translation_conv = nn.Conv2d(total, 2 * branches, 3, padding=1, groups=branches)
+        self.register_buffer("regular_matrix", regular_grid(), persistent=False)
+        self.identity = identity
+
+    def initialise(self) -> None:
+        """Zero weights. DEKR's biases are zero too: all taps start on the centre pixel; ``identity`` starts as 3x3."""
+        for conv in (self.transform_matrix_conv, self.translation_conv):
+            nn.init.zeros_(conv.weight)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        if self.identity:
+            assert self.transform_matrix_conv.bias is not None
+            with torch.no_grad():
+                self.transform_matrix_conv.bias.view(self.branches, 4)[:, [0, 3]] = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, total, h, w = x.shape
+        b = self.branches
+        matrix = self.transform_matrix_conv(x)  # (N, 4B, H, W)
+        shift = self.translation_conv(x)  # (N, 2B, H, W)
+        # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+            matrix = matrix.to(wide).view(n * b, 2, 2, h * w)
+            shift = shift.to(wide).view(n * b, 2, 1, h * w)
+            taps = self.regular_matrix.to(wide)  # (2, 9)
+            # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
+            moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(1, 1, TAPS, 1)
+            moved = moved + shift + pixel_grid(h, w, x.device).to(wide)
+            # grid_sample wants (x, y) in [-1, 1], align_corners=True: pixel i at 2 i / (size - 1) - 1.
+            y = moved[:, 0] * (2.0 / max(h - 1, 1)) - 1.0
+            column = moved[:, 1] * (2.0 / max(w - 1, 1)) - 1.0
+            grid = torch.stack([column, y], dim=-1).view(n * b, TAPS * h, w, 2)
+            features = x.reshape(n * b, total // b, h, w).to(wide)
+            sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return sampled.view(n, total * TAPS, h, w).to(x.dtype)
+
+
+def pixel_grid(h: int, w: int, device: torch.device) -> Tensor:
+    """Integer pixel coordinates, float32 (1, 2, 1, H*W), rows (y, x)."""
+    rows = torch.arange(h, dtype=torch.float32, device=device)
+    columns = torch.arange(w, dtype=torch.float32, device=device)
+    return torch.stack([rows.repeat_interleave(w), columns.repeat(h)]).view(1, 2, 1, h * w)
+
+
+class AdaptiveBlock(nn.Module):
+    """ReLU(BN(adaptive 3x3 convolution(x)) + x) on all branches: (N, B*c, H, W) -> (N, B*c, H, W).
+
+    ``deformable=False`` is the ``_nodc`` variant: a plain grouped 3x3 convolution, for runtimes without sampling.
+    """
+
+    def __init__(self, channels: int, branches: int, *, deformable: bool, identity: bool) -> None:
+        super().__init__()
+        total = channels * branches
+        self.sampling = AffineSampling(channels, branches, identity) if deformable else None
+        if deformable:
+            # The 3x3 kernel (c, c, 3, 3) of a branch, flattened to (c, c*9, 1, 1).
+            self.adapt_conv = nn.Conv2d(total * TAPS, total, 1, groups=branches, bias=False)
+        else:
+            self.adapt_conv = nn.Conv2d(total, total, 3, padding=1, groups=branches, bias=False)
+        self.bn = nn.BatchNorm2d(total)
+        self.add = ResidualAdd()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.sampling is None else self.sampling(x)
+        return self.relu(self.add(self.bn(self.adapt_conv(y)), x))

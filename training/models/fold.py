@@ -1,0 +1,51 @@
+"""Fold batch normalisation into the convolution before it, so that torch, ONNX and an engine compute the same."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from training.models.pose_net import PoseNet
+
+# Attribute pairs (convolution, batch normalisation) outside nn.Sequential.
+_PAIRS = (
+    ("conv1", "bn1"),
+    ("conv2", "bn2"),
+    ("conv3", "bn3"),
+    ("adapt_conv", "bn"),
+    ("depthwise", "depthwise_bn"),
+    ("pointwise", "pointwise_bn"),
+)
+
+
+def fold_batch_norms(network: PoseNet) -> PoseNet:
+    """A copy in eval mode with every batch normalisation folded and replaced by ``nn.Identity``.
+
+    Exact up to float rounding. Names of convolutions stay, so policies written for one form fit the other. SWAHR's
+    scale branch is dropped: only the loss uses it.
+
+    Raises:
+        ValueError: a batch normalisation is left that follows no convolution.
+    """
+    folded = copy.deepcopy(network).eval()
+    folded.heatmap_head.scale = None
+    for module in list(folded.modules()):
+        pairs = [pair for pair in _PAIRS if isinstance(getattr(module, pair[1], None), nn.BatchNorm2d)]
+        if isinstance(module, nn.Sequential):
+            names = list(module._modules)
+            pairs += [pair for pair in zip(names, names[1:], strict=False) if _is_pair(module, pair)]
+        for conv_name, bn_name in pairs:
+            conv, norm = getattr(module, conv_name), getattr(module, bn_name)
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, bn_name, nn.Identity())
+    left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if left:
+        raise ValueError(f"batch normalisation without a convolution before it: {left}")
+    return folded
+
+
+def _is_pair(module: nn.Sequential, pair: tuple[str, str]) -> bool:
+    first, second = (module._modules[name] for name in pair)
+    return isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)

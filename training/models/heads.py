@@ -1,0 +1,105 @@
+"""The two heads: heatmaps of all keypoints and the person centre, and the offsets from every pixel to its joints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.models.adaptive_conv import AdaptiveBlock, AffineSampling
+from training.models.hrnet import BasicBlock, conv_bn
+from training.models.subspace_attention import SubspaceAttention
+
+
+class HeatmapHead(nn.Module):
+    """(N, C, h, w) -> (N, K+1, h, w); the last channel is the person centre. No sigmoid (DEKR).
+
+    ``scale_branch`` adds SWAHR's branch (Luo et al., CVPR 2021), which predicts how much each Gaussian of the target
+    should be sharpened. It is used by the loss alone and never exported.
+    """
+
+    def __init__(self, inputs: int, width: int, keypoints: int, scale_branch: bool) -> None:
+        super().__init__()
+        self.transition = nn.Sequential(*conv_bn(inputs, width, 1), nn.ReLU(inplace=True))
+        self.block = BasicBlock(width)
+        self.final = nn.Conv2d(width, keypoints + 1, 1)
+        self.scale = (
+            nn.Sequential(
+                nn.Conv2d(width, keypoints + 1, 1),
+                nn.BatchNorm2d(keypoints + 1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(keypoints + 1, keypoints + 1, 9, padding=4, groups=keypoints + 1),
+            )
+            if scale_branch
+            else None
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.block(self.transition(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.final(self.features(x))
+
+    def forward_training(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Heatmap, and SWAHR's scale map (N, K+1, h, w) where the branch exists."""
+        y = self.features(x)
+        return self.final(y), None if self.scale is None else self.scale(y)
+
+
+class OffsetHead(nn.Module):
+    """(N, C, h, w) -> (N, 2K, h, w), channels x0 y0 x1 y1 ..., value = location - joint in map pixels.
+
+    One branch of ``channels`` channels per keypoint: ``adaptive_blocks`` adaptive convolutions, subspace attention
+    (``groups`` subspaces; 0 leaves it out: DEKR), and a 1x1 convolution to the keypoint's two numbers. All branches
+    are grouped operations. ``single_branch`` is Table 1's first row: one branch for all keypoints.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        keypoints: int,
+        channels: int,
+        *,
+        groups: int,
+        adaptive_blocks: int,
+        deformable: bool,
+        identity: bool,
+        single_branch: bool,
+        scale: float,
+    ) -> None:
+        super().__init__()
+        branches = 1 if single_branch else keypoints
+        total = branches * channels
+        self.scale = scale
+        self.transition = nn.Sequential(*conv_bn(inputs, total, 1), nn.ReLU(inplace=True))
+        self.blocks = nn.Sequential(
+            *(
+                AdaptiveBlock(channels, branches, deformable=deformable, identity=identity)
+                for _ in range(adaptive_blocks)
+            )
+        )
+        self.attention = SubspaceAttention(channels, branches, groups) if groups else nn.Identity()
+        self.final = nn.Conv2d(total, 2 * keypoints, 1, groups=branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.attention(self.blocks(self.transition(x)))
+        offset = self.final(y)
+        return offset if self.scale == 1.0 else offset * self.scale
+
+
+def initialise(module: nn.Module) -> None:
+    """DEKR's initialisation: convolutions N(0, 0.001), biases 0; the adaptive kernels keep torch's default."""
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Conv2d) and not name.endswith("adapt_conv"):
+            nn.init.normal_(child.weight, std=0.001)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+    for child in module.modules():
+        if isinstance(child, AffineSampling):
+            child.initialise()
+        if isinstance(child, HeatmapHead) and child.scale is not None:
+            last = child.scale[-1]
+            assert isinstance(last, nn.Conv2d)
+            nn.init.zeros_(last.weight)
+            with torch.no_grad():
+                assert last.bias is not None
+                last.bias.zero_()

@@ -1,0 +1,46 @@
+"""Subspace attention, SAMKR paper eq. (9); ULSAM (Saini et al., WACV 2020).
+
+Each branch's c channels are cut into g subspaces of s = c / g. One subspace f (N, s, H, W) becomes
+``f + f * softmax(PW(maxpool(DW(f))))`` with a depthwise 1x1 (DW), a 3x3 max-pooling, a 1x1 to one map (PW), each
+convolution followed by BN and ReLU as in ULSAM's code, and the softmax over all H*W positions.
+
+The softmax's mean weight is 1 / (H*W): 2^-14 on a 128x128 map, the smallest normal number of FP16. It is therefore
+computed in float32, and never quantized.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
+BN_MOMENTUM = 0.9
+
+
+class SubspaceAttention(nn.Module):
+    """(N, B*c, H, W) -> (N, B*c, H, W), all B*g subspaces at once."""
+
+    def __init__(self, channels: int, branches: int, groups: int) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels cannot be cut into {groups} equal subspaces")
+        total, maps = channels * branches, groups * branches
+        self.maps = maps
+        self.depthwise = nn.Conv2d(total, total, 1, groups=total)
+        self.depthwise_bn = nn.BatchNorm2d(total, momentum=BN_MOMENTUM)
+        self.depthwise_relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.pointwise = nn.Conv2d(total, maps, 1, groups=maps)
+        self.pointwise_bn = nn.BatchNorm2d(maps, momentum=BN_MOMENTUM)
+        self.pointwise_relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, total, h, w = x.shape
+        y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
+        y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self.pool(y))))
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+            attention = y.to(wide).flatten(2).softmax(dim=2)  # (N, B*g, H*W)
+            f = x.to(wide).view(n, self.maps, total // self.maps, h * w)
+            attended = f + f * attention.unsqueeze(2)
+        return attended.view(n, total, h, w).to(x.dtype)

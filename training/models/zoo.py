@@ -1,0 +1,77 @@
+"""Named networks: the paper's, its baseline, the rows of its ablation tables, and the demo's."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+from samkr_edge.errors import SamkrError
+from training.models.pose_net import ModelConfig, PoseNet
+
+_W32 = ModelConfig("samkr_w32", scale_branch=True)
+_W48 = ModelConfig("samkr_w48", width=48, input_size=(640, 640))
+_DEKR = {"channels": 15, "groups": 0, "scale_branch": False}
+
+_ZOO: tuple[ModelConfig, ...] = (
+    _W32,
+    _W48,
+    replace(_W32, name="dekr_w32", **_DEKR),  # type: ignore[arg-type]
+    replace(_W48, name="dekr_w48", **_DEKR),  # type: ignore[arg-type]
+    replace(_W32, name="samkr_w32_nodc", deformable=False),
+    replace(_W48, name="samkr_w48_nodc", deformable=False),
+    replace(_W32, name="dekr_w32_nodc", deformable=False, **_DEKR),  # type: ignore[arg-type]
+    # Tables 1 and 2 of the paper, named {g}_samkr_{c}; the last row's printed g=8 must be 12 (c = g * s = 12 * 2).
+    replace(_W32, name="single_branch_272", channels=272, single_branch=True),
+    replace(_W32, name="1_samkr_16", groups=1),
+    replace(_W32, name="16_samkr_16", groups=16),
+    replace(_W32, name="8_samkr_16"),
+    replace(_W32, name="2_samkr_16", groups=2),
+    replace(_W32, name="4_samkr_16", groups=4),
+    replace(_W32, name="8_samkr_8", channels=8),
+    replace(_W32, name="8_samkr_24", channels=24),
+    replace(_W32, name="4_samkr_8", channels=8, groups=4),
+    replace(_W32, name="12_samkr_24", channels=24, groups=12),
+    # The demo's: the same classes, narrow enough to learn rendered people in minutes on two cores.
+    ModelConfig(
+        "samkr_tiny",
+        input_size=(128, 128),
+        width=16,
+        stem_channels=32,
+        bottlenecks=1,
+        stage_modules=(1, 1, 1),
+        blocks=2,
+        channels=8,
+        groups=4,
+        identity_init=True,
+        offset_scale=8.0,
+        default_init=True,
+    ),
+)
+
+
+def model_names() -> list[str]:
+    """Names of the zoo, in the order they are listed."""
+    return [config.name for config in _ZOO]
+
+
+def model_config(name: str, keypoints: int = 17) -> ModelConfig:
+    """The configuration of a zoo network for K keypoints.
+
+    Raises:
+        SamkrError: SE-U01 no such name.
+    """
+    for config in _ZOO:
+        if config.name == name:
+            return replace(config, keypoints=keypoints)
+    near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)
+    raise SamkrError(
+        "SE-U01",
+        f"there is no model named {name!r}",
+        [f"nearest    {', '.join(near)}"] if near else [],
+        fix="samkr-edge models",
+    )
+
+
+def build_model(config: ModelConfig) -> PoseNet:
+    """A network with fresh weights."""
+    return PoseNet(config)
