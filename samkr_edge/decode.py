@@ -1,13 +1,26 @@
-"""Decoding: from heatmaps and offsets to poses (to be filled by its owner)."""
+"""Decoding: from heatmaps and offsets to people. Vectorised NumPy and OpenCV; well below a millisecond.
+
+Conventions: map pixel i is centred on input pixel ``stride * i``; the offset at a location is location - joint in map
+pixels, so joint = location - offset (DEKR). The scoring and the pose NMS are DEKR's (facts: HRNet/DEKR, single
+scale); the refinement on the heatmap is ours.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.poses import Poses
+
+_POOL = np.ones((3, 3), np.uint8)
+
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How maps become poses. Defaults are DEKR's (reference: HRNet/DEKR, single scale).
+    """How maps become poses. Defaults are DEKR's (HRNet/DEKR, single scale).
 
     Attributes:
         max_people: most centre peaks looked at, and most poses kept.
@@ -24,3 +37,129 @@ class DecodeSettings:
     nms_joints: int = 8
     refine_radius: int = 0
     refine_blend: float = 0.7
+
+
+def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, stride: int = 4) -> Poses:
+    """People in one image.
+
+    Args:
+        heatmap: float32 (K+1, h, w), last channel the person centre.
+        offset: float32 (2K, h, w), channels x0 y0 x1 y1 ...
+        settings: thresholds.
+        stride: input pixels per map pixel.
+
+    Returns:
+        Poses in network-input pixels, best first; P = 0 when nothing was found.
+
+    Raises:
+        SamkrError: SE-A20 when the maps hold NaN or infinity.
+    """
+    centers, center_scores = find_peaks(heatmap[-1], settings)
+    keypoints = len(heatmap) - 1
+    if not len(centers):
+        if not (np.isfinite(heatmap).all() and np.isfinite(offset).all()):
+            raise _not_finite()
+        return Poses.empty(keypoints)
+    at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, keypoints, 2)
+    joints = centers[:, None, :].astype(np.float32) - at  # (P, K, 2) map pixels, x then y
+    heat = sample(heatmap[:-1], joints)
+    if not (np.isfinite(joints).all() and np.isfinite(heat).all()):
+        raise _not_finite()
+    kept = suppress(joints, heat.mean(axis=1), settings)
+    joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
+    if settings.refine_radius:
+        joints = refine(heatmap[:-1], joints, settings.refine_radius, settings.refine_blend)
+    joint_scores = center_scores[:, None] * heat
+    scores = joint_scores.mean(axis=1)
+    order = np.argsort(-scores, kind="stable")
+    return Poses(
+        (joints[order] * stride).astype(np.float32),
+        joint_scores[order].astype(np.float32),
+        scores[order].astype(np.float32),
+    )
+
+
+def _not_finite() -> SamkrError:
+    return SamkrError(
+        "SE-A20",
+        "the network's output holds NaN or infinity, so there are no poses",
+        ["usual      weights damaged in training, or FP16 overflow"],
+        fix="samkr-edge eval the FP32 checkpoint first, to see where it begins",
+    )
+
+
+def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Local maxima of the centre heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
+    # Comparing first and then looking at the few hits is 40 times faster than partitioning a map full of ties.
+    flat = np.flatnonzero((center == cv2.dilate(center, _POOL)) & (center > settings.center_threshold))
+    values = center.ravel()[flat]
+    best = np.argsort(-values, kind="stable")[: settings.max_people]
+    width = center.shape[1]
+    return np.stack([flat[best] % width, flat[best] // width], axis=1), values[best]
+
+
+def sample(maps: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Bilinear values (P, K) of map k at joint k of (P, K, 2) map pixels; positions outside are clamped to the map.
+
+    DEKR looks its 4x up-sampled map up at the floored input pixel; so positions are floored to quarter pixels here.
+    """
+    count, h, w = maps.shape
+    x = np.clip(np.floor(joints[..., 0] * 4) / 4, 0, w - 1)
+    y = np.clip(np.floor(joints[..., 1] * 4) / 4, 0, h - 1)
+    x0, y0 = x.astype(np.int64), y.astype(np.int64)
+    x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
+    fx, fy = x - x0, y - y0
+    k = np.arange(count)
+    top = maps[k, y0, x0] * (1 - fx) + maps[k, y0, x1] * fx
+    bottom = maps[k, y1, x0] * (1 - fx) + maps[k, y1, x1] * fx
+    return top * (1 - fy) + bottom * fy
+
+
+def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
+    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first).
+
+    Pose j is near pose i if more than ``nms_joints`` joints differ by less than ``nms_distance`` times the diagonal
+    of i's joint box, per axis. Of a group the pose with the best mean heat value (P,) survives.
+    """
+    low, high = joints.min(axis=1), joints.max(axis=1)
+    reach = settings.nms_distance * np.hypot(*(high - low).T)  # (P,)
+    apart = np.abs(joints[:, None] - joints[None]).max(axis=3)  # (P, P, K)
+    near = (apart < reach[:, None, None]).sum(axis=2) > settings.nms_joints
+    # A pose without extent is not near itself, which made the official code fail.
+    np.fill_diagonal(near, True)
+    ignored = np.zeros(len(joints), bool)
+    kept = []
+    for i in range(len(joints)):
+        if ignored[i]:
+            continue
+        group = np.flatnonzero(near[i])
+        best = group[np.argmax(heat[group])]
+        if not ignored[best]:
+            kept.append(best)
+            ignored[group] = True
+    return np.array(kept[: settings.max_people], np.int64)
+
+
+def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> np.ndarray:
+    """Pull each joint towards the centre of mass of its heatmap around it.
+
+    Offsets are least sure at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
+    pixels around the rounded joint; weights are squared, so that the peak counts more than the skirt; a window
+    without a clear response leaves its joint alone.
+    """
+    count, h, w = maps.shape
+    steps = np.arange(-radius, radius + 1)
+    center = np.rint(joints).astype(np.int64)  # (P, K, 2)
+    xs = center[..., 0, None] + steps  # (P, K, S)
+    ys = center[..., 1, None] + steps
+    inside = ((xs >= 0) & (xs < w))[..., None, :] & ((ys >= 0) & (ys < h))[..., :, None]
+    k = np.arange(count)[None, :, None, None]
+    window = maps[k, np.clip(ys, 0, h - 1)[..., :, None], np.clip(xs, 0, w - 1)[..., None, :]]
+    weight = np.where(inside, np.maximum(window, 0.0), 0.0) ** 2
+    total = weight.sum(axis=(2, 3))
+    share = blend * np.clip(total / 0.05, 0.0, 1.0)  # fades out where the map says nothing
+    total = np.maximum(total, 1e-12)
+    x = (weight.sum(axis=2) * xs).sum(axis=2) / total
+    y = (weight.sum(axis=3) * ys).sum(axis=2) / total
+    found = np.stack([x, y], axis=2)
+    return (joints + share[..., None] * (found - joints)).astype(np.float32)

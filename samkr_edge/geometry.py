@@ -1,0 +1,51 @@
+"""From image pixels to network-input pixels and back.
+
+Convention: integer coordinates are pixel centres; a matrix (2, 3) maps source (x, y, 1) to target (x, y).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def fit_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
+    """The similarity float64 (2, 3) that fits the whole image into the input, centred; the rest stays black."""
+    (h, w), (height, width) = source_hw, input_hw
+    scale = min(height / h, width / w)
+    return np.array(
+        [
+            [scale, 0.0, (width - 1) / 2 - scale * (w - 1) / 2],
+            [0.0, scale, (height - 1) / 2 - scale * (h - 1) / 2],
+        ]
+    )
+
+
+def warp(
+    image: np.ndarray, matrix: np.ndarray, input_hw: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
+    """Resample uint8 (H, W, 3) to (height, width, 3), bilinear, black border; ``out`` is written if given.
+
+    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias.
+    """
+    height, width = input_hw
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    while scale < 0.5 and min(image.shape[:2]) > 1:
+        half = (max(image.shape[1] // 2, 1), max(image.shape[0] // 2, 1))
+        # Pixel centres: x_full = (x_half + 0.5) * (w / w_half) - 0.5.
+        sx, sy = image.shape[1] / half[0], image.shape[0] / half[1]
+        to_full = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+        matrix = matrix @ to_full
+        scale *= 2.0
+    return cv2.warpAffine(image, matrix, (width, height), dst=out, flags=cv2.INTER_LINEAR)
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The inverse (2, 3) of an affine (2, 3)."""
+    return cv2.invertAffineTransform(matrix)
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points (..., 2), x then y; returns float32."""
+    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)

@@ -1,0 +1,122 @@
+"""Any kind of model in; image -> poses. Every command that runs a model opens it here."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samkr_edge.decode import decode
+from samkr_edge.errors import SamkrError
+from samkr_edge.geometry import apply, fit_matrix, invert, warp
+from samkr_edge.model_card import ModelCard
+from samkr_edge.poses import Poses
+from samkr_edge.runtime.protocol import Runner
+
+# Suffix -> "module:function" (path, threads) -> Runner. Strings, since no import runs upward.
+OPENERS = {
+    ".pt": "training.torch_runner:open_checkpoint",
+    ".onnx": "samkr_edge.runtime.onnx_runtime:open_onnx",
+    ".engine": "samkr_edge.runtime.tensorrt:open_engine",
+}
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds spent on one image."""
+
+    preprocess: float
+    network: float
+    decode: float
+
+    @property
+    def total(self) -> float:
+        return self.preprocess + self.network + self.decode
+
+
+class PoseModel:
+    """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels."""
+
+    def __init__(self, runner: Runner, path: Path) -> None:
+        self.runner = runner
+        self.path = path
+        # One input buffer, reused for every image.
+        self._input = np.zeros((1, *runner.card.input_size, 3), np.uint8)
+
+    @property
+    def card(self) -> ModelCard:
+        return self.runner.card
+
+    @property
+    def kind(self) -> str:
+        return self.runner.kind
+
+    def __call__(self, image: np.ndarray) -> Poses:
+        """People in a uint8 (H, W, 3) RGB image of any size."""
+        return self.timed(image)[0]
+
+    def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
+        """The same, with the time of each stage by a monotonic clock."""
+        started = time.perf_counter()
+        matrix = self.preprocess(image, self._input[0])
+        prepared = time.perf_counter()
+        heatmap, offset = self.runner.run(self._input)
+        ran = time.perf_counter()
+        poses = self.decode(heatmap[0], offset[0], matrix)
+        done = time.perf_counter()
+        times = StageTimes((prepared - started) * 1e3, (ran - prepared) * 1e3, (done - ran) * 1e3)
+        return poses, times
+
+    def preprocess(self, image: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write the resized image into ``out`` (H, W, 3); returns the matrix (2, 3) image -> input."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"expected uint8 (H, W, 3), found {image.dtype} {image.shape}")
+        matrix = fit_matrix((image.shape[0], image.shape[1]), self.card.input_size)
+        warp(image, matrix, self.card.input_size, out)
+        return matrix
+
+    def decode(self, heatmap: np.ndarray, offset: np.ndarray, matrix: np.ndarray) -> Poses:
+        """Maps of one image -> poses in image pixels."""
+        poses = decode(heatmap, offset, self.card.decode, self.card.stride)
+        return Poses(apply(invert(matrix), poses.keypoints), poses.joint_scores, poses.scores)
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:
+    """Open a checkpoint (.pt), an ONNX file (.onnx, plain or built) or a TensorRT engine (.engine).
+
+    Raises:
+        SamkrError: SE-A23 missing file, SE-U24 unknown kind, SE-U25 a package that this kind needs is not
+            installed; and what the runtime itself refuses.
+    """
+    path = Path(path)
+    opener = OPENERS.get(path.suffix)
+    if opener is None:
+        raise SamkrError(
+            "SE-U24",
+            f"{path} is no kind of model that samkr-edge knows",
+            [f"known      {', '.join(OPENERS)}"],
+        )
+    if not path.is_file():
+        raise SamkrError("SE-A23", f"there is no model {path}", fix=f"ls {path.parent}")
+    module, _, name = opener.partition(":")
+    try:
+        runner: Runner = getattr(importlib.import_module(module), name)(path, threads)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "?").split(".")[0]
+        if missing in {"training", "samkr_edge"}:
+            raise
+        extra = {".pt": "quantize" if missing == "modelopt" else "train", ".engine": "tensorrt"}.get(
+            path.suffix, "build"
+        )
+        raise SamkrError(
+            "SE-U25",
+            f"opening {path.name} needs the package {missing}, which is not installed here",
+            fix=f'pip install "samkr-edge[{extra}]"',
+        ) from error
+    return PoseModel(runner, path)

@@ -1,0 +1,93 @@
+"""ONNX Runtime on the CPU: every ONNX we export and every model built for target ``cpu``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import METADATA_KEY, ModelCard
+
+
+def session_options(threads: int) -> Any:
+    """Options every session of ours uses: sequential, all optimisations, threads that sleep when idle."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # Spinning threads take the core from whatever decodes or reads images meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+class OnnxRunner:
+    """An ONNX model of ours in ONNX Runtime.
+
+    Raises:
+        SamkrError: SE-A21 not a model of ours, SE-A22 truncated or not ONNX.
+    """
+
+    kind = "onnx"
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises a dozen classes of its own
+            raise SamkrError(
+                "SE-A22",
+                f"ONNX Runtime cannot load {path}",
+                [
+                    f"reason     {str(error).splitlines()[0][:160]}",
+                    f"size       {Path(path).stat().st_size} bytes",
+                ],
+                fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            self.card = ModelCard.from_json(metadata[METADATA_KEY])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SamkrError(
+                "SE-A21",
+                f"{path} is not a model exported by samkr-edge, so its outputs cannot be decoded",
+                [f"metadata   {', '.join(metadata) or 'none'}"],
+                fix="samkr-edge export CHECKPOINT -o model.onnx",
+            ) from error
+        self._batch = int(self._session.get_inputs()[0].shape[0])
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""
+        size = self._batch
+        if len(batch) == size:
+            heatmap, offset = self._session.run(["heatmap", "offset"], {"image": batch})
+            return heatmap, offset
+        parts = []
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            if len(part) < size:
+                part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
+            parts.append(self._session.run(["heatmap", "offset"], {"image": part}))
+        heatmap, offset = (np.concatenate(maps)[: len(batch)] for maps in zip(*parts, strict=True))
+        return heatmap, offset
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._session
+
+
+def open_onnx(path: Path, threads: int) -> OnnxRunner:
+    """Open an ONNX file; one that was built for a target is first compared with its passport."""
+    from samkr_edge.passport import is_built, preflight
+
+    if is_built(path):
+        preflight(path)
+    return OnnxRunner(path, threads)
