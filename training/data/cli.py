@@ -1,0 +1,94 @@
+"""``samkr-edge data synth`` and ``samkr-edge data check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+app = typer.Typer(
+    help="Render people as a COCO data set; check a data set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def data() -> None:
+    """Render people as a COCO data set; check a data set."""
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder for the data set; made if it is not there.")],
+    train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
+    val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
+    size: Annotated[int, typer.Option(help="Side of the square images, pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    keypoints: Annotated[
+        str, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
+    ] = "coco",
+    people: Annotated[str, typer.Option(metavar="MIN-MAX", help="People in an image.")] = "1-3",
+    height: Annotated[
+        str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's side.")
+    ] = "0.6-0.98",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace rendered people of other settings.")
+    ] = False,
+    json: _Json = False,
+) -> None:
+    """Render people as a data set on disk: articulated, crowded, hidden by one another, cut off by the border.
+
+    Examples:
+
+      samkr-edge data synth people
+
+      samkr-edge data synth crowd --train 20000 --size 256 --people 3-8 --height 0.2-0.7 --keypoints crowdpose
+    """
+    from samkr_edge.cli.console import emit, progress
+    from training.data.synthetic import SceneSettings
+    from training.data.synthetic_dataset import SynthSettings, write_dataset
+
+    try:
+        few, many = (int(part) for part in _range(people, "--people"))
+        least, largest = _range(height, "--height")
+        scene = SceneSettings(size=size, people=(few, many), person_height=(least, largest))
+        settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints, scene=scene)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-U10",
+            f"nothing can be rendered with these settings: {error}",
+            fix="samkr-edge data synth --help",
+        ) from error
+    with progress("rendering", train + val, unit="images") as advance:
+        result = write_dataset(out, settings, force=force, advance=advance)
+    shown = ", ".join(
+        f"{split} {settings.count(split)} images with {count} people"
+        for split, count in result.people.items()
+    )
+    emit(
+        {
+            "root": str(result.root),
+            "settings": settings.to_dict(),
+            "content_hash": result.content_hash,
+            "people": result.people,
+            "reused": result.reused,
+        },
+        f"{result.root}: {shown}{' (reused)' if result.reused else ''}",
+        json,
+    )
+
+
+def _range(text: str, option: str) -> tuple[float, float]:
+    first, _, second = text.partition("-")
+    try:
+        return float(first), float(second or first)
+    except ValueError as error:
+        raise ValueError(f"{option} {text!r} is not MIN-MAX") from error

@@ -1,0 +1,339 @@
+"""Rendered people as a data set on disk, in COCO's or CrowdPose's layout.
+
+The seed of an image is (seed, split, index): the same pixels come out of any number of processes, and no image of
+one split can be in the other. The data set appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.errors import SamkrError
+from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
+
+RECORD = "synth.json"
+# Part of the settings: a renderer that draws otherwise makes another data set.
+RENDERER_VERSION = 1
+SPLITS = ("train", "val")
+JPEG_QUALITY = 92
+_CHUNK = 64
+# Below this many images starting processes takes longer than rendering.
+_POOL_FROM = 600
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """Everything that decides the bytes of the data set.
+
+    Attributes:
+        train, val: number of images.
+        seed: any non-negative integer.
+        keypoints: ``coco`` (17, COCO's layout) or ``crowdpose`` (14, CrowdPose's layout).
+        scene: what the images look like.
+        format: ``jpg`` (quality 92) or ``png``.
+    """
+
+    train: int = 6000
+    val: int = 400
+    seed: int = 0
+    keypoints: str = "coco"
+    scene: SceneSettings = field(default_factory=SceneSettings)
+    format: str = "jpg"
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.val < 1:
+            raise ValueError("train and val must each have at least one image")
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
+        if self.keypoints not in ("coco", "crowdpose"):
+            raise ValueError("keypoints must be coco or crowdpose")
+        if self.format not in ("jpg", "png"):
+            raise ValueError("format must be jpg or png")
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return COCO17 if self.keypoints == "coco" else CROWDPOSE14
+
+    def count(self, split: str) -> int:
+        return self.train if split == "train" else self.val
+
+    def to_dict(self) -> dict[str, Any]:
+        # Through JSON, so that tuples compare equal to what is read back from the record.
+        settings: dict[str, Any] = json.loads(json.dumps({**asdict(self), "renderer": RENDERER_VERSION}))
+        return settings
+
+
+@dataclass(frozen=True)
+class SynthResult:
+    """What lies on disk. ``content_hash`` covers every image and annotation; ``reused`` if it was there before."""
+
+    root: Path
+    settings: SynthSettings
+    content_hash: str
+    people: dict[str, int]
+    reused: bool
+
+
+def scene_of(settings: SynthSettings, split: str, index: int) -> Scene:
+    """Image ``index`` of a split, as the data set holds it before compression."""
+    seed = np.random.SeedSequence([settings.seed, SPLITS.index(split), index])
+    return render_scene(np.random.default_rng(seed), settings.scene, settings.skeleton)
+
+
+def write_dataset(
+    out: str | Path,
+    settings: SynthSettings,
+    *,
+    force: bool = False,
+    processes: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> SynthResult:
+    """Render ``settings`` into the folder ``out``.
+
+    A complete data set of the same settings is reused. Nothing is ever half written: all goes to a hidden folder
+    beside ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
+
+    Args:
+        force: replace a rendered data set of other settings. A folder with anything else in it is never touched.
+        processes: 1 renders in this process; default: up to four, where there are enough images.
+        advance: called with the number of images finished since the last call.
+
+    Raises:
+        SamkrError: SE-D17 ``out`` holds something else, SE-D01 it cannot be written.
+    """
+    out = Path(out)
+    record = _read_record(out)
+    if record is not None and record.get("settings") == settings.to_dict() and _is_complete(out, record):
+        if advance is not None:
+            advance(settings.train + settings.val)
+        return SynthResult(out, settings, record["content_hash"], record["people"], reused=True)
+    same = record is not None and record.get("settings") == settings.to_dict()
+    if record is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SamkrError(
+            "SE-D17",
+            f"{out} holds something that `data synth` did not make, so nothing was written",
+            fix="choose another folder",
+        )
+    if record is not None and not same and not force:
+        raise SamkrError(
+            "SE-D17",
+            f"{out} holds rendered people of other settings, so nothing was written",
+            _differences(record.get("settings", {}), settings.to_dict()),
+            fix=f"choose another folder, or: samkr-edge data synth {out} --force ...",
+        )
+    try:
+        return _write(out, settings, processes, advance)
+    except OSError as error:
+        raise SamkrError(
+            "SE-D01",
+            f"{out} could not be written, so what was there before is unchanged",
+            [f"reason     {error.strerror or error}"],
+            fix="choose another place, or free some room there",
+        ) from error
+
+
+def _write(
+    out: Path, settings: SynthSettings, processes: int | None, advance: Callable[[int], None] | None
+) -> SynthResult:
+    with _replacing_folder(out) as folder:
+        digest = hashlib.sha256()
+        people, annotation_files, image_bytes = {}, {}, {}
+        if processes is None:
+            enough = settings.train + settings.val >= _POOL_FROM
+            processes = min(4, os.cpu_count() or 1) if enough else 1
+        for split in SPLITS:
+            image_folder, annotation_path = _layout(folder, settings.keypoints, split)
+            image_folder.mkdir(parents=True, exist_ok=True)
+            annotation_path.parent.mkdir(parents=True, exist_ok=True)
+            images: list[dict[str, Any]] = []
+            annotations: list[dict[str, Any]] = []
+            size = 0
+            tasks = [
+                (settings, split, first, min(first + _CHUNK, settings.count(split)), image_folder)
+                for first in range(0, settings.count(split), _CHUNK)
+            ]
+            for chunk in _run(tasks, processes):
+                for image, found, file_hash, file_bytes in chunk:
+                    images.append(image)
+                    annotations.extend(found)
+                    digest.update(file_hash)
+                    size += file_bytes
+                if advance is not None:
+                    advance(len(chunk))
+            for number, annotation in enumerate(annotations, 1):
+                annotation["id"] = _first_id(split) + number
+            payload = {
+                "info": {"description": "rendered people, made by samkr-edge data synth"},
+                "images": images,
+                "annotations": annotations,
+                "categories": [_category(settings.skeleton)],
+            }
+            annotation_path.write_text(json.dumps(payload, separators=(",", ":")), encoding="utf-8")
+            name = annotation_path.relative_to(folder).as_posix()
+            annotation_files[name] = sha256_of(annotation_path)
+            digest.update(bytes.fromhex(annotation_files[name]))
+            people[split] = len(annotations)
+            image_bytes[split] = size
+        content_hash = digest.hexdigest()
+        write_json(
+            folder / RECORD,
+            {
+                "settings": settings.to_dict(),
+                "content_hash": content_hash,
+                "people": people,
+                "annotation_files": annotation_files,
+                "image_bytes": image_bytes,
+            },
+        )
+    return SynthResult(out, settings, content_hash, people, reused=False)
+
+
+_Rendered = tuple[dict[str, Any], list[dict[str, Any]], bytes, int]
+_Task = tuple[SynthSettings, str, int, int, Path]
+
+
+def _run(tasks: list[_Task], processes: int) -> Iterator[list[_Rendered]]:
+    """Chunks in order."""
+    if processes <= 1 or len(tasks) == 1:
+        yield from map(_render_chunk, tasks)
+        return
+    # Fresh processes: a fork would inherit the threads' locks of whatever this one has loaded.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(tasks)), context, _ignore_interrupts) as pool:
+        try:
+            yield from pool.map(_render_chunk, tasks)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process; the parent alone decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _render_chunk(task: _Task) -> list[_Rendered]:
+    import cv2
+
+    settings, split, first, last, folder = task
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return [_render_image(settings, split, index, folder) for index in range(first, last)]
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _render_image(settings: SynthSettings, split: str, index: int, folder: Path) -> _Rendered:
+    import cv2
+
+    scene = scene_of(settings, split, index)
+    image_id = _first_id(split) + index + 1
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if settings.format == "jpg" else []
+    _, encoded = cv2.imencode(f".{settings.format}", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), options)
+    data = encoded.tobytes()
+    name = f"{image_id:012d}.{settings.format}"
+    (folder / name).write_bytes(data)
+    image: dict[str, Any] = {
+        "id": image_id,
+        "file_name": name,
+        "width": settings.scene.size,
+        "height": settings.scene.size,
+    }
+    if settings.keypoints == "crowdpose":
+        image["crowdIndex"] = round(crowd_index(scene.people), 4)
+    annotations = [annotation_of(person, 0, image_id) for person in scene.people]
+    return image, annotations, hashlib.sha256(data).digest(), len(data)
+
+
+def _first_id(split: str) -> int:
+    """Ids of the splits do not meet: CrowdPose keeps all images in one folder."""
+    return SPLITS.index(split) * 500_000_000
+
+
+def _layout(root: Path, keypoints: str, split: str) -> tuple[Path, Path]:
+    """Image folder and annotation file."""
+    if keypoints == "crowdpose":
+        return root / "images", root / "json" / f"crowdpose_{split}.json"
+    return root / "images" / f"{split}2017", root / "annotations" / f"person_keypoints_{split}2017.json"
+
+
+def _category(skeleton: Skeleton) -> dict[str, Any]:
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[first + 1, second + 1] for first, second in skeleton.edges],
+    }
+
+
+def _read_record(out: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "settings" in record else None
+
+
+def _is_complete(out: Path, record: dict[str, Any]) -> bool:
+    """Annotations have their recorded hashes, and the images their number and their size altogether.
+
+    Hashing every image would take as long as half a training epoch; a changed byte in one is for `data check`.
+    """
+    settings = record["settings"]
+    try:
+        for name, expected in record["annotation_files"].items():
+            if sha256_of(out / name) != expected:
+                return False
+        folders = {_layout(out, settings["keypoints"], split)[0] for split in SPLITS}
+        sizes = [entry.stat().st_size for folder in folders for entry in os.scandir(folder)]
+        complete: bool = len(sizes) == settings["train"] + settings["val"] and sum(sizes) == sum(
+            record["image_bytes"].values()
+        )
+        return complete
+    except (OSError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name:<10} there {found.get(name)}, asked for {wanted[name]}"
+        for name in wanted
+        if found.get(name) != wanted[name]
+    ]
+    return lines[:4]
+
+
+@contextmanager
+def _replacing_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out`` that takes its name on success and vanishes on failure."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{out.name}.{os.getpid()}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        previous = out.parent / f".{out.name}.{os.getpid()}.old"
+        if out.exists():
+            out.rename(previous)
+        temporary.rename(out)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
