@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ class _GroupedPointwise(torch.autograd.Function):
         gradient = gradient.contiguous()
         for_x = F.conv2d(gradient, turned, groups=groups)
         per_image = torch.bmm(
-            gradient.view(n * groups, -1, h * w), x.reshape(n * groups, inputs // groups, h * w).transpose(1, 2)
+            gradient.view(n * groups, -1, h * w),
+            x.reshape(n * groups, inputs // groups, h * w).transpose(1, 2),
         )
         return for_x, per_image.view(n, *kernels.shape).sum(0).view_as(weight), None
 
@@ -72,6 +74,8 @@ class AffineSampling(nn.Module):
     (N*B, c, 9*H, W), which is the same memory.
     """
 
+    regular_matrix: Tensor
+
     def __init__(self, channels: int, branches: int, identity: bool) -> None:
         super().__init__()
         total = channels * branches
@@ -92,7 +96,7 @@ class AffineSampling(nn.Module):
                 self.affine.bias.view(self.branches, 6)[:, [0, 3]] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        n, total, h, w = x.shape
+        n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
         b = self.branches
         affine = self.affine(x)  # (N, 6B, H, W)
         # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
@@ -102,7 +106,9 @@ class AffineSampling(nn.Module):
             matrix, shift = affine[:, :4].view(n * b, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
             taps = self.regular_matrix.to(wide)  # (2, 9)
             # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
-            moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(1, 1, TAPS, 1)
+            moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(
+                1, 1, TAPS, 1
+            )
             moved = moved + shift + pixel_grid(h, w, x.device).to(wide)
             # grid_sample wants (x, y) in [-1, 1], align_corners=True: pixel i at 2 i / (size - 1) - 1.
             y = moved[:, 0] * (2.0 / max(h - 1, 1)) - 1.0
@@ -114,10 +120,12 @@ class AffineSampling(nn.Module):
 
 
 def pixel_grid(h: int, w: int, device: torch.device) -> Tensor:
-    """Integer pixel coordinates, float32 (1, 2, 1, H*W), rows (y, x)."""
-    rows = torch.arange(h, dtype=torch.float32, device=device)
-    columns = torch.arange(w, dtype=torch.float32, device=device)
-    return torch.stack([rows.repeat_interleave(w), columns.repeat(h)]).view(1, 2, 1, h * w)
+    """Integer pixel coordinates, float32 (1, 2, 1, H*W), rows (y, x).
+
+    Made by NumPy, so that an exported graph holds the numbers and not the steps to make them.
+    """
+    rows, columns = np.divmod(np.arange(h * w), w)
+    return torch.from_numpy(np.stack([rows, columns]).astype(np.float32)).view(1, 2, 1, h * w).to(device)
 
 
 class AdaptiveBlock(nn.Module):

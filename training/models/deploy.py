@@ -13,11 +13,16 @@ STD = (0.229, 0.224, 0.225)
 class DeployNet(nn.Module):
     """uint8 (N, H, W, 3) RGB -> heatmap, offset. ``net`` may be a float or a fake-quantized PoseNet."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("scale", 1.0 / (255.0 * torch.tensor(STD)).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("shift", (torch.tensor(MEAN) / torch.tensor(STD)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "shift", (torch.tensor(MEAN) / torch.tensor(STD)).view(1, 3, 1, 1), persistent=False
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return self.net(image.permute(0, 3, 1, 2).float() * self.scale - self.shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -35,7 +36,7 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
         pairs = [pair for pair in _PAIRS if isinstance(getattr(module, pair[1], None), nn.BatchNorm2d)]
         if isinstance(module, nn.Sequential):
             names = list(module._modules)
-            pairs += [pair for pair in zip(names, names[1:], strict=False) if _is_pair(module, pair)]
+            pairs += [pair for pair in pairwise(names) if _is_pair(module, pair)]
         for conv_name, bn_name in pairs:
             conv, norm = getattr(module, conv_name), getattr(module, bn_name)
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))

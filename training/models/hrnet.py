@@ -69,9 +69,12 @@ class FuseModule(nn.Module):
     def __init__(self, channels: Sequence[int], blocks: int) -> None:
         super().__init__()
         count = len(channels)
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels
+        )
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(self._path(channels, source, target) for source in range(count)) for target in range(count)
+            nn.ModuleList(self._path(channels, source, target) for source in range(count))
+            for target in range(count)
         )
         self.sums = nn.ModuleList(ResolutionSum(count) for _ in range(count))
         self.relus = nn.ModuleList(nn.ReLU(inplace=True) for _ in range(count))
@@ -111,14 +114,18 @@ class HRNet(nn.Module):
         blocks: basic blocks per branch and module; 4 in the papers.
     """
 
-    def __init__(self, width: int, stem: int, bottlenecks: int, modules: tuple[int, int, int], blocks: int) -> None:
+    def __init__(
+        self, width: int, stem: int, bottlenecks: int, modules: tuple[int, int, int], blocks: int
+    ) -> None:
         super().__init__()
         channels = [width * 2**i for i in range(4)]
         self.conv1, self.bn1 = conv_bn(3, stem, 3, stride=2)
         self.relu1 = nn.ReLU(inplace=True)
         self.conv2, self.bn2 = conv_bn(stem, stem, 3, stride=2)
         self.relu2 = nn.ReLU(inplace=True)
-        self.layer1 = nn.Sequential(*(Bottleneck(stem if i == 0 else 4 * stem, stem) for i in range(bottlenecks)))
+        self.layer1 = nn.Sequential(
+            *(Bottleneck(stem if i == 0 else 4 * stem, stem) for i in range(bottlenecks))
+        )
         self.transition1 = nn.ModuleList(
             [_transition(4 * stem, channels[0], 1), nn.Sequential(_transition(4 * stem, channels[1], 2))]
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from training.models.adaptive_conv import AffineSampling
 from training.models.heads import HeatmapHead, OffsetHead, initialise
 from training.models.hrnet import HRNet
 
@@ -77,7 +78,9 @@ class PoseNet(nn.Module):
         self.backbone = HRNet(
             config.width, config.stem_channels, config.bottlenecks, config.stage_modules, config.blocks
         )
-        self.heatmap_head = HeatmapHead(self.backbone.channels, config.width, config.keypoints, config.scale_branch)
+        self.heatmap_head = HeatmapHead(
+            self.backbone.channels, config.width, config.keypoints, config.scale_branch
+        )
         self.offset_head = OffsetHead(
             self.backbone.channels,
             config.keypoints,
@@ -90,8 +93,6 @@ class PoseNet(nn.Module):
             scale=config.offset_scale,
         )
         if config.default_init:
-            from training.models.adaptive_conv import AffineSampling
-
             for module in self.modules():
                 if isinstance(module, AffineSampling):
                     module.initialise()

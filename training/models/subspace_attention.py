@@ -35,7 +35,7 @@ class SubspaceAttention(nn.Module):
         self.pointwise_relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, total, h, w = x.shape
+        n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
         y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
         y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self.pool(y))))
         with torch.autocast(x.device.type, enabled=False):

@@ -1,0 +1,170 @@
+"""Checkpoints: weights with the model card and the structure they belong to.
+
+Written atomically, read with ``weights_only=True``: a hostile file can be refused but runs no code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samkr_edge.artefact import replacing
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from training.models.pose_net import ModelConfig, PoseNet
+from training.models.zoo import build_model, model_config
+
+FORMAT = "samkr-edge/1"
+
+# Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
+RESTORERS = {
+    "float": "training.checkpoint:restore_float",
+    "quantized": "calibration.restore:restore_network",
+}
+
+
+@dataclass
+class Checkpoint:
+    """One network on disk.
+
+    Attributes:
+        card: what travels with the network.
+        config: its structure.
+        state: parameters and buffers by name.
+        kind: ``float`` or ``quantized`` (batch norms folded, ModelOpt quantizers inside).
+        training: all that resuming needs; empty in finished files.
+        quantization: the policy and the facts of calibration; empty for ``float``.
+    """
+
+    card: ModelCard
+    config: ModelConfig
+    state: dict[str, Tensor]
+    kind: str = "float"
+    training: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write atomically; raises SamkrError SE-D01 where the disk refuses, and then leaves the old file."""
+    payload = {
+        "format": FORMAT,
+        "card": checkpoint.card.to_dict(),
+        "config": checkpoint.config.to_dict(),
+        "state": checkpoint.state,
+        "kind": checkpoint.kind,
+        "training": checkpoint.training,
+        "quantization": checkpoint.quantization,
+    }
+    with replacing(path) as temporary:
+        try:
+            torch.save(payload, temporary)
+        except RuntimeError as error:  # torch wraps a failed write in its own class
+            raise OSError(f"torch could not write the file: {error}") from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        SamkrError: SE-A30 not readable as weights (truncated, or a pickle that wants to run code), SE-A31 weights,
+            but not a checkpoint of this program.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SamkrError("SE-A32", f"there is no checkpoint {path}") from error
+    except Exception as error:  # unpickling errors come in many classes
+        raise SamkrError(
+            "SE-A30",
+            f"{path} could not be read as a checkpoint, so nothing was loaded",
+            [
+                f"reason     {str(error).splitlines()[0][:160]}",
+                f"size       {Path(path).stat().st_size} bytes",
+            ],
+            fix="use another copy; a file cut off while being copied cannot be repaired",
+        ) from error
+    try:
+        if payload["format"] != FORMAT:
+            raise ValueError(f"format {payload['format']!r}")
+        return Checkpoint(
+            card=ModelCard.from_dict(payload["card"]),
+            config=ModelConfig.from_dict(payload["config"]),
+            state=payload["state"],
+            kind=payload["kind"],
+            training=payload["training"],
+            quantization=payload["quantization"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise SamkrError(
+            "SE-A31",
+            f"{path} is not a checkpoint of samkr-edge",
+            [f"reason     {type(error).__name__} {error}", f"expected   format {FORMAT!r}"],
+        ) from error
+
+
+def network_of(checkpoint: Checkpoint) -> PoseNet:
+    """The network with its weights, in eval mode; fake-quantized if the checkpoint is."""
+    module, _, name = RESTORERS[checkpoint.kind].partition(":")
+    network: PoseNet = getattr(importlib.import_module(module), name)(checkpoint)
+    return network.eval()
+
+
+def restore_float(checkpoint: Checkpoint) -> PoseNet:
+    """A float network.
+
+    Raises:
+        SamkrError: SE-A33 the weights do not fit the structure, SE-A34 they hold NaN or infinity.
+    """
+    network = build_model(checkpoint.config)
+    try:
+        network.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        raise SamkrError(
+            "SE-A33",
+            f"the weights do not fit {checkpoint.config.name}",
+            [f"reason     {line.strip()[:150]}" for line in str(error).splitlines()[1:4]],
+        ) from error
+    refuse_broken_weights(network)
+    return network
+
+
+def refuse_broken_weights(network: torch.nn.Module) -> None:
+    """Raise SamkrError SE-A34 naming the first tensors that hold NaN or infinity."""
+    broken = [n for n, t in network.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        raise SamkrError(
+            "SE-A34",
+            f"{len(broken)} weight tensors hold NaN or infinity, so the network was not used",
+            [f"tensor     {name}" for name in broken[:3]],
+            fix="go back to the last good checkpoint of the training run",
+        )
+
+
+def untrained_checkpoint(name: str, keypoints: int = 17, seed: int = 0) -> Checkpoint:
+    """A checkpoint of a zoo network with random weights: for measuring speed, never accuracy.
+
+    The scale branch of SWAHR is left out, as in deployment. Seeded, so that two exports are the same file.
+    """
+    config = replace(model_config(name, keypoints), scale_branch=False, default_init=True)
+    skeleton = skeleton_for(keypoints)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_model(config)
+    card = ModelCard(name, skeleton, config.input_size).with_provenance(untrained=True, seed=seed)
+    return Checkpoint(card, config, network.state_dict())
+
+
+def skeleton_for(keypoints: int) -> Skeleton:
+    """COCO's skeleton for 17 keypoints, CrowdPose's for 14; SamkrError SE-U35 otherwise."""
+    for skeleton in (COCO17, CROWDPOSE14):
+        if len(skeleton) == keypoints:
+            return skeleton
+    raise SamkrError(
+        "SE-U35", f"there is no built-in skeleton of {keypoints} keypoints", ["known      17 and 14"]
+    )

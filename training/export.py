@@ -1,0 +1,191 @@
+"""Write a network as ONNX: image bytes in, maps out, the model card in the metadata, checked against torch.
+
+A fake-quantized network becomes Q/DQ nodes with float weights in front: the form every TensorRT from 8.5 on and ONNX
+Runtime accept. Opset 17 by the classic exporter: ModelOpt's fake quantizers do not pass the newer one, and from opset
+20 on TensorRT silently samples GridSample at the nearest pixel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samkr_edge.artefact import replacing
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import METADATA_KEY, ModelCard
+from training.checkpoint import refuse_broken_weights
+from training.models.deploy import DeployNet
+from training.models.fold import fold_batch_norms
+from training.models.pose_net import PoseNet
+
+OPSET = 17
+# Relative L2 error between torch and ONNX Runtime that rounding explains: float sums are ordered differently, and a
+# fake-quantized value on the edge of a step may fall to either side.
+TOLERANCE = {"fp32": 1e-4, "int8": 5e-2}
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """Relative L2 errors of ONNX Runtime against torch, and the largest absolute one."""
+
+    heatmap_error: float
+    offset_error: float
+    max_error: float
+
+
+def export_onnx(
+    network: PoseNet,
+    card: ModelCard,
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    batch: int = 1,
+    size: tuple[int, int] | None = None,
+) -> tuple[ModelCard, ExportCheck]:
+    """Export to ``path`` atomically and check the file against torch on a noise image.
+
+    Args:
+        network: float or fake-quantized, eval mode. A float one is exported with its batch norms folded.
+        card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
+        opset: 16 to 19.
+        batch: static batch size.
+
+    Raises:
+        SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights.
+    """
+    size = size or card.input_size
+    _check_request(size, opset, batch)
+    refuse_broken_weights(network)
+    quantized = card.precision == "int8"
+    deployed = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
+    card = replace(card, input_size=size).with_provenance(weights_sha256=weights_digest(network), opset=opset)
+    image = noise_image(batch, size)
+    with replacing(path) as temporary, torch.no_grad():
+        _export(deployed, image, temporary, opset)
+        _finish(temporary, card)
+        check = _compare(deployed, image, temporary, TOLERANCE[card.precision])
+    return card, check
+
+
+def noise_image(batch: int, size: tuple[int, int]) -> Tensor:
+    """A fixed uint8 image (N, H, W, 3) of smooth blobs and noise, to compare runtimes on."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((batch, 3, size[0] // 16, size[1] // 16), generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+    noise = torch.rand((batch, 3, *size), generator=generator)
+    return ((0.8 * smooth + 0.2 * noise) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 over names and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_request(size: tuple[int, int], opset: int, batch: int) -> None:
+    if min(size) < 32 or size[0] % 32 or size[1] % 32 or batch < 1:
+        raise SamkrError(
+            "SE-U02",
+            "this input shape cannot be exported",
+            [
+                "needed     height and width multiples of 32, batch at least 1",
+                f"asked      {size[0]}x{size[1]}, {batch}",
+            ],
+        )
+    if not 16 <= opset <= 19:
+        raise SamkrError(
+            "SE-U02",
+            f"opset {opset} is not exported",
+            ["needed     16 to 19: GridSample begins at 16, and from 20 on TensorRT samples it as nearest"],
+            fix="samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+        )
+
+
+def _export(network: nn.Module, image: Tensor, path: Path, opset: int) -> None:
+    # The classic exporter is deprecated in name, prints to stdout, and alone takes ModelOpt's quantizers.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (image,),
+            str(path),
+            dynamo=False,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=["heatmap", "offset"],
+            do_constant_folding=True,
+        )
+
+
+def _finish(path: Path, card: ModelCard) -> None:
+    """Remove the exporter's no-op casts and identities, name the producer, and put the card into the metadata."""
+    import onnx
+
+    model = onnx.load(path)
+    _bypass_no_ops(model)
+    model.producer_name = "samkr-edge"
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _bypass_no_ops(model: Any) -> None:
+    """Casts float -> float and identities, which the exporter leaves around quantizers, hide fusions from runtimes."""
+    from onnx import TensorProto, shape_inference
+
+    graph = model.graph
+    inferred = shape_inference.infer_shapes(model).graph
+    kinds = {
+        v.name: v.type.tensor_type.elem_type
+        for v in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    outputs = {output.name for output in graph.output}
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        source = node.input[0] if node.input else ""
+        same = node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT == kinds.get(source)
+        if (same or node.op_type == "Identity") and node.output[0] not in outputs:
+            renamed[node.output[0]] = renamed.get(source, source)
+        else:
+            kept.append(node)
+    for node in kept:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _compare(network: nn.Module, image: Tensor, path: Path, tolerance: float) -> ExportCheck:
+    from samkr_edge.runtime.onnx_runtime import OnnxRunner
+
+    expected = [tensor.numpy() for tensor in network(image)]
+    found = OnnxRunner(path).run(image.numpy())
+    errors = [
+        float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-12))
+        for a, b in zip(expected, found, strict=True)
+    ]
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
+    if not max(errors) <= tolerance:
+        raise SamkrError(
+            "SE-A05",
+            "the exported ONNX does not compute what the checkpoint does, so it was not written",
+            [
+                f"relative   heatmap {errors[0]:.2e}, offset {errors[1]:.2e}",
+                f"allowed    {tolerance:.0e}",
+            ],
+        )
+    return ExportCheck(errors[0], errors[1], largest)

@@ -1,0 +1,70 @@
+"""`samkr-edge export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    size: Annotated[
+        str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Static batch size.")] = 1,
+    opset: Annotated[int, typer.Option(help="16 to 19; 17 suits every TensorRT from 8.5 on.")] = 17,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write a checkpoint as ONNX and check it against torch.
+
+    A quantized checkpoint becomes explicit Q/DQ: one file for every target.
+
+    Examples:
+
+      samkr-edge export fp32/final.pt -o model.onnx
+
+      samkr-edge export qat.pt -o qat.onnx --size 256x256
+
+      samkr-edge export samkr_w32 --untrained -o w32.onnx
+    """
+    from dataclasses import asdict
+
+    from samkr_edge.cli.console import emit
+    from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
+    from training.export import export_onnx
+
+    loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
+    card, check = export_onnx(
+        network_of(loaded),
+        loaded.card,
+        out,
+        opset=opset,
+        batch=batch,
+        size=parse_size(size) if size else None,
+    )
+    megabytes = out.stat().st_size / 1e6
+    emit(
+        {"path": str(out), "card": card.to_dict(), "check": asdict(check), "megabytes": megabytes},
+        f"{out}: {card.model} {card.precision} {card.input_size[0]}x{card.input_size[1]}, opset {opset}, "
+        f"{megabytes:.1f} MB; ONNX Runtime against torch: heatmap {check.heatmap_error:.1e}, "
+        f"offset {check.offset_error:.1e} (relative L2)",
+        as_json,
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``HxW`` -> (H, W); SamkrError SE-U03 otherwise."""
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isdigit() for part in parts):
+        return int(parts[0]), int(parts[1])
+    raise SamkrError("SE-U03", f"{text!r} is no size", ["expected   HxW, for example 256x192"])

@@ -1,0 +1,39 @@
+"""Run a checkpoint, float or fake-quantized, behind the same protocol as every other model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.checkpoint import load_checkpoint, network_of
+from training.models.deploy import DeployNet
+
+
+class TorchRunner:
+    """See :class:`samkr_edge.runtime.protocol.Runner`. Runs on the GPU where there is one."""
+
+    kind = "checkpoint"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        checkpoint = load_checkpoint(path)
+        self.card = checkpoint.card
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = DeployNet(network_of(checkpoint)).eval().to(self._device)
+
+    @torch.inference_mode()
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (N, H, W, 3) -> heatmap, offset as float32 arrays."""
+        heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
+        return heatmap.cpu().numpy(), offset.cpu().numpy()
+
+    def close(self) -> None:
+        """Free the network."""
+        del self._network
+
+
+def open_checkpoint(path: Path, threads: int) -> TorchRunner:
+    """Open a .pt file; see :data:`samkr_edge.pose_model.OPENERS`."""
+    return TorchRunner(path, threads)
