@@ -1,0 +1,129 @@
+"""Recipes are checked when they are read, and every mistake in one is answered with what would have been right."""
+
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.errors import SamkrError
+from training.models.zoo import model_names
+from training.recipe import Recipe, load_recipe, recipe_names
+
+
+def refused(name: str, *overrides: str) -> SamkrError:
+    with pytest.raises(SamkrError) as caught:
+        load_recipe(name, list(overrides))
+    return caught.value
+
+
+def recipe_file(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_is_valid_and_names_a_model_of_the_zoo(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.model is None or recipe.model in model_names()
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "falls"),
+    [("samkr_w32_coco", 140, (90, 120)), ("samkr_w48_crowdpose", 300, (200, 260))],
+)
+def test_milestones_fall_on_the_papers_epochs(name: str, epochs: int, falls: tuple[int, int]) -> None:
+    schedule = load_recipe(name).schedule
+    assert schedule.epochs == epochs
+    assert tuple(round(share * epochs, 3) for share in schedule.milestones) == pytest.approx(falls, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("optimizer.lr=5e-4", "optimizer", "lr", 5e-4),
+        ("optimizer.betas=[0.8, 0.9]", "optimizer", "betas", (0.8, 0.9)),
+        ("optimizer.clip_norm=null", "optimizer", "clip_norm", None),
+        ("data.input_size=[96, 160]", "data", "input_size", (96, 160)),
+        ("data.parity=true", "data", "parity", True),
+        ("loss.kind=swahr", "loss", "kind", "swahr"),
+    ],
+)
+def test_an_override_has_the_type_of_its_field(override: str, section: str, key: str, value: object) -> None:
+    found = getattr(getattr(load_recipe("samkr_tiny", [override]), section), key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_override_of_the_length_replaces_the_other_units() -> None:
+    schedule = load_recipe("samkr_tiny", ["schedule.steps=12"]).schedule
+    assert (schedule.steps, schedule.minutes, schedule.epochs) == (12, None, None)
+
+
+def test_the_last_override_wins() -> None:
+    assert load_recipe("samkr_tiny", ["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_file_is_read_by_its_path_and_named_after_it(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, "model: samkr_tiny\nschedule: {steps: 3}\n"))
+    assert (recipe.name, recipe.schedule.steps) == ("mine", 3)
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
+    error = refused("samkr_tini")
+    assert error.code == "SE-U30"
+    assert error.facts[1].startswith("nearest    samkr_tiny")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimizer.lrr=1", "optimizer.lrr: no such key; nearest: lr"),
+        ("optimiser.lr=1", "optimiser: no such key; nearest: optimizer"),
+        ("optimizer.lr=fast", "optimizer.lr: Input should be a valid number"),
+        ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
+        ("optimizer.lr=.inf", "optimizer.lr: Input should be a finite number"),
+        ("batch_size=1.5", "batch_size: Input should be a valid integer"),
+        ("batch_size=0", "batch_size: Input should be greater than or equal to 1"),
+        ("data.input_size=[100, 128]", "multiples of 32"),
+        ("data.scale=[1.2, 0.8]", "the smaller one first"),
+        ("schedule.milestones=[90, 120]", "shares of the length"),
+        ("optimizer.lr", "section.key=value"),
+        ("seed.deep=1", "seed is not a section"),
+        ("optimizer.betas=[1,", "reason"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_the_reason(override: str, said: str) -> None:
+    first = ("seed=1",) if override.startswith("seed") else ()
+    error = refused("samkr_tiny", *first, override)
+    assert error.code == "SE-U31"
+    assert said in " ".join(error.facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: samkr_tiny\n", "schedule: Field required"),
+        ("schedule: {steps: 3, minutes: 1}\n", "exactly one of epochs, steps and minutes"),
+        ("schedule: {kind: cosine}\n", "exactly one of epochs, steps and minutes"),
+        ("- samkr_tiny\n", "a mapping of sections"),
+        ("", "a mapping of sections"),
+        ("schedule: [\n", "line 2"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name_and_the_reason(tmp_path: Path, text: str, said: str) -> None:
+    error = refused(recipe_file(tmp_path, text))
+    assert error.code == "SE-U31"
+    assert "mine.yaml" in error.message
+    assert said in " ".join(error.facts)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    assert refused(str(path)).code == "SE-U31"
+
+
+def test_a_recipe_survives_the_way_through_json() -> None:
+    recipe = load_recipe("samkr_tiny")
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe

@@ -1,0 +1,179 @@
+"""Recipes: everything that decides a training run, as schema-checked YAML."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from samkr_edge.errors import SamkrError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """Augmentation and targets."""
+
+    input_size: tuple[int, int] | None = None  # (H, W); None takes the model's
+    rotation: float = Field(default=30.0, ge=0)  # degrees, uniform in +-
+    scale: tuple[float, float] = (0.75, 1.5)
+    translation: float = Field(default=0.2, ge=0)  # share of the augmented short side, uniform in +-
+    flip: float = Field(default=0.5, ge=0, le=1)
+    jitter: float = Field(default=0.0, ge=0, le=1)  # photometric: brightness, contrast, colour
+    sigma: float = Field(default=2.0, ge=0.6)  # keypoint Gaussians, map pixels
+    center_sigma: float = Field(default=4.0, ge=0.6)
+    offset_radius: int = Field(default=4, ge=1)
+    background_weight: float = Field(default=0.1, ge=0, le=1)
+    parity: bool = False  # DEKR's own quirks in the targets
+    workers: int = Field(default=1, ge=0)
+    cache_mb: int = Field(default=1024, ge=0)  # decoded images kept in memory
+
+    @model_validator(mode="after")
+    def sensible_sizes(self) -> DataSection:
+        if self.input_size is not None and any(side < 32 or side % 32 for side in self.input_size):
+            raise ValueError("input_size must be two positive multiples of 32, height then width")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two positive factors, the smaller one first")
+        return self
+
+
+class OptimizerSection(Section):
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = Field(default=None, gt=0)
+
+
+class ScheduleSection(Section):
+    """How long and how fast; exactly one of epochs, steps, minutes."""
+
+    kind: Literal["step", "cosine"] = "step"
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    milestones: tuple[float, ...] = ()  # shares of the length at which the rate is multiplied by gamma
+    gamma: float = 0.1
+    warmup_steps: int = Field(default=0, ge=0)
+    final: float = Field(default=0.01, ge=0, le=1)  # cosine: last rate as a share of the first
+
+    @model_validator(mode="after")
+    def one_length(self) -> ScheduleSection:
+        if sum(value is not None for value in (self.epochs, self.steps, self.minutes)) != 1:
+            raise ValueError("exactly one of epochs, steps and minutes must be given")
+        if any(not 0 < share < 1 for share in self.milestones):
+            raise ValueError("milestones are shares of the length, between 0 and 1")
+        return self
+
+
+class LossSection(Section):
+    kind: Literal["dekr", "swahr"] = "dekr"
+    heatmap_weight: float = Field(default=1.0, ge=0)
+    offset_weight: float = Field(default=0.03, ge=0)
+
+
+class DecodeSection(Section):
+    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
+
+    max_people: int = 30
+    center_threshold: float = 0.01
+    nms_distance: float = 0.05
+    refine_radius: int = 0
+    refine_blend: float = 0.7
+
+
+class Recipe(Section):
+    """One training run."""
+
+    name: str
+    model: str | None = None  # zoo name; None fine-tunes the checkpoint that is handed in
+    data: DataSection = DataSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection
+    loss: LossSection = LossSection()
+    decode: DecodeSection = DecodeSection()
+    batch_size: int = Field(default=40, ge=1)
+    accumulate: int = Field(default=1, ge=1)  # steps summed into one update
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    init: str | None = None  # checkpoint whose fitting weights are loaded first
+    seed: int = 0
+    threads: int | None = Field(default=None, ge=1)
+    save_seconds: float = Field(default=30.0, gt=0)
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+    """A shipped recipe by name, or a YAML file by path; ``overrides`` are ``section.key=value``.
+
+    Raises:
+        SamkrError: SE-U30 no such recipe, SE-U31 not valid; an unknown key is answered with the nearest one.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        near = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
+        raise SamkrError(
+            "SE-U30",
+            f"there is no recipe {name!r}",
+            [f"shipped    {', '.join(recipe_names())}", *([f"nearest    {', '.join(near)}"] if near else [])],
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _invalid(str(path), [f"reason     {' '.join(str(error).split())[:200]}"]) from error
+    if not isinstance(content, dict):
+        raise _invalid(str(path), ["expected   a mapping of sections"])
+    content.setdefault("name", path.stem)
+    for override in overrides or []:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(str(path), [_explain(item) for item in error.errors()[:4]]) from error
+
+
+def _invalid(path: str, facts: list[str]) -> SamkrError:
+    return SamkrError("SE-U31", f"{path} is not a valid recipe", facts, fix="samkr-edge train --help")
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise _invalid(f"--set {override}", ["expected   section.key=value, for example optimizer.lr=5e-4"])
+    *sections, last = key.strip().split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise _invalid(f"--set {override}", [f"{section} is not a section"])
+    try:
+        parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
+    except yaml.YAMLError as error:
+        raise _invalid(f"--set {override}", [f"reason     {' '.join(str(error).split())[:200]}"]) from error
+    if sections[-1:] == ["schedule"] and last in ("epochs", "steps", "minutes"):
+        for other in ("epochs", "steps", "minutes"):
+            place.pop(other, None)
+    place[last] = parsed
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{key or 'schedule'}: {item['msg']}"
+    model: Any = Recipe
+    for part in item["loc"][:-1]:
+        model = model.model_fields[part].annotation
+    near = difflib.get_close_matches(str(item["loc"][-1]), list(model.model_fields), n=1, cutoff=0.4)
+    return f"{key}: no such key" + (f"; nearest: {near[0]}" if near else "")
