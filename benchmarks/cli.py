@@ -1,0 +1,173 @@
+"""`samkr-edge bench` and `samkr-edge report`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from benchmarks.results import Results
+
+_DEFAULT_SECONDS = 20.0
+
+
+def bench(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Frames of each model [default: by --seconds].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The model to compare with [default: the first].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.json and samples, or a path that ends in .json.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, metavar="AP", help="Exit with 6 where a model lost more AP.")
+    ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
+    ] = True,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """AP and latency of several models, measured in turns on the same images.
+
+    Latency is p50, p90 and p99 from image to poses. The AP difference to the baseline has a 95 % interval (paired
+    bootstrap over images). A run whose clock or times moved is marked unstable, with the reason.
+
+    Examples:
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --out results --report
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
+    """
+    from benchmarks.bench import Plan, run_bench
+    from benchmarks.gate import check_gate
+    from benchmarks.results import write_results
+    from benchmarks.table import render
+    from samkr_edge.cli.console import emit, progress, say
+
+    if rounds is not None and seconds is not None:
+        raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
+    if max_drop is not None and data is None:
+        raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
+    if report and out is None:
+        raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
+    paths = list(models)
+    compared = paths[0] if baseline is None else baseline
+    if compared not in paths:
+        paths.insert(0, compared)
+    target = None if out is None else _results_path(out)
+    plan = Plan(
+        models=paths,
+        baseline=compared,
+        data=data,
+        split=split,
+        limit=limit,
+        rounds=rounds,
+        seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
+        threads=threads,
+        samples=samples,
+        max_drop=max_drop,
+        reuse=_earlier(target) if reuse else None,
+        command=_command(),
+    )
+    results = run_bench(plan, None if target is None else _samples_folder(target), progress)
+    if target is not None:
+        write_results(target, results)
+    emit(results.model_dump(mode="json"), render(results), as_json)
+    if target is not None:
+        say(f"wrote {target}")
+        if report:
+            from benchmarks.report import write_report
+
+            page = target.with_name("report.html")
+            write_report([target], page)
+            say(f"wrote {page}")
+    check_gate(results.models, max_drop, max_latency)
+
+
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="results.json files, or the folders that hold them."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
+        "report.html"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """One self-contained HTML page: verdict, accuracy against latency, the table, sample predictions.
+
+    The page needs no network and no script, is below 2 MB, and prints well.
+
+    Examples:
+
+      samkr-edge report results/results.json -o report.html
+
+      samkr-edge report laptop/results.json jetson/results.json -o both.html
+    """
+    from benchmarks.report import write_report
+    from samkr_edge.cli.console import emit
+
+    written = write_report(results, output)
+    emit(
+        {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
+        "\n".join([*written.verdicts, f"wrote {output} ({written.size / 1e3:.0f} kB)"]),
+        as_json,
+    )
+
+
+def _results_path(out: Path) -> Path:
+    from benchmarks.results import FILE_NAME
+
+    return out if out.suffix == ".json" else out / FILE_NAME
+
+
+def _samples_folder(target: Path) -> Path:
+    """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
+    from benchmarks.results import FILE_NAME
+    from benchmarks.samples import FOLDER
+
+    return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")
+
+
+def _earlier(target: Path | None) -> Results | None:
+    """The results of an earlier run in the same place; whatever is wrong with them, they are then not reused."""
+    from benchmarks.results import read_results
+
+    if target is None or not target.is_file():
+        return None
+    try:
+        return read_results(target)
+    except SamkrError:
+        return None
+
+
+def _command() -> str:
+    """The command line with absolute paths cut to their last part: results are published, folders are private."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return "samkr-edge " + shlex.join(words)

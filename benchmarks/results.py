@@ -1,0 +1,202 @@
+"""The schema of ``results.json``: one file a run, with everything that is needed to trust or repeat it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samkr_edge.artefact import read_json, write_json
+from samkr_edge.errors import SamkrError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "results.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Spread(_Strict):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LatencyStats(_Strict):
+    """Milliseconds from image in memory to poses, one frame at a time."""
+
+    frames: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    cv: float = Field(description="coefficient of variation of the total time")
+    throughput_fps: float = Field(description="frames a second of a single stream: 1000 / mean_ms")
+
+
+class SplitMs(_Strict):
+    """Where the time goes: means over the frames between p10 and p90 of the total, so the parts add up."""
+
+    preprocess: float
+    network: float
+    decode: float
+    other: float = Field(description="what lies between the stages")
+
+    @property
+    def total(self) -> float:
+        return self.preprocess + self.network + self.decode + self.other
+
+
+class PaperResult(_Strict):
+    """The paper's figure for this network. Not measured here."""
+
+    ap: float
+    where: str
+    latency_ms: float | None = None
+
+
+class ModelResult(_Strict):
+    """One row of the table."""
+
+    name: str
+    file: str = Field(description="file name without its folder")
+    sha256: str
+    size_mb: float
+    network: str = Field(description="zoo name")
+    kind: str = Field(description="checkpoint, onnx or engine")
+    precision: str
+    stage: str
+    input_size: tuple[int, int] = Field(description="(height, width)")
+    is_baseline: bool
+    latency: LatencyStats
+    split_ms: SplitMs
+    speed_up: Spread | None = Field(
+        None, description="median over rounds of baseline / model; None for the baseline"
+    )
+    accuracy: dict[str, float] | None = Field(None, description="ap, ap50, ... in 0..100")
+    difference: Spread | None = Field(
+        None, description="AP minus the baseline's, paired bootstrap over images"
+    )
+    accuracy_reused: bool = False
+    paper: PaperResult | None = None
+    stable: bool
+    reasons: list[str] = []
+
+    @property
+    def ap(self) -> float | None:
+        return self.accuracy["ap"] if self.accuracy else None
+
+
+class DatasetFacts(_Strict):
+    """What was evaluated on."""
+
+    name: str
+    split: str
+    kind: str
+    skeleton: str
+    annotations_sha256: str
+    images: int = Field(description="images evaluated")
+    images_in_split: int
+    people: int = Field(description="people with labelled joints in the evaluated images")
+    images_digest: str = Field(description="sha256 over id, name and size in bytes of every evaluated image")
+
+
+class Machine(_Strict):
+    """Clock and temperature around the measurement; None where unreadable."""
+
+    mhz_before: float | None = None
+    mhz_after: float | None = None
+    mhz_min: float | None = None
+    mhz_max: float | None = None
+    celsius_before: float | None = None
+    celsius_after: float | None = None
+    celsius_max: float | None = None
+
+
+class Settings(_Strict):
+    """How it was measured."""
+
+    threads: int
+    rounds: int
+    seconds: float
+    warmup_rounds: int
+    warmup_settled: bool
+    images: int = Field(description="images that the timing rotated over")
+    random_image: bool
+
+
+class Results(_Strict):
+    """One run of ``bench``."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["samkr-edge bench"] = "samkr-edge bench"
+    time: str = Field(description="UTC, ISO 8601")
+    command: str
+    version: str
+    environment: dict[str, Any]
+    settings: Settings
+    machine: Machine
+    stable: bool
+    reasons: list[str] = []
+    dataset: DatasetFacts | None = None
+    verdict: str
+    notes: list[str] = []
+    recommended: str | None = None
+    models: list[ModelResult]
+    samples: str | None = Field(None, description="folder of sample predictions, relative to this file")
+
+    def baseline(self) -> ModelResult:
+        return next(model for model in self.models if model.is_baseline)
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write ``results.json`` atomically."""
+    write_json(path, results.model_dump(mode="json"))
+
+
+def read_results(path: Path) -> Results:
+    """Read a results file; a folder stands for the ``results.json`` in it.
+
+    Raises:
+        SamkrError: SE-D02, SE-D03 unreadable; SE-A60 not a results file; SE-A61 another schema
+            version; SE-A62 damaged.
+    """
+    if path.is_dir():
+        path = path / FILE_NAME
+    content = read_json(path, "results file")
+    if not isinstance(content, dict) or "schema_version" not in content or "models" not in content:
+        raise SamkrError(
+            "SE-A60",
+            f"{path} is not a results file of `samkr-edge bench`",
+            ["expected   an object with schema_version and models"],
+            fix="samkr-edge bench MODEL... --out results",
+        )
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise SamkrError(
+            "SE-A61",
+            f"{path} was written by another version of samkr-edge, so it was not read",
+            [
+                f"schema     {content['schema_version']!r}, this version reads {SCHEMA_VERSION}",
+                f"written by samkr-edge {content.get('version', 'unknown')}",
+            ],
+            fix="measure again with this version: samkr-edge bench MODEL... --out results",
+        )
+    try:
+        return Results.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SamkrError(
+            "SE-A62",
+            f"{path} is damaged or was edited by hand, so it was not read",
+            [
+                f"at         {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+                f"problems   {error.error_count()}",
+            ],
+            fix="measure again: samkr-edge bench MODEL... --out results",
+        ) from error

@@ -1,0 +1,234 @@
+"""Sample predictions: a few evaluated images, every model's people in them, and the joints that moved.
+
+The images are every n-th of the evaluated ones that show labelled people. Nobody picks them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from samkr_edge.artefact import read_json, replacing, write_json
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.pose_model import PoseModel
+    from samkr_edge.poses import Poses
+
+FOLDER = "samples"
+_INDEX = "samples.json"
+_LONGEST_SIDE = 480
+_JPEG_QUALITY = 82
+# People whose score is below this share of the best one in the image are not drawn: bottom-up networks keep many
+# faint candidates, which the AP evaluation weighs by score and the eye cannot.
+_SHOWN_SHARE = 0.3
+_MOST_PEOPLE = 12
+# A joint has moved when it went further than OKS forgives at this value, AP75's threshold.
+MOVED_OKS = 0.75
+# Area of a person as a share of the box around the joints, as in CrowdPose's evaluation.
+_AREA_SHARE = 0.53
+
+
+class Person(BaseModel):
+    """One predicted person: K joints (x, y, score) in pixels of the saved image."""
+
+    model_config = ConfigDict(extra="forbid")
+    score: float
+    joints: list[tuple[float, float, float]]
+
+
+class SampleImage(BaseModel):
+    """One saved image and what each model sees in it."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str
+    width: int
+    height: int
+    people: dict[str, list[Person]]
+
+
+class Samples(BaseModel):
+    """The index of a samples folder."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    edges: list[tuple[int, int]]
+    sigmas: list[float]
+    keypoints: list[str]
+    images: list[SampleImage]
+
+
+def write_samples(
+    folder: Path,
+    dataset: KeypointDataset,
+    records: Sequence[ImageRecord],
+    models: Mapping[str, PoseModel],
+    count: int,
+    advance: Callable[..., Any] | None = None,
+) -> None:
+    """Save ``count`` images with the people that every model finds in them.
+
+    Args:
+        folder: gets ``samples.json`` and one JPEG an image.
+        dataset: where the images come from.
+        records: the evaluated images.
+        models: name -> model.
+        count: most images to save.
+        advance: called after each image.
+    """
+    from samkr_edge.dataset import read_image
+
+    images = []
+    for number, record in enumerate(evenly_spaced(_with_people(dataset, records), count)):
+        image = read_image(record.path)
+        small, scale = _shrink(image)
+        name = f"{number:02d}.jpg"
+        _write_jpeg(folder / name, small)
+        people = {key: _people(model(image), scale) for key, model in models.items()}
+        images.append(SampleImage(file=name, width=small.shape[1], height=small.shape[0], people=people))
+        if advance is not None:
+            advance(1)
+    skeleton = dataset.skeleton
+    samples = Samples(
+        edges=list(skeleton.edges),
+        sigmas=list(skeleton.sigmas),
+        keypoints=list(skeleton.keypoints),
+        images=images,
+    )
+    write_json(folder / _INDEX, samples.model_dump(mode="json"))
+
+
+def read_samples(folder: Path) -> Samples | None:
+    """The samples beside a results file; None where there are none, for example because only the JSON was copied.
+
+    Raises:
+        SamkrError: SE-A63 the index is damaged.
+    """
+    path = folder / _INDEX
+    if not path.is_file():
+        return None
+    content = read_json(path, "samples index")
+    try:
+        samples = Samples.model_validate(content)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-A63",
+            f"{path} is not an index of samples that this version reads",
+            [f"reason     {str(error).splitlines()[0]}"],
+            fix=f"measure again, or remove {folder} to have a report without pictures",
+        ) from error
+    return samples.model_copy(
+        update={"images": [image for image in samples.images if (folder / image.file).is_file()]}
+    )
+
+
+def evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:
+    """At most ``count`` items, spread over the whole sequence."""
+    if len(items) <= count:
+        return list(items)
+    return [items[int((number + 0.5) * len(items) / count)] for number in range(count)]
+
+
+def _with_people(dataset: KeypointDataset, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    return [
+        record
+        for record in records
+        if any(any(v > 0 for v in p["keypoints"][2::3]) for p in dataset.annotations.get(record.id, []))
+    ]
+
+
+def _shrink(image: np.ndarray) -> tuple[np.ndarray, float]:
+    import cv2
+
+    scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
+    if scale == 1.0:
+        return image, 1.0
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    import cv2
+
+    encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _people(poses: Poses, scale: float) -> list[Person]:
+    if not len(poses):
+        return []
+    # `+ 0.5 ... - 0.5`: pixel centres, not corners, are scaled by the resize.
+    points = (poses.keypoints + 0.5) * scale - 0.5
+    shown = [i for i in np.argsort(-poses.scores) if poses.scores[i] >= _SHOWN_SHARE * poses.scores.max()]
+    return [
+        Person(
+            score=round(float(poses.scores[i]), 4),
+            joints=[
+                (round(float(x), 1), round(float(y), 1), round(float(s), 3))
+                for (x, y), s in zip(points[i], poses.joint_scores[i], strict=True)
+            ],
+        )
+        for i in shown[:_MOST_PEOPLE]
+    ]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How one model's people differ from the baseline's in one image.
+
+    Attributes:
+        moved: (person of the model, joint) pairs that moved.
+        extra: people of the model that the baseline does not see.
+        missing: people of the baseline that the model does not see.
+        joints: joints compared.
+    """
+
+    moved: frozenset[tuple[int, int]]
+    extra: int
+    missing: int
+    joints: int
+
+
+def compare(baseline: Sequence[Person], people: Sequence[Person], sigmas: Sequence[float]) -> Movement:
+    """Match people by mean OKS, greedily from the best pair, and find the joints that moved beyond MOVED_OKS.
+
+    OKS of a joint is exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma and s^2 the person's area (COCO keypoint evaluation).
+    """
+    pairs = sorted(
+        (
+            (-sum(terms) / len(terms), first, second, terms)
+            for first, person in enumerate(baseline)
+            for second, other in enumerate(people)
+            for terms in [_oks_terms(person, other, sigmas)]
+        ),
+        key=lambda pair: pair[:3],
+    )
+    left, right = set(range(len(baseline))), set(range(len(people)))
+    moved: set[tuple[int, int]] = set()
+    joints = 0
+    for similarity, first, second, terms in pairs:
+        # Below this two poses are two people, not one that moved.
+        if first not in left or second not in right or -similarity < 0.1:
+            continue
+        left.remove(first)
+        right.remove(second)
+        joints += len(terms)
+        moved |= {(second, joint) for joint, term in enumerate(terms) if term < MOVED_OKS}
+    return Movement(frozenset(moved), len(right), len(left), joints)
+
+
+def _oks_terms(person: Person, other: Person, sigmas: Sequence[float]) -> list[float]:
+    xs, ys = [j[0] for j in person.joints], [j[1] for j in person.joints]
+    area = max(1.0, _AREA_SHARE * (max(xs) - min(xs)) * (max(ys) - min(ys)))
+    return [
+        math.exp(-((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) / (2 * area * (2 * sigma) ** 2))
+        for a, b, sigma in zip(person.joints, other.joints, sigmas, strict=True)
+    ]

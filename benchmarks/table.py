@@ -1,0 +1,75 @@
+"""The table on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.results import ModelResult, Results
+from benchmarks.verdict import interval, signed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def render(results: Results) -> RenderableType:
+    """Table, verdict and notes for people."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    has_ap = results.dataset is not None
+    if has_ap:
+        table.add_column("AP", justify="right")
+        table.add_column("difference [95 %]", justify="right", no_wrap=True)
+    for heading in ("p50 ms", "p90", "p99", "speed-up", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if any(model.paper for model in results.models):
+        table.add_column("paper AP", justify="right")
+    for model in results.models:
+        table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
+    lines: list[RenderableType] = [table, Text(""), Text(results.verdict, style="bold")]
+    lines += [Text(note, style="yellow") for note in results.notes]
+    lines.append(Text(conditions(results), style="dim"))
+    return Group(*lines)
+
+
+def _cells(model: ModelResult, results: Results) -> list[str]:
+    mark = "" if model.stable and not results.reasons else " *"
+    cells = [model.name]
+    if results.dataset is not None:
+        cells.append("" if model.ap is None else f"{model.ap:.1f}")
+        difference = model.difference
+        cells.append(
+            "baseline" if difference is None else f"{signed(difference.value)} {interval(difference)}"
+        )
+    cells += [
+        f"{model.latency.p50_ms:.2f}{mark}",
+        f"{model.latency.p90_ms:.2f}",
+        f"{model.latency.p99_ms:.2f}",
+        "" if model.speed_up is None else f"{model.speed_up.value:.2f}×",
+        f"{model.size_mb:.1f}",
+    ]
+    if any(row.paper for row in results.models):
+        cells.append("" if model.paper is None else f"{model.paper.ap:.1f}")
+    return cells
+
+
+def conditions(results: Results) -> str:
+    """How it was measured, in one line."""
+    settings = results.settings
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    pictures = "one random image" if settings.random_image else f"{settings.images} images"
+    parts = [f"{settings.rounds} interleaved frames each on {pictures}, {threads}"]
+    if results.dataset is not None:
+        parts.append(
+            f"AP on {results.dataset.images} images of {results.dataset.name}/{results.dataset.split}"
+        )
+    if results.machine.mhz_before is not None and results.machine.mhz_after is not None:
+        parts.append(f"clock {results.machine.mhz_before:.0f} to {results.machine.mhz_after:.0f} MHz")
+    if results.machine.celsius_before is not None and results.machine.celsius_after is not None:
+        parts.append(f"{results.machine.celsius_before:.0f} to {results.machine.celsius_after:.0f} °C")
+    if not results.stable:
+        parts.append("* unstable")
+    return "; ".join(parts)

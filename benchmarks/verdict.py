@@ -1,0 +1,201 @@
+"""One sentence: which model to take and why; and what must be known before believing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.results import ModelResult, Spread
+
+# Below this AP a network finds next to nobody, and a difference between two such networks means little.
+LOW_AP = 5.0
+# AP that a model may lose and still be recommended, where the user gives no budget of their own.
+DEFAULT_MAX_DROP = 1.0
+# Two models whose speed differs by less than this are equally fast; the more accurate one is then the better.
+_SAME_SPEED = 0.05
+# Fewer images give an interval so wide that it rarely decides anything.
+_FEW_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The recommendation.
+
+    Attributes:
+        sentence: one sentence for the terminal and the head of the report.
+        recommended: the model's name, or None where nothing can be recommended.
+        notes: what limits the sentence; whole sentences.
+    """
+
+    sentence: str
+    recommended: str | None
+    notes: list[str] = field(default_factory=list)
+
+
+def decide(
+    models: Sequence[ModelResult],
+    *,
+    images: int | None,
+    max_drop: float | None = None,
+    unstable: Sequence[str] = (),
+) -> Verdict:
+    """Judge the rows of one run.
+
+    Args:
+        models: all rows; exactly one is the baseline.
+        images: images evaluated; None where accuracy was not measured.
+        max_drop: AP that may be lost; None for DEFAULT_MAX_DROP.
+        unstable: why the run's times cannot be trusted.
+    """
+    baseline = next(model for model in models if model.is_baseline)
+    others = [model for model in models if not model.is_baseline]
+    notes = _notes(models, images, unstable)
+    labels = short_labels(models)
+    if not others:
+        return Verdict(_alone(baseline, labels), None, notes)
+    if baseline.ap is None:
+        return Verdict(_latency_only(baseline, others, labels), None, notes)
+    if max(model.ap or 0.0 for model in models) < LOW_AP:
+        return Verdict(_too_low(baseline, others, labels), None, notes)
+    budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
+    return _compare(baseline, others, labels, images or 0, budget, notes)
+
+
+def short_labels(models: Sequence[ModelResult]) -> dict[str, str]:
+    """Name in a sentence: ``FP32`` or ``INT8 (QAT)`` where that is unique among the rows, else the row's name."""
+    short = {model.name: _short(model) for model in models}
+    unique = len(set(short.values())) == len(models)
+    return short if unique else {model.name: model.name for model in models}
+
+
+def _short(model: ModelResult) -> str:
+    precision, stage = model.precision.upper(), model.stage.upper()
+    return precision if stage in (precision, "FP32") else f"{precision} ({stage})"
+
+
+def is_significant(difference: Spread) -> bool:
+    """True where the interval does not contain zero."""
+    return not difference.low <= 0.0 <= difference.high
+
+
+def signed(value: float) -> str:
+    """One decimal with a true minus sign; zero has none."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def interval(spread: Spread) -> str:
+    """``[−0.8, +0.2]``"""
+    return f"[{signed(spread.low)}, {signed(spread.high)}]"
+
+
+def _is_faster(model: ModelResult) -> bool:
+    return model.speed_up is not None and model.speed_up.low > 1.0
+
+
+def _pace(model: ModelResult, baseline: str) -> str:
+    speed = model.speed_up.value if model.speed_up else 1.0
+    if _is_faster(model):
+        return f"{speed:.2f}× as fast as {baseline}"
+    if model.speed_up is not None and model.speed_up.high < 1.0:
+        return f"slower than {baseline} ({speed:.2f}× its speed)"
+    return f"no faster than {baseline} ({speed:.2f}× its speed)"
+
+
+def _times(model: ModelResult, baseline: ModelResult) -> str:
+    return f"p50 {model.latency.p50_ms:.1f} ms against {baseline.latency.p50_ms:.1f} ms"
+
+
+def _fastest(models: Sequence[ModelResult]) -> ModelResult:
+    return max(models, key=lambda model: model.speed_up.value if model.speed_up else 0.0)
+
+
+def _alone(baseline: ModelResult, labels: dict[str, str]) -> str:
+    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} AP"
+    return (
+        f"{labels[baseline.name]} takes {baseline.latency.p50_ms:.1f} ms a frame (p50){ap}; "
+        "there is no second model to compare it with."
+    )
+
+
+def _latency_only(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
+    best = _fastest(others)
+    return (
+        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}); "
+        "accuracy was not measured, so nothing is recommended."
+    )
+
+
+def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
+    best = _fastest(others)
+    return (
+        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), but "
+        f"AP {max(model.ap or 0.0 for model in (baseline, *others)):.1f} is too low for an accuracy difference to "
+        "mean much: real photographs want a GPU or imported weights."
+    )
+
+
+def _compare(
+    baseline: ModelResult,
+    others: Sequence[ModelResult],
+    labels: dict[str, str],
+    images: int,
+    budget: float,
+    notes: list[str],
+) -> Verdict:
+    base = labels[baseline.name]
+    faster = [model for model in others if _is_faster(model)]
+    if not faster:
+        best = _fastest(others)
+        sentence = f"Keep {base}: {labels[best.name]} is {_pace(best, base)}, {_times(best, baseline)}."
+        return Verdict(sentence, baseline.name, notes)
+    affordable = [model for model in faster if _drop(model) <= budget]
+    if not affordable:
+        best = min(faster, key=_drop)
+        return Verdict(
+            f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}, "
+            f"more than the {budget:g} AP that may be lost.",
+            baseline.name,
+            notes,
+        )
+    top = _speed(_fastest(affordable))
+    best = min((m for m in affordable if _speed(m) >= top * (1 - _SAME_SPEED)), key=_drop)
+    return Verdict(
+        f"Take {labels[best.name]}: it is {_pace(best, base)} ({_times(best, baseline)}) and "
+        f"{_cost(best, images)}.",
+        best.name,
+        notes,
+    )
+
+
+def _speed(model: ModelResult) -> float:
+    return model.speed_up.value if model.speed_up else 1.0
+
+
+def _drop(model: ModelResult) -> float:
+    return -model.difference.value if model.difference else 0.0
+
+
+def _cost(model: ModelResult, images: int) -> str:
+    difference = model.difference
+    if difference is None:
+        return f"scores {model.ap:.1f} AP"
+    if not is_significant(difference):
+        return (
+            f"its {model.ap:.1f} AP differ by {signed(difference.value)} {interval(difference)}, "
+            f"which {images} images cannot tell from noise"
+        )
+    verb = "loses" if difference.value < 0 else "gains"
+    return f"{verb} {abs(difference.value):.1f} AP {interval(difference)}"
+
+
+def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence[str]) -> list[str]:
+    notes = [f"The times are unstable: {reason}." for reason in unstable]
+    shaky = [f"{model.name}: {reason}" for model in models for reason in model.reasons]
+    if shaky:
+        notes.append(f"The times are unstable: {'; '.join(shaky)}.")
+    if images is None:
+        notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")
+    elif images < _FEW_IMAGES:
+        notes.append(f"Only {images} images were scored: small AP differences cannot be seen with so few.")
+    return notes

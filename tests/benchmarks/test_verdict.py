@@ -1,0 +1,139 @@
+"""The sentence says what the numbers say, also when they disappoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.gate import check_gate
+from benchmarks.pareto import front
+from benchmarks.results import ModelResult, Spread
+from benchmarks.verdict import decide, signed
+from samkr_edge.errors import SamkrError
+
+RowMaker = Callable[..., ModelResult]
+
+
+def test_a_fast_model_within_noise_is_taken_and_the_noise_named(three_models: list[ModelResult]) -> None:
+    verdict = decide(three_models, images=400)
+    assert verdict.recommended == "samkr_tiny INT8 QAT"
+    assert verdict.sentence == (
+        "Take INT8 (QAT): it is 1.92× as fast as FP32 (p50 12.6 ms against 24.1 ms) and its 57.1 AP differ by "
+        "−0.3 [−0.8, +0.2], which 400 images cannot tell from noise."
+    )
+    assert verdict.notes == []
+
+
+def test_a_loss_beyond_noise_within_the_budget_is_called_a_loss(three_models: list[ModelResult]) -> None:
+    verdict = decide(three_models[:2], images=400)
+    assert "loses 0.9 AP [−1.6, −0.3]" in verdict.sentence
+    assert verdict.sentence.startswith("Take INT8 (PTQ)")
+
+
+def test_a_loss_beyond_the_budget_keeps_the_baseline(three_models: list[ModelResult]) -> None:
+    verdict = decide(three_models[:2], images=400, max_drop=0.5)
+    assert verdict.recommended == "samkr_tiny FP32"
+    assert verdict.sentence.startswith("Keep FP32: INT8 (PTQ) is 1.94× as fast as FP32 but loses 0.9 AP")
+    assert "more than the 0.5 AP" in verdict.sentence
+
+
+def test_a_clearly_faster_model_beats_a_slightly_more_accurate_one(row: RowMaker) -> None:
+    models = [
+        row("FP32", 24, 57.4),
+        row("INT8 PTQ", 9, 56.9, (-0.5, -0.9, -0.1), (2.6, 2.5, 2.7)),
+        row("INT8 QAT", 13, 57.2, (-0.2, -0.7, 0.3), (1.8, 1.7, 1.9)),
+    ]
+    assert decide(models, images=400).recommended == "samkr_tiny INT8 PTQ"
+
+
+def test_int8_that_is_slower_is_called_slower(row: RowMaker) -> None:
+    models = [row("FP32", 10, 57.4), row("INT8 PTQ", 20, 57.4, (0.0, -0.4, 0.4), (0.5, 0.48, 0.52))]
+    verdict = decide(models, images=400)
+    assert verdict.recommended == "samkr_tiny FP32"
+    assert verdict.sentence == (
+        "Keep FP32: INT8 (PTQ) is slower than FP32 (0.50× its speed), p50 20.0 ms against 10.0 ms."
+    )
+
+
+def test_a_speed_up_whose_interval_holds_one_is_no_speed_up(row: RowMaker) -> None:
+    models = [row("FP32", 10, 57.4), row("INT8 PTQ", 9.9, 57.4, (0.0, -0.4, 0.4), (1.01, 0.98, 1.04))]
+    assert "no faster than FP32" in decide(models, images=400).sentence
+
+
+def test_ap_near_zero_is_said_plainly_and_nothing_is_recommended(row: RowMaker) -> None:
+    models = [row("FP32", 24, 1.7), row("INT8 PTQ", 12, 1.6, (-0.1, -0.3, 0.1), (2.0, 1.9, 2.1))]
+    verdict = decide(models, images=400)
+    assert verdict.recommended is None
+    assert "AP 1.7 is too low for an accuracy difference to mean much" in verdict.sentence
+    assert "GPU or imported weights" in verdict.sentence
+    assert "2.00× as fast" in verdict.sentence
+
+
+def test_without_accuracy_nothing_is_recommended(row: RowMaker) -> None:
+    verdict = decide([row("FP32", 24), row("INT8 PTQ", 12, speed=(2.0, 1.9, 2.1))], images=None)
+    assert verdict.recommended is None
+    assert "accuracy was not measured" in verdict.sentence
+    assert any("--data" in note for note in verdict.notes)
+
+
+def test_one_model_alone_is_described(row: RowMaker) -> None:
+    verdict = decide([row("FP32", 24, 57.4)], images=400)
+    assert verdict.sentence.startswith("FP32 takes 24.0 ms a frame (p50) and scores 57.4 AP")
+
+
+def test_unstable_times_and_few_images_are_noted(row: RowMaker) -> None:
+    shaky = row("FP32", 24, 57.4, stable=False, reasons=["network time varied by 20%"])
+    other = row("INT8 PTQ", 12, 57.0, (-0.4, -3.0, 2.0), (2.0, 1.9, 2.1))
+    notes = decide([shaky, other], images=30, unstable=["the CPU clock moved by -9.0% (limit 3%)"]).notes
+    assert any("clock moved" in note for note in notes)
+    assert any("samkr_tiny FP32: network time varied" in note for note in notes)
+    assert any("Only 30 images" in note for note in notes)
+
+
+def test_rows_of_different_networks_are_named_in_full(row: RowMaker) -> None:
+    models = [
+        row("FP32", 24, 57.4),
+        row("FP32", 12, 57.4, (0.0, -0.1, 0.1), (2.0, 1.9, 2.1)).model_copy(
+            update={"name": "samkr_small FP32"}
+        ),
+    ]
+    assert decide(models, images=400).sentence.startswith(
+        "Take samkr_small FP32: it is 2.00× as fast as samkr_tiny"
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.34, "−0.3"), (0.04, "0.0"), (-0.04, "0.0"), (1.25, "+1.2")])
+def test_signed_numbers(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_the_gate_names_the_row_that_lost_too_much(three_models: list[ModelResult]) -> None:
+    check_gate(three_models, max_drop=1.0, max_latency=20.0)
+    with pytest.raises(SamkrError) as caught:
+        check_gate(three_models, max_drop=0.5, max_latency=None)
+    assert (caught.value.code, caught.value.exit_code) == ("SE-Q60", 6)
+    assert "samkr_tiny INT8 PTQ" in caught.value.message
+    assert "QAT" not in caught.value.message
+
+
+def test_the_gate_names_the_row_that_is_too_slow_and_spares_the_baseline(
+    three_models: list[ModelResult],
+) -> None:
+    with pytest.raises(SamkrError) as caught:
+        check_gate(three_models, max_drop=None, max_latency=13.5)
+    assert caught.value.code == "SE-Q61"
+    assert "INT8 QAT" in caught.value.message
+    assert "FP32" not in caught.value.message
+    with pytest.raises(SamkrError, match="FP32"):
+        check_gate(three_models[:1], max_drop=None, max_latency=13.5)
+
+
+def test_the_pareto_front_leaves_out_what_another_model_beats() -> None:
+    points = [(24.0, 57.4), (12.4, 56.5), (12.6, 57.1), (30.0, 57.0), (12.6, 57.1)]
+    assert front(points) == [1, 2, 4, 0]
+    assert front([]) == []
+
+
+def test_a_spread_serialises_as_three_numbers() -> None:
+    assert Spread(value=1, low=0, high=2).model_dump() == {"value": 1, "low": 0, "high": 2}
