@@ -102,8 +102,8 @@ class AffineSampling(nn.Module):
         # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
         with torch.autocast(x.device.type, enabled=False):
             wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-            affine = affine.to(wide).view(n * b, 6, h * w)
-            matrix, shift = affine[:, :4].view(n * b, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
+            affine = affine.to(wide).reshape(n * b, 6, h * w)
+            matrix, shift = affine[:, :4].reshape(n * b, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
             taps = self.regular_matrix.to(wide)  # (2, 9)
             # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
             moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(

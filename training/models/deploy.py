@@ -32,4 +32,4 @@ def normalise(image: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) RGB -> normalised float32 (N, 3, H, W), for training."""
     scale = 1.0 / (255.0 * torch.tensor(STD, device=image.device))
     shift = torch.tensor(MEAN, device=image.device) / torch.tensor(STD, device=image.device)
-    return (image.float() * scale - shift).permute(0, 3, 1, 2)
+    return (image.float() * scale - shift).permute(0, 3, 1, 2).contiguous()

@@ -41,6 +41,6 @@ class SubspaceAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             wide = torch.float64 if x.dtype == torch.float64 else torch.float32
             attention = y.to(wide).flatten(2).softmax(dim=2)  # (N, B*g, H*W)
-            f = x.to(wide).view(n, self.maps, total // self.maps, h * w)
+            f = x.to(wide).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)
         return attended.view(n, total, h, w).to(x.dtype)

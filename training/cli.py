@@ -1,0 +1,98 @@
+"""`samkr-edge train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.")],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    out: Annotated[Path, typer.Option(help="Folder for last.pt, final.pt and log.jsonl.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train for so long [default: the recipe's].")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train a network from a recipe.
+
+    Examples:
+
+      samkr-edge train samkr_tiny --data people --out runs/tiny --minutes 7
+
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set optimizer.lr=5e-4
+
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
+    """
+
+    from samkr_edge.artefact import sha256_of
+    from samkr_edge.cli.console import emit
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.decode import DecodeSettings
+    from samkr_edge.model_card import ModelCard
+    from training.checkpoint import Checkpoint, load_checkpoint
+    from training.fit import FINAL, LAST, fit
+    from training.models.zoo import build_model, model_config
+    from training.recipe import load_recipe
+
+    settings = load_recipe(
+        recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
+    )
+    if threads:
+        settings = settings.model_copy(update={"threads": threads})
+    if settings.model is None:
+        raise SamkrError(
+            "SE-U32",
+            f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
+            fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
+        )
+    dataset = open_dataset(data, "train")
+    if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
+        raise SamkrError(
+            "SE-U33",
+            f"{out} already holds a run, so nothing was started",
+            fix="add --resume to go on with it, or choose another --out",
+        )
+    config = model_config(settings.model, len(dataset.skeleton))
+    size = settings.data.input_size or config.input_size
+    decode = DecodeSettings(**settings.decode.model_dump(), nms_joints=round(len(dataset.skeleton) * 8 / 17))
+    card = ModelCard(settings.model, dataset.skeleton, size, decode=decode).with_provenance(
+        annotations_sha256=sha256_of(dataset.annotation_path)
+    )
+    network = build_model(config)
+    if settings.init:
+        fitting = {
+            name: tensor
+            for name, tensor in load_checkpoint(settings.init).state.items()
+            if name in (own := network.state_dict()) and own[name].shape == tensor.shape
+        }
+        if not fitting:
+            raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}")
+        network.load_state_dict(fitting, strict=False)
+    finished = fit(
+        network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
+    )
+    facts = finished.card.provenance
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    emit(
+        {
+            "checkpoint": str(out / FINAL),
+            "card": finished.card.to_dict(),
+            "recipe": settings.model_dump(mode="json"),
+        },
+        f"{out / FINAL}: {card.model}, {len(card.skeleton)} keypoints ({card.skeleton.name}), {facts['steps']} steps, "
+        f"{facts['images']} images, {facts['minutes']} minutes; {parameters:,} parameters",
+        as_json,
+    )
