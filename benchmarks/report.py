@@ -192,12 +192,12 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     tiles = []
     if model.speed_up is not None:
         spread = model.speed_up
-        small = f"{against} = 1 · {spread.low:.2f} to {spread.high:.2f}"
+        small = f"of {against} · {spread.low:.2f} to {spread.high:.2f}"
         tiles.append((f"{labels[model.name]} speed", f"{spread.value:.2f}", "×", small))
     small = f"{against} {_ms(base.latency.p50_ms)} ms"
     if alone:
         small = f"p90 {_ms(model.latency.p90_ms)} ms"
-    tiles.append(("Latency per frame, p50", _ms(model.latency.p50_ms), "ms", small))
+    tiles.append(("Latency, p50", _ms(model.latency.p50_ms), "ms", small))
     if model.ap is not None:
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:

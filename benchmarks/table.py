@@ -66,8 +66,10 @@ def conditions(results: Results) -> str:
         parts.append(
             f"AP on {results.dataset.images} images of {results.dataset.name}/{results.dataset.split}"
         )
-    if results.machine.mhz_before is not None and results.machine.mhz_after is not None:
-        parts.append(f"clock {results.machine.mhz_before:.0f} to {results.machine.mhz_after:.0f} MHz")
+    before, after = results.machine.mhz_before, results.machine.mhz_after
+    if before is not None and after is not None:
+        moved = f"clock {before:.0f} to {after:.0f} MHz"
+        parts.append(f"clock steady at {after:.0f} MHz" if round(before) == round(after) else moved)
     if results.machine.celsius_before is not None and results.machine.celsius_after is not None:
         parts.append(f"{results.machine.celsius_before:.0f} to {results.machine.celsius_after:.0f} °C")
     if not results.stable:

@@ -18,6 +18,8 @@ from queue import Queue
 from threading import Event, Thread
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,7 @@ def fit(
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
     keep_freed_memory()
+    cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).train()
     if start.kind == "quantized":
@@ -280,7 +283,9 @@ class _Batches:
             # A data set smaller than one batch is repeated within it.
             chosen = [int(order[i % len(order)]) for i in range(position * size, (position + 1) * size)]
             items = [samples.sample(epoch, index) for index in chosen]
-            yield {key: torch.stack([item[key] for item in items]) for key in items[0]}
+            # NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads,
+            # which spins on the cores that the training step needs.
+            yield {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
             batch_number += 1
 
     def _work(self, source: Iterator[dict[str, Tensor]]) -> None:

@@ -68,10 +68,12 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return np.random.default_rng((self.seed, epoch, 1)).permutation(len(self))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.sample(int(self._epoch[0]), index)
+        return {
+            key: torch.from_numpy(value) for key, value in self.sample(int(self._epoch[0]), index).items()
+        }
 
-    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Sample ``index`` as drawn in ``epoch``."""
+    def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
+        """Sample ``index`` as drawn in ``epoch``, as arrays."""
         record = self.images[index]
         random = np.random.default_rng((self.seed, epoch, 2, index))
         image = self._image(index)
@@ -92,12 +94,12 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
             np.array([self._is_large_enough(a) for a in people], bool),
         )
         return {
-            "image": torch.from_numpy(warped),
-            "heatmap": torch.from_numpy(targets.heatmap),
-            "heatmap_weight": torch.from_numpy(targets.heatmap_weight),
-            "offset": torch.from_numpy(targets.offset),
-            "offset_weight": torch.from_numpy(targets.offset_weight),
-            "image_id": torch.tensor(record.id),
+            "image": warped,
+            "heatmap": targets.heatmap,
+            "heatmap_weight": targets.heatmap_weight,
+            "offset": targets.offset,
+            "offset_weight": targets.offset_weight,
+            "image_id": np.array(record.id),
         }
 
     def _is_large_enough(self, annotation: dict[str, Any]) -> bool:
