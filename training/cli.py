@@ -14,6 +14,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
     out: Annotated[Path, typer.Option(help="Folder for last.pt, final.pt and log.jsonl.")],
+    split: Annotated[
+        str, typer.Option(help="Split to train on; CrowdPose's papers train on trainval.")
+    ] = "train",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
     ] = None,
@@ -36,9 +39,9 @@ def train(
 
       samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
     """
+    import torch
 
-    from samkr_edge.artefact import sha256_of
-    from samkr_edge.cli.console import emit
+    from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
     from samkr_edge.model_card import ModelCard
@@ -58,7 +61,7 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
         )
-    dataset = open_dataset(data, "train")
+    dataset = open_dataset(data, split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(
             "SE-U33",
@@ -68,23 +71,24 @@ def train(
     config = model_config(settings.model, len(dataset.skeleton))
     size = settings.data.input_size or config.input_size
     decode = DecodeSettings(**settings.decode.model_dump(), nms_joints=round(len(dataset.skeleton) * 8 / 17))
-    card = ModelCard(settings.model, dataset.skeleton, size, decode=decode).with_provenance(
-        annotations_sha256=sha256_of(dataset.annotation_path)
-    )
+    card = ModelCard(settings.model, dataset.skeleton, size, decode=decode)
+    torch.manual_seed(settings.seed)
     network = build_model(config)
     if settings.init:
+        own = network.state_dict()
         fitting = {
             name: tensor
             for name, tensor in load_checkpoint(settings.init).state.items()
-            if name in (own := network.state_dict()) and own[name].shape == tensor.shape
+            if name in own and own[name].shape == tensor.shape
         }
         if not fitting:
             raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}")
         network.load_state_dict(fitting, strict=False)
+        say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )
-    facts = finished.card.provenance
+    facts = finished.card.provenance["training"]
     parameters = sum(parameter.numel() for parameter in network.parameters())
     emit(
         {

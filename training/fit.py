@@ -1,21 +1,27 @@
 """The training loop: one for FP32 and for quantization-aware training.
 
-Everything a step depends on is in the checkpoint or drawn from (seed, epoch, index), so a run that was stopped and
-resumed ends with the same weights as one that was not (steps and epochs; a run measured in minutes ends when they
-are over). last.pt is written atomically every ``save_seconds``, final.pt once.
+Everything a step depends on is in the checkpoint or drawn from (seed, epoch, index), and the network draws nothing at
+random, so a run that was stopped and resumed ends with the same weights as one that was not (steps and epochs; a run
+measured in minutes ends when they are over). last.pt is written atomically every ``save_seconds``, final.pt once.
+last.pt is a checkpoint like any other: `samkr-edge eval OUT/last.pt` scores a run that is still going on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Queue
-from threading import Event, Thread
+from queue import Empty, Queue
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -23,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samkr_edge.artefact import replacing, sha256_of
 from samkr_edge.cli.console import progress, say
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
@@ -32,6 +39,7 @@ from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
 from training.ema import WeightAverage
+from training.export import weights_digest
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
@@ -58,12 +66,14 @@ def fit(
         recipe: what to do.
         dataset: training split.
         out: folder for last.pt, final.pt and log.jsonl.
-        resume: go on from ``out / last.pt`` where it exists.
+        resume: go on from ``out / last.pt`` where it exists; a finished run is returned as it is.
 
     Raises:
-        SamkrError: SE-D37 the loss became NaN or infinite, SE-A38 last.pt is of another run.
+        SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
+            network's, SE-A38 last.pt is of another run.
         KeyboardInterrupt: after saving.
     """
+    _check_keypoints(start, dataset)
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
     keep_freed_memory()
@@ -90,13 +100,17 @@ def fit(
     fingerprint = {
         "recipe": recipe.model_dump(mode="json", exclude={"threads", "save_seconds"}),
         "images": len(samples),
+        "annotations": sha256_of(dataset.annotation_path),
+        # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
+        "start": weights_digest(network) if start.kind == "quantized" else None,
     }
     last = out / LAST
     if resume and last.is_file():
         state.restore(load_checkpoint(last), fingerprint, network, optimizer, average, last)
-        say(f"resuming at step {state.step}, {state.minutes:.1f} minutes in")
-    steps_per_epoch = max(1, len(samples) // recipe.batch_size)
-    total_steps = recipe.schedule.steps or (recipe.schedule.epochs or 0) * steps_per_epoch
+    batches_per_epoch = max(1, len(samples) // recipe.batch_size)
+    total_steps = recipe.schedule.steps or math.ceil(
+        (recipe.schedule.epochs or 0) * batches_per_epoch / recipe.accumulate
+    )
 
     def done() -> float:
         return (
@@ -109,17 +123,31 @@ def fit(
         )
         save_checkpoint(last, checkpoint)
 
+    if state.step and done() >= 1.0 and (out / FINAL).is_file():
+        say(f"this run is finished, {state.step} steps: nothing to do")
+        return load_checkpoint(out / FINAL)
+    if state.step:
+        say(f"resuming at step {state.step}, {state.minutes:.1f} minutes in")
     out.mkdir(parents=True, exist_ok=True)
-    batches = _Batches(samples, recipe.batch_size, steps_per_epoch, state.step)
+    _forget_after(out / LOG, state.step)
+    batches = _Batches(
+        samples, recipe.batch_size, batches_per_epoch, state.step * recipe.accumulate, recipe.data.workers
+    )
     began, saved = time.monotonic(), time.monotonic()
     minutes_before, step_before = state.minutes, state.step
     running: dict[str, float] = {}
     if not step_before and samples.skipped:
         say(f"{samples.skipped} images without people are left out")
     try:
-        with open(out / LOG, "a", encoding="utf-8") as log, progress("training", 100, unit="%") as advance:
+        with (
+            open(out / LOG, "a", encoding="utf-8") as log,
+            progress("training", 100, unit="%") as advance,
+            _interrupts() as stop,
+        ):
             advance(100 * min(done(), 1.0))
             while done() < 1.0:
+                if stop.is_set():
+                    raise KeyboardInterrupt
                 before = done()
                 rate = recipe.optimizer.lr * rate_factor(recipe.schedule, before, state.step)
                 for group in optimizer.param_groups:
@@ -131,8 +159,11 @@ def fit(
                         network, loss_of, batch, half, recipe.accumulate, state, last
                     ).items():
                         terms[name] = terms.get(name, 0.0) + value
-                if recipe.optimizer.clip_norm:
-                    nn.utils.clip_grad_norm_(parameters, recipe.optimizer.clip_norm)
+                norm = nn.utils.clip_grad_norm_(parameters, recipe.optimizer.clip_norm or math.inf)
+                if not math.isfinite(
+                    norm.item()
+                ):  # before the step: a broken weight must never reach last.pt
+                    raise _not_finite("the gradient's norm", norm.item(), state, batch, last)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:
@@ -159,29 +190,45 @@ def fit(
                     log.flush()
                     saved = now
     except KeyboardInterrupt:
-        save()
+        save()  # between two steps: see _interrupts
         say(f"stopped at step {state.step}; {last} is saved, and --resume goes on from there")
         raise
     finally:
         batches.close()
-    save()
     elapsed = max(time.monotonic() - began, 1e-9)
-    if state.step > step_before:
-        worked = (state.step - step_before) * recipe.batch_size * recipe.accumulate / elapsed
-        say(
-            f"{state.step} steps, {state.images} images; {worked:.1f} images/s; waited {batches.waited:.1f} s for data"
-        )
-    card = start.card.with_provenance(
-        recipe=recipe.name,
-        steps=state.step,
-        images=state.images,
-        minutes=round(state.minutes, 2),
-        seed=recipe.seed,
+    worked = (state.step - step_before) * recipe.batch_size * recipe.accumulate / elapsed
+    say(
+        f"{state.step} steps, {state.images} images; {worked:.1f} images/s; "
+        f"{100 * batches.waited / elapsed:.0f} % of the time spent waiting for data"
     )
+    facts = {
+        "recipe": recipe.name,
+        "annotations_sha256": fingerprint["annotations"],
+        "steps": state.step,
+        "images": state.images,
+        "minutes": round(state.minutes, 2),
+        "seed": recipe.seed,
+    }
+    card = start.card.with_provenance(**{"qat" if start.kind == "quantized" else "training": facts})
     weights = average.state if average else network.state_dict()
     finished = replace(start, card=card, state=_cpu(weights), training={})
     save_checkpoint(out / FINAL, finished)
+    save()  # last: a run that is over according to last.pt has its final.pt
     return finished
+
+
+def _check_keypoints(start: Checkpoint, dataset: KeypointDataset) -> None:
+    own, found = start.card.skeleton, dataset.skeleton
+    if own.keypoints != found.keypoints:
+        raise SamkrError(
+            "SE-D38",
+            f"{start.card.model} and the data have different keypoints, so training did not start",
+            [
+                f"network    {own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
+                f"data       {found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
+            ],
+            fix="use the data that the network was made for, or train a network on this data",
+        )
 
 
 def _backward(
@@ -200,17 +247,51 @@ def _backward(
     terms = loss_of(heatmap.float(), offset.float(), None if scale is None else scale.float(), batch)
     loss = torch.stack(list(terms.values())).sum() / accumulate
     if not math.isfinite(loss.item()):
-        raise SamkrError(
-            "SE-D37",
-            f"the loss is {loss.item()} at step {state.step}, so training stopped",
-            [
-                f"images     {', '.join(str(int(i)) for i in batch['image_id'])}",
-                f"last good  {last if last.is_file() else 'none yet'}",
-            ],
-            fix="lower the rate: --set optimizer.lr=... , and look at these images with `samkr-edge data check`",
-        )
+        raise _not_finite("the loss", loss.item(), state, batch, last)
     loss.backward()
     return {name: value.item() / accumulate for name, value in terms.items()}
+
+
+def _not_finite(what: str, value: float, state: _State, batch: dict[str, Tensor], last: Path) -> SamkrError:
+    return SamkrError(
+        "SE-D37",
+        f"{what} is {value} at step {state.step}, so training stopped",
+        [
+            f"images     {', '.join(str(int(i)) for i in batch['image_id'])}",
+            f"last good  {last if last.is_file() else 'none yet'}",
+        ],
+        fix="lower the rate: --set optimizer.lr=... , and look at these images with `samkr-edge data check`",
+    )
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that a step is never cut in two; a second Ctrl-C stops at once, without saving."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop what the log says about steps that are now repeated."""
+    if not log.is_file():
+        return
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    with replacing(log) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 class _State:
@@ -244,10 +325,17 @@ class _State:
         path: Path,
     ) -> None:
         saved = checkpoint.training
-        if saved.get("fingerprint") != json.dumps(fingerprint, sort_keys=True):
+        other = _flat(json.loads(saved.get("fingerprint", "{}")))
+        ours = _flat(json.loads(json.dumps(fingerprint)))
+        differing = [key for key in {**other, **ours} if other.get(key) != ours.get(key)]
+        if differing:
             raise SamkrError(
                 "SE-A38",
-                f"{path} belongs to a run with another recipe or data set, so it was not resumed",
+                f"{path} belongs to a run with other settings or data, so it was not resumed",
+                [
+                    f"{key.removeprefix('recipe.'):<24} was {_short(other.get(key))}, now {_short(ours.get(key))}"
+                    for key in differing[:4]
+                ],
                 fix="use another --out, or the settings of that run",
             )
         self.step, self.images, self.minutes = saved["step"], saved["images"], saved["minutes"]
@@ -259,39 +347,53 @@ class _State:
                 average.state[name].copy_(tensor)
 
 
-class _Batches:
-    """Batches in the order of the seed, made by one thread ahead of the step that uses them.
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
-    OpenCV and NumPy release the interpreter lock, and a rendered or cached image costs far less than a training step:
-    one thread is enough on a CPU, starts at once, and dies with the process.
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."
+
+
+class _Batches:
+    """Batches in the order of the seed, made by threads ahead of the step that uses them.
+
+    OpenCV and NumPy release the interpreter lock, and a rendered or cached image costs far less than a training step
+    on a CPU: threads are enough, share the cache of images, start at once, and die with the process.
     """
 
-    def __init__(self, samples: TrainingSet, batch_size: int, steps_per_epoch: int, first_step: int) -> None:
+    def __init__(
+        self, samples: TrainingSet, batch_size: int, per_epoch: int, first: int, workers: int
+    ) -> None:
         self.waited = 0.0
+        self._samples, self._size, self._per_epoch = samples, batch_size, per_epoch
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         self._queue: Queue[dict[str, Tensor] | BaseException] = Queue(maxsize=4)
-        self._stop = Event()
-        source = self._generate(samples, batch_size, steps_per_epoch, first_step)
-        self._thread = Thread(target=self._work, args=(source,), daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(first,), daemon=True)
         self._thread.start()
 
-    @staticmethod
-    def _generate(samples: TrainingSet, size: int, per_epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
-        batch_number = first
-        while True:
-            epoch, position = divmod(batch_number, per_epoch)
-            order = samples.order(epoch)
-            # A data set smaller than one batch is repeated within it.
-            chosen = [int(order[i % len(order)]) for i in range(position * size, (position + 1) * size)]
-            items = [samples.sample(epoch, index) for index in chosen]
-            # NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads,
-            # which spins on the cores that the training step needs.
-            yield {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
-            batch_number += 1
+    def _batch(self, number: int) -> dict[str, Tensor]:
+        epoch, position = divmod(number, self._per_epoch)
+        order = self._samples.order(epoch)
+        # A data set smaller than one batch is repeated within it.
+        first = position * self._size
+        chosen = [int(order[i % len(order)]) for i in range(first, first + self._size)]
+        each = map if self._pool is None else self._pool.map
+        items = list(each(lambda index: self._samples.sample(epoch, index), chosen))
+        # NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads,
+        # which spins on the cores that the training step needs.
+        return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
 
-    def _work(self, source: Iterator[dict[str, Tensor]]) -> None:
+    def _work(self, first: int) -> None:
         try:
-            for batch in source:
-                self._queue.put(batch)
+            for number in itertools.count(first):
+                self._queue.put(self._batch(number))
                 if self._stop.is_set():
                     return
         except BaseException as error:
@@ -306,17 +408,23 @@ class _Batches:
         return item
 
     def close(self) -> None:
+        """Stop the threads; the batch being made is finished first."""
         self._stop.set()
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._queue.get(timeout=0.05)
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def _half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """bfloat16 where the hardware multiplies it: GPUs, and CPUs with avx512_bf16 or AMX."""
     if recipe.precision == "fp32":
         return None
-    if recipe.precision == "bf16" or device.type == "cuda":
+    if recipe.precision == "bf16":
         return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
