@@ -1,79 +1,111 @@
-"""Losses of DEKR (heatmap and offset) and of SWAHR (heatmap with a learnt scale)."""
+"""Losses of DEKR (heatmap and offset) and of SWAHR (heatmap with a learned scale).
+
+Sources: DEKR (Geng et al., CVPR 2021), section 3; "Rethinking the Heatmap Regression for Bottom-up Human Pose
+Estimation" (Luo et al., CVPR 2021), section 3; and their official code.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-SMOOTH_L1_BETA = 1 / 9
-SWAHR_GAMMA = 0.01
+# Smooth L1 turns from quadratic to linear at this distance, map pixels.
+OFFSET_BETA = 1 / 9
+# Exponent that splits SWAHR's weight between keypoints and background.
+WEIGHT_GAMMA = 0.01
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Factors; ``kind`` is ``dekr`` or ``swahr``."""
+    """Factors of the terms.
+
+    Attributes:
+        kind: ``dekr``, or ``swahr`` for a network with a scale branch.
+        heatmap_weight: factor of the heatmap term.
+        offset_weight: factor of the offset term.
+        scale_weight: factor of the scale regulariser (``swahr``).
+    """
 
     kind: str = "dekr"
     heatmap_weight: float = 1.0
     offset_weight: float = 0.03
+    scale_weight: float = 1.0
 
 
-def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over everything of (predicted - target)^2 * weight; all (N, K+1, h, w). Source: DEKR."""
-    return ((predicted - target) ** 2 * weight).mean()
+def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean over batch, channels and positions of (predicted - target)^2 * mask; all (N, K+1, h, w)."""
+    return ((predicted - target) ** 2 * mask).mean()
 
 
 def offset_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Smooth L1 (beta 1/9) * weight, summed, divided by the number of weighted numbers; all (N, 2K, h, w). DEKR."""
+    """Weighted smooth L1, (N, 2K, h, w) each, divided by the number of positive weights in the whole batch.
+
+    x and y count separately; a batch without any person gives 0.
+    """
     distance = (predicted - target).abs()
-    beta = SMOOTH_L1_BETA
-    smooth = torch.where(distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta)
-    return (smooth * weight).sum() / (weight > 0).sum().clamp(min=1)
+    quadratic = 0.5 * distance**2 / OFFSET_BETA
+    values = torch.where(distance < OFFSET_BETA, quadratic, distance - 0.5 * OFFSET_BETA)
+    return (values * weight).sum() / (weight > 0).sum().clamp(min=1)
 
 
-def swahr_loss(predicted: Tensor, scale: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """SWAHR's heatmap loss and the regulariser of its scale map.
+def swahr_loss(predicted: Tensor, target: Tensor, scale: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale- and weight-adaptive heatmap loss.
 
-    Luo et al., CVPR 2021. The target H is sharpened or widened to H^(1+a) by its second-order Taylor series, where a
-    is the scale branch's output inside the Gaussians; foreground and background are weighted by |1-P| and |P|.
+    With a = scale where the target H > 0, else 0: the target becomes H + a H ln H + a^2 H (ln H)^2 / 2, the Taylor
+    expansion of H^(1 + a); each position weighs |1 - P| H^gamma + |P| (1 - H^gamma), through which the gradient
+    flows as well.
 
     Args:
-        predicted: heatmap P, (N, K+1, h, w).
-        scale: output of the scale branch, same shape.
-        target: ordinary Gaussian target H.
-        mask: 1 where people are labelled, else 0, same shape.
+        predicted: heatmap P (N, C, h, w).
+        target: Gaussian target H (N, C, h, w).
+        scale: output of the scale branch (N, C, h, w), or (N, C - 1, h, w) where the centre has none.
+        mask: valid area, broadcastable to (N, C, h, w); SWAHR weighs the background itself.
+
+    Returns:
+        The heatmap term and the regulariser mean(a^2 * mask), both scalars.
     """
-    a = scale * (target > 0)
-    log = torch.log(target.clamp(min=1e-30)) * (target > 0)
-    scaled = target + a * target * log + 0.5 * a**2 * target * log**2
-    powered = torch.where(target > 0, target.clamp(min=1e-30) ** SWAHR_GAMMA, torch.zeros_like(target))
-    weight = (1 - predicted).abs() * powered + predicted.abs() * (1 - powered)
-    return ((predicted - scaled) ** 2 * weight * mask).mean(), (a**2 * mask).mean()
+    if scale.shape[1] == target.shape[1] - 1:
+        scale = nn.functional.pad(scale, (0, 0, 0, 0, 0, 1))
+    present = target > 0
+    alpha = scale * present
+    # Where H is 0 its logarithm is replaced, and the product with H = 0 removes the replacement.
+    step = alpha * torch.where(present, target, torch.ones_like(target)).log()
+    adapted = target * (1 + step + 0.5 * step**2)
+    foreground = target**WEIGHT_GAMMA
+    weight = (1 - predicted).abs() * foreground + predicted.abs() * (1 - foreground)
+    return ((predicted - adapted) ** 2 * weight * mask).mean(), (alpha**2 * mask).mean()
 
 
 class PoseLoss:
     """All terms of one step."""
 
-    def __init__(self, settings: LossSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: LossSettings | None = None) -> None:
+        self.settings = settings or LossSettings()
 
     def __call__(
         self, heatmap: Tensor, offset: Tensor, scale: Tensor | None, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Named terms, already multiplied by their factors; their sum is the loss. All inputs float32."""
+        """Terms times their factors: ``heatmap``, ``offset`` and with SWAHR ``scale``; the loss is their sum.
+
+        Args:
+            heatmap: (N, K+1, h, w) float32.
+            offset: (N, 2K, h, w) float32.
+            scale: output of the scale branch, or None.
+            batch: ``heatmap``, ``mask``, ``offset``, ``offset_weight`` of the training set, batched.
+        """
         settings = self.settings
         terms: dict[str, Tensor] = {}
         if settings.kind == "swahr" and scale is not None:
-            # SWAHR weighs the background itself, so only the mask of labelled regions is used.
-            mask = (batch["heatmap_weight"] > 0).float()
-            loss, regulariser = swahr_loss(heatmap, scale, batch["heatmap"], mask)
-            terms["heatmap"] = settings.heatmap_weight * loss
-            terms["scale"] = regulariser
+            # Only the valid area counts here: SWAHR weighs the background itself.
+            valid = (batch["mask"] > 0).to(heatmap.dtype)
+            adapted, regulariser = swahr_loss(heatmap, batch["heatmap"], scale, valid)
+            terms["heatmap"] = settings.heatmap_weight * adapted
+            terms["scale"] = settings.scale_weight * regulariser
         else:
             terms["heatmap"] = settings.heatmap_weight * heatmap_loss(
-                heatmap, batch["heatmap"], batch["heatmap_weight"]
+                heatmap, batch["heatmap"], batch["mask"]
             )
         terms["offset"] = settings.offset_weight * offset_loss(
             offset, batch["offset"], batch["offset_weight"]

@@ -1,7 +1,9 @@
-"""One affine for the image, the masks and the joints; mirroring; photometric jitter.
+"""One similarity for image, mask and joints; mirroring as part of it; jitter of light and colour.
 
-Convention: integer coordinates are pixel centres. Mirroring maps x to W - 1 - x in input pixels, so that image and
-joints agree exactly (DEKR mirrors the joints on the map, which leaves a bias of 0.75 map pixels).
+Convention: integer coordinates are pixel centres. A matrix (2, 3) maps source (x, y, 1) to network-input pixels;
+divided by the stride it maps to map pixels, since map pixel i is centred on input pixel ``stride * i``.
+Mirroring maps x to W - 1 - x in **input** pixels, so that image and joints agree exactly. DEKR mirrors the joints
+on the map instead (x to w - 1 - x), which is 0.75 map pixels away from the mirrored image; ``parity`` does so too.
 """
 
 from __future__ import annotations
@@ -11,62 +13,112 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+
+from samkr_edge.geometry import fit_matrix
+from training.data.encode import Points
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Ranges of the random affine, as the paper's: rotation in degrees, scale, translation as a share of the side."""
+    """Ranges of the random similarity; the defaults are the paper's.
+
+    Attributes:
+        rotation: largest angle in degrees, either way.
+        scale: least and largest size of the cut-out relative to what evaluation shows: above 1 people get smaller.
+        translation: largest shift in x and in y as a share of the input's short side.
+        flip: probability of mirroring.
+        jitter: strength of brightness, contrast and colour changes, 0 to 1.
+        parity: DEKR's cut-out, a square on the image's short side, and its joints' bias when mirrored. The default
+            starts from the whole image, as evaluation does.
+    """
 
     rotation: float = 30.0
     scale: tuple[float, float] = (0.75, 1.5)
     translation: float = 0.2
     flip: float = 0.5
     jitter: float = 0.0
+    parity: bool = False
+
+    @classmethod
+    def off(cls) -> AugmentSettings:
+        """No augmentation: the whole image, as evaluation sees it."""
+        return cls(rotation=0.0, scale=(1.0, 1.0), translation=0.0, flip=0.0)
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One draw: ``matrix`` float64 (2, 3) source -> input pixels (mirroring included), and whether it mirrors."""
+class Placement:
+    """One draw: ``matrix`` float64 (2, 3) source -> input pixels, mirroring included, and whether it mirrors."""
 
-    matrix: np.ndarray
+    matrix: npt.NDArray[np.float64]
     mirrored: bool
 
+    @property
+    def squared_scale(self) -> float:
+        """Input pixels squared per source pixel squared."""
+        return float(abs(np.linalg.det(self.matrix[:, :2])))
 
-def draw_affine(
+
+def draw_placement(
     source_hw: tuple[int, int],
     input_hw: tuple[int, int],
     settings: AugmentSettings,
-    random: np.random.Generator,
-) -> Draw:
-    """Draw a similarity around the image centre; without augmentation the whole image fits the input."""
-    (h, w), (height, width) = source_hw, input_hw
-    fit = min(height / h, width / w)
-    zoom = fit * random.uniform(*settings.scale)
-    angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
-    shift = random.uniform(-settings.translation, settings.translation, 2) * min(height, width)
-    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    center = np.array([(w - 1) / 2, (h - 1) / 2])
-    target = np.array([(width - 1) / 2, (height - 1) / 2]) + shift
-    matrix = np.concatenate([linear, (target - linear @ center)[:, None]], axis=1)
-    mirrored = bool(random.random() < settings.flip)
+    rng: np.random.Generator,
+) -> Placement:
+    """Draw a similarity about the middle of the image."""
+    (height, width), (input_height, input_width) = source_hw, input_hw
+    size, angle, shift_x, shift_y, mirror = rng.random(5).tolist()
+    matrix = fit_matrix(source_hw, input_hw)
+    if settings.parity:
+        fitted = min(input_hw) / min(source_hw)
+        matrix = np.array(
+            [
+                [fitted, 0, input_width / 2 - fitted * (width / 2)],
+                [0, fitted, input_height / 2 - fitted * (height / 2)],
+            ]
+        )
+    low, high = settings.scale
+    zoom = 1.0 / (low + (high - low) * size)
+    radians = math.radians(settings.rotation * (2 * angle - 1))
+    cos, sin = zoom * math.cos(radians), zoom * math.sin(radians)
+    middle = np.array([(input_width - 1) / 2, (input_height - 1) / 2])
+    if settings.parity:
+        middle += 0.5
+    reach = settings.translation * min(input_hw)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    target = middle + reach * np.array([2 * shift_x - 1, 2 * shift_y - 1])
+    matrix = np.concatenate(
+        (turn @ matrix[:, :2], (turn @ (matrix[:, 2] - middle) + target)[:, None]), axis=1
+    )
+    mirrored = mirror < settings.flip
     if mirrored:
         matrix[0] = -matrix[0]
-        matrix[0, 2] += width - 1
-    return Draw(matrix, mirrored)
+        matrix[0, 2] += input_width - 1
+    return Placement(matrix, mirrored)
 
 
-def move_joints(joints: np.ndarray, draw: Draw, flip_order: tuple[int, ...]) -> np.ndarray:
-    """Joints (P, K, 3) in source pixels -> input pixels; left and right change places where the draw mirrors."""
+def place_joints(
+    joints: Points, placement: Placement, flip_order: tuple[int, ...], stride: int, *, parity: bool = False
+) -> Points:
+    """Joints (P, K, 3) x, y, v from source pixels to **map** pixels; mirrored, left and right change places."""
     moved = joints.copy()
-    moved[..., :2] = joints[..., :2] @ draw.matrix[:, :2].T + draw.matrix[:, 2]
-    return moved[:, list(flip_order)] if draw.mirrored else moved
+    matrix = placement.matrix / stride
+    moved[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    if placement.mirrored:
+        moved = moved[:, list(flip_order)]
+        if parity:
+            # Input pixel W - 1 - x is map pixel w - 1/stride - x/stride; DEKR takes w - 1 - x/stride.
+            moved[..., 0] -= 1 - 1 / stride
+    return moved
 
 
-def jitter(image: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and colour of a uint8 image (H, W, 3), each by up to ``strength``."""
+def jitter(image: npt.NDArray[np.uint8], strength: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Brightness, contrast and colour cast of a uint8 image (H, W, 3), each changed by up to ``strength``."""
     if strength <= 0:
         return image
-    gain = 1 + strength * random.uniform(-1, 1, 3) * 0.5 + strength * random.uniform(-1, 1)
-    bias = 255 * 0.3 * strength * random.uniform(-1, 1)
-    return cv2.convertScaleAbs(np.clip(image * gain + bias, 0, 255))
+    contrast, brightness, *cast = (strength * rng.uniform(-1, 1, 5)).tolist()
+    gain = (1 + 0.5 * contrast) * (1 + 0.25 * np.array(cast))
+    levels = (np.arange(256.0)[:, None] - 128) * gain + 128 + 64 * brightness
+    table = np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(1, 256, 3)
+    changed: npt.NDArray[np.uint8] = cv2.LUT(image, table)
+    return changed

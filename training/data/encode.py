@@ -1,126 +1,219 @@
-"""Training targets: Gaussians for joints and centres, offsets around centres, and the weights of both.
+"""Targets of DEKR from keypoints: heatmaps, offsets, and the weights of both losses.
 
-Source: DEKR (HRNet/DEKR), with the facts and quirks of its data code. Convention: map pixel i is centred on input
-pixel 4 i, so a joint's map coordinate is its input coordinate / 4; offset = location - joint in map pixels.
+Source: Geng et al., "Bottom-Up Human Pose Estimation Via Disentangled Keypoint Regression", CVPR 2021, sections 3
+and 4, and its official code, whose quirks are behind ``parity``.
+
+Convention: all coordinates are map pixels; map pixel i is centred on input pixel ``stride * i``, so a map
+coordinate is the input coordinate divided by the stride, without a half pixel. An offset is location - joint.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+
+Maps = npt.NDArray[np.float32]
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How targets are made.
+    """How targets are drawn.
 
     Attributes:
-        sigma: of keypoint Gaussians, map pixels.
-        center_sigma: of the person centre's.
-        offset_radius: offsets are learnt in a window of this half width around each centre.
-        background_weight: heatmap weight away from every Gaussian.
-        parity: reproduce two quirks of the official code, for comparing losses with it: on 14-keypoint data the
-            centre has the keypoints' sigma (its test is ``channel < 17``), and a person's "area" is
-            max_x^2 + max_y^2 in image coordinates (its minimum is always 0), which depends on where the person
-            stands. The default is what was meant: the centre's own sigma and the squared diagonal of the joints' box.
+        sigma: of a keypoint's Gaussian, map pixels.
+        center_sigma: of the person centre's Gaussian.
+        offset_radius: offsets are learned where the distance to the centre is at most this, in x and in y.
+        background_weight: weight of the heatmap loss away from every Gaussian's window.
+        parity: reproduce the official code: the centre has ``sigma`` where its channel is below 17 (CrowdPose);
+            the offset window is [int(x) - r, int(x) + r), shifted by half a pixel; a person without labelled joints
+            has a centre at (0, 0); a person's size is the largest x and y (:func:`person_size`); where windows meet,
+            the area that is compared belongs to the position, not to the keypoint (:func:`_parity_writes`).
     """
 
     sigma: float = 2.0
     center_sigma: float = 4.0
-    offset_radius: int = 4
+    offset_radius: float = 4
     background_weight: float = 0.1
     parity: bool = False
 
+    def __post_init__(self) -> None:
+        # Below this a Gaussian vanishes in float32 within its own window, which marks where it was drawn.
+        if self.sigma < 0.6 or self.center_sigma < 0.6:
+            raise ValueError("sigma and center_sigma must be at least 0.6 map pixels")
+        if self.offset_radius <= 0:
+            raise ValueError("offset_radius must be positive")
+        if not 0 <= self.background_weight <= 1:
+            raise ValueError("background_weight must be within 0..1")
 
-@dataclass(frozen=True)
-class Targets:
-    """Targets of one image; all float32.
 
-    heatmap and heatmap_weight (K+1, h, w), offset and offset_weight (2K, h, w).
+class Targets(NamedTuple):
+    """All float32.
+
+    Attributes:
+        heatmap: (K+1, h, w), the last channel is the person centre.
+        mask: (K+1, h, w) weight of the heatmap loss, 0 outside the valid area.
+        offset: (2K, h, w), channels x0, y0, x1, y1, ..., location - joint, 0 where there is none.
+        offset_weight: (2K, h, w), 1 / size of the person (its box diagonal in input pixels), 0 where there is none.
     """
 
-    heatmap: np.ndarray
-    heatmap_weight: np.ndarray
-    offset: np.ndarray
-    offset_weight: np.ndarray
+    heatmap: Maps
+    mask: Maps
+    offset: Maps
+    offset_weight: Maps
+
+
+def person_centers(joints: Points, *, parity: bool = False) -> Points:
+    """Mean of the labelled joints: (P, K, 3) x, y, v -> (P, 3) x, y, v; v is 0 where nothing is labelled.
+
+    ``parity``: a person without labelled joints has a centre at the origin, with v = 1.
+    """
+    labelled = joints[:, :, 2] > 0
+    count = labelled.sum(axis=1)
+    total = np.where(labelled[:, :, None], joints[:, :, :2], 0).sum(axis=1)
+    centers = np.ones((len(joints), 3))
+    centers[:, :2] = total / np.maximum(count, 1)[:, None]
+    if not parity:
+        centers[:, 2] = count > 0
+    return centers
+
+
+def person_size(joints: Points, *, parity: bool = False) -> Points:
+    """Squared box diagonal of the labelled joints, (P, K, 3) -> (P,), in the joints' own unit squared.
+
+    ``parity``: the official code takes the box over an extra row that is still zero, so its box begins at the
+    image's origin and the "size" depends on where the person stands.
+    """
+    labelled = joints[:, :, 2:3] > 0
+    low: Points = np.where(labelled, joints[:, :, :2], np.inf).min(axis=1)
+    high: Points = np.where(labelled, joints[:, :, :2], -np.inf).max(axis=1)
+    if parity:
+        low, high = np.zeros_like(low), np.maximum(high, 0)
+    some = labelled.any(axis=1)
+    extent = np.where(some, high, 0) - np.where(some, low, 0)
+    squared: Points = (extent**2).sum(axis=1)
+    return squared
 
 
 def encode(
-    joints: np.ndarray,
-    areas: np.ndarray,
+    joints: Points,
+    areas: Points,
+    valid: Maps | None,
     map_hw: tuple[int, int],
     settings: EncodeSettings,
-    valid: np.ndarray | None = None,
-    has_center: np.ndarray | None = None,
+    *,
+    centers: Points | None = None,
 ) -> Targets:
-    """Targets of one image.
+    """Draw the targets of one image.
 
     Args:
-        joints: float (P, K, 3): x, y in map pixels and visibility; > 0 means labelled.
-        areas: float (P,): squared size of each person in input pixels; smaller people win where windows overlap.
-        map_hw: (h, w).
-        settings: sigmas and radii.
-        valid: float (h, w), 0 where nothing is known (crowds, unlabelled people, padding); None is 1 everywhere.
-        has_center: bool (P,): False leaves a person (too small) without centre and offsets; None is all True.
+        joints: (P, K, 3) x, y in map pixels and v; v > 0 is labelled.
+        areas: (P,) squared box diagonal in **input** pixels (:func:`person_size` times the squared scale).
+        valid: (h, w) 1 where the loss counts, or None: everywhere.
+        map_hw: height and width of the maps.
+        settings: see there.
+        centers: (P, 3) x, y, v in map pixels; default :func:`person_centers`. v = 0: no centre, no offsets.
     """
-    people, keypoints = joints.shape[:2]
-    h, w = map_hw
-    heatmap = np.zeros((keypoints + 1, h, w), np.float32)
-    weight = np.full((keypoints + 1, h, w), settings.background_weight, np.float32)
-    offset = np.zeros((2 * keypoints, h, w), np.float32)
-    offset_weight = np.zeros((2 * keypoints, h, w), np.float32)
-    center_sigma = settings.center_sigma
-    if settings.parity and keypoints < 17:
-        center_sigma = settings.sigma
-    for person in range(people):
-        labelled = joints[person, :, 2] > 0
-        for k in np.flatnonzero(labelled):
-            _draw(heatmap[k], weight[k], joints[person, k, :2], settings.sigma)
-        if not labelled.any() or (has_center is not None and not has_center[person]):
-            continue
-        center = joints[person, labelled, :2].mean(axis=0)
-        if _draw(heatmap[-1], weight[-1], center, center_sigma):
-            _offsets(
-                offset, offset_weight, joints[person], center, float(areas[person]), settings.offset_radius
-            )
+    height, width = map_hw
+    keypoints = joints.shape[1]
+    if centers is None:
+        centers = person_centers(joints, parity=settings.parity)
+    points = np.concatenate((joints, centers[:, None]), axis=1)
+    drawn = _in_map(points, map_hw)
+
+    heatmap = _heatmaps(points[:, :, :2], drawn, map_hw, settings)
+    mask = np.where(heatmap > 0, np.float32(1), np.float32(settings.background_weight))
     if valid is not None:
-        weight *= valid
-    return Targets(heatmap, weight, offset, offset_weight)
+        mask *= valid
+
+    offset = np.zeros((keypoints, 2, height, width), np.float32)
+    weight = np.zeros((keypoints, 2, height, width), np.float32)
+    owner = np.zeros((height, width)) if settings.parity else np.full((keypoints, height, width), np.inf)
+    for person in np.flatnonzero(drawn[:, -1]):
+        rows, columns = _offset_window(centers[person], map_hw, settings)
+        area = max(float(areas[person]), 1.0)
+        y, x = np.mgrid[rows, columns]
+        if settings.parity:
+            write = _parity_writes(
+                offset[:, :, rows, columns], owner[rows, columns], drawn[person, :-1], area
+            )
+        else:
+            # Where two people's windows meet, the smaller person's offsets stay.
+            held = owner[:, rows, columns]
+            write = drawn[person, :-1, None, None] & ~(held < area)
+            held[write] = area
+        for axis, location in enumerate((x, y)):
+            values = location - joints[person, :, axis, None, None]
+            np.copyto(offset[:, axis, rows, columns], values, where=write, casting="same_kind")
+            np.copyto(weight[:, axis, rows, columns], np.float32(area**-0.5), where=write)
+    shape = (2 * keypoints, height, width)
+    return Targets(heatmap, mask, offset.reshape(shape), weight.reshape(shape))
 
 
-def _draw(target: np.ndarray, weight: np.ndarray, point: np.ndarray, sigma: float) -> bool:
-    """Add one Gaussian around a sub-pixel point, by maximum; False where the point is outside the map."""
-    h, w = target.shape
-    x, y = float(point[0]), float(point[1])
-    if not (0 <= x < w and 0 <= y < h):
-        return False
-    left, right = max(0, int(np.floor(x - 3 * sigma - 1))), min(w, int(np.ceil(x + 3 * sigma + 2)))
-    top, bottom = max(0, int(np.floor(y - 3 * sigma - 1))), min(h, int(np.ceil(y + 3 * sigma + 2)))
-    column = np.exp(-((np.arange(left, right) - x) ** 2) / (2 * sigma**2))
-    row = np.exp(-((np.arange(top, bottom) - y) ** 2) / (2 * sigma**2))
-    window = target[top:bottom, left:right]
-    np.maximum(window, np.outer(row, column), out=window)
-    weight[top:bottom, left:right] = 1.0
-    return True
+def _parity_writes(
+    offset: Maps, owner: Points, drawn: npt.NDArray[np.bool_], area: float
+) -> npt.NDArray[np.bool_]:
+    """Where the official code writes a person's offsets, (K, rows, columns), within the person's window.
+
+    It keeps one area per position for all keypoints together, in float32, and compares it with a float64. So after
+    a person's first keypoint the area found is the person's own, rounded; where it was rounded down, the other
+    person's offsets of all further keypoints stay.
+    """
+    write = np.zeros((len(drawn), *owner.shape), np.bool_)
+    for keypoint in np.flatnonzero(drawn):
+        written = (offset[keypoint] != 0).any(axis=0)
+        write[keypoint] = ~(written & (owner < area))
+        owner[write[keypoint]] = np.float32(area)
+    return write
 
 
-def _offsets(
-    offset: np.ndarray, weight: np.ndarray, joints: np.ndarray, center: np.ndarray, area: float, radius: int
-) -> None:
-    """Write location - joint into the window around the integer centre, where no smaller person stands already."""
-    _, h, w = offset.shape
-    cx, cy = int(center[0]), int(center[1])
-    left, right = max(0, cx - radius), min(w, cx + radius)
-    top, bottom = max(0, cy - radius), min(h, cy + radius)
-    ys, xs = np.mgrid[top:bottom, left:right].astype(np.float32)
-    own = 1.0 / np.sqrt(max(area, 1e-6))
-    for k in np.flatnonzero(joints[:, 2] > 0):
-        x, y = joints[k, :2]
-        if not (0 <= x < w and 0 <= y < h):
-            continue
-        window = weight[2 * k, top:bottom, left:right]
-        free = window <= own  # a larger weight is a smaller person, who keeps the place
-        for channel, values in ((2 * k, xs - x), (2 * k + 1, ys - y)):
-            offset[channel, top:bottom, left:right][free] = values[free]
-            weight[channel, top:bottom, left:right][free] = own
+def _in_map(points: Points, map_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(..., 3) -> (...): labelled and within [0, width) x [0, height)."""
+    x, y, v = points[..., 0], points[..., 1], points[..., 2]
+    inside: npt.NDArray[np.bool_] = (v > 0) & (x >= 0) & (y >= 0) & (x < map_hw[1]) & (y < map_hw[0])
+    return inside
+
+
+def _heatmaps(
+    xy: Points, drawn: npt.NDArray[np.bool_], map_hw: tuple[int, int], settings: EncodeSettings
+) -> Maps:
+    """exp(-d^2 / 2 sigma^2) around the sub-pixel joint, cut to [x - 3 sigma - 1, x + 3 sigma + 2), largest wins."""
+    height, width = map_hw
+    channels = xy.shape[1]
+    sigma = np.full(channels, settings.sigma)
+    if not (settings.parity and channels - 1 < 17):
+        sigma[-1] = settings.center_sigma
+    # The Gaussian and its window are products of one function of x and one of y.
+    profiles = [_profile(xy[:, :, axis], sigma, size) for axis, size in ((0, width), (1, height))]
+    across, down = (np.where(drawn[:, :, None], profile, 0).astype(np.float32) for profile in profiles)
+    heatmap = np.zeros((channels, height, width), np.float32)
+    one = np.empty_like(heatmap)
+    for person in range(len(xy)):
+        np.multiply(down[person, :, :, None], across[person, :, None, :], out=one)
+        np.maximum(heatmap, one, out=heatmap)
+    return heatmap
+
+
+def _profile(centers: Points, sigma: Points, size: int) -> Points:
+    """One axis of the windowed Gaussians: (P, C), (C,) -> (P, C, size)."""
+    position = np.arange(size)
+    center, spread = centers[:, :, None], sigma[:, None]
+    inside = (position >= np.floor(center - 3 * spread - 1)) & (position < np.ceil(center + 3 * spread + 2))
+    profile: Points = np.exp(-((position - center) ** 2) / (2 * spread**2)) * inside
+    return profile
+
+
+def _offset_window(center: Points, map_hw: tuple[int, int], settings: EncodeSettings) -> tuple[slice, slice]:
+    """Rows and columns of the map where a person's offsets are learned."""
+    radius = settings.offset_radius
+    windows = []
+    for middle, size in ((center[1], map_hw[0]), (center[0], map_hw[1])):
+        if settings.parity:
+            first, last = int(int(middle) - radius), int(int(middle) + radius)
+        else:
+            first, last = int(np.ceil(middle - radius)), int(np.floor(middle + radius)) + 1
+        windows.append(slice(max(first, 0), max(min(last, size), 0)))
+    return windows[0], windows[1]

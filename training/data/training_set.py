@@ -1,161 +1,192 @@
-"""A data set as a torch Dataset: augmented image bytes and targets, drawn from (seed, epoch, index) alone.
+"""A data set as a torch Dataset: augmented images and targets, drawn from (seed, epoch, index) alone.
 
-Since a sample depends on nothing else, a resumed run sees exactly the samples an uninterrupted one would have seen,
-whatever the number of workers.
+Since a sample depends on nothing else, a resumed run sees exactly the samples that an uninterrupted one would have
+seen, whatever the number of workers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samkr_edge.dataset import KeypointDataset, read_image
+from samkr_edge.dataset import Annotation, ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import warp
-from training.data.augment import AugmentSettings, Draw, draw_affine, jitter, move_joints
-from training.data.encode import EncodeSettings, encode
+from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
+from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size
 
 STRIDE = 4
-# DEKR: COCO people smaller than this get no centre and no offsets.
-SMALLEST_COCO_AREA = 32**2
+# DEKR: people of COCO below this area (source pixels) get no centre and no offsets. COCO's photographs are 640
+# pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
+SMALLEST_COCO_AREA = 32.0**2
+_COCO_SHORT_SIDE = 400
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What is known of one image before it is opened."""
+
+    record: ImageRecord
+    joints: Points  # (P, K, 3) source pixels
+    has_center: npt.NDArray[np.bool_]  # (P,)
+    ignored: tuple[Any, ...]  # segmentations of crowds and of people without keypoints
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
-    """Samples with image uint8 (H, W, 3), heatmap and heatmap_weight (K+1, h, w), offset and offset_weight (2K, h, w).
+    """Samples of one split.
 
-    Images without any annotation are left out, as DEKR does; ``skipped`` counts them.
+    A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB; ``heatmap`` and ``mask`` float32 (K+1, h, w);
+    ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See :mod:`training.data.encode`.
+
+    As DEKR does, images without any annotation are left out; ``skipped`` counts them. People count unless they are
+    a crowd without keypoints; crowds and people without keypoints are masked out of the heatmap loss (COCO).
+
+    Args:
+        dataset: the split.
+        input_size: (H, W) of the network input, multiples of 4.
+        encode_settings: how targets are drawn.
+        augment_settings: how images are varied.
+        seed: of everything random.
+        cache_mb: room for decoded images, in this process; JPEG decoding competes with training for the CPU.
+
+    Raises:
+        SamkrError: SE-D18 no image has a person. Reading a sample: SE-D15 its image is missing or corrupt.
     """
 
     def __init__(
         self,
         dataset: KeypointDataset,
         input_size: tuple[int, int],
-        encode_settings: EncodeSettings,
-        augment_settings: AugmentSettings,
+        encode_settings: EncodeSettings | None = None,
+        augment_settings: AugmentSettings | None = None,
         *,
         seed: int = 0,
         cache_mb: int = 1024,
     ) -> None:
         self.dataset = dataset
         self.input_size = input_size
-        self.encode_settings = encode_settings
-        self.augment_settings = augment_settings
+        self.encode_settings = encode_settings or EncodeSettings()
+        self.augment_settings = augment_settings or AugmentSettings()
         self.seed = seed
-        self.images = [image for image in dataset.images if dataset.annotations.get(image.id)]
-        self.skipped = len(dataset.images) - len(self.images)
-        if not self.images:
+        self._samples = [
+            _describe(record, dataset, self.encode_settings.parity)
+            for record in dataset.images
+            if dataset.annotations[record.id]
+        ]
+        self.skipped = len(dataset.images) - len(self._samples)
+        if not any(sample.joints[:, :, 2].any() for sample in self._samples):
             raise SamkrError(
-                "SE-D36", f"no image of {dataset.annotation_path} has a person, so there is nothing to learn"
+                "SE-D18",
+                f"no image of {dataset.annotation_path} has a person with keypoints, so there is nothing to learn",
+                [f"images     {len(dataset.images)}, with annotations {len(self._samples)}"],
+                fix="choose a split with people",
             )
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-        self._cache: dict[int, np.ndarray] = {}
-        self._cache_bytes = cache_mb << 20
+        # In shared memory, so that workers which already run see a new epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._cache: dict[int, npt.NDArray[np.uint8]] = {}
+        self._cache_left = cache_mb << 20
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._samples)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the draws of this epoch; workers that already run see it too."""
-        self._epoch[0] = epoch
+        """Choose the draws that ``self[index]`` gives."""
+        self._epoch.fill_(epoch)
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The permutation of this epoch, int64 (len,)."""
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The order of an epoch: a permutation (len,) that depends on seed and epoch."""
         return np.random.default_rng((self.seed, epoch, 1)).permutation(len(self))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {
-            key: torch.from_numpy(value) for key, value in self.sample(int(self._epoch[0]), index).items()
-        }
+        return self.sample(int(self._epoch), index)
 
-    def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
-        """Sample ``index`` as drawn in ``epoch``, as arrays."""
-        record = self.images[index]
-        random = np.random.default_rng((self.seed, epoch, 2, index))
+    def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Sample ``index`` as it is drawn in ``epoch``."""
+        sample, augment, settings = self._samples[index], self.augment_settings, self.encode_settings
+        rng = np.random.default_rng((self.seed, epoch, 2, index))
         image = self._image(index)
-        draw = draw_affine((image.shape[0], image.shape[1]), self.input_size, self.augment_settings, random)
-        warped = jitter(warp(image, draw.matrix, self.input_size), self.augment_settings.jitter, random)
-        people = [a for a in self.dataset.annotations[record.id] if not a.get("iscrowd")]
-        keypoints = len(self.dataset.skeleton)
-        joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, keypoints, 3)
-        moved = move_joints(joints, draw, self.dataset.skeleton.flip_order)
-        moved[..., :2] /= STRIDE
-        h, w = self.input_size[0] // STRIDE, self.input_size[1] // STRIDE
-        targets = encode(
-            moved,
-            _squared_sizes(joints, draw, self.encode_settings.parity),
-            (h, w),
-            self.encode_settings,
-            self._valid(record.id, image, draw, (h, w)),
-            np.array([self._is_large_enough(a) for a in people], bool),
-        )
+        source_hw = (image.shape[0], image.shape[1])
+        placement = draw_placement(source_hw, self.input_size, augment, rng)
+        pixels = jitter(warp(image, placement.matrix, self.input_size), augment.jitter, rng)
+
+        order = self.dataset.skeleton.flip_order
+        joints = place_joints(sample.joints, placement, order, STRIDE, parity=augment.parity)
+        centers = person_centers(joints, parity=settings.parity)
+        centers[~sample.has_center, 2] = 0
+        areas = person_size(sample.joints, parity=settings.parity) * placement.squared_scale
+        map_hw = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
+        valid = valid_area(source_hw, sample.ignored, placement, map_hw)
+        targets = encode(joints, areas, valid, map_hw, settings, centers=centers)
         return {
-            "image": warped,
-            "heatmap": targets.heatmap,
-            "heatmap_weight": targets.heatmap_weight,
-            "offset": targets.offset,
-            "offset_weight": targets.offset_weight,
-            "image_id": np.array(record.id),
+            "image": torch.from_numpy(np.ascontiguousarray(pixels)),
+            **{name: torch.from_numpy(value) for name, value in targets._asdict().items()},
+            "image_id": torch.tensor(sample.record.id),
         }
 
-    def _is_large_enough(self, annotation: dict[str, Any]) -> bool:
-        # Rendered people are scored as COCO's, but are small throughout: the rule is for photographs.
-        return (
-            self.dataset.kind != "coco"
-            or annotation.get("area", 1e9) >= SMALLEST_COCO_AREA
-            or self.input_size[0] < 256
-        )
-
-    def _image(self, index: int) -> np.ndarray:
+    def _image(self, index: int) -> npt.NDArray[np.uint8]:
         cached = self._cache.get(index)
         if cached is not None:
             return cached
-        image = read_image(self.images[index].path)
-        if self._cache_bytes >= image.nbytes:
-            self._cache_bytes -= image.nbytes
+        image = read_image(self._samples[index].record.path)
+        if image.nbytes <= self._cache_left:
+            self._cache_left -= image.nbytes
             self._cache[index] = image
         return image
 
-    def _valid(self, image_id: int, image: np.ndarray, draw: Draw, map_hw: tuple[int, int]) -> np.ndarray:
-        """float32 (h, w): 0 on padding, crowds and people without labelled joints (COCO); CrowdPose: padding only."""
-        known = np.ones(image.shape[:2], np.uint8)
-        for annotation in self.dataset.annotations[image_id]:
-            if annotation.get("iscrowd") or (
-                self.dataset.kind == "coco" and not annotation.get("num_keypoints", 1)
-            ):
-                _blank(known, annotation.get("segmentation"))
-        # Map pixel i is centred on input pixel 4 i.
-        matrix = draw.matrix / STRIDE
-        h, w = map_hw
-        return (cv2.warpAffine(known, matrix, (w, h), flags=cv2.INTER_NEAREST) > 0).astype(np.float32)
+
+def _describe(record: ImageRecord, dataset: KeypointDataset, parity: bool) -> _Sample:
+    annotations = dataset.annotations[record.id]
+    people = [a for a in annotations if not a["iscrowd"] or a["num_keypoints"] > 0]
+    joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, len(dataset.skeleton), 3)
+    ignored: tuple[Any, ...] = ()
+    has_center = np.ones(len(people), np.bool_)
+    if dataset.kind == "coco":
+        share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
+        smallest = SMALLEST_COCO_AREA * (1.0 if parity else share**2)
+        has_center[:] = [a["area"] >= smallest for a in people]
+        ignored = tuple(a.get("segmentation") for a in annotations if _is_ignored(a))
+    return _Sample(record, joints, has_center, ignored)
 
 
-def _squared_sizes(joints: np.ndarray, draw: Draw, parity: bool) -> np.ndarray:
-    """Squared diagonal of each person's labelled joints in input pixels, (P,)."""
-    scale = abs(np.linalg.det(draw.matrix[:, :2]))
-    sizes = np.ones(len(joints))
-    for index, person in enumerate(joints):
-        points = person[person[:, 2] > 0, :2]
-        if len(points):
-            low = np.zeros(2) if parity else points.min(axis=0)
-            sizes[index] = max(float(((points.max(axis=0) - low) ** 2).sum()) * scale, 1.0)
-    return sizes
+def _is_ignored(annotation: Annotation) -> bool:
+    return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
 
 
-def _blank(known: np.ndarray, segmentation: Any) -> None:
+def valid_area(
+    source_hw: tuple[int, int], ignored: Sequence[Any], placement: Placement, map_hw: tuple[int, int]
+) -> Maps:
+    """(h, w) float32 1 where the heatmap loss counts: inside the image and outside every ignored segmentation."""
+    known = np.ones(source_hw, np.float32)
+    for segmentation in ignored:
+        _erase(known, segmentation)
+    warped = cv2.warpAffine(known, placement.matrix / STRIDE, (map_hw[1], map_hw[0]), flags=cv2.INTER_LINEAR)
+    return (warped > 0.5).astype(np.float32)
+
+
+def _erase(known: Maps, segmentation: Any) -> None:
     """Set the region of a COCO segmentation (polygons or run lengths) to 0."""
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if len(polygon) >= 6:
-                cv2.fillPoly(known, [np.round(np.array(polygon).reshape(-1, 2)).astype(np.int32)], 0)
-    elif isinstance(segmentation, dict):
-        from pycocotools import mask
+    from pycocotools import mask
 
+    size = known.shape
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return
+        runs = mask.merge(mask.frPyObjects(polygons, *size))
+    elif isinstance(segmentation, dict):
         runs = segmentation
-        if isinstance(runs["counts"], list):
+        if isinstance(runs.get("counts"), list):
             runs = mask.frPyObjects(runs, *runs["size"])
-        known[mask.decode(runs).astype(bool)] = 0
+    else:
+        return
+    region = mask.decode(runs).astype(bool)
+    if region.shape == size:
+        known[region] = 0
