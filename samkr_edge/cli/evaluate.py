@@ -1,0 +1,72 @@
+"""`samkr-edge eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LABELS = {
+    "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
+    "ar75": "AR75", "arm": "AR medium", "arl": "AR large", "easy": "AP easy", "medium": "AP crowded", "hard": "AP hard",
+}  # fmt: skip
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    split: Annotated[str, typer.Option(help="train, val, trainval or test.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    predictions: Annotated[Path | None, typer.Option(help="Write COCO results JSON here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """AP of any model on a COCO or CrowdPose split, by pycocotools.
+
+    Without --flip this is the deployment AP; papers print the one with --flip.
+
+    Examples:
+
+      samkr-edge eval fp32/final.pt --data people
+
+      samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
+    """
+    from rich.table import Table
+
+    from samkr_edge.artefact import write_json
+    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.evaluate import predict_dataset, score
+    from samkr_edge.pose_model import load_model
+
+    dataset = open_dataset(data, split)
+    images = dataset.images[:limit]
+    opened = load_model(model, threads=threads)
+    with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
+        results = predict_dataset(opened, dataset, limit=limit, flip=flip, advance=advance)
+    scores = score(dataset, results, [image.id for image in images])
+    if predictions:
+        write_json(predictions, results)
+    table = Table(
+        title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (", flip" if flip else "")
+    )
+    numbers = scores.to_dict()
+    for name in numbers:
+        table.add_column(LABELS[name], justify="right")
+    table.add_row(*(f"{value:.1f}" for value in numbers.values()))
+    emit(
+        {
+            "model": str(model),
+            "data": str(data),
+            "split": split,
+            "images": len(images),
+            "flip": flip,
+            "scores": numbers,
+        },
+        table,
+        as_json,
+    )

@@ -1,0 +1,353 @@
+"""AP by object keypoint similarity, the same for every stage of the road, through pycocotools.
+
+COCO: area from the annotation, ten numbers. CrowdPose: area = 0.53 x box width x box height, and AP on the easy,
+medium and hard images by crowdIndex (< 0.2, < 0.8, the rest), as in the official evaluation code. At most 20 people
+an image. All figures are in 0..100.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.pose_model import PoseModel
+
+MAX_DETECTIONS = 20
+CROWDPOSE_AREA_SHARE = 0.53
+EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """AP and AR in 0..100; None where the split has nothing to score (no medium-sized people, no CrowdPose)."""
+
+    ap: float
+    ap50: float
+    ap75: float
+    ar: float
+    apm: float | None = None
+    apl: float | None = None
+    ar50: float | None = None
+    ar75: float | None = None
+    arm: float | None = None
+    arl: float | None = None
+    easy: float | None = None
+    medium: float | None = None
+    hard: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """The numbers that exist."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Difference in AP points, and the bounds of its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def predict_dataset(
+    model: PoseModel,
+    dataset: KeypointDataset,
+    *,
+    limit: int | None = None,
+    flip: bool = False,
+    advance: Callable[..., None] | None = None,
+) -> list[dict[str, Any]]:
+    """COCO results for the first ``limit`` images; images are read in a thread while the network runs.
+
+    Raises:
+        SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
+    """
+    if model.card.skeleton.keypoints != dataset.skeleton.keypoints:
+        raise SamkrError(
+            "SE-D26",
+            "the model and the data set have different keypoints, so AP would mean nothing",
+            [
+                f"model      {len(model.card.skeleton)} keypoints ({model.card.skeleton.name})",
+                f"data       {len(dataset.skeleton)} keypoints ({dataset.skeleton.name})",
+            ],
+            fix="use a model that was trained on this skeleton",
+        )
+    results: list[dict[str, Any]] = []
+    for record, image in _read_ahead(dataset.images[:limit]):
+        poses = predict_flipped(model, image) if flip else model(image)
+        results += poses.to_coco(record.id)
+        if advance:
+            advance()
+    return results
+
+
+def predict_flipped(model: PoseModel, image: np.ndarray) -> Any:
+    """Poses from the mean of the network's maps for the image and its mirror image.
+
+    The mirrored input is shifted by 3 pixels so that both grids of stride 4 coincide (DEKR): pixel 4 i of the
+    original is then pixel 4 (w - 1 - i) of the mirrored one.
+    """
+    batch = np.zeros((1, *model.card.input_size, 3), np.uint8)
+    matrix = model.preprocess(image, batch[0])
+    mirrored = batch[:, :, ::-1].copy()
+    shift = model.card.stride - 1
+    mirrored[:, :, :-shift] = mirrored[:, :, shift:].copy()
+    heatmap, offset = model.runner.run(batch)
+    heatmap_m, offset_m = model.runner.run(mirrored)
+    order = list(model.card.skeleton.flip_order)
+    keypoints = len(order)
+    heatmap = (heatmap + heatmap_m[:, [*order, keypoints], :, ::-1]) / 2
+    pairs = offset_m.reshape(1, keypoints, 2, *offset_m.shape[2:])[:, order, :, :, ::-1].copy()
+    pairs[:, :, 0] *= -1
+    offset = (offset + pairs.reshape(offset.shape)) / 2
+    return model.decode(heatmap[0], offset[0], matrix)
+
+
+def _read_ahead(records: Sequence[ImageRecord]) -> Any:
+    """(record, image) in order, read by one thread at most eight images ahead."""
+    queue: Queue[Any] = Queue(maxsize=8)
+    stopped = False
+
+    def work() -> None:
+        try:
+            for record in records:
+                if stopped:
+                    return
+                queue.put((record, read_image(record.path)))
+            queue.put(None)
+        except BaseException as error:
+            queue.put(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped = True
+        while not queue.empty():
+            queue.get_nowait()
+
+
+def score(
+    dataset: KeypointDataset, results: list[dict[str, Any]], image_ids: Sequence[int] | None = None
+) -> Scores:
+    """AP and AR of COCO results on the data set, or on some of its images.
+
+    Raises:
+        SamkrError: SE-D27 none of these images shows a labelled person.
+    """
+    ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
+    evaluation = _evaluate(dataset, results, ids)
+    numbers = _summary(evaluation)
+    if dataset.kind == "crowdpose":
+        for name, chosen in _by_crowding(dataset, ids).items():
+            numbers[name] = _summary(_evaluate(dataset, results, chosen))["ap"] if chosen else None
+        for name in ("apm", "apl", "arm", "arl"):
+            numbers[name] = None
+    if numbers["ap"] is None:
+        raise SamkrError(
+            "SE-D27",
+            f"no evaluated image of {dataset.annotation_path} shows a labelled person, so there is no AP",
+            [f"images     {len(ids)}"],
+            fix=f"samkr-edge data check {dataset.root}",
+        )
+    return Scores(**numbers)  # type: ignore[arg-type]
+
+
+def paired_bootstrap(
+    dataset: KeypointDataset,
+    baseline: list[dict[str, Any]],
+    results: list[dict[str, Any]],
+    *,
+    image_ids: Sequence[int] | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """AP difference to the baseline with a 95 % interval over images.
+
+    Both models are scored on the same images drawn with replacement, so what the images share cancels out.
+    """
+    ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
+    matches = [ImageMatches.of(dataset, found, ids) for found in (baseline, results)]
+    random = np.random.default_rng(seed)
+    differences = np.empty(rounds)
+    for index in range(rounds):
+        counts = np.bincount(random.integers(0, len(ids), len(ids)), minlength=len(ids))
+        differences[index] = matches[1].ap(counts) - matches[0].ap(counts)
+    ones = np.ones(len(ids), np.int64)
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return Interval(matches[1].ap(ones) - matches[0].ap(ones), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class ImageMatches:
+    """pycocotools' matches of one model, ready to be accumulated over any multiset of images.
+
+    Attributes:
+        image: int (D,), the image index of each detection; detections are in descending order of score.
+        hit: bool (T, D), matched at each OKS threshold.
+        counted: bool (T, D), not ignored.
+        people: int (I,), people to be found per image.
+    """
+
+    image: np.ndarray
+    hit: np.ndarray
+    counted: np.ndarray
+    people: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: KeypointDataset, results: list[dict[str, Any]], ids: Sequence[int]) -> ImageMatches:
+        evaluation = _evaluate(dataset, results, list(ids), accumulate=False)
+        place = {image_id: index for index, image_id in enumerate(ids)}
+        entries = [
+            e for e in evaluation.evalImgs[: len(ids)] if e is not None
+        ]  # the area range "all" comes first
+        people = np.zeros(len(ids), np.int64)
+        for entry in entries:
+            people[place[entry["image_id"]]] = int((np.asarray(entry["gtIgnore"]) == 0).sum())
+        thresholds = len(evaluation.params.iouThrs)
+        scores = np.concatenate([np.asarray(e["dtScores"], float) for e in entries] or [np.zeros(0)])
+        image = np.concatenate(
+            [np.full(len(e["dtScores"]), place[e["image_id"]]) for e in entries] or [np.zeros(0, int)]
+        )
+        empty = [np.zeros((thresholds, 0))]
+        hit = np.concatenate([e["dtMatches"] for e in entries] or empty, axis=1) > 0
+        ignored = np.concatenate([e["dtIgnore"] for e in entries] or empty, axis=1).astype(bool)
+        order = np.argsort(-scores, kind="mergesort")
+        return cls(image[order].astype(np.int64), hit[:, order], ~ignored[:, order], people)
+
+    def ap(self, counts: np.ndarray) -> float:
+        """AP in 0..100 when image i is counted ``counts[i]`` times."""
+        people = int((self.people * counts).sum())
+        if people == 0:
+            return 0.0
+        times = counts[self.image]
+        true = np.cumsum((self.hit & self.counted) * times, axis=1)
+        false = np.cumsum((~self.hit & self.counted) * times, axis=1)
+        recall = true / people
+        precision = true / np.maximum(true + false, np.spacing(1))
+        # The envelope: precision at a recall is the best one at this or any higher recall.
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        levels = np.linspace(0, 1, 101)
+        total = 0.0
+        for row_recall, row_precision in zip(recall, precision, strict=True):
+            at = np.searchsorted(row_recall, levels, side="left")
+            total += row_precision[at[at < len(row_precision)]].sum() / len(levels)
+        return 100 * total / len(recall)
+
+
+def _by_crowding(dataset: KeypointDataset, ids: list[int]) -> dict[str, list[int]]:
+    crowding = {image.id: image.crowd_index or 0.0 for image in dataset.images}
+    groups: dict[str, list[int]] = {"easy": [], "medium": [], "hard": []}
+    for image_id in ids:
+        value = crowding[image_id]
+        groups["easy" if value < EASY_BELOW else "medium" if value < MEDIUM_BELOW else "hard"].append(
+            image_id
+        )
+    return groups
+
+
+def _evaluate(
+    dataset: KeypointDataset, results: list[dict[str, Any]], ids: list[int], accumulate: bool = True
+) -> Any:
+    """A finished pycocotools evaluation."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = _truth(dataset, set(ids))
+        truth.createIndex()
+        wanted = [result for result in results if result["image_id"] in set(ids)]
+        found = truth.loadRes(wanted) if wanted else _nothing(truth)
+        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(dataset.skeleton.sigmas)
+        evaluation.params.imgIds = ids
+        evaluation.params.maxDets = [MAX_DETECTIONS]
+        evaluation.evaluate()
+        # pycocotools sorts image ids; entries are looked up by their own image_id.
+        if accumulate:
+            evaluation.accumulate()
+    return evaluation
+
+
+def _nothing(truth: Any) -> Any:
+    """An empty result set: pycocotools refuses to load an empty list."""
+    from pycocotools.coco import COCO
+
+    found = COCO()
+    found.dataset = {
+        "images": truth.dataset["images"],
+        "categories": truth.dataset["categories"],
+        "annotations": [],
+    }
+    found.createIndex()
+    return found
+
+
+def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
+    annotations = []
+    for image_id in ids:
+        for annotation in dataset.annotations.get(image_id, []):
+            labelled = sum(v > 0 for v in annotation["keypoints"][2::3])
+            box = annotation.get("bbox") or _box(annotation["keypoints"])
+            entry = {
+                **annotation,
+                "category_id": 1,
+                "bbox": box,
+                "num_keypoints": annotation.get("num_keypoints", labelled),
+            }
+            entry.setdefault("iscrowd", 0)
+            if dataset.kind == "crowdpose" or "area" not in entry:
+                entry["area"] = box[2] * box[3] * CROWDPOSE_AREA_SHARE
+            annotations.append(entry)
+    return {
+        "images": [{"id": i.id, "width": i.width, "height": i.height} for i in dataset.images if i.id in ids],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+
+
+def _box(keypoints: Sequence[float]) -> list[float]:
+    points = np.array(keypoints, float).reshape(-1, 3)
+    points = points[points[:, 2] > 0, :2] if (points[:, 2] > 0).any() else points[:, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])]
+
+
+def _summary(evaluation: Any) -> dict[str, float | None]:
+    """The ten numbers from pycocotools' arrays; its own summary is tied to one number of detections."""
+    precision, recall = (
+        evaluation.eval["precision"],
+        evaluation.eval["recall"],
+    )  # (T, R, 1, A, 1), (T, 1, A, 1)
+
+    def mean(values: np.ndarray) -> float | None:
+        values = values[values > -1]
+        return float(100 * values.mean()) if values.size else None
+
+    return {
+        "ap": mean(precision[:, :, 0, 0]),
+        "ap50": mean(precision[0, :, 0, 0]),
+        "ap75": mean(precision[5, :, 0, 0]),
+        "apm": mean(precision[:, :, 0, 1]),
+        "apl": mean(precision[:, :, 0, 2]),
+        "ar": mean(recall[:, 0, 0]),
+        "ar50": mean(recall[0, 0, 0]),
+        "ar75": mean(recall[5, 0, 0]),
+        "arm": mean(recall[:, 0, 1]),
+        "arl": mean(recall[:, 0, 2]),
+    }
