@@ -48,6 +48,9 @@ from training.schedule import rate_factor
 
 LAST, FINAL, LOG = "last.pt", "final.pt", "log.jsonl"
 
+# Settings that may change between a run and its continuation: the result does not depend on them.
+_WITHOUT_EFFECT: dict[str, Any] = {"threads": True, "save_seconds": True, "data": {"workers", "cache_mb"}}
+
 
 def fit(
     network: PoseNet,
@@ -98,7 +101,7 @@ def fit(
 
     state = _State()
     fingerprint = {
-        "recipe": recipe.model_dump(mode="json", exclude={"threads", "save_seconds"}),
+        "recipe": recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "images": len(samples),
         "annotations": sha256_of(dataset.annotation_path),
         # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
@@ -147,6 +150,8 @@ def fit(
             advance(100 * min(done(), 1.0))
             while done() < 1.0:
                 if stop.is_set():
+                    save()
+                    say(f"stopped at step {state.step}; {last} is saved, and --resume goes on from there")
                     raise KeyboardInterrupt
                 before = done()
                 rate = recipe.optimizer.lr * rate_factor(recipe.schedule, before, state.step)
@@ -160,9 +165,8 @@ def fit(
                     ).items():
                         terms[name] = terms.get(name, 0.0) + value
                 norm = nn.utils.clip_grad_norm_(parameters, recipe.optimizer.clip_norm or math.inf)
-                if not math.isfinite(
-                    norm.item()
-                ):  # before the step: a broken weight must never reach last.pt
+                # Looked at before the step: a broken weight must never reach last.pt.
+                if not math.isfinite(norm.item()):
                     raise _not_finite("the gradient's norm", norm.item(), state, batch, last)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -189,10 +193,6 @@ def fit(
                     save()
                     log.flush()
                     saved = now
-    except KeyboardInterrupt:
-        save()  # between two steps: see _interrupts
-        say(f"stopped at step {state.step}; {last} is saved, and --resume goes on from there")
-        raise
     finally:
         batches.close()
     elapsed = max(time.monotonic() - began, 1e-9)

@@ -1,0 +1,230 @@
+"""A run can be stopped anywhere and goes on to the same weights; what is on disk is always whole."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import training.fit as fit_module
+from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17, CROWDPOSE14
+from training.checkpoint import Checkpoint, load_checkpoint, network_of
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.training_set import TrainingSet
+from training.fit import FINAL, LAST, LOG, fit
+from training.models.pose_net import ModelConfig
+from training.models.zoo import build_model
+from training.recipe import Recipe
+
+SMALL = ModelConfig(
+    "small", input_size=(64, 64), width=4, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,
+    channels=4, groups=2, adaptive_blocks=1, identity_init=True, offset_scale=8.0, default_init=True,
+)  # fmt: skip
+RECIPE: dict[str, Any] = {
+    "name": "test",
+    "batch_size": 4,
+    "precision": "fp32",
+    "threads": 1,
+    "ema": 0.9,
+    "data": {"sigma": 1.0, "center_sigma": 1.5, "offset_radius": 2},
+    "optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 5.0},
+    "schedule": {"kind": "cosine", "steps": 6, "warmup_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> KeypointDataset:
+    root = tmp_path_factory.mktemp("people")
+    write_dataset(root / "data", SynthSettings(train=10, val=1), processes=1)
+    return open_dataset(root / "data", "train")
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**RECIPE, **changes})
+
+
+def train(out: Path, people: KeypointDataset, *, resume: bool = False, **changes: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    network = build_model(SMALL)
+    start = Checkpoint(ModelCard("small", COCO17, SMALL.input_size), SMALL, network.state_dict())
+    return fit(network, start, recipe_of(**changes), people, out, resume=resume)
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send a real SIGINT while this step is being made."""
+    whole = fit_module.rate_factor
+
+    def interrupting(schedule: Any, done: float, now: int) -> float:
+        if now == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(schedule, done, now)
+
+    monkeypatch.setattr(fit_module, "rate_factor", interrupting)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"accumulate": 2}, {"schedule": {"epochs": 3, "milestones": [0.5]}, "ema": None}],
+    ids=["cosine, average", "accumulated", "epochs, no average"],
+)
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    whole = train(tmp_path / "whole", people, **changes)
+    with monkeypatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", people, **changes)
+    # The step during which the signal came was finished.
+    assert load_checkpoint(tmp_path / "cut" / LAST).training["step"] == 3
+    assert not (tmp_path / "cut" / FINAL).exists()
+    resumed = train(tmp_path / "cut", people, resume=True, **changes)
+    assert same(whole.state, resumed.state)
+    assert same(load_checkpoint(tmp_path / "cut" / FINAL).state, whole.state)
+    ends = [load_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut")]
+    assert same(ends[0].state, ends[1].state)
+    assert ends[0].training["images"] == ends[1].training["images"]
+
+
+def test_two_runs_with_one_seed_are_equal_and_with_two_are_not(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    # More threads making batches change nothing.
+    first = train(tmp_path / "a", people, data={**RECIPE["data"], "workers": 3})
+    assert same(first.state, train(tmp_path / "b", people).state)
+    assert not same(first.state, train(tmp_path / "c", people, seed=1).state)
+
+
+def test_training_learns(tmp_path: Path, people: KeypointDataset) -> None:
+    train(tmp_path, people, schedule={"steps": 60, "warmup_steps": 5}, data={**RECIPE["data"], "flip": 0})
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 60]
+    assert lines[-1]["heatmap"] < 0.8 * lines[0]["heatmap"]
+
+
+def test_the_finished_file_holds_a_network_and_where_it_came_from(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    train(tmp_path, people)
+    final = load_checkpoint(tmp_path / FINAL)
+    facts = final.card.provenance["training"]
+    assert (facts["recipe"], facts["steps"], facts["images"]) == ("test", 6, 24)
+    assert len(facts["annotations_sha256"]) == 64
+    assert final.training == {}
+    heatmap, offset = network_of(final)(torch.zeros(1, 3, 64, 64))
+    assert (heatmap.shape, offset.shape) == ((1, 18, 16, 16), (1, 34, 16, 16))
+    assert (tmp_path / FINAL).stat().st_size < 0.6 * (tmp_path / LAST).stat().st_size
+    network_of(load_checkpoint(tmp_path / LAST))  # a checkpoint like any other
+
+
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, people: KeypointDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(tmp_path, people)
+    before = (tmp_path / FINAL).stat().st_mtime_ns
+    again = train(tmp_path, people, resume=True, threads=None)
+    assert same(first.state, again.state)
+    assert (tmp_path / FINAL).stat().st_mtime_ns == before
+    assert "finished" in capsys.readouterr().err
+
+
+def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: KeypointDataset) -> None:
+    train(tmp_path, people)
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path, people, resume=True, optimizer={**RECIPE["optimizer"], "lr": 1e-4})
+    assert caught.value.code == "SE-A38"
+    assert [fact.split() for fact in caught.value.facts] == [
+        ["optimizer.lr", "was", "0.002,", "now", "0.0001"]
+    ]
+
+
+def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = 0.02
+    with monkeypatch.context() as patch:
+        interrupt_at(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, people, schedule={"kind": "cosine", "minutes": minutes})
+    used = load_checkpoint(tmp_path / LAST).training["minutes"]
+    assert 0 < used < minutes
+    finished = train(tmp_path, people, resume=True, schedule={"kind": "cosine", "minutes": minutes})
+    assert minutes <= finished.card.provenance["training"]["minutes"] + 0.005 < minutes + 0.02
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch, poison: str
+) -> None:
+    whole = fit_module.PoseLoss.__call__
+    steps = []
+
+    def poisoned(self: Any, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
+        terms = whole(self, heatmap, *rest)
+        steps.append(terms)
+        if len(steps) == 3:
+            # sqrt(0) is finite and has an infinite slope.
+            terms["heatmap"] = terms["heatmap"] + (
+                (heatmap * 0).sum() * float("nan") if poison == "loss" else (heatmap * 0).abs().sum().sqrt()
+            )
+        return terms
+
+    monkeypatch.setattr(fit_module.PoseLoss, "__call__", poisoned)
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path, people, save_seconds=1e-9)
+    assert caught.value.code == "SE-D37"
+    assert f"last good  {tmp_path / LAST}" in caught.value.facts
+    ids = {int(text) for text in caught.value.facts[0].removeprefix("images").split(",")}
+    assert ids <= {image.id for image in people.images}
+    good = load_checkpoint(tmp_path / LAST)
+    assert good.training["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in good.state.values())
+
+
+def test_data_with_other_keypoints_is_refused(tmp_path: Path, people: KeypointDataset) -> None:
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path, replace(people, skeleton=CROWDPOSE14))
+    assert caught.value.code == "SE-D38"
+    assert "coco17" in caught.value.facts[0]
+    assert "crowdpose14" in caught.value.facts[1]
+
+
+def test_an_image_that_cannot_be_read_ends_the_run_with_its_name(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    broken = tuple(replace(image, path=tmp_path / "gone.jpg") for image in people.images)
+    with pytest.raises(SamkrError, match=r"gone\.jpg"):
+        train(tmp_path, replace(people, images=broken))
+
+
+def test_the_log_forgets_steps_that_are_repeated(tmp_path: Path) -> None:
+    log = tmp_path / LOG
+    log.write_text('{"step": 20}\n{"step": 40}\n{"step": 60}\n{"ste')
+    fit_module._forget_after(log, 40)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40]
+
+
+def test_accumulated_batches_count_as_one_step(tmp_path: Path, people: KeypointDataset) -> None:
+    # 10 images, batches of 4: 2 batches an epoch; 3 epochs in updates of 2 batches are 3 steps.
+    done = train(tmp_path, people, accumulate=2, schedule={"epochs": 3})
+    assert (
+        done.card.provenance["training"]["steps"],
+        done.card.provenance["training"]["images"],
+    ) == (3, 24)
+
+
+def test_the_order_of_an_epoch_is_a_permutation(people: KeypointDataset) -> None:
+    samples = TrainingSet(people, (64, 64))
+    assert sorted(samples.order(0)) == list(range(len(samples)))
+    assert list(samples.order(0)) != list(samples.order(1))
