@@ -65,7 +65,7 @@ def bench(
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
     """
     from benchmarks.bench import Plan, run_bench
-    from benchmarks.gate import check_gate
+    from benchmarks.gate import gate_failure
     from benchmarks.results import write_results
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
@@ -98,7 +98,9 @@ def bench(
     results = run_bench(plan, None if target is None else _samples_folder(target), progress)
     if target is not None:
         write_results(target, results)
-    emit(results.model_dump(mode="json"), render(results), as_json)
+    failed = gate_failure(results.models, max_drop, max_latency)
+    gate = failed.to_dict() if failed else None
+    emit({**results.model_dump(mode="json"), "gate": gate}, render(results), as_json)
     if target is not None:
         say(f"wrote {target}")
         if report:
@@ -107,7 +109,12 @@ def bench(
             page = target.with_name("report.html")
             write_report([target], page)
             say(f"wrote {page}")
-    check_gate(results.models, max_drop, max_latency)
+    if failed and as_json:
+        # The object that was printed holds the failure; the root would print a second one.
+        say(str(failed))
+        raise typer.Exit(failed.exit_code)
+    if failed:
+        raise failed
 
 
 def report(

@@ -9,22 +9,24 @@ from benchmarks.verdict import interval, signed
 from samkr_edge.errors import SamkrError
 
 
-def check_gate(models: Sequence[ModelResult], max_drop: float | None, max_latency: float | None) -> None:
-    """Raise for the rows that break a limit. The baseline is exempt unless it is the only row.
+def gate_failure(
+    models: Sequence[ModelResult], max_drop: float | None, max_latency: float | None
+) -> SamkrError | None:
+    """The error for the rows that break a limit, or None. The baseline is exempt unless it is the only row.
 
     Args:
         models: the rows of a run.
         max_drop: AP that a model may lose against the baseline (the point estimate, not the interval's end).
         max_latency: milliseconds that the p90 of the total time may reach, as MLPerf counts a single stream.
 
-    Raises:
-        SamkrError: SE-Q60 too much AP lost, SE-Q61 too slow; both name every row that failed.
+    Returns:
+        SE-Q60 too much AP lost, SE-Q61 too slow; both name every row that failed.
     """
     judged = [model for model in models if not model.is_baseline] or list(models)
     if max_drop is not None:
         lost = [m for m in judged if m.difference is not None and -m.difference.value > max_drop]
         if lost:
-            raise SamkrError(
+            return SamkrError(
                 "SE-Q60",
                 f"the quality gate failed: {_names(lost)} lost more than {max_drop:g} AP",
                 [
@@ -38,12 +40,13 @@ def check_gate(models: Sequence[ModelResult], max_drop: float | None, max_latenc
     if max_latency is not None:
         slow = [m for m in judged if m.latency.p90_ms > max_latency]
         if slow:
-            raise SamkrError(
+            return SamkrError(
                 "SE-Q61",
                 f"the quality gate failed: {_names(slow)} took more than {max_latency:g} ms (p90)",
                 [f"{m.name}: p90 {m.latency.p90_ms:.1f} ms, p50 {m.latency.p50_ms:.1f} ms" for m in slow[:4]],
                 fix="build an INT8 model or a smaller one; the results were written all the same",
             )
+    return None
 
 
 def _names(models: Sequence[ModelResult]) -> str:

@@ -12,7 +12,7 @@ from benchmarks.results import ModelResult, Results, SplitMs, read_results
 from benchmarks.samples import Samples, compare, read_samples
 from benchmarks.svg import Point, mark_icon, scatter, skeletons
 from benchmarks.table import conditions
-from benchmarks.verdict import interval, is_significant, short_labels, signed
+from benchmarks.verdict import interval, is_significant, milliseconds, short_labels, signed
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 
@@ -123,8 +123,8 @@ def _run(number: int, results: Results, folder: Path, budget: _Budget, several: 
         "results": results,
         "anchor": f"run-{number + 1}",
         "name": _name(results) if several else "",
-        "headline": head + "." if short else results.verdict,
-        "lead": rest[:1].upper() + rest[1:] if short else "",
+        "headline": _unbroken(head + "." if short else results.verdict),
+        "lead": _unbroken(rest[:1].upper() + rest[1:]) if short else "",
         "rows": rows,
         "tiles": _tiles(results, labels),
         "has_ap": results.dataset is not None,
@@ -137,6 +137,13 @@ def _run(number: int, results: Results, folder: Path, budget: _Budget, several: 
         "environment": _flat(results.environment),
         "facts_line": _facts_line(results),
     }
+
+
+def _unbroken(text: str) -> str:
+    """No line break between a number and its unit, nor within an interval."""
+    for unit in ("ms", "AP", "images"):
+        text = text.replace(f" {unit}", f"\u00a0{unit}")
+    return text.replace(", +", ",\u00a0+").replace(", −", ",\u00a0−")
 
 
 def _row(model: ModelResult, label: str, series: int, results: Results, slowest: float) -> Row:
@@ -153,28 +160,27 @@ def _row(model: ModelResult, label: str, series: int, results: Results, slowest:
         ap="–" if model.ap is None else f"{model.ap:.1f}",
         difference="baseline" if difference is None else signed(difference.value),
         difference_note="" if difference is None else f"{interval(difference)} {note}",
-        p50=_ms(model.latency.p50_ms),
-        p90=_ms(model.latency.p90_ms),
-        p99=_ms(model.latency.p99_ms),
+        p50=milliseconds(model.latency.p50_ms),
+        p90=milliseconds(model.latency.p90_ms),
+        p99=milliseconds(model.latency.p99_ms),
         speed="1×" if speed is None else f"{speed.value:.2f}×",
         speed_interval="" if speed is None else f"[{speed.low:.2f}, {speed.high:.2f}]",
         size=f"{model.size_mb:.1f}",
         paper="" if model.paper is None else f"{model.paper.ap:.1f}",
         split=_split(model.split_ms, slowest),
-        split_total=_ms(model.split_ms.total),
+        split_total=milliseconds(model.split_ms.total),
         reasons=model.reasons,
     )
-
-
-def _ms(value: float) -> str:
-    """Three significant digits are what such a measurement carries."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _split(parts: SplitMs, slowest: float) -> list[tuple[str, float, str]]:
     """(stage, share of the longest bar in percent, text) of each stage that can be seen at all."""
     values = [(stage, float(getattr(parts, stage))) for stage in _STAGES]
-    return [(stage, 100 * value / slowest, _ms(value)) for stage, value in values if value >= 0.001 * slowest]
+    return [
+        (stage, 100 * value / slowest, milliseconds(value))
+        for stage, value in values
+        if value >= 0.001 * slowest
+    ]
 
 
 def _focus(results: Results) -> ModelResult:
@@ -194,10 +200,10 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
         spread = model.speed_up
         small = f"of {against} · {spread.low:.2f} to {spread.high:.2f}"
         tiles.append((f"{labels[model.name]} speed", f"{spread.value:.2f}", "×", small))
-    small = f"{against} {_ms(base.latency.p50_ms)} ms"
+    small = f"{against} {milliseconds(base.latency.p50_ms)} ms"
     if alone:
-        small = f"p90 {_ms(model.latency.p90_ms)} ms"
-    tiles.append(("Latency, p50", _ms(model.latency.p50_ms), "ms", small))
+        small = f"p90 {milliseconds(model.latency.p90_ms)} ms"
+    tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
     if model.ap is not None:
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:

@@ -84,6 +84,11 @@ def signed(value: float) -> str:
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
+def milliseconds(value: float) -> str:
+    """Three significant digits: more than that no such measurement carries."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def interval(spread: Spread) -> str:
     """``[−0.8, +0.2]``"""
     return f"[{signed(spread.low)}, {signed(spread.high)}]"
@@ -98,12 +103,12 @@ def _pace(model: ModelResult, baseline: str) -> str:
     if _is_faster(model):
         return f"{speed:.2f}× as fast as {baseline}"
     if model.speed_up is not None and model.speed_up.high < 1.0:
-        return f"slower than {baseline} ({speed:.2f}× its speed)"
-    return f"no faster than {baseline} ({speed:.2f}× its speed)"
+        return f"slower than {baseline} at {speed:.2f}× its speed"
+    return f"not measurably faster than {baseline} at {speed:.2f}× its speed"
 
 
 def _times(model: ModelResult, baseline: ModelResult) -> str:
-    return f"p50 {model.latency.p50_ms:.1f} ms against {baseline.latency.p50_ms:.1f} ms"
+    return f"p50 {milliseconds(model.latency.p50_ms)} ms against {milliseconds(baseline.latency.p50_ms)} ms"
 
 
 def _fastest(models: Sequence[ModelResult]) -> ModelResult:
@@ -113,7 +118,7 @@ def _fastest(models: Sequence[ModelResult]) -> ModelResult:
 def _alone(baseline: ModelResult, labels: dict[str, str]) -> str:
     ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} AP"
     return (
-        f"{labels[baseline.name]} takes {baseline.latency.p50_ms:.1f} ms a frame (p50){ap}; "
+        f"{labels[baseline.name]} takes {milliseconds(baseline.latency.p50_ms)} ms a frame (p50){ap}; "
         "there is no second model to compare it with."
     )
 
@@ -131,7 +136,7 @@ def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[
     return (
         f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), but "
         f"AP {max(model.ap or 0.0 for model in (baseline, *others)):.1f} is too low for an accuracy difference to "
-        "mean much: real photographs want a GPU or imported weights."
+        "mean much: train longer; real photographs want a GPU or imported weights."
     )
 
 
@@ -147,7 +152,7 @@ def _compare(
     faster = [model for model in others if _is_faster(model)]
     if not faster:
         best = _fastest(others)
-        sentence = f"Keep {base}: {labels[best.name]} is {_pace(best, base)}, {_times(best, baseline)}."
+        sentence = f"Keep {base}: {labels[best.name]} is {_pace(best, base)} ({_times(best, baseline)})."
         return Verdict(sentence, baseline.name, notes)
     affordable = [model for model in faster if _drop(model) <= budget]
     if not affordable:

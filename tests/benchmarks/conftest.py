@@ -1,10 +1,14 @@
-"""A results row and a whole run with chosen numbers."""
+"""Results with chosen numbers; and a data set with ONNX models whose accuracy on it is known."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from benchmarks.results import (
@@ -18,6 +22,8 @@ from benchmarks.results import (
     Spread,
 )
 from benchmarks.verdict import decide
+from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.skeleton import COCO17
 
 RowMaker = Callable[..., ModelResult]
 RunMaker = Callable[..., Results]
@@ -122,3 +128,103 @@ def three_models() -> list[ModelResult]:
         _row("INT8 PTQ", 12.4, 56.5, (-0.9, -1.6, -0.3), (1.94, 1.91, 1.96)),
         _row("INT8 QAT", 12.6, 57.1, (-0.3, -0.8, 0.2), (1.92, 1.89, 1.94)),
     ]
+
+
+# A data set that a network of three layers solves: every person is a white dot at the centre and joints at fixed
+# places around it. So real ONNX Runtime models of known accuracy can be made in milliseconds.
+SIZE = 128
+_SHAPE = np.random.default_rng(3).integers(-16, 17, (17, 2)) * np.array([0.8, 1.2])
+
+
+@pytest.fixture(scope="session")
+def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO directory with 24 images of one or two such people."""
+    root = tmp_path_factory.mktemp("dots")
+    folder = root / "images" / "val2017"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(24):
+        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        for x in (8, 21)[: 1 + number % 2]:
+            cell = np.array([x, int(generator.integers(8, 24))])
+            picture[4 * cell[1] : 4 * cell[1] + 4, 4 * cell[0] : 4 * cell[0] + 4] = 255
+            joints = 4 * cell + _SHAPE
+            (left, top), (right, bottom) = joints.min(axis=0), joints.max(axis=0)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number + 1,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "keypoints": np.column_stack([joints, np.full(17, 2)]).ravel().tolist(),
+                    "num_keypoints": 17,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": float((right - left) * (bottom - top)),
+                }
+            )
+        cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
+        images.append({"id": number + 1, "file_name": f"{number:03d}.png", "width": SIZE, "height": SIZE})
+    category = {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints), "skeleton": []}
+    (root / "annotations").mkdir()
+    (root / "annotations" / "person_keypoints_val2017.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [category]})
+    )
+    return root
+
+
+def _dot_model(path: Path, *, error: float = 0.0, card: ModelCard | None = None) -> Path:
+    """A network that finds every person of ``dots`` with all joints ``error`` pixels off, to alternate sides."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    card = card or ModelCard("samkr_tiny", COCO17, (SIZE, SIZE))
+    keypoints = len(card.skeleton)
+    side = error * np.where(np.arange(keypoints) % 2, 1, -1)[:, None]
+    offset = -(np.resize(_SHAPE, (keypoints, 2)) + side) / 4
+    center = np.zeros((keypoints + 1, 3, 1, 1), np.float32)
+    center[-1] = 1 / (3 * 255)
+    constants = {
+        "center": center,
+        "ones": np.append(np.ones(keypoints), 0).astype(np.float32),
+        "zeros": np.zeros((2 * keypoints, 3, 1, 1), np.float32),
+        "shape": offset.ravel().astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["cells", "center", "ones"], ["heatmap"]),
+        helper.make_node("Conv", ["cells", "zeros", "shape"], ["offset"]),
+    ]
+    height, width = card.input_size
+    graph = helper.make_graph(
+        nodes,
+        "dots",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, height // 4, width // 4])
+            for name, channels in (("heatmap", keypoints + 1), ("offset", 2 * keypoints))
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    onnx.save(model, path)
+    return path
+
+
+ModelMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def dot_model() -> ModelMaker:
+    return _dot_model
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """An exact FP32 model and an INT8 one (by its card) that is 3 pixels off."""
+    int8 = ModelCard("samkr_tiny", COCO17, (SIZE, SIZE), precision="int8", stage="ptq")
+    return _dot_model(tmp_path / "fp32.onnx"), _dot_model(tmp_path / "ptq.onnx", error=3.0, card=int8)

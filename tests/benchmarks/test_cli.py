@@ -1,0 +1,198 @@
+"""`bench` and `report` on real ONNX Runtime models whose accuracy is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.cli import run
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17, CROWDPOSE14
+
+Pair = tuple[Path, Path]
+ModelMaker = Callable[..., Path]
+
+
+def bench(*arguments: object) -> int:
+    return run(["bench", *map(str, arguments)])
+
+
+def test_bench_measures_both_models_and_the_report_shows_them(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert (
+        bench(*pair, "--data", dots, "--rounds", 30, "--out", out, "--samples", 2, "--report", "--json") == 0
+    )
+    printed = json.loads(capsys.readouterr().out)
+    results = json.loads((out / "results.json").read_text())
+    assert printed["models"] == results["models"]
+    fp32, int8 = results["models"]
+    assert (fp32["name"], int8["name"]) == ("samkr_tiny FP32", "samkr_tiny INT8 PTQ")
+    assert fp32["accuracy"]["ap"] == pytest.approx(100, abs=0.1)
+    assert int8["accuracy"]["ap"] < 99
+    difference = int8["difference"]
+    assert difference["low"] <= difference["value"] <= difference["high"] < 0
+    assert fp32["difference"] is None
+    assert fp32["latency"]["frames"] == int8["latency"]["frames"] == 30
+    for model in (fp32, int8):
+        latency = model["latency"]
+        assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"]
+        assert all(part >= 0 for part in model["split_ms"].values())
+    assert results["dataset"]["images"] == 24
+    assert results["dataset"]["people"] == 36
+    assert str(tmp_path) not in results["command"]
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    again = tmp_path / "again.html"
+    assert run(["report", str(out), "-o", str(again), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == again.stat().st_size
+
+
+def test_the_table_shows_accuracy_difference_speed_and_size(
+    pair: Pair, dots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(*pair, "--data", dots, "--rounds", 10, "--limit", 8) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "samkr_tiny FP32",
+        "samkr_tiny INT8 PTQ",
+        "difference",
+        "baseline",
+        "p50",
+        "p99",
+        "speed-up",
+        "MB",
+    ):
+        assert text in shown
+    assert "Only 8 images were scored" in shown.replace("\n", " ")
+
+
+def test_without_data_only_latency_is_measured(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(*pair, "--rounds", 10, "--json") == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["dataset"] is None
+    assert results["models"][0]["accuracy"] is None
+    assert results["settings"]["random_image"] is True
+    assert results["recommended"] is None
+
+
+def test_another_baseline_can_be_named(pair: Pair, dots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fp32, int8 = pair
+    assert bench(fp32, int8, "--baseline", int8, "--data", dots, "--rounds", 10, "--limit", 8, "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["models"]
+    assert second["is_baseline"]
+    assert first["difference"]["value"] > 0
+
+
+def test_the_gate_fails_with_exit_code_6_after_writing_the_results(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert bench(*pair, "--data", dots, "--rounds", 10, "--limit", 8, "--out", out, "--max-drop", 0.1) == 6
+    message = capsys.readouterr().err
+    assert "SE-Q60" in message
+    assert "samkr_tiny INT8 PTQ" in message
+    assert (out / "results.json").is_file()
+    assert bench(*pair, "--rounds", 10, "--max-latency", 0.0001) == 6
+    assert "SE-Q61" in capsys.readouterr().err
+
+
+def test_a_failed_gate_with_json_prints_one_object(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(*pair, "--rounds", 10, "--max-latency", 0.0001, "--json") == 6
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["gate"]["code"] == "SE-Q61"
+    assert len(printed["models"]) == 2
+
+
+def test_accuracy_of_unchanged_models_is_reused_and_of_a_changed_one_is_not(
+    pair: Pair, dots: Path, dot_model: ModelMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    common = ("--data", dots, "--rounds", 10, "--out", out, "--samples", 0, "--json")
+
+    def reused(*more: object) -> list[bool]:
+        assert bench(*pair, *common, *more) == 0
+        return [model["accuracy_reused"] for model in json.loads(capsys.readouterr().out)["models"]]
+
+    assert reused() == [False, False]
+    first = json.loads((out / "results.json").read_text())["models"]
+    assert reused() == [True, True]
+    second = json.loads((out / "results.json").read_text())["models"]
+    assert [m["accuracy"] for m in first] == [m["accuracy"] for m in second]
+    assert [m["difference"] for m in first] == [m["difference"] for m in second]
+    assert reused("--no-reuse") == [False, False]
+    int8 = ModelCard("samkr_tiny", COCO17, (128, 128), precision="int8", stage="ptq")
+    dot_model(pair[1], error=1.0, card=int8)
+    assert reused() == [True, False]
+    assert reused("--limit", 8) == [False, False]
+
+
+def test_models_that_would_be_called_alike_are_told_apart(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = tmp_path / "twin.onnx"
+    shutil.copy(pair[0], twin)
+    assert bench(pair[0], twin, "--rounds", 10, "--json") == 0
+    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
+    assert names == ["samkr_tiny FP32, fp32.onnx", "samkr_tiny FP32, twin.onnx"]
+
+
+def test_a_model_for_other_keypoints_is_refused_before_anything_is_measured(
+    dots: Path, dot_model: ModelMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = dot_model(tmp_path / "crowd.onnx", card=ModelCard("samkr_tiny", CROWDPOSE14, (128, 128)))
+    assert bench(other, "--data", dots, "--rounds", 10) == 3
+    message = capsys.readouterr().err
+    assert "SE-D61" in message
+    assert "14 keypoints" in message
+    assert "17 keypoints" in message
+
+
+def test_a_split_with_nobody_in_it_is_refused(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    shutil.copytree(dots, empty)
+    truth = empty / "annotations" / "person_keypoints_val2017.json"
+    truth.write_text(json.dumps({**json.loads(truth.read_text()), "annotations": []}))
+    assert bench(pair[0], "--data", empty, "--rounds", 10) == 3
+    assert "SE-D60" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--rounds", "5", "--seconds", "1"], "SE-U60"),
+        (["--max-drop", "1"], "SE-U61"),
+        (["--report"], "SE-U63"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    pair: Pair, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(*pair, *arguments) == 2
+    assert code in capsys.readouterr().err
+
+
+def test_the_same_model_twice_and_a_missing_one_are_errors(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(pair[0], pair[0]) == 2
+    assert "SE-U62" in capsys.readouterr().err
+    assert bench(pair[0], tmp_path / "no.onnx") == 4
+    assert "no.onnx" in capsys.readouterr().err
+
+
+def test_pictures_of_an_earlier_run_do_not_stay(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert bench(*pair, "--data", dots, "--rounds", 10, "--limit", 4, "--out", out, "--samples", 2) == 0
+    assert (out / "samples" / "01.jpg").is_file()
+    assert bench(*pair, "--rounds", 10, "--out", out) == 0
+    assert not (out / "samples").exists()
