@@ -100,9 +100,10 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
 
 
 def _dispatcher(name: str) -> Any:
-    def dispatch(context: typer.Context) -> None:
+    def dispatch(context: typer.Context) -> Any:
         command = typer.main.get_command(load_command(name))
-        command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
+        # Without standalone mode the code of a typer.Exit comes back as the result.
+        return command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
 
     return dispatch
 
