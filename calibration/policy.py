@@ -1,0 +1,164 @@
+"""The quantization policy: which module becomes INT8, and why. It is data: ordered rules in YAML, first match wins."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from samkr_edge.errors import SamkrError
+from training.models.sums import ResidualAdd, ResolutionSum
+
+POLICIES = Path(__file__).parent / "policies"
+
+# Operations a rule can name; modules of other kinds are never quantized.
+OPERATIONS: dict[str, type[nn.Module]] = {
+    "conv": nn.Conv2d,
+    "residual_add": ResidualAdd,
+    "resolution_sum": ResolutionSum,
+    "max_pool": nn.MaxPool2d,
+}
+
+
+class Rule(BaseModel):
+    """One line of a policy.
+
+    Attributes:
+        match: glob on module names, ``*`` crosses dots.
+        op: restricts the rule to one kind of module.
+        below_channels: restricts it to convolutions with fewer input or output channels per group than this.
+        grouped: restricts it to grouped (True) or ordinary (False) convolutions.
+        precision: ``int8`` or ``float``.
+        optional: the rule may match nothing (a network without that part).
+        why: shown beside every module it decides.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: str = "*"
+    op: Literal["conv", "residual_add", "resolution_sum", "max_pool"] | None = None
+    below_channels: int | None = Field(default=None, ge=1)
+    grouped: bool | None = None
+    precision: Literal["int8", "float"]
+    optional: bool = False
+    why: str
+
+    def matches(self, name: str, module: nn.Module) -> bool:
+        if not fnmatchcase(name, self.match):
+            return False
+        if self.op is not None and not isinstance(module, OPERATIONS[self.op]):
+            return False
+        if self.below_channels is None and self.grouped is None:
+            return True
+        if not isinstance(module, nn.Conv2d):
+            return False
+        fewest = min(module.in_channels, module.out_channels) // module.groups
+        return (self.below_channels is None or fewest < self.below_channels) and (
+            self.grouped is None or self.grouped == (module.groups > 1)
+        )
+
+
+class Policy(BaseModel):
+    """A named list of rules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str
+    calibrator: Literal["max", "entropy", "percentile"] = "max"
+    bits: int = Field(default=8, ge=2, le=8)  # below 8: for analysis, never exported
+    rules: tuple[Rule, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the policy decided for one module, and which rule did."""
+
+    module: str
+    op: str
+    precision: str
+    rule: int
+    why: str
+
+
+def policy_names() -> list[str]:
+    return sorted(path.stem for path in POLICIES.glob("*.yaml"))
+
+
+def load_policy(name: str) -> Policy:
+    """A shipped policy by name or a YAML file by path.
+
+    Raises:
+        SamkrError: SE-U40 no such policy, SE-U41 not valid.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else POLICIES / f"{name}.yaml"
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Policy.model_validate({"name": path.stem, **content})
+    except OSError as error:
+        near = difflib.get_close_matches(name, policy_names(), n=1, cutoff=0.4)
+        raise SamkrError(
+            "SE-U40",
+            f"there is no policy {name!r}",
+            [f"shipped    {', '.join(policy_names())}", *(f"nearest    {found}" for found in near)],
+        ) from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise SamkrError(
+            "SE-U41", f"{path} is not a policy", [f"reason     {' '.join(str(error).split())[:160]}"]
+        ) from error
+    except ValidationError as error:
+        facts = []
+        for item in error.errors()[:4]:
+            key = ".".join(str(part) for part in item["loc"])
+            known = list(Rule.model_fields) + list(Policy.model_fields)
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"; nearest: {near[0]}" if near and item["type"] == "extra_forbidden" else ""
+            facts.append(f"{key}: {item['msg']}{hint}")
+        raise SamkrError("SE-U41", f"{path} is not a valid policy", facts) from error
+
+
+def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
+    """Decide every module that could be quantized; a module no rule matches stays float.
+
+    Raises:
+        SamkrError: SE-U42 a rule matches nothing in this network.
+    """
+    candidates = [(n, m, op) for n, m in network.named_modules() if (op := operation_of(m)) is not None]
+    assignments, used = [], set()
+    for name, module, op in candidates:
+        for index, rule in enumerate(policy.rules):
+            if rule.matches(name, module):
+                assignments.append(Assignment(name, op, rule.precision, index, rule.why))
+                used.add(index)
+                break
+        else:
+            assignments.append(Assignment(name, op, "float", -1, "no rule names it"))
+    for index, rule in enumerate(policy.rules):
+        if index in used or rule.optional or any(rule.matches(n, m) for n, m, _ in candidates):
+            continue
+        near = difflib.get_close_matches(
+            rule.match.strip("*."), [n for n, _, _ in candidates], n=3, cutoff=0.3
+        )
+        raise SamkrError(
+            "SE-U42",
+            f"rule {index + 1} of policy {policy.name!r} matches nothing in this network, so nothing was quantized",
+            [f"rule       match: {rule.match!r}  op: {rule.op}", f"nearest    {', '.join(near) or 'none'}"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR -o out.pt --dry-run   # lists the modules",
+        )
+    return assignments
+
+
+def operation_of(module: nn.Module) -> str | None:
+    """The operation's name, or None for a module that is never quantized."""
+    return next((name for name, kind in OPERATIONS.items() if isinstance(module, kind)), None)

@@ -1,0 +1,184 @@
+"""Post-training quantization with ModelOpt: the policy decides, calibration images give the ranges.
+
+Weights are symmetric per output channel, activations symmetric per tensor, zero points zero: what TensorRT accepts.
+Batch norms are folded first, so that torch, ONNX Runtime and TensorRT quantize the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from calibration.policy import Assignment, Policy, assign
+from calibration.quantized_modules import register_sums
+from samkr_edge.errors import SamkrError
+from training.models.deploy import normalise
+from training.models.fold import fold_batch_norms
+from training.models.pose_net import PoseNet
+
+PERCENTILE = 99.99
+FEWEST_IMAGES = 8
+# A dead channel has no range; a scale of zero does not parse.
+SMALLEST_AMAX = 1e-6
+
+
+def quantize_network(
+    network: PoseNet,
+    policy: Policy,
+    batches: Iterable[np.ndarray],
+    *,
+    advance: Callable[..., None] | None = None,
+) -> tuple[PoseNet, list[Assignment]]:
+    """A calibrated, fake-quantized copy of a float network.
+
+    Args:
+        network: float, with its batch norms.
+        policy: rules, calibrator and bits.
+        batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference.
+        advance: called with the number of images after each batch.
+
+    Raises:
+        SamkrError: SE-U42 a rule matches nothing, SE-D43 too few images, SE-A44 a range is NaN or zero,
+            SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
+    """
+    folded = fold_batch_norms(network)
+    assignments = assign(policy, folded)
+    quantized = insert_quantizers(folded, policy, assignments)
+    seen = _calibrate(quantized, policy, batches, advance)
+    if seen < FEWEST_IMAGES:
+        raise SamkrError(
+            "SE-D43",
+            f"{seen} images are too few to calibrate on, so nothing was quantized",
+            [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
+        )
+    _check_ranges(quantized)
+    return quantized, assignments
+
+
+def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignment]) -> PoseNet:
+    """Replace the policy's INT8 modules by ModelOpt's quantized ones, uncalibrated; raises SE-A46."""
+    import modelopt.torch.quantization as mtq
+
+    register_sums()
+    config = modelopt_config(policy, assignments)
+    # ModelOpt prints a table per call and warns about packages it could use for language models.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        quantized: PoseNet = mtq.quantize(folded, config, forward_loop=None)
+    wanted = {a.module for a in assignments if a.precision == "int8"}
+    found = {name.rpartition(".")[0] for name, _ in enabled_quantizers(quantized)}
+    if wanted != found:
+        raise SamkrError(
+            "SE-A46",
+            "ModelOpt did not quantize what the policy says, so nothing was written",
+            [f"missing    {sorted(wanted - found)[:4]}", f"unasked    {sorted(found - wanted)[:4]}"],
+        )
+    return quantized
+
+
+def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, Any]:
+    """ModelOpt's configuration: everything off, then each INT8 module by its own name.
+
+    Naming modules one by one keeps ModelOpt's built-in exclusions, which go by name, from having a say.
+    """
+    weight = {"num_bits": policy.bits, "axis": 0}
+    activation = {"num_bits": policy.bits, "axis": None}
+    rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
+    for assignment in assignments:
+        if assignment.precision != "int8":
+            continue
+        if assignment.op == "conv":
+            rules.append(
+                {"quantizer_name": f"{assignment.module}.weight_quantizer", "cfg": weight, "enable": True}
+            )
+        rules.append(
+            {"quantizer_name": f"{assignment.module}.*input_quantizer", "cfg": activation, "enable": True}
+        )
+    return {"quant_cfg": rules, "algorithm": None}
+
+
+def enabled_quantizers(network: nn.Module) -> list[tuple[str, Any]]:
+    """(name, quantizer) of every quantizer that is on."""
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    return [(n, m) for n, m in network.named_modules() if isinstance(m, TensorQuantizer) and m.is_enabled]
+
+
+def _calibrate(
+    network: PoseNet, policy: Policy, batches: Iterable[np.ndarray], advance: Callable[..., None] | None
+) -> int:
+    """Show the images to the quantizers and load the ranges; returns the number of images."""
+    from modelopt.torch.quantization.calib import HistogramCalibrator, MaxCalibrator
+
+    histogram = policy.calibrator != "max"
+    quantizers = enabled_quantizers(network)
+    for name, quantizer in quantizers:
+        on_weight = name.endswith("weight_quantizer")
+        axis = 0 if on_weight else None
+        if histogram and not on_weight:
+            quantizer._calibrator = HistogramCalibrator(policy.bits, axis, False)
+        else:
+            quantizer._calibrator = MaxCalibrator(policy.bits, axis, False)
+        quantizer.disable_quant()
+        quantizer.enable_calib()
+    seen = 0
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        for batch in batches:
+            network(normalise(torch.from_numpy(batch).to(device)))
+            seen += len(batch)
+            if advance:
+                advance(len(batch))
+    for name, quantizer in quantizers:
+        if (
+            seen and quantizer._calibrator.compute_amax_is_empty()
+            if hasattr(quantizer._calibrator, "compute_amax_is_empty")
+            else False
+        ):
+            raise _no_data(name)
+        arguments: tuple[Any, ...] = ()
+        keywords: dict[str, Any] = {}
+        if histogram and not name.endswith("weight_quantizer"):
+            arguments = (policy.calibrator,)
+            keywords = {"percentile": PERCENTILE} if policy.calibrator == "percentile" else {}
+        if seen:
+            try:
+                quantizer.load_calib_amax(*arguments, **keywords)
+            except (RuntimeError, ValueError) as error:
+                raise _no_data(name) from error
+            if quantizer.amax is not None and name.endswith("weight_quantizer"):
+                quantizer.amax = quantizer.amax.clamp(min=SMALLEST_AMAX)
+        quantizer.disable_calib()
+        quantizer.enable_quant()
+    return seen
+
+
+def _no_data(name: str) -> SamkrError:
+    return SamkrError(
+        "SE-A45",
+        "a quantizer saw no data while calibrating, so nothing was written",
+        [f"quantizer  {name}"],
+        fix="leave that module out of INT8 by a rule of the policy",
+    )
+
+
+def _check_ranges(network: PoseNet) -> None:
+    bad = [
+        name
+        for name, quantizer in enabled_quantizers(network)
+        if quantizer.amax is None or not bool((torch.isfinite(quantizer.amax) & (quantizer.amax > 0)).all())
+    ]
+    if bad:
+        raise SamkrError(
+            "SE-A44",
+            f"{len(bad)} quantizers have a range that is NaN, zero or missing, so nothing was written",
+            [f"quantizer  {name}" for name in bad[:3]],
+            fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
+        )

@@ -1,0 +1,41 @@
+"""Rebuild a fake-quantized network from its checkpoint: structure from the policy, ranges from the weights."""
+
+from __future__ import annotations
+
+import torch
+
+from calibration.policy import Policy, assign
+from calibration.ptq import enabled_quantizers, insert_quantizers
+from samkr_edge.errors import SamkrError
+from training.checkpoint import Checkpoint, refuse_broken_weights
+from training.models.fold import fold_batch_norms
+from training.models.pose_net import PoseNet
+from training.models.zoo import build_model
+
+
+def restore_network(checkpoint: Checkpoint) -> PoseNet:
+    """The quantized network, bit for bit as it was saved.
+
+    Nothing but tensors and plain values is read: no pickled class of ModelOpt is in the file.
+
+    Raises:
+        SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names.
+    """
+    policy = Policy.model_validate(checkpoint.quantization["policy"])
+    folded = fold_batch_norms(build_model(checkpoint.config))
+    network = insert_quantizers(folded, policy, assign(policy, folded))
+    for name, quantizer in enabled_quantizers(network):
+        saved = checkpoint.state.get(f"{name}._amax")
+        if saved is not None:
+            quantizer.amax = torch.ones_like(saved)
+    try:
+        network.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        raise SamkrError(
+            "SE-A47",
+            "the quantized weights do not fit the policy in their checkpoint",
+            [line.strip()[:150] for line in str(error).splitlines()[1:4]],
+            fix="quantize again: samkr-edge quantize FP32.pt --data DIR -o OUT.pt",
+        ) from error
+    refuse_broken_weights(network)
+    return network
