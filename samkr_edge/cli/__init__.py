@@ -159,6 +159,8 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="samkr-edge", standalone_mode=False)
+        if code == 130:  # Typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SamkrError as error:
         if debug:
