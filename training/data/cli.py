@@ -92,3 +92,45 @@ def _range(text: str, option: str) -> tuple[float, float]:
         return float(first), float(second or first)
     except ValueError as error:
         raise ValueError(f"{option} {text!r} is not MIN-MAX") from error
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout.")],
+    json: _Json = False,
+) -> None:
+    """Look for what would break training or flatter its figures; exit code 3 where there is any.
+
+    Missing, corrupt and cut-off images, wrong sizes, keypoints outside, people without area, ids given twice,
+    images that are in two splits.
+
+    Examples:
+
+      samkr-edge data check people
+
+      samkr-edge data check /data/coco --json
+    """
+    from rich.table import Table
+
+    from samkr_edge.cli.console import emit, progress
+    from training.data.check import NOTES, PROBLEMS, check_splits, open_splits, problems_error
+
+    datasets = open_splits(data)
+    with progress("checking", sum(map(len, datasets)), unit="images") as advance:
+        reports = check_splits(datasets, advance=advance)
+    error = problems_error(data, reports)
+    table = Table("", *(report.split for report in reports))
+    table.add_row("images", *(str(report.images) for report in reports))
+    table.add_row("people", *(f"{report.people}, {report.skeleton}" for report in reports))
+    table.add_row("crowds", *(str(report.crowds) for report in reports), end_section=True)
+    for kinds, style in ((PROBLEMS, "red"), (NOTES, "yellow")):
+        for kind, meaning in kinds.items():
+            counts = [len(report.found.get(kind, [])) for report in reports]
+            shown = [f"[{style}]{count}[/]" if count else "0" for count in counts]
+            table.add_row(meaning, *shown, end_section=kind in ("no_area",))
+    if error is not None:
+        # --json prints one object, and that is the error's: its facts name every kind of problem.
+        if not json:
+            emit({}, table, False)
+        raise error
+    emit({"root": str(data), "splits": [report.to_dict() for report in reports]}, table, json)

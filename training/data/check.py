@@ -1,0 +1,193 @@
+"""The data set doctor: what would break training or flatter its figures, found before it does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.dataset import ImageRecord, KeypointDataset, available_splits, open_dataset, read_image
+from samkr_edge.errors import SamkrError
+
+# A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
+_MARGIN = 1.0
+_EXAMPLES = 3
+
+# Kind -> what it means. Problems make the check fail; notes are only told.
+PROBLEMS = {
+    "missing": "image files that are not there",
+    "corrupt": "image files that cannot be decoded or are cut off",
+    "size": "images whose size is not the one in the annotations",
+    "shared": "images whose bytes are in another split too",
+    "duplicate_id": "annotation ids given twice",
+    "no_area": "people with keypoints but without area or box",
+}
+NOTES = {
+    "repeated": "images whose bytes are in the same split twice",
+    "outside": "people with a labelled keypoint outside the image",
+    "count": "people whose num_keypoints is not their number of labelled keypoints",
+    "empty": "images without any annotation",
+}
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Findings of one split: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at."""
+
+    split: str
+    kind: str
+    skeleton: str
+    images: int
+    people: int
+    crowds: int
+    found: dict[str, list[str]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "kind": self.kind,
+            "skeleton": self.skeleton,
+            "images": self.images,
+            "people": self.people,
+            "crowds": self.crowds,
+            "problems": {kind: len(self.found.get(kind, [])) for kind in PROBLEMS},
+            "notes": {kind: len(self.found.get(kind, [])) for kind in NOTES},
+            "examples": {kind: places[:_EXAMPLES] for kind, places in self.found.items()},
+        }
+
+
+def open_splits(root: str | Path) -> list[KeypointDataset]:
+    """All splits of a data directory.
+
+    Raises:
+        SamkrError: what :func:`samkr_edge.dataset.open_dataset` raises for a split that cannot be read at all.
+    """
+    # Without any split the reader's error names the places that were searched.
+    return [open_dataset(root, split) for split in available_splits(root) or ["train"]]
+
+
+def check_splits(
+    datasets: list[KeypointDataset], *, advance: Callable[[int], None] | None = None
+) -> list[SplitReport]:
+    """Look at every annotation and decode every image.
+
+    Args:
+        datasets: the splits of one data set, which should have no image in common.
+        advance: called with the number of images done since the last call.
+    """
+    found = [_check_annotations(dataset) for dataset in datasets]
+    places: dict[str, list[tuple[int, ImageRecord]]] = defaultdict(list)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for index, dataset in enumerate(datasets):
+            for record, (digest, kind) in zip(
+                dataset.images, pool.map(_check_image, dataset.images), strict=True
+            ):
+                if kind is not None:
+                    found[index][kind].append(f"{record.path.name} (image {record.id})")
+                if digest:
+                    places[digest].append((index, record))
+                if advance is not None:
+                    advance(1)
+    for copies in places.values():
+        _compare_copies(copies, datasets, found)
+    return [_summary(dataset, kinds) for dataset, kinds in zip(datasets, found, strict=True)]
+
+
+def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError | None:
+    """SE-D16 with one fact for each kind of problem, or None where there is none."""
+    facts = []
+    for kind, meaning in PROBLEMS.items():
+        places = [place for report in reports for place in report.found.get(kind, [])]
+        if places:
+            examples = ", ".join(places[:_EXAMPLES]) + (", ..." if len(places) > _EXAMPLES else "")
+            facts.append(f"{len(places)} {meaning}: {examples}")
+    if not facts:
+        return None
+    return SamkrError(
+        "SE-D16",
+        f"{root} has problems that would stop training or falsify its figures",
+        facts,
+        fix="restore these files, or take them out of the annotations; then check again",
+    )
+
+
+def _check_image(record: ImageRecord) -> tuple[str, str | None]:
+    """SHA-256 of the file ('' if unreadable) and the kind of problem."""
+    try:
+        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+    except OSError:
+        return "", "missing"
+    try:
+        image = read_image(record.path)
+    except SamkrError:
+        return digest, "corrupt"
+    return digest, None if image.shape[:2] == (record.height, record.width) else "size"
+
+
+def _check_annotations(dataset: KeypointDataset) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    ids = Counter(a["id"] for people in dataset.annotations.values() for a in people)
+    found["duplicate_id"] = [f"annotation {number}" for number, count in ids.items() if count > 1]
+    for record in dataset.images:
+        people = dataset.annotations[record.id]
+        if not people:
+            found["empty"].append(f"{record.path.name} (image {record.id})")
+        for person in people:
+            place = f"annotation {person['id']} (image {record.id})"
+            x, y, v = np.asarray(person["keypoints"], np.float64).reshape(-1, 3).T
+            labelled = v > 0
+            outside = (
+                (x < -_MARGIN)
+                | (y < -_MARGIN)
+                | (x > record.width - 1 + _MARGIN)
+                | (y > record.height - 1 + _MARGIN)
+            )
+            if (labelled & outside).any():
+                found["outside"].append(place)
+            if int(labelled.sum()) != person["num_keypoints"]:
+                found["count"].append(place)
+            flat = person["area"] <= 0 or person["bbox"][2] <= 0 or person["bbox"][3] <= 0
+            if flat and labelled.any() and not person["iscrowd"]:
+                found["no_area"].append(place)
+    return found
+
+
+def _compare_copies(
+    copies: list[tuple[int, ImageRecord]],
+    datasets: list[KeypointDataset],
+    found: list[dict[str, list[str]]],
+) -> None:
+    """File the copies of one image: in another split a problem, in the same one a note."""
+    if len(copies) < 2:
+        return
+    # A joint split is made of the others on purpose.
+    counted = [(index, record) for index, record in copies if datasets[index].split != "trainval"]
+    for index, record in counted:
+        others = sorted({datasets[other].split for other, _ in counted if other != index})
+        if others:
+            found[index]["shared"].append(f"{record.path.name} (also in {', '.join(others)})")
+    for index, count in Counter(index for index, _ in copies).items():
+        if count > 1:
+            names = [record.path.name for other, record in copies if other == index]
+            found[index]["repeated"].append(" = ".join(names))
+
+
+def _summary(dataset: KeypointDataset, found: dict[str, list[str]]) -> SplitReport:
+    annotations = [a for people in dataset.annotations.values() for a in people]
+    crowds = sum(a["iscrowd"] for a in annotations)
+    return SplitReport(
+        split=dataset.split,
+        kind=dataset.kind,
+        skeleton=dataset.skeleton.name,
+        images=len(dataset.images),
+        people=len(annotations) - crowds,
+        crowds=crowds,
+        found={kind: places for kind, places in found.items() if places},
+    )
