@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from samkr_edge.errors import SamkrError
+from training.data.check import check_splits, open_splits, problems_error
+from training.data.cli import app
+from training.data.synthetic import SceneSettings
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    root = tmp_path / "people"
+    write_dataset(root, SynthSettings(train=6, val=2, scene=SceneSettings(size=64)))
+    return root
+
+
+def _images(root: Path, split: str) -> list[Path]:
+    return sorted((root / "images" / f"{split}2017").iterdir())
+
+
+def test_a_sound_data_set_passes(people: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(people), "--json"])
+    assert result.exit_code == 0
+    payload = json.loads(result.stdout.splitlines()[-1])
+    assert [split["images"] for split in payload["splits"]] == [6, 2]
+    assert not any(any(split["problems"].values()) for split in payload["splits"])
+
+
+def test_every_kind_of_problem_is_found_and_counted(people: Path) -> None:
+    train, val = _images(people, "train"), _images(people, "val")
+    train[0].unlink()
+    train[1].write_bytes(train[1].read_bytes()[:900])
+    shutil.copy(val[0], train[2])
+    shutil.copy(train[4], train[3])
+    file = people / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(file.read_text())
+    content["images"][5]["width"] = 65
+    people_of = content["annotations"]
+    people_of[1]["id"] = people_of[0]["id"]
+    people_of[2]["area"] = 0
+    people_of[3]["keypoints"][:3] = [500, 10, 2]
+    people_of[4]["num_keypoints"] += 1
+    file.write_text(json.dumps(content))
+
+    reports = check_splits(open_splits(people))
+    found = {kind: len(places) for kind, places in reports[0].found.items()}
+    assert {kind: found.get(kind) for kind in ("missing", "corrupt", "size", "shared", "repeated")} == {
+        "missing": 1, "corrupt": 1, "size": 1, "shared": 1, "repeated": 1,
+    }  # fmt: skip
+    assert (found["duplicate_id"], found["no_area"], found["outside"]) == (1, 1, 1)
+    assert found["count"] >= 1
+    assert len(reports[1].found["shared"]) == 1
+    error = problems_error(people, reports)
+    assert error is not None
+    assert (error.code, error.exit_code, len(error.facts)) == ("SE-D16", 3, 6)
+    assert any(train[0].name in fact for fact in error.facts)
+
+
+def test_the_command_shows_the_table_and_fails(people: Path) -> None:
+    _images(people, "val")[0].unlink()
+    result = CliRunner().invoke(app, ["check", str(people)])
+    assert isinstance(result.exception, SamkrError)
+    assert result.exception.exit_code == 3
+    assert "image files that are not there" in result.stdout

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from samkr_edge.dataset import open_dataset
+from samkr_edge.errors import SamkrError
+from samkr_edge.geometry import fit_matrix, warp
+from samkr_edge.skeleton import COCO17
+from training.data.augment import AugmentSettings, draw_placement, jitter, place_joints
+from training.data.encode import EncodeSettings
+from training.data.synthetic import SceneSettings
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.training_set import STRIDE, TrainingSet, valid_area
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "people"
+    write_dataset(root, SynthSettings(train=6, val=2, scene=SceneSettings(size=96)))
+    return root
+
+
+def _set(root: Path, augment: AugmentSettings | None = None, **kwargs: Any) -> TrainingSet:
+    settings = EncodeSettings(sigma=1.0, center_sigma=1.5, offset_radius=2)
+    return TrainingSet(open_dataset(root, "train"), (64, 64), settings, augment, **kwargs)
+
+
+def test_samples_have_the_shapes_and_types_of_the_contract(people: Path) -> None:
+    sample = _set(people)[0]
+    assert {name: (tuple(value.shape), value.dtype) for name, value in sample.items()} == {
+        "image": ((64, 64, 3), torch.uint8),
+        "heatmap": ((18, 16, 16), torch.float32),
+        "mask": ((18, 16, 16), torch.float32),
+        "offset": ((34, 16, 16), torch.float32),
+        "offset_weight": ((34, 16, 16), torch.float32),
+        "image_id": ((), torch.int64),
+    }
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(people: Path) -> None:
+    samples = _set(people, seed=1)
+    first = samples.sample(3, 2)
+    for _ in range(3):
+        samples[0]
+    again = _set(people, seed=1, cache_mb=0).sample(3, 2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["image"], samples.sample(4, 2)["image"])
+    assert not torch.equal(first["image"], _set(people, seed=2).sample(3, 2)["image"])
+    samples.set_epoch(3)
+    assert torch.equal(samples[2]["image"], first["image"])
+    assert sorted(samples.order(0)) == list(range(6))
+    assert samples.order(0).tolist() == _set(people, seed=1).order(0).tolist()
+
+
+def test_loader_workers_see_a_new_epoch(people: Path) -> None:
+    samples = _set(people)
+    samples.set_epoch(5)
+    batch = next(iter(DataLoader(samples, batch_size=6, num_workers=1)))
+    assert torch.equal(batch["image"][2], samples.sample(5, 2)["image"])
+
+
+def test_without_augmentation_a_sample_is_what_evaluation_sees(people: Path) -> None:
+    samples = _set(people, AugmentSettings.off())
+    image = samples._image(0)
+    expected = warp(image, fit_matrix((96, 96), (64, 64)), (64, 64))
+    assert np.array_equal(samples[0]["image"].numpy(), expected)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("parity", [False, True])
+def test_joints_move_exactly_with_the_pixels(flip: float, parity: bool) -> None:
+    settings = AugmentSettings(flip=flip, parity=parity)
+    joint = np.array([[[47.0, 29.0, 2.0]] * 17])
+    source = np.zeros((80, 100), np.uint8)
+    cv2.circle(source, (47, 29), 3, 255, -1)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        placement = draw_placement((80, 100), (128, 160), settings, rng)
+        assert placement.mirrored == bool(flip)
+        moved = place_joints(joint, placement, COCO17.flip_order, STRIDE)[0, 0, :2] * STRIDE
+        pixels = cv2.warpAffine(source, placement.matrix, (160, 128))
+        if 6 < moved[0] < 153 and 6 < moved[1] < 121:
+            moments = cv2.moments(pixels)
+            found = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+            np.testing.assert_allclose(found, moved, atol=0.15)
+
+
+def test_mirroring_swaps_left_and_right_and_parity_shifts_by_the_official_bias() -> None:
+    settings = AugmentSettings(rotation=0, scale=(1, 1), translation=0, flip=1.0)
+    joints = np.zeros((1, 17, 3))
+    joints[0, 5] = (20, 10, 2)  # left shoulder
+    placement = draw_placement((64, 64), (64, 64), settings, np.random.default_rng(0))
+    moved = place_joints(joints, placement, COCO17.flip_order, STRIDE)
+    assert moved[0, 6].tolist() == [(63 - 20) / 4, 2.5, 2]
+    assert moved[0, 5, 2] == 0
+    official = place_joints(joints, placement, COCO17.flip_order, STRIDE, parity=True)
+    assert official[0, 6, 0] == pytest.approx(16 - 1 - 20 / 4)
+
+
+def test_scale_above_one_makes_people_smaller() -> None:
+    settings = AugmentSettings(rotation=0, scale=(1.5, 1.5), translation=0, flip=0)
+    placement = draw_placement((64, 64), (64, 64), settings, np.random.default_rng(0))
+    assert placement.squared_scale == pytest.approx(1 / 1.5**2)
+
+
+def test_jitter_changes_bytes_within_range_and_zero_leaves_them() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert jitter(image, 0.0, np.random.default_rng(1)) is image
+    changed = jitter(image, 0.5, np.random.default_rng(1))
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, image)
+
+
+def test_padding_crowds_and_people_without_keypoints_are_not_supervised() -> None:
+    placement = draw_placement((64, 128), (128, 128), AugmentSettings.off(), np.random.default_rng(0))
+    polygon = [[64.0, 0, 128, 0, 128, 64, 64, 64]]
+    run_lengths = {"size": [64, 128], "counts": [0, 64 * 16, 64 * 112]}  # the first 16 columns
+    valid = valid_area((64, 128), [polygon, run_lengths, None], placement, (32, 32))
+    assert not valid[:7].any()
+    assert not valid[25:].any()
+    assert valid[10:22, 5:15].all()
+    assert not valid[:, :3].any()
+    assert not valid[:, 17:].any()
+
+
+def _annotate(root: Path, annotations: list[dict[str, Any]]) -> Path:
+    (root / "annotations").mkdir(parents=True)
+    (root / "images" / "train2017").mkdir(parents=True)
+    images = [{"id": i, "file_name": f"{i}.png", "width": 640, "height": 480} for i in (1, 2)]
+    for image in images:
+        cv2.imwrite(
+            str(root / "images" / "train2017" / str(image["file_name"])), np.zeros((480, 640, 3), np.uint8)
+        )
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.keypoints)}],
+    }
+    (root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    return root
+
+
+def _person(area: float, v: int = 2) -> dict[str, Any]:
+    keypoints = [value for k in range(17) for value in ((300 + k) * (v > 0), (200 + k) * (v > 0), v)]
+    return {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": keypoints,
+        "bbox": [300, 200, 17, 17],
+        "area": area,
+    }
+
+
+def test_images_without_annotations_are_left_out_and_counted(tmp_path: Path) -> None:
+    samples = _set(_annotate(tmp_path / "d", [_person(5000)]), AugmentSettings.off())
+    assert (len(samples), samples.skipped) == (1, 1)
+    assert samples[0]["heatmap"][-1].max() > 0.5
+
+
+def test_small_people_of_coco_have_keypoints_but_no_centre(tmp_path: Path) -> None:
+    sample = _set(_annotate(tmp_path / "d", [_person(900)]), AugmentSettings.off())[0]
+    assert sample["heatmap"][0].max() > 0.5
+    assert sample["heatmap"][-1].max() == 0
+    assert not sample["offset_weight"].any()
+
+
+def test_nothing_to_learn_and_unreadable_images_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(SamkrError) as caught:
+        _set(_annotate(tmp_path / "none", [_person(5000, v=0)]))
+    assert caught.value.code == "SE-D18"
+    root = _annotate(tmp_path / "d", [_person(5000)])
+    (root / "images" / "train2017" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
+    with pytest.raises(SamkrError, match=r"1\.png") as caught:
+        _set(root)[0]
+    assert caught.value.code == "SE-D15"
