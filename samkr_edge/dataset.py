@@ -363,7 +363,7 @@ def _skeleton_of(
             return None, COCO17
     missing = [key for key in ("flip_pairs", "sigmas") if key not in category]
     if names and not missing:
-        return category_id, _own_skeleton({"edges": _edges_of(category), **category}, path)
+        return category_id, _own_skeleton(category, path)
     what = ", ".join(missing) if names else "the category with its keypoint names"
     raise SamkrError(
         "SE-D13",
@@ -402,7 +402,7 @@ def _skeleton_from_file(file: Path, count: int) -> Skeleton:
 
 def _own_skeleton(content: Any, path: Path) -> Skeleton:
     try:
-        return Skeleton.from_dict({"name": "custom", **content})
+        return Skeleton.from_dict({"name": "custom", "edges": _edges_of(content), **content})
     except KeyError as error:
         raise _bad_skeleton(path, f"no {error}") from error
     except (TypeError, ValueError) as error:

@@ -134,7 +134,7 @@ def write_dataset(
             "SE-D17",
             f"{out} holds rendered people of other settings, so nothing was written",
             _differences(record.get("settings", {}), settings.to_dict()),
-            fix=f"choose another folder, or: samkr-edge data synth {out} --force ...",
+            fix="choose another folder, or add --force to replace them",
         )
     try:
         return _write(out, settings, processes, advance)
@@ -320,11 +320,25 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return lines[:4]
 
 
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
     """A hidden folder beside ``out`` that takes its name on success and vanishes on failure."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{out.name}.*.part"):
+        owner = leftover.name.split(".")[-2]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = out.parent / f".{out.name}.{os.getpid()}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
