@@ -183,3 +183,10 @@ def test_synth_command_prints_one_json_object_and_refuses_nonsense(tmp_path: Pat
         assert isinstance(refused.exception, SamkrError)
         assert refused.exception.code == "SE-U10"
         assert not (tmp_path / "d").exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SamkrError) as caught:
+        write_dataset(tmp_path / "file" / "people", SMALL)
+    assert caught.value.code == "SE-D19"

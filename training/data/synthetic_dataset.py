@@ -114,7 +114,7 @@ def write_dataset(
         advance: called with the number of images finished since the last call.
 
     Raises:
-        SamkrError: SE-D17 ``out`` holds something else, SE-D01 it cannot be written.
+        SamkrError: SE-D17 ``out`` holds something else, SE-D19 it cannot be written.
     """
     out = Path(out)
     record = _read_record(out)
@@ -140,7 +140,7 @@ def write_dataset(
         return _write(out, settings, processes, advance)
     except OSError as error:
         raise SamkrError(
-            "SE-D01",
+            "SE-D19",
             f"{out} could not be written, so what was there before is unchanged",
             [f"reason     {error.strerror or error}"],
             fix="choose another place, or free some room there",
