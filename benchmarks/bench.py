@@ -95,7 +95,14 @@ def run_bench(plan: Plan, samples_folder: Path | None, progress: Progress) -> Re
     images = _timing_images(records)
     unit = "rounds" if plan.rounds else "s"
     with progress("latency", plan.rounds or plan.seconds, unit=unit) as advance:
-        run = measure(models, images, rounds=plan.rounds, seconds=plan.seconds, advance=advance)
+        advance(0, note="warming up")
+        run = measure(
+            models,
+            images,
+            rounds=plan.rounds,
+            seconds=plan.seconds,
+            advance=lambda done: advance(done, note="measuring"),
+        )
     if dataset is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(

@@ -40,7 +40,7 @@ class WarmUp:
 
     Attributes:
         window: the median of this many rounds is compared with that of as many before them.
-        tolerance: the two may differ by this share.
+        tolerance: the two may differ by this share, or by what the scatter of the times explains.
         max_rounds, max_seconds: end of the warm-up whatever the medians do; two rounds are always run.
     """
 
@@ -207,7 +207,12 @@ def _stands_still(times: list[float], bounds: WarmUp) -> bool:
         return False
     now = float(np.median(times[-bounds.window :]))
     before = float(np.median(times[-2 * bounds.window : -bounds.window]))
-    return abs(now - before) <= bounds.tolerance * before
+    recent = np.array(times[-2 * bounds.window :])
+    # 1.48 MAD is the standard deviation of normal times, 1.25 sd / sqrt(n) the error of a median, sqrt(2) of a
+    # difference of two. On a noisy machine medians never stand still more closely than that.
+    scatter = 1.48 * float(np.median(np.abs(recent - np.median(recent))))
+    noise = 1.25 * scatter * np.sqrt(2 / bounds.window)
+    return abs(now - before) <= max(bounds.tolerance * before, float(noise))
 
 
 @dataclass(frozen=True)

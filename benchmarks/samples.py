@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from samkr_edge.artefact import read_json, replacing, write_json
+from samkr_edge.artefact import read_json, replacing
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _JPEG_QUALITY = 82
 # People whose score is below this share of the best one in the image are not drawn: bottom-up networks keep many
 # faint candidates, which the AP evaluation weighs by score and the eye cannot.
 _SHOWN_SHARE = 0.3
+# Below this the network does not believe in the person itself.
+_SHOWN_SCORE = 0.05
 _MOST_PEOPLE = 12
 # A joint has moved when it went further than OKS forgives at this value, AP75's threshold.
 MOVED_OKS = 0.75
@@ -102,7 +104,8 @@ def write_samples(
         keypoints=list(skeleton.keypoints),
         images=images,
     )
-    write_json(folder / _INDEX, samples.model_dump(mode="json"))
+    with replacing(folder / _INDEX) as temporary:
+        temporary.write_text(samples.model_dump_json(), encoding="utf-8")
 
 
 def read_samples(folder: Path) -> Samples | None:
@@ -167,7 +170,8 @@ def _people(poses: Poses, scale: float) -> list[Person]:
         return []
     # `+ 0.5 ... - 0.5`: pixel centres, not corners, are scaled by the resize.
     points = (poses.keypoints + 0.5) * scale - 0.5
-    shown = [i for i in np.argsort(-poses.scores) if poses.scores[i] >= _SHOWN_SHARE * poses.scores.max()]
+    threshold = max(_SHOWN_SCORE, _SHOWN_SHARE * float(poses.scores.max()))
+    shown = [i for i in np.argsort(-poses.scores) if poses.scores[i] >= threshold]
     return [
         Person(
             score=round(float(poses.scores[i]), 4),

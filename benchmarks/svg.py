@@ -67,7 +67,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     step = next((factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999), 10 * power)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(number * step, 10) for number in range(first, last + 1)]
+    return [round(number * step, 10) + 0.0 for number in range(first, last + 1)]
 
 
 def _number(value: float, step: float) -> str:
@@ -123,7 +123,8 @@ def _ap_scale(points: Sequence[Point], height: float) -> _Scale:
     high = max(p.ap if p.ap_high is None else max(p.ap, p.ap_high) for p in points)
     # Never zoom so far that a tenth of a point looks like a cliff.
     room = max((high - low) * 0.22, (4.0 - (high - low)) / 2, 0.5)
-    return _Scale(max(0.0, low - room), min(100.0, high + room), height - _BOTTOM, _TOP)
+    # A little below 0 is shown where needed, so that no mark sits on the axis.
+    return _Scale(max(-0.3 * room, low - room), min(100.0 + 0.3 * room, high + room), height - _BOTTOM, _TOP)
 
 
 def _axes(x: _Scale, y: _Scale, width: float, height: float) -> list[str]:

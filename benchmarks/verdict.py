@@ -134,7 +134,7 @@ def _latency_only(baseline: ModelResult, others: Sequence[ModelResult], labels: 
 def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
     best = _fastest(others)
     return (
-        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), but "
+        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), and "
         f"AP {max(model.ap or 0.0 for model in (baseline, *others)):.1f} is too low for an accuracy difference to "
         "mean much: train longer; real photographs want a GPU or imported weights."
     )
