@@ -137,12 +137,6 @@ def _calibrate(
             if advance:
                 advance(len(batch))
     for name, quantizer in quantizers:
-        if (
-            seen and quantizer._calibrator.compute_amax_is_empty()
-            if hasattr(quantizer._calibrator, "compute_amax_is_empty")
-            else False
-        ):
-            raise _no_data(name)
         arguments: tuple[Any, ...] = ()
         keywords: dict[str, Any] = {}
         if histogram and not name.endswith("weight_quantizer"):

@@ -1,0 +1,115 @@
+"""Which images to calibrate on: a seed-stable choice from the training split that covers what the split holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from samkr_edge.artefact import sha256_of
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.errors import SamkrError
+from samkr_edge.geometry import fit_matrix, warp
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen images, SHA-256 of their files, and how many of each stratum were taken out of how many."""
+
+    images: tuple[ImageRecord, ...]
+    hashes: tuple[str, ...]
+    coverage: dict[str, tuple[int, int]]
+
+
+def select_images(
+    train: KeypointDataset, evaluation: KeypointDataset | None, count: int, seed: int = 0
+) -> Selection:
+    """Choose up to ``count`` images, each stratum by its share of the split and at least one of each.
+
+    Strata: number of people (1, 2-3, 4+), median person size relative to the image (small, medium, large), and
+    CrowdPose's crowding (easy, medium, hard).
+
+    Raises:
+        SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split.
+    """
+    strata: dict[str, list[ImageRecord]] = defaultdict(list)
+    for image in train.images:
+        name = _stratum(train, image)
+        if name is not None:
+            strata[name].append(image)
+    total = sum(len(images) for images in strata.values())
+    if not total:
+        raise SamkrError(
+            "SE-D40",
+            f"no image of {train.annotation_path} shows people, so there is nothing to calibrate on",
+            fix=f"samkr-edge data check {train.root}",
+        )
+    random = np.random.default_rng(seed)
+    queues = {
+        name: [images[i] for i in random.permutation(len(images))] for name, images in sorted(strata.items())
+    }
+    chosen: list[ImageRecord] = []
+    taken = dict.fromkeys(queues, 0)
+    while len(chosen) < min(count, total):
+        # The stratum that is furthest behind its share gives the next image.
+        open_strata = [name for name in queues if taken[name] < len(queues[name])]
+        name = min(open_strata, key=lambda n: (taken[n] / len(queues[n]), n))
+        chosen.append(queues[name][taken[name]])
+        taken[name] += 1
+    hashes = tuple(sha256_of(image.path) for image in chosen)
+    if evaluation is not None:
+        _refuse_overlap(chosen, hashes, evaluation)
+    return Selection(tuple(chosen), hashes, {name: (taken[name], len(queues[name])) for name in queues})
+
+
+def load_batches(
+    images: tuple[ImageRecord, ...], input_size: tuple[int, int], batch: int
+) -> Iterator[np.ndarray]:
+    """uint8 (N, H, W, 3), preprocessed exactly as for inference."""
+    for start in range(0, len(images), batch):
+        part = []
+        for record in images[start : start + batch]:
+            image = read_image(record.path)
+            part.append(warp(image, fit_matrix((image.shape[0], image.shape[1]), input_size), input_size))
+        yield np.stack(part)
+
+
+def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:
+    sizes = []
+    for annotation in dataset.annotations.get(image.id, []):
+        points = np.array(annotation["keypoints"], float).reshape(-1, 3)
+        points = points[points[:, 2] > 0, :2]
+        if len(points) > 1 and not annotation.get("iscrowd"):
+            sizes.append(float(np.ptp(points, axis=0).max()) / max(image.width, image.height))
+    if not sizes:
+        return None
+    people = "1 person" if len(sizes) == 1 else "2-3 people" if len(sizes) < 4 else "4+ people"
+    middle = float(np.median(sizes))
+    size = "small" if middle < 0.3 else "medium" if middle < 0.6 else "large"
+    if dataset.kind != "crowdpose":
+        return f"{people}, {size}"
+    crowding = image.crowd_index or 0.0
+    return f"{people}, {size}, {'easy' if crowding < 0.2 else 'medium' if crowding < 0.8 else 'hard'}"
+
+
+def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluation: KeypointDataset) -> None:
+    """Equal bytes mean an image would be calibrated on and scored. Only files of equal length are hashed."""
+    by_length: dict[int, list[ImageRecord]] = defaultdict(list)
+    for image in evaluation.images:
+        if image.path.is_file():
+            by_length[image.path.stat().st_size].append(image)
+    for record, digest in zip(chosen, hashes, strict=True):
+        for other in by_length.get(record.path.stat().st_size, ()):
+            if sha256_of(other.path) == digest:
+                raise SamkrError(
+                    "SE-D41",
+                    "a calibration image is also in the evaluation split, so nothing was quantized",
+                    [
+                        f"train      {record.path.name}",
+                        f"{evaluation.split:<10} {other.path.name}",
+                        f"sha256     {digest[:16]}",
+                    ],
+                    fix=f"samkr-edge data check {evaluation.root}",
+                )
