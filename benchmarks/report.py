@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.results import ModelResult, Results, SplitMs, read_results
 from benchmarks.samples import Samples, compare, read_samples
 from benchmarks.svg import Point, mark_icon, scatter, skeletons
-from benchmarks.table import conditions
+from benchmarks.table import conditions, has_paper
 from benchmarks.verdict import interval, is_significant, milliseconds, short_labels, signed
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
@@ -128,7 +128,7 @@ def _run(number: int, results: Results, folder: Path, budget: _Budget, several: 
         "rows": rows,
         "tiles": _tiles(results, labels),
         "has_ap": results.dataset is not None,
-        "has_paper": any(model.paper for model in results.models),
+        "has_paper": has_paper(results),
         "paper_where": sorted({model.paper.where for model in results.models if model.paper}),
         "pictures": _pictures(number, results, samples, folder, labels, budget),
         "accuracy": _accuracy_table(results, labels),

@@ -25,7 +25,7 @@ def render(results: Results) -> RenderableType:
         table.add_column("difference [95 %]", justify="right", no_wrap=True)
     for heading in ("p50 ms", "p90", "p99", "speed-up", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if any(model.paper for model in results.models):
+    if has_paper(results):
         table.add_column("paper AP", justify="right")
     for model in results.models:
         table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
@@ -33,6 +33,11 @@ def render(results: Results) -> RenderableType:
     lines += [Text(note, style="yellow") for note in results.notes]
     lines.append(Text(conditions(results), style="dim"))
     return Group(*lines)
+
+
+def has_paper(results: Results) -> bool:
+    """Whether the paper's AP is shown: only beside AP of ours, never in its place."""
+    return results.dataset is not None and any(model.paper for model in results.models)
 
 
 def _cells(model: ModelResult, results: Results) -> list[str]:
@@ -51,7 +56,7 @@ def _cells(model: ModelResult, results: Results) -> list[str]:
         "" if model.speed_up is None else f"{model.speed_up.value:.2f}×",
         f"{model.size_mb:.1f}",
     ]
-    if any(row.paper for row in results.models):
+    if has_paper(results):
         cells.append("" if model.paper is None else f"{model.paper.ap:.1f}")
     return cells
 

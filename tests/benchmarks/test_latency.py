@@ -101,6 +101,13 @@ def test_a_warm_up_that_never_settles_ends_at_its_bound_and_says_so() -> None:
     assert (run.warmup_rounds, run.settled) == (12, False)
 
 
+def test_a_slow_model_that_stands_still_settles_in_the_few_rounds_there_is_time_for() -> None:
+    clock, log = FakeClock(), []
+    models = {"a": KnownModel("a", clock, 1997.0, log)}
+    run = measure(models, IMAGES, rounds=3, clock=clock, sensors=lambda: STILL)
+    assert (run.warmup_rounds, run.settled) == (5, True)
+
+
 def test_a_time_budget_is_kept_but_for_the_least_number_of_rounds() -> None:
     clock, log = FakeClock(), []
     models = {"a": KnownModel("a", clock, 7.0, log)}
