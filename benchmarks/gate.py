@@ -34,8 +34,7 @@ def gate_failure(
                     for m in lost[:4]
                     if m.difference
                 ],
-                fix="fine-tune (samkr-edge qat), or keep more layers in FP32 by the policy; "
-                "the results were written all the same",
+                fix="fine-tune (samkr-edge qat), or keep more layers in FP32 by the policy",
             )
     if max_latency is not None:
         slow = [m for m in judged if m.latency.p90_ms > max_latency]
@@ -44,7 +43,7 @@ def gate_failure(
                 "SE-Q61",
                 f"the quality gate failed: {_names(slow)} took more than {max_latency:g} ms (p90)",
                 [f"{m.name}: p90 {m.latency.p90_ms:.1f} ms, p50 {m.latency.p50_ms:.1f} ms" for m in slow[:4]],
-                fix="build an INT8 model or a smaller one; the results were written all the same",
+                fix="build an INT8 model or a smaller one, or raise --max-latency",
             )
     return None
 
