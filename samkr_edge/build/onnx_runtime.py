@@ -1,0 +1,132 @@
+"""Build for target ``cpu``: an ONNX Runtime model in the form that is fastest on this CPU, with its passport."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge import __version__
+from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.passport import Passport, cpu_device, passport_path, write_passport
+
+# Cosine between the built model's maps and its source's, on noise: far below this the graph was broken.
+LOWEST_COSINE = 0.98
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built model: where it is, its passport, and how close its maps are to the source's (cosines)."""
+
+    path: Path
+    passport: Passport
+    heatmap_cosine: float
+    offset_cosine: float
+
+
+def build_cpu(source: Path, out: Path) -> Built:
+    """Build ``source`` for this machine's CPU.
+
+    A float model keeps its graph. A Q/DQ model is retargeted on x86 (:mod:`samkr_edge.build.retarget`); on ARM its
+    signed Q/DQ is what the kernels want.
+
+    Raises:
+        SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
+            graph does not compute what the source does.
+    """
+    import onnx
+    import onnxruntime
+
+    from samkr_edge.build.retarget import retarget
+    from samkr_edge.runtime.onnx_runtime import OnnxRunner
+
+    model = load_onnx(source)
+    card = card_of(model, source)
+    if passport_path(source).exists() or any(p.key == "samkr_edge_target" for p in model.metadata_props):
+        raise SamkrError(
+            "SE-B52",
+            f"{source} is built already, so nothing was done",
+            fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    settings: dict[str, Any] = {"retargeted": False}
+    if quantized and platform.machine() in ("x86_64", "AMD64"):
+        model, report = retarget(model)
+        settings = {"retargeted": True, **asdict(report)}
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "samkr_edge_target", "cpu"
+    with replacing(out) as temporary:
+        onnx.save(model, temporary)
+        cosines = _compare(OnnxRunner(source), OnnxRunner(temporary), card)
+        if min(cosines) < LOWEST_COSINE:
+            raise SamkrError(
+                "SE-B53",
+                "the built model does not compute what its source does, so it was not written",
+                [
+                    f"cosine     heatmap {cosines[0]:.4f}, offset {cosines[1]:.4f}",
+                    f"needed     {LOWEST_COSINE}",
+                ],
+            )
+    passport = Passport(
+        target="cpu",
+        card=card.to_dict(),
+        sha256=sha256_of(out),
+        source=source.name,
+        source_sha256=sha256_of(source),
+        device=cpu_device(),
+        versions={
+            "samkr_edge": __version__,
+            "onnxruntime": onnxruntime.__version__,
+            "onnx": onnx.__version__,
+        },
+        settings=settings,
+    )
+    write_passport(out, passport)
+    return Built(out, passport, *cosines)
+
+
+def load_onnx(path: Path) -> Any:
+    """Read and check an ONNX file; raises SamkrError SE-B50."""
+    import onnx
+
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise SamkrError("SE-B50", f"there is no ONNX file {path}") from error
+    except Exception as error:  # protobuf's and the checker's own classes
+        raise SamkrError(
+            "SE-B50",
+            f"{path} is not a whole ONNX model, so nothing was built",
+            [f"reason     {' '.join(str(error).split())[:160]}", f"size       {path.stat().st_size} bytes"],
+            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+        ) from error
+    return model
+
+
+def card_of(model: Any, path: Path) -> ModelCard:
+    """The model card in an ONNX model's metadata; raises SamkrError SE-B51."""
+    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
+    try:
+        return ModelCard.from_json(texts[0])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise SamkrError(
+            "SE-B51",
+            f"{path} was not exported by samkr-edge, so its outputs could not be decoded",
+            [f"metadata   {', '.join(entry.key for entry in model.metadata_props) or 'none'}"],
+            fix="samkr-edge export CHECKPOINT -o model.onnx",
+        ) from error
+
+
+def _compare(source: Any, built: Any, card: ModelCard) -> tuple[float, float]:
+    image = np.random.default_rng(0).integers(0, 256, (1, *card.input_size, 3), dtype=np.uint8)
+    cosines = []
+    for expected, found in zip(source.run(image), built.run(image), strict=True):
+        scale = max(float(np.linalg.norm(expected) * np.linalg.norm(found)), 1e-12)
+        cosines.append(float((expected * found).sum()) / scale)
+    return cosines[0], cosines[1]

@@ -1,0 +1,143 @@
+"""What is installed here, and what that means: looked up without importing anything heavy."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samkr_edge import __version__
+from samkr_edge.passport import cpu_features
+
+PACKAGES = (
+    "numpy", "opencv-python-headless", "onnxruntime", "pycocotools", "pydantic", "typer", "rich", "onnx", "torch",
+    "nvidia-modelopt", "jinja2", "tensorrt", "pycuda",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that works or does not, and how to change that."""
+
+    works: bool
+    what: str
+    detail: str
+    fix: str = ""
+
+
+def environment() -> dict[str, Any]:
+    """Facts about this machine, for results and passports: plain JSON."""
+    return {
+        "samkr_edge": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_features": cpu_features(),
+        "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "jetson": _jetson(),
+        "gpus": gpu_count(),
+        "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
+    }
+
+
+def findings(facts: dict[str, Any]) -> list[Finding]:
+    """What works here and what does not, from :func:`environment`'s facts; pure."""
+    packages = facts["packages"]
+    runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
+    found = [
+        _needs(
+            "run and score models",
+            packages,
+            ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools"),
+            "",
+        ),
+        _needs("build for the CPU", packages, ("onnx",), "build"),
+        _needs("train and export", packages, ("torch", "onnx"), "train"),
+        _needs("quantize", packages, ("torch", "onnx", "nvidia-modelopt"), "quantize"),
+        _needs("write HTML reports", packages, ("jinja2",), "report"),
+    ]
+    if len(runtimes) > 1:
+        found.append(
+            Finding(
+                False,
+                "one ONNX Runtime",
+                f"{' and '.join(runtimes)} write into the same folder; which one loads is chance",
+                f"pip uninstall {' '.join(runtimes)} && pip install {runtimes[0]}",
+            )
+        )
+    vnni = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(facts["cpu_features"])
+    detail = ", ".join(sorted(vnni)) if vnni else "no integer dot product: INT8 may be no faster than FP32"
+    found.append(Finding(bool(vnni), "fast INT8 on this CPU", detail))
+    if facts["gpus"]:
+        found.append(_needs("TensorRT engines", packages, ("tensorrt",), "tensorrt"))
+    else:
+        found.append(
+            Finding(False, "TensorRT engines", "no NVIDIA driver or GPU is visible", "use --target cpu here")
+        )
+    return found
+
+
+def _needs(what: str, packages: dict[str, str], names: tuple[str, ...], extra: str) -> Finding:
+    missing = [name for name in names if name not in packages]
+    if not missing:
+        return Finding(True, what, ", ".join(f"{name} {packages[name]}" for name in names))
+    wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
+    return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, None where it is missing."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        # A Jetson's own OpenCV has no distribution metadata.
+        if distribution == "opencv-python-headless" and (other := sys.modules.get("cv2")):
+            return str(getattr(other, "__version__", "?"))
+        return None
+
+
+def gpu_count() -> int:
+    """GPUs the NVIDIA driver shows; asked through ctypes, since TensorRT ends the process where there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def cpu_name() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float | None:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 1024**2, 1)
+    return None
+
+
+def _jetson() -> str | None:
+    release = _read("/etc/nv_tegra_release").splitlines()
+    if not release:
+        return None
+    return f"{_read('/proc/device-tree/model').strip(chr(0))} {release[0].strip('# ')}".strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
