@@ -55,6 +55,7 @@ def test_the_built_int8_model_is_int8_and_predicts_like_its_onnx(
     road: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     import onnx
+
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     out, _ = road

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.models.full_precision import full_precision, widened
 from training.models.sums import ResidualAdd
 
 TAPS = 9
@@ -100,21 +101,20 @@ class AffineSampling(nn.Module):
         b = self.branches
         affine = self.affine(x)  # (N, 6B, H, W)
         # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
-        with torch.autocast(x.device.type, enabled=False):
-            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-            affine = affine.to(wide).reshape(n * b, 6, h * w)
+        with full_precision(x):
+            affine = widened(affine).reshape(n * b, 6, h * w)
             matrix, shift = affine[:, :4].reshape(n * b, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
-            taps = self.regular_matrix.to(wide)  # (2, 9)
+            taps = self.regular_matrix.to(affine.dtype)  # (2, 9)
             # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
             moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(
                 1, 1, TAPS, 1
             )
-            moved = moved + shift + pixel_grid(h, w, x.device).to(wide)
+            moved = moved + shift + pixel_grid(h, w, x.device).to(affine.dtype)
             # grid_sample wants (x, y) in [-1, 1], align_corners=True: pixel i at 2 i / (size - 1) - 1.
             y = moved[:, 0] * (2.0 / max(h - 1, 1)) - 1.0
             column = moved[:, 1] * (2.0 / max(w - 1, 1)) - 1.0
             grid = torch.stack([column, y], dim=-1).view(n * b, TAPS * h, w, 2)
-            features = x.reshape(n * b, total // b, h, w).to(wide)
+            features = widened(x).reshape(n * b, total // b, h, w)
             sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
         return sampled.view(n, total * TAPS, h, w)
 

@@ -10,8 +10,9 @@ computed in float32, and never quantized.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from training.models.full_precision import full_precision, widened
 
 # ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
 BN_MOMENTUM = 0.9
@@ -38,9 +39,8 @@ class SubspaceAttention(nn.Module):
         n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
         y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
         y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self.pool(y))))
-        with torch.autocast(x.device.type, enabled=False):
-            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-            attention = y.to(wide).flatten(2).softmax(dim=2)  # (N, B*g, H*W)
-            f = x.to(wide).reshape(n, self.maps, total // self.maps, h * w)
+        with full_precision(x):
+            attention = widened(y).flatten(2).softmax(dim=2)  # (N, B*g, H*W)
+            f = widened(x).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)
         return attended.view(n, total, h, w).to(x.dtype)

@@ -1,0 +1,70 @@
+"""`samkr-edge models`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+# As printed in the SAMKR paper (Table 3) and in DEKR's README: million parameters, "GFLOPs".
+PRINTED = {
+    "samkr_w32": ("29.6", "44.9", "SAMKR, Table 3"),
+    "samkr_w48": ("65.7", "140.9", "SAMKR, Table 3"),
+    "dekr_w32": ("29.6", "45.4", "DEKR"),
+    "dekr_w48": ("65.7", "141.5", "DEKR"),
+}
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+    keypoints: Annotated[int, typer.Option(min=1, help="17 as COCO, 14 as CrowdPose.")] = 17,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The zoo: parameters and GMACs, counted now, beside the printed figures.
+
+    Examples:
+
+      samkr-edge models
+
+      samkr-edge models samkr_w32 --keypoints 14 --json
+    """
+    from rich.console import Group
+    from rich.table import Table
+
+    from samkr_edge.cli.console import emit, progress
+    from training.models.macs import count_cost
+    from training.models.zoo import model_config, model_names
+
+    configs = [model_config(n, keypoints) for n in ([name] if name else model_names())]
+    table = Table(title=f"models for {keypoints} keypoints")
+    for column in ("model", "input", "c", "g", "parameters", "GMACs", "printed M", "printed G", "printed by"):
+        table.add_column(column, justify="left" if column in ("model", "printed by") else "right")
+    rows = []
+    with progress("counting", len(configs)) as advance:
+        for config in configs:
+            cost = count_cost(config)
+            printed = PRINTED.get(config.name, ("", "", "")) if keypoints == 17 else ("", "", "")
+            height, width = config.input_size
+            table.add_row(
+                config.name,
+                f"{height}x{width}",
+                str(config.channels),
+                str(config.groups or ""),
+                f"{cost.parameters:,}",
+                f"{cost.macs / 1e9:.3f}",
+                *printed,
+            )
+            rows.append(
+                {
+                    "config": config.to_dict(),
+                    "parameters": cost.parameters,
+                    "gmacs": cost.macs / 1e9,
+                    "printed": printed,
+                }
+            )
+            advance()
+    note = (
+        "GMACs count the deformable convolutions; papers of this line call them GFLOPs. SAMKR's printed figures leave "
+        "the deformable convolutions out, DEKR's do not: counted alike, SAMKR is the heavier one."
+    )
+    emit({"models": rows, "note": note}, Group(table, note), as_json)

@@ -1,0 +1,58 @@
+"""Count parameters and multiply-accumulates of a network, without computing anything.
+
+Convolutions count as in HRNet's and DEKR's own tool: output size x kernel weights, the adaptive (deformable)
+convolution included, bilinear sampling, batch norms and additions not. What papers of this line call GFLOPs are these
+GMACs. The tool behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are below ours and
+cannot be compared with DEKR's 45.4, which does count them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.models.pose_net import ModelConfig, PoseNet
+from training.models.zoo import build_model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-accumulates of one image; ``by_module`` splits the latter by convolution name."""
+
+    parameters: int
+    macs: int
+    by_module: dict[str, int]
+
+
+def count_cost(config: ModelConfig) -> Cost:
+    """Cost of a network as deployed: without SWAHR's scale branch."""
+    with torch.device("meta"):
+        network = build_model(replace(config, scale_branch=False)).eval()
+    macs = count_macs(network, config.input_size)
+    return Cost(sum(p.numel() for p in network.parameters()), sum(macs.values()), macs)
+
+
+def count_macs(network: PoseNet, input_size: tuple[int, int]) -> dict[str, int]:
+    """Multiply-accumulates by convolution name for one image (H, W); the network must live on the meta device."""
+    macs: dict[str, int] = defaultdict(int)
+
+    def hook(name: str) -> Any:
+        def count(module: nn.Conv2d, inputs: Any, output: torch.Tensor) -> None:
+            macs[name] += module.weight.numel() * output.shape[2] * output.shape[3] * output.shape[0]
+
+        return count
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        network(torch.empty(1, 3, *input_size, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return dict(macs)
