@@ -172,7 +172,7 @@ def qat(
     work = out.with_name(out.stem + ".work")
     finished = fit(network_of(source), start, settings, dataset, work, resume=True)
     save_checkpoint(out, finished)
-    facts = finished.card.provenance
+    facts = finished.card.provenance["qat"]
     emit(
         {"checkpoint": str(out), "card": finished.card.to_dict()},
         f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",

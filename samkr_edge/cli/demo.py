@@ -131,7 +131,16 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
         ),
         Step(
             "Calibrate and quantize to INT8 (PTQ)",
-            ("quantize", str(fp32), *where, "-o", str(ptq), "--images", str(scale.calibration_images)),
+            (
+                "quantize",
+                str(fp32),
+                *where,
+                "-o",
+                str(ptq),
+                "--images",
+                str(scale.calibration_images),
+                *threading,
+            ),
             inputs=(fp32, *truth),
             outputs=(ptq,),
         ),
