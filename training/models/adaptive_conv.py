@@ -110,12 +110,15 @@ class AffineSampling(nn.Module):
                 1, 1, TAPS, 1
             )
             moved = moved + shift + pixel_grid(h, w, x.device).to(affine.dtype)
-            # grid_sample wants (x, y) in [-1, 1], align_corners=True: pixel i at 2 i / (size - 1) - 1.
-            y = moved[:, 0] * (2.0 / max(h - 1, 1)) - 1.0
-            column = moved[:, 1] * (2.0 / max(w - 1, 1)) - 1.0
-            grid = torch.stack([column, y], dim=-1).view(n * b, TAPS * h, w, 2)
+            # grid_sample wants (x, y); with align_corners=False pixel i lies at (2 i + 1) / size - 1. Either convention
+            # samples the same points; for this one ONNX Runtime's kernel is five times faster.
+            row = moved[:, 0] * (2.0 / h) + (1.0 / h - 1.0)
+            column = moved[:, 1] * (2.0 / w) + (1.0 / w - 1.0)
+            grid = torch.stack([column, row], dim=-1).view(n * b, TAPS * h, w, 2)
             features = widened(x).reshape(n * b, total // b, h, w)
-            sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+            sampled = F.grid_sample(
+                features, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            )
         return sampled.view(n, total * TAPS, h, w)
 
 

@@ -42,6 +42,7 @@ _ZOO: tuple[ModelConfig, ...] = (
         blocks=2,
         channels=8,
         groups=4,
+        adaptive_blocks=1,
         identity_init=True,
         offset_scale=8.0,
         default_init=True,
