@@ -29,8 +29,9 @@ from training.models.pose_net import PoseNet
 
 OPSET = 17
 # Relative L2 error between torch and ONNX Runtime that rounding explains: float sums are ordered differently, and a
-# fake-quantized value on the edge of a step may fall to either side.
-TOLERANCE = {"fp32": 1e-4, "int8": 5e-2}
+# fake-quantized value on the edge of a step may fall to either side, which the layers behind it amplify: about 0.02 for
+# trained weights, 0.05 for weights that have hardly been trained. A wrong graph is off by 1 and more.
+TOLERANCE = {"fp32": 1e-4, "int8": 0.15}
 
 
 @dataclass(frozen=True)
