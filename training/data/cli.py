@@ -39,6 +39,9 @@ def synth(
     height: Annotated[
         str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's side.")
     ] = "0.6-0.98",
+    liveliness: Annotated[
+        float, typer.Option(help="1: all poses and views; towards 0 people stand and walk facing the viewer.")
+    ] = 1.0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace rendered people of other settings.")
     ] = False,
@@ -59,7 +62,9 @@ def synth(
     try:
         few, many = (int(part) for part in _range(people, "--people"))
         least, largest = _range(height, "--height")
-        scene = SceneSettings(size=size, people=(few, many), person_height=(least, largest))
+        scene = SceneSettings(
+            size=size, people=(few, many), person_height=(least, largest), liveliness=liveliness
+        )
         settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints, scene=scene)
     except ValueError as error:
         raise SamkrError(

@@ -63,14 +63,17 @@ class _Side:
     knee: float
 
 
-def sample_figure(rng: np.random.Generator) -> Figure:
-    """Draw body, pose and view; deterministic in the state of ``rng``."""
+def sample_figure(rng: np.random.Generator, liveliness: float = 1.0) -> Figure:
+    """Draw body, pose and view; deterministic in the state of ``rng``.
+
+    ``liveliness`` 1 draws from all poses and views; towards 0 people stand and walk, facing the viewer.
+    """
     draw = rng.random(80).tolist().pop
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * float(draw())
 
-    sides, lean, tilt = _sample_pose(between)
+    sides, lean, tilt = _sample_pose(between, liveliness)
     length = between(0.94, 1.06)
     shoulder_width = between(0.098, 0.125)
     hip_width = between(0.056, 0.072)
@@ -107,10 +110,11 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     )
 
     view = between(0, 1)
-    if view < 0.62:
-        yaw = _bell(between) * 40
-    elif view < 0.87:
-        yaw = 180 + _bell(between) * 40
+    turn = 40 * (0.5 + 0.5 * liveliness)
+    if view < 1 - 0.38 * liveliness:
+        yaw = _bell(between) * turn
+    elif view < 1 - 0.13 * liveliness:
+        yaw = 180 + _bell(between) * turn
     else:
         yaw = math.copysign(between(50, 100), between(-1, 1))
     camera = _rotation_z(_bell(between) * 14) @ _rotation_x(between(-14, 8)) @ _rotation_y(yaw)
@@ -131,24 +135,30 @@ _HEAD_SHAPE = np.array(
 )  # fmt: skip
 
 
-def _sample_pose(between: _Between) -> tuple[tuple[_Side, _Side], float, float]:
+def _sample_pose(between: _Between, liveliness: float) -> tuple[tuple[_Side, _Side], float, float]:
     """Angles of both sides, forward lean and sideways tilt of the trunk, within anatomical limits."""
     kind = between(0, 1)
+    # Standing takes the share that walking, sitting, raised arms and jumping leave.
+    jumping = 1 - 0.12 * liveliness
+    raised = jumping - 0.14 * (0.5 + 0.5 * liveliness)
+    sitting = raised - 0.18 * liveliness
+    walking = sitting - 0.22 * (0.5 + 0.5 * liveliness)
+    reach = 0.4 + 0.6 * liveliness
     lean, tilt = between(-4, 14), _bell(between) * 10
 
     def arm_down() -> tuple[float, float, float, float]:
-        return between(4, 38), between(-20, 35), between(0, 80), between(-50, 60)
+        return between(4, 38), reach * between(-20, 35), reach * between(0, 80), reach * between(-50, 60)
 
     def arm_up() -> tuple[float, float, float, float]:
-        return between(85, 170), between(-10, 40), between(0, 70), between(-95, 20)
+        return between(85, 170), reach * between(-10, 40), reach * between(0, 70), reach * between(-95, 20)
 
     def leg_standing() -> tuple[float, float, float]:
         return between(1, 16), between(-8, 14), between(0, 14)
 
-    if kind < 0.34:  # standing, each arm down or up
+    if kind < walking:  # standing, each arm down or up
         arms = [arm_up() if between(0, 1) < 0.2 else arm_down() for _ in range(2)]
         legs = [leg_standing() for _ in range(2)]
-    elif kind < 0.56:  # walking to running: opposite arms and legs swing
+    elif kind < sitting:  # walking to running: opposite arms and legs swing
         stride = between(15, 55)
         lean += stride * 0.2
         first = 1.0 if between(0, 1) < 0.5 else -1.0
@@ -158,11 +168,11 @@ def _sample_pose(between: _Between) -> tuple[tuple[_Side, _Side], float, float]:
             for swing in swings
         ]
         arms = [(between(4, 20), -0.9 * swing, between(30, 100), between(0, 30)) for swing in swings]
-    elif kind < 0.74:  # sitting
+    elif kind < raised:  # sitting
         flexion, lean = between(65, 98), between(-10, 22)
         legs = [(between(2, 24), flexion + between(-6, 6), flexion + between(-25, 10)) for _ in range(2)]
         arms = [(between(5, 28), between(5, 55), between(15, 85), between(-10, 40)) for _ in range(2)]
-    elif kind < 0.88:  # both arms raised
+    elif kind < jumping:  # both arms raised
         arms = [arm_up() for _ in range(2)]
         legs = [leg_standing() for _ in range(2)]
     else:  # jumping or stretching, limbs apart

@@ -38,6 +38,7 @@ class SceneSettings:
         crowded: share of the images in which people may cover each other to a large part.
         truncated: probability that a person reaches over the border.
         occluders: probability of an object in front of the people.
+        liveliness: 1 for all poses and views; towards 0 people stand and walk facing the viewer.
     """
 
     size: int = 128
@@ -46,6 +47,7 @@ class SceneSettings:
     crowded: float = 0.3
     truncated: float = 0.15
     occluders: float = 0.1
+    liveliness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size < 16:
@@ -54,6 +56,8 @@ class SceneSettings:
             raise ValueError("people must be MIN-MAX with 1 <= MIN <= MAX <= 200")
         if not 0 < self.person_height[0] <= self.person_height[1] <= 4:
             raise ValueError("person_height must be 0 < least <= largest <= 4")
+        if not 0 <= self.liveliness <= 1:
+            raise ValueError("liveliness must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _place_people(rng: np.random.Generator, settings: SceneSettings) -> list[_Pl
     placed: list[_Placed] = []
     boxes: list[npt.NDArray[np.float64]] = []
     for _ in range(count):
-        figure = sample_figure(rng)
+        figure = sample_figure(rng, settings.liveliness)
         low, high = settings.person_height
         scale = size * (low + (high - low) * rng.random())
         points = figure.points[:, :2] * scale
