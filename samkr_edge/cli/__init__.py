@@ -153,6 +153,9 @@ app = _application()
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are printed once, here."""
+    # Before torch is imported: its idle OpenMP threads shall sleep, not spin. Beside another busy process, spinning
+    # makes the same training step tens of times slower on two cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--json" in arguments
     debug = "--debug" in arguments
     # --debug is accepted anywhere, since it is wanted after a command has failed.
