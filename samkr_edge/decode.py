@@ -62,8 +62,10 @@ def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, st
         return Poses.empty(keypoints)
     at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, keypoints, 2)
     joints = centers[:, None, :].astype(np.float32) - at  # (P, K, 2) map pixels, x then y
+    if not np.isfinite(joints).all():
+        raise _not_finite()
     heat = sample(heatmap[:-1], joints)
-    if not (np.isfinite(joints).all() and np.isfinite(heat).all()):
+    if not np.isfinite(heat).all():
         raise _not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]

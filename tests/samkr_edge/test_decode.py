@@ -1,0 +1,103 @@
+"""Decoding finds the people that were drawn into the maps, and equals a plain loop."""
+
+import numpy as np
+import pytest
+
+from samkr_edge.decode import DecodeSettings, decode, find_peaks, refine, sample, suppress
+from samkr_edge.errors import SamkrError
+
+H, W, K = 24, 32, 5
+
+
+def maps_of(people: list[np.ndarray], centers: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Perfect maps for joints (K, 2) in map pixels around integer centres (x, y)."""
+    heatmap = np.zeros((K + 1, H, W), np.float32)
+    offset = np.zeros((2 * K, H, W), np.float32)
+    ys, xs = np.mgrid[:H, :W]
+    for joints, (cx, cy) in zip(people, centers, strict=True):
+        for channel, (x, y) in enumerate([*joints, (cx, cy)]):
+            heatmap[channel] = np.maximum(heatmap[channel], np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 2))
+        for k, (x, y) in enumerate(joints):
+            offset[2 * k, cy, cx], offset[2 * k + 1, cy, cx] = cx - x, cy - y
+    return heatmap, offset
+
+
+def two_people() -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+    random = np.random.default_rng(0)
+    centers = [(8, 10), (22, 12)]
+    return [np.array(c) + random.uniform(-5, 5, (K, 2)) for c in centers], centers
+
+
+def test_people_drawn_into_the_maps_are_found_where_they_are() -> None:
+    people, centers = two_people()
+    poses = decode(*maps_of(people, centers), DecodeSettings(nms_joints=2))
+    assert len(poses) == 2
+    found = sorted(poses.keypoints.tolist())
+    expected = sorted((np.array(people) * 4).tolist())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_poses_come_best_first() -> None:
+    people, centers = two_people()
+    heatmap, offset = maps_of(people, centers)
+    heatmap[-1] *= np.where(np.arange(W) < 15, 0.5, 1.0)
+    poses = decode(heatmap, offset, DecodeSettings(nms_joints=2))
+    assert poses.scores[0] > poses.scores[1]
+    assert poses.keypoints[0, :, 0].mean() > poses.keypoints[1, :, 0].mean()
+
+
+def test_empty_maps_give_no_poses() -> None:
+    poses = decode(np.zeros((K + 1, H, W), np.float32), np.zeros((2 * K, H, W), np.float32), DecodeSettings())
+    assert len(poses) == 0
+    assert poses.keypoints.shape == (0, K, 2)
+
+
+@pytest.mark.parametrize("where", ["heatmap", "offset"])
+def test_nan_is_an_error_not_a_pose(where: str) -> None:
+    people, centers = two_people()
+    heatmap, offset = maps_of(people, centers)
+    (heatmap if where == "heatmap" else offset)[:] = np.nan
+    with pytest.raises(SamkrError) as caught:
+        decode(heatmap, offset, DecodeSettings())
+    assert caught.value.code == "SE-A20"
+
+
+def test_the_same_person_seen_twice_is_kept_once() -> None:
+    joints = np.random.default_rng(1).uniform(0, 20, (K, 2)).astype(np.float32)
+    candidates = np.stack([joints, joints + 0.1, joints + 9])
+    kept = suppress(candidates, np.array([0.4, 0.9, 0.5]), DecodeSettings(nms_joints=2))
+    assert kept.tolist() == [1, 2]
+
+
+def test_a_person_without_extent_does_not_break_the_nms() -> None:
+    assert suppress(np.full((1, K, 2), 3.0), np.array([0.5]), DecodeSettings()).tolist() == [0]
+
+
+def test_peaks_are_local_maxima_above_the_threshold_best_first() -> None:
+    center = np.zeros((H, W), np.float32)
+    center[5, 6], center[5, 7], center[20, 30], center[2, 2] = 0.9, 0.8, 0.95, 0.005
+    places, values = find_peaks(center, DecodeSettings())
+    assert places.tolist() == [[30, 20], [6, 5]]
+    assert values.tolist() == pytest.approx([0.95, 0.9])
+
+
+def test_at_most_max_people_are_returned() -> None:
+    center = np.zeros((H, W), np.float32)
+    center[::3, ::3] = 0.5
+    assert len(find_peaks(center, DecodeSettings(max_people=7))[0]) == 7
+
+
+def test_heat_values_are_bilinear_at_quarter_pixels_and_clamped_to_the_map() -> None:
+    maps = np.arange(H * W, dtype=np.float32).reshape(1, H, W)
+    joints = np.array([[[2.6, 3.0]], [[-9.0, 1.0]], [[99.0, 99.0]]])
+    assert sample(maps, joints).ravel().tolist() == [3 * W + 2.5, W, H * W - 1]
+
+
+def test_refinement_pulls_a_joint_to_its_peak_and_leaves_it_where_there_is_none() -> None:
+    ys, xs = np.mgrid[:H, :W]
+    peak = np.exp(-((xs - 10.3) ** 2 + (ys - 8.2) ** 2) / 2).astype(np.float32)
+    maps = np.stack([peak, np.zeros_like(peak)])
+    joints = np.array([[[11.2, 7.6], [11.2, 7.6]]], np.float32)
+    refined = refine(maps, joints, radius=2, blend=1.0)
+    assert np.linalg.norm(refined[0, 0] - [10.3, 8.2]) < 0.35 * np.linalg.norm(joints[0, 0] - [10.3, 8.2])
+    assert refined[0, 1].tolist() == joints[0, 1].tolist()
