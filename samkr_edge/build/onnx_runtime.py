@@ -32,8 +32,8 @@ class Built:
 def build_cpu(source: Path, out: Path) -> Built:
     """Build ``source`` for this machine's CPU.
 
-    A float model keeps its graph. A Q/DQ model is retargeted on x86 (:mod:`samkr_edge.build.retarget`); on ARM its
-    signed Q/DQ is what the kernels want.
+    On x86 the graph is retargeted (:mod:`samkr_edge.build.retarget`); on ARM the signed Q/DQ is what the kernels want
+    and it stays as exported.
 
     Raises:
         SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
@@ -53,9 +53,8 @@ def build_cpu(source: Path, out: Path) -> Built:
             f"{source} is built already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
-    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     settings: dict[str, Any] = {"retargeted": False}
-    if quantized and platform.machine() in ("x86_64", "AMD64"):
+    if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, **asdict(report)}
     entry = model.metadata_props.add()

@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.build import deform
+from samkr_edge.build.graph import Graph
+
 
 @dataclass
 class RetargetReport:
     """What the passes did, for the passport and for people."""
 
+    deform_convolutions: int = 0
     merged_quantizers: int = 0
     unsigned_after_relu: int = 0
     unsigned_shifted: int = 0
@@ -27,103 +31,20 @@ class RetargetReport:
     steps: list[str] = field(default_factory=list)
 
 
-class Graph:
-    """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
+def retarget(model: Any) -> tuple[Any, RetargetReport]:
+    """All passes in order; returns the changed model and what was done. The model passes ``onnx.checker``.
 
-    def __init__(self, model: Any) -> None:
-        import onnx
-        from onnx import numpy_helper
+    A float model only gets its sampling changed (:mod:`samkr_edge.build.deform`); the passes over quantizers find
+    nothing to do in it.
+    """
+    from onnx import version_converter
 
-        self.onnx = onnx
-        self.model = model
-        self.graph = model.graph
-        self.constants: dict[str, np.ndarray] = {
-            i.name: numpy_helper.to_array(i) for i in self.graph.initializer
-        }
-        self.nodes: list[Any] = []
-        for node in self.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-            else:
-                self.nodes.append(node)
-        self.outputs = {output.name for output in self.graph.output}
-        self.fresh = 0
-        self.index()
-
-    def index(self) -> None:
-        self.producer = {output: node for node in self.nodes for output in node.output}
-        self.consumers: dict[str, list[Any]] = defaultdict(list)
-        for node in self.nodes:
-            for name in node.input:
-                self.consumers[name].append(node)
-
-    def constant(self, value: np.ndarray, hint: str) -> str:
-        self.fresh += 1
-        name = f"{hint}_{self.fresh}"
-        self.constants[name] = value
-        return name
-
-    def name(self, hint: str) -> str:
-        self.fresh += 1
-        return f"{hint}_{self.fresh}"
-
-    def replace_input(self, old: str, new: str, nodes: list[Any]) -> None:
-        for node in nodes:
-            for index, name in enumerate(node.input):
-                if name == old:
-                    node.input[index] = new
-
-    def add_pair(self, tensor: str, scale: np.ndarray, zero: np.ndarray) -> tuple[Any, Any]:
-        """A new QuantizeLinear and DequantizeLinear on a tensor; consumers are not touched."""
-        helper = self.onnx.helper
-        scale_name, zero_name = self.constant(scale, "scale"), self.constant(zero, "zero")
-        quantized, restored = self.name(f"{tensor}_q"), self.name(f"{tensor}_dq")
-        q = helper.make_node("QuantizeLinear", [tensor, scale_name, zero_name], [quantized], name=quantized)
-        dq = helper.make_node(
-            "DequantizeLinear", [quantized, scale_name, zero_name], [restored], name=restored
-        )
-        self.nodes += [q, dq]
-        return q, dq
-
-    def write(self) -> Any:
-        """Sort, drop what nothing reads, and put nodes and constants back into the model."""
-        self.index()
-        needed: list[Any] = []
-        seen: set[int] = set()
-        # Depth first from the outputs: gives a topological order and leaves dead nodes out.
-        stack: list[tuple[Any, bool]] = [
-            (self.producer[name], False) for name in sorted(self.outputs, reverse=True)
-        ]
-        while stack:
-            node, expanded = stack.pop()
-            if expanded:
-                needed.append(node)
-                continue
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            stack.append((node, True))
-            stack += [(self.producer[name], False) for name in node.input if name in self.producer]
-        used = {name for node in needed for name in node.input}
-        del self.graph.node[:]
-        self.graph.node.extend(needed)
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(
-            self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-            for name, value in self.constants.items()
-            if name in used
-        )
-        del self.graph.value_info[:]
-        return self.model
-
-
-def retarget(model: Any, *, sums: bool = True) -> tuple[Any, RetargetReport]:
-    """All passes in order; returns the changed model and what was done. The model passes ``onnx.checker``."""
     report = RetargetReport()
-    graph = Graph(model)
+    sampling = deform.runs_here()
+    graph = Graph(version_converter.convert_version(model, deform.OPSET) if sampling else model)
     merge_quantizers(graph, report)
-    if sums:
-        quantize_intermediate_sums(graph, report)
+    report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
+    quantize_intermediate_sums(graph, report)
     make_unsigned(graph, report)
     absorb_relus(graph, report)
     fold_weights(graph, report)
@@ -158,9 +79,7 @@ def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
                 graph.replace_input(dq.output[0], restored, graph.consumers[dq.output[0]])
             report.merged_quantizers += 1
         readers = [n for n in graph.consumers[tensor] if n.op_type not in ("QuantizeLinear", "Shape")]
-        if tensor not in graph.outputs and all(
-            n.op_type in ("Add", "Relu", "Resize", "Concat") for n in readers
-        ):
+        if tensor not in graph.outputs:
             graph.replace_input(tensor, restored, readers)
         graph.index()
     graph.nodes = [n for n in graph.nodes if not _is_dead(graph, n)]

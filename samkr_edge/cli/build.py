@@ -60,12 +60,17 @@ def build(
     built = build_cpu(model, out)
     source_mb, built_mb = (path.stat().st_size / 1e6 for path in (model, out))
     done = built.passport.settings
-    how = (
-        f"retargeted for x86: {done['merged_quantizers']} quantizers merged, {done['absorbed_relus']} ReLUs absorbed, "
-        f"{done['quantized_sums']} partial sums in INT8, {done['folded_weights']} weights stored as INT8"
-        if done["retargeted"]
-        else "graph unchanged"
-    )
+    how = "graph unchanged"
+    if done["retargeted"]:
+        passes = {
+            "deform_convolutions": "samplings as DeformConv",
+            "merged_quantizers": "quantizers merged",
+            "absorbed_relus": "ReLUs absorbed",
+            "quantized_sums": "partial sums in INT8",
+            "folded_weights": "weights stored as INT8",
+        }
+        made = [f"{done[name]} {words}" for name, words in passes.items() if done[name]]
+        how = f"retargeted for x86: {', '.join(made) or 'nothing to change'}"
     emit(
         {
             "path": str(out),

@@ -1,0 +1,99 @@
+"""An ONNX graph that passes can look things up in and change: who makes a tensor, who reads it, what is constant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+
+class Graph:
+    """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
+
+    def __init__(self, model: Any) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        self.onnx = onnx
+        self.model = model
+        self.graph = model.graph
+        self.constants: dict[str, np.ndarray] = {
+            i.name: numpy_helper.to_array(i) for i in self.graph.initializer
+        }
+        self.nodes: list[Any] = []
+        for node in self.graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            else:
+                self.nodes.append(node)
+        self.outputs = {output.name for output in self.graph.output}
+        self.fresh = 0
+        self.index()
+
+    def index(self) -> None:
+        self.producer = {output: node for node in self.nodes for output in node.output}
+        self.consumers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                self.consumers[name].append(node)
+
+    def constant(self, value: np.ndarray, hint: str) -> str:
+        self.fresh += 1
+        name = f"{hint}_{self.fresh}"
+        self.constants[name] = value
+        return name
+
+    def name(self, hint: str) -> str:
+        self.fresh += 1
+        return f"{hint}_{self.fresh}"
+
+    def replace_input(self, old: str, new: str, nodes: list[Any]) -> None:
+        for node in nodes:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
+
+    def add_pair(self, tensor: str, scale: np.ndarray, zero: np.ndarray) -> tuple[Any, Any]:
+        """A new QuantizeLinear and DequantizeLinear on a tensor; consumers are not touched."""
+        helper = self.onnx.helper
+        scale_name, zero_name = self.constant(scale, "scale"), self.constant(zero, "zero")
+        quantized, restored = self.name(f"{tensor}_q"), self.name(f"{tensor}_dq")
+        q = helper.make_node("QuantizeLinear", [tensor, scale_name, zero_name], [quantized], name=quantized)
+        dq = helper.make_node(
+            "DequantizeLinear", [quantized, scale_name, zero_name], [restored], name=restored
+        )
+        self.nodes += [q, dq]
+        return q, dq
+
+    def write(self) -> Any:
+        """Sort, drop what nothing reads, and put nodes and constants back into the model."""
+        self.index()
+        needed: list[Any] = []
+        seen: set[int] = set()
+        # Depth first from the outputs: gives a topological order and leaves dead nodes out.
+        stack: list[tuple[Any, bool]] = [
+            (self.producer[name], False) for name in sorted(self.outputs, reverse=True)
+        ]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                needed.append(node)
+                continue
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            stack.append((node, True))
+            stack += [(self.producer[name], False) for name in node.input if name in self.producer]
+        used = {name for node in needed for name in node.input}
+        del self.graph.node[:]
+        self.graph.node.extend(needed)
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(
+            # Not ascontiguousarray: it makes a 1-vector of a scalar, and ONNX Runtime fuses sums of scalar scales only.
+            self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
+            for name, value in self.constants.items()
+            if name in used
+        )
+        del self.graph.value_info[:]
+        return self.model
