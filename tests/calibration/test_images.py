@@ -1,0 +1,72 @@
+"""Which images calibrate: a stable choice that covers the split and never meets the evaluation split."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from calibration.images import load_batches, select_images
+from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.errors import SamkrError
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "people"
+    write_dataset(path, SynthSettings(train=40, val=8, size=64, people=(1, 4), height=(0.3, 0.98)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def train(root: Path) -> KeypointDataset:
+    return open_dataset(root, "train")
+
+
+def test_the_choice_depends_on_the_seed_alone(train: KeypointDataset) -> None:
+    one, again, other = (select_images(train, None, 12, seed) for seed in (0, 0, 1))
+    assert one.hashes == again.hashes
+    assert one.hashes != other.hashes
+    assert len(set(one.hashes)) == 12
+
+
+def test_every_kind_of_image_is_in_the_choice(train: KeypointDataset) -> None:
+    selection = select_images(train, None, 16)
+    assert sum(taken for taken, _ in selection.coverage.values()) == 16
+    assert sum(of for _, of in selection.coverage.values()) == 40
+    assert all(taken >= 1 for taken, _ in selection.coverage.values())
+
+
+def test_asking_for_more_than_there_is_gives_all(train: KeypointDataset) -> None:
+    assert len(select_images(train, None, 1000).images) == 40
+
+
+def test_an_image_of_the_evaluation_split_is_refused_by_its_bytes(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "people"
+    shutil.copytree(root, copy)
+    val = sorted((copy / "images" / "val2017").iterdir())[0]
+    for image in (copy / "images" / "train2017").iterdir():
+        shutil.copy(val, image)
+    with pytest.raises(SamkrError) as caught:
+        select_images(open_dataset(copy, "train"), open_dataset(copy, "val"), 8)
+    assert caught.value.code == "SE-D41"
+    assert val.name in str(caught.value)
+
+
+def test_a_split_without_people_is_refused(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "people"
+    shutil.copytree(root, copy)
+    path = copy / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(SamkrError) as caught:
+        select_images(open_dataset(copy, "train"), None, 8)
+    assert caught.value.code == "SE-D40"
+
+
+def test_batches_have_the_network_s_shape(train: KeypointDataset) -> None:
+    selection = select_images(train, None, 5)
+    shapes = [batch.shape for batch in load_batches(selection.images, (64, 96), 2)]
+    assert shapes == [(2, 64, 96, 3), (2, 64, 96, 3), (1, 64, 96, 3)]
