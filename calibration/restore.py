@@ -24,18 +24,25 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     policy = Policy.model_validate(checkpoint.quantization["policy"])
     folded = fold_batch_norms(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
-    for name, quantizer in enabled_quantizers(network):
-        saved = checkpoint.state.get(f"{name}._amax")
-        if saved is not None:
-            quantizer.amax = torch.ones_like(saved)
+    quantizers = enabled_quantizers(network)
+    # A quantizer without a saved range would not fail to load: it would silently take each tensor's own range.
+    rangeless = [name for name, _ in quantizers if f"{name}._amax" not in checkpoint.state]
+    if rangeless:
+        raise _misfit([f"no range for {name}" for name in rangeless[:3]])
+    for name, quantizer in quantizers:
+        quantizer.amax = torch.ones_like(checkpoint.state[f"{name}._amax"])
     try:
         network.load_state_dict(checkpoint.state)
     except RuntimeError as error:
-        raise SamkrError(
-            "SE-A47",
-            "the quantized weights do not fit the policy in their checkpoint",
-            [line.strip()[:150] for line in str(error).splitlines()[1:4]],
-            fix="quantize again: samkr-edge quantize FP32.pt --data DIR -o OUT.pt",
-        ) from error
+        raise _misfit([line.strip()[:150] for line in str(error).splitlines()[1:4]]) from error
     refuse_broken_weights(network)
     return network
+
+
+def _misfit(facts: list[str]) -> SamkrError:
+    return SamkrError(
+        "SE-A47",
+        "the quantized weights do not fit the policy in their checkpoint",
+        facts,
+        fix="quantize again: samkr-edge quantize FP32.pt --data DIR -o OUT.pt",
+    )

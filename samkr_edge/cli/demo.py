@@ -25,8 +25,11 @@ class Scale:
     calibration_images: int
     eval_images: int | None
     bench_seconds: float
+    liveliness: float = 0.3
 
 
+# Liveliness: with all poses and views of the renderer the network would need hours; standing and walking people, seen
+# more or less from the front, are learned in minutes.
 FULL = Scale(6000, 400, 7.0, 1.0, 128, None, 20)
 QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
@@ -96,6 +99,8 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
                     str(scale.train_images),
                     "--val",
                     str(scale.val_images),
+                    "--liveliness",
+                    f"{scale.liveliness:g}",
                 ),
                 outputs=truth,
             )

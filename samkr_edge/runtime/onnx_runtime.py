@@ -11,7 +11,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 
 
-def session_options(threads: int) -> Any:
+def session_options(threads: int, optimise: bool = True) -> Any:
     """Options every session of ours uses: sequential, all optimisations, threads that sleep when idle."""
     import onnxruntime
 
@@ -19,7 +19,8 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     options.log_severity_level = 3
     # Spinning threads take the core from whatever decodes or reads images meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -29,18 +30,20 @@ def session_options(threads: int) -> Any:
 class OnnxRunner:
     """An ONNX model of ours in ONNX Runtime.
 
+    ``optimise=False`` computes node by node what the graph says: slow, for checking the graph itself.
+
     Raises:
         SamkrError: SE-A21 not a model of ours, SE-A22 truncated or not ONNX.
     """
 
     kind = "onnx"
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, threads: int = 1, *, optimise: bool = True) -> None:
         import onnxruntime
 
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+                str(path), session_options(threads, optimise), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own
             raise SamkrError(

@@ -9,13 +9,15 @@ import pytest
 from calibration.images import load_batches, select_images
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
+from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "people"
-    write_dataset(path, SynthSettings(train=40, val=8, size=64, people=(1, 4), height=(0.3, 0.98)))
+    scene = SceneSettings(size=64, people=(1, 4), person_height=(0.3, 0.98))
+    write_dataset(path, SynthSettings(train=40, val=8, scene=scene))
     return path
 
 
