@@ -34,7 +34,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all"
     ),
-    "data": Command("training.data.cli:app", "Render people as a COCO data set; check a data set.", STEPS),
+    "data": Command(
+        "training.data.cli:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
+    ),
     "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"

@@ -16,7 +16,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         assert "Examples:" in shown
 
 
-@pytest.mark.parametrize("name", ["synth", "check"])
+@pytest.mark.parametrize("name", ["synth", "check", "subset"])
 def test_every_data_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", name, "--help"]) == 0
     assert "Examples:" in capsys.readouterr().out

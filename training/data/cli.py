@@ -1,4 +1,4 @@
-"""``samkr-edge data synth`` and ``samkr-edge data check``."""
+"""``samkr-edge data synth``, ``samkr-edge data check`` and ``samkr-edge data subset``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from samkr_edge.errors import SamkrError
 
 app = typer.Typer(
-    help="Render people as a COCO data set; check a data set.",
+    help="Render people as a COCO data set; check a data set; cut a small one out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +22,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.callback()
 def data() -> None:
-    """Render people as a COCO data set; check a data set."""
+    """Render people as a COCO data set; check a data set; cut a small one out."""
 
 
 @app.command()
@@ -139,3 +139,36 @@ def check(
             emit({}, table, False)
         raise error
     emit({"root": str(data), "splits": [report.to_dict() for report in reports]}, table, json)
+
+
+@app.command()
+def subset(
+    data: Annotated[Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the small data set.")],
+    split: Annotated[str, typer.Option(help="Split to choose from; it keeps its name.")] = "train",
+    images: Annotated[int, typer.Option(min=1, help="Images to copy; all of them show people.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    json: _Json = False,
+) -> None:
+    """Copy some images of a split, with their annotations, into a data set of their own.
+
+    Examples:
+
+      samkr-edge data subset /data/coco few --images 200
+
+      samkr-edge data subset /data/crowdpose quick --split val --images 500 --seed 1
+    """
+    from samkr_edge.cli.console import emit
+    from samkr_edge.dataset import open_dataset
+    from training.data.subset import write_subset
+
+    written = write_subset(open_dataset(data, split), out, images, seed)
+    emit(
+        {
+            "annotations": str(written.annotation_path),
+            "images": written.images,
+            "people": written.annotations,
+        },
+        f"{written.annotation_path}: {written.images} images, {written.annotations} people",
+        json,
+    )

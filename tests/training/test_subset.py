@@ -1,0 +1,56 @@
+"""A data set cut out of another: the same layout, the same annotations, the same choice for the same seed."""
+
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.cli import run
+from samkr_edge.dataset import KeypointDataset, open_dataset, read_image
+from samkr_edge.errors import SamkrError
+from training.data.subset import write_subset
+from training.data.synthetic import SceneSettings
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+
+
+@pytest.fixture(scope="module", params=["coco", "crowdpose"])
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> KeypointDataset:
+    root = tmp_path_factory.mktemp("subset") / request.param
+    write_dataset(root, SynthSettings(train=8, val=2, keypoints=request.param, scene=SceneSettings(size=64)))
+    return open_dataset(root, "train")
+
+
+def test_a_subset_opens_like_its_source_and_has_its_people(source: KeypointDataset, tmp_path: Path) -> None:
+    written = write_subset(source, tmp_path, 3)
+    found = open_dataset(tmp_path, "train")
+    assert (len(found), written.images) == (3, 3)
+    assert (found.kind, found.skeleton) == (source.kind, source.skeleton)
+    originals = {image.id: image for image in source.images}
+    for image in found.images:
+        assert found.annotations[image.id] == source.annotations[image.id]
+        assert (read_image(image.path) == read_image(originals[image.id].path)).all()
+
+
+def test_the_choice_depends_on_the_seed_alone(source: KeypointDataset, tmp_path: Path) -> None:
+    def chosen(folder: str, seed: int) -> list[int]:
+        write_subset(source, tmp_path / folder, 4, seed)
+        return [image.id for image in open_dataset(tmp_path / folder, "train").images]
+
+    assert chosen("a", 1) == chosen("b", 1)
+    assert chosen("a", 1) != chosen("c", 2)
+
+
+def test_too_few_images_and_the_source_itself_are_refused(source: KeypointDataset, tmp_path: Path) -> None:
+    with pytest.raises(SamkrError) as caught:
+        write_subset(source, tmp_path, 9)
+    assert caught.value.code == "SE-D47"
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(SamkrError) as caught:
+        write_subset(source, source.root, 3)
+    assert caught.value.code == "SE-D48"
+
+
+def test_the_command_prints_what_it_wrote(
+    source: KeypointDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "subset", str(source.root), str(tmp_path / "few"), "--images", "2"]) == 0
+    assert "2 images" in capsys.readouterr().out
