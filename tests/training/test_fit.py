@@ -18,7 +18,9 @@ from samkr_edge.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.data.training_set import TrainingSet
-from training.fit import FINAL, LAST, LOG, fit
+from training.fit import FINAL, LAST, fit
+from training.journal import LOG, Journal
+from training.losses import PoseLoss
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
 from training.recipe import Recipe
@@ -167,7 +169,7 @@ def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch, poison: str
 ) -> None:
-    whole = fit_module.PoseLoss.__call__
+    whole = PoseLoss.__call__
     steps = []
 
     def poisoned(self: Any, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
@@ -180,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
             )
         return terms
 
-    monkeypatch.setattr(fit_module.PoseLoss, "__call__", poisoned)
+    monkeypatch.setattr(PoseLoss, "__call__", poisoned)
     with pytest.raises(SamkrError) as caught:
         train(tmp_path, people, save_seconds=1e-9)
     assert caught.value.code == "SE-D37"
@@ -211,7 +213,8 @@ def test_an_image_that_cannot_be_read_ends_the_run_with_its_name(
 def test_the_log_forgets_steps_that_are_repeated(tmp_path: Path) -> None:
     log = tmp_path / LOG
     log.write_text('{"step": 20}\n{"step": 40}\n{"step": 60}\n{"ste')
-    fit_module._forget_after(log, 40)
+    with Journal(tmp_path, 40):
+        pass
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40]
 
 

@@ -72,7 +72,7 @@ def test_a_file_is_read_by_its_path_and_named_after_it(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     error = refused("samkr_tini")
     assert error.code == "SE-U30"
-    assert error.facts[1].startswith("nearest    samkr_tiny")
+    assert error.facts[0].startswith("nearest    samkr_tiny")
 
 
 @pytest.mark.parametrize(
