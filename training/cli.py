@@ -129,8 +129,8 @@ def recipes(
 
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
-        settings = found[name].model_dump(mode="json")
-        emit({"recipes": {name: settings}}, yaml.safe_dump(settings, sort_keys=False), as_json)
+        content = found[name].model_dump(mode="json")
+        emit({"recipes": {name: content}}, yaml.safe_dump(content, sort_keys=False), as_json)
         return
     table = Table(title="recipes")
     for column in ("recipe", "model", "length", "batch", "loss", "about"):

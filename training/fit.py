@@ -147,7 +147,7 @@ def _fit(
 
     def validate() -> dict[str, Any]:
         """AP of the averaged weights, printed and logged; saves best.pt where it is the best so far."""
-        if validation is None or not team.first:
+        if validation is None or journal is None:
             return {}
         with updater.average.lent_to(network) if updater.average else nullcontext():
             scores = validation.measure(network, start.card, team.device)

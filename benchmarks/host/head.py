@@ -9,6 +9,7 @@ Peak memory is that of a process of its own, above what it holds before the pass
 from __future__ import annotations
 
 import argparse
+import ctypes
 import platform
 import statistics
 import subprocess
@@ -96,6 +97,7 @@ def measure_memory(form: str, name: str, size: int) -> float:
     head = heads()[form]
     PASSES[name](head, torch.randn(1, CHANNELS, 8, 8))  # whatever is set up once
     x = torch.randn(1, CHANNELS, size, size)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
     PASSES[name](head, x)

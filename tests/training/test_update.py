@@ -1,6 +1,6 @@
 """One update: what half precision, memory layout and a gradient out of range do to it."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,45 @@ from small_run import SMALL, recipe_of, same, train
 
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
+from training.batches import Batches
 from training.checkpoint import load_checkpoint
+from training.data.training_set import TrainingSet
 from training.fit import LAST
-from training.journal import LOG
 from training.losses import PoseLoss
 from training.models.zoo import build_model
 from training.processes import Processes
 from training.update import Updater, _not_finite
 
 
-def losses(out: Path, people: KeypointDataset, **changes: Any) -> list[float]:
-    train(out, people, log_steps=1, **changes)
-    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
-    return [line["heatmap"] + line["offset"] for line in lines]
+def first_batch(people: KeypointDataset, **changes: Any) -> tuple[dict[str, float], torch.Tensor]:
+    """Loss terms and gradient, as one vector, of the first batch with the first weights."""
+    torch.manual_seed(0)
+    network = build_model(SMALL)
+    updater = Updater(network, recipe_of(**changes), Processes(torch.device("cpu")))
+    batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1)
+    terms = updater._backward(batches.next())
+    batches.close()
+    return terms, torch.cat([p.grad.flatten() for p in network.parameters()]) / updater.scaler.get_scale()
 
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance"),
-    [({"channels_last": True}, 1e-3), ({"precision": "fp16"}, 2e-2), ({"precision": "bf16"}, 1e-1)],
+    ("changes", "tolerance", "least_cosine"),
+    # Batch norms over four tiny maps magnify rounding, and bilinear sampling has kinks: hence a cosine.
+    [
+        ({"channels_last": True}, 1e-5, 0.9999),
+        ({"precision": "fp16"}, 1e-2, 0.95),
+        ({"precision": "bf16"}, 5e-2, 0.8),
+    ],
     ids=["channels_last", "fp16", "bf16"],
 )
-def test_the_loss_curve_is_that_of_float32(
-    tmp_path: Path, people: KeypointDataset, changes: dict[str, Any], tolerance: float
+def test_loss_and_gradient_are_those_of_float32(
+    people: KeypointDataset, changes: dict[str, Any], tolerance: float, least_cosine: float
 ) -> None:
-    plain = losses(tmp_path / "plain", people)
-    assert losses(tmp_path / "other", people, **changes) == pytest.approx(plain, rel=tolerance)
+    expected, wanted = first_batch(people)
+    terms, found = first_batch(people, **changes)
+    assert terms == pytest.approx(expected, rel=tolerance)
+    assert torch.cosine_similarity(found, wanted, dim=0) > least_cosine
+    assert not torch.equal(found, wanted)  # the setting reached the computation
 
 
 def test_a_gradient_beyond_fp16_leaves_the_step_out_and_halves_the_scale(
@@ -77,8 +91,6 @@ def test_compile_is_asked_for_by_the_recipe(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_branch_that_no_loss_uses_is_not_trained() -> None:
-    from dataclasses import replace
-
     network = build_model(replace(SMALL, scale_branch=True))
     Updater(network, recipe_of(loss={"kind": "dekr"}), Processes(torch.device("cpu")))
     assert {n for n, p in network.named_parameters() if not p.requires_grad} == {

@@ -20,7 +20,7 @@ from training.models.full_precision import full_precision, widened
 from training.models.sums import ResidualAdd
 
 TAPS = 9
-# Bytes of float32 taps that are made at once on a CPU, where there are more.
+# Bytes of float32 taps that inference on a CPU makes at once.
 LARGEST_TAPS = 8 << 20
 
 
@@ -62,16 +62,11 @@ class GroupedPointwise(nn.Conv2d):
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return grouped_pointwise(input, weight, bias, self.groups)
-
-
-def grouped_pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """A grouped 1x1 convolution, by the faster backward pass where it is one."""
-    if bias is not None or x.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.conv2d(x, weight, bias, groups=groups)
-    # Not under autocast: its input, nine samples a channel in float32, costs more to convert than to multiply.
-    with torch.autocast("cpu", enabled=False):
-        return _GroupedPointwise.apply(x, weight.to(x.dtype), groups)
+        if bias is not None or input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super()._conv_forward(input, weight, bias)
+        # Not under autocast: its input, nine samples a channel in float32, costs more to convert than to multiply.
+        with torch.autocast("cpu", enabled=False):
+            return _GroupedPointwise.apply(input, weight.to(input.dtype), self.groups)
 
 
 class AffineSampling(nn.Module):
@@ -168,18 +163,17 @@ class AdaptiveBlock(nn.Module):
         return self.relu(self.add(self.bn(y), x))
 
     def _branches_at_once(self, x: Tensor) -> int:
-        """All; on a CPU, for large maps, as many as keep the taps within :data:`LARGEST_TAPS`.
+        """All; for inference on a CPU as many as keep the taps, nine times the features, below LARGEST_TAPS.
 
-        The taps are nine times the features. A part of them is still in the cache when the convolution reads it, and
-        a forward pass need not hold them all. An exported graph keeps one sampling, and a convolution that others
-        listen to (quantizers, hooks) gets its whole input.
+        Training holds all taps for its backward pass anyway. An exported graph keeps one sampling, and a convolution
+        that others listen to (quantizers, hooks) gets its whole input.
         """
         assert self.sampling is not None
         branches = self.sampling.branches
         quantized = type(self.adapt_conv) is not GroupedPointwise  # ModelOpt gives it another class
         heard = any(m._forward_hooks or m._forward_pre_hooks for m in (self.sampling, self.adapt_conv))
-        exported = torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
-        if x.device.type != "cpu" or quantized or heard or exported:
+        kept = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+        if x.device.type != "cpu" or quantized or heard or kept:
             return branches
         return max(1, LARGEST_TAPS // (TAPS * x.numel() // branches * 4))
 
@@ -195,5 +189,5 @@ class AdaptiveBlock(nn.Module):
                 x[:, own], affine[:, 6 * first : 6 * (first + count)], sampling.regular_matrix, count
             )
             bias = None if kernel.bias is None else kernel.bias[own]
-            outputs.append(grouped_pointwise(taps, kernel.weight[own], bias, count))
+            outputs.append(F.conv2d(taps, kernel.weight[own], bias, groups=count))
         return torch.cat(outputs, dim=1)
