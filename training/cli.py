@@ -1,4 +1,4 @@
-"""`samkr-edge train`."""
+"""`samkr-edge train` and `samkr-edge recipes`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from samkr_edge.errors import SamkrError
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a shipped recipe (`samkr-edge recipes`), or a YAML file.")
+    ],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[Path, typer.Option(help="Folder for last.pt, final.pt and log.jsonl.")],
-    split: Annotated[
-        str, typer.Option(help="Split to train on; CrowdPose's papers train on trainval.")
-    ] = "train",
+    out: Annotated[Path, typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.")],
+    split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
     ] = None,
@@ -38,6 +38,8 @@ def train(
       samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set optimizer.lr=5e-4
 
       samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
+
+      torchrun --nproc-per-node 4 -m samkr_edge train samkr_w32_coco --data /data/coco --out runs/w32
     """
     import torch
 
@@ -48,10 +50,12 @@ def train(
     from training.checkpoint import Checkpoint, load_checkpoint
     from training.fit import FINAL, LAST, fit
     from training.models.zoo import build_model, model_config
+    from training.processes import is_first_process
     from training.recipe import load_recipe
 
+    shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
-        recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
+        recipe, [*(overrides or []), *(f"{key}={value}" for key, value in shortcuts.items() if value)]
     )
     if threads:
         settings = settings.model_copy(update={"threads": threads})
@@ -61,7 +65,7 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
         )
-    dataset = open_dataset(data, split)
+    dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(
             "SE-U33",
@@ -84,10 +88,13 @@ def train(
         if not fitting:
             raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}")
         network.load_state_dict(fitting, strict=False)
-        say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
+        if is_first_process():
+            say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )
+    if not is_first_process():
+        return
     facts = finished.card.provenance["training"]
     parameters = sum(parameter.numel() for parameter in network.parameters())
     emit(
@@ -98,5 +105,44 @@ def train(
         },
         f"{out / FINAL}: {card.model}, {len(card.skeleton)} keypoints ({card.skeleton.name}), {facts['steps']} steps, "
         f"{facts['images']} images, {facts['minutes']} minutes; {parameters:,} parameters",
+        as_json,
+    )
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe as one YAML file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
+
+    Examples:
+
+      samkr-edge recipes
+
+      samkr-edge recipes samkr_w32_coco > mine.yaml
+    """
+    import yaml
+    from rich.table import Table
+
+    from samkr_edge.cli.console import emit
+    from training.recipe import load_recipe, recipe_about, recipe_names
+
+    found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
+    if name:
+        content = found[name].model_dump(mode="json")
+        emit({"recipes": {name: content}}, yaml.safe_dump(content, sort_keys=False), as_json)
+        return
+    table = Table(title="recipes")
+    for column in ("recipe", "model", "length", "batch", "loss", "about"):
+        table.add_column(column, overflow="fold")
+    for each, settings in found.items():
+        schedule = settings.schedule
+        unit = next(unit for unit in ("epochs", "steps", "minutes") if getattr(schedule, unit))
+        length = f"{getattr(schedule, unit):g} {unit}"
+        batch = f"{settings.batch_size} x {settings.accumulate}"
+        table.add_row(each, settings.model or "-", length, batch, settings.loss.kind, recipe_about(each))
+    emit(
+        {"recipes": {each: settings.model_dump(mode="json") for each, settings in found.items()}},
+        table,
         as_json,
     )

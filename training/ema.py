@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -32,3 +35,13 @@ class WeightAverage:
             else:
                 self.state[name].copy_(tensor)
         torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    @contextmanager
+    def lent_to(self, network: nn.Module) -> Iterator[None]:
+        """Within, the network has the averaged weights; afterwards its own again, to the bit."""
+        own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(self.state)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from samkr_edge.errors import SamkrError
 
 RECIPES = Path(__file__).parent / "recipes"
+_LENGTHS = {"epochs", "steps", "minutes"}
 
 
 class Section(BaseModel):
@@ -23,6 +25,7 @@ class Section(BaseModel):
 class DataSection(Section):
     """Augmentation and targets."""
 
+    split: str = "train"
     input_size: tuple[int, int] | None = None  # (H, W); None takes the model's
     rotation: float = Field(default=30.0, ge=0)  # degrees, uniform in +-
     scale: tuple[float, float] = (0.75, 1.5)
@@ -81,6 +84,25 @@ class LossSection(Section):
     offset_weight: float = Field(default=0.03, ge=0)
 
 
+class ValidationSection(Section):
+    """AP during training; off unless one of the first two is given. See :class:`training.validation.Validation`."""
+
+    every_epochs: float | None = Field(default=None, gt=0)
+    every_minutes: float | None = Field(default=None, gt=0)
+    split: str = "val"
+    images: int | None = Field(default=None, ge=1)  # the first so many; None takes all
+
+    @property
+    def wanted(self) -> bool:
+        return self.every_epochs is not None or self.every_minutes is not None
+
+    @model_validator(mode="after")
+    def one_rhythm(self) -> ValidationSection:
+        if self.every_epochs is not None and self.every_minutes is not None:
+            raise ValueError("at most one of every_epochs and every_minutes can be given")
+        return self
+
+
 class DecodeSection(Section):
     """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
 
@@ -100,15 +122,19 @@ class Recipe(Section):
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection
     loss: LossSection = LossSection()
+    validation: ValidationSection = ValidationSection()
     decode: DecodeSection = DecodeSection()
     batch_size: int = Field(default=40, ge=1)
-    accumulate: int = Field(default=1, ge=1)  # steps summed into one update
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    accumulate: int = Field(default=1, ge=1)  # batches summed into one update, over all processes
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = False  # memory layout; for GPUs in half precision
+    compile: bool = False  # torch.compile: minutes at the start, faster steps
     ema: float | None = Field(default=None, gt=0, lt=1)
     init: str | None = None  # checkpoint whose fitting weights are loaded first
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
+    log_steps: int = Field(default=20, ge=1)  # updates between two lines of the log
 
 
 def recipe_names() -> list[str]:
@@ -118,9 +144,29 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     """A shipped recipe by name, or a YAML file by path; ``overrides`` are ``section.key=value``.
 
+    A file may start from a shipped recipe, ``extends: NAME``, and then holds only what differs.
+
     Raises:
         SamkrError: SE-U30 no such recipe, SE-U31 not valid; an unknown key is answered with the nearest one.
     """
+    content = _read(name)
+    for override in overrides or []:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(name, [_explain(item) for item in error.errors()[:4]]) from error
+
+
+def recipe_about(name: str) -> str:
+    """The comment that a shipped recipe begins with."""
+    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """The mapping in a recipe file, what it extends included."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -129,19 +175,34 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         raise SamkrError(
             "SE-U30",
             f"there is no recipe {name!r}",
-            [f"shipped    {', '.join(recipe_names())}", *([f"nearest    {', '.join(near)}"] if near else [])],
+            [f"nearest    {', '.join(near)}"] if near else [f"shipped    {len(recipe_names())} recipes"],
+            fix="samkr-edge recipes",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _invalid(str(path), [f"reason     {' '.join(str(error).split())[:200]}"]) from error
     if not isinstance(content, dict):
         raise _invalid(str(path), ["expected   a mapping of sections"])
     content.setdefault("name", path.stem)
-    for override in overrides or []:
-        _apply(content, override)
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _invalid(str(path), [_explain(item) for item in error.errors()[:4]]) from error
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if base not in recipe_names() or base == path.stem:
+        raise _invalid(str(path), [f"extends    {base!r}, which is no other shipped recipe"])
+    return _merged(_read(base), content)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``, section by section; a length given anew replaces the old unit."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            if key == "schedule" and not _LENGTHS.isdisjoint(value):
+                old = {name: setting for name, setting in old.items() if name not in _LENGTHS}
+            merged[key] = {**old, **value}
+        else:
+            merged[key] = value
+    return merged
 
 
 def _invalid(path: str, facts: list[str]) -> SamkrError:
@@ -162,8 +223,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
         parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
     except yaml.YAMLError as error:
         raise _invalid(f"--set {override}", [f"reason     {' '.join(str(error).split())[:200]}"]) from error
-    if sections[-1:] == ["schedule"] and last in ("epochs", "steps", "minutes"):
-        for other in ("epochs", "steps", "minutes"):
+    if sections[-1:] == ["schedule"] and last in _LENGTHS:
+        for other in _LENGTHS:
             place.pop(other, None)
     place[last] = parsed
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from samkr_edge.model_card import ModelCard
 from training.checkpoint import load_checkpoint, network_of
 from training.models.deploy import DeployNet
+from training.models.pose_net import PoseNet
 
 
 class TorchRunner:
-    """See :class:`samkr_edge.runtime.protocol.Runner`. Runs on the GPU where there is one."""
+    """See :class:`samkr_edge.runtime.protocol.Runner`. Puts the network into eval mode, on ``device``."""
 
     kind = "checkpoint"
 
-    def __init__(self, path: Path, threads: int) -> None:
-        torch.set_num_threads(threads)
-        checkpoint = load_checkpoint(path)
-        self.card = checkpoint.card
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = DeployNet(network_of(checkpoint)).eval().to(self._device)
+    def __init__(self, network: PoseNet, card: ModelCard, device: torch.device) -> None:
+        self.card = card
+        self._device = device
+        self._network = DeployNet(network).eval().to(device)
 
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,5 +35,8 @@ class TorchRunner:
 
 
 def open_checkpoint(path: Path, threads: int) -> TorchRunner:
-    """Open a .pt file; see :data:`samkr_edge.pose_model.OPENERS`."""
-    return TorchRunner(path, threads)
+    """Open a .pt file, on the GPU where there is one; see :data:`samkr_edge.pose_model.OPENERS`."""
+    torch.set_num_threads(threads)
+    checkpoint = load_checkpoint(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchRunner(network_of(checkpoint), checkpoint.card, device)

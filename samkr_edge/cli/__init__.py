@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
         "training.data.cli:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
     ),
     "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
+    "recipes": Command("training.cli:recipes", "What `train` can be asked for.", LOOK),
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),

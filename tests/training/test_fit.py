@@ -9,52 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from small_run import RECIPE, same, train
 
 import training.fit as fit_module
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17, CROWDPOSE14
-from training.checkpoint import Checkpoint, load_checkpoint, network_of
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from samkr_edge.skeleton import CROWDPOSE14
+from training.checkpoint import load_checkpoint, network_of
 from training.data.training_set import TrainingSet
-from training.fit import FINAL, LAST, LOG, fit
-from training.models.pose_net import ModelConfig
-from training.models.zoo import build_model
-from training.recipe import Recipe
-
-SMALL = ModelConfig(
-    "small", input_size=(64, 64), width=4, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,
-    channels=4, groups=2, adaptive_blocks=1, identity_init=True, offset_scale=8.0, default_init=True,
-)  # fmt: skip
-RECIPE: dict[str, Any] = {
-    "name": "test",
-    "batch_size": 4,
-    "precision": "fp32",
-    "threads": 1,
-    "ema": 0.9,
-    "data": {"sigma": 1.0, "center_sigma": 1.5, "offset_radius": 2},
-    "optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 5.0},
-    "schedule": {"kind": "cosine", "steps": 6, "warmup_steps": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> KeypointDataset:
-    root = tmp_path_factory.mktemp("people")
-    write_dataset(root / "data", SynthSettings(train=10, val=1), processes=1)
-    return open_dataset(root / "data", "train")
-
-
-def recipe_of(**changes: Any) -> Recipe:
-    return Recipe.model_validate({**RECIPE, **changes})
-
-
-def train(out: Path, people: KeypointDataset, *, resume: bool = False, **changes: Any) -> Checkpoint:
-    torch.manual_seed(0)
-    network = build_model(SMALL)
-    start = Checkpoint(ModelCard("small", COCO17, SMALL.input_size), SMALL, network.state_dict())
-    return fit(network, start, recipe_of(**changes), people, out, resume=resume)
+from training.fit import FINAL, LAST
+from training.journal import LOG
+from training.losses import PoseLoss
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +34,15 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_module, "rate_factor", interrupting)
 
 
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"accumulate": 2}, {"schedule": {"epochs": 3, "milestones": [0.5]}, "ema": None}],
-    ids=["cosine, average", "accumulated", "epochs, no average"],
+    [
+        {"validation": {"every_epochs": 1, "images": 1}},
+        {"accumulate": 2},
+        {"schedule": {"epochs": 3, "milestones": [0.5]}, "ema": None},
+        {"precision": "fp16", "schedule": {"steps": 4}},
+    ],
+    ids=["cosine, average, validation", "accumulated", "epochs, no average", "fp16"],
 )
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -110,6 +76,7 @@ def test_training_learns(tmp_path: Path, people: KeypointDataset) -> None:
     train(tmp_path, people, schedule={"steps": 60, "warmup_steps": 5}, data={**RECIPE["data"], "flip": 0})
     lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40, 60]
+    assert all(line["loader_images_per_s"] > 0 and line["images_per_s"] > 0 for line in lines)
     assert lines[-1]["heatmap"] < 0.8 * lines[0]["heatmap"]
 
 
@@ -136,7 +103,9 @@ def test_a_finished_run_is_not_trained_again(
     again = train(tmp_path, people, resume=True, threads=None)
     assert same(first.state, again.state)
     assert (tmp_path / FINAL).stat().st_mtime_ns == before
-    assert "finished" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "finished" in shown
+    assert "loader alone" in shown
 
 
 def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: KeypointDataset) -> None:
@@ -167,7 +136,7 @@ def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch, poison: str
 ) -> None:
-    whole = fit_module.PoseLoss.__call__
+    whole = PoseLoss.__call__
     steps = []
 
     def poisoned(self: Any, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
@@ -180,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
             )
         return terms
 
-    monkeypatch.setattr(fit_module.PoseLoss, "__call__", poisoned)
+    monkeypatch.setattr(PoseLoss, "__call__", poisoned)
     with pytest.raises(SamkrError) as caught:
         train(tmp_path, people, save_seconds=1e-9)
     assert caught.value.code == "SE-D37"
@@ -206,13 +175,6 @@ def test_an_image_that_cannot_be_read_ends_the_run_with_its_name(
     broken = tuple(replace(image, path=tmp_path / "gone.jpg") for image in people.images)
     with pytest.raises(SamkrError, match=r"gone\.jpg"):
         train(tmp_path, replace(people, images=broken))
-
-
-def test_the_log_forgets_steps_that_are_repeated(tmp_path: Path) -> None:
-    log = tmp_path / LOG
-    log.write_text('{"step": 20}\n{"step": 40}\n{"step": 60}\n{"ste')
-    fit_module._forget_after(log, 40)
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40]
 
 
 def test_accumulated_batches_count_as_one_step(tmp_path: Path, people: KeypointDataset) -> None:

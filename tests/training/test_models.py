@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError
+from training.models import adaptive_conv
 from training.models.adaptive_conv import AdaptiveBlock, GroupedPointwise
 from training.models.fold import fold_batch_norms
 from training.models.heads import OffsetHead
@@ -113,6 +114,35 @@ def test_the_adaptive_block_equals_a_loop_in_values_and_gradients() -> None:
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["training", "folded"])
+def test_branches_one_after_the_other_equal_all_at_once(monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    channels, branches = 2, 5
+    block = AdaptiveBlock(channels, branches, deformable=True, identity=False)
+    if bias:
+        block.adapt_conv.bias = nn.Parameter(torch.zeros(channels * branches))
+    randomised(block)
+    x = torch.randn(3, channels * branches, 6, 7, dtype=torch.float64)
+    with torch.no_grad():
+        assert block._branches_at_once(x) >= branches
+        whole = block(x)
+        monkeypatch.setattr(adaptive_conv, "LARGEST_TAPS", 2 * 9 * 4 * channels * 3 * 6 * 7)
+        assert block._branches_at_once(x) == 2  # so two, two and one
+        torch.testing.assert_close(block(x), whole)
+    assert block._branches_at_once(x) == branches  # training
+
+
+def test_whoever_listens_to_an_adaptive_convolution_hears_all_branches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adaptive_conv, "LARGEST_TAPS", 1)
+    block = AdaptiveBlock(2, 3, deformable=True, identity=False).eval()
+    heard: list[torch.Size] = []
+    block.adapt_conv.register_forward_hook(lambda _module, inputs, _output: heard.append(inputs[0].shape))
+    with torch.no_grad():
+        block(torch.randn(1, 6, 4, 4))
+    assert heard == [(1, 6 * 9, 4, 4)]
 
 
 def test_subspace_attention_equals_eq_9_written_per_subspace() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from samkr_edge.errors import SamkrError
 from training.models.zoo import model_names
-from training.recipe import Recipe, load_recipe, recipe_names
+from training.recipe import Recipe, load_recipe, recipe_about, recipe_names
 
 
 def refused(name: str, *overrides: str) -> SamkrError:
@@ -69,10 +69,25 @@ def test_a_file_is_read_by_its_path_and_named_after_it(tmp_path: Path) -> None:
     assert (recipe.name, recipe.schedule.steps) == ("mine", 3)
 
 
+def test_a_recipe_that_extends_another_holds_what_differs(tmp_path: Path) -> None:
+    text = "extends: samkr_w32_coco\nschedule: {minutes: 5}\nloss: {offset_weight: 0.1}\n"
+    base, recipe = load_recipe("samkr_w32_coco"), load_recipe(recipe_file(tmp_path, text))
+    assert (recipe.name, recipe.model) == ("mine", "samkr_w32")
+    assert (recipe.schedule.minutes, recipe.schedule.epochs) == (5, None)
+    assert recipe.schedule.milestones == base.schedule.milestones
+    assert recipe.loss == base.loss.model_copy(update={"offset_weight": 0.1})
+    assert recipe.data == base.data
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_says_what_it_is_for(name: str) -> None:
+    assert recipe_about(name).endswith(".")
+
+
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     error = refused("samkr_tini")
     assert error.code == "SE-U30"
-    assert error.facts[1].startswith("nearest    samkr_tiny")
+    assert error.facts[0].startswith("nearest    samkr_tiny")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +121,11 @@ def test_a_wrong_override_is_refused_with_the_reason(override: str, said: str) -
         ("model: samkr_tiny\n", "schedule: Field required"),
         ("schedule: {steps: 3, minutes: 1}\n", "exactly one of epochs, steps and minutes"),
         ("schedule: {kind: cosine}\n", "exactly one of epochs, steps and minutes"),
+        (
+            "schedule: {steps: 1}\nvalidation: {every_epochs: 1, every_minutes: 1}\n",
+            "at most one of every_epochs",
+        ),
+        ("extends: samkr_huge\n", "'samkr_huge', which is no other shipped recipe"),
         ("- samkr_tiny\n", "a mapping of sections"),
         ("", "a mapping of sections"),
         ("schedule: [\n", "line 2"),

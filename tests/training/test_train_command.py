@@ -8,6 +8,7 @@ import pytest
 from samkr_edge.cli import run
 from training.checkpoint import load_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.recipe import load_recipe, recipe_names
 
 RECIPE = """
 model: samkr_tiny
@@ -51,6 +52,18 @@ def test_the_keypoints_come_from_the_data(folder: Path, tmp_path: Path) -> None:
     finished = load_checkpoint(tmp_path / "final.pt")
     assert finished.config.keypoints == len(finished.card.skeleton) == 14
     assert finished.card.decode.nms_joints == 7
+
+
+def test_recipes_are_listed_and_one_is_printed_whole(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["recipes"]) == 0
+    assert "ablation_12_samkr_24" in capsys.readouterr().out
+    assert run(["recipes", "samkr_w48_crowdpose"]) == 0
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe("samkr_w48_crowdpose")
+    assert run(["recipes", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["recipes"]) == set(recipe_names())
 
 
 def test_a_folder_with_a_run_is_only_touched_with_resume(

@@ -20,6 +20,8 @@ from training.models.full_precision import full_precision, widened
 from training.models.sums import ResidualAdd
 
 TAPS = 9
+# Bytes of float32 taps that inference on a CPU makes at once.
+LARGEST_TAPS = 8 << 20
 
 
 def regular_grid() -> Tensor:
@@ -97,29 +99,30 @@ class AffineSampling(nn.Module):
                 self.affine.bias.view(self.branches, 6)[:, [0, 3]] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
-        b = self.branches
-        affine = self.affine(x)  # (N, 6B, H, W)
-        # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
-        with full_precision(x):
-            affine = widened(affine).reshape(n * b, 6, h * w)
-            matrix, shift = affine[:, :4].reshape(n * b, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
-            taps = self.regular_matrix.to(affine.dtype)  # (2, 9)
-            # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
-            moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(
-                1, 1, TAPS, 1
-            )
-            moved = moved + shift + pixel_grid(h, w, x.device).to(affine.dtype)
-            # grid_sample wants (x, y); with align_corners=False pixel i lies at (2 i + 1) / size - 1. Either convention
-            # samples the same points; for this one ONNX Runtime's kernel is five times faster.
-            row = moved[:, 0] * (2.0 / h) + (1.0 / h - 1.0)
-            column = moved[:, 1] * (2.0 / w) + (1.0 / w - 1.0)
-            grid = torch.stack([column, row], dim=-1).view(n * b, TAPS * h, w, 2)
-            features = widened(x).reshape(n * b, total // b, h, w)
-            sampled = F.grid_sample(
-                features, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-            )
-        return sampled.view(n, total * TAPS, h, w)
+        return sample_taps(x, self.affine(x), self.regular_matrix, self.branches)
+
+
+def sample_taps(x: Tensor, affine: Tensor, regular_matrix: Tensor, branches: int) -> Tensor:
+    """Features (N, B*c, H, W) and affine parameters (N, 6B, H, W) -> the nine taps (N, B*c*9, H, W)."""
+    n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
+    # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
+    with full_precision(x):
+        affine = widened(affine).reshape(n * branches, 6, h * w)
+        matrix, shift = affine[:, :4].reshape(n * branches, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
+        taps = regular_matrix.to(affine.dtype)  # (2, 9)
+        # (N*B, 2, 9, H*W): A g_k + t, rows y then x.
+        moved = matrix[:, :, :1] * taps[0].view(1, 1, TAPS, 1) + matrix[:, :, 1:] * taps[1].view(
+            1, 1, TAPS, 1
+        )
+        moved = moved + shift + pixel_grid(h, w, x.device).to(affine.dtype)
+        # grid_sample wants (x, y); with align_corners=False pixel i lies at (2 i + 1) / size - 1. Either convention
+        # samples the same points; for this one ONNX Runtime's kernel is five times faster.
+        row = moved[:, 0] * (2.0 / h) + (1.0 / h - 1.0)
+        column = moved[:, 1] * (2.0 / w) + (1.0 / w - 1.0)
+        grid = torch.stack([column, row], dim=-1).view(n * branches, TAPS * h, w, 2)
+        features = widened(x).reshape(n * branches, total // branches, h, w)
+        sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled.view(n, total * TAPS, h, w)
 
 
 def pixel_grid(h: int, w: int, device: torch.device) -> Tensor:
@@ -151,5 +154,40 @@ class AdaptiveBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.sampling is None else self.sampling(x)
-        return self.relu(self.add(self.bn(self.adapt_conv(y)), x))
+        if self.sampling is None:
+            y = self.adapt_conv(x)
+        elif (branches := self._branches_at_once(x)) < self.sampling.branches:
+            y = self._in_parts(x, self.sampling, branches)
+        else:
+            y = self.adapt_conv(self.sampling(x))
+        return self.relu(self.add(self.bn(y), x))
+
+    def _branches_at_once(self, x: Tensor) -> int:
+        """All; for inference on a CPU as many as keep the taps, nine times the features, below LARGEST_TAPS.
+
+        Training holds all taps for its backward pass anyway. An exported graph keeps one sampling, and a convolution
+        that others listen to (quantizers, hooks) gets its whole input.
+        """
+        assert self.sampling is not None
+        branches = self.sampling.branches
+        quantized = type(self.adapt_conv) is not GroupedPointwise  # ModelOpt gives it another class
+        heard = any(m._forward_hooks or m._forward_pre_hooks for m in (self.sampling, self.adapt_conv))
+        kept = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+        if x.device.type != "cpu" or quantized or heard or kept:
+            return branches
+        return max(1, LARGEST_TAPS // (TAPS * x.numel() // branches * 4))
+
+    def _in_parts(self, x: Tensor, sampling: AffineSampling, at_once: int) -> Tensor:
+        """``adapt_conv(sampling(x))``, so many branches after each other."""
+        kernel, outputs = self.adapt_conv, []
+        c = x.shape[1] // sampling.branches
+        affine = sampling.affine(x)
+        for first in range(0, sampling.branches, at_once):
+            count = min(at_once, sampling.branches - first)
+            own = slice(first * c, (first + count) * c)
+            taps = sample_taps(
+                x[:, own], affine[:, 6 * first : 6 * (first + count)], sampling.regular_matrix, count
+            )
+            bias = None if kernel.bias is None else kernel.bias[own]
+            outputs.append(F.conv2d(taps, kernel.weight[own], bias, groups=count))
+        return torch.cat(outputs, dim=1)

@@ -1,0 +1,193 @@
+"""Time and memory of the grouped offset head against a loop over keypoints; one thread, interleaved, medians.
+
+    python benchmarks/host/head.py -o benchmarks/results/head.json
+
+The head is samkr_w32's: 480 channels in, 17 keypoints, c = 16, g = 8, two adaptive blocks; float32, batch 1.
+Peak memory is that of a process of its own, above what it holds before the pass; Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from looped_head import LoopedOffsetHead
+from torch import Tensor, nn
+
+from samkr_edge import __version__
+from samkr_edge.artefact import write_json
+from training.allocator import keep_freed_memory
+from training.models.heads import OffsetHead
+from training.models.zoo import build_model, model_config
+
+MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480
+SIZES = (32, 64, 128)
+# Speed of the loop over that of the grouped head, forward and backward; megabytes of a forward pass.
+TARGET_RATIO = {32: 2.0, 64: 1.4, 128: 1.0}
+TARGET_MEMORY = {128: 200.0}
+
+
+def heads() -> dict[str, nn.Module]:
+    """Both forms of one head, with offsets that reach a few pixels."""
+    torch.manual_seed(0)
+    head: OffsetHead = build_model(model_config(MODEL, KEYPOINTS)).offset_head
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            if "sampling.affine" in name:
+                parameter.normal_(std=0.05)
+            elif parameter.dim() == 4:
+                nn.init.kaiming_normal_(parameter)
+    return {"grouped": head, "looped": LoopedOffsetHead(head, KEYPOINTS)}
+
+
+def forward(head: nn.Module, x: Tensor) -> None:
+    with torch.inference_mode():
+        head.eval()(x)
+
+
+def forward_backward(head: nn.Module, x: Tensor) -> None:
+    x.requires_grad_(True)
+    head.train()(x).square().mean().backward()
+    head.zero_grad(set_to_none=True)
+    x.grad = None
+
+
+PASSES: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "forward": forward,
+    "forward+backward": forward_backward,
+}
+
+
+def measure_times(size: int, rounds: int) -> dict[str, Any]:
+    """Median milliseconds by pass and form, and the loop's over the grouped head's."""
+    both = heads()
+    result: dict[str, Any] = {}
+    for name, run in PASSES.items():
+        times: dict[str, list[float]] = {form: [] for form in both}
+        for number in range(rounds + 1):
+            for form, head in both.items():
+                x = torch.randn(1, CHANNELS, size, size)
+                started = time.perf_counter()
+                run(head, x)
+                if number:  # the first round warms up
+                    times[form].append(1e3 * (time.perf_counter() - started))
+        median = {form: statistics.median(values) for form, values in times.items()}
+        result[name] = {
+            **{f"{form}_ms": round(value, 2) for form, value in median.items()},
+            "ratio": round(median["looped"] / median["grouped"], 3),
+            # Each round's own ratio: what the machine did to one form it mostly did to the other.
+            "ratios": [
+                round(loop / group, 3) for loop, group in zip(times["looped"], times["grouped"], strict=True)
+            ],
+        }
+    return result
+
+
+def measure_memory(form: str, name: str, size: int) -> float:
+    """Peak megabytes of one pass in this process, which must be fresh."""
+    head = heads()[form]
+    PASSES[name](head, torch.randn(1, CHANNELS, 8, 8))  # whatever is set up once
+    x = torch.randn(1, CHANNELS, size, size)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status("VmRSS")
+    PASSES[name](head, x)
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    """Kilobytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def in_a_process_of_its_own(form: str, name: str, size: int) -> float:
+    command = [sys.executable, __file__, "--memory", form, name, str(size)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds of each pass")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="map sizes")
+    parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
+    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.memory:
+        form, name, size = arguments.memory
+        print(measure_memory(form, name, int(size)))
+        return
+    keep_freed_memory()  # as in training
+    sizes = {}
+    for size in arguments.sizes:
+        times = measure_times(size, arguments.rounds)
+        for name in PASSES:
+            for form in ("grouped", "looped"):
+                times[name][f"{form}_peak_mb"] = round(in_a_process_of_its_own(form, name, size), 1)
+        sizes[f"{size}x{size}"] = times
+        print(_row(size, times), flush=True)
+    if arguments.out:
+        write_json(
+            arguments.out,
+            {
+                "schema_version": 1,
+                "kind": "offset head, grouped against looped",
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "command": "python benchmarks/host/head.py " + " ".join(sys.argv[1:]),
+                "version": __version__,
+                "environment": environment(),
+                "settings": {"model": MODEL, "batch": 1, "threads": 1, "rounds": arguments.rounds},
+                "maps": sizes,
+            },
+        )
+
+
+def _row(size: int, times: dict[str, Any]) -> str:
+    both = times["forward+backward"]
+    memory = times["forward"]["grouped_peak_mb"]
+    cells = [
+        f"{size}x{size}",
+        *(
+            f"{name} {t['grouped_ms']:.0f} against {t['looped_ms']:.0f} ms: {t['ratio']:.2f}x"
+            for name, t in times.items()
+        ),
+    ]
+    if size in TARGET_RATIO:
+        cells.append(
+            f"target {TARGET_RATIO[size]:.1f}x {'met' if both['ratio'] >= TARGET_RATIO[size] else 'MISSED'}"
+        )
+    cells.append(f"forward peak {memory:.0f} against {times['forward']['looped_peak_mb']:.0f} MB")
+    if size in TARGET_MEMORY:
+        cells.append(
+            f"target {TARGET_MEMORY[size]:.0f} {'met' if memory < TARGET_MEMORY[size] else 'MISSED'}"
+        )
+    return "; ".join(cells)
+
+
+def environment() -> dict[str, str]:
+    """What the numbers depend on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "cpu": cpu,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

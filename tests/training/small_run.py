@@ -1,0 +1,46 @@
+"""A training run of a few seconds: a network of some thousand weights on ten rendered images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samkr_edge.dataset import KeypointDataset
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17
+from training.checkpoint import Checkpoint
+from training.fit import fit
+from training.models.pose_net import ModelConfig
+from training.models.zoo import build_model
+from training.recipe import Recipe
+
+SMALL = ModelConfig(
+    "small", input_size=(64, 64), width=4, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,
+    channels=4, groups=2, adaptive_blocks=1, identity_init=True, offset_scale=8.0, default_init=True,
+)  # fmt: skip
+RECIPE: dict[str, Any] = {
+    "name": "test",
+    "batch_size": 4,
+    "precision": "fp32",
+    "threads": 1,
+    "ema": 0.9,
+    "data": {"sigma": 1.0, "center_sigma": 1.5, "offset_radius": 2},
+    "optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 5.0},
+    "schedule": {"kind": "cosine", "steps": 6, "warmup_steps": 2},
+}
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**RECIPE, **changes})
+
+
+def train(out: Path, people: KeypointDataset, *, resume: bool = False, **changes: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    network = build_model(SMALL)
+    start = Checkpoint(ModelCard("small", COCO17, SMALL.input_size), SMALL, network.state_dict())
+    return fit(network, start, recipe_of(**changes), people, out, resume=resume)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Equal to the bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,65 @@
+"""Every shipped recipe makes two steps on rendered people.
+
+The heads are the recipe's own, all of Tables 1 and 2 included; the trunk is narrow and the images small, since forty
+HRNets at 512 pixels would take a day here. One recipe runs with its whole network.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_run import SMALL
+
+from samkr_edge.dataset import open_dataset
+from samkr_edge.model_card import ModelCard
+from training.checkpoint import Checkpoint
+from training.fit import fit
+from training.models.pose_net import ModelConfig
+from training.models.zoo import build_model, model_config
+from training.recipe import Recipe, load_recipe, recipe_names
+
+QUICK = ["schedule.steps=2", "data.input_size=[64, 64]", "batch_size=2", "accumulate=1", "data.split=train",
+         "data.workers=1", "validation.every_epochs=null", "threads=1"]  # fmt: skip
+
+
+def slim(recipe: Recipe, keypoints: int) -> ModelConfig:
+    """The recipe's network on the trunk of :data:`SMALL`."""
+    if recipe.model is None:
+        return replace(SMALL, keypoints=keypoints)
+    trunk = {
+        name: getattr(SMALL, name) for name in ("width", "stem_channels", "bottlenecks", "stage_modules")
+    }
+    return replace(model_config(recipe.model, keypoints), **trunk, blocks=1)
+
+
+def two_steps(recipe: Recipe, config: ModelConfig, folder: Path, out: Path) -> None:
+    dataset = open_dataset(folder, recipe.data.split)
+    start = Checkpoint(ModelCard(config.name, dataset.skeleton, (64, 64)), config, {})
+    finished = fit(build_model(config), start, recipe, dataset, out)
+    assert finished.card.provenance["training"]["steps"] == 2
+    assert all(tensor.isfinite().all() for tensor in finished.state.values())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_it_makes_two_steps(name: str, people_folder: Path, crowd_folder: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(name, QUICK)
+    folder, keypoints = (crowd_folder, 14) if "crowdpose" in name else (people_folder, 17)
+    two_steps(recipe, slim(recipe, keypoints), folder, tmp_path)
+
+
+def test_the_whole_samkr_w32_makes_two_steps(people_folder: Path, tmp_path: Path) -> None:
+    two_steps(load_recipe("samkr_w32_coco", QUICK), model_config("samkr_w32"), people_folder, tmp_path)
+
+
+def test_every_model_of_the_paper_has_a_recipe() -> None:
+    found = {load_recipe(name).model for name in recipe_names()}
+    tables = {f"{g}_samkr_{c}" for g, c in [(1, 16), (16, 16), (8, 16), (2, 16), (4, 16), (8, 8), (8, 24), (4, 8),
+                                            (12, 24)]}  # fmt: skip
+    assert found >= tables | {"single_branch_272", "samkr_w32", "samkr_w48", "dekr_w32", "dekr_w48"}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.endswith(("_coco", "_crowdpose"))])
+def test_the_total_batch_is_the_papers(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.batch_size * recipe.accumulate == 40
+    assert (recipe.loss.kind == "swahr") == (recipe.model == "samkr_w32")

@@ -1,0 +1,114 @@
+"""One update: what half precision, memory layout and a gradient out of range do to it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import SMALL, recipe_of, same, train
+
+from samkr_edge.dataset import KeypointDataset
+from samkr_edge.errors import SamkrError
+from training.batches import Batches
+from training.checkpoint import load_checkpoint
+from training.data.training_set import TrainingSet
+from training.fit import LAST
+from training.losses import PoseLoss
+from training.models.zoo import build_model
+from training.processes import Processes
+from training.update import Updater, _not_finite
+
+
+def first_batch(people: KeypointDataset, **changes: Any) -> tuple[dict[str, float], torch.Tensor]:
+    """Loss terms and gradient, as one vector, of the first batch with the first weights."""
+    torch.manual_seed(0)
+    network = build_model(SMALL)
+    updater = Updater(network, recipe_of(**changes), Processes(torch.device("cpu")))
+    batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1)
+    terms = updater._backward(batches.next())
+    batches.close()
+    return terms, torch.cat([p.grad.flatten() for p in network.parameters()]) / updater.scaler.get_scale()
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance", "least_cosine"),
+    # Batch norms over four tiny maps magnify rounding, and bilinear sampling has kinks: hence a cosine.
+    [
+        ({"channels_last": True}, 1e-5, 0.9999),
+        ({"precision": "fp16"}, 1e-2, 0.95),
+        ({"precision": "bf16"}, 5e-2, 0.8),
+    ],
+    ids=["channels_last", "fp16", "bf16"],
+)
+def test_loss_and_gradient_are_those_of_float32(
+    people: KeypointDataset, changes: dict[str, Any], tolerance: float, least_cosine: float
+) -> None:
+    expected, wanted = first_batch(people)
+    terms, found = first_batch(people, **changes)
+    assert terms == pytest.approx(expected, rel=tolerance)
+    assert torch.cosine_similarity(found, wanted, dim=0) > least_cosine
+    assert not torch.equal(found, wanted)  # the setting reached the computation
+
+
+def test_a_gradient_beyond_fp16_leaves_the_step_out_and_halves_the_scale(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PoseLoss.__call__
+    calls = []
+
+    def poisoned(self: PoseLoss, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
+        terms = whole(self, heatmap, *rest)
+        calls.append(None)
+        if len(calls) == 3:
+            terms["heatmap"] = (
+                terms["heatmap"] + (heatmap * 0).abs().sum().sqrt()
+            )  # 0, with an infinite slope
+        return terms
+
+    monkeypatch.setattr(PoseLoss, "__call__", poisoned)
+    constant = {"schedule": {"steps": 3}, "precision": "fp16", "ema": None}
+    three = train(tmp_path / "three", people, **constant)
+    two = train(tmp_path / "two", people, **{**constant, "schedule": {"steps": 2}})
+    trained = {
+        name: tensor for name, tensor in three.state.items() if "running" not in name and "num_" not in name
+    }
+    assert same(trained, {name: two.state[name] for name in trained})
+    scales = [
+        load_checkpoint(tmp_path / name / LAST).training["scaler"]["scale"] for name in ("two", "three")
+    ]
+    assert scales == [65536.0, 32768.0]
+
+
+def test_compile_is_asked_for_by_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    team = Processes(torch.device("cpu"))
+    Updater(build_model(SMALL), recipe_of(), team)
+    assert not compiled
+    Updater(build_model(SMALL), recipe_of(compile=True), team)
+    assert len(compiled) == 1
+
+
+def test_a_branch_that_no_loss_uses_is_not_trained() -> None:
+    network = build_model(replace(SMALL, scale_branch=True))
+    Updater(network, recipe_of(loss={"kind": "dekr"}), Processes(torch.device("cpu")))
+    assert {n for n, p in network.named_parameters() if not p.requires_grad} == {
+        n for n, _ in network.named_parameters() if n.startswith("heatmap_head.scale")
+    }
+
+
+def test_a_broken_batch_is_found_among_those_of_all_processes() -> None:
+    seen = [[(0.5, [1, 2]), (0.4, [3])], [(0.3, [4]), (float("nan"), [5, 6])]]
+    assert "images     5, 6" in _not_finite(seen, float("nan"), 7, Path("none")).facts
+    error = _not_finite([[(0.5, [1, 2])], [(0.4, [3])]], float("inf"), 7, Path("none"))
+    assert "gradient's norm is inf at step 7" in error.message
+    assert "images     1, 2, 3" in error.facts
+
+
+def test_batches_that_cannot_be_shared_are_refused() -> None:
+    two = Processes(torch.device("cpu"), rank=0, count=2)
+    assert two.share(4) == 2
+    with pytest.raises(SamkrError) as caught:
+        two.share(1)
+    assert caught.value.code == "SE-U72"

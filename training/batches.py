@@ -1,0 +1,101 @@
+"""Batches in the order of the seed, made by threads ahead of the step that uses them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, Queue
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.training_set import TrainingSet
+
+
+class Batches:
+    """An endless stream of batches: numbers ``first``, ``first + step``, ... of the run.
+
+    Which samples batch n holds depends on the data set's seed and n alone, so processes that take every second batch
+    see together what one process would have seen.
+
+    OpenCV and NumPy release the interpreter lock, and a rendered or cached image costs far less than a training step
+    on a CPU: threads are enough, share the cache of images, start at once, and die with the process.
+
+    Args:
+        samples: the split.
+        size: images in a batch.
+        first: number of the first batch.
+        step: distance to the next one.
+        workers: threads that make samples.
+
+    Attributes:
+        waited: seconds that :meth:`next` was blocked.
+        worked: seconds spent making batches, ``made`` so far.
+    """
+
+    def __init__(self, samples: TrainingSet, size: int, first: int, step: int, workers: int) -> None:
+        self.waited, self.worked, self.made = 0.0, 0.0, 0
+        self._samples, self._size = samples, size
+        self._per_epoch = batches_per_epoch(samples, size)
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._queue: Queue[dict[str, Tensor] | BaseException] = Queue(maxsize=4)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(first, step), daemon=True)
+        self._thread.start()
+
+    @property
+    def images_per_second(self) -> float:
+        """How fast batches are made while nothing blocks: the speed of the loader alone."""
+        return self.made * self._size / self.worked if self.worked else 0.0
+
+    def next(self) -> dict[str, Tensor]:
+        """The next batch: the tensors of a sample, stacked; raises what making it raised."""
+        started = time.monotonic()
+        item = self._queue.get()
+        self.waited += time.monotonic() - started
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop the threads; the batch being made is finished first."""
+        self._stop.set()
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._queue.get(timeout=0.05)
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _work(self, first: int, step: int) -> None:
+        try:
+            for number in itertools.count(first, step):
+                started = time.monotonic()
+                batch = self._batch(number)
+                self.worked += time.monotonic() - started
+                self.made += 1
+                self._queue.put(batch)
+                if self._stop.is_set():
+                    return
+        except BaseException as error:
+            self._queue.put(error)
+
+    def _batch(self, number: int) -> dict[str, Tensor]:
+        epoch, position = divmod(number, self._per_epoch)
+        order = self._samples.order(epoch)
+        # A data set smaller than one batch is repeated within it.
+        first = position * self._size
+        chosen = [int(order[i % len(order)]) for i in range(first, first + self._size)]
+        each = map if self._pool is None else self._pool.map
+        items = list(each(lambda index: self._samples.sample(epoch, index), chosen))
+        # NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads,
+        # which spins on the cores that the training step needs.
+        return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
+
+
+def batches_per_epoch(samples: TrainingSet, size: int) -> int:
+    """Whole batches of an epoch; what is left over is skipped, and comes in another order next time."""
+    return max(1, len(samples) // size)

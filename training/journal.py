@@ -1,0 +1,73 @@
+"""The record of a run: log.jsonl always, TensorBoard scalars where tensorboard is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from samkr_edge.artefact import replacing
+from samkr_edge.errors import SamkrError
+
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class Journal:
+    """Lines of ``out / log.jsonl``: ``step``, and what was measured there.
+
+    Opening it drops what the log says about steps behind ``step``: they are about to be repeated.
+    """
+
+    def __init__(self, out: Path, step: int) -> None:
+        self.path = out / LOG
+        _forget_after(self.path, step)
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        self._board = _tensorboard(out / TENSORBOARD, step)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Add a line and a scalar for every number; SamkrError SE-D72 where the disk refuses."""
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise SamkrError(
+                "SE-D72",
+                f"{self.path} could not be written, so training stopped",
+                [f"reason     {error.strerror or error}"],
+                fix="free some room there, and repeat the command with --resume",
+            ) from error
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(name, value, step)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop lines about later steps, and one that was cut off."""
+    if not log.is_file():
+        return
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    with replacing(log) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """A writer of scalars, or None without tensorboard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,142 @@
+"""One update of the weights: the gradients of several batches, and of several processes, made one step."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samkr_edge.errors import SamkrError
+from training.batches import Batches
+from training.ema import WeightAverage
+from training.losses import LossSettings, PoseLoss
+from training.models.deploy import normalise
+from training.models.pose_net import PoseNet
+from training.processes import Processes, without_averaging
+from training.recipe import Recipe
+
+
+class Updater:
+    """Changes ``network``, and whatever else changes with it.
+
+    Attributes:
+        optimizer, average: as the recipe has them; no average is None.
+        scaler: of the loss, so that FP16's gradients do not vanish; does nothing in other precisions.
+    """
+
+    def __init__(self, network: PoseNet, recipe: Recipe, team: Processes) -> None:
+        self._share = team.share(recipe.accumulate)
+        self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        network.to(team.device, memory_format=self._layout)  # type: ignore[call-overload]
+        if network.heatmap_head.scale is not None and recipe.loss.kind != "swahr":
+            network.heatmap_head.scale.requires_grad_(False)  # no loss uses it
+        self._network, self._recipe, self._team = network, recipe, team
+        self._half = _half_precision(recipe, team.device)
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        self._loss = PoseLoss(
+            LossSettings(recipe.loss.kind, recipe.loss.heatmap_weight, recipe.loss.offset_weight)
+        )
+        self.optimizer = _optimizer(recipe, self._parameters)
+        self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._half is torch.float16)
+        self._distributed = team.wrap(_TrainingForward(network))
+        self._forward: Any = torch.compile(self._distributed) if recipe.compile else self._distributed
+
+    def update(self, batches: Batches, rate: float, step: int, last: Path) -> dict[str, float]:
+        """Make step ``step`` at this learning rate, with the next batches; returns the mean loss terms.
+
+        Raises:
+            SamkrError: SE-D37 the loss or the gradient is NaN or infinite; the weights are unchanged then.
+        """
+        terms: dict[str, float] = {}
+        seen: list[tuple[float, list[int]]] = []  # loss and image ids of each batch
+        for number in range(self._share):
+            batch = {key: value.to(self._team.device) for key, value in batches.next().items()}
+            is_last = number == self._share - 1
+            with nullcontext() if is_last else without_averaging(self._distributed):
+                losses = self._backward(batch)
+            for name, value in losses.items():
+                terms[name] = terms.get(name, 0.0) + value / self._share
+            seen.append((sum(losses.values()), batch["image_id"].tolist()))
+        terms = self._team.mean(terms)
+        self.scaler.unscale_(self.optimizer)
+        largest = self._recipe.optimizer.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self._parameters, largest).item()
+        # A gradient beyond FP16's range is no accident: the scaler leaves the step out and scales by less next time.
+        excused = self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0
+        # Looked at before the step: a broken weight must never reach last.pt.
+        if not all(map(math.isfinite, terms.values())) or not (math.isfinite(norm) or excused):
+            raise _not_finite(self._team.gather(seen), norm, step, last)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self._network)
+        return terms
+
+    def _backward(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Add the gradients of one batch; returns its loss terms."""
+        image = normalise(batch["image"]).contiguous(memory_format=self._layout)  # (N, 3, H, W)
+        with torch.autocast(image.device.type, dtype=self._half, enabled=self._half is not None):
+            heatmap, offset, scale = self._forward(image)
+        terms = self._loss(heatmap.float(), offset.float(), None if scale is None else scale.float(), batch)
+        loss = torch.stack(list(terms.values())).sum() / self._share
+        self.scaler.scale(loss).backward()
+        return {name: value.item() for name, value in terms.items()}
+
+
+class _TrainingForward(nn.Module):
+    """``network.forward_training`` as a forward pass, which is what torch distributes and compiles."""
+
+    def __init__(self, network: PoseNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.network.forward_training(image)
+
+
+def _not_finite(seen: list[list[tuple[float, list[int]]]], norm: float, step: int, last: Path) -> SamkrError:
+    """The error for a step whose batches, of all processes, had these losses and images."""
+    batches = [batch for process in seen for batch in process]
+    broken = [batch for batch in batches if not math.isfinite(batch[0])]
+    what, value = ("the loss", broken[0][0]) if broken else ("the gradient's norm", norm)
+    ids = [str(image) for _, images in broken[:1] or batches for image in images]
+    return SamkrError(
+        "SE-D37",
+        f"{what} is {value} at step {step}, so training stopped",
+        [
+            f"images     {', '.join(ids)}",
+            f"last good  {last if last.is_file() else 'none yet'}",
+        ],
+        fix="lower the rate: --set optimizer.lr=... , and look at these images with `samkr-edge data check`",
+    )
+
+
+def _half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """None for float32. ``auto`` is bfloat16 where hardware multiplies it: GPUs, CPUs with avx512_bf16 or AMX."""
+    if recipe.precision == "fp32":
+        return None
+    if recipe.precision != "auto":
+        return torch.bfloat16 if recipe.precision == "bf16" else torch.float16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else None
+
+
+def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    settings = recipe.optimizer
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(
+        parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
