@@ -27,9 +27,6 @@ LARGEST = float(np.finfo(np.float16).max)
 # Scales below this lose more than four of FP16's eleven bits; only channels that are dead, or nearly, have them.
 SMALLEST_SCALE = np.float16(2.0**-20)
 
-# Operations that end the FP32 island of an attention.
-_ENDS_ATTENTION = ("Conv", "QuantizeLinear")
-
 
 def to_half(model: Any) -> Any:
     """Cast weights and activations of a float or Q/DQ model to FP16; returns the changed model.
@@ -75,11 +72,8 @@ def _full_precision_nodes(graph: Graph) -> set[int]:
             wide |= _back_to(graph, node.input[1], ("Conv",), including=False)
         if node.op_type == "Softmax":
             wide |= {id(node), *_back_to(graph, node.input[0], ("Conv",), including=False)}
-            wide |= _on_to(graph, node, _ENDS_ATTENTION)
-    image = next(i.name for i in graph.graph.input)
-    for reader in graph.consumers[image]:
-        wide |= {id(reader), *_on_to(graph, reader, ("Conv", "QuantizeLinear"))}
-    return wide
+            wide |= _on_to(graph, node.output[0])
+    return wide | _on_to(graph, graph.graph.input[0].name)
 
 
 def _back_to(graph: Graph, tensor: str, stop: tuple[str, ...], including: bool = True) -> set[int]:
@@ -99,15 +93,15 @@ def _back_to(graph: Graph, tensor: str, stop: tuple[str, ...], including: bool =
     return found
 
 
-def _on_to(graph: Graph, start: Any, stop: tuple[str, ...]) -> set[int]:
-    """ids of the nodes below a node, up to but without the first of ``stop`` on every path."""
+def _on_to(graph: Graph, tensor: str) -> set[int]:
+    """ids of the nodes below a tensor, up to but without the first convolution or quantizer on every path."""
     found: set[int] = set()
-    waiting = [start]
+    waiting = [tensor]
     while waiting:
-        for reader in (reader for name in waiting.pop().output for reader in graph.consumers[name]):
-            if id(reader) not in found and reader.op_type not in stop:
+        for reader in graph.consumers[waiting.pop()]:
+            if id(reader) not in found and reader.op_type not in ("Conv", "QuantizeLinear"):
                 found.add(id(reader))
-                waiting.append(reader)
+                waiting.extend(reader.output)
     return found
 
 

@@ -44,12 +44,16 @@ def float_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def int8_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8_network() -> PoseNet:
     def batches() -> Iterator[np.ndarray]:
         yield from np.split(noise(8), 2)
 
+    return quantize_network(moving_network(), load_policy("default"), batches())[0]
+
+
+@pytest.fixture(scope="session")
+def int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "ptq.onnx"
-    quantized, _ = quantize_network(moving_network(), load_policy("default"), batches())
     card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
-    export_onnx(quantized, card, path, size=SIZE)
+    export_onnx(int8_network, card, path, size=SIZE)
     return path
