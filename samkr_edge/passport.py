@@ -19,6 +19,8 @@ from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.errors import SamkrError
 
 SCHEMA_VERSION = 1
+# In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
+TARGET_KEY = "samkr_edge_target"
 
 
 class Passport(BaseModel):

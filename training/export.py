@@ -35,6 +35,8 @@ FLOAT_TOLERANCE = 1e-4
 # behind it: weights changed by a millionth part move the outputs about as far as quantization itself does. A wrong
 # graph is off by 1 and more.
 QUANTIZATION_NOISES, LARGEST_TOLERANCE = 1.5, 0.5
+# What eleven bits in every layer add up to.
+HALF_TOLERANCE = 2e-2
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def export_onnx(
     opset: int = OPSET,
     batch: int = 1,
     size: tuple[int, int] | None = None,
+    half: bool = False,
 ) -> tuple[ModelCard, ExportCheck]:
     """Export to ``path`` atomically and check the file against torch on a noise image.
 
@@ -62,6 +65,7 @@ def export_onnx(
         card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
         opset: 16 to 19.
         batch: static batch size.
+        half: FP16 beside INT8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights.
@@ -72,11 +76,13 @@ def export_onnx(
     quantized = card.precision == "int8"
     deployed = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
     card = replace(card, input_size=size).with_provenance(weights_sha256=weights_digest(network), opset=opset)
+    if half:
+        card = replace(card, precision="int8" if quantized else "fp16").with_provenance(floats="fp16")
     image = noise_image(batch, size)
     with replacing(path) as temporary, torch.no_grad():
         _export(deployed, image, temporary, opset)
-        _finish(temporary, card)
-        check = _compare(deployed, image, temporary, quantized)
+        _finish(temporary, card, half)
+        check = _compare(deployed, image, temporary, quantized, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
     return card, check
 
 
@@ -133,12 +139,16 @@ def _export(network: nn.Module, image: Tensor, path: Path, opset: int) -> None:
         )
 
 
-def _finish(path: Path, card: ModelCard) -> None:
+def _finish(path: Path, card: ModelCard, half: bool) -> None:
     """Remove the exporter's no-op casts and identities, name the producer, and put the card into the metadata."""
     import onnx
 
+    from samkr_edge.build.half import to_half
+
     model = onnx.load(path)
     _bypass_no_ops(model)
+    if half:
+        model = to_half(model)
     model.producer_name = "samkr-edge"
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, card.to_json()
@@ -173,17 +183,17 @@ def _bypass_no_ops(model: Any) -> None:
     graph.node.extend(kept)
 
 
-def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool) -> ExportCheck:
+def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool, tolerance: float) -> ExportCheck:
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     expected = [tensor.numpy() for tensor in network(image)]
     found = OnnxRunner(path, optimise=not quantized).run(image.numpy())
     errors = [_relative(a, b) for a, b in zip(expected, found, strict=True)]
-    allowed = [FLOAT_TOLERANCE, FLOAT_TOLERANCE]
+    allowed = [tolerance, tolerance]
     if quantized:
         with _quantizers_off(network):
             noises = [_relative(a, b.numpy()) for a, b in zip(expected, network(image), strict=True)]
-        allowed = [min(FLOAT_TOLERANCE + QUANTIZATION_NOISES * noise, LARGEST_TOLERANCE) for noise in noises]
+        allowed = [min(tolerance + QUANTIZATION_NOISES * noise, LARGEST_TOLERANCE) for noise in noises]
     largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
     # Not `error > bound`: a NaN must fail too.
     if not all(error <= bound for error, bound in zip(errors, allowed, strict=True)):

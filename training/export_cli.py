@@ -19,7 +19,14 @@ def export(
         str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Static batch size.")] = 1,
-    opset: Annotated[int, typer.Option(help="16 to 19; 17 suits every TensorRT from 8.5 on.")] = 17,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16]."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="Of what is not INT8: fp32, or fp16 for strongly typed TensorRT (10 and later)."),
+    ] = "fp32",
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
     ] = False,
@@ -35,6 +42,8 @@ def export(
 
       samkr-edge export qat.pt -o qat.onnx --size 256x256
 
+      samkr-edge export qat.pt -o qat.fp16.onnx --precision fp16
+
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
     from dataclasses import asdict
@@ -43,19 +52,29 @@ def export(
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
     from training.export import export_onnx
 
+    if precision not in ("fp32", "fp16"):
+        raise SamkrError(
+            "SE-U84",
+            f"{precision!r} is no precision to export in",
+            ["known      fp32, fp16", "INT8       comes from a quantized checkpoint, and stays what it is"],
+            fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
+        )
+    half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     card, check = export_onnx(
         network_of(loaded),
         loaded.card,
         out,
-        opset=opset,
+        opset=opset or (19 if half and loaded.card.precision == "int8" else 17),
         batch=batch,
         size=parse_size(size) if size else None,
+        half=half,
     )
     megabytes = out.stat().st_size / 1e6
     emit(
         {"path": str(out), "card": card.to_dict(), "check": asdict(check), "megabytes": megabytes},
-        f"{out}: {card.model} {card.precision} {card.input_size[0]}x{card.input_size[1]}, opset {opset}, "
+        f"{out}: {card.model} {card.precision}{' + fp16' if half and card.precision == 'int8' else ''} "
+        f"{card.input_size[0]}x{card.input_size[1]}, opset {card.provenance['opset']}, "
         f"{megabytes:.1f} MB; ONNX Runtime against torch: heatmap {check.heatmap_error:.1e}, "
         f"offset {check.offset_error:.1e} (relative L2)",
         as_json,

@@ -13,7 +13,7 @@ from samkr_edge import __version__
 from samkr_edge.artefact import replacing, sha256_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import Passport, cpu_device, passport_path, write_passport
+from samkr_edge.passport import TARGET_KEY, Passport, cpu_device, passport_path, write_passport
 
 # Cosine between the built model's maps and its source's, on noise: far below this the graph was broken.
 LOWEST_COSINE = 0.98
@@ -47,18 +47,18 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     model = load_onnx(source)
     card = card_of(model, source)
-    if passport_path(source).exists() or any(p.key == "samkr_edge_target" for p in model.metadata_props):
+    if passport_path(source).exists() or any(p.key == TARGET_KEY for p in model.metadata_props):
         raise SamkrError(
             "SE-B52",
             f"{source} is built already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
-    settings: dict[str, Any] = {"retargeted": False}
+    settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
-        settings = {"retargeted": True, **asdict(report)}
+        settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
     entry = model.metadata_props.add()
-    entry.key, entry.value = "samkr_edge_target", "cpu"
+    entry.key, entry.value = TARGET_KEY, "cpu"
     with replacing(out) as temporary:
         onnx.save(model, temporary)
         cosines = _compare(OnnxRunner(source), OnnxRunner(temporary), card)

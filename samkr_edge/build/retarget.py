@@ -27,6 +27,8 @@ class RetargetReport:
     unsigned_shifted: int = 0
     absorbed_relus: int = 0
     quantized_sums: int = 0
+    hoisted_quantizers: int = 0
+    image_bytes: int = 0
     folded_weights: int = 0
     steps: list[str] = field(default_factory=list)
 
@@ -45,8 +47,10 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
     quantize_intermediate_sums(graph, report)
+    hoist_quantizers(graph, report)
     make_unsigned(graph, report)
     absorb_relus(graph, report)
+    take_image_bytes(graph, report)
     fold_weights(graph, report)
     changed = graph.write()
     graph.onnx.checker.check_model(changed)
@@ -123,6 +127,37 @@ def _range_of(graph: Graph, tensor: str) -> float | None:
     return float(scale) * 127 if scale.ndim == 0 else None
 
 
+# Operations that only move or choose values, or average them: quantizing their inputs makes them run in INT8.
+_MOVERS = ("Resize", "MaxPool", "Concat", "Reshape")
+
+
+def hoist_quantizers(graph: Graph, report: RetargetReport) -> None:
+    """Quantize what goes into a resize, a pooling or a concat whose output is quantized, with the output's range.
+
+    The convolution before it then writes INT8, and the operation itself moves a quarter of the bytes. Exact for
+    nearest resizing, max pooling and concatenation, which commute with rounding; a bilinear resize averages rounded
+    values, half a step off at most.
+    """
+    waiting = [node for node in graph.nodes if is_activation_quantizer(graph, node)]
+    while waiting:
+        quantizer = waiting.pop()
+        mover = graph.producer.get(quantizer.input[0])
+        if mover is None or mover.op_type not in _MOVERS or len(graph.consumers[mover.output[0]]) != 1:
+            continue
+        for name in mover.input if mover.op_type == "Concat" else mover.input[:1]:
+            source = graph.producer.get(name)
+            alone = len(graph.consumers[name]) == 1 and name not in graph.outputs
+            if source is None or source.op_type == "DequantizeLinear" or not alone:
+                continue
+            scale, zero = (graph.constants[constant] for constant in quantizer.input[1:3])
+            q, dq = graph.add_pair(name, scale, zero)
+            graph.replace_input(name, dq.output[0], [mover])
+            graph.index()
+            waiting.append(q)
+            report.hoisted_quantizers += 1
+    report.steps.append("hoist_quantizers")
+
+
 def make_unsigned(graph: Graph, report: RetargetReport) -> None:
     """Signed activations become unsigned, as x86 INT8 kernels want them.
 
@@ -183,18 +218,100 @@ def absorb_relus(graph: Graph, report: RetargetReport) -> None:
     report.steps.append("absorb_relus")
 
 
+def take_image_bytes(graph: Graph, report: RetargetReport) -> None:
+    """Let the first convolution read the image's bytes: its weights and bias do the normalisation ``a x - m``.
+
+    A byte is already an 8-bit number, with finer steps than the quantized normalised image has; what is saved are
+    passes over the largest map of the network. Not exact: weights of channels with a smaller ``a`` are rounded again,
+    and beyond the border lies the grey of the zero point in place of each channel's own mean.
+    """
+    for quantizer in list(graph.nodes):
+        chain = _normalisation(graph, quantizer)
+        if chain is None:
+            continue
+        transposed, factor, shift, convolution, weight_quantizer = chain
+        weight, scale = (graph.constants[name] for name in weight_quantizer.input[:2])
+        rounded = _steps(weight, scale, _axis(weight_quantizer)) * _along(
+            scale, weight.ndim, _axis(weight_quantizer)
+        )
+        # The largest factor: no weight grows, so none clips.
+        step = np.float32(factor.max())
+        zero = np.uint8(np.rint((shift / factor).mean()))
+        bias = (rounded * (factor * zero - shift)).sum(axis=(1, 2, 3))
+        if len(convolution.input) > 2:
+            bias = bias + graph.constants[convolution.input[2]]
+        weight_quantizer.input[0] = graph.constant(
+            (rounded * (factor / step)).astype(np.float32), "image_weight"
+        )
+        inputs = [
+            transposed,
+            graph.constant(np.asarray(step), "scale"),
+            graph.constant(np.asarray(zero), "zero"),
+        ]
+        restored = graph.name("image_dq")
+        graph.nodes.append(graph.onnx.helper.make_node("DequantizeLinear", inputs, [restored], name=restored))
+        weights = convolution.input[1]
+        del convolution.input[:]
+        convolution.input.extend([restored, weights, graph.constant(bias.astype(np.float32), "image_bias")])
+        graph.index()
+        report.image_bytes += 1
+    report.steps.append("take_image_bytes")
+
+
+def _normalisation(graph: Graph, quantizer: Any) -> tuple[str, np.ndarray, np.ndarray, Any, Any] | None:
+    """Transposed image, factor and shift (1, 3, 1, 1), convolution and the quantizer of its weight, or None.
+
+    The chain is what the exporter writes: Cast, Mul, Sub, QuantizeLinear, DequantizeLinear, Conv.
+    """
+    if not is_activation_quantizer(graph, quantizer):
+        return None
+    names = {}
+    tensor = quantizer.input[0]
+    for op in ("Sub", "Mul", "Cast"):
+        node = graph.producer.get(tensor)
+        if node is None or node.op_type != op or len(graph.consumers[node.output[0]]) != 1:
+            return None
+        names[op] = node
+        tensor = node.input[0]
+    factor, shift = (graph.constants.get(names[op].input[1]) for op in ("Mul", "Sub"))
+    readers = [
+        reader for dq in graph.consumers[quantizer.output[0]] for reader in graph.consumers[dq.output[0]]
+    ]
+    if factor is None or shift is None or len(readers) != 1 or readers[0].op_type != "Conv":
+        return None
+    restored = graph.producer.get(readers[0].input[1])
+    weight_quantizer = graph.producer.get(restored.input[0]) if restored is not None else None
+    if weight_quantizer is None or weight_quantizer.input[0] not in graph.constants:
+        return None
+    return tensor, factor, shift, readers[0], weight_quantizer
+
+
+def _axis(quantizer: Any) -> int:
+    return next((a.i for a in quantizer.attribute if a.name == "axis"), 1)
+
+
+def _along(scale: np.ndarray, dimensions: int, axis: int) -> np.ndarray:
+    """A per-channel scale, shaped so that it multiplies along its axis."""
+    shape = [1] * dimensions
+    if scale.ndim:
+        shape[axis] = -1
+    return scale.reshape(shape)
+
+
+def _steps(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """A weight in whole steps, float; ONNX rounds halves to even, as NumPy does."""
+    return np.clip(np.rint(weight / _along(scale, weight.ndim, axis)), -128, 127)
+
+
 def fold_weights(graph: Graph, report: RetargetReport) -> None:
     """Quantize constant weights now and store them as INT8: the same numbers in a quarter of the file. Exact."""
     for node in list(graph.nodes):
         if node.op_type != "QuantizeLinear" or node.input[0] not in graph.constants:
             continue
+        if graph.constants[node.input[2]].any():  # not ours: we export symmetric weights only
+            continue
         weight, scale = graph.constants[node.input[0]], graph.constants[node.input[1]]
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        shape = [1] * weight.ndim
-        if scale.ndim:
-            shape[axis] = -1
-        # ONNX rounds halves to even, as NumPy does.
-        steps = np.clip(np.rint(weight / scale.reshape(shape)), -128, 127).astype(np.int8)
+        steps = _steps(weight, scale, _axis(node)).astype(np.int8)
         graph.replace_input(
             node.output[0], graph.constant(steps, "weight_int8"), graph.consumers[node.output[0]]
         )

@@ -67,6 +67,7 @@ def build(
             "merged_quantizers": "quantizers merged",
             "absorbed_relus": "ReLUs absorbed",
             "quantized_sums": "partial sums in INT8",
+            "hoisted_quantizers": "resizes and concats in INT8",
             "folded_weights": "weights stored as INT8",
         }
         made = [f"{done[name]} {words}" for name, words in passes.items() if done[name]]

@@ -2,69 +2,109 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from samkr_edge.build.lint import Lint
+
+SHOWN = 20
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An exported ONNX or a model built for `cpu`.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 where something was found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """What is inside a model: card, passport, and how much of it is INT8.
+    """What is inside a model, how much of it is INT8, and what keeps it from being fast.
+
+    Every finding names the line of a quantization policy that would mend it.
 
     Examples:
 
       samkr-edge inspect qat.onnx
 
+      samkr-edge inspect qat.onnx --strict   # in CI
+
       samkr-edge inspect qat.cpu.onnx --json
     """
+    from samkr_edge.build.graph import Graph
+    from samkr_edge.build.lint import lint
     from samkr_edge.build.onnx_runtime import card_of, load_onnx
-    from samkr_edge.cli.console import emit
-    from samkr_edge.passport import is_built, preflight
+    from samkr_edge.cli.console import emit, say
+    from samkr_edge.passport import TARGET_KEY, is_built, preflight
 
     loaded = load_onnx(model)
     card = card_of(loaded, model)
-    passport = preflight(model) if is_built(model) else None
-    facts = count_precision(loaded)
+    built = is_built(model) or any(entry.key == TARGET_KEY for entry in loaded.metadata_props)
+    passport = preflight(model) if built else None
+    found = lint(Graph(loaded), built=built)
     lines = [
         f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
         f"input {card.input_size[0]}x{card.input_size[1]}, opset {loaded.opset_import[0].version}",
-        f"  INT8       {facts['int8_convolutions']} of {facts['convolutions']} convolutions, "
-        f"{facts['int8_sums']} of {facts['sums']} sums",
+        *_summary(found),
+        *(f"  {key:<11}{value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
-    lines += [f"  float      {name}" for name in facts["float_convolutions"][:12]]
-    lines += [f"  {key:<11}{value}" for key, value in card.provenance.items() if not isinstance(value, dict)]
     if passport:
         lines.append(
             f"  passport   target {passport.target}, built {passport.created} with {passport.versions}"
         )
-    payload = {
+    payload: dict[str, Any] = {
         "card": card.to_dict(),
         "passport": passport.model_dump(mode="json") if passport else None,
-        **facts,
+        **found.to_dict(),
     }
-    emit(payload, "\n".join(lines), as_json)
+    emit(payload, _with_table(lines, found), as_json)
+    if strict and found.findings:
+        kinds = Counter(finding.kind for finding in found.findings)
+        error = SamkrError(
+            "SE-Q84",
+            f"{model.name} has {len(found.findings)} findings",
+            [f"{kind:<24}{count}" for kind, count in kinds.most_common(4)],
+            fix=found.findings[0].fix,
+        )
+        if not as_json:
+            raise error
+        say(str(error))
+        raise typer.Exit(error.exit_code)
 
 
-def count_precision(model: Any) -> dict[str, Any]:
-    """Convolutions and sums whose data inputs all come from a DequantizeLinear (through a Resize or not)."""
-    producer = {output: node for node in model.graph.node for output in node.output}
+def _summary(found: Lint) -> list[str]:
+    int8 = sum(one.int8 for one in found.convolutions)
+    floating = [one for one in found.convolutions if not one.int8]
+    lines = [
+        f"  INT8       {found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
+        f"{int8} of {len(found.convolutions)} convolutions, {found.int8_sums} of {found.sums} sums"
+    ]
+    if found.int8_macs:
+        largest = sorted(floating, key=lambda one: one.macs, reverse=True)[:6]
+        lines += [f"  float      {one.module}  {one.macs / 1e6:.1f} MMACs" for one in largest]
+        if len(floating) > len(largest):
+            lines.append(f"             and {len(floating) - len(largest)} smaller ones")
+    return lines
 
-    def is_int8(name: str) -> bool:
-        node = producer.get(name)
-        while node is not None and node.op_type in ("Resize", "Relu"):
-            node = producer.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
 
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    sums = [node for node in model.graph.node if node.op_type == "Add"]
-    floating = [node.name for node in convolutions if not (is_int8(node.input[0]) and is_int8(node.input[1]))]
-    return {
-        "convolutions": len(convolutions),
-        "int8_convolutions": len(convolutions) - len(floating),
-        "float_convolutions": floating,
-        "sums": len(sums),
-        "int8_sums": sum(all(is_int8(name) for name in node.input) for node in sums),
-    }
+def _with_table(lines: list[str], found: Lint) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    text = Text("\n".join(lines))
+    if not found.findings:
+        return Group(
+            text, Text("  nothing found that breaks INT8" if found.int8_macs else "  no INT8 inside")
+        )
+    table = Table(title=f"{len(found.findings)} findings")
+    for column in ("kind", "where", "what", "policy line that mends it"):
+        table.add_column(column, overflow="fold")
+    for finding in found.findings[:SHOWN]:
+        table.add_row(*(Text(value) for value in (finding.kind, finding.where, finding.what, finding.fix)))
+    more = len(found.findings) - SHOWN
+    return Group(text, table, *([Text(f"  and {more} more: --json lists them")] if more > 0 else []))

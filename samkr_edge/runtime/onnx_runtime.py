@@ -9,6 +9,7 @@ import numpy as np
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
 
 
 def session_options(threads: int, optimise: bool = True) -> Any:
@@ -56,6 +57,7 @@ class OnnxRunner:
                 fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
             ) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
+        self.target: str | None = metadata.get(TARGET_KEY)
         try:
             self.card = ModelCard.from_json(metadata[METADATA_KEY])
         except (KeyError, ValueError, TypeError) as error:
@@ -89,8 +91,9 @@ class OnnxRunner:
 
 def open_onnx(path: Path, threads: int) -> OnnxRunner:
     """Open an ONNX file; one that was built for a target is first compared with its passport."""
-    from samkr_edge.passport import is_built, preflight
-
     if is_built(path):
         preflight(path)
-    return OnnxRunner(path, threads)
+    runner = OnnxRunner(path, threads)
+    if runner.target is not None and not is_built(path):
+        read_passport(path)  # renamed and alone: says what is missing
+    return runner

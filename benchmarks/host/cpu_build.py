@@ -1,0 +1,239 @@
+"""What `build --target cpu` wins: ONNX Runtime FP32 and INT8 of one network, one process, one thread, interleaved.
+
+    python benchmarks/host/cpu_build.py --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
+    python benchmarks/host/cpu_build.py --float fp32.onnx --int8 qat.onnx -o cpu_build.json
+
+Contenders: the exported FP32 model as ONNX Runtime runs it, both models built, and, where openvino and nncf are
+installed, OpenVINO FP32 and NNCF's INT8 of the same exported FP32 model. Every round runs each contender once, in a
+new order; medians over the rounds, speed-ups as medians of the rounds' ratios. A profile by operation follows, of
+each node's fastest run. Weights do not change speed: --untrained is enough for that, and says nothing of accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge import __version__
+from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.build.onnx_runtime import card_of, load_onnx
+from samkr_edge.cli import run
+from samkr_edge.doctor import environment
+from samkr_edge.runtime.onnx_runtime import session_options
+
+# Issue 4: against ONNX Runtime FP32, samkr_w32 at 512x512, one thread, a CPU with VNNI.
+TARGET_SPEEDUP = 2.5
+WARM_UP = 2
+PROFILED_RUNS = 4
+CALIBRATION_IMAGES = 8
+
+Runner = Callable[[np.ndarray], Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--untrained", metavar="MODEL", help="zoo model; random weights, calibrated on noise")
+    parser.add_argument("--float", type=Path, help="an exported FP32 ONNX")
+    parser.add_argument("--int8", type=Path, help="the exported INT8 ONNX of the same network")
+    parser.add_argument("--work", type=Path, help="folder for the models [default: a temporary one]")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--no-openvino", action="store_true", help="leave OpenVINO out though it is installed"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if (arguments.untrained is None) == (arguments.float is None or arguments.int8 is None):
+        parser.error("give --untrained MODEL, or --float and --int8")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        models = make_models(arguments, work)
+        contenders = {name: open_session(path, arguments.threads) for name, path in models.items()}
+        if not arguments.no_openvino:
+            contenders.update(open_vino(models["ort_fp32"], arguments.threads))
+        size = card_of(load_onnx(models["ort_fp32"]), models["ort_fp32"]).input_size
+        image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+        rounds = measure(contenders, image, arguments.rounds)
+        operations = {name: profile(path, image, arguments.threads) for name, path in models.items()}
+        results = summarise(arguments, models, rounds, operations)
+    write_json(arguments.out, results)
+    print(table(results))
+    print(f"wrote {arguments.out}")
+
+
+def make_models(arguments: argparse.Namespace, work: Path) -> dict[str, Path]:
+    """The three ONNX Runtime models; what is in the work folder already is used again."""
+    exported, quantized = arguments.float, arguments.int8
+    if arguments.untrained:
+        name = arguments.untrained
+        exported, checkpoint, quantized = (work / f for f in ("fp32.onnx", "ptq.pt", "ptq.onnx"))
+        random_images = ("--untrained", "--random-images", str(CALIBRATION_IMAGES), "--threads", "1")
+        make(exported, "export", name, "--untrained", "-o", str(exported))
+        make(checkpoint, "quantize", name, *random_images, "-o", str(checkpoint))
+        make(quantized, "export", str(checkpoint), "-o", str(quantized))
+    models = {
+        "ort_fp32": exported,
+        "ort_fp32_built": work / "fp32.cpu.onnx",
+        "ort_int8_built": work / "int8.cpu.onnx",
+    }
+    for source, name in ((exported, "ort_fp32_built"), (quantized, "ort_int8_built")):
+        if run(["build", str(source), "--target", "cpu", "-o", str(models[name])]) != 0:
+            sys.exit(f"{source} could not be built")
+    return models
+
+
+def make(out: Path, *command: str) -> None:
+    if not out.exists() and run(list(command)) != 0:
+        sys.exit(f"failed: samkr-edge {' '.join(command)}")
+
+
+def open_session(path: Path, threads: int) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(path), session_options(threads), providers=["CPUExecutionProvider"]
+    )
+    return lambda image: session.run(None, {"image": image})
+
+
+def open_vino(path: Path, threads: int) -> dict[str, Runner]:
+    """OpenVINO FP32 and NNCF INT8, or nothing where they are not installed."""
+    try:
+        import nncf
+        import openvino
+    except ImportError:
+        print("openvino and nncf are not installed: left out", file=sys.stderr)
+        return {}
+    core = openvino.Core()
+    network = core.read_model(str(path))
+    shape = tuple(network.input(0).shape)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(CALIBRATION_IMAGES)]
+    quantized = nncf.quantize(network.clone(), nncf.Dataset(images), subset_size=len(images))
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+
+    def runner(model: Any) -> Runner:
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+        return lambda image: request.infer({0: image})
+
+    return {"openvino_fp32": runner(network), "openvino_nncf_int8": runner(quantized)}
+
+
+def measure(contenders: dict[str, Runner], image: np.ndarray, rounds: int) -> list[dict[str, float]]:
+    """Milliseconds of one run each, a dictionary a round."""
+    for runner in contenders.values():
+        for _ in range(WARM_UP):
+            runner(image)
+    order, shuffle = list(contenders), random.Random(0)
+    measured = []
+    for index in range(rounds):
+        shuffle.shuffle(order)
+        times = {}
+        for name in order:
+            started = time.perf_counter()
+            contenders[name](image)
+            times[name] = (time.perf_counter() - started) * 1e3
+        measured.append(times)
+        print(
+            f"round {index + 1}/{rounds}  " + "  ".join(f"{n} {times[n]:.0f}" for n in contenders),
+            file=sys.stderr,
+        )
+    return measured
+
+
+def profile(path: Path, image: np.ndarray, threads: int) -> list[dict[str, Any]]:
+    """Operation, nodes and milliseconds, the longest first; of every node its fastest run."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(PROFILED_RUNS):
+            session.run(None, {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    fastest: dict[str, float] = {}
+    kinds: dict[str, str] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name = event["name"].removesuffix("_kernel_time")
+            fastest[name] = min(fastest.get(name, float("inf")), event["dur"] / 1e3)
+            kinds[name] = event["args"]["op_name"]
+    totals: dict[str, list[float]] = defaultdict(list)
+    for name, milliseconds in fastest.items():
+        totals[kinds[name]].append(milliseconds)
+    rows = [
+        {"operation": op, "nodes": len(times), "ms": round(sum(times), 3)} for op, times in totals.items()
+    ]
+    return sorted(rows, key=lambda row: -row["ms"])
+
+
+def summarise(
+    arguments: argparse.Namespace,
+    models: dict[str, Path],
+    rounds: list[dict[str, float]],
+    operations: dict[str, list[dict[str, Any]]],
+) -> dict[str, Any]:
+    names = list(rounds[0])
+    median_ms = {name: statistics.median(r[name] for r in rounds) for name in names}
+
+    def speedup(of: str, over: str) -> dict[str, float]:
+        ratios = sorted(r[over] / r[of] for r in rounds)
+        low, high = np.quantile(ratios, [0.1, 0.9])
+        return {"median": statistics.median(ratios), "p10": float(low), "p90": float(high)}
+
+    others = [name for name in names if name != "ort_int8_built"]
+    return {
+        "schema_version": 1,
+        "samkr_edge": __version__,
+        "environment": environment(),
+        "model": arguments.untrained or card_of(load_onnx(models["ort_fp32"]), models["ort_fp32"]).model,
+        "untrained": arguments.untrained is not None,
+        "threads": arguments.threads,
+        "rounds": len(rounds),
+        "models": {name: {"file": path.name, "sha256": sha256_of(path)} for name, path in models.items()},
+        "median_ms": median_ms,
+        "round_ms": rounds,
+        "int8_speedup_over": {name: speedup("ort_int8_built", name) for name in others},
+        "target_speedup_over_ort_fp32": TARGET_SPEEDUP,
+        "operations": operations,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [f"{results['model']}, {results['threads']} thread(s), {results['rounds']} interleaved rounds"]
+    for name, milliseconds in results["median_ms"].items():
+        ratio = results["int8_speedup_over"].get(name)
+        beside = (
+            f"  INT8 built is {ratio['median']:.2f}x [{ratio['p10']:.2f}, {ratio['p90']:.2f}]"
+            if ratio
+            else ""
+        )
+        lines.append(f"  {name:<20}{milliseconds:9.1f} ms{beside}")
+    for name, rows in results["operations"].items():
+        lines.append(f"{name}, by operation (fastest runs, {sum(row['ms'] for row in rows):.0f} ms)")
+        lines += [f"  {row['operation']:<20}{row['nodes']:5} nodes {row['ms']:9.1f} ms" for row in rows[:12]]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,391 @@
+"""Read a Q/DQ graph as a runtime will: what runs in INT8, what breaks it, and the policy line that mends it.
+
+TensorRT and ONNX Runtime fuse by looking at a node's neighbours: a convolution is INT8 when its input and its weight
+come from a DequantizeLinear, a sum when both addends do (TensorRT also takes a convolution on one side). One float
+operation between two INT8 ones costs two conversions of a whole map, which is how INT8 ends up slower than FP16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.build.graph import Graph
+
+# Operations that only move or choose values run in the precision of their neighbours.
+_MOVERS = {
+    "Relu",
+    "Reshape",
+    "Transpose",
+    "MaxPool",
+    "Concat",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+}
+_CONVOLUTIONS = {"Conv", "DeformConv"}
+# The input that says where a sampling operation looks.
+_COORDINATES = {"GridSample": 1, "DeformConv": 2}
+# From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
+LAST_SAFE_GRID_OPSET = 19
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that costs speed or joints.
+
+    Attributes:
+        kind: float-island, float-sum, asymmetric, per-tensor-weight, per-channel-activation, bad-scale,
+            quantized-grid or nearest-grid.
+        where: module of the network, or node of the graph.
+        what: what was found there.
+        fix: the line of a quantization policy that would mend it, or the command.
+    """
+
+    kind: str
+    where: str
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution: the module it came from, multiply-accumulates of the whole batch, and how it runs."""
+
+    module: str
+    macs: int
+    int8: bool
+
+
+@dataclass(frozen=True)
+class Lint:
+    """What :func:`lint` found."""
+
+    convolutions: tuple[Convolution, ...]
+    sums: int
+    int8_sums: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def macs(self) -> int:
+        return sum(one.macs for one in self.convolutions)
+
+    @property
+    def int8_macs(self) -> int:
+        return sum(one.macs for one in self.convolutions if one.int8)
+
+    @property
+    def int8_share(self) -> float:
+        """Share of the convolutions' multiply-accumulates that run in INT8, 0 to 1."""
+        return self.int8_macs / self.macs if self.macs else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "macs": self.macs,
+            "int8_macs": self.int8_macs,
+            "int8_share": self.int8_share,
+            "convolutions": [asdict(one) for one in self.convolutions],
+            "sums": self.sums,
+            "int8_sums": self.int8_sums,
+            "findings": [asdict(one) for one in self.findings],
+        }
+
+
+def lint(graph: Graph, *, built: bool = False) -> Lint:
+    """Check a graph whose nodes are in topological order.
+
+    Args:
+        built: the model was built for a target, which may want zero points; they are no finding then.
+    """
+    int8 = _int8_nodes(graph)
+    on_grid = _on_the_way_to_a_grid(graph)
+    sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
+    quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
+    findings = [*_nearest_grids(graph), *_quantizers(graph, built), *_quantized_grids(graph, int8)]
+    if quantized:
+        findings += [*_float_sums(graph, sums, int8), *_islands(graph, int8)]
+    return Lint(
+        convolutions=tuple(_convolutions(graph, int8)),
+        sums=len(sums),
+        int8_sums=sum(id(node) in int8 for node in sums),
+        findings=tuple(findings),
+    )
+
+
+def module_of(node_name: str) -> str:
+    """Module of the network behind a node of the exported graph.
+
+    ``/net/backbone/stage3/stage3.1/branches.0/branches.0.2/conv1/Conv`` -> ``backbone.stage3.1.branches.0.2.conv1``:
+    the exporter writes every container's name again with its child's.
+    """
+    parts: list[str] = []
+    for part in node_name.strip("/").split("/")[:-1]:
+        if part.endswith("_quantizer"):
+            continue
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    if parts[:1] == ["net"]:
+        parts = parts[1:]
+    return ".".join(parts) or node_name
+
+
+def _int8_nodes(graph: Graph) -> set[int]:
+    """ids of the nodes that a runtime runs in INT8, movers between them included."""
+    found: set[int] = set()
+
+    def is_int8(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        return node is not None and (node.op_type == "DequantizeLinear" or id(node) in found)
+
+    def from_dq(tensor: str) -> bool:
+        """Dequantized, or dequantized and then only moved."""
+        node = graph.producer.get(tensor)
+        while node is not None and id(node) in found and _moves(node):
+            node = graph.producer.get(node.input[0])
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    def fuses(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        alone = len(graph.consumers[tensor]) == 1
+        return node is not None and alone and id(node) in found and node.op_type in ("Conv", "Add")
+
+    for node in graph.nodes:
+        data = [name for name in node.input if name and name not in graph.constants]
+        if node.op_type == "Conv":
+            runs = from_dq(node.input[0]) and from_dq(node.input[1])
+        elif _is_sum(graph, node):
+            # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
+            loose = [name for name in data if not from_dq(name)]
+            runs = len(loose) < len(data) and all(fuses(name) for name in loose)
+        else:
+            runs = _moves(node) and bool(data) and all(is_int8(name) for name in data)
+        if runs:
+            found.add(id(node))
+    return found
+
+
+def _moves(node: Any) -> bool:
+    if node.op_type == "Resize":
+        return _text(node, "mode", "nearest") == "nearest"
+    return node.op_type in _MOVERS
+
+
+def _text(node: Any, name: str, default: str) -> str:
+    return next((a.s.decode() for a in node.attribute if a.name == name), default)
+
+
+def _is_sum(graph: Graph, node: Any) -> bool:
+    """An addition of two computed maps; not a bias or a constant."""
+    return node.op_type == "Add" and not any(name in graph.constants for name in node.input)
+
+
+def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
+    """Nodes behind a tensor, up to and with those of the kinds in ``stop``."""
+    stops, seen, waiting = set(stop), set(), [tensor]
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if node.op_type not in stops:
+            waiting.extend(node.input)
+
+
+def _grids(graph: Graph) -> Iterator[tuple[Any, str]]:
+    """(sampling node, tensor of its coordinates)."""
+    for node in graph.nodes:
+        if node.op_type in _COORDINATES:
+            yield node, node.input[_COORDINATES[node.op_type]]
+
+
+def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
+    return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, ("Conv",))}
+
+
+def _nearest_grids(graph: Graph) -> Iterator[Finding]:
+    opset = next(entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in graph.nodes:
+        if node.op_type == "GridSample" and opset > LAST_SAFE_GRID_OPSET:
+            yield Finding(
+                "nearest-grid",
+                module_of(node.name),
+                f"GridSample in opset {opset}: TensorRT samples the nearest pixel, without a word",
+                "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+            )
+
+
+def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
+    """Zero points, granularity and scales of every quantizer; a Q and its DQ share constants and count once."""
+    seen: set[tuple[str, ...]] = set()
+    for node in graph.nodes:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or tuple(node.input[1:]) in seen:
+            continue
+        scale = graph.constants.get(node.input[1])
+        if scale is None:
+            continue
+        seen.add(tuple(node.input[1:]))
+        zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+        weight = graph.constants.get(node.input[0])
+        where = module_of(node.name)
+        match = f'match: "{where}"'
+        if not built and zero is not None and (zero.any() or zero.dtype != np.int8):
+            yield Finding(
+                "asymmetric",
+                where,
+                f"{zero.dtype} with zero point {int(zero.flat[0])}: TensorRT takes int8 and 0 only",
+                f"{match}, precision: float   # or quantize again: ours are symmetric",
+            )
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            yield Finding(
+                "bad-scale",
+                where,
+                f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
+                f"{match}, precision: float   # or calibrate on more images",
+            )
+        if weight is not None and weight.ndim == 4 and scale.size == 1 and weight.shape[0] > 1:
+            yield Finding(
+                "per-tensor-weight",
+                where,
+                f"one scale for {weight.shape[0]} output channels: small channels are rounded away",
+                f"{match}, op: conv, precision: int8   # our quantizer gives every channel its own",
+            )
+        if weight is None and node.op_type == "QuantizeLinear" and scale.size > 1:
+            yield Finding(
+                "per-channel-activation",
+                where,
+                f"{scale.size} scales on an activation: no runtime fuses it",
+                f"{match}, precision: int8   # our quantizer gives activations one scale",
+            )
+
+
+def _quantized_grids(graph: Graph, int8: set[int]) -> Iterator[Finding]:
+    for node, grid in _grids(graph):
+        guilty = [
+            above
+            for above in _above(graph, grid, ("Conv", "QuantizeLinear"))
+            if above.op_type == "QuantizeLinear" or (above.op_type == "Conv" and id(above) in int8)
+        ]
+        if guilty:
+            yield Finding(
+                "quantized-grid",
+                module_of(node.name),
+                f"INT8 on the way to sampling coordinates, at {module_of(guilty[0].name)}: one step moves every tap",
+                'match: "*.sampling.*", precision: float',
+            )
+
+
+def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Finding]:
+    for node in sums:
+        made_by = [graph.producer.get(name) for name in node.input]
+        beside = [n for n in made_by if n is not None and (n.op_type == "DequantizeLinear" or id(n) in int8)]
+        if id(node) in int8 or not beside or not _is_quantized_later(graph, node):
+            continue
+        module = module_of(node.name)
+        op = "resolution_sum" if ".sums." in module else "residual_add"
+        yield Finding(
+            "float-sum",
+            module,
+            f"{2 - sum(n.op_type == 'DequantizeLinear' for n in beside)} of 2 addends not quantized: "
+            "the sum cannot fuse with its convolution",
+            f'match: "{module}", op: {op}, precision: int8',
+        )
+
+
+def _is_quantized_later(graph: Graph, node: Any) -> bool:
+    """Whether a node's output meets a quantizer, moved before or not."""
+    waiting, seen = [node], set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        for reader in (reader for name in current.output for reader in graph.consumers[name]):
+            if reader.op_type == "QuantizeLinear":
+                return True
+            if _moves(reader):
+                waiting.append(reader)
+    return False
+
+
+def _islands(graph: Graph, int8: set[int]) -> Iterator[Finding]:
+    """Connected float operations that INT8 flows into and out of again."""
+    floats = {
+        id(node): node
+        for node in graph.nodes
+        if id(node) not in int8 and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+    }
+    seen: set[int] = set()
+    for start in floats.values():
+        if id(start) in seen:
+            continue
+        group, waiting, entered, left = [], [start], False, []
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            group.append(node)
+            makers = [graph.producer[name] for name in node.input if name in graph.producer]
+            readers = [reader for name in node.output for reader in graph.consumers[name]]
+            left += [reader for reader in readers if reader.op_type == "QuantizeLinear"]
+            entered |= any(
+                id(maker) in int8
+                or (maker.op_type == "DequantizeLinear" and maker.input[0] not in graph.constants)
+                for maker in makers
+            )
+            waiting += [other for other in (*makers, *readers) if id(other) in floats]
+        # A sum with a float addend has a finding of its own.
+        work = [n for n in group if not _moves(n) and not _is_sum(graph, n)]
+        if entered and left and work:
+            yield _island(graph, group, work, left)
+
+
+def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any]) -> Finding:
+    kinds = sorted({node.op_type for node in work})
+    where = module_of(work[0].name)
+    what = f"{len(group)} float operations ({', '.join(kinds[:4])}) between INT8 ones: two conversions a map"
+    if "GridSample" in kinds or "DeformConv" in kinds:
+        reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
+        module = module_of(reader.name)
+        op = f", op: {'residual_add' if reader.op_type == 'Add' else 'conv'}"
+        return Finding("float-island", where, what, f'match: "{module}"{op}, precision: float')
+    convolutions = [node for node in work if node.op_type == "Conv"]
+    if convolutions:
+        where = module_of(convolutions[0].name)
+        more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
+        return Finding("float-island", where, what, f'match: "{where}", op: conv, precision: int8{more}')
+    return Finding(
+        "float-island", where, what, "no policy line: `samkr-edge build --target cpu` quantizes around it"
+    )
+
+
+def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
+    sizes = _sizes(graph)
+    for node in graph.nodes:
+        if node.op_type not in _CONVOLUTIONS:
+            continue
+        weight = sizes.get(node.input[1], ())
+        out = sizes.get(node.output[0], ())
+        # Output positions and channels, times what one output reads: channels of its group and taps.
+        macs = (
+            int(np.prod(out, dtype=np.int64) * np.prod(weight[1:], dtype=np.int64)) if out and weight else 0
+        )
+        yield Convolution(module_of(node.name), macs, id(node) in int8)
+
+
+def _sizes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Static shape by tensor name, for tensors that have one."""
+    inferred = graph.onnx.shape_inference.infer_shapes(graph.model).graph
+    sizes = {
+        value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    return {**sizes, **{name: value.shape for name, value in graph.constants.items()}}

@@ -1,0 +1,59 @@
+"""samkr_tiny at 64x64, float and calibrated, exported once for all tests of what happens to an ONNX on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.policy import load_policy
+from calibration.ptq import quantize_network
+from training.checkpoint import network_of, untrained_checkpoint
+from training.export import export_onnx
+from training.models.adaptive_conv import AffineSampling
+from training.models.pose_net import PoseNet
+
+SIZE = (64, 64)
+
+
+def moving_network() -> PoseNet:
+    """An untrained samkr_tiny whose adaptive taps move: every position of a grid differs from the regular one."""
+    network = network_of(untrained_checkpoint("samkr_tiny"))
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, AffineSampling):
+            weight = module.affine.weight
+            with torch.no_grad():
+                weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
+    return network
+
+
+def noise(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def float_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_onnx(moving_network(), untrained_checkpoint("samkr_tiny").card, path, size=SIZE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def int8_network() -> PoseNet:
+    def batches() -> Iterator[np.ndarray]:
+        yield from np.split(noise(8), 2)
+
+    return quantize_network(moving_network(), load_policy("default"), batches())[0]
+
+
+@pytest.fixture(scope="session")
+def int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "ptq.onnx"
+    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
+    export_onnx(int8_network, card, path, size=SIZE)
+    return path

@@ -1,0 +1,160 @@
+"""Building for the CPU: what comes out computes what went in, and what cannot be built leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from samkr_edge.build import onnx_runtime as builder
+from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.build.retarget import RetargetReport
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+from samkr_edge.passport import passport_path, preflight
+from samkr_edge.pose_model import load_model
+
+
+@pytest.fixture(scope="module")
+def built(int8_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_cpu(int8_onnx, tmp_path_factory.mktemp("built") / "ptq.cpu.onnx").path
+
+
+def test_a_built_int8_model_computes_what_its_source_does_in_a_third_of_the_bytes(
+    int8_onnx: Path, built: Path
+) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    for expected, found in zip(
+        load_model(int8_onnx).runner.run(image), load_model(built).runner.run(image), strict=True
+    ):
+        assert expected.shape == found.shape
+        assert np.linalg.norm(expected - found) < 0.1 * np.linalg.norm(expected)
+    assert built.stat().st_size < 0.4 * int8_onnx.stat().st_size
+
+
+def test_a_built_float_model_computes_the_same_numbers(float_onnx: Path, tmp_path: Path) -> None:
+    result = build_cpu(float_onnx, tmp_path / "fp32.cpu.onnx")
+    assert min(result.heatmap_cosine, result.offset_cosine) > 0.999999
+    assert result.passport.settings["folded_weights"] == 0
+
+
+def test_the_passport_says_from_what_for_what_and_how(int8_onnx: Path, built: Path) -> None:
+    passport = preflight(built)
+    assert passport.target == "cpu"
+    assert passport.source == int8_onnx.name
+    assert passport.card == load_model(int8_onnx).card.to_dict()
+    assert passport.settings["activations"] == "unsigned"
+    assert passport.settings["absorbed_relus"] > 0
+    assert set(passport.versions) >= {"onnxruntime", "samkr_edge"}
+
+
+def test_on_arm_the_signed_graph_stays_as_exported(
+    int8_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder.platform, "machine", lambda: "aarch64")
+    result = build_cpu(int8_onnx, tmp_path / "arm.cpu.onnx")
+    assert result.passport.settings == {"retargeted": False, "activations": "signed, as exported"}
+    assert onnx.load(result.path).graph == onnx.load(int8_onnx).graph
+
+
+def refused(source: Path, out: Path) -> str:
+    with pytest.raises(SamkrError) as caught:
+        build_cpu(source, out)
+    assert not out.is_file()
+    assert not passport_path(out).is_file()
+    assert not list(out.parent.glob(".*.part*")) if out.parent.is_dir() else True
+    return caught.value.code
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1000])
+def test_a_cut_off_onnx_is_refused(float_onnx: Path, tmp_path: Path, keep: int) -> None:
+    (tmp_path / "cut.onnx").write_bytes(float_onnx.read_bytes()[:keep])
+    assert refused(tmp_path / "cut.onnx", tmp_path / "out.cpu.onnx") == "SE-B50"
+
+
+def test_a_missing_onnx_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.onnx", tmp_path / "out.cpu.onnx") == "SE-B50"
+
+
+def test_an_onnx_of_somebody_else_is_refused(float_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(float_onnx)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    assert refused(tmp_path / "other.onnx", tmp_path / "out.cpu.onnx") == "SE-B51"
+
+
+def test_a_card_that_is_not_whole_is_refused(float_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(float_onnx)
+    model.metadata_props[0].value = '{"schema_version": 1}'
+    onnx.save(model, tmp_path / "other.onnx")
+    assert refused(tmp_path / "other.onnx", tmp_path / "out.cpu.onnx") == "SE-B51"
+
+
+def test_what_is_built_already_is_refused_with_or_without_its_passport(built: Path, tmp_path: Path) -> None:
+    assert refused(built, tmp_path / "again.cpu.onnx") == "SE-B52"
+    (tmp_path / "stripped.onnx").write_bytes(built.read_bytes())
+    assert refused(tmp_path / "stripped.onnx", tmp_path / "again.cpu.onnx") == "SE-B52"
+
+
+def test_a_place_that_cannot_be_written_is_named(float_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert refused(float_onnx, tmp_path / "file" / "out.cpu.onnx") == "SE-D01"
+
+
+def test_a_pass_that_breaks_the_graph_is_found_before_anything_is_written(
+    float_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Any) -> tuple[Any, RetargetReport]:
+        for node in model.graph.node:
+            if node.op_type == "Relu":
+                node.op_type = "Neg"
+        return model, RetargetReport()
+
+    monkeypatch.setattr("samkr_edge.build.retarget.retarget", broken)
+    assert refused(float_onnx, tmp_path / "out.cpu.onnx") == "SE-B53"
+
+
+def test_the_last_good_build_survives_a_failed_one(built: Path, float_onnx: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.cpu.onnx"
+    out.write_bytes(built.read_bytes())
+    (tmp_path / "cut.onnx").write_bytes(float_onnx.read_bytes()[:1000])
+    with pytest.raises(SamkrError):
+        build_cpu(tmp_path / "cut.onnx", out)
+    assert out.read_bytes() == built.read_bytes()
+
+
+def test_the_command_prints_one_json_object(
+    int8_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "q.cpu.onnx"
+    assert run(["build", str(int8_onnx), "--target", "cpu", "-o", str(out), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["schema_version"] == 1
+    assert shown["path"] == str(out)
+    assert shown["cosine"]["offset"] > 0.99
+    assert shown["passport"]["sha256"] == preflight(out).sha256
+
+
+def test_the_source_is_never_replaced(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = float_onnx.read_bytes()
+    assert run(["build", str(float_onnx), "--target", "cpu", "-o", str(float_onnx)]) == 2
+    assert "SE-U51" in capsys.readouterr().err
+    assert float_onnx.read_bytes() == before
+
+
+def test_a_mistyped_target_names_the_nearest(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", str(float_onnx), "--target", "jetson-orin-nan"]) == 2
+    assert "jetson-orin-nano" in capsys.readouterr().err
+
+
+def test_a_device_that_cannot_run_int8_is_refused_with_a_reason(
+    int8_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["build", str(int8_onnx), "--target", "jetson-nano"]) == 5
+    shown = capsys.readouterr().err
+    assert "SE-B54" in shown
+    assert "instead" in shown

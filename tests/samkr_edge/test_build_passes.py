@@ -1,0 +1,357 @@
+"""Every pass over the graph against ONNX Runtime: exact where its docstring says so, close where it does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from samkr_edge.build import deform, retarget
+from samkr_edge.build.graph import Graph
+from samkr_edge.build.retarget import RetargetReport
+
+SHAPE = (1, 4, 6, 5)
+Pass = Callable[[Graph, RetargetReport], None]
+
+
+def model_of(
+    nodes: list[Any], constants: dict[str, np.ndarray], image: tuple[int, ...] | None = None
+) -> onnx.ModelProto:
+    """A model with float input ``x`` (1, 4, 6, 5), or a uint8 ``image`` of that shape, and float output ``y``."""
+    shape, kind, name = (image, TensorProto.UINT8, "image") if image else (SHAPE, TensorProto.FLOAT, "x")
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(name, kind, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def pair(tensor: str, scale: str, zero: str = "zero") -> list[Any]:
+    return [
+        helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_{scale}_q"]),
+        helper.make_node("DequantizeLinear", [f"{tensor}_{scale}_q", scale, zero], [f"{tensor}_{scale}_dq"]),
+    ]
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
+    """Node by node: fusions round differently from the nodes that they replace."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {session.get_inputs()[0].name: x})
+
+
+def data(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 1.5, SHAPE).astype(np.float32)
+
+
+def changed(model: onnx.ModelProto, *passes: Pass) -> tuple[onnx.ModelProto, RetargetReport]:
+    copied, report = onnx.ModelProto(), RetargetReport()
+    copied.CopyFrom(model)
+    graph = Graph(copied)
+    for one in passes:
+        one(graph, report)
+    result = graph.write()
+    onnx.checker.check_model(result)
+    return result, report
+
+
+def operations(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+SCALES = {"zero": np.int8(0), "s": np.float32(0.03), "wide": np.float32(0.04)}
+CONSTANTS = {name: np.asarray(value) for name, value in SCALES.items()}
+
+
+def test_a_tensor_quantized_twice_alike_is_quantized_once_exactly() -> None:
+    again = [
+        helper.make_node("QuantizeLinear", ["x", "s", "zero"], ["again_q"]),
+        helper.make_node("DequantizeLinear", ["again_q", "s", "zero"], ["again_dq"]),
+    ]
+    model = model_of(
+        [*pair("x", "s"), *again, helper.make_node("Mul", ["x_s_dq", "again_dq"], ["y"])], CONSTANTS
+    )
+    merged, report = changed(model, retarget.merge_quantizers)
+    assert operations(merged)["QuantizeLinear"] == 1
+    assert report.merged_quantizers == 1
+    np.testing.assert_array_equal(run(model, data())[0], run(merged, data())[0])
+
+
+def test_of_two_ranges_the_wider_is_kept_so_that_nothing_clips() -> None:
+    nodes = [*pair("x", "s"), *pair("x", "wide"), helper.make_node("Add", ["x_s_dq", "x_wide_dq"], ["y"])]
+    merged, _ = changed(model_of(nodes, CONSTANTS), retarget.merge_quantizers)
+    x = np.full(SHAPE, 0.04 * 127, np.float32)  # beyond the narrow range
+    np.testing.assert_allclose(run(merged, x)[0], 2 * x, rtol=1e-6)
+
+
+def test_a_float_reader_of_a_quantized_tensor_is_half_a_step_off_at_most() -> None:
+    nodes = [*pair("x", "wide"), helper.make_node("Sub", ["x", "x_wide_dq"], ["y"])]
+    model = model_of(nodes, CONSTANTS)
+    merged, _ = changed(model, retarget.merge_quantizers)
+    assert np.abs(run(model, data())[0]).max() <= 0.02 + 1e-6
+    assert not run(merged, data())[0].any()  # both inputs are the quantized value now
+
+
+def test_signed_activations_become_unsigned_with_the_same_values() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        *pair("n", "s"),
+        helper.make_node("Identity", ["n_s_dq"], ["y"]),
+    ]
+    model = model_of(nodes, CONSTANTS)
+    unsigned, report = changed(model, retarget.make_unsigned)
+    zeros = [
+        numpy_helper.to_array(i)
+        for i in unsigned.graph.initializer
+        if numpy_helper.to_array(i).dtype == np.uint8
+    ]
+    assert [int(zero) for zero in zeros] == [128]
+    assert report.unsigned_shifted == 1
+    x = np.linspace(-6, 6, 120, dtype=np.float32).reshape(SHAPE)  # clips at both ends
+    np.testing.assert_array_equal(run(model, x)[0], run(unsigned, x)[0])
+
+
+def relu_model() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        *pair("r", "s"),
+        helper.make_node("Identity", ["r_s_dq"], ["y"]),
+    ]
+    return model_of(nodes, CONSTANTS)
+
+
+def test_behind_a_relu_all_255_steps_serve_the_same_range() -> None:
+    unsigned, report = changed(relu_model(), retarget.make_unsigned)
+    assert report.unsigned_after_relu == 1
+    x = np.linspace(-1, 4.5, 120, dtype=np.float32).reshape(SHAPE)
+    found = run(unsigned, x)[0]
+    step = 0.03 * 127 / 255
+    np.testing.assert_allclose(found, np.clip(x, 0, 0.03 * 127), atol=step / 2 + 1e-6)
+
+
+def test_a_quantizer_at_zero_does_the_work_of_a_relu_exactly() -> None:
+    unsigned, _ = changed(relu_model(), retarget.make_unsigned)
+    absorbed, report = changed(unsigned, retarget.absorb_relus)
+    assert report.absorbed_relus == 1
+    assert "Relu" not in operations(absorbed)
+    np.testing.assert_array_equal(run(unsigned, data())[0], run(absorbed, data())[0])
+
+
+def test_a_relu_that_is_an_output_or_read_by_floats_stays() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        *pair("r", "s"),
+        helper.make_node("Sub", ["r", "r_s_dq"], ["y"]),
+    ]
+    kept, report = changed(model_of(nodes, CONSTANTS), retarget.make_unsigned, retarget.absorb_relus)
+    assert report.absorbed_relus == 0
+    assert "Relu" in operations(kept)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_are_stored_as_int8_exactly(axis: int) -> None:
+    weight = np.random.default_rng(3).normal(0, 0.2, (4, 4, 1, 1)).astype(np.float32)
+    scale = np.abs(weight).max(axis=tuple(a for a in range(4) if a != axis)) / np.float32(100)  # some clip
+    constants = {**CONSTANTS, "w": weight, "ws": scale.astype(np.float32), "wz": np.zeros(4, np.int8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["w", "ws", "wz"], ["wq"], axis=axis),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], axis=axis),
+        helper.make_node("Conv", ["x", "wd"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    folded, report = changed(model, retarget.fold_weights)
+    assert report.folded_weights == 1
+    assert "QuantizeLinear" not in operations(folded)
+    np.testing.assert_array_equal(run(model, data())[0], run(folded, data())[0])
+
+
+def test_partial_sums_get_a_range_that_cannot_clip() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        *pair("x", "s"),
+        *pair("n", "wide"),
+        helper.make_node("Sub", ["x_s_dq", "n_wide_dq"], ["d"]),
+        helper.make_node("Add", ["x_s_dq", "x_s_dq"], ["twice"]),
+        helper.make_node("Add", ["twice", "n_wide_dq"], ["t"]),
+        helper.make_node("Add", ["t", "d"], ["y"]),
+    ]
+    model = model_of(nodes, CONSTANTS)
+    summed, report = changed(model, retarget.quantize_intermediate_sums)
+    assert report.quantized_sums == 2  # `twice` and `t`; the last sum has a float addend
+    x = np.linspace(-3.8, 3.8, 120, dtype=np.float32).reshape(SHAPE)
+    half_steps = (2 * 0.03 + (2 * 0.03 + 0.04)) / 2
+    np.testing.assert_allclose(run(summed, x)[0], run(model, x)[0], atol=half_steps + 1e-6)
+
+
+@pytest.mark.parametrize("mover", ["nearest", "pool", "concat"])
+def test_quantizers_move_before_what_only_moves_values_exactly(mover: str) -> None:
+    constants = dict(CONSTANTS)
+    if mover == "nearest":
+        constants["sizes"] = np.array([1, 1, 2, 2], np.float32)
+        move = helper.make_node("Resize", ["n", "", "sizes"], ["m"], mode="nearest", nearest_mode="floor")
+    elif mover == "pool":
+        move = helper.make_node("MaxPool", ["n"], ["m"], kernel_shape=[3, 3])
+    else:
+        move = helper.make_node("Concat", ["n", "a"], ["m"], axis=1)
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        *([helper.make_node("Abs", ["x"], ["a"])] if mover == "concat" else []),
+        move,
+        *pair("m", "s"),
+        helper.make_node("Identity", ["m_s_dq"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    hoisted, report = changed(model, retarget.hoist_quantizers)
+    assert report.hoisted_quantizers == (2 if mover == "concat" else 1)
+    moved = next(n for n in hoisted.graph.node if n.op_type in ("Resize", "MaxPool", "Concat"))
+    makers = {output: n.op_type for n in hoisted.graph.node for output in n.output}
+    assert makers[moved.input[0]] == "DequantizeLinear"
+    np.testing.assert_array_equal(run(model, data())[0], run(hoisted, data())[0])
+
+
+def test_a_tensor_that_something_else_reads_is_not_quantized_on_its_behalf() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("MaxPool", ["n"], ["m"], kernel_shape=[1, 1]),
+        *pair("m", "s"),
+        helper.make_node("Sub", ["n", "m_s_dq"], ["y"]),
+    ]
+    _, report = changed(model_of(nodes, CONSTANTS), retarget.hoist_quantizers)
+    assert report.hoisted_quantizers == 0
+
+
+def test_writing_a_graph_sorts_it_drops_the_dead_and_keeps_scalars_scalar() -> None:
+    nodes = [*pair("x", "s"), helper.make_node("Relu", ["x_s_dq"], ["y"])]
+    model = model_of(nodes, CONSTANTS)
+    graph = Graph(model)
+    graph.nodes.reverse()
+    graph.nodes.append(helper.make_node("Neg", ["x"], ["nobody"]))
+    written = graph.write()
+    onnx.checker.check_model(written)  # refuses an unsorted graph
+    assert [node.op_type for node in written.graph.node] == ["QuantizeLinear", "DequantizeLinear", "Relu"]
+    # ONNX Runtime fuses quantized sums only where scales are scalars, not vectors of one.
+    assert all(len(i.dims) == 0 for i in written.graph.initializer)
+    assert {i.name for i in written.graph.initializer} == {"s", "zero"}
+
+
+def test_the_first_convolution_reads_bytes_and_normalises_by_its_weights() -> None:
+    rng = np.random.default_rng(4)
+    factor = np.array([0.0171, 0.0175, 0.0174], np.float32).reshape(1, 3, 1, 1)
+    shift = np.array([2.12, 2.04, 1.80], np.float32).reshape(1, 3, 1, 1)
+    weight = rng.normal(0, 0.2, (5, 3, 3, 3)).astype(np.float32)
+    scale = (np.abs(weight).max(axis=(1, 2, 3)) / 127).astype(np.float32)
+    constants = {
+        **CONSTANTS, "a": factor, "m": shift, "in": np.asarray(np.float32(2.64 / 127)), "w": weight, "ws": scale,
+        "wz": np.zeros(5, np.int8), "b": rng.normal(size=5).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["t"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["c", "a"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "m"], ["n"]),
+        *pair("n", "in"),
+        helper.make_node("QuantizeLinear", ["w", "ws", "wz"], ["wq"], axis=0),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["n_in_dq", "wd", "b"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    ]
+    model = model_of(nodes, constants, image=(1, 8, 9, 3))
+    taken, report = changed(model, retarget.take_image_bytes, retarget.fold_weights)
+    assert report.image_bytes == 1
+    assert not {"Cast", "Mul", "Sub", "QuantizeLinear"} & set(operations(taken))
+    image = rng.integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
+    normal = image.transpose(0, 3, 1, 2) * factor - shift
+    exact = torch.nn.functional.conv2d(
+        torch.from_numpy(normal), torch.from_numpy(weight), torch.from_numpy(constants["b"]), padding=1
+    ).numpy()
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    before, after = run(model, image)[0], run(taken, image)[0]
+    # Closer to the float convolution than the quantized normalised image was, except beyond the border.
+    assert np.abs(after - exact)[inner].max() < np.abs(before - exact)[inner].max()
+    grey = float(np.abs(factor * 116 - shift).max())
+    assert np.abs(after - exact).max() < grey * np.abs(weight).sum(axis=(1, 2, 3)).max() / 2
+
+
+def maps(model: onnx.ModelProto, image: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["heatmap", "offset"], {"image": image})
+
+
+@pytest.mark.parametrize(
+    ("largest", "pieces"), [(deform.LARGEST_TAPS, 1), (80_000, 17), (20_000, 17 * 4), (0, 17 * 16)]
+)
+def test_deform_conv_samples_what_grid_sample_does(
+    float_onnx: Path, monkeypatch: pytest.MonkeyPatch, largest: int, pieces: int
+) -> None:
+    monkeypatch.setattr(deform, "LARGEST_TAPS", largest)  # one branch's are 73,728 bytes
+    source = onnx.load(float_onnx)
+    built, report = retarget.retarget(onnx.load(float_onnx))
+    samplings = operations(source)["GridSample"]
+    assert samplings > 0
+    assert report.deform_convolutions == samplings
+    assert operations(built)["DeformConv"] == samplings * pieces
+    assert "GridSample" not in operations(built)
+    image = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    for expected, found in zip(maps(source, image), maps(built, image), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5 * float(np.abs(expected).max()))
+
+
+def test_a_sampling_that_is_not_ours_is_left_alone(float_onnx: Path) -> None:
+    model = onnx.load(float_onnx)
+    for node in model.graph.node:
+        if node.op_type == "GridSample":
+            (reader,) = (n for n in model.graph.node if node.output[0] in n.input)
+            reader.op_type = "Relu"
+            del reader.input[1:]
+            del reader.attribute[:]
+    graph = Graph(model)
+    assert deform.use_deform_conv(graph) == 0
+    assert any(node.op_type == "GridSample" for node in graph.nodes)
+
+
+def test_where_deform_conv_has_no_kernel_grid_sample_stays(
+    float_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deform, "runs_here", lambda: False)
+    built, report = retarget.retarget(onnx.load(float_onnx))
+    assert report.deform_convolutions == 0
+    assert "GridSample" in operations(built)
+
+
+def int8_to_int8(graph: Graph, node: Any) -> bool:
+    makers = [graph.producer.get(name) for name in node.input[:2]]
+    readers = graph.consumers[node.output[0]]
+    return all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers) and all(
+        reader.op_type == "QuantizeLinear" for reader in readers
+    )
+
+
+def test_onnx_runtime_fuses_every_int8_convolution_and_sum(int8_onnx: Path, tmp_path: Path) -> None:
+    built, _ = retarget.retarget(onnx.load(int8_onnx))
+    graph = Graph(built)
+    expected = Counter(node.op_type for node in graph.nodes if int8_to_int8(graph, node))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(built.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fused = operations(onnx.load(tmp_path / "optimised.onnx"))
+    assert expected["Conv"] > 40
+    assert expected["Add"] > 10
+    assert fused["QLinearConv"] == expected["Conv"]
+    assert fused["QLinearAdd"] == expected["Add"]

@@ -1,0 +1,171 @@
+"""FP16 where it is safe, FP32 where sixteen bits lose joints; ONNX Runtime runs the result and torch agrees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import SIZE, moving_network
+from onnx import TensorProto, helper, numpy_helper
+
+from samkr_edge.build.half import SMALLEST_SCALE, half_scale, to_half
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+from samkr_edge.pose_model import load_model
+from training.checkpoint import untrained_checkpoint
+from training.export import export_onnx
+from training.models.pose_net import PoseNet
+
+FP32, FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+@pytest.fixture(scope="module")
+def half_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("half") / "half.onnx"
+    export_onnx(moving_network(), untrained_checkpoint("samkr_tiny").card, path, size=SIZE, half=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mixed_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("half") / "mixed.onnx"
+    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
+    export_onnx(int8_network, card, path, size=SIZE, half=True, opset=19)
+    return path
+
+
+def types_of(path: Path) -> dict[str, int]:
+    model = onnx.load(path)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {i.name: i.data_type for i in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        types[value.name] = value.type.tensor_type.elem_type
+    return types
+
+
+@pytest.mark.parametrize("which", ["half_onnx", "mixed_onnx"])
+def test_sampling_attention_and_last_convolutions_stay_fp32_and_the_rest_is_fp16(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(which)
+    types, graph = types_of(path), onnx.load(path).graph
+    outputs = {output.name for output in graph.output}
+    halves = 0
+    for node in graph.node:
+        kinds = {types[name] for name in (*node.input[:2], *node.output) if name in types}
+        if node.op_type in ("GridSample", "Softmax"):
+            assert kinds == {FP32}
+        if node.op_type == "Conv":
+            last = bool(outputs & set(node.output)) or "/final/" in node.name
+            assert kinds == ({FP32} if last else {FP16}), node.name
+            halves += not last
+    assert halves > 50
+    assert all(types[name] == FP32 for name in outputs)
+
+
+def test_every_quantizer_has_fp16_scales_that_are_positive(mixed_onnx: Path) -> None:
+    model = onnx.load(mixed_onnx)
+    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    scales = [constants[n.input[1]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(scales) > 100
+    assert all(scale.dtype == np.float16 and (scale > 0).all() for scale in scales)
+
+
+def test_fp16_computes_what_fp32_does_within_two_hundredths(half_onnx: Path, float_onnx: Path) -> None:
+    image = np.random.default_rng(9).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+    half, whole = load_model(half_onnx), load_model(float_onnx)
+    assert half.card.precision == "fp16"
+    for found, expected in zip(half.runner.run(image), whole.runner.run(image), strict=True):
+        assert found.dtype == np.float32
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert 0 < error < 2e-2
+    assert half_onnx.stat().st_size < 0.6 * float_onnx.stat().st_size
+
+
+def test_fp16_beside_int8_is_as_close_to_fp32_as_int8_itself(
+    mixed_onnx: Path, int8_onnx: Path, float_onnx: Path
+) -> None:
+    image = np.random.default_rng(9).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+    expected, int8, mixed = (load_model(p).runner.run(image) for p in (float_onnx, int8_onnx, mixed_onnx))
+    assert load_model(mixed_onnx).card.precision == "int8"
+    for exact, one, other in zip(expected, int8, mixed, strict=True):
+        assert np.linalg.norm(other - exact) < 1.5 * np.linalg.norm(one - exact)
+
+
+def test_a_softmax_over_128_by_128_positions_is_not_flushed() -> None:
+    peak, elsewhere = 17.0, 1000.0  # weights beside the peak are 4e-8, below the smallest number of FP16
+    values = np.full((1, 1, 128 * 128), elsewhere, np.float32)
+    values[..., 0] = 0
+    constants = {
+        "one": np.ones((1, 1, 1, 1), np.float32),
+        "flat": np.array([1, 1, -1], np.int64),
+        "map": np.array([1, 1, 128, 128], np.int64),
+        "values": values,
+        "sum": np.ones((1, 1, 128, 128), np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "one"], ["logits"]),
+        helper.make_node("Reshape", ["logits", "flat"], ["flattened"]),
+        helper.make_node("Softmax", ["flattened"], ["weights"], axis=2),
+        helper.make_node("Mul", ["weights", "values"], ["weighted"]),
+        helper.make_node("Reshape", ["weighted", "map"], ["as_map"]),
+        helper.make_node("Conv", ["as_map", "sum"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info("x", FP32, [1, 1, 128, 128])],
+        [helper.make_tensor_value_info("y", FP32, [1, 1, 1, 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    logits = np.zeros((1, 1, 128, 128), np.float32)
+    logits[..., 0, 0] = peak
+    others = 128 * 128 - 1
+    expected = elsewhere * others / (others + np.exp(peak))
+    session = onnxruntime.InferenceSession(
+        to_half(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    assert session.run(None, {"x": logits})[0].item() == pytest.approx(expected, rel=1e-3)
+    assert any(i.data_type == FP16 for i in model.graph.initializer)
+
+
+def test_a_scale_in_fp16_never_clips_what_it_did_not() -> None:
+    scale = np.float32(10.0) ** np.linspace(-6, 2, 400, dtype=np.float32)
+    rounded = half_scale(scale).astype(np.float32)
+    assert (rounded >= scale).all()
+    normal = scale > 2.0**-14
+    assert (rounded[normal] <= scale[normal] * (1 + 2.0**-10)).all()
+    assert half_scale(np.zeros(1, np.float32)) == SMALLEST_SCALE
+
+
+def test_a_weight_beyond_fp16_is_named(float_onnx: Path) -> None:
+    model = onnx.load(float_onnx)
+    big = next(i for i in model.graph.initializer if i.name == "net.backbone.conv2.weight")
+    big.CopyFrom(numpy_helper.from_array(1e6 * np.ones(big.dims, np.float32), big.name))
+    with pytest.raises(SamkrError, match="larger than FP16") as caught:
+        to_half(model)
+    assert caught.value.code == "SE-B85"
+    assert "net.backbone.conv2.weight" in str(caught.value)
+
+
+def test_fp16_scales_below_opset_19_are_refused(int8_onnx: Path) -> None:
+    with pytest.raises(SamkrError) as caught:
+        to_half(onnx.load(int8_onnx))
+    assert caught.value.code == "SE-B86"
+
+
+def test_the_command_exports_fp16_and_refuses_what_it_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "h.onnx"
+    arguments = ["export", "samkr_tiny", "--untrained", "--size", "64x64", "-o", str(out), "--precision"]
+    assert run([*arguments, "fp16"]) == 0
+    assert "fp16" in capsys.readouterr().out
+    assert any(i.data_type == FP16 for i in onnx.load(out).graph.initializer)
+    assert run([*arguments, "int4"]) == 2
+    assert "SE-U84" in capsys.readouterr().err

@@ -1,0 +1,220 @@
+"""The checker finds what was broken on purpose, names the line that mends it, and nothing in a sound graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+from samkr_edge.build.graph import Graph
+from samkr_edge.build.lint import Lint, lint, module_of
+from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.cli import run
+from training.models.macs import count_macs
+from training.models.zoo import build_model, model_config
+
+Change = Callable[[onnx.ModelProto], object]
+
+
+def check(path: Path, change: Change | None = None) -> Lint:
+    model = onnx.load(path)
+    if change:
+        change(model)
+    return lint(Graph(model))
+
+
+def kinds(found: Lint) -> set[str]:
+    return {finding.kind for finding in found.findings}
+
+
+def bypass(model: onnx.ModelProto, owner: str) -> None:
+    """Take the quantizers whose names begin with ``owner`` out of the graph."""
+    source = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.name.startswith(owner):
+            source[node.output[0]] = node.input[0]
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in source:
+            source[node.output[0]] = source[node.input[0]]
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                node.input[index] = source.get(name, name)
+    kept = [node for node in model.graph.node if node.output[0] not in source]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def constants_of(model: onnx.ModelProto, owner: str, position: int) -> list[Any]:
+    """Constant nodes that hold scale (1) or zero point (2) of the quantizers of ``owner``."""
+    names = {
+        node.input[position]
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.name.startswith(owner)
+    }
+    return [n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in names]
+
+
+def set_constant(node: Any, value: np.ndarray) -> None:
+    node.attribute[0].t.CopyFrom(numpy_helper.from_array(value))
+
+
+CONV = "/net/backbone/layer1/layer1.0/conv1/"
+
+
+def test_a_module_is_read_from_the_name_of_its_node() -> None:
+    name = "/net/backbone/stage3/stage3.1/branches.0/branches.0.2/conv1/Conv"
+    assert module_of(name) == "backbone.stage3.1.branches.0.2.conv1"
+    assert module_of("/net/offset_head/blocks/blocks.1/add/skip_input_quantizer/QuantizeLinear") == (
+        "offset_head.blocks.1.add"
+    )
+    assert module_of("DeformConv_7") == "DeformConv_7"
+
+
+def test_a_float_model_has_no_int8_and_no_findings(float_onnx: Path) -> None:
+    found = check(float_onnx)
+    assert found.int8_macs == 0
+    assert found.findings == ()
+
+
+def test_macs_are_those_that_the_network_counts(float_onnx: Path) -> None:
+    with torch.device("meta"):
+        network = build_model(model_config("samkr_tiny"))
+    expected = count_macs(network, (64, 64))
+    found = {one.module: one.macs for one in check(float_onnx).convolutions}
+    assert found == expected
+
+
+def test_the_default_policy_leaves_only_what_no_policy_can_mend(int8_onnx: Path) -> None:
+    found = check(int8_onnx)
+    assert found.int8_share > 0.8
+    assert found.int8_sums == found.sums - 1  # the attention's f + f * softmax(...) is float
+    assert kinds(found) <= {"float-island"}
+    # The bilinear resize before the heads, and the sampling between the sums of the offset head.
+    assert all("Resize" in f.what or "GridSample" in f.what for f in found.findings)
+
+
+def test_one_float_convolution_in_an_int8_trunk_is_an_island(int8_onnx: Path) -> None:
+    found = check(int8_onnx, lambda model: bypass(model, CONV))
+    island = next(f for f in found.findings if f.where == "backbone.layer1.0.conv1")
+    assert island.kind == "float-island"
+    assert island.fix == 'match: "backbone.layer1.0.conv1", op: conv, precision: int8'
+
+
+@pytest.mark.parametrize("side", ["skip_input_quantizer", "branch_input_quantizer"])
+def test_only_the_skip_side_of_a_residual_sum_needs_a_quantizer(int8_onnx: Path, side: str) -> None:
+    owner = "/net/backbone/stage2/stage2.0/branches.0/branches.0.0/add"
+    found = check(int8_onnx, lambda model: bypass(model, f"{owner}/{side}"))
+    skipped = [f for f in found.findings if f.kind == "float-sum"]
+    if side.startswith("branch"):  # TensorRT fuses the convolution on that side
+        assert skipped == []
+    else:
+        assert [f.where for f in skipped] == ["backbone.stage2.0.branches.0.0.add"]
+        assert (
+            skipped[0].fix == 'match: "backbone.stage2.0.branches.0.0.add", op: residual_add, precision: int8'
+        )
+
+
+def test_a_zero_point_is_asymmetric(int8_onnx: Path) -> None:
+    def shift(model: onnx.ModelProto) -> None:
+        for node in constants_of(model, CONV + "input_quantizer", 2):
+            set_constant(node, np.array(3, np.int8))
+
+    found = check(int8_onnx, shift)
+    assert {f.kind for f in found.findings if f.where == "backbone.layer1.0.conv1"} == {"asymmetric"}
+
+
+def test_a_weight_with_one_scale_is_found(int8_onnx: Path) -> None:
+    def flatten(model: onnx.ModelProto) -> None:
+        for node in constants_of(model, CONV + "weight_quantizer", 1):
+            set_constant(node, np.array(0.01, np.float32))
+        for node in constants_of(model, CONV + "weight_quantizer", 2):
+            set_constant(node, np.array(0, np.int8))
+
+    assert "per-tensor-weight" in kinds(check(int8_onnx, flatten))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_a_scale_that_is_not_positive_is_found(int8_onnx: Path, value: float) -> None:
+    def spoil(model: onnx.ModelProto) -> None:
+        for node in constants_of(model, CONV + "weight_quantizer", 1):
+            scale = numpy_helper.to_array(node.attribute[0].t).copy()
+            scale[0] = value
+            set_constant(node, scale)
+
+    found = check(int8_onnx, spoil)
+    assert [f.where for f in found.findings if f.kind == "bad-scale"] == ["backbone.layer1.0.conv1"]
+
+
+def test_int8_on_the_way_to_a_sampling_grid_is_found(int8_onnx: Path) -> None:
+    def quantize_grid(model: onnx.ModelProto) -> None:
+        nodes = list(model.graph.node)
+        index, grid = next((i, n) for i, n in enumerate(nodes) if n.op_type == "GridSample")
+        q = next(n for n in nodes if n.op_type == "QuantizeLinear" and n.name.startswith(CONV + "input"))
+        pair = [
+            helper.make_node("QuantizeLinear", [grid.input[1], *q.input[1:]], ["grid_q"], "grid_q"),
+            helper.make_node("DequantizeLinear", ["grid_q", *q.input[1:]], ["grid_dq"], "grid_dq"),
+        ]
+        grid.input[1] = "grid_dq"
+        nodes[index:index] = pair
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    found = check(int8_onnx, quantize_grid)
+    assert "quantized-grid" in kinds(found)
+    assert any("*.sampling.*" in f.fix for f in found.findings)
+
+
+def test_grid_sample_beyond_opset_19_is_found(int8_onnx: Path) -> None:
+    def raise_opset(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = 20
+
+    assert "nearest-grid" in kinds(check(int8_onnx, raise_opset))
+
+
+def test_zero_points_of_a_built_model_are_meant(int8_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(build_cpu(int8_onnx, tmp_path / "q.cpu.onnx").path)
+    assert "asymmetric" in kinds(lint(Graph(model)))
+    assert "asymmetric" not in kinds(lint(Graph(model), built=True))
+
+
+def test_the_command_lists_findings_and_fails_only_when_strict(
+    int8_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(int8_onnx)]) == 0
+    assert "float-island" in capsys.readouterr().out
+    assert run(["inspect", str(int8_onnx), "--strict"]) == 6
+    assert "SE-Q84" in capsys.readouterr().err
+
+
+def test_the_command_prints_one_json_object_strict_or_not(
+    int8_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(int8_onnx), "--json", "--strict"]) == 6
+    shown = json.loads(capsys.readouterr().out)
+    assert 0.8 < shown["int8_share"] < 1
+    assert shown["findings"]
+    assert {"kind", "where", "what", "fix"} == set(shown["findings"][0])
+
+
+def test_a_sound_float_model_passes_strict(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(float_onnx), "--strict"]) == 0
+    assert "no INT8 inside" in capsys.readouterr().out
+
+
+def test_a_damaged_built_model_is_not_described(
+    int8_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = build_cpu(int8_onnx, tmp_path / "q.cpu.onnx").path
+    model = onnx.load(built)
+    model.doc_string = "edited"
+    onnx.save(model, built)
+    assert run(["inspect", str(built)]) == 4
+    assert "SE-A54" in capsys.readouterr().err
