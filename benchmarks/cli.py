@@ -108,7 +108,7 @@ def bench(
             "SE-U66", f"--mode {mode} is neither single-stream nor offline", fix="--mode offline"
         )
     if batch is not None and mode != "offline":
-        raise SamkrError("SE-U67", "--batch means something in offline mode only", fix="add --mode offline")
+        raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
@@ -162,12 +162,26 @@ def bench(
 
 def report(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULTS...", help="results.json files, or the folders that hold them."),
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
         "report.html"
     ),
+    max_latency: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MS", help="Recommend the most accurate model within this p90."),
+    ] = None,
+    min_ap: Annotated[
+        float | None, typer.Option(min=0, metavar="AP", help="Recommend the fastest model with this AP.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="sensitivity.json, for a chart of what each group of layers costs in INT8."),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Lay the paper's Tables 1 to 6 out, with ours beside them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """One self-contained HTML page: verdict, accuracy against latency, the table, sample predictions.
@@ -178,12 +192,16 @@ def report(
 
       samkr-edge report results/results.json -o report.html
 
-      samkr-edge report laptop/results.json jetson/results.json -o both.html
+      samkr-edge report laptop/results.json jetson/results.json --max-latency 33 -o both.html
+
+      samkr-edge report sweep-paper --paper -o paper.html
     """
-    from benchmarks.report import write_report
+    from benchmarks.report import Wishes, write_report
     from samkr_edge.cli.console import emit
 
-    written = write_report(results, output)
+    if not results and not paper:
+        raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")
+    written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
         "\n".join([*written.verdicts, f"wrote {output} ({written.size / 1e3:.0f} kB)"]),

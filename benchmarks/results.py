@@ -179,7 +179,7 @@ class Results(_Strict):
 
     schema_version: Literal[1] = 1
     kind: Literal["samkr-edge bench"] = "samkr-edge bench"
-    label: str | None = Field(None, description="name of a cell of a sweep")
+    label: str | None = None  # of a cell of a sweep
     time: str = Field(description="UTC, ISO 8601")
     command: str
     version: str

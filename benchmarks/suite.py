@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from samkr_edge.errors import SamkrError
 
+AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
 
 
@@ -58,6 +59,7 @@ class Suite(_Part):
 
     Attributes:
         why: what the suite answers; printed.
+        targets: profile names, ``auto``, or ``as-is`` for ONNX files that shall run unbuilt.
         batches: 1 is single stream, more is offline in batches of so many.
         power_modes: nvpmodel names. A cell of another mode than the present one waits.
         seconds: timing of one cell, all its models together.

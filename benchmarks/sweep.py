@@ -19,7 +19,7 @@ from typing import Any, Literal
 from benchmarks.bench import Plan, Progress, run_bench
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.sensors import Device, find_device
-from benchmarks.suite import Cell, Entry, Suite, cells_of
+from benchmarks.suite import AS_IS, Cell, Entry, Suite, cells_of
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.errors import SamkrError
@@ -263,7 +263,7 @@ def _origin(entry: Entry) -> str:
 def _build(source: Path, cell: Cell, folder: Path, origin: str) -> Path:
     from samkr_edge.passport import is_built
 
-    if source.suffix != ".onnx" or is_built(source):
+    if cell.target == AS_IS or source.suffix != ".onnx" or is_built(source):
         return source
     suffix = ".cpu.onnx" if cell.target == "cpu" else f".{cell.target}.engine"
     built = folder / f"{source.stem}{suffix}"
@@ -286,7 +286,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     command = [*arguments, "-o", str(output)]
     print(f"$ samkr-edge {' '.join(command)}", file=sys.stderr)
     output.parent.mkdir(parents=True, exist_ok=True)
-    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *command], stdout=sys.stderr)
+    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *command], stdout=2)
     try:
         code = child.wait()
     except KeyboardInterrupt:

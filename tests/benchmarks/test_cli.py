@@ -241,7 +241,7 @@ def test_a_split_with_nobody_in_it_is_refused(
         (["--max-drop", "1"], "SE-U61"),
         (["--report"], "SE-U63"),
         (["--mode", "online"], "SE-U66"),
-        (["--batch", "4"], "SE-U67"),
+        (["--batch", "4"], "SE-U66"),
     ],
 )
 def test_options_that_contradict_each_other(

@@ -157,8 +157,12 @@ def test_a_row_that_got_slower_on_the_same_machine_fails_and_on_another_one_is_n
 
 
 def test_results_with_nothing_in_common_are_not_a_pass(
-    three_models: list[ModelResult], run_of: RunMaker
+    three_models: list[ModelResult], row: RowMaker, run_of: RunMaker
 ) -> None:
     with pytest.raises(SamkrError) as caught:
-        regression(run_of(three_models[:1]), run_of(three_models[1:2] + three_models[2:], images=None), None)
+        regression(run_of(three_models), run_of([row("FP16", 20, 57.0)]), None)
     assert caught.value.code == "SE-U65"
+    elsewhere = run_of(three_models, images=None, environment={"cpu": "Another CPU"})
+    with pytest.raises(SamkrError) as caught:
+        regression(run_of(three_models), elsewhere, None)
+    assert "images     others" in caught.value.facts
