@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.results import ModelResult, Results
-from benchmarks.verdict import DEFAULT_MAX_DROP, interval, milliseconds, signed
+from benchmarks.verdict import DEFAULT_MAX_DROP, interval, signed
 from samkr_edge.errors import SamkrError
 
-# A p90 that grew by less than this between two runs on one machine is the machine's own noise.
-SLOWER_TOLERANCE = 0.10
+# Speed against the baseline of the same run that fell by less than this is no regression, however sure.
+SLOWER_TOLERANCE = 0.05
 
 
 def gate_failure(
@@ -59,7 +59,9 @@ def regression(results: Results, earlier: Results, max_drop: float | None) -> Sa
     """The error for rows that got worse than the row of the same name in an earlier run, or None.
 
     AP is compared where both runs scored the same images, and may fall by ``max_drop`` (DEFAULT_MAX_DROP where it is
-    None). Latency is compared where both ran on the same machine in the same way.
+    None). Speed is compared where both ran on the same machine in the same way and with the same baseline model: as
+    the speed-up over that baseline, since milliseconds of two runs differ by more than a model does. A row is slower
+    where the two intervals are apart.
 
     Returns:
         SE-Q65 AP lost, SE-Q66 slower.
@@ -98,19 +100,23 @@ def regression(results: Results, earlier: Results, max_drop: float | None) -> Sa
                 [f"{new.name}: {old.ap:.1f} AP before, {new.ap:.1f} AP now" for old, new in lost[:4]],
                 fix="find what changed the model: samkr-edge inspect MODEL",
             )
-    if same_machine:
+    if same_machine and results.baseline().sha256 == earlier.baseline().sha256:
         slow = [
-            (old.latency.p90_ms, new.latency.p90_ms, new)
+            (old.speed_up, new.speed_up, new)
             for old, new in pairs
-            if new.latency.p90_ms > old.latency.p90_ms * (1 + SLOWER_TOLERANCE)
+            if old.speed_up is not None
+            and new.speed_up is not None
+            and new.speed_up.high < old.speed_up.low
+            and new.speed_up.value < old.speed_up.value * (1 - SLOWER_TOLERANCE)
         ]
         if slow:
             return SamkrError(
                 "SE-Q66",
-                f"the quality gate failed: {_names([new for *_, new in slow])} got more than "
-                f"{SLOWER_TOLERANCE:.0%} slower since the baseline results",
+                f"the quality gate failed: {_names([new for *_, new in slow])} got slower against "
+                f"{results.baseline().name} since the baseline results",
                 [
-                    f"{new.name}: p90 {milliseconds(was)} ms before, {milliseconds(now)} ms now"
+                    f"{new.name}: {was.value:.2f}× [{was.low:.2f}, {was.high:.2f}] before, "
+                    f"{now.value:.2f}× [{now.low:.2f}, {now.high:.2f}] now"
                     for was, now, new in slow[:4]
                 ],
                 fix="build the model again on this machine, and measure both with --require-stable",

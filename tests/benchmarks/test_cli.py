@@ -103,7 +103,7 @@ def test_offline_mode_counts_images_and_not_batches(
     for model in results["models"]:
         latency, split = model["latency"], model["split_ms"]
         assert latency["throughput_fps"] == pytest.approx(1000 / latency["mean_ms"])
-        assert sum(split.values()) == pytest.approx(latency["p50_ms"], rel=0.5)
+        assert 0 < split["network"] < sum(split.values()) < latency["max_ms"]
         assert model["accuracy"]["ap"] > 50
 
 
@@ -134,7 +134,7 @@ def test_a_row_that_fell_behind_earlier_results_fails_the_gate_and_is_named(
     common = ("--data", dots, "--limit", 8, "--rounds", 10)
     assert bench(*pair, *common, "--out", old, "--samples", 0) == 0
     int8 = ModelCard("samkr_tiny", COCO17, (128, 128), precision="int8", stage="ptq")
-    dot_model(pair[1], error=6.0, card=int8)
+    dot_model(pair[1], error=12.0, card=int8)
     assert bench(*pair, *common, "--baseline", old / "results.json") == 6
     message = capsys.readouterr().err
     assert "SE-Q65" in message

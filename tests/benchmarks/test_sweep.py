@@ -85,11 +85,11 @@ def test_a_sweep_that_is_killed_goes_on_with_the_first_unfinished_cell(suite: Su
     file.write_text(yaml.safe_dump(slow.model_dump(mode="json")))
     command = [sys.executable, "-m", "samkr_edge", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while child.poll() is None and not list(out.glob("cells/*.json")):
+    while child.poll() is None and not list(out.glob("cells/[!.]*.json")):
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("cells/*.json")}
+    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("cells/[!.]*.json")}
     assert 1 <= len(kept) < 4
     outcomes = swept(slow, out)
     assert states(outcomes).count("reused") == len(kept)
