@@ -1,5 +1,6 @@
 """Peak memory of a model: what a process of its own needs, from opening the file to the third frame.
 
+Host memory only: what an engine holds on a desktop GPU is not in it (on a Jetson both are one memory).
 Measured in a child process, since memory that one model has freed would be counted against, or hidden from, the next.
 Run as ``python -m benchmarks.footprint MODEL THREADS``.
 """

@@ -58,6 +58,8 @@ def extras(results: Results) -> list[Extra]:
     """The optional columns of a run, in order. Energy stays, empty, where it was asked for and there is no meter."""
     models = results.models
     columns = []
+    if any(m.accuracy and "hard" in m.accuracy for m in models):
+        columns.append(Extra("easy/med/hard", _crowding))
     if results.settings.mode == "offline":
         columns.append(Extra("img/s", lambda m: f"{m.latency.throughput_fps:.1f}"))
     if any(m.split_ms.copy_in or m.split_ms.copy_out for m in models):
@@ -71,6 +73,14 @@ def extras(results: Results) -> list[Extra]:
             Extra("mJ", lambda m: "" if m.energy is None else f"{m.energy.millijoules_per_frame:.1f}")
         )
     return columns
+
+
+def _crowding(model: ModelResult) -> str:
+    """AP of CrowdPose's three levels; a level without images has none."""
+    scores = model.accuracy or {}
+    return "/".join(
+        f"{scores[level]:.1f}" if level in scores else "–" for level in ("easy", "medium", "hard")
+    )
 
 
 def has_paper(results: Results) -> bool:

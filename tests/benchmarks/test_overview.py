@@ -150,6 +150,16 @@ def test_memory_int8_copies_and_energy_are_shown_where_they_were_measured(
         assert text not in page
 
 
+def test_crowdposes_levels_stand_in_the_table(
+    three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
+) -> None:
+    levels = {"ap": 65.7, "easy": 73.0, "medium": 66.4, "hard": 57.5}
+    crowd = [model.model_copy(update={"accuracy": levels}) for model in three_models]
+    assert "73.0/66.4/57.5" in page_of(tmp_path, [run_of(crowd)])
+    del levels["easy"]
+    assert "–/66.4/57.5" in page_of(tmp_path, [run_of(crowd)])
+
+
 def test_the_papers_rows_have_as_many_cells_as_columns() -> None:
     assert [table.number for table in TABLES] == [1, 2, 3, 4, 5, 6]
     for table in TABLES:
