@@ -49,12 +49,14 @@ class Device:
         read: one :class:`MachineState`.
         power_mode: the mode in words, or None; may start a program, so it is called before and after a run only.
         fix: command that makes the clocks stand still.
+        modes: (name, id) of every power mode that this board has; none where there are no such modes.
     """
 
     family: Family
     read: Callable[[], MachineState]
     power_mode: Callable[[], str | None] = field(default=lambda: None)
     fix: str = ""
+    modes: tuple[tuple[str, int], ...] = ()
 
 
 def find_device(root: Path = ROOT) -> Device:
@@ -65,6 +67,7 @@ def find_device(root: Path = ROOT) -> Device:
             lambda: read_jetson(root),
             lambda: jetson_power_mode(_output_of("nvpmodel", "-q"), root),
             "sudo nvpmodel -m 0 && sudo jetson_clocks   # then let it cool down and measure again",
+            parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf") or ""),
         )
     gpu = open_nvidia()
     if gpu is not None:
@@ -160,6 +163,12 @@ def parse_nvpmodel(text: str) -> tuple[str, int] | None:
     """(name, id) from ``nvpmodel -q``: a line ``NV Power Mode: MODE_30W`` and the id alone on the next."""
     found = re.search(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)", text)
     return None if found is None else (found.group(1).removeprefix("MODE_"), int(found.group(2)))
+
+
+def parse_nvpmodel_conf(text: str) -> tuple[tuple[str, int], ...]:
+    """(name, id) of the modes in ``/etc/nvpmodel.conf``: lines ``< POWER_MODEL ID=1 NAME=MODE_15W >``."""
+    found = re.findall(r"^\s*<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", text, flags=re.MULTILINE)
+    return tuple((name.removeprefix("MODE_"), int(number)) for number, name in found)
 
 
 def _zone(root: Path, name: str) -> float | None:

@@ -17,6 +17,9 @@ AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
 
 
+ALL_MODES = "all"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +64,7 @@ class Suite(_Part):
         why: what the suite answers; printed.
         targets: profile names, ``auto``, or ``as-is`` for ONNX files that shall run unbuilt.
         batches: 1 is single stream, more is offline in batches of so many.
-        power_modes: nvpmodel names. A cell of another mode than the present one waits.
+        power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the present one waits.
         seconds: timing of one cell, all its models together.
         limit: images that are scored; None for all.
         calibration_images: images of noise for networks without data, else of the training split.

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from benchmarks.bench import Plan, Progress, run_bench
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.sensors import Device, find_device
-from benchmarks.suite import AS_IS, Cell, Entry, Suite, cells_of
+from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.errors import SamkrError
@@ -87,6 +87,8 @@ def run_sweep(
             reason is recorded, and the sweep goes on.
     """
     device = device or find_device()
+    if suite.power_modes == (ALL_MODES,):
+        suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in device.modes) or (None,)})
     mode = device.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
     outcomes: list[Outcome] = []
@@ -177,7 +179,11 @@ def _visit(
     if resume and _is_finished(path):
         return Outcome(cell, key, "reused", results=path)
     if cell.power_mode is not None and (mode is None or mode.split(" ")[0] != cell.power_mode):
-        return Outcome(cell, key, "waiting", f"the power mode is {mode or 'unknown'}, not {cell.power_mode}")
+        number = dict(device.modes).get(cell.power_mode)
+        how = "" if number is None else f": sudo nvpmodel -m {number}"
+        return Outcome(
+            cell, key, "waiting", f"the power mode is {mode or 'unknown'}, not {cell.power_mode}{how}"
+        )
     if dry_run:
         return Outcome(cell, key, "to do")
     models = _make(suite, cell, out / "models")

@@ -93,16 +93,9 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
                 "" if row.speed_up is None else f"{row.speed_up.value:.2f}×",
             )
     lines: list[Any] = [Text(why, style="dim"), Text(""), table, Text("")]
-    waiting = {outcome.cell.power_mode for outcome in outcomes if outcome.state == "waiting"}
-    if waiting:
-        modes = ", ".join(sorted(filter(None, waiting)))
-        lines.append(
-            Text(
-                f"Cells of the power modes {modes} wait: sudo nvpmodel -m ID (IDs: /etc/nvpmodel.conf), then the same "
-                "command.",
-                style="yellow",
-            )
-        )
+    if any(outcome.state == "waiting" for outcome in outcomes):
+        text = "Waiting cells: change the power mode (some changes reboot), then give the same command again."
+        lines.append(Text(text, style="yellow"))
     if any(outcome.results for outcome in outcomes):
         lines.append(Text(f"page: samkr-edge report {out} -o report.html", style="dim"))
     return Group(*lines)

@@ -95,6 +95,18 @@ def test_the_power_mode_has_a_name_and_an_id(text: str, expected: tuple[str, int
     assert parse_nvpmodel(text) == expected
 
 
+def test_the_boards_modes_come_from_its_nvpmodel_conf(tmp_path: Path) -> None:
+    conf = """
+    # FORMAT: < POWER_MODEL ID=id_num NAME=mode_name >
+    < POWER_MODEL ID=0 NAME=MAXN >
+    CPU_ONLINE CORE_0 1
+    < POWER_MODEL ID=1 NAME=MODE_15W >
+    < PM_CONFIG DEFAULT=2 >
+    """
+    tree(tmp_path, {**ORIN, "etc/nvpmodel.conf": conf})
+    assert find_device(tmp_path).modes == (("MAXN", 0), ("15W", 1))
+
+
 def test_locked_clocks_are_part_of_the_power_mode(tmp_path: Path) -> None:
     tree(tmp_path, ORIN)
     text = "NV Power Mode: MAXN\n0\n"

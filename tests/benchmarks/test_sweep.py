@@ -37,7 +37,8 @@ progress: Callable[..., AbstractContextManager[Callable[..., Any]]] = quietly
 
 
 def device(mode: str | None = None) -> Device:
-    return Device("jetson", lambda: MachineState(2600.0, 50.0), lambda: mode)
+    modes = (("MAXN", 0), ("15W", 1))
+    return Device("jetson", lambda: MachineState(2600.0, 50.0), lambda: mode, modes=modes)
 
 
 @pytest.fixture
@@ -163,9 +164,29 @@ def test_missing_data_is_skipped_and_another_power_mode_waits(suite: Suite, tmp_
     )
     outcomes = swept(modes, tmp_path / "out", device=device("15W (id 1), clocks locked"))
     assert states(outcomes) == ["skipped", "finished", "skipped", "waiting"]
-    assert outcomes[3].note == "the power mode is 15W (id 1), clocks locked, not MAXN"
+    assert outcomes[3].note == "the power mode is 15W (id 1), clocks locked, not MAXN: sudo nvpmodel -m 0"
     outcomes = swept(modes, tmp_path / "out", device=device("MAXN (id 0), clocks locked"))
     assert states(outcomes) == ["skipped", "reused", "skipped", "finished"]
+
+
+def test_all_modes_are_those_of_the_board(suite: Suite, tmp_path: Path) -> None:
+    every = suite.model_copy(update={"power_modes": ("all",)})
+    outcomes = swept(every, tmp_path, dry_run=True, device=device("MAXN (id 0)"))
+    assert [(o.cell.power_mode, o.state) for o in outcomes[::4]] == [("MAXN", "to do"), ("15W", "waiting")]
+    desktop = Device("cpu", lambda: MachineState())
+    assert states(swept(every, tmp_path, dry_run=True, device=desktop)) == ["to do"] * 4
+    assert not (tmp_path / "sweep.json").exists()
+
+
+def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
+    def stop(outcome: Outcome, number: int, count: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        swept(suite, tmp_path, finished=stop)
+    assert len(cell_files(tmp_path)) == 2
+    assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
 
 
 def test_the_key_holds_images_and_axes(suite: Suite, dots: Path) -> None:
