@@ -101,7 +101,8 @@ def run_bench(
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
     models, files = _open_models(plan)
-    device = device or find_device()
+    on_gpu = _on_gpu(models)
+    device = device or find_device(on_gpu=on_gpu)
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: sha256_of(path) for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
@@ -131,7 +132,6 @@ def run_bench(
         )
         for name, model in models.items()
     ]
-    on_gpu = _on_gpu(models)
     for model in models.values():
         model.runner.close()
     unstable = reasons_of_run(run.states, run.network_ms(), on_gpu=on_gpu, power_modes=power_modes)

@@ -59,8 +59,13 @@ class Device:
     modes: tuple[tuple[str, int], ...] = ()
 
 
-def find_device(root: Path = ROOT) -> Device:
-    """The device this process runs on. ``root`` is ``/``, or a tree of recorded files in a test."""
+def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
+    """The device that the models run on.
+
+    Args:
+        root: ``/``, or a tree of recorded files in a test.
+        on_gpu: False where no model runs on a GPU: a desktop's GPU is then not read.
+    """
     if (root / "etc/nv_tegra_release").exists() or gpu_devfreq(root) is not None:
         return Device(
             "jetson",
@@ -69,7 +74,7 @@ def find_device(root: Path = ROOT) -> Device:
             "sudo nvpmodel -m 0 && sudo jetson_clocks   # then let it cool down and measure again",
             parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf") or ""),
         )
-    gpu = open_nvidia()
+    gpu = open_nvidia() if on_gpu else None
     if gpu is not None:
         return Device(
             "rtx",

@@ -86,7 +86,7 @@ def run_sweep(
         SamkrError: SE-D65 the disk is full or not writable: finished cells are kept. A cell that fails for another
             reason is recorded, and the sweep goes on.
     """
-    device = device or find_device()
+    given, device = device, device or find_device()
     if suite.power_modes == (ALL_MODES,):
         suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in device.modes) or (None,)})
     mode = device.power_mode() if any(suite.power_modes) else None
@@ -94,7 +94,7 @@ def run_sweep(
     outcomes: list[Outcome] = []
     for number, cell in enumerate(cells, 1):
         try:
-            outcome = _visit(suite, cell, out, progress, mode, device, resume, dry_run)
+            outcome = _visit(suite, cell, out, progress, mode, device.modes, given, resume, dry_run)
         except SamkrError as error:
             if error.code == "SE-D01":
                 done = sum(outcome.results is not None for outcome in outcomes)
@@ -163,7 +163,8 @@ def _visit(
     out: Path,
     progress: Progress,
     mode: str | None,
-    device: Device,
+    modes: Sequence[tuple[str, int]],
+    device: Device | None,
     resume: bool,
     dry_run: bool,
 ) -> Outcome:
@@ -179,7 +180,7 @@ def _visit(
     if resume and _is_finished(path):
         return Outcome(cell, key, "reused", results=path)
     if cell.power_mode is not None and (mode is None or mode.split(" ")[0] != cell.power_mode):
-        number = dict(device.modes).get(cell.power_mode)
+        number = dict(modes).get(cell.power_mode)
         how = "" if number is None else f": sudo nvpmodel -m {number}"
         return Outcome(
             cell, key, "waiting", f"the power mode is {mode or 'unknown'}, not {cell.power_mode}{how}"
