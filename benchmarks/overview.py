@@ -57,7 +57,7 @@ def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
         labels = short_labels(results.models)
         for model in results.models:
             if model.ap is not None and results.dataset is not None:
-                label = f"{labels[model.name]}, {name}" if several else labels[model.name]
+                label = f"{labels[model.name]} · {name}" if several else labels[model.name]
                 found.append(Candidate(label, model.latency.p90_ms, model.ap, results.dataset.images_digest))
     return found
 

@@ -303,7 +303,7 @@ def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
             label = labels[model.name]
             points.append(
                 Point(
-                    label if len(runs) == 1 else _clipped(f"{label}, {name}"),
+                    label if len(runs) == 1 else _clipped(f"{label} · {name}"),
                     results.models.index(model) % 4,
                     model.latency.p50_ms,
                     model.latency.p90_ms,
@@ -323,7 +323,7 @@ def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
 
 
 def _clipped(text: str, length: int = 34) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip(", ") + "…"
+    return text if len(text) <= length else text[: length - 1].rstrip(",· ") + "…"
 
 
 def _pictures(

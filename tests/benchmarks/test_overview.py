@@ -95,9 +95,9 @@ def test_a_constraint_is_answered_first_and_all_runs_share_one_table(
     runs = [run_of(three_models, environment={"cpu": "Slow"}), run_of(fast, environment={"cpu": "Quick"})]
     page = page_of(tmp_path, runs, Wishes(max_latency=5.0))
     body = page[page.index("<body>") :]
-    assert "Take INT8 (QAT), Quick for at most 5 ms (p90)." in body
+    assert "Take INT8 (QAT) · Quick for at most 5 ms (p90)." in body
     assert (
-        body.index("Take INT8 (QAT), Quick")
+        body.index("Take INT8 (QAT) · Quick")
         < body.index("Which model for which budget")
         < body.index("<article")
     )
