@@ -286,14 +286,17 @@ def measure_energy(
         images: uint8 (H, W, 3) RGB, shown in turn.
         source: the meter.
         seconds: time of each model, in two halves.
-        idle_seconds: time at rest, before.
+        idle_seconds: time at rest, before; as long again passes unmeasured first, until clocks have come down.
 
     Returns:
         The facts for the results, and the energy of each model that the meter gave enough readings for.
     """
+    time.sleep(idle_seconds)
     with Sampler(source) as resting:
         time.sleep(idle_seconds)
-    idle = float(np.mean(resting.samples)) if resting.samples else 0.0
+    # Without a figure at rest nothing can be subtracted, and energy that holds the idle power would pass for ours.
+    known = len(resting.samples) >= _FEWEST_SAMPLES
+    idle = float(np.mean(resting.samples)) if known else 0.0
     joules = dict.fromkeys(models, 0.0)
     frames = dict.fromkeys(models, 0)
     samples: dict[str, list[float]] = {name: [] for name in models}
@@ -325,5 +328,5 @@ def measure_energy(
             samples=len(samples[name]),
         )
         for name in models
-        if len(samples[name]) >= _FEWEST_SAMPLES
+        if known and len(samples[name]) >= _FEWEST_SAMPLES
     }

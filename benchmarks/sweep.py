@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.bench import Plan, Progress, run_bench
-from benchmarks.results import Results, read_results, write_results
+from benchmarks.results import read_results, write_results
 from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from samkr_edge import __version__
@@ -307,8 +307,3 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
             fix=f"samkr-edge {' '.join(command)}",
         )
     stamp.write_text(f"{key} {sha256_of(output)}")
-
-
-def results_of(outcomes: Sequence[Outcome]) -> list[Results]:
-    """The results of the finished cells."""
-    return [read_results(outcome.results) for outcome in outcomes if outcome.results is not None]
