@@ -102,12 +102,14 @@ def measure_accuracy(
     count = len(evaluated_images(dataset, limit))
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
-    predictions: dict[str, list[dict[str, Any]]] = {}
+    # Only the baseline's are needed again; one model's predictions are dropped before the next one's are made.
+    kept: dict[str, list[dict[str, Any]]] = {}
 
     def predict(name: str) -> list[dict[str, Any]]:
-        if name not in predictions:
-            predictions[name] = evaluate.predict_dataset(models[name], dataset, limit=limit, advance=advance)
-        return predictions[name]
+        found = kept.get(name) or _predict(models[name], dataset, limit, advance)
+        if name == baseline:
+            kept[name] = found
+        return found
 
     for name in [baseline, *(name for name in models if name != baseline)]:
         earlier = known.get(hashes[name])
@@ -124,6 +126,21 @@ def measure_accuracy(
             difference = Spread(value=spread.difference, low=spread.low, high=spread.high)
         found[name] = Accuracy(_numbers(scores.to_dict()), difference)
     return found
+
+
+def _predict(
+    model: PoseModel, dataset: KeypointDataset, limit: int | None, advance: Callable[..., Any] | None
+) -> list[dict[str, Any]]:
+    """COCO results of one model; what is not the network runs beside it."""
+    from samkr_edge.stream import stream
+
+    category = getattr(dataset, "category_id", 1)
+    results: list[dict[str, Any]] = []
+    for record, poses in stream(model, evaluated_images(dataset, limit)):
+        results += poses.to_coco(record.id) if category == 1 else poses.to_coco(record.id, category)
+        if advance is not None:
+            advance()
+    return results
 
 
 def _known(reuse: Results | None, facts: DatasetFacts, baseline_sha: str) -> dict[str, Accuracy]:

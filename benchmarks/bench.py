@@ -8,23 +8,28 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.latency import Frames, Run, measure, speed_up
+from benchmarks.int8_share import int8_share
+from benchmarks.latency import STAGES, Frames, Run, Timed, measure, speed_up
 from benchmarks.paper import paper_figure
 from benchmarks.results import (
     DatasetFacts,
+    Energy,
     LatencyStats,
     Machine,
+    MemoryMb,
     ModelResult,
     PaperResult,
+    PowerFacts,
     Results,
     Settings,
     SplitMs,
     Spread,
 )
+from benchmarks.sensors import Device, find_device
 from benchmarks.stability import reasons_of_model, reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
@@ -53,6 +58,9 @@ class Plan:
         data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
+        mode, batch: one image after the other, or ``offline`` in batches of so many.
+        power: measure energy too, where there is a meter.
+        memory: measure peak memory too, in a process of its own for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
@@ -67,14 +75,22 @@ class Plan:
     rounds: int | None = None
     seconds: float | None = None
     threads: int = 1
+    mode: Literal["single-stream", "offline"] = "single-stream"
+    batch: int = 1
+    power: bool = False
+    memory: bool = True
     samples: int = 6
     max_drop: float | None = None
     reuse: Results | None = None
     command: str = ""
 
 
-def run_bench(plan: Plan, samples_folder: Path | None, progress: Progress) -> Results:
+def run_bench(
+    plan: Plan, samples_folder: Path | None, progress: Progress, device: Device | None = None
+) -> Results:
     """Measure and return the results; sample pictures are written to ``samples_folder``.
+
+    ``device`` is how this machine is read; a test passes its own.
 
     Raises:
         SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U62 the same
@@ -85,6 +101,8 @@ def run_bench(plan: Plan, samples_folder: Path | None, progress: Progress) -> Re
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
     models, files = _open_models(plan)
+    on_gpu = _on_gpu(models)
+    device = device or find_device(on_gpu=on_gpu)
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: sha256_of(path) for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
@@ -92,32 +110,34 @@ def run_bench(plan: Plan, samples_folder: Path | None, progress: Progress) -> Re
         from benchmarks.accuracy import check_skeletons, measure_accuracy
 
         check_skeletons(models, dataset)
+    memory = _memory(plan, files, progress)
     images = _timing_images(records)
-    unit = "rounds" if plan.rounds else "s"
-    with progress("latency", plan.rounds or plan.seconds, unit=unit) as advance:
-        advance(0, note="warming up")
-        run = measure(
-            models,
-            images,
-            rounds=plan.rounds,
-            seconds=plan.seconds,
-            advance=lambda done: advance(done, note="measuring"),
-        )
+    power_before = device.power_mode()
+    run = _time(plan, models, images, device, progress)
+    power_modes = (power_before, device.power_mode())
     if dataset is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
                 models, hashes, baseline, dataset, limit=plan.limit, reuse=plan.reuse, advance=advance
             )
+    power, energy, power_reason = _energy(plan, models, images, progress)
     saved = _save_samples(plan, samples_folder, dataset, records, models, progress)
     rows = [
-        _row(name, model, files[name], hashes[name], run, baseline, accuracy.get(name))
+        _row(name, model, files[name], hashes[name], run, baseline, accuracy.get(name)).model_copy(
+            update={
+                "memory_mb": memory.get(name),
+                "int8_share": int8_share(files[name]),
+                "energy": energy.get(name),
+            }
+        )
         for name, model in models.items()
     ]
     for model in models.values():
         model.runner.close()
-    unstable = reasons_of_run(run.states, run.network_ms())
+    unstable = reasons_of_run(run.states, run.network_ms(), on_gpu=on_gpu, power_modes=power_modes)
     if not run.settled:
         unstable.append("the warm-up ended before the medians stood still")
+    stable = not unstable and all(row.stable for row in rows)
     verdict = decide(rows, images=facts.images if facts else None, max_drop=plan.max_drop, unstable=unstable)
     return Results(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -125,16 +145,78 @@ def run_bench(plan: Plan, samples_folder: Path | None, progress: Progress) -> Re
         version=__version__,
         environment=environment(),
         settings=_settings(plan, run, len(images), dataset is None),
-        machine=_machine(run),
-        stable=not unstable and all(row.stable for row in rows),
+        machine=_machine(run, device, power_modes),
+        stable=stable,
         reasons=unstable,
+        stability_fix=None if stable else device.fix,
         dataset=facts,
         verdict=verdict.sentence,
         notes=verdict.notes,
         recommended=verdict.recommended,
         models=rows,
+        power=power,
+        power_reason=power_reason,
         samples=saved,
     )
+
+
+def _time(
+    plan: Plan, models: Mapping[str, PoseModel], images: list[np.ndarray], device: Device, progress: Progress
+) -> Run:
+    """The interleaved measurement; in offline mode with the times of one image."""
+    timed: Mapping[str, Timed] = models
+    queries: Sequence[Any] = images
+    if plan.mode == "offline":
+        from benchmarks.offline import Batched, batches
+
+        timed = {name: Batched(model, plan.batch) for name, model in models.items()}
+        queries = batches(images, plan.batch)
+    with progress("latency", plan.rounds or plan.seconds, unit="rounds" if plan.rounds else "s") as advance:
+        advance(0, note="warming up")
+        run = measure(
+            timed,
+            queries,
+            rounds=plan.rounds,
+            seconds=plan.seconds,
+            sensors=device.read,
+            advance=lambda done: advance(done, note="measuring"),
+        )
+    return run.per_image(plan.batch) if plan.mode == "offline" else run
+
+
+def _memory(plan: Plan, files: Mapping[str, Path], progress: Progress) -> dict[str, MemoryMb]:
+    if not plan.memory:
+        return {}
+    from benchmarks.footprint import measure_memory
+
+    found = {}
+    with progress("memory", len(files), unit="models") as advance:
+        for name, path in files.items():
+            found[name] = measure_memory(path, plan.threads)
+            advance(1)
+    return found
+
+
+def _energy(
+    plan: Plan, models: Mapping[str, PoseModel], images: list[np.ndarray], progress: Progress
+) -> tuple[PowerFacts | None, dict[str, Energy], str | None]:
+    """(the meter, energy of each model, why there is none)."""
+    if not plan.power:
+        return None, {}, None
+    from benchmarks.energy import find_power, measure_energy
+
+    source, reason = find_power(on_gpu=_on_gpu(models))
+    if source is None:
+        return None, {}, reason
+    with progress("energy", None) as advance:
+        advance(0, note=source.rail)
+        facts, energy = measure_energy(models, images, source)
+    missing = [name for name in models if name not in energy]
+    return facts, energy, f"too few readings for {', '.join(missing)}" if missing else None
+
+
+def _on_gpu(models: Mapping[str, PoseModel]) -> bool:
+    return any(model.kind == "engine" for model in models.values())
 
 
 def _open_data(
@@ -291,13 +373,15 @@ def split(frames: Frames) -> SplitMs:
     """
     low, high = np.percentile(frames.total, [10, 90])
     usual = (frames.total >= low) & (frames.total <= high)
-    stages = [float(stage[usual].mean()) for stage in (frames.preprocess, frames.network, frames.decode)]
-    other = max(0.0, float(frames.total[usual].mean()) - sum(stages))
-    return SplitMs(preprocess=stages[0], network=stages[1], decode=stages[2], other=other)
+    stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
+    other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
+    return SplitMs(**stages, other=other)
 
 
 def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:
     return Settings(
+        mode=plan.mode,
+        batch=plan.batch,
         threads=plan.threads,
         rounds=len(next(iter(run.frames.values())).total),
         seconds=round(run.seconds, 2),
@@ -308,15 +392,27 @@ def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:
     )
 
 
-def _machine(run: Run) -> Machine:
+def _machine(run: Run, device: Device, power_modes: tuple[str | None, str | None]) -> Machine:
+    first, last = run.states[0], run.states[-1]
     mhz = [state.mhz for state in run.states if state.mhz is not None]
+    gpu_mhz = [state.gpu_mhz for state in run.states if state.gpu_mhz is not None]
     celsius = [state.celsius for state in run.states if state.celsius is not None]
     return Machine(
-        mhz_before=run.states[0].mhz,
-        mhz_after=run.states[-1].mhz,
+        family=device.family,
+        power_mode_before=power_modes[0],
+        power_mode_after=power_modes[1],
+        mhz_before=first.mhz,
+        mhz_after=last.mhz,
         mhz_min=min(mhz, default=None),
         mhz_max=max(mhz, default=None),
-        celsius_before=run.states[0].celsius,
-        celsius_after=run.states[-1].celsius,
+        celsius_before=first.celsius,
+        celsius_after=last.celsius,
         celsius_max=max(celsius, default=None),
+        gpu_mhz_before=first.gpu_mhz,
+        gpu_mhz_after=last.gpu_mhz,
+        gpu_mhz_min=min(gpu_mhz, default=None),
+        gpu_mhz_max=max(gpu_mhz, default=None),
+        gpu_celsius_before=first.gpu_celsius,
+        gpu_celsius_after=last.gpu_celsius,
+        throttled=sorted({name for state in run.states for name in state.throttled}),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.results import Results
 
 _DEFAULT_SECONDS = 20.0
+_DEFAULT_BATCH = 8
 
 
 def bench(
@@ -34,8 +35,24 @@ def bench(
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
+    mode: Annotated[
+        str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
+    ] = "single-stream",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a batch, with --mode offline [default: 8].")
+    ] = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Energy per frame above idle, where there is a meter.")
+    ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory/--no-memory", help="Peak memory, in a process of its own for each model."),
+    ] = True,
     baseline: Annotated[
-        Path | None, typer.Option(help="The model to compare with [default: the first].")
+        Path | None,
+        typer.Option(
+            help="The model to compare with [default: the first], or a results.json no row may fall behind."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json and samples, or a path that ends in .json.")
@@ -47,6 +64,9 @@ def bench(
     max_latency: Annotated[
         float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
     ] = None,
+    require_stable: Annotated[
+        bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
+    ] = False,
     reuse: Annotated[
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
@@ -56,17 +76,24 @@ def bench(
     """AP and latency of several models, measured in turns on the same images.
 
     Latency is p50, p90 and p99 from image to poses. The AP difference to the baseline has a 95 % interval (paired
-    bootstrap over images). A run whose clock or times moved is marked unstable, with the reason.
+    bootstrap over images). A run whose clock or times moved is marked unstable, with the reason and the fix.
 
     Examples:
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --out results --report
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --baseline released/results.json
+
+      samkr-edge bench fp32.engine int8.engine --power --require-stable
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
     from benchmarks.bench import Plan, run_bench
-    from benchmarks.gate import gate_failure
-    from benchmarks.results import write_results
+    from benchmarks.gate import gate_failure, regression
+    from benchmarks.results import all_reasons, read_results, write_results
+    from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
 
@@ -76,8 +103,16 @@ def bench(
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
     if report and out is None:
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
+    if mode not in ("single-stream", "offline"):
+        raise SamkrError(
+            "SE-U66", f"--mode {mode} is neither single-stream nor offline", fix="--mode offline"
+        )
+    if batch is not None and mode != "offline":
+        raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
     paths = list(models)
-    compared = paths[0] if baseline is None else baseline
+    # Read before anything is measured: a mistake in it should not cost the run.
+    earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
+    compared = paths[0] if baseline is None or earlier is not None else baseline
     if compared not in paths:
         paths.insert(0, compared)
     target = None if out is None else _results_path(out)
@@ -90,6 +125,10 @@ def bench(
         rounds=rounds,
         seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
         threads=threads,
+        mode=cast("Literal['single-stream', 'offline']", mode),
+        batch=1 if mode != "offline" else batch or _DEFAULT_BATCH,
+        power=power,
+        memory=memory,
         samples=samples,
         max_drop=max_drop,
         reuse=_earlier(target) if reuse else None,
@@ -98,7 +137,11 @@ def bench(
     results = run_bench(plan, None if target is None else _samples_folder(target), progress)
     if target is not None:
         write_results(target, results)
-    failed = gate_failure(results.models, max_drop, max_latency)
+    failed = (
+        gate_failure(results.models, max_drop, max_latency)
+        or (regression(results, earlier, max_drop) if earlier is not None else None)
+        or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
+    )
     gate = failed.to_dict() if failed else None
     emit({**results.model_dump(mode="json"), "gate": gate}, render(results), as_json)
     if target is not None:
@@ -119,12 +162,26 @@ def bench(
 
 def report(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULTS...", help="results.json files, or the folders that hold them."),
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
         "report.html"
     ),
+    max_latency: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MS", help="Recommend the most accurate model within this p90."),
+    ] = None,
+    min_ap: Annotated[
+        float | None, typer.Option(min=0, metavar="AP", help="Recommend the fastest model with this AP.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="sensitivity.json, for a chart of what each group of layers costs in INT8."),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Lay the paper's Tables 1 to 6 out, with ours beside them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """One self-contained HTML page: verdict, accuracy against latency, the table, sample predictions.
@@ -135,17 +192,25 @@ def report(
 
       samkr-edge report results/results.json -o report.html
 
-      samkr-edge report laptop/results.json jetson/results.json -o both.html
+      samkr-edge report laptop/results.json jetson/results.json --max-latency 33 -o both.html
+
+      samkr-edge report sweep-paper --paper -o paper.html
     """
-    from benchmarks.report import write_report
+    from benchmarks.report import Wishes, write_report
     from samkr_edge.cli.console import emit
 
-    written = write_report(results, output)
+    if not results and not paper:
+        raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")
+    written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
         "\n".join([*written.verdicts, f"wrote {output} ({written.size / 1e3:.0f} kB)"]),
         as_json,
     )
+
+
+def _is_results(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".json"
 
 
 def _results_path(out: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.stability import MachineState, read_machine
+from benchmarks.sensors import MachineState, read_cpu
 
 
 class Stages(Protocol):
@@ -23,15 +23,23 @@ class Stages(Protocol):
     @property
     def preprocess(self) -> float: ...
     @property
+    def copy_in(self) -> float: ...
+    @property
     def network(self) -> float: ...
+    @property
+    def copy_out(self) -> float: ...
     @property
     def decode(self) -> float: ...
 
 
 class Timed(Protocol):
-    """What is measured; :class:`samkr_edge.pose_model.PoseModel` is one."""
+    """What is measured: a :class:`samkr_edge.pose_model.PoseModel`, fed images, or a
+    :class:`benchmarks.offline.Batched`, fed lists of them."""
 
-    def timed(self, image: np.ndarray) -> tuple[Any, Stages]: ...
+    def timed(self, image: Any, /) -> tuple[Any, Stages]: ...
+
+
+STAGES = ("preprocess", "copy_in", "network", "copy_out", "decode")
 
 
 @dataclass(frozen=True)
@@ -54,14 +62,20 @@ class WarmUp:
 class Frames:
     """Milliseconds of every measured frame of one model, arrays of shape (R,): one entry a round.
 
-    ``total`` is taken by the benchmark's own clock around the call; it holds the three stages and what lies
-    between them.
+    ``total`` is taken by the benchmark's own clock around the call; it holds the stages and what lies between them.
+    Copies are zero where the runtime has no device of its own.
     """
 
     total: np.ndarray
     preprocess: np.ndarray
+    copy_in: np.ndarray
     network: np.ndarray
+    copy_out: np.ndarray
     decode: np.ndarray
+
+    def per_image(self, batch: int) -> Frames:
+        """The same of one image, where each entry was a batch of so many."""
+        return Frames(*(getattr(self, name) / batch for name in ("total", *STAGES)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,10 @@ class Run:
     settled: bool
     seconds: float
 
+    def per_image(self, batch: int) -> Run:
+        """The run with the times of one image, where each round was a batch of so many."""
+        return replace(self, frames={name: frames.per_image(batch) for name, frames in self.frames.items()})
+
     def network_ms(self) -> np.ndarray:
         """Network times as (R, M)."""
         return np.stack([frames.network for frames in self.frames.values()], axis=1)
@@ -93,20 +111,20 @@ _STATE_INTERVAL_S = 0.5
 
 def measure(
     models: Mapping[str, Timed],
-    images: Sequence[np.ndarray],
+    images: Sequence[Any],
     *,
     rounds: int | None = None,
     seconds: float | None = None,
     warmup: WarmUp | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    sensors: Callable[[], MachineState] = read_machine,
+    sensors: Callable[[], MachineState] = read_cpu,
     advance: Callable[[float], None] | None = None,
 ) -> Run:
     """Run the models round-robin and return every frame's times.
 
     Args:
         models: name -> model, in the order of the table.
-        images: uint8 (H, W, 3) RGB; round r shows image r mod len(images) to every model.
+        images: uint8 (H, W, 3) RGB, or lists of them (offline); round r shows image r mod len(images) to every model.
         rounds: exactly so many rounds; else
         seconds: rounds until this much time, for all models together, is over, but at least MIN_ROUNDS.
         warmup: bounds of the warm-up.
@@ -169,15 +187,11 @@ class _Recorder:
     stages: list[Stages] = field(default_factory=list)
 
     def frames(self) -> Frames:
-        return Frames(
-            np.array(self.total, float),
-            np.array([stages.preprocess for stages in self.stages], float),
-            np.array([stages.network for stages in self.stages], float),
-            np.array([stages.decode for stages in self.stages], float),
-        )
+        stages = (np.array([getattr(times, name) for times in self.stages], float) for name in STAGES)
+        return Frames(np.array(self.total, float), *stages)
 
 
-def _one_frame(model: Timed, image: np.ndarray, clock: Callable[[], float], recorder: _Recorder) -> None:
+def _one_frame(model: Timed, image: Any, clock: Callable[[], float], recorder: _Recorder) -> None:
     before = clock()
     _, stages = model.timed(image)
     recorder.total.append((clock() - before) * 1e3)
@@ -185,7 +199,7 @@ def _one_frame(model: Timed, image: np.ndarray, clock: Callable[[], float], reco
 
 
 def _warm_up(
-    models: Mapping[str, Timed], images: Sequence[np.ndarray], bounds: WarmUp, clock: Callable[[], float]
+    models: Mapping[str, Timed], images: Sequence[Any], bounds: WarmUp, clock: Callable[[], float]
 ) -> tuple[int, bool]:
     names = list(models)
     network: dict[str, list[float]] = {name: [] for name in names}

@@ -8,11 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import ModelResult, Results, SplitMs, read_results
+from benchmarks.choose import choose
+from benchmarks.latency import STAGES
+from benchmarks.overview import candidates, device_name, overview, run_names
+from benchmarks.paper_tables import TABLES, ours
+from benchmarks.results import FILE_NAME, ModelResult, Results, Settings, SplitMs, read_results
 from benchmarks.samples import Samples, compare, read_samples
+from benchmarks.sensitivity_part import SensitivityPart, read_sensitivity
 from benchmarks.svg import Point, mark_icon, scatter, skeletons
-from benchmarks.table import conditions, has_paper
+from benchmarks.sweep import INDEX, cell_files
+from benchmarks.table import conditions, extras, has_paper
 from benchmarks.verdict import interval, is_significant, milliseconds, short_labels, signed
+from samkr_edge import __version__
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 
@@ -20,7 +27,7 @@ MAX_BYTES = 2_000_000
 # Room for the pictures of all runs together; the rest of a page is far below the remaining half megabyte.
 _PICTURE_BYTES = 1_400_000
 _TEMPLATES = Path(__file__).parent / "templates"
-_STAGES = ("preprocess", "network", "decode", "other")
+_STAGES = (*STAGES, "other")
 
 
 @dataclass(frozen=True)
@@ -31,24 +38,75 @@ class Written:
     verdicts: list[str]
 
 
-def write_report(paths: Sequence[Path], output: Path) -> Written:
+@dataclass(frozen=True)
+class Wishes:
+    """What the page shall answer or hold besides the runs.
+
+    Attributes:
+        max_latency, min_ap: constraints of the recommendation: milliseconds of the p90, and AP.
+        sensitivity: file or folder of `samkr-edge sensitivity`.
+        paper: lay the paper's tables out with ours beside them.
+    """
+
+    max_latency: float | None = None
+    min_ap: float | None = None
+    sensitivity: Path | None = None
+    paper: bool = False
+
+
+def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = None) -> Written:
     """Read results files and write the page, atomically.
 
     Args:
-        paths: ``results.json`` files or their folders; each becomes a part of the page, all share one plot.
+        paths: ``results.json`` files, their folders, or folders of sweeps; each run becomes a part of the page, all
+            share one plot.
         output: the HTML file.
+        wishes: constraints and further parts.
 
     Raises:
-        SamkrError: what :func:`read_results` raises; SE-U64 when jinja2 is not installed.
+        SamkrError: what :func:`read_results` raises; SE-U64 when jinja2 is not installed; SE-A69 when a sweep has no
+            finished cell.
     """
-    runs = [(read_results(path), path if path.is_dir() else path.parent) for path in paths]
-    page = render(runs)
+    wishes = wishes or Wishes()
+    runs = [(read_results(path), path.parent) for path in _results_files(paths)]
+    sensitivity = None if wishes.sensitivity is None else read_sensitivity(wishes.sensitivity)
+    page = render(runs, wishes, sensitivity)
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return Written(len(page.encode()), [results.verdict for results, _ in runs])
+    verdicts = [results.verdict for results, _ in runs]
+    if wishes.max_latency is not None or wishes.min_ap is not None:
+        found = candidates(_named([results for results, _ in runs]))
+        choice = choose(found, max_latency=wishes.max_latency, min_ap=wishes.min_ap)
+        verdicts = [choice.sentence, *verdicts]
+    return Written(len(page.encode()), verdicts)
 
 
-def render(runs: Sequence[tuple[Results, Path]]) -> str:
+def _results_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if (path / INDEX).is_file():
+            cells = cell_files(path)
+            if not cells:
+                raise SamkrError(
+                    "SE-A69",
+                    f"the sweep {path} has no finished cell, so there is nothing to report",
+                    fix=f"samkr-edge sweep SUITE --out {path}",
+                )
+            files += cells
+        else:
+            files.append(path / FILE_NAME if path.is_dir() else path)
+    return files
+
+
+def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
+    return list(zip(run_names(runs), runs, strict=True)) if runs else []
+
+
+def render(
+    runs: Sequence[tuple[Results, Path]],
+    wishes: Wishes | None = None,
+    sensitivity: SensitivityPart | None = None,
+) -> str:
     """The page for (results, folder that holds its samples) pairs."""
     try:
         import jinja2
@@ -59,6 +117,7 @@ def render(runs: Sequence[tuple[Results, Path]]) -> str:
             "a report needs the package jinja2, which is not installed here",
             fix='pip install "samkr-edge[report]"',
         ) from error
+    wishes = wishes or Wishes()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -68,16 +127,23 @@ def render(runs: Sequence[tuple[Results, Path]]) -> str:
     )
     environment.filters["safe_svg"] = Markup
     budget = _Budget(_PICTURE_BYTES)
+    named = _named([results for results, _ in runs])
     parts = [
-        _run(number, results, folder, budget, len(runs) > 1) for number, (results, folder) in enumerate(runs)
+        _run(number, results, folder, budget, name if len(runs) > 1 else "")
+        for number, ((name, results), (_, folder)) in enumerate(zip(named, runs, strict=True))
     ]
-    text = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         title=_title([results for results, _ in runs]),
+        version=__version__,
         runs=parts,
-        plots=_plots([results for results, _ in runs]),
+        overview=overview(named, wishes.max_latency, wishes.min_ap),
+        plots=_plots(named),
         stages=_STAGES,
+        sensitivity=sensitivity,
+        tables=[(table, [(row, ours(table, row, named)) for row in table.rows]) for table in TABLES]
+        if wishes.paper
+        else [],
     )
-    return text
 
 
 @dataclass
@@ -102,6 +168,7 @@ class Row:
     p99: str
     speed: str
     speed_interval: str
+    extras: list[tuple[str, str]]
     size: str
     paper: str
     split: list[tuple[str, float, str]]
@@ -109,7 +176,7 @@ class Row:
     reasons: list[str] = field(default_factory=list)
 
 
-def _run(number: int, results: Results, folder: Path, budget: _Budget, several: bool) -> dict[str, Any]:
+def _run(number: int, results: Results, folder: Path, budget: _Budget, name: str) -> dict[str, Any]:
     labels = short_labels(results.models)
     slowest = max(model.split_ms.total for model in results.models)
     rows = [
@@ -122,7 +189,9 @@ def _run(number: int, results: Results, folder: Path, budget: _Budget, several: 
     return {
         "results": results,
         "anchor": f"run-{number + 1}",
-        "name": _name(results) if several else "",
+        "name": name,
+        "extras": [column.heading for column in extras(results)],
+        "stages": {stage for row in rows for stage, _, _ in row.split},
         "headline": _unbroken(head + "." if short else results.verdict),
         "lead": _unbroken(rest[:1].upper() + rest[1:]) if short else "",
         "rows": rows,
@@ -165,6 +234,7 @@ def _row(model: ModelResult, label: str, series: int, results: Results, slowest:
         p99=milliseconds(model.latency.p99_ms),
         speed="1×" if speed is None else f"{speed.value:.2f}×",
         speed_interval="" if speed is None else f"[{speed.low:.2f}, {speed.high:.2f}]",
+        extras=[(column.heading, column.cell(model)) for column in extras(results)],
         size=f"{model.size_mb:.1f}",
         paper="" if model.paper is None else f"{model.paper.ap:.1f}",
         split=_split(model.split_ms, slowest),
@@ -217,10 +287,13 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     return tiles
 
 
-def _plots(runs: Sequence[Results]) -> list[str]:
-    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy."""
+def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
+    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
+    where the runs scored different images: their AP share no axis."""
     points: list[Point] = []
-    for results in runs:
+    if len({results.dataset.images_digest for _, results in runs if results.dataset}) > 1:
+        return []
+    for name, results in runs:
         labels = short_labels(results.models)
         base_ap = results.baseline().ap
         for model in results.models:
@@ -230,7 +303,7 @@ def _plots(runs: Sequence[Results]) -> list[str]:
             label = labels[model.name]
             points.append(
                 Point(
-                    label if len(runs) == 1 else f"{label}, {_name(results)}",
+                    label if len(runs) == 1 else _clipped(f"{label} · {name}"),
                     results.models.index(model) % 4,
                     model.latency.p50_ms,
                     model.latency.p90_ms,
@@ -247,6 +320,10 @@ def _plots(runs: Sequence[Results]) -> list[str]:
         scatter(points, width=920, height=400, title=title, css_class="wide"),
         scatter(points, width=380, height=360, title=title, css_class="narrow"),
     ]
+
+
+def _clipped(text: str, length: int = 34) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip(",· ") + "…"
 
 
 def _pictures(
@@ -346,7 +423,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         (
             "Timing",
             f"{settings.rounds} rounds in {settings.seconds:.1f} s after {settings.warmup_rounds} warm-up rounds; "
-            f"one frame of each model a round, in rotating order; {settings.threads} thread"
+            f"{_a_round(settings)} of each model a round, in rotating order; {settings.threads} thread"
             f"{'' if settings.threads == 1 else 's'} per model",
         )
     )
@@ -358,7 +435,30 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         facts.append(("Temperature", f"{machine.celsius_before:.0f} to {machine.celsius_after:.0f} °C"))
     else:
         facts.append(("Temperature", "not readable here"))
-    facts.append(("Stability", "stable" if results.stable else "unstable; see the notes above"))
+    if machine.gpu_mhz_min is not None:
+        facts.append(("GPU clock", f"{machine.gpu_mhz_min:.0f} to {machine.gpu_mhz_max:.0f} MHz"))
+    if machine.gpu_celsius_before is not None and machine.gpu_celsius_after is not None:
+        facts.append(
+            ("GPU temperature", f"{machine.gpu_celsius_before:.0f} to {machine.gpu_celsius_after:.0f} °C")
+        )
+    if machine.power_mode_before is not None:
+        facts.append(("Power mode", machine.power_mode_before))
+    if machine.throttled:
+        facts.append(("Throttled by", ", ".join(machine.throttled)))
+    if results.power is not None:
+        power = results.power
+        facts.append(
+            (
+                "Energy",
+                f"{power.rail}; {power.source}, {power.sampling_hz:g} readings a second; "
+                f"{power.idle_watts:.2f} W at rest subtracted",
+            )
+        )
+    elif results.power_reason is not None:
+        facts.append(("Energy", results.power_reason))
+    facts.append(
+        ("Stability", "stable" if results.stable else f"unstable; for stable times: {results.stability_fix}")
+    )
     if dataset is not None:
         part = "" if dataset.images == dataset.images_in_split else f" of {dataset.images_in_split}"
         facts.append(
@@ -373,6 +473,10 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
+def _a_round(settings: Settings) -> str:
+    return "one frame" if settings.mode == "single-stream" else f"one batch of {settings.batch} frames"
+
+
 def _facts_line(results: Results) -> list[str]:
     """What stands above the verdict."""
     networks = sorted({model.network for model in results.models})
@@ -380,23 +484,11 @@ def _facts_line(results: Results) -> list[str]:
     line = [", ".join(networks), ", ".join(f"{width}×{height}" for height, width in sizes)]
     if results.dataset is not None:
         line.append(f"{results.dataset.images} images of {results.dataset.name}/{results.dataset.split}")
-    cpu = _find(results.environment, ("cpu", "cpu_model", "processor"))
-    if cpu:
-        line.append(cpu)
+    device = device_name(results)
+    if device:
+        line.append(device)
     line.append(results.time[:10])
     return line
-
-
-def _find(environment: dict[str, Any], keys: Sequence[str]) -> str:
-    for key in keys:
-        value = environment.get(key)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, dict):
-            found = _find(value, ("model", "name"))
-            if found:
-                return found
-    return ""
 
 
 def _flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -412,13 +504,6 @@ def _flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [] if tree is None else [(prefix.replace("_", " "), str(tree))]
 
 
-def _name(results: Results) -> str:
-    """A run among several: the data, else the machine."""
-    cpu = _find(results.environment, ("cpu", "cpu_model", "processor"))
-    where = results.dataset.name if results.dataset else "latency"
-    return f"{where}, {cpu}" if cpu else f"{where}, {results.time[:16].replace('T', ' ')}"
-
-
 def _title(runs: Sequence[Results]) -> str:
     networks = sorted({model.network for results in runs for model in results.models})
-    return f"{', '.join(networks)}: accuracy against latency"
+    return f"{', '.join(networks)}: accuracy against latency" if networks else "SAMKR: the paper's tables"

@@ -44,13 +44,40 @@ class SplitMs(_Strict):
     """Where the time goes: means over the frames between p10 and p90 of the total, so the parts add up."""
 
     preprocess: float
+    copy_in: float = Field(0.0, description="host to device, where the runtime has a device of its own")
     network: float
+    copy_out: float = 0.0
     decode: float
     other: float = Field(description="what lies between the stages")
 
     @property
     def total(self) -> float:
-        return self.preprocess + self.network + self.decode + self.other
+        return self.preprocess + self.copy_in + self.network + self.copy_out + self.decode + self.other
+
+
+class MemoryMb(_Strict):
+    """Resident memory of a process of the model's own, MB of 2^20 bytes."""
+
+    peak: float = Field(description="highest, from opening the file to the third frame, Python included")
+    before_opening: float = Field(description="highest before the model was opened")
+
+
+class Energy(_Strict):
+    """What one frame costs, above idle."""
+
+    millijoules_per_frame: float
+    watts: float = Field(description="mean while the model ran, idle included")
+    frames: int
+    samples: int = Field(description="readings of the meter")
+
+
+class PowerFacts(_Strict):
+    """The meter."""
+
+    source: str
+    rail: str
+    sampling_hz: float
+    idle_watts: float = Field(description="subtracted from every model's watts")
 
 
 class PaperResult(_Strict):
@@ -84,6 +111,9 @@ class ModelResult(_Strict):
         None, description="AP minus the baseline's, paired bootstrap over images"
     )
     accuracy_reused: bool = False
+    memory_mb: MemoryMb | None = None
+    int8_share: float | None = None  # of the multiply-accumulates, 0..1
+    energy: Energy | None = None
     paper: PaperResult | None = None
     stable: bool
     reasons: list[str] = []
@@ -108,7 +138,11 @@ class DatasetFacts(_Strict):
 
 
 class Machine(_Strict):
-    """Clock and temperature around the measurement; None where unreadable."""
+    """Clocks, temperature and power mode around the measurement; None where unreadable."""
+
+    family: str = "cpu"
+    power_mode_before: str | None = None
+    power_mode_after: str | None = None
 
     mhz_before: float | None = None
     mhz_after: float | None = None
@@ -117,11 +151,20 @@ class Machine(_Strict):
     celsius_before: float | None = None
     celsius_after: float | None = None
     celsius_max: float | None = None
+    gpu_mhz_before: float | None = None
+    gpu_mhz_after: float | None = None
+    gpu_mhz_min: float | None = None
+    gpu_mhz_max: float | None = None
+    gpu_celsius_before: float | None = None
+    gpu_celsius_after: float | None = None
+    throttled: list[str] = Field([], description="reasons that were seen during the run")
 
 
 class Settings(_Strict):
     """How it was measured."""
 
+    mode: Literal["single-stream", "offline"] = "single-stream"
+    batch: int = Field(1, description="images a call; in offline mode all times are per image")
     threads: int
     rounds: int
     seconds: float
@@ -136,6 +179,7 @@ class Results(_Strict):
 
     schema_version: Literal[1] = 1
     kind: Literal["samkr-edge bench"] = "samkr-edge bench"
+    label: str | None = None  # of a cell of a sweep
     time: str = Field(description="UTC, ISO 8601")
     command: str
     version: str
@@ -144,15 +188,26 @@ class Results(_Strict):
     machine: Machine
     stable: bool
     reasons: list[str] = []
+    stability_fix: str | None = None
     dataset: DatasetFacts | None = None
     verdict: str
     notes: list[str] = []
     recommended: str | None = None
     models: list[ModelResult]
+    power: PowerFacts | None = None
+    power_reason: str | None = Field(None, description="why there is no energy, where it was asked for")
     samples: str | None = Field(None, description="folder of sample predictions, relative to this file")
 
     def baseline(self) -> ModelResult:
         return next(model for model in self.models if model.is_baseline)
+
+
+def all_reasons(results: Results) -> list[str]:
+    """Why the times cannot be trusted: of the run, then of single models."""
+    return [
+        *results.reasons,
+        *(f"{model.name}: {reason}" for model in results.models for reason in model.reasons),
+    ]
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from benchmarks.sensors import MachineState
+from samkr_edge.errors import SamkrError
 
 # A clock that moved by more than this between the first and the last quarter of a run makes the run unstable.
 CLOCK_TOLERANCE = 0.03
@@ -18,55 +19,12 @@ CV_TOLERANCE = 0.10
 # Fewer rounds than this say nothing about a trend.
 _TREND_ROUNDS = 20
 
-_CPUFREQ = "/sys/devices/system/cpu"
-_THERMAL = "/sys/class/thermal"
-_CPUINFO = "/proc/cpuinfo"
 
-
-@dataclass(frozen=True)
-class MachineState:
-    """Clock of the fastest core in MHz and temperature of the hottest zone in Celsius; None where unreadable."""
-
-    mhz: float | None = None
-    celsius: float | None = None
-
-
-def read_machine() -> MachineState:
-    """Clock and temperature now, from sysfs or, for the clock, ``/proc/cpuinfo``."""
-    return MachineState(_read_mhz(), _read_celsius())
-
-
-def _read_mhz() -> float | None:
-    # The fastest core: the one that is measuring is busy, the others may sleep at a low clock.
-    found = [_number(path) for path in Path(_CPUFREQ).glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    khz = [value for value in found if value is not None]
-    if khz:
-        return max(khz) / 1e3
-    try:
-        lines = Path(_CPUINFO).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    mhz = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
-    return max(mhz) if mhz else None
-
-
-def _read_celsius() -> float | None:
-    found = [_number(path) for path in Path(_THERMAL).glob("thermal_zone*/temp")]
-    # A zone without a sensor reports 0 or a large negative number.
-    celsius = [value / 1e3 for value in found if value is not None and value > 0]
-    return max(celsius) if celsius else None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def clock_change(states: Sequence[MachineState]) -> float | None:
-    """Relative change of the clock from the first to the last quarter of the samples; None if unreadable."""
-    mhz = np.array([state.mhz for state in states if state.mhz], float)
+def clock_change(
+    states: Sequence[MachineState], clock: Callable[[MachineState], float | None] = lambda state: state.mhz
+) -> float | None:
+    """Relative change of a clock from the first to the last quarter of the samples; None if unreadable."""
+    mhz = np.array([value for state in states if (value := clock(state))], float)
     return _change(mhz) if len(mhz) >= 2 else None
 
 
@@ -86,17 +44,48 @@ def _change(values: np.ndarray) -> float:
     return float(np.median(values[-quarter:]) / np.median(values[:quarter]) - 1)
 
 
-def reasons_of_run(states: Sequence[MachineState], network_ms: np.ndarray) -> list[str]:
-    """Why the run as a whole cannot be trusted; empty when it can."""
+def reasons_of_run(
+    states: Sequence[MachineState],
+    network_ms: np.ndarray,
+    *,
+    on_gpu: bool = False,
+    power_modes: tuple[str | None, str | None] = (None, None),
+) -> list[str]:
+    """Why the run as a whole cannot be trusted; empty when it can.
+
+    Args:
+        states: readings from the first frame to the last.
+        network_ms: (R, M), as :func:`time_drift` takes it.
+        on_gpu: a model ran on the GPU. The clock and the throttling of a GPU that only idles mean nothing.
+        power_modes: before and after.
+    """
     reasons = []
-    clock = clock_change(states)
-    if clock is not None and abs(clock) > CLOCK_TOLERANCE:
-        reasons.append(f"the CPU clock moved by {clock:+.1%} (limit {CLOCK_TOLERANCE:.0%})")
+    clocks = {"CPU": clock_change(states)}
+    if on_gpu:
+        clocks["GPU"] = clock_change(states, lambda state: state.gpu_mhz)
+        reasons += _throttling(states)
+    for name, change in clocks.items():
+        if change is not None and abs(change) > CLOCK_TOLERANCE:
+            reasons.append(f"the {name} clock moved by {change:+.1%} (limit {CLOCK_TOLERANCE:.0%})")
+    if power_modes[0] != power_modes[1]:
+        reasons.append(f"the power mode changed from {power_modes[0]} to {power_modes[1]}")
     drift = time_drift(network_ms)
     if drift is not None and abs(drift) > DRIFT_TOLERANCE:
         reasons.append(
             f"network times drifted by {drift:+.1%} from start to end (limit {DRIFT_TOLERANCE:.0%})"
         )
+    return reasons
+
+
+def _throttling(states: Sequence[MachineState]) -> list[str]:
+    reasons = []
+    names = sorted({name for state in states for name in state.throttled})
+    if names:
+        share = sum(bool(state.throttled) for state in states) / len(states)
+        reasons.append(f"the device throttled in {share:.0%} of the readings ({', '.join(names)})")
+    events = [state.throttle_events for state in states if state.throttle_events is not None]
+    if events and events[-1] > events[0]:
+        reasons.append(f"the hardware cut the clock {events[-1] - events[0]} times (over-current)")
     return reasons
 
 
@@ -106,3 +95,12 @@ def reasons_of_model(network_ms: np.ndarray) -> list[str]:
     if cv > CV_TOLERANCE:
         return [f"network time varied by {cv:.0%} (coefficient of variation, limit {CV_TOLERANCE:.0%})"]
     return []
+
+
+def unstable_error(reasons: Sequence[str], fix: str | None) -> SamkrError | None:
+    """The error of ``--require-stable``, or None where there is no reason."""
+    if not reasons:
+        return None
+    return SamkrError(
+        "SE-V65", "the run was not stable, and --require-stable asks for that", list(reasons[:4]), fix=fix
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.results import ModelResult, Results
@@ -23,7 +25,14 @@ def render(results: Results) -> RenderableType:
     if has_ap:
         table.add_column("AP", justify="right")
         table.add_column("difference [95 %]", justify="right", no_wrap=True)
-    for heading in ("p50 ms", "p90", "p99", "speed-up", "MB"):
+    for heading in (
+        "p50 ms",
+        "p90",
+        "p99",
+        "speed-up",
+        *(column.heading for column in extras(results)),
+        "MB",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_paper(results):
         table.add_column("paper AP", justify="right")
@@ -31,8 +40,47 @@ def render(results: Results) -> RenderableType:
         table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
     lines: list[RenderableType] = [table, Text(""), Text(results.verdict, style="bold")]
     lines += [Text(note, style="yellow") for note in results.notes]
+    if results.stability_fix:
+        lines.append(Text(f"for stable times: {results.stability_fix}", style="yellow"))
     lines.append(Text(conditions(results), style="dim"))
     return Group(*lines)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A column that is shown only where a row of the run has it."""
+
+    heading: str
+    cell: Callable[[ModelResult], str]
+
+
+def extras(results: Results) -> list[Extra]:
+    """The optional columns of a run, in order. Energy stays, empty, where it was asked for and there is no meter."""
+    models = results.models
+    columns = []
+    if any(m.accuracy and "hard" in m.accuracy for m in models):
+        columns.append(Extra("easy/med/hard", _crowding))
+    if results.settings.mode == "offline":
+        columns.append(Extra("img/s", lambda m: f"{m.latency.throughput_fps:.1f}"))
+    if any(m.split_ms.copy_in or m.split_ms.copy_out for m in models):
+        columns.append(Extra("copies ms", lambda m: f"{m.split_ms.copy_in:.2f}+{m.split_ms.copy_out:.2f}"))
+    if any(m.int8_share for m in models):
+        columns.append(Extra("INT8", lambda m: "" if m.int8_share is None else f"{m.int8_share:.0%}"))
+    if any(m.memory_mb for m in models):
+        columns.append(Extra("peak MB", lambda m: "" if m.memory_mb is None else f"{m.memory_mb.peak:.0f}"))
+    if results.power is not None or results.power_reason is not None:
+        columns.append(
+            Extra("mJ", lambda m: "" if m.energy is None else f"{m.energy.millijoules_per_frame:.1f}")
+        )
+    return columns
+
+
+def _crowding(model: ModelResult) -> str:
+    """AP of CrowdPose's three levels; a level without images has none."""
+    scores = model.accuracy or {}
+    return "/".join(
+        f"{scores[level]:.1f}" if level in scores else "–" for level in ("easy", "medium", "hard")
+    )
 
 
 def has_paper(results: Results) -> bool:
@@ -54,6 +102,7 @@ def _cells(model: ModelResult, results: Results) -> list[str]:
         f"{model.latency.p90_ms:.2f}",
         f"{model.latency.p99_ms:.2f}",
         "" if model.speed_up is None else f"{model.speed_up.value:.2f}×",
+        *(column.cell(model) for column in extras(results)),
         f"{model.size_mb:.1f}",
     ]
     if has_paper(results):
@@ -66,7 +115,10 @@ def conditions(results: Results) -> str:
     settings = results.settings
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     pictures = "one random image" if settings.random_image else f"{settings.images} images"
-    parts = [f"{settings.rounds} interleaved frames each on {pictures}, {threads}"]
+    frames = f"{settings.rounds} interleaved frames each"
+    if settings.mode == "offline":
+        frames = f"offline, {settings.rounds} interleaved batches of {settings.batch} each, times per image"
+    parts = [f"{frames} on {pictures}, {threads}"]
     if results.dataset is not None:
         parts.append(
             f"AP on {results.dataset.images} images of {results.dataset.name}/{results.dataset.split}"
@@ -77,6 +129,17 @@ def conditions(results: Results) -> str:
         parts.append(f"clock steady at {after:.0f} MHz" if round(before) == round(after) else moved)
     if results.machine.celsius_before is not None and results.machine.celsius_after is not None:
         parts.append(f"{results.machine.celsius_before:.0f} to {results.machine.celsius_after:.0f} °C")
+    if results.machine.gpu_mhz_min is not None and any(m.kind == "engine" for m in results.models):
+        parts.append(f"GPU {results.machine.gpu_mhz_min:.0f} to {results.machine.gpu_mhz_max:.0f} MHz")
+    if results.machine.power_mode_before is not None:
+        parts.append(results.machine.power_mode_before)
+    if results.power is not None:
+        power = results.power
+        parts.append(
+            f"energy above {power.idle_watts:.2f} W idle, {power.rail}, {power.source} at {power.sampling_hz:g} Hz"
+        )
+    if results.power_reason is not None:
+        parts.append(f"no energy: {results.power_reason}")
     if not results.stable:
         parts.append("* unstable")
     return "; ".join(parts)

@@ -50,6 +50,9 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("samkr_edge.cli.predict:predict", "Images in; overlays and keypoints out.", DEVICE),
     "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
     "bench": Command("benchmarks.cli:bench", "AP and latency of several models, interleaved.", DEVICE),
+    "sweep": Command(
+        "benchmarks.sweep_cli:sweep", "A suite of benchmarks, cell by cell; goes on where it stopped.", DEVICE
+    ),
     "report": Command(
         "benchmarks.cli:report", "One self-contained HTML page from results.", DEVICE, "report"
     ),

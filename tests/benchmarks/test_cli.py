@@ -7,10 +7,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.footprint import measure_memory
+from benchmarks.offline import Batched, batches
+from benchmarks.sensors import Device, MachineState
 from samkr_edge.cli import run
+from samkr_edge.dataset import read_image
+from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose_model import load_model
 from samkr_edge.skeleton import COCO17, CROWDPOSE14
 
 Pair = tuple[Path, Path]
@@ -18,7 +25,7 @@ ModelMaker = Callable[..., Path]
 
 
 def bench(*arguments: object) -> int:
-    return run(["bench", *map(str, arguments)])
+    return run(["bench", "--no-memory", *map(str, arguments)])
 
 
 def test_bench_measures_both_models_and_the_report_shows_them(
@@ -70,6 +77,84 @@ def test_the_table_shows_accuracy_difference_speed_and_size(
     ):
         assert text in shown
     assert "Only 8 images were scored" in shown.replace("\n", " ")
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(pair[0], "--rounds", 10, "--memory", "--json") == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    memory = model["memory_mb"]
+    assert 20 < memory["before_opening"] < memory["peak"] < 2000
+    assert model["int8_share"] == 0.0
+
+
+def test_a_model_that_cannot_run_alone_is_an_error_with_its_last_words(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cut.onnx").write_bytes(b"not a model")
+    with pytest.raises(SamkrError) as caught:
+        measure_memory(tmp_path / "cut.onnx", 1)
+    assert caught.value.code == "SE-A65"
+    assert "exit code" in caught.value.facts[0]
+
+
+def test_offline_mode_counts_images_and_not_batches(
+    pair: Pair, dots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--data", dots, "--limit", 8, "--rounds", 20, "--json")
+    assert bench(*pair, *common, "--mode", "offline", "--batch", 4) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert (results["settings"]["mode"], results["settings"]["batch"]) == ("offline", 4)
+    for model in results["models"]:
+        latency, split = model["latency"], model["split_ms"]
+        assert latency["throughput_fps"] == pytest.approx(1000 / latency["mean_ms"])
+        assert 0 < split["network"] < sum(split.values()) < latency["max_ms"]
+
+
+def test_a_batch_gives_the_poses_of_its_images(pair: Pair, dots: Path) -> None:
+    model = load_model(pair[0])
+    images = [read_image(path) for path in sorted((dots / "images" / "val2017").iterdir())[:3]]
+    poses, stages = Batched(model, 3).timed(images)
+    for found, image in zip(poses, images, strict=True):
+        assert len(found) > 0
+        np.testing.assert_array_equal(found.keypoints, model(image).keypoints)
+    assert min(stages.preprocess, stages.network, stages.decode) > 0
+    assert [len(batch) for batch in batches(images, 2)] == [2, 2]
+
+
+def test_unstable_is_no_failure_unless_it_is_asked_for(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clocks = iter([2600.0] + [1300.0] * 1000)
+    device = Device(
+        "cpu", lambda: MachineState(next(clocks), 50.0), lambda: "governor powersave", "cool it down"
+    )
+    monkeypatch.setattr("benchmarks.bench.find_device", lambda **_: device)
+    assert bench(pair[0], "--rounds", 10, "--json") == 0
+    results = json.loads(capsys.readouterr().out)
+    assert not results["stable"]
+    assert results["machine"]["power_mode_before"] == "governor powersave"
+    clocks = iter([2600.0] + [1300.0] * 1000)
+    assert bench(pair[0], "--rounds", 10, "--require-stable") == 7
+    message = capsys.readouterr().err
+    assert "SE-V65" in message
+    assert "CPU clock moved by -50.0%" in message
+    assert "fix: cool it down" in message
+
+
+def test_a_row_that_fell_behind_earlier_results_fails_the_gate_and_is_named(
+    pair: Pair, dots: Path, dot_model: ModelMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "released"
+    common = ("--data", dots, "--limit", 8, "--rounds", 10)
+    int8 = ModelCard("samkr_tiny", COCO17, (128, 128), precision="int8", stage="ptq")
+    dot_model(pair[1], error=0.0, card=int8)
+    assert bench(*pair, *common, "--out", old, "--samples", 0) == 0
+    dot_model(pair[1], error=3.0, card=int8)
+    assert bench(*pair, *common, "--baseline", old / "results.json") == 6
+    message = capsys.readouterr().err
+    assert "SE-Q65" in message
+    assert "samkr_tiny INT8 PTQ" in message
+    assert "samkr_tiny FP32:" not in message
 
 
 def test_without_data_only_latency_is_measured(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +255,8 @@ def test_a_split_with_nobody_in_it_is_refused(
         (["--rounds", "5", "--seconds", "1"], "SE-U60"),
         (["--max-drop", "1"], "SE-U61"),
         (["--report"], "SE-U63"),
+        (["--mode", "online"], "SE-U66"),
+        (["--batch", "4"], "SE-U66"),
     ],
 )
 def test_options_that_contradict_each_other(

@@ -10,10 +10,9 @@ import pytest
 
 from benchmarks.bench import latency_stats, split
 from benchmarks.latency import MIN_ROUNDS, WarmUp, measure, speed_up
+from benchmarks.sensors import MachineState, read_cpu
 from benchmarks.stability import (
-    MachineState,
     clock_change,
-    read_machine,
     reasons_of_model,
     reasons_of_run,
     time_drift,
@@ -185,7 +184,7 @@ def test_the_interval_of_the_speed_up_covers_the_true_ratio() -> None:
 
 
 def test_this_machine_can_be_read_without_an_error() -> None:
-    state = read_machine()
+    state = read_cpu()
     assert state.mhz is None or state.mhz > 100
     assert state.celsius is None or 0 < state.celsius < 130
 
@@ -193,4 +192,4 @@ def test_this_machine_can_be_read_without_an_error() -> None:
 def _frames(total: np.ndarray) -> Any:
     from benchmarks.latency import Frames
 
-    return Frames(total, total * 0, total, total * 0)
+    return Frames(total, total * 0, total * 0, total, total * 0, total * 0)

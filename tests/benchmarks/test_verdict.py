@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.gate import gate_failure
+from benchmarks.gate import gate_failure, regression
 from benchmarks.pareto import front
-from benchmarks.results import ModelResult, Spread
+from benchmarks.results import ModelResult, Results, Spread
 from benchmarks.verdict import decide, signed
+from samkr_edge.errors import SamkrError
 
 RowMaker = Callable[..., ModelResult]
+RunMaker = Callable[..., Results]
 
 
 def test_a_fast_model_within_noise_is_taken_and_the_noise_named(three_models: list[ModelResult]) -> None:
@@ -137,3 +139,30 @@ def test_the_pareto_front_leaves_out_what_another_model_beats() -> None:
 
 def test_a_spread_serialises_as_three_numbers() -> None:
     assert Spread(value=1, low=0, high=2).model_dump() == {"value": 1, "low": 0, "high": 2}
+
+
+def test_a_row_that_got_slower_on_the_same_machine_fails_and_on_another_one_is_not_compared(
+    three_models: list[ModelResult], row: RowMaker, run_of: RunMaker
+) -> None:
+    before = run_of(three_models)
+    slower = [*three_models[:2], row("INT8 QAT", 20.0, 57.1, (-0.3, -0.8, 0.2), (1.2, 1.1, 1.3))]
+    failed = regression(run_of(slower), before, None)
+    assert failed is not None
+    assert failed.code == "SE-Q66"
+    assert "INT8 QAT" in failed.message
+    assert "PTQ" not in failed.message
+    elsewhere = run_of(slower, environment={"cpu": "Another CPU"})
+    assert regression(elsewhere, before, None) is None
+    assert regression(before, before, None) is None
+
+
+def test_results_with_nothing_in_common_are_not_a_pass(
+    three_models: list[ModelResult], row: RowMaker, run_of: RunMaker
+) -> None:
+    with pytest.raises(SamkrError) as caught:
+        regression(run_of(three_models), run_of([row("FP16", 20, 57.0)]), None)
+    assert caught.value.code == "SE-U65"
+    elsewhere = run_of(three_models, images=None, environment={"cpu": "Another CPU"})
+    with pytest.raises(SamkrError) as caught:
+        regression(run_of(three_models), elsewhere, None)
+    assert "images     others" in caught.value.facts

@@ -29,6 +29,7 @@ def test_the_wheel_holds_the_five_packages_and_no_tests(shipped: set[str]) -> No
         ("training/recipes", ".yaml"),
         ("calibration/policies", ".yaml"),
         ("benchmarks/templates", ".j2"),
+        ("benchmarks/suites", ".yaml"),
     ],
 )
 def test_the_wheel_holds_every_data_file(shipped: set[str], folder: str, suffix: str) -> None:

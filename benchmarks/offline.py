@@ -1,0 +1,40 @@
+"""Offline mode, as MLPerf calls it: all images are at hand, what counts is images a second, not one image's wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from samkr_edge.pose_model import PoseModel, StageTimes
+from samkr_edge.poses import Poses
+
+
+class Batched:
+    """A model that takes a list of images a call. Times are of the whole batch."""
+
+    def __init__(self, model: PoseModel, batch: int) -> None:
+        self.model = model
+        self._input = np.zeros((batch, *model.card.input_size, 3), np.uint8)
+
+    def timed(self, images: Sequence[np.ndarray]) -> tuple[list[Poses], StageTimes]:
+        """``batch`` uint8 (H, W, 3) RGB images -> their poses."""
+        started = time.perf_counter()
+        matrices = [self.model.preprocess(image, out) for image, out in zip(images, self._input, strict=True)]
+        prepared = time.perf_counter()
+        heatmap, offset = self.model.runner.run(self._input)
+        ran = time.perf_counter()
+        poses = [
+            self.model.decode(maps, pairs, matrix)
+            for maps, pairs, matrix in zip(heatmap, offset, matrices, strict=True)
+        ]
+        done = time.perf_counter()
+        inside = getattr(self.model.runner, "last_run_ms", None) or (0.0, (ran - prepared) * 1e3, 0.0)
+        times = StageTimes((prepared - started) * 1e3, inside[1], (done - ran) * 1e3, inside[0], inside[2])
+        return poses, times
+
+
+def batches(images: Sequence[np.ndarray], size: int) -> list[list[np.ndarray]]:
+    """The images in groups of ``size``, going round where they do not come out even; each begins a group once."""
+    return [[images[(start + k) % len(images)] for k in range(size)] for start in range(0, len(images), size)]

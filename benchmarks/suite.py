@@ -1,0 +1,171 @@
+"""What a sweep measures, as data: a suite file and the cells that it stands for."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from samkr_edge.errors import SamkrError
+
+AS_IS = "as-is"
+SUITES = Path(__file__).parent / "suites"
+
+
+ALL_MODES = "all"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(_Part):
+    """One line of models that belong together: they are timed interleaved, the first is the baseline.
+
+    Either ``files`` (made elsewhere), or ``network`` (made here: exported, quantized and built by our own commands).
+    With neither, the files are those of ``--model``.
+
+    Attributes:
+        name: stands in the table and in file names.
+        files: ONNX files or built models; an ONNX is built for each target, a built model runs as it is.
+        network: zoo name.
+        checkpoint: its weights; None for random ones, which measure speed and not accuracy.
+        precisions: ``fp32`` and ``int8`` (PTQ by the default policy).
+        sizes: inputs as ``HxW``; none for the network's own.
+        data: COCO or CrowdPose directory; None for latency only.
+    """
+
+    name: str
+    files: tuple[Path, ...] = ()
+    network: str | None = None
+    checkpoint: Path | None = None
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
+    sizes: tuple[str, ...] = ()
+    data: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Entry:
+        if self.files and self.network:
+            raise ValueError(f"{self.name}: files and network exclude each other")
+        if self.checkpoint and not self.network:
+            raise ValueError(f"{self.name}: a checkpoint needs its network's name")
+        return self
+
+
+class Suite(_Part):
+    """A sweep: every entry at every size, target, batch, thread count and power mode.
+
+    Attributes:
+        why: what the suite answers; printed.
+        targets: profile names, ``auto``, or ``as-is`` for ONNX files that shall run unbuilt.
+        batches: 1 is single stream, more is offline in batches of so many.
+        power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the present one waits.
+        seconds: timing of one cell, all its models together.
+        limit: images that are scored; None for all.
+        calibration_images: images of noise for networks without data, else of the training split.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    why: str
+    models: tuple[Entry, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = ("cpu",)
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = (1,)
+    power_modes: tuple[str | None, ...] = (None,)
+    split: str = "val"
+    limit: int | None = None
+    seconds: float = Field(20.0, gt=0)
+    calibration_images: int = Field(64, ge=8)
+    power: bool = False
+    memory: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement of a sweep: the precisions of one entry, interleaved."""
+
+    entry: Entry
+    size: str | None
+    target: str
+    batch: int
+    threads: int
+    power_mode: str | None
+
+    @property
+    def label(self) -> str:
+        """For people: ``samkr_tiny 128x128, cpu, 2 threads``."""
+        parts = [" ".join(filter(None, (self.entry.name, self.size))), self.target]
+        parts += [f"batch {self.batch}"] if self.batch > 1 else []
+        parts += [f"{self.threads} threads"] if self.threads > 1 else []
+        parts += [self.power_mode] if self.power_mode else []
+        return ", ".join(parts)
+
+    @property
+    def slug(self) -> str:
+        """For file names."""
+        words = (
+            self.entry.name,
+            self.size,
+            self.target,
+            f"b{self.batch}",
+            f"t{self.threads}",
+            self.power_mode,
+        )
+        return "-".join(
+            "".join(c if c.isalnum() or c in "._" else "_" for c in word) for word in words if word
+        )
+
+    def axes(self) -> dict[str, Any]:
+        """The cell without its entry, for the key."""
+        return {name: getattr(self, name) for name in ("size", "target", "batch", "threads", "power_mode")}
+
+
+def cells_of(suite: Suite) -> list[Cell]:
+    """Every cell. Power modes change slowest, since a change may mean a reboot."""
+    return [
+        Cell(entry, size, target, batch, threads, mode)
+        for mode, entry in product(suite.power_modes, suite.models)
+        for size in entry.sizes or (None,)
+        for target, batch, threads in product(suite.targets, suite.batches, suite.threads)
+    ]
+
+
+def read_suite(name: str) -> Suite:
+    """A suite file, or a shipped suite by its name.
+
+    Raises:
+        SamkrError: SE-U68 no such suite, SE-A66 not a suite.
+    """
+    path = Path(name)
+    shipped = SUITES / f"{name}.yaml"
+    if not path.is_file():
+        path = shipped
+    if not path.is_file():
+        names = sorted(file.stem for file in SUITES.glob("*.yaml"))
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        raise SamkrError(
+            "SE-U68",
+            f"there is no suite {name}, neither a file nor one of ours",
+            [f"ours       {', '.join(names)}"],
+            fix=f"samkr-edge sweep {near[0] if near else names[0]}",
+        )
+    try:
+        return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        else:
+            reason = " ".join(str(error).split())
+        raise SamkrError(
+            "SE-A66",
+            f"{path.name} is not a suite that this version reads",
+            [f"reason     {reason[:160]}"],
+            fix="compare it with a shipped one: samkr-edge sweep quick --dry-run",
+        ) from error

@@ -1,0 +1,309 @@
+"""Measure a suite cell by cell; what is finished is never measured again and never lost.
+
+A cell's results lie in ``OUT/cells/SLUG-KEY.json``, and KEY is a hash of everything they depend on: the bytes of the
+models or how they are made, the images, the settings, this machine, and our version. So a sweep that was killed goes
+on with the first cell that has no file, and a cell whose inputs changed is measured anew under another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.bench import Plan, Progress, run_bench
+from benchmarks.results import read_results, write_results
+from benchmarks.sensors import Device, find_device
+from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
+from samkr_edge import __version__
+from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.errors import SamkrError
+
+INDEX = "sweep.json"
+State = Literal["finished", "reused", "waiting", "skipped", "failed", "to do"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        state: ``waiting`` for another power mode; ``skipped`` since its weights or data are not here.
+        note: why, for people.
+        results: the file, for finished and reused cells.
+        error: of a failed cell.
+    """
+
+    cell: Cell
+    key: str
+    state: State
+    note: str = ""
+    results: Path | None = None
+    error: SamkrError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell.label,
+            "key": self.key,
+            "state": self.state,
+            "note": self.note,
+            "results": None if self.results is None else f"cells/{self.results.name}",
+            "error": None if self.error is None else self.error.to_dict(),
+        }
+
+
+def run_sweep(
+    suite: Suite,
+    out: Path,
+    progress: Progress,
+    *,
+    files: Sequence[Path] = (),
+    data: Path | None = None,
+    resume: bool = True,
+    dry_run: bool = False,
+    device: Device | None = None,
+    finished: Callable[[Outcome, int, int], None] = lambda outcome, number, count: None,
+) -> list[Outcome]:
+    """Measure what is not measured yet.
+
+    Args:
+        suite: what to measure.
+        out: gets ``cells/``, ``models/`` (what was made for them) and ``sweep.json``.
+        progress: a bar for each part of a cell.
+        files: stand in for an entry without files and network.
+        data: stands in for the data of every entry.
+        resume: False measures everything again.
+        dry_run: only say what would be done.
+        device: how this machine is read; a test passes its own.
+        finished: called after each cell with (outcome, its number, all).
+
+    Raises:
+        SamkrError: SE-D65 the disk is full or not writable: finished cells are kept. A cell that fails for another
+            reason is recorded, and the sweep goes on.
+    """
+    given, device = device, device or find_device()
+    if suite.power_modes == (ALL_MODES,):
+        suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in device.modes) or (None,)})
+    mode = device.power_mode() if any(suite.power_modes) else None
+    cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
+    outcomes: list[Outcome] = []
+    for number, cell in enumerate(cells, 1):
+        try:
+            outcome = _visit(suite, cell, out, progress, mode, device.modes, given, resume, dry_run)
+        except SamkrError as error:
+            if error.code == "SE-D01":
+                done = sum(outcome.results is not None for outcome in outcomes)
+                raise SamkrError(
+                    "SE-D65",
+                    f"the sweep stopped at cell {number} of {len(cells)}, since nothing could be written",
+                    [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
+                    fix=f"free some room, then go on: samkr-edge sweep {suite.name} --out {out} --resume",
+                ) from error
+            outcome = Outcome(cell, "", "failed", error.message, error=error)
+        outcomes.append(outcome)
+        if not dry_run:
+            _write_index(suite, out, outcomes, len(cells))
+        finished(outcome, number, len(cells))
+    return outcomes
+
+
+def _write_index(suite: Suite, out: Path, outcomes: Sequence[Outcome], count: int) -> None:
+    """The list for the report. Where it cannot be written the cells are there all the same, and a resume finds them."""
+    payload = {
+        "schema_version": 1,
+        "suite": suite.model_dump(mode="json"),
+        "cells": count,
+        "outcomes": [outcome.to_dict() for outcome in outcomes],
+    }
+    write_json(out / INDEX, payload)
+
+
+def cell_files(out: Path) -> list[Path]:
+    """The results files of a sweep's folder, in the order of its index.
+
+    Raises:
+        SamkrError: SE-A67 the index is damaged.
+    """
+    try:
+        index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+        files = [out / outcome["results"] for outcome in index["outcomes"] if outcome["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SamkrError(
+            "SE-A67",
+            f"{out / INDEX} is not the index of a sweep",
+            [f"reason     {type(error).__name__}: {error}"],
+            fix=f"write it again; no finished cell is repeated: samkr-edge sweep SUITE --out {out}",
+        ) from error
+    return [file for file in files if file.is_file()]
+
+
+def _completed(entry: Entry, files: Sequence[Path], data: Path | None) -> Entry:
+    update: dict[str, Any] = {}
+    if not entry.files and entry.network is None:
+        if not files:
+            raise SamkrError(
+                "SE-U69",
+                f"the suite's entry {entry.name} stands for models of your own, and none was given",
+                fix="name them, FP32 first: --model fp32.onnx --model int8.onnx",
+            )
+        update["files"] = tuple(files)
+    if data is not None:
+        update["data"] = data
+    return entry.model_copy(update=update)
+
+
+def _visit(
+    suite: Suite,
+    cell: Cell,
+    out: Path,
+    progress: Progress,
+    mode: str | None,
+    modes: Sequence[tuple[str, int]],
+    device: Device | None,
+    resume: bool,
+    dry_run: bool,
+) -> Outcome:
+    missing = [
+        path
+        for path in (*cell.entry.files, cell.entry.checkpoint, cell.entry.data)
+        if path is not None and not path.exists()
+    ]
+    if missing:
+        return Outcome(cell, "", "skipped", f"there is no {missing[0]}")
+    key = cell_key(suite, cell)
+    path = out / "cells" / f"{cell.slug}-{key[:12]}.json"
+    if resume and _is_finished(path):
+        return Outcome(cell, key, "reused", results=path)
+    if cell.power_mode is not None and (mode is None or mode.split(" ")[0] != cell.power_mode):
+        number = dict(modes).get(cell.power_mode)
+        how = "" if number is None else f": sudo nvpmodel -m {number}"
+        return Outcome(
+            cell, key, "waiting", f"the power mode is {mode or 'unknown'}, not {cell.power_mode}{how}"
+        )
+    if dry_run:
+        return Outcome(cell, key, "to do")
+    models = _make(suite, cell, out / "models")
+    plan = Plan(
+        models=models,
+        baseline=models[0],
+        data=cell.entry.data,
+        split=suite.split,
+        limit=suite.limit,
+        seconds=suite.seconds,
+        threads=cell.threads,
+        mode="offline" if cell.batch > 1 else "single-stream",
+        batch=cell.batch,
+        power=suite.power,
+        memory=suite.memory,
+        command=f"samkr-edge sweep {suite.name}   # {cell.label}",
+    )
+    results = run_bench(
+        plan, path.with_name(f"{path.stem}-samples") if cell.entry.data else None, progress, device
+    )
+    write_results(path, results.model_copy(update={"label": cell.label}))
+    return Outcome(cell, key, "finished", results=path)
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        return path.is_file() and bool(read_results(path).models)
+    except SamkrError:
+        return False
+
+
+def cell_key(suite: Suite, cell: Cell) -> str:
+    """Hash of everything the cell's results depend on."""
+    from samkr_edge.doctor import environment
+
+    facts = environment()
+    machine = {name: facts.get(name) for name in ("machine", "cpu", "cores", "jetson", "gpus")}
+    runtimes = {name: facts["packages"].get(name) for name in ("onnxruntime", "tensorrt", "onnx", "torch")}
+    if cell.entry.network is None:
+        models: list[str] = [sha256_of(path) for path in cell.entry.files]
+    else:
+        origin = "untrained" if cell.entry.checkpoint is None else sha256_of(cell.entry.checkpoint)
+        models = [cell.entry.network, origin, *cell.entry.precisions, str(suite.calibration_images)]
+    images = None
+    if cell.entry.data is not None:
+        from benchmarks.accuracy import dataset_facts
+        from samkr_edge.dataset import open_dataset
+
+        dataset = dataset_facts(open_dataset(cell.entry.data, suite.split), suite.limit)
+        images = [dataset.annotations_sha256, dataset.images_digest]
+    parts = [__version__, machine, runtimes, models, images, cell.axes(), suite.seconds, suite.power]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _make(suite: Suite, cell: Cell, folder: Path) -> list[Path]:
+    """The built models of a cell, made where they are not there yet."""
+    entry = cell.entry
+    if entry.network is None:
+        return [_build(path, cell, folder, sha256_of(path)) for path in entry.files]
+    made = []
+    for precision in entry.precisions:
+        stem = f"{entry.name}-{precision}"
+        source = [entry.network, "--untrained"] if entry.checkpoint is None else [str(entry.checkpoint)]
+        if precision == "int8":
+            if entry.data is not None:
+                images = ["--data", str(entry.data), "--images", str(suite.calibration_images)]
+            else:
+                images = ["--random-images", str(suite.calibration_images)]
+            quantized = folder / f"{stem}.pt"
+            _command(["quantize", *source, *images], quantized, _origin(entry))
+            source = [str(quantized)]
+        size = ["--size", cell.size] if cell.size else []
+        onnx = folder / f"{stem}{'-' + cell.size if cell.size else ''}.onnx"
+        _command(["export", *source, *size], onnx, _origin(entry))
+        made.append(_build(onnx, cell, folder, _origin(entry)))
+    return made
+
+
+def _origin(entry: Entry) -> str:
+    return "untrained" if entry.checkpoint is None else sha256_of(entry.checkpoint)
+
+
+def _build(source: Path, cell: Cell, folder: Path, origin: str) -> Path:
+    from samkr_edge.passport import is_built
+
+    if cell.target == AS_IS or source.suffix != ".onnx" or is_built(source):
+        return source
+    suffix = ".cpu.onnx" if cell.target == "cpu" else f".{cell.target}.engine"
+    built = folder / f"{source.stem}{suffix}"
+    _command(["build", str(source), "--target", cell.target], built, origin)
+    return built
+
+
+def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
+    """One of our commands in a process of its own, unless its output is there and was made from the same things.
+
+    Its table goes to stderr: stdout belongs to the sweep's own result.
+
+    Raises:
+        SamkrError: SE-B65.
+    """
+    stamp = output.with_name(f".{output.name}.made")
+    key = hashlib.sha256(json.dumps([__version__, origin, *arguments]).encode()).hexdigest()
+    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key} {sha256_of(output)}":
+        return
+    command = [*arguments, "-o", str(output)]
+    print(f"$ samkr-edge {' '.join(command)}", file=sys.stderr)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *command], stdout=2)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.wait()  # Ctrl-C reached it too
+        raise
+    if code != 0 or not output.is_file():
+        raise SamkrError(
+            "SE-B65",
+            f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` ended with exit code {code}",
+            ["its own error stands above"],
+            fix=f"samkr-edge {' '.join(command)}",
+        )
+    stamp.write_text(f"{key} {sha256_of(output)}")

@@ -1,0 +1,54 @@
+"""The share of multiply-accumulates in INT8, on graphs where it can be worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.int8_share import int8_share
+
+
+def two_convolutions(path: Path, *, resize: bool) -> Path:
+    """An INT8 3x3 convolution 4 -> 8 on 8x8 and a float 1x1 convolution 8 -> 2: 18432 and 1024 products."""
+    constants = {
+        "scale": np.float32(0.1),
+        "zero": np.int8(0),
+        "w1": np.zeros((8, 4, 3, 3), np.int8),
+        "w2": np.zeros((2, 8, 1, 1), np.float32),
+        "sizes": np.array([1, 4, 8, 8], np.int64),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node(
+            "Resize" if resize else "Identity", ["d", "", "", "sizes"] if resize else ["d"], ["r"]
+        ),
+        helper.make_node("DequantizeLinear", ["w1", "scale", "zero"], ["w"]),
+        helper.make_node("Conv", ["r", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "w2"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 8, 8])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_the_share_is_of_products_and_not_of_layers(resize: bool, tmp_path: Path) -> None:
+    model = two_convolutions(tmp_path / "m.onnx", resize=resize)
+    assert int8_share(model) == pytest.approx(8 * 4 * 9 * 64 / (8 * 4 * 9 * 64 + 2 * 8 * 64))
+
+
+def test_what_cannot_be_counted_has_no_share(tmp_path: Path) -> None:
+    assert int8_share(tmp_path / "model.engine") is None
+    (tmp_path / "cut.onnx").write_bytes(b"nothing")
+    assert int8_share(tmp_path / "cut.onnx") is None

@@ -1,0 +1,253 @@
+"""A sweep that is killed, or whose disk is full, loses nothing that was finished and repeats nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks import sweep
+from benchmarks.sensors import Device, MachineState
+from benchmarks.suite import SUITES, Suite, cells_of, read_suite
+from benchmarks.sweep import Outcome, cell_files, cell_key, run_sweep
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+
+Pair = tuple[Path, Path]
+ModelMaker = Callable[..., Path]
+
+
+@contextmanager
+def quietly(*_: object, **__: object) -> Iterator[Callable[..., Any]]:
+    yield lambda *_, **__: None
+
+
+progress: Callable[..., AbstractContextManager[Callable[..., Any]]] = quietly
+
+
+def device(mode: str | None = None) -> Device:
+    modes = (("MAXN", 0), ("15W", 1))
+    return Device("jetson", lambda: MachineState(2600.0, 50.0), lambda: mode, modes=modes)
+
+
+@pytest.fixture
+def suite(pair: Pair) -> Suite:
+    """Four quick cells: the two models alone and together, on one and two threads."""
+    entries = [{"name": "both", "files": pair}, {"name": "one", "files": pair[:1]}]
+    return Suite.model_validate(
+        {
+            "name": "tiny",
+            "why": "a test",
+            "models": entries,
+            "targets": ("as-is",),
+            "threads": (1, 2),
+            "seconds": 0.05,
+            "memory": False,
+        }
+    )
+
+
+def swept(suite: Suite, out: Path, **more: Any) -> list[Outcome]:
+    return run_sweep(suite, out, progress, **{"device": device(), **more})
+
+
+def states(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.state for outcome in outcomes]
+
+
+def test_every_combination_is_a_cell_and_its_precisions_are_interleaved(suite: Suite, tmp_path: Path) -> None:
+    outcomes = swept(suite, tmp_path)
+    assert states(outcomes) == ["finished"] * 4
+    first = json.loads(outcomes[0].results.read_text())  # type: ignore[union-attr]
+    assert first["label"] == "both, as-is"
+    assert [model["precision"] for model in first["models"]] == ["fp32", "int8"]
+    assert [json.loads(file.read_text())["settings"]["threads"] for file in cell_files(tmp_path)] == [
+        1,
+        2,
+        1,
+        2,
+    ]
+
+
+def test_a_sweep_that_is_killed_goes_on_with_the_first_unfinished_cell(suite: Suite, tmp_path: Path) -> None:
+    slow = suite.model_copy(update={"seconds": 1.0})
+    file, out = tmp_path / "suite.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(slow.model_dump(mode="json")))
+    command = [sys.executable, "-m", "samkr_edge", "sweep", str(file), "--out", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while child.poll() is None and not list(out.glob("cells/[!.]*.json")):
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("cells/[!.]*.json")}
+    assert 1 <= len(kept) < 4
+    outcomes = swept(slow, out)
+    assert states(outcomes).count("reused") == len(kept)
+    assert states(outcomes).count("finished") == 4 - len(kept)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
+    assert len(cell_files(out)) == 4
+    assert states(swept(slow, out)) == ["reused"] * 4
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_the_finished_cells(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, replaced = os.replace, []
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).parent.name == "cells" and len(replaced) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replaced.extend([target] if Path(target).parent.name == "cells" else [])
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SamkrError) as caught:
+        swept(suite, tmp_path)
+    monkeypatch.undo()
+    assert (caught.value.code, caught.value.exit_code) == ("SE-D65", 3)
+    assert "cell 3 of 4" in caught.value.message
+    assert "No space left" in caught.value.facts[0]
+    assert "kept       2 finished cells" in caught.value.facts[1]
+    assert "--resume" in str(caught.value.fix)
+    assert len(list(tmp_path.glob("cells/*"))) == 2
+    assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
+
+
+def test_a_changed_model_or_setting_is_measured_anew_and_nothing_else(
+    suite: Suite, pair: Pair, dot_model: ModelMaker, tmp_path: Path
+) -> None:
+    swept(suite, tmp_path)
+    dot_model(pair[1], error=1.0)
+    assert states(swept(suite, tmp_path)) == ["finished", "finished", "reused", "reused"]
+    longer = suite.model_copy(update={"seconds": 0.06})
+    assert states(swept(longer, tmp_path)) == ["finished"] * 4
+    assert states(swept(suite, tmp_path, resume=False)) == ["finished"] * 4
+
+
+def test_a_damaged_cell_is_measured_again(suite: Suite, tmp_path: Path) -> None:
+    outcomes = swept(suite, tmp_path)
+    path = outcomes[1].results
+    assert path is not None
+    path.write_text(path.read_text()[:100])
+    assert states(swept(suite, tmp_path)) == ["reused", "finished", "reused", "reused"]
+
+
+def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(
+    suite: Suite, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair[1].write_bytes(b"broken")
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(suite.model_copy(update={"threads": (1,)}).model_dump(mode="json")))
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 4
+    shown = capsys.readouterr()
+    cells = json.loads(shown.out)["cells"]
+    assert [cell["state"] for cell in cells] == ["failed", "finished"]
+    assert cells[0]["error"]["code"] == "SE-A22"
+    assert "SE-A22" in shown.err
+
+
+def test_missing_data_is_skipped_and_another_power_mode_waits(suite: Suite, tmp_path: Path) -> None:
+    absent = suite.models[0].model_copy(update={"data": tmp_path / "coco"})
+    modes = suite.model_copy(
+        update={"models": (absent, suite.models[1]), "threads": (1,), "power_modes": ("15W", "MAXN")}
+    )
+    outcomes = swept(modes, tmp_path / "out", device=device("15W (id 1), clocks locked"))
+    assert states(outcomes) == ["skipped", "finished", "skipped", "waiting"]
+    assert outcomes[3].note == "the power mode is 15W (id 1), clocks locked, not MAXN: sudo nvpmodel -m 0"
+    outcomes = swept(modes, tmp_path / "out", device=device("MAXN (id 0), clocks locked"))
+    assert states(outcomes) == ["skipped", "reused", "skipped", "finished"]
+
+
+def test_all_modes_are_those_of_the_board(suite: Suite, tmp_path: Path) -> None:
+    every = suite.model_copy(update={"power_modes": ("all",)})
+    outcomes = swept(every, tmp_path, dry_run=True, device=device("MAXN (id 0)"))
+    assert [(o.cell.power_mode, o.state) for o in outcomes[::4]] == [("MAXN", "to do"), ("15W", "waiting")]
+    desktop = Device("cpu", lambda: MachineState())
+    assert states(swept(every, tmp_path, dry_run=True, device=desktop)) == ["to do"] * 4
+    assert not (tmp_path / "sweep.json").exists()
+
+
+def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
+    def stop(outcome: Outcome, number: int, count: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        swept(suite, tmp_path, finished=stop)
+    assert len(cell_files(tmp_path)) == 2
+    assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
+
+
+def test_the_key_holds_images_and_axes(suite: Suite, dots: Path) -> None:
+    one, two = cells_of(suite)[:2]
+    scored = sweep.replace(one, entry=one.entry.model_copy(update={"data": dots}))
+    assert len({cell_key(suite, cell) for cell in (one, two, scored)}) == 3
+    assert cell_key(suite, one) == cell_key(suite, one)
+
+
+def test_models_are_made_by_our_commands_once(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command lines are right; what they do is tested where they live."""
+    commands: list[list[str]] = []
+
+    class Child:
+        def __init__(self, command: list[str], **_: Any) -> None:
+            commands.append(command[3:])
+            Path(command[command.index("-o") + 1]).write_bytes(b"made")
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    made = suite.model_copy(
+        update={
+            "models": (suite.models[0].model_copy(update={"files": (), "network": "samkr_tiny"}),),
+            "targets": ("cpu",),
+        }
+    )
+    cell = sweep.replace(cells_of(made)[0], size="128x96")
+    models = sweep._make(made, cell, tmp_path)
+    assert [path.name for path in models] == ["both-fp32-128x96.cpu.onnx", "both-int8-128x96.cpu.onnx"]
+    assert [command[0] for command in commands] == ["export", "build", "quantize", "export", "build"]
+    assert commands[2][:5] == ["quantize", "samkr_tiny", "--untrained", "--random-images", "64"]
+    assert "128x96" in commands[3]
+    sweep._make(made, cell, tmp_path)
+    assert len(commands) == 5
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("*.yaml")))
+def test_the_shipped_suites_read_and_say_why(name: str) -> None:
+    suite = read_suite(name)
+    assert suite.name == name
+    assert len(suite.why) > 30
+    slugs = [cell.slug for cell in cells_of(suite)]
+    assert len(set(slugs)) == len(slugs) > 0
+
+
+def test_a_suite_that_is_none_is_refused_with_the_place(tmp_path: Path) -> None:
+    with pytest.raises(SamkrError) as caught:
+        read_suite("quikc")
+    assert (caught.value.code, caught.value.fix) == ("SE-U68", "samkr-edge sweep quick")
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nwhy: x\nmodels:\n  - {name: a, sizs: [1x1]}\n")
+    with pytest.raises(SamkrError) as caught:
+        read_suite(str(file))
+    assert caught.value.code == "SE-A66"
+    assert "models.0.sizs" in caught.value.facts[0]
+
+
+def test_a_suite_for_your_own_models_asks_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "jetson", "--dry-run"]) == 2
+    assert "--model fp32.onnx --model int8.onnx" in capsys.readouterr().err
