@@ -38,6 +38,9 @@ COMMANDS: dict[str, Command] = {
         "training.data.cli:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
     ),
     "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
+    "import": Command(
+        "training.import_cli:import_weights", "Official HRNet, DEKR or mmpose weights.", STEPS, "train"
+    ),
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
