@@ -60,6 +60,7 @@ class KeypointDataset:
             ``image_id``, ``category_id``, ``keypoints`` (3K numbers), ``num_keypoints``, ``iscrowd``, ``bbox``
             (x, y, w, h) and ``area`` (filled in as 0.53 w h where the file has none); ``segmentation`` is as in
             the file: polygons, RLE or absent.
+        category_id: the file's id of the category, for results that are to be compared with the file.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class KeypointDataset:
     skeleton: Skeleton
     images: tuple[ImageRecord, ...]
     annotations: dict[int, list[Annotation]]
+    category_id: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,6 +127,7 @@ def open_dataset(
         skeleton=skeleton,
         images=records,
         annotations=_annotations_by_image(annotation_entries, records, category_id, skeleton, path),
+        category_id=1 if category_id is None else category_id,
     )
 
 

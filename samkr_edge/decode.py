@@ -1,12 +1,14 @@
 """Decoding: from heatmaps and offsets to people. Vectorised NumPy and OpenCV; well below a millisecond.
 
 Conventions: map pixel i is centred on input pixel ``stride * i``; the offset at a location is location - joint in map
-pixels, so joint = location - offset (DEKR). The scoring and the pose NMS are DEKR's (facts: HRNet/DEKR, single
-scale); the refinement on the heatmap is ours.
+pixels, so joint = location - offset (DEKR). Peaks, scoring and pose NMS are DEKR's (facts: HRNet/DEKR), for one or
+several sizes of the input; matching to heatmap peaks is in :mod:`samkr_edge.match`; the refinement on the heatmap is
+ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +17,8 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.poses import Poses
 
-_POOL = np.ones((3, 3), np.uint8)
+# DEKR's neighbourhood of a centre peak grows with the map: side 3, 5 where mean(h, w) > 200, 7 where > 300.
+_POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0, np.ones((3, 3), np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,21 @@ class DecodeSettings:
     refine_blend: float = 0.7
 
 
+@dataclass(frozen=True)
+class ScaledMaps:
+    """The network's maps of one image.
+
+    Attributes:
+        heatmap: float32 (K+1, h, w), last channel the person centre.
+        offset: float32 (2K, h, w), channels x0 y0 x1 y1 ...
+        scale: size of the network input relative to the base input; base pixel x is pixel ``scale * x`` there.
+    """
+
+    heatmap: np.ndarray
+    offset: np.ndarray
+    scale: float = 1.0
+
+
 def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, stride: int = 4) -> Poses:
     """People in one image.
 
@@ -54,31 +72,78 @@ def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, st
     Raises:
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
-    centers, center_scores = find_peaks(heatmap[-1], settings)
-    keypoints = len(heatmap) - 1
-    if not len(centers):
-        if not (np.isfinite(heatmap).all() and np.isfinite(offset).all()):
+    return decode_scales([ScaledMaps(heatmap, offset)], settings, stride)
+
+
+def decode_scales(
+    maps: Sequence[ScaledMaps], settings: DecodeSettings, stride: int = 4, *, decrease: float = 1.0
+) -> Poses:
+    """People in one image from its maps at several scales, of which one is 1 (DEKR's multi-scale test).
+
+    Every scale proposes people; joints are scored on the mean of all heatmaps. Centre values of different scales do
+    not compare: those of the others are brought to the range of scale 1, times ``decrease``.
+
+    Returns:
+        Poses in base-input pixels, best first.
+
+    Raises:
+        SamkrError: see :func:`decode`.
+    """
+    keypoints = len(maps[0].heatmap) - 1
+    proposals = [_propose(m, settings, stride) for m in sorted(maps, key=lambda m: -m.scale)]
+    joints = np.concatenate([found for found, _ in proposals])  # (P, K, 2) base pixels, x then y
+    center_scores = np.concatenate(_comparable(maps, proposals, decrease))
+    if not len(joints):
+        if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
             raise _not_finite()
         return Poses.empty(keypoints)
-    at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, keypoints, 2)
-    joints = centers[:, None, :].astype(np.float32) - at  # (P, K, 2) map pixels, x then y
     if not np.isfinite(joints).all():
         raise _not_finite()
-    heat = sample(heatmap[:-1], joints)
+    heat = np.zeros(joints.shape[:2], np.float32)
+    for m in maps:
+        step = stride / m.scale
+        heat += sample(m.heatmap[:-1], joints / step, step)
+    heat /= len(maps)
     if not np.isfinite(heat).all():
         raise _not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
-        joints = refine(heatmap[:-1], joints, settings.refine_radius, settings.refine_blend)
+        base = next(m for m in maps if m.scale == 1.0)
+        joints = stride * refine(
+            base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
+        )
     joint_scores = center_scores[:, None] * heat
     scores = joint_scores.mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     return Poses(
-        (joints[order] * stride).astype(np.float32),
+        joints[order].astype(np.float32),
         joint_scores[order].astype(np.float32),
         scores[order].astype(np.float32),
     )
+
+
+def _propose(maps: ScaledMaps, settings: DecodeSettings, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """One pose for each centre peak: joints (P, K, 2) in base pixels and centre values (P,), best first."""
+    centers, values = find_peaks(maps.heatmap[-1], settings)
+    at = maps.offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), -1, 2)
+    return (centers[:, None, :].astype(np.float32) - at) * np.float32(stride / maps.scale), values
+
+
+def _comparable(
+    maps: Sequence[ScaledMaps], proposals: list[tuple[np.ndarray, np.ndarray]], decrease: float
+) -> list[np.ndarray]:
+    """Centre values of every scale in the range of scale 1; proposals come largest scale first."""
+    if len(maps) == 1:
+        return [values for _, values in proposals]
+    scales = sorted((m.scale for m in maps), reverse=True)
+    base = proposals[scales.index(1.0)][1]
+    return [
+        values
+        if scale == 1.0 or not len(values) or not len(base)
+        else values * (base[0] / values[0] * decrease)
+        for scale, (_, values) in zip(scales, proposals, strict=True)
+    ]
 
 
 def _not_finite() -> SamkrError:
@@ -92,22 +157,24 @@ def _not_finite() -> SamkrError:
 
 def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the centre heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
+    pool = next(kernel for above, kernel in _POOLS if sum(center.shape) / 2 > above)
     # Comparing first and then looking at the few hits is 40 times faster than partitioning a map full of ties.
-    flat = np.flatnonzero((center == cv2.dilate(center, _POOL)) & (center > settings.center_threshold))
+    flat = np.flatnonzero((center == cv2.dilate(center, pool)) & (center > settings.center_threshold))
     values = center.ravel()[flat]
     best = np.argsort(-values, kind="stable")[: settings.max_people]
     width = center.shape[1]
     return np.stack([flat[best] % width, flat[best] // width], axis=1), values[best]
 
 
-def sample(maps: np.ndarray, joints: np.ndarray) -> np.ndarray:
+def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarray:
     """Bilinear values (P, K) of map k at joint k of (P, K, 2) map pixels; positions outside are clamped to the map.
 
-    DEKR looks its 4x up-sampled map up at the floored input pixel; so positions are floored to quarter pixels here.
+    DEKR looks an up-sampled map (``steps`` times, 4 at scale 1) up at the floored base pixel; so positions are floored
+    to quarter pixels here.
     """
     count, h, w = maps.shape
-    x = np.clip(np.floor(joints[..., 0] * 4) / 4, 0, w - 1)
-    y = np.clip(np.floor(joints[..., 1] * 4) / 4, 0, h - 1)
+    x = np.clip(np.floor(joints[..., 0] * steps) / steps, 0, w - 1)
+    y = np.clip(np.floor(joints[..., 1] * steps) / steps, 0, h - 1)
     x0, y0 = x.astype(np.int64), y.astype(np.int64)
     x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
     fx, fy = x - x0, y - y0
@@ -118,7 +185,7 @@ def sample(maps: np.ndarray, joints: np.ndarray) -> np.ndarray:
 
 
 def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
-    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first).
+    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first); at most ``max_people``.
 
     Pose j is near pose i if more than ``nms_joints`` joints differ by less than ``nms_distance`` times the diagonal
     of i's joint box, per axis. Of a group the pose with the best mean heat value (P,) survives.
@@ -139,7 +206,10 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
         if not ignored[best]:
             kept.append(best)
             ignored[group] = True
-    return np.array(kept[: settings.max_people], np.int64)
+    chosen = np.array(kept, np.int64)
+    if len(chosen) > settings.max_people:
+        chosen = chosen[np.argsort(-heat[chosen], kind="stable")[: settings.max_people]]
+    return chosen
 
 
 def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.rescoring import LAYERS
 from training.models.pose_net import ModelConfig, PoseNet
 
 BACKBONE = re.compile(r"(conv[12]|bn[12]|layer1|transition[123]|stage[234])\.")
@@ -82,11 +83,12 @@ class ImportReport:
     missing: list[str]
 
 
-def read_weights(path: str | Path) -> Foreign:
-    """Read a .pth file. Nothing in it is executed: tensors, plain values and NumPy arrays are all that is allowed.
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name, without the wrappers of training scripts. Nothing in the file is executed: tensors, plain
+    values and NumPy arrays are all that is allowed.
 
     Raises:
-        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights of a network we know.
+        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, or ours already.
     """
     path = Path(path)
     try:
@@ -106,7 +108,7 @@ def read_weights(path: str | Path) -> Foreign:
             [*facts, f"size       {path.stat().st_size} bytes"],
             fix="save the state_dict alone where the file was made (mmpose: tools/misc/publish_model.py)",
         ) from error
-    return recognise(_state_of(payload, path), path)
+    return _state_of(payload, path)
 
 
 def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
@@ -134,6 +136,23 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
     )
 
 
+def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np.ndarray]:
+    """DEKR's rescoring network: its own file, or part of mmpose's (``head.rescore_net.``).
+
+    Raises:
+        SamkrError: SE-A75 there is none.
+    """
+    inner = {name.rpartition("rescore_net.")[2]: tensor for name, tensor in tensors.items()}
+    wanted = [f"{layer}.{part}" for layer in LAYERS for part in ("weight", "bias")]
+    if missing := [name for name in wanted if name not in inner]:
+        raise SamkrError(
+            "SE-A75",
+            f"{path} holds no rescoring network, so nothing was loaded",
+            [f"missing    {', '.join(missing)}"],
+        )
+    return {name: inner[name].float().numpy() for name in wanted}
+
+
 def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     """Copy everything that fits into ``network``; what does not is reported, never guessed.
 
@@ -141,7 +160,9 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         SamkrError: SE-A75 less than half of the backbone fits: these are another network's weights.
     """
     state = network.state_dict()
-    place_of = {"hrnet": _backbone, "dekr": _dekr, "mmpose": _Mmpose(foreign.tensors)}[foreign.kind]
+    place_of: Callable[[str, Tensor], Place | None] = _backbone
+    if foreign.kind != "hrnet":
+        place_of = _dekr if foreign.kind == "dekr" else _Mmpose(foreign.tensors)
     filled = {name: np.zeros(len(tensor) if tensor.dim() else 1, bool) for name, tensor in state.items()}
     values = {name: tensor.clone() for name, tensor in state.items()}
     used: dict[str, list[str]] = {}
@@ -319,4 +340,4 @@ def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]
             for found, name in names
             for module in ("core", "_core")
         ),
-    ]  # type: ignore[list-item]
+    ]

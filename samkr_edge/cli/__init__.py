@@ -41,6 +41,9 @@ COMMANDS: dict[str, Command] = {
     "import": Command(
         "training.import_cli:import_weights", "Official HRNet, DEKR or mmpose weights.", STEPS, "train"
     ),
+    "rescore": Command(
+        "training.rescoring_cli:rescore", "Train a network that rescores poses, for eval.", STEPS, "train"
+    ),
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
