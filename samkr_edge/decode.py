@@ -126,7 +126,7 @@ def decode_scales(
 def _propose(maps: ScaledMaps, settings: DecodeSettings, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """One pose for each centre peak: joints (P, K, 2) in base pixels and centre values (P,), best first."""
     centers, values = find_peaks(maps.heatmap[-1], settings)
-    at = maps.offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), -1, 2)
+    at = maps.offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), len(maps.offset) // 2, 2)
     return (centers[:, None, :].astype(np.float32) - at) * np.float32(stride / maps.scale), values
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.rescoring import load_rescoring
+from samkr_edge.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of
 from training.import_weights import load_into, read_weights, recognise
 from training.models.pose_net import ModelConfig, PoseNet
@@ -389,3 +391,32 @@ def test_our_own_checkpoint_and_a_missing_file_are_named(dekr_file: Path, tmp_pa
         with pytest.raises(SamkrError) as caught:
             read_weights(path)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("inputs", "skeleton"), [(74, "coco17"), (59, "crowdpose14")])
+def test_official_rescoring_weights_become_a_rescoring_network(
+    inputs: int, skeleton: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"l1": (256, inputs), "l2": (256, 256), "l3": (1, 256)}
+    state = {f"head.rescore_net.{name}.weight": torch.rand(size) for name, size in sizes.items()}
+    state |= {f"head.rescore_net.{name}.bias": torch.rand(size[0]) for name, size in sizes.items()}
+    torch.save(state, tmp_path / "r.pth")
+    out = tmp_path / "r.npz"
+    assert run(["import", str(tmp_path / "r.pth"), "--model", "rescoring", "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skeleton"] == skeleton
+    loaded = load_rescoring(out, COCO17 if skeleton == "coco17" else CROWDPOSE14)
+    assert loaded.weights["l2.bias"].tolist() == state["head.rescore_net.l2.bias"].tolist()
+
+
+def test_rescoring_weights_of_no_known_skeleton_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"l1": (8, 5), "l2": (8, 8), "l3": (1, 8)}
+    state = {f"{n}.weight": torch.rand(s) for n, s in names.items()}
+    for missing, code in ((True, "SE-A75"), (False, "SE-A78")):
+        if not missing:
+            state |= {f"{n}.bias": torch.rand(s[0]) for n, s in names.items()}
+        torch.save(state, tmp_path / "r.pth")
+        command = ["import", str(tmp_path / "r.pth"), "--model", "rescoring", "-o", str(tmp_path / "r.npz")]
+        assert run(command) == 4
+        assert code in capsys.readouterr().err
