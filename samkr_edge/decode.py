@@ -192,7 +192,9 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
     """
     low, high = joints.min(axis=1), joints.max(axis=1)
     reach = settings.nms_distance * np.hypot(*(high - low).T)  # (P,)
-    apart = np.abs(joints[:, None] - joints[None]).max(axis=3)  # (P, P, K)
+    x, y = joints[..., 0], joints[..., 1]
+    # The larger of two arrays is many times faster than the maximum over an axis of two.
+    apart = np.maximum(np.abs(x[:, None] - x), np.abs(y[:, None] - y))  # (P, P, K)
     near = (apart < reach[:, None, None]).sum(axis=2) > settings.nms_joints
     # A pose without extent is not near itself, which made the official code fail.
     np.fill_diagonal(near, True)
