@@ -283,7 +283,7 @@ def _nothing(truth: Any) -> Any:
 
 
 def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id in ids:
         for annotation in dataset.annotations.get(image_id, []):
             labelled = sum(v > 0 for v in annotation["keypoints"][2::3])

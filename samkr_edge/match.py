@@ -31,9 +31,7 @@ def match_to_heatmaps(
     """Joints (P, K, 2) in base pixels, moved; ``base_hw`` is the base input's (height, width)."""
     if not len(joints):
         return joints
-    full = np.mean(
-        [upsample(m.heatmap[:-1], stride / m.scale, base_hw) for m in maps], axis=0, dtype=np.float32
-    )
+    full = sum(upsample(m.heatmap[:-1], stride / m.scale, base_hw) for m in maps) / np.float32(len(maps))
     moved = absorb(full, joints)
     return fit_gaussians(full, moved, joint_scores > LEAST_SCORE).astype(np.float32)
 

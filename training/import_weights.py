@@ -27,6 +27,12 @@ BACKBONE = re.compile(r"(conv[12]|bn[12]|layer1|transition[123]|stage[234])\.")
 _WRAPPERS = ("module.", "1.")
 # Keys of training checkpoints that hold the weights themselves.
 _NESTED = ("state_dict", "model", "model_state_dict")
+# The last convolution of the heatmaps: its rows are the keypoints and the centre.
+_HEATMAPS = (
+    "head_heatmap.1.weight",
+    "head.heatmap_conv_layers.2.weight",
+    "keypoint_head.heatmap_conv_layers.2.weight",
+)
 _COUNTER = "num_batches_tracked"
 
 
@@ -84,8 +90,9 @@ class ImportReport:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name, without the wrappers of training scripts. Nothing in the file is executed: tensors, plain
-    values and NumPy arrays are all that is allowed.
+    """Tensors by name, without the wrappers of training scripts.
+
+    Nothing in the file is executed: tensors, plain values and NumPy arrays are all that is allowed.
 
     Raises:
         SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, or ours already.
@@ -127,9 +134,7 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
             [f"tensors    {len(tensors)}: {', '.join(list(tensors)[:3]) or 'none'}, ..."],
             fix="samkr-edge import --help",
         )
-    heads = (bare.get("head_heatmap.1.weight"), bare.get("head.heatmap_conv_layers.2.weight"),
-             bare.get("keypoint_head.heatmap_conv_layers.2.weight"))  # fmt: skip
-    head = next((tensor for tensor in heads if tensor is not None), None)
+    head = next((bare[name] for name in _HEATMAPS if name in bare), None)
     first = bare.get("transition1.0.0.weight")
     return Foreign(
         kind, bare, None if head is None else len(head) - 1, None if first is None else int(first.shape[0])
@@ -168,7 +173,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     used: dict[str, list[str]] = {}
     skipped: dict[str, str] = {}
     for name, tensor in foreign.tensors.items():
-        place = place_of(name, tensor)
+        place = place_of(name, tensor) if tensor.dim() or name.endswith(_COUNTER) else None
         if place is None:
             skipped[name] = "computed here" if name.endswith("regular_matrix") else "no such part here"
             continue
@@ -217,7 +222,8 @@ def _misfit(place: Place, state: Mapping[str, Tensor], config: ModelConfig) -> s
     if target is None:
         return "no such part here"
     if place.stride:
-        fits = place.stride * config.keypoints == len(target) and place.value[0].numel() == target[0].numel()
+        fits = place.stride * config.keypoints == len(target) and place.keypoint < config.keypoints
+        fits = fits and place.value[0].numel() == target[0].numel()
     else:
         fits = place.value.numel() == target.numel() and place.value.shape[:1] == target.shape[:1]
     return None if fits else "another shape here"

@@ -94,9 +94,10 @@ def evaluate(
         title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
     )
     numbers = scores.to_dict()
-    for name in numbers:
+    shown = [name for name in LABELS if name in numbers]
+    for name in shown:
         table.add_column(LABELS[name], justify="right")
-    table.add_row(*(f"{value:.1f}" for value in numbers.values()))
+    table.add_row(*(f"{numbers[name]:.1f}" for name in shown))
     emit(
         {
             "model": str(model),
