@@ -99,6 +99,12 @@ def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
 
 def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
     card, source_hw = model.card, (image.shape[0], image.shape[1])
+    if getattr(card, "decode_in", "host") != "host":
+        raise SamkrError(
+            "SE-U75",
+            f"{model.path.name} decodes in its graph and gives no maps, so nothing can be averaged or matched",
+            fix="samkr-edge export CHECKPOINT -o model.onnx --decode host",
+        )
     if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
         raise SamkrError(
             "SE-U75",

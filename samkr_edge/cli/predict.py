@@ -47,7 +47,7 @@ def predict(
     with progress("looking", len(paths), unit="images") as advance:
         for index, path in enumerate(paths):
             try:
-                image = read_image(path, upright=True)
+                image = read_image(path)
             except SamkrError as error:
                 failed.append(error)
                 say(str(error))
