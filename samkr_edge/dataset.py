@@ -60,6 +60,7 @@ class KeypointDataset:
             ``image_id``, ``category_id``, ``keypoints`` (3K numbers), ``num_keypoints``, ``iscrowd``, ``bbox``
             (x, y, w, h) and ``area`` (filled in as 0.53 w h where the file has none); ``segmentation`` is as in
             the file: polygons, RLE or absent.
+        category_id: the file's id of the category, for results that are to be compared with the file.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class KeypointDataset:
     skeleton: Skeleton
     images: tuple[ImageRecord, ...]
     annotations: dict[int, list[Annotation]]
+    category_id: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,6 +127,7 @@ def open_dataset(
         skeleton=skeleton,
         images=records,
         annotations=_annotations_by_image(annotation_entries, records, category_id, skeleton, path),
+        category_id=1 if category_id is None else category_id,
     )
 
 
@@ -139,11 +142,11 @@ def available_splits(root: str | Path) -> list[str]:
     return list(dict.fromkeys([*coco, *crowdpose]))
 
 
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
     """Read an image as uint8 (H, W, 3) RGB.
 
-    The EXIF orientation is ignored, since annotations refer to the stored pixels. Gray is repeated, 16 bits are
-    reduced to 8, alpha is dropped, CMYK is converted.
+    The EXIF orientation is ignored, since annotations refer to the stored pixels; ``upright`` follows it, for
+    photographs without annotations. Gray is repeated, 16 bits are reduced to 8, alpha is dropped, CMYK is converted.
 
     Raises:
         SamkrError: SE-D15 missing, not an image, or cut off.
@@ -160,9 +163,8 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     pixels = None
     if whole:
         try:
-            pixels = cv2.imdecode(
-                np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-            )
+            flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error:
             pixels = None
     if pixels is None:
@@ -286,7 +288,7 @@ def _annotations_by_image(
             continue
         name = f"annotation {entry.get('id', f'number {number}')}"
         image_id = entry.get("image_id")
-        if image_id not in by_image:
+        if not isinstance(image_id, int) or image_id not in by_image:
             raise _malformed(path, f"{name}: its image {image_id} is not in the file")
         keypoints = entry.get("keypoints") or [0] * expected
         if not isinstance(keypoints, list) or len(keypoints) != expected:
@@ -303,6 +305,7 @@ def _annotations_by_image(
             labelled = sum(value > 0 for value in keypoints[2::3])
             box = [float(value) for value in entry.get("bbox") or _box_of(keypoints)]
             area = float(entry.get("area", BOX_AREA_SHARE * box[2] * box[3]))
+            num_keypoints, crowd = int(entry.get("num_keypoints", labelled)), int(entry.get("iscrowd", 0))
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise _malformed(path, f"{name} (image {image_id}): a value is not a number") from error
         if len(box) != 4 or not all(map(math.isfinite, (*box, area))):
@@ -313,8 +316,8 @@ def _annotations_by_image(
                 "id": entry.get("id", number),
                 "category_id": entry.get("category_id", 1),
                 "keypoints": keypoints,
-                "num_keypoints": int(entry.get("num_keypoints", labelled)),
-                "iscrowd": int(entry.get("iscrowd", 0)),
+                "num_keypoints": num_keypoints,
+                "iscrowd": crowd,
                 "bbox": box,
                 "area": area,
             }
@@ -393,7 +396,7 @@ def _skeleton_from_file(file: Path, count: int) -> Skeleton:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _bad_skeleton(file, str(error).splitlines()[0]) from error
+        raise _bad_skeleton(file, " ".join(str(error).split())[:160]) from error
     skeleton = _own_skeleton(content, file)
     if count and len(skeleton) != count:
         raise _bad_skeleton(file, f"{len(skeleton)} keypoints, but the annotations have {count}")
@@ -401,6 +404,8 @@ def _skeleton_from_file(file: Path, count: int) -> Skeleton:
 
 
 def _own_skeleton(content: Any, path: Path) -> Skeleton:
+    if not isinstance(content, dict):
+        raise _bad_skeleton(path, f"it holds a {type(content).__name__}, not names with values")
     try:
         return Skeleton.from_dict({"name": "custom", "edges": _edges_of(content), **content})
     except KeyError as error:

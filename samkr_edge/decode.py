@@ -1,12 +1,14 @@
 """Decoding: from heatmaps and offsets to people. Vectorised NumPy and OpenCV; well below a millisecond.
 
 Conventions: map pixel i is centred on input pixel ``stride * i``; the offset at a location is location - joint in map
-pixels, so joint = location - offset (DEKR). The scoring and the pose NMS are DEKR's (facts: HRNet/DEKR, single
-scale); the refinement on the heatmap is ours.
+pixels, so joint = location - offset (DEKR). Peaks, scoring and pose NMS are DEKR's (facts: HRNet/DEKR), for one or
+several sizes of the input; matching to heatmap peaks is in :mod:`samkr_edge.match`; the refinement on the heatmap is
+ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +17,8 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.poses import Poses
 
-_POOL = np.ones((3, 3), np.uint8)
+# DEKR's neighbourhood of a centre peak grows with the map: side 3, 5 where mean(h, w) > 200, 7 where > 300.
+_POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0, np.ones((3, 3), np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,21 @@ class DecodeSettings:
     refine_blend: float = 0.7
 
 
+@dataclass(frozen=True)
+class ScaledMaps:
+    """The network's maps of one image.
+
+    Attributes:
+        heatmap: float32 (K+1, h, w), last channel the person centre.
+        offset: float32 (2K, h, w), channels x0 y0 x1 y1 ...
+        scale: size of the network input relative to the base input; base pixel x is pixel ``scale * x`` there.
+    """
+
+    heatmap: np.ndarray
+    offset: np.ndarray
+    scale: float = 1.0
+
+
 def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, stride: int = 4) -> Poses:
     """People in one image.
 
@@ -54,31 +72,80 @@ def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, st
     Raises:
         SamkrError: SE-A20 when the maps hold NaN or infinity.
     """
-    centers, center_scores = find_peaks(heatmap[-1], settings)
-    keypoints = len(heatmap) - 1
-    if not len(centers):
-        if not (np.isfinite(heatmap).all() and np.isfinite(offset).all()):
+    return decode_scales([ScaledMaps(heatmap, offset)], settings, stride)
+
+
+def decode_scales(
+    maps: Sequence[ScaledMaps], settings: DecodeSettings, stride: int = 4, *, decrease: float = 1.0
+) -> Poses:
+    """People in one image from its maps at several scales, of which one is 1 (DEKR's multi-scale test).
+
+    Every scale proposes people; joints are scored on the mean of all heatmaps. Centre values of different scales do
+    not compare: those of the others are brought to the range of scale 1, times ``decrease``.
+
+    Returns:
+        Poses in base-input pixels, best first.
+
+    Raises:
+        SamkrError: see :func:`decode`.
+    """
+    keypoints = len(maps[0].heatmap) - 1
+    proposals = [_propose(m, settings, stride) for m in sorted(maps, key=lambda m: -m.scale)]
+    joints = np.concatenate([found for found, _ in proposals])  # (P, K, 2) base pixels, x then y
+    center_scores = np.concatenate(_comparable(maps, proposals, decrease))
+    if not len(joints):
+        if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
             raise _not_finite()
         return Poses.empty(keypoints)
-    at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, keypoints, 2)
-    joints = centers[:, None, :].astype(np.float32) - at  # (P, K, 2) map pixels, x then y
     if not np.isfinite(joints).all():
         raise _not_finite()
-    heat = sample(heatmap[:-1], joints)
+    heat = np.zeros(joints.shape[:2], np.float32)
+    for m in maps:
+        step = stride / m.scale
+        heat += sample(m.heatmap[:-1], joints / step, step)
+    heat /= len(maps)
     if not np.isfinite(heat).all():
         raise _not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
-        joints = refine(heatmap[:-1], joints, settings.refine_radius, settings.refine_blend)
+        base = next(m for m in maps if m.scale == 1.0)
+        joints = stride * refine(
+            base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
+        )
+        if not np.isfinite(joints).all():
+            raise _not_finite()
     joint_scores = center_scores[:, None] * heat
     scores = joint_scores.mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     return Poses(
-        (joints[order] * stride).astype(np.float32),
+        joints[order].astype(np.float32),
         joint_scores[order].astype(np.float32),
         scores[order].astype(np.float32),
     )
+
+
+def _propose(maps: ScaledMaps, settings: DecodeSettings, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """One pose for each centre peak: joints (P, K, 2) in base pixels and centre values (P,), best first."""
+    centers, values = find_peaks(maps.heatmap[-1], settings)
+    at = maps.offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), len(maps.offset) // 2, 2)
+    return (centers[:, None, :].astype(np.float32) - at) * np.float32(stride / maps.scale), values
+
+
+def _comparable(
+    maps: Sequence[ScaledMaps], proposals: list[tuple[np.ndarray, np.ndarray]], decrease: float
+) -> list[np.ndarray]:
+    """Centre values of every scale in the range of scale 1; proposals come largest scale first."""
+    if len(maps) == 1:
+        return [values for _, values in proposals]
+    scales = sorted((m.scale for m in maps), reverse=True)
+    base = proposals[scales.index(1.0)][1]
+    return [
+        values
+        if scale == 1.0 or not len(values) or not len(base)
+        else values * (base[0] / values[0] * decrease)
+        for scale, (_, values) in zip(scales, proposals, strict=True)
+    ]
 
 
 def _not_finite() -> SamkrError:
@@ -92,22 +159,24 @@ def _not_finite() -> SamkrError:
 
 def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the centre heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
+    pool = next(kernel for above, kernel in _POOLS if sum(center.shape) / 2 > above)
     # Comparing first and then looking at the few hits is 40 times faster than partitioning a map full of ties.
-    flat = np.flatnonzero((center == cv2.dilate(center, _POOL)) & (center > settings.center_threshold))
+    flat = np.flatnonzero((center == cv2.dilate(center, pool)) & (center > settings.center_threshold))
     values = center.ravel()[flat]
     best = np.argsort(-values, kind="stable")[: settings.max_people]
     width = center.shape[1]
     return np.stack([flat[best] % width, flat[best] // width], axis=1), values[best]
 
 
-def sample(maps: np.ndarray, joints: np.ndarray) -> np.ndarray:
+def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarray:
     """Bilinear values (P, K) of map k at joint k of (P, K, 2) map pixels; positions outside are clamped to the map.
 
-    DEKR looks its 4x up-sampled map up at the floored input pixel; so positions are floored to quarter pixels here.
+    DEKR looks an up-sampled map (``steps`` times, 4 at scale 1) up at the floored base pixel; so positions are floored
+    to quarter pixels here.
     """
     count, h, w = maps.shape
-    x = np.clip(np.floor(joints[..., 0] * 4) / 4, 0, w - 1)
-    y = np.clip(np.floor(joints[..., 1] * 4) / 4, 0, h - 1)
+    x = np.clip(np.floor(joints[..., 0] * steps) / steps, 0, w - 1)
+    y = np.clip(np.floor(joints[..., 1] * steps) / steps, 0, h - 1)
     x0, y0 = x.astype(np.int64), y.astype(np.int64)
     x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
     fx, fy = x - x0, y - y0
@@ -118,28 +187,41 @@ def sample(maps: np.ndarray, joints: np.ndarray) -> np.ndarray:
 
 
 def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
-    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first).
+    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first); at most ``max_people``.
 
     Pose j is near pose i if more than ``nms_joints`` joints differ by less than ``nms_distance`` times the diagonal
     of i's joint box, per axis. Of a group the pose with the best mean heat value (P,) survives.
     """
     low, high = joints.min(axis=1), joints.max(axis=1)
-    reach = settings.nms_distance * np.hypot(*(high - low).T)  # (P,)
-    apart = np.abs(joints[:, None] - joints[None]).max(axis=3)  # (P, P, K)
-    near = (apart < reach[:, None, None]).sum(axis=2) > settings.nms_joints
+    reach = settings.nms_distance * np.hypot(*(high - low).T)[:, None]  # (P, 1)
+    # Joints first, one axis at a time: reductions over a last axis of 2 would take ten times as long.
+    x, y = np.ascontiguousarray(joints.transpose(2, 1, 0))  # (K, P) each
+    apart = x[:, :, None] - x[:, None]  # (K, P, P)
+    close = np.abs(apart, out=apart) < reach
+    np.subtract(y[:, :, None], y[:, None], out=apart)
+    close &= np.abs(apart, out=apart) < reach
+    near = close.sum(axis=0, dtype=np.int16) > settings.nms_joints
     # A pose without extent is not near itself, which made the official code fail.
     np.fill_diagonal(near, True)
+    alone = (near.sum(axis=1) == 1).tolist()
     ignored = np.zeros(len(joints), bool)
     kept = []
     for i in range(len(joints)):
         if ignored[i]:
+            continue
+        if alone[i]:
+            kept.append(i)
+            ignored[i] = True
             continue
         group = np.flatnonzero(near[i])
         best = group[np.argmax(heat[group])]
         if not ignored[best]:
             kept.append(best)
             ignored[group] = True
-    return np.array(kept[: settings.max_people], np.int64)
+    chosen = np.array(kept, np.int64)
+    if len(chosen) > settings.max_people:
+        chosen = chosen[np.argsort(-heat[chosen], kind="stable")[: settings.max_people]]
+    return chosen
 
 
 def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> np.ndarray:
@@ -150,18 +232,17 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     without a clear response leaves its joint alone.
     """
     count, h, w = maps.shape
-    steps = np.arange(-radius, radius + 1)
+    steps = np.arange(-radius, radius + 1)[:, None, None]
     center = np.rint(joints).astype(np.int64)  # (P, K, 2)
-    xs = center[..., 0, None] + steps  # (P, K, S)
-    ys = center[..., 1, None] + steps
-    inside = ((xs >= 0) & (xs < w))[..., None, :] & ((ys >= 0) & (ys < h))[..., :, None]
-    k = np.arange(count)[None, :, None, None]
-    window = maps[k, np.clip(ys, 0, h - 1)[..., :, None], np.clip(xs, 0, w - 1)[..., None, :]]
+    # The window's axes come first: sums over a short last axis would take most of the time.
+    xs, ys = center[..., 0] + steps, center[..., 1] + steps  # (S, P, K)
+    inside = ((xs >= 0) & (xs < w))[None] & ((ys >= 0) & (ys < h))[:, None]  # (S, S, P, K), y then x
+    rows = (np.arange(count) * h + np.clip(ys, 0, h - 1)) * w
+    window = maps.ravel().take(rows[:, None] + np.clip(xs, 0, w - 1)[None])
     weight = np.where(inside, np.maximum(window, 0.0), 0.0) ** 2
-    total = weight.sum(axis=(2, 3))
+    columns, lines = weight.sum(axis=0), weight.sum(axis=1)
+    total = columns.sum(axis=0)
     share = blend * np.clip(total / 0.05, 0.0, 1.0)  # fades out where the map says nothing
     total = np.maximum(total, 1e-12)
-    x = (weight.sum(axis=2) * xs).sum(axis=2) / total
-    y = (weight.sum(axis=3) * ys).sum(axis=2) / total
-    found = np.stack([x, y], axis=2)
+    found = np.stack([(columns * xs).sum(axis=0) / total, (lines * ys).sum(axis=0) / total], axis=2)
     return (joints + share[..., None] * (found - joints)).astype(np.float32)

@@ -19,6 +19,7 @@ import numpy as np
 
 from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.paper_protocol import Protocol, predict
 
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
@@ -66,9 +67,12 @@ def predict_dataset(
     *,
     limit: int | None = None,
     flip: bool = False,
+    protocol: Protocol | None = None,
     advance: Callable[..., None] | None = None,
 ) -> list[dict[str, Any]]:
     """COCO results for the first ``limit`` images; images are read in a thread while the network runs.
+
+    ``protocol`` says what is done beyond one pass; ``flip`` is short for the one that adds the mirrored image.
 
     Raises:
         SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
@@ -83,35 +87,13 @@ def predict_dataset(
             ],
             fix="use a model that was trained on this skeleton",
         )
+    protocol = protocol or Protocol(flip=flip)
     results: list[dict[str, Any]] = []
     for record, image in _read_ahead(dataset.images[:limit]):
-        poses = predict_flipped(model, image) if flip else model(image)
-        results += poses.to_coco(record.id)
+        results += predict(model, image, protocol).to_coco(record.id, dataset.category_id)
         if advance:
             advance()
     return results
-
-
-def predict_flipped(model: PoseModel, image: np.ndarray) -> Any:
-    """Poses from the mean of the network's maps for the image and its mirror image.
-
-    The mirrored input is shifted by 3 pixels so that both grids of stride 4 coincide (DEKR): pixel 4 i of the
-    original is then pixel 4 (w - 1 - i) of the mirrored one.
-    """
-    batch = np.zeros((1, *model.card.input_size, 3), np.uint8)
-    matrix = model.preprocess(image, batch[0])
-    mirrored = batch[:, :, ::-1].copy()
-    shift = model.card.stride - 1
-    mirrored[:, :, :-shift] = mirrored[:, :, shift:].copy()
-    heatmap, offset = model.runner.run(batch)
-    heatmap_m, offset_m = model.runner.run(mirrored)
-    order = list(model.card.skeleton.flip_order)
-    keypoints = len(order)
-    heatmap = (heatmap + heatmap_m[:, [*order, keypoints], :, ::-1]) / 2
-    pairs = offset_m.reshape(1, keypoints, 2, *offset_m.shape[2:])[:, order, :, :, ::-1].copy()
-    pairs[:, :, 0] *= -1
-    offset = (offset + pairs.reshape(offset.shape)) / 2
-    return model.decode(heatmap[0], offset[0], matrix)
 
 
 def _read_ahead(records: Sequence[ImageRecord]) -> Any:
@@ -271,7 +253,9 @@ def _evaluate(
         truth = COCO()
         truth.dataset = _truth(dataset, set(ids))
         truth.createIndex()
-        wanted = [result for result in results if result["image_id"] in set(ids)]
+        chosen = set(ids)
+        # Copies: pycocotools writes into what it is given.
+        wanted = [{**result, "category_id": 1} for result in results if result["image_id"] in chosen]
         found = truth.loadRes(wanted) if wanted else _nothing(truth)
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(dataset.skeleton.sigmas)
@@ -299,13 +283,15 @@ def _nothing(truth: Any) -> Any:
 
 
 def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id in ids:
         for annotation in dataset.annotations.get(image_id, []):
             labelled = sum(v > 0 for v in annotation["keypoints"][2::3])
             box = annotation.get("bbox") or _box(annotation["keypoints"])
             entry = {
                 **annotation,
+                # pycocotools takes a match with id 0 for no match, and loses all but one of equal ids.
+                "id": len(annotations) + 1,
                 "category_id": 1,
                 "bbox": box,
                 "num_keypoints": annotation.get("num_keypoints", labelled),

@@ -39,6 +39,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
     "recipes": Command("training.cli:recipes", "What `train` can be asked for.", LOOK),
+    "import": Command(
+        "training.import_cli:import_weights", "Official HRNet, DEKR or mmpose weights.", STEPS, "train"
+    ),
+    "rescore": Command(
+        "training.rescoring_cli:rescore", "Train a network that rescores poses, for eval.", STEPS, "train"
+    ),
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),

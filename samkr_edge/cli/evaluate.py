@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,13 @@ LABELS = {
 }  # fmt: skip
 
 
+class Resize(str, Enum):
+    """How an image becomes the network's input."""
+
+    fit = "fit"
+    paper = "paper"
+
+
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
@@ -21,19 +29,39 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")
     ] = False,
+    scales: Annotated[
+        str,
+        typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only."),
+    ] = "1",
+    resize: Annotated[
+        Resize,
+        typer.Option(
+            help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
+            "comes out; checkpoints only."
+        ),
+    ] = Resize.fit,
+    match: Annotated[
+        bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")
+    ] = False,
+    rescore: Annotated[
+        Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     predictions: Annotated[Path | None, typer.Option(help="Write COCO results JSON here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
-    Without --flip this is the deployment AP; papers print the one with --flip.
+    Without options this is the deployment AP: one pass over the image fitted into the model's input. The AP of papers
+    of this line is the one with --flip --resize paper and, where they say so, --rescore and --scales 0.5,1,2.
 
     Examples:
 
       samkr-edge eval fp32/final.pt --data people
 
       samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
+
+      samkr-edge eval dekr.pt --data /data/crowdpose --split test --flip --resize paper --rescore rescore.npz
     """
     from rich.table import Table
 
@@ -41,23 +69,35 @@ def evaluate(
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset import open_dataset
     from samkr_edge.evaluate import predict_dataset, score
+    from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
+    from samkr_edge.rescoring import load_rescoring
 
+    factors = parse_scales(scales)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
     opened = load_model(model, threads=threads)
+    protocol = Protocol(
+        flip=flip,
+        scales=factors,
+        match=match,
+        paper_resize=resize is Resize.paper,
+        rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
+    )
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
-        results = predict_dataset(opened, dataset, limit=limit, flip=flip, advance=advance)
+        results = predict_dataset(opened, dataset, limit=limit, protocol=protocol, advance=advance)
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         write_json(predictions, results)
+    how = protocol.describe()
     table = Table(
-        title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (", flip" if flip else "")
+        title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
     )
     numbers = scores.to_dict()
-    for name in numbers:
+    shown = [name for name in LABELS if name in numbers]
+    for name in shown:
         table.add_column(LABELS[name], justify="right")
-    table.add_row(*(f"{value:.1f}" for value in numbers.values()))
+    table.add_row(*(f"{numbers[name]:.1f}" for name in shown))
     emit(
         {
             "model": str(model),
@@ -65,6 +105,10 @@ def evaluate(
             "split": split,
             "images": len(images),
             "flip": flip,
+            "scales": list(factors),
+            "resize": resize.value,
+            "match": match,
+            "rescore": str(rescore) if rescore else None,
             "scores": numbers,
         },
         table,

@@ -132,6 +132,14 @@ def _same_id(content: dict[str, Any]) -> None:
     content["images"][1]["id"] = 7
 
 
+def _null_count(content: dict[str, Any]) -> None:
+    content["annotations"][0]["num_keypoints"] = None
+
+
+def _list_as_id(content: dict[str, Any]) -> None:
+    content["annotations"][0]["image_id"] = [7]
+
+
 def _no_list(content: dict[str, Any]) -> None:
     content["annotations"] = {"id": 3}
 
@@ -146,6 +154,8 @@ def _no_list(content: dict[str, Any]) -> None:
         (_bad_box, "annotation 1"),
         (_no_size, "width"),
         (_same_id, "image 7"),
+        (_null_count, "annotation 1"),
+        (_list_as_id, "annotation 1"),
         (_no_list, "annotations"),
     ],
 )
@@ -185,6 +195,36 @@ def test_unknown_keypoints_described_in_their_category(tmp_path: Path) -> None:
     assert skeleton.sigmas == (0.1, 0.2, 0.3)
 
 
+def test_a_category_without_keypoints_is_an_error_unless_the_count_says_what_they_are(tmp_path: Path) -> None:
+    content = _content()
+    del content["categories"][0]["keypoints"]
+    assert open_dataset(_coco(tmp_path, content)).skeleton == COCO17
+    content["annotations"][0]["keypoints"] = [1, 2, 2] * 5
+    error = _error(_coco(tmp_path, content))
+    assert error.code == "SE-D13"
+    assert "category with its keypoint names" in " ".join(error.facts)
+    assert "skeleton.yaml" in str(error.fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("- nose\n- tail\n", "list"),
+        ("keypoints: [nose, tail]\nflip_pairs: []\n", "sigmas"),
+        ("keypoints: [nose, tail]\nflip_pairs: [[0, 5]]\nsigmas: [.1, .1]\n", "(0, 5)"),
+        ("keypoints: [nose, tail]\nflip_pairs: []\nsigmas: [.1]\n", "1 sigmas"),
+        ("keypoints: [nose\n", "line"),
+    ],
+)
+def test_a_skeleton_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, word: str) -> None:
+    own = Skeleton("x", ("nose", "tail"), (), (), (0.1, 0.1))
+    _coco(tmp_path, _content(own))
+    (tmp_path / "annotations" / "skeleton.yaml").write_text(text)
+    error = _error(tmp_path)
+    assert error.code == "SE-D13"
+    assert word in " ".join(error.facts)
+
+
 def _write(path: Path, pixels: np.ndarray) -> Path:
     assert cv2.imwrite(str(path), pixels)
     return path
@@ -222,3 +262,65 @@ def test_missing_and_foreign_files_are_errors_with_their_name(tmp_path: Path) ->
     for name in ("t.jpg", "e.jpg", "none.jpg"):
         with pytest.raises(SamkrError, match=name):
             read_image(tmp_path / name)
+
+
+def _segment(marker: int, payload: bytes) -> bytes:
+    return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def _cmyk_jpeg(*values: int) -> bytes:
+    """An 8x8 JPEG of four constant components, as Adobe's programs store them: inverted. One block each, DC only."""
+    bits = ""
+    for value in values:
+        level = 8 * (value - 128)
+        size = abs(level).bit_length()
+        # Code of the size (all twelve have four bits), then the level; then the end of the block, one zero bit.
+        bits += (
+            f"{size:04b}" + (f"{level if level > 0 else level + 2**size - 1:0{size}b}" if size else "") + "0"
+        )
+    bits += "1" * (-len(bits) % 8)
+    scan = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)).replace(b"\xff", b"\xff\x00")
+    components = b"".join(bytes((number, 0x11, 0)) for number in range(1, 5))
+    return b"".join((
+        b"\xff\xd8",
+        _segment(0xEE, b"Adobe\x00\x64" + bytes(5)),
+        _segment(0xDB, bytes((0,)) + bytes((1,)) * 64),
+        _segment(0xC0, bytes((8, 0, 8, 0, 8, 4)) + components),
+        _segment(0xC4, bytes((0, 0, 0, 0, 12)) + bytes(12) + bytes(range(12))),
+        _segment(0xC4, bytes((0x10, 1)) + bytes(15) + bytes((0,))),
+        _segment(0xDA, bytes((4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0))),
+        scan,
+        b"\xff\xd9",
+    ))  # fmt: skip
+
+
+def test_a_cmyk_photograph_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "c.jpg"
+    path.write_bytes(_cmyk_jpeg(200, 100, 50, 255))
+    image = read_image(path)
+    assert image.shape == (8, 8, 3)
+    assert np.abs(image.astype(int) - (200, 100, 50)).max() <= 2
+
+
+def _turned(path: Path, pixels: np.ndarray, orientation: int) -> Path:
+    """A JPEG whose EXIF data asks to be turned before it is shown."""
+    data = cv2.imencode(".jpg", pixels)[1].tobytes()
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + b"\x00\x00"
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
+    path.write_bytes(data[:2] + _segment(0xE1, exif) + data[2:])
+    return path
+
+
+def test_annotated_images_are_read_as_stored_and_photographs_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, :16] = 255
+    path = _turned(tmp_path / "t.jpg", pixels, orientation=6)  # a quarter turn clockwise
+    assert read_image(path).shape == (16, 32, 3)
+    upright = read_image(path, upright=True)
+    assert upright.shape == (32, 16, 3)
+    assert upright[:12].min() > 200
+    assert upright[20:].max() < 50
+
+
+def test_one_pixel_is_an_image(tmp_path: Path) -> None:
+    assert read_image(_write(tmp_path / "p.png", np.full((1, 1, 3), 7, np.uint8))).tolist() == [[[7, 7, 7]]]

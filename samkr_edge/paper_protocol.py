@@ -1,0 +1,207 @@
+"""DEKR's test protocol, which the AP of papers is measured by: resize, flip, several scales, matching, rescoring.
+
+The deployment path (``model(image)``) is one pass over an image fitted into a fixed input. Each part here is optional
+and buys some AP for at least as much time; none is meant for a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from samkr_edge.decode import ScaledMaps, decode_scales
+from samkr_edge.errors import SamkrError
+from samkr_edge.geometry import apply, fit_matrix, invert, warp
+from samkr_edge.poses import Poses
+from samkr_edge.skeleton import CROWDPOSE14
+
+if TYPE_CHECKING:
+    from samkr_edge.pose_model import PoseModel
+    from samkr_edge.rescoring import RescoringNetwork
+
+# Several scales find one person several times, so DEKR's pose NMS reaches further.
+MULTI_SCALE_NMS_DISTANCE = 0.15
+_INPUT_STEP = 32  # HRNet's coarsest stride
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What to do beyond the deployment path.
+
+    Attributes:
+        flip: average the maps with those of the mirrored image.
+        scales: sizes of the input relative to the base one; 1 must be among them.
+        match: move joints to the peaks of their heatmaps, see :mod:`samkr_edge.match`.
+        paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,
+            rounded up to a multiple of 64. Needs a model that takes any size: a checkpoint.
+        rescoring: network that predicts a pose's OKS, to multiply its score with.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    match: bool = False
+    paper_resize: bool = False
+    rescoring: RescoringNetwork | None = None
+
+    def __post_init__(self) -> None:
+        if 1.0 not in self.scales or len(set(self.scales)) != len(self.scales) or min(self.scales) <= 0:
+            raise SamkrError(
+                "SE-U75",
+                f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
+                ["expected   different positive factors, one of them 1"],
+                fix="--scales 0.5,1,2",
+            )
+
+    @property
+    def deployment(self) -> bool:
+        """Nothing beyond the deployment path, rescoring aside."""
+        return not (self.flip or self.match or self.paper_resize) and self.scales == (1.0,)
+
+    def describe(self) -> str:
+        """``flip, scales 0.5 1 2``; empty for the deployment path."""
+        parts = ["flip"] if self.flip else []
+        if len(self.scales) > 1:
+            parts.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
+        parts += [
+            name
+            for name, on in (
+                ("match", self.match),
+                ("paper resize", self.paper_resize),
+                ("rescored", self.rescoring),
+            )
+            if on
+        ]
+        return ", ".join(parts)
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """``0.5,1,2`` -> factors; SamkrError SE-U75 where a part is not a number."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SamkrError(
+            "SE-U75", f"{text!r} is no list of scales", [f"reason     {error}"], fix="--scales 0.5,1,2"
+        ) from error
+
+
+def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    """People in a uint8 (H, W, 3) RGB image, in its pixels, best first.
+
+    Raises:
+        SamkrError: SE-U75 the model's input has a fixed size and the protocol needs others.
+    """
+    poses = model(image) if protocol.deployment else _augmented(model, image, protocol)
+    return protocol.rescoring.rescore(poses) if protocol.rescoring and len(poses) else poses
+
+
+def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    card, source_hw = model.card, (image.shape[0], image.shape[1])
+    if getattr(card, "decode_in", "host") != "host":
+        raise SamkrError(
+            "SE-U75",
+            f"{model.path.name} decodes in its graph and gives no maps, so nothing can be averaged or matched",
+            fix="samkr-edge export CHECKPOINT -o model.onnx --decode host",
+        )
+    if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
+        raise SamkrError(
+            "SE-U75",
+            f"{model.path.name} takes images of one size only, so several scales and --resize paper cannot be tested",
+            [f"input      {card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"],
+            fix="evaluate the checkpoint this file was exported from",
+        )
+    if protocol.paper_resize:
+        base_hw = paper_size(source_hw, min(card.input_size))
+        matrix = paper_matrix(source_hw, base_hw)
+    else:
+        base_hw = card.input_size
+        matrix = fit_matrix(source_hw, base_hw)
+    maps = []
+    for scale in protocol.scales:
+        size = _input_size(base_hw, scale)
+        # Base pixel x is pixel scale * x here, as DEKR has it.
+        scaled = matrix * scale
+        batch = (
+            cv2.warpAffine(image, scaled, size[::-1], flags=cv2.INTER_LINEAR)
+            if protocol.paper_resize
+            else warp(image, scaled, size)
+        )[None]
+        heatmap, offset = (output[0] for output in model.runner.run(np.ascontiguousarray(batch)))
+        if protocol.flip:
+            mirrored = model.runner.run(mirror(batch, card.stride))
+            heatmap, offset = mirror_mean(
+                heatmap, offset, mirrored[0][0], mirrored[1][0], card.skeleton.flip_order
+            )
+        maps.append(ScaledMaps(heatmap, offset, scale))
+    settings, decrease = card.decode, 1.0
+    if len(maps) > 1:
+        settings = replace(settings, nms_distance=max(settings.nms_distance, MULTI_SCALE_NMS_DISTANCE))
+        decrease = 0.8 if card.skeleton.keypoints == CROWDPOSE14.keypoints else 0.9
+    poses = decode_scales(maps, settings, card.stride, decrease=decrease)
+    joints = poses.keypoints
+    if protocol.match:
+        from samkr_edge.match import match_to_heatmaps
+
+        joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
+    return Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
+
+
+def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:
+    """(H, W): the image's short side becomes ``short`` (rounded up to 64), the long one follows, rounded up to 64."""
+    short = (short + 63) // 64 * 64
+    h, w = source_hw
+    long = int((short / min(h, w) * max(h, w) + 63) // 64 * 64)
+    return (long, short) if w < h else (short, long)
+
+
+def paper_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
+    """The similarity float64 (2, 3) of DEKR: short side to short side, the image's middle pixel to the input's middle.
+
+    Corners, not pixel centres, are what it aligns: half a pixel away from :func:`fit_matrix`.
+    """
+    (h, w), (height, width) = source_hw, input_hw
+    scale = width / w if w < h else height / h
+    middle = (int(w / 2 + 0.5), int(h / 2 + 0.5))
+    return np.array(
+        [[scale, 0.0, width / 2 - scale * middle[0]], [0.0, scale, height / 2 - scale * middle[1]]]
+    )
+
+
+def _input_size(base_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(H, W) of the input at a scale, rounded up to what HRNet can halve; the rest of it is black."""
+    height, width = (-int(side * scale) // _INPUT_STEP * -_INPUT_STEP for side in base_hw)
+    return max(height, _INPUT_STEP), max(width, _INPUT_STEP)
+
+
+def mirror(batch: np.ndarray, stride: int) -> np.ndarray:
+    """Images (N, H, W, 3) mirrored and shifted so that both grids of the maps coincide (DEKR).
+
+    Map pixel i looks at input pixel ``stride * i``; shifted by stride - 1 pixels to the left, map pixel w - 1 - i of
+    the mirrored image looks at the same place. The last columns stay as they were.
+    """
+    mirrored = batch[:, :, ::-1].copy()
+    shift = stride - 1
+    mirrored[:, :, :-shift] = mirrored[:, :, shift:].copy()
+    return mirrored
+
+
+def mirror_mean(
+    heatmap: np.ndarray,
+    offset: np.ndarray,
+    mirrored_heatmap: np.ndarray,
+    mirrored_offset: np.ndarray,
+    flip_order: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and of its :func:`mirror`, in the image's frame."""
+    keypoints = len(flip_order)
+    order = [*flip_order, keypoints]  # the centre stays the centre
+    pairs = mirrored_offset.reshape(keypoints, 2, *mirrored_offset.shape[1:])[
+        list(flip_order), :, :, ::-1
+    ].copy()
+    pairs[:, 0] *= -1
+    return (
+        (heatmap + mirrored_heatmap[order, :, ::-1]) / 2,
+        (offset + pairs.reshape(offset.shape)) / 2,
+    )

@@ -1,0 +1,158 @@
+"""DEKR's rescoring network: a small MLP that predicts a pose's OKS from its shape and joint scores.
+
+It runs in NumPy, so that evaluation needs no torch; `samkr-edge rescore` trains it. The file (.npz) holds the weights
+under DEKR's names (``l1.weight`` ...) and what its features were made of: links and the two links that give the scale.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samkr_edge.artefact import replacing
+from samkr_edge.errors import SamkrError
+from samkr_edge.poses import Poses
+from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+
+LAYERS = ("l1", "l2", "l3")
+
+# DEKR's links, first joint - second joint, so that its weights fit.
+_COCO_LINKS = (
+    (0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (5, 11), (6, 8), (6, 12), (7, 9),
+    (8, 10), (11, 12), (11, 13), (12, 14), (13, 15), (14, 16),
+)  # fmt: skip
+_CROWDPOSE_LINKS = (
+    (12, 13), (13, 0), (13, 1), (0, 2), (1, 3), (2, 4), (3, 5), (0, 6), (1, 7), (6, 8), (7, 9), (8, 10), (9, 11),
+    (6, 7), (0, 1),
+)  # fmt: skip
+# The links whose mean length is the pose's size. For COCO 5-11 and 6-12 would be the sides of the torso; DEKR's table
+# has them at 9 and 11. The same numbers are hip-knee and knee-ankle of CrowdPose's table: kept, weights depend on it.
+_SCALE_LINKS = (9, 11)
+
+
+@dataclass(frozen=True)
+class PoseFeatures:
+    """What the network is told about a pose: 3 L + K numbers.
+
+    Attributes:
+        links: (L, 2) joint indices.
+        scale_links: indices into ``links``; their mean length (at least 1 pixel) is the unit of length.
+    """
+
+    links: tuple[tuple[int, int], ...]
+    scale_links: tuple[int, ...]
+
+    @classmethod
+    def of(cls, skeleton: Skeleton) -> PoseFeatures:
+        """DEKR's for COCO and CrowdPose; a skeleton's own edges, all of them giving the scale, for others."""
+        if skeleton.keypoints == COCO17.keypoints:
+            return cls(_COCO_LINKS, _SCALE_LINKS)
+        if skeleton.keypoints == CROWDPOSE14.keypoints:
+            return cls(_CROWDPOSE_LINKS, _SCALE_LINKS)
+        if not skeleton.edges:
+            raise SamkrError(
+                "SE-D77",
+                f"the skeleton {skeleton.name} has no edges, so poses have no shape to rescore by",
+                fix="add edges (pairs of keypoints) to the data set's skeleton.yaml",
+            )
+        return cls(skeleton.edges, tuple(range(len(skeleton.edges))))
+
+    def __call__(self, keypoints: np.ndarray, joint_scores: np.ndarray) -> np.ndarray:
+        """Features float32 (P, 3 L + K) of keypoints (P, K, 2) in image pixels and joint scores (P, K)."""
+        first, second = np.array(self.links).T
+        relative = keypoints[:, first] - keypoints[:, second]  # (P, L, 2)
+        length = np.linalg.norm(relative, axis=2)
+        unit = np.maximum(length[:, list(self.scale_links)].mean(axis=1), 1.0)[:, None]
+        parts = [relative.reshape(len(relative), -1) / unit, length / unit, joint_scores]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RescoringNetwork:
+    """Linear, ReLU, Linear, ReLU, Linear: features (P, F) -> predicted OKS (P,).
+
+    Attributes:
+        features: how a pose is described.
+        weights: ``l1.weight`` (H, F), ``l1.bias`` (H,), ... float32.
+        path: the file it came from, for messages.
+    """
+
+    features: PoseFeatures
+    weights: dict[str, np.ndarray]
+    path: Path | None = None
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predicted OKS float32 (P,) of features (P, F)."""
+        x = features
+        for layer in LAYERS:
+            x = x @ self.weights[f"{layer}.weight"].T + self.weights[f"{layer}.bias"]
+            if layer != LAYERS[-1]:
+                x = np.maximum(x, 0.0)
+        return x[:, 0].astype(np.float32)
+
+    def rescore(self, poses: Poses) -> Poses:
+        """Pose scores times predicted OKS (NaN counts as 0), best first; poses are in image pixels."""
+        predicted = np.nan_to_num(self.predict(self.features(poses.keypoints, poses.joint_scores)), nan=0.0)
+        scores = (poses.scores * predicted).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")
+        return Poses(poses.keypoints[order], poses.joint_scores[order], scores[order])
+
+
+def save_rescoring(path: str | Path, network: RescoringNetwork) -> None:
+    """Write the weights and links as .npz, atomically."""
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(
+            stream,
+            links=np.array(network.features.links, np.int64),
+            scale_links=np.array(network.features.scale_links, np.int64),
+            **{name: array.astype(np.float32) for name, array in network.weights.items()},  # type: ignore[arg-type]
+        )
+
+
+def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
+    """Read a rescoring network made for this skeleton.
+
+    Raises:
+        SamkrError: SE-A77 not readable, no rescoring network, or made for other keypoints.
+    """
+    path = Path(path)
+    expected = PoseFeatures.of(skeleton)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        found = PoseFeatures(
+            tuple((int(a), int(b)) for a, b in arrays.pop("links")),
+            tuple(int(i) for i in arrays.pop("scale_links")),
+        )
+        weights = {
+            f"{layer}.{part}": arrays[f"{layer}.{part}"] for layer in LAYERS for part in ("weight", "bias")
+        }
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise SamkrError(
+            "SE-A77",
+            f"{path} is not a rescoring network of samkr-edge",
+            [f"reason     {type(error).__name__}: {str(error)[:150]}"],
+            fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
+        ) from error
+    inputs = 3 * len(expected.links) + len(skeleton)
+    shapes = {name: array.shape for name, array in weights.items()}
+    hidden = shapes["l1.bias"]
+    fits = (
+        shapes["l1.weight"] == (*hidden, inputs)
+        and shapes["l2.weight"] == (shapes["l2.bias"][0], *hidden)
+        and shapes["l3.weight"] == (1, shapes["l2.bias"][0])
+    )
+    if found != expected or not fits or not all(np.isfinite(array).all() for array in weights.values()):
+        raise SamkrError(
+            "SE-A77",
+            f"{path} cannot rescore these poses",
+            [
+                f"expected   {inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
+                f"found      {shapes['l1.weight'][-1]} features, {len(found.links)} links",
+            ],
+            fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
+        )
+    return RescoringNetwork(expected, weights, path)

@@ -1,0 +1,422 @@
+"""Official weights land where they belong: every name has one place, and the numbers come out as theirs."""
+
+import gzip
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+from samkr_edge.rescoring import load_rescoring
+from samkr_edge.skeleton import COCO17, CROWDPOSE14
+from training.checkpoint import load_checkpoint, network_of
+from training.import_weights import load_into, read_weights, recognise
+from training.models.pose_net import ModelConfig, PoseNet
+from training.models.zoo import build_model, model_config
+
+KEYS = Path(__file__).parents[1] / "data" / "dekr_w32_coco_keys.txt.gz"
+K, C, BLOCKS = 3, 4, 2
+SMALL = ModelConfig(
+    "small", keypoints=K, input_size=(64, 64), width=8, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1),
+    blocks=1, channels=C, groups=0, adaptive_blocks=BLOCKS,
+)  # fmt: skip
+GRID = torch.tensor([[-1, -1, -1, 0, 0, 0, 1, 1, 1], [-1, 0, 1, -1, 0, 1, -1, 0, 1]], dtype=torch.float32)
+
+
+def official_keys() -> dict[str, tuple[int, ...]]:
+    lines = gzip.decompress(KEYS.read_bytes()).decode().splitlines()
+    return {
+        name: tuple(int(n) for n in size.split("x")) if size else ()
+        for name, _, size in (line.partition(" ") for line in lines)
+    }
+
+
+def norm_of(channels: int, prefix: str) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.weight": 1 + 0.2 * torch.randn(channels),
+        f"{prefix}.bias": 0.2 * torch.randn(channels),
+        f"{prefix}.running_mean": 0.2 * torch.randn(channels),
+        f"{prefix}.running_var": 0.5 + torch.rand(channels),
+        f"{prefix}.num_batches_tracked": torch.tensor(7),
+    }
+
+
+def backbone_state() -> dict[str, Tensor]:
+    """Random backbone weights; our backbone has the official names."""
+    network = build_model(replace(SMALL, default_init=True))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return {f"{name}": tensor for name, tensor in network.backbone.state_dict().items()}
+
+
+def small_official() -> dict[str, Tensor]:
+    """A DEKR of the official layout, small, with random weights."""
+    torch.manual_seed(0)
+    total, width = 15 * SMALL.width, SMALL.width
+    state = backbone_state()
+    state["transition_heatmap.0.weight"] = torch.randn(width, total, 1, 1) * 0.1
+    state |= norm_of(width, "transition_heatmap.1")
+    for number in (1, 2):
+        state[f"head_heatmap.0.0.conv{number}.weight"] = torch.randn(width, width, 3, 3) * 0.1
+        state |= norm_of(width, f"head_heatmap.0.0.bn{number}")
+    state["head_heatmap.1.weight"] = torch.randn(K + 1, width, 1, 1) * 0.3
+    state["head_heatmap.1.bias"] = torch.randn(K + 1)
+    state["transition_offset.0.weight"] = torch.randn(K * C, total, 1, 1) * 0.1
+    state |= norm_of(K * C, "transition_offset.1")
+    for k in range(K):
+        for b in range(BLOCKS):
+            place = f"offset_feature_layers.{k}.{b}"
+            state[f"{place}.regular_matrix"] = GRID
+            state[f"{place}.transform_matrix_conv.weight"] = torch.randn(4, C, 3, 3) * 0.1
+            state[f"{place}.transform_matrix_conv.bias"] = torch.tensor([1.0, 0, 0, 1]) + torch.randn(4) * 0.3
+            state[f"{place}.translation_conv.weight"] = torch.randn(2, C, 3, 3) * 0.2
+            state[f"{place}.translation_conv.bias"] = torch.randn(2) * 0.5
+            state[f"{place}.adapt_conv.weight"] = torch.randn(C, C, 3, 3) * 0.3
+            state |= norm_of(C, f"{place}.bn")
+        state[f"offset_final_layer.{k}.weight"] = torch.randn(2, C, 1, 1)
+        state[f"offset_final_layer.{k}.bias"] = torch.randn(2)
+    return state
+
+
+def small_mmpose(old: bool) -> dict[str, Tensor]:
+    """A DEKR of mmpose's layout: branches grouped, six channels (rows of a 2x3 matrix) for the affine map."""
+    torch.manual_seed(1)
+    total, width, head = 15 * SMALL.width, SMALL.width, "keypoint_head" if old else "head"
+    offsets = f"{head}.{'offset' if old else 'displacement'}_conv_layers"
+    state = {f"backbone.{name}": tensor for name, tensor in backbone_state().items()}
+    state[f"{head}.heatmap_conv_layers.0.conv.weight"] = torch.randn(width, total, 1, 1) * 0.1
+    state |= norm_of(width, f"{head}.heatmap_conv_layers.0.bn")
+    for number in (1, 2):
+        state[f"{head}.heatmap_conv_layers.1.conv{number}.weight"] = torch.randn(width, width, 3, 3) * 0.1
+        state |= norm_of(width, f"{head}.heatmap_conv_layers.1.bn{number}")
+    state[f"{head}.heatmap_conv_layers.2.weight"] = torch.randn(K + 1, width, 1, 1) * 0.3
+    state[f"{head}.heatmap_conv_layers.2.bias"] = torch.randn(K + 1)
+    state[f"{offsets}.0.conv.weight"] = torch.randn(K * C, total, 1, 1) * 0.1
+    state |= norm_of(K * C, f"{offsets}.0.bn")
+    for layer in range(1, BLOCKS + 1):
+        place = f"{offsets}.{layer}"
+        state[f"{place}.regular_matrix"] = torch.cat([GRID, torch.ones(1, 9)])
+        state[f"{place}.transform_matrix_conv.weight"] = torch.randn(6 * K, C, 3, 3) * 0.1
+        state[f"{place}.transform_matrix_conv.bias"] = torch.randn(6 * K) * 0.3
+        state[f"{place}.adapt_conv.weight"] = torch.randn(K * C, C, 3, 3) * 0.3
+        state |= norm_of(K * C, f"{place}.norm")
+    state[f"{offsets}.{BLOCKS + 1}.weight"] = torch.randn(2 * K, C, 1, 1)
+    state[f"{offsets}.{BLOCKS + 1}.bias"] = torch.randn(2 * K)
+    return state
+
+
+def norm(x: Tensor, state: dict[str, Tensor], prefix: str) -> Tensor:
+    names = ("running_mean", "running_var", "weight", "bias")
+    return F.batch_norm(x, *(state[f"{prefix}.{name}"] for name in names))
+
+
+def deformed(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+    """Deformable 3x3 convolution of one branch by its definition: tap k samples p + g_k + offset_k, (dy, dx)."""
+    n, _, h, w = x.shape
+    ys, xs = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    result = torch.zeros(n, len(weight), h, w)
+    for k in range(9):
+        y = ys + GRID[0, k] + offsets[:, 2 * k]
+        x_at = xs + GRID[1, k] + offsets[:, 2 * k + 1]
+        grid = torch.stack([2 * x_at / (w - 1) - 1, 2 * y / (h - 1) - 1], dim=-1)
+        taken = F.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
+        result += F.conv2d(taken, weight[:, :, k // 3, k % 3, None, None])
+    return result
+
+
+def heatmap_of(features: Tensor, state: dict[str, Tensor], names: tuple[str, str, str, str]) -> Tensor:
+    conv, bn, block, final = names
+    y = torch.relu(norm(F.conv2d(features, state[f"{conv}.weight"]), state, bn))
+    z = torch.relu(norm(F.conv2d(y, state[f"{block}.conv1.weight"], padding=1), state, f"{block}.bn1"))
+    z = norm(F.conv2d(z, state[f"{block}.conv2.weight"], padding=1), state, f"{block}.bn2")
+    return F.conv2d(torch.relu(z + y), state[f"{final}.weight"], state[f"{final}.bias"])
+
+
+def official_forward(features: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Heads of the official layout, one keypoint after the other."""
+    names = ("transition_heatmap.0", "transition_heatmap.1", "head_heatmap.0.0", "head_heatmap.1")
+    heatmap = heatmap_of(features, state, names)
+    wide = torch.relu(
+        norm(F.conv2d(features, state["transition_offset.0.weight"]), state, "transition_offset.1")
+    )
+    parts = []
+    for k in range(K):
+        x = wide[:, k * C : (k + 1) * C]
+        for b in range(BLOCKS):
+            place = f"offset_feature_layers.{k}.{b}"
+            matrix, shift = (
+                F.conv2d(x, state[f"{place}.{part}.weight"], state[f"{place}.{part}.bias"], padding=1)
+                for part in ("transform_matrix_conv", "translation_conv")
+            )
+            n, _, h, w = x.shape
+            moved = torch.einsum("nabhw,bk->nkahw", matrix.view(n, 2, 2, h, w), GRID)
+            offsets = moved + shift[:, None] - GRID.T[None, :, :, None, None]
+            y = deformed(x, offsets.reshape(n, 18, h, w), state[f"{place}.adapt_conv.weight"])
+            x = torch.relu(norm(y, state, f"{place}.bn") + x)
+        final = f"offset_final_layer.{k}"
+        parts.append(F.conv2d(x, state[f"{final}.weight"], state[f"{final}.bias"]))
+    return heatmap, torch.cat(parts, dim=1)
+
+
+def mmpose_forward(features: Tensor, state: dict[str, Tensor], old: bool) -> tuple[Tensor, Tensor]:
+    """Heads of mmpose's layout; the second result is the displacement, joint - location, from version 1.0 on."""
+    head = "keypoint_head" if old else "head"
+    place = f"{head}.heatmap_conv_layers"
+    heatmap = heatmap_of(features, state, (f"{place}.0.conv", f"{place}.0.bn", f"{place}.1", f"{place}.2"))
+    place = f"{head}.{'offset' if old else 'displacement'}_conv_layers"
+    wide = torch.relu(norm(F.conv2d(features, state[f"{place}.0.conv.weight"]), state, f"{place}.0.bn"))
+    regular = torch.cat([GRID, torch.ones(1, 9)])
+    x = wide
+    for layer in range(1, BLOCKS + 1):
+        block = f"{place}.{layer}"
+        convolution = f"{block}.transform_matrix_conv"
+        affine = F.conv2d(
+            x, state[f"{convolution}.weight"], state[f"{convolution}.bias"], padding=1, groups=K
+        )
+        n, _, h, w = x.shape
+        offsets = torch.einsum("ngabhw,bk->ngkahw", affine.view(n, K, 2, 3, h, w), regular)
+        kernels = state[f"{block}.adapt_conv.weight"].chunk(K)
+        branches = [
+            deformed(x[:, k * C : (k + 1) * C], offsets[:, k].reshape(n, 18, h, w), kernels[k])
+            for k in range(K)
+        ]
+        x = torch.relu(norm(torch.cat(branches, dim=1), state, f"{block}.norm") + x)
+    final = f"{place}.{BLOCKS + 1}"
+    return heatmap, F.conv2d(x, state[f"{final}.weight"], state[f"{final}.bias"], groups=K)
+
+
+def imported(state: dict[str, Tensor]) -> PoseNet:
+    network = build_model(SMALL)
+    report = load_into(network, recognise(state, Path("x.pth")))
+    assert report.missing == []
+    assert all(name.endswith("regular_matrix") for name in report.skipped)
+    return network.eval()
+
+
+def test_every_official_name_of_dekr_w32_has_its_own_place_with_its_shape() -> None:
+    shapes = official_keys()
+    assert len(shapes) == 2264
+    # Every number is different, so that two tensors in one place would be seen.
+    first, state = 0, {}
+    for name, shape in shapes.items():
+        count = int(np.prod(shape))
+        state[name] = torch.arange(first, first + count, dtype=torch.float64).reshape(shape)
+        first += count
+    network = build_model(model_config("dekr_w32")).double()
+    report = load_into(network, recognise(state, Path("x.pth")))
+    assert report.missing == []
+    assert {name.rpartition(".")[2] for name in report.skipped} == {"regular_matrix"}
+    assert len(report.loaded) == 2264 - 34
+    arrived = torch.cat([p.detach().flatten() for p in network.parameters()])
+    assert arrived.numel() == 29_561_182
+    seen = torch.zeros(first, dtype=torch.bool)
+    seen[arrived.long()] = True
+    assert int(seen.sum()) == arrived.numel()
+
+
+def test_official_weights_compute_what_the_official_layout_computes() -> None:
+    state = small_official()
+    network = imported(state)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        heatmap, offset = network(image)
+        expected = official_forward(network.backbone(image), state)
+    torch.testing.assert_close(heatmap, expected[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(offset, expected[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_mmpose_weights_compute_what_mmposes_layout_computes(old: bool) -> None:
+    state = small_mmpose(old)
+    network = imported(state)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        heatmap, offset = network(image)
+        their_heatmap, theirs = mmpose_forward(network.backbone(image), state, old)
+    if old:  # the centre came first, and the offset had our sign
+        torch.testing.assert_close(
+            heatmap, torch.cat([their_heatmap[:, 1:], their_heatmap[:, :1]], 1), rtol=1e-4, atol=1e-4
+        )
+        torch.testing.assert_close(offset, theirs, rtol=1e-4, atol=1e-4)
+    else:
+        torch.testing.assert_close(heatmap, their_heatmap, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(offset, -theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_missing_branch_leaves_all_branches_fresh_and_is_told() -> None:
+    state = {name: t for name, t in small_official().items() if not name.startswith("offset_final_layer.1.")}
+    network = build_model(SMALL)
+    before = network.offset_head.final.weight.clone()
+    report = load_into(network, recognise(state, Path("x.pth")))
+    assert report.missing == ["offset_head.final.weight", "offset_head.final.bias"]
+    assert report.skipped["offset_final_layer.0.weight"] == "parts of it are missing"
+    assert network.offset_head.final.weight.equal(before)
+
+
+def test_plain_convolutions_do_not_take_the_kernels_of_adaptive_ones() -> None:
+    network = build_model(replace(SMALL, deformable=False))
+    report = load_into(network, recognise(small_official(), Path("x.pth")))
+    assert report.skipped["offset_feature_layers.0.0.adapt_conv.weight"] == "made for adaptive convolutions"
+    assert "offset_head.blocks.0.adapt_conv.weight" in report.missing
+
+
+@pytest.fixture(scope="module")
+def dekr_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DEKR-W32 for CrowdPose in a training checkpoint: nested, with ``module.``, and random weights."""
+    torch.manual_seed(0)
+    state = {}
+    rows = {"head_heatmap.1": 15, "transition_offset.0": 210, "transition_offset.1": 210}
+    for name, shape in official_keys().items():
+        layer = ".".join(name.split(".")[:2])
+        if layer.startswith("offset_f") and int(layer.split(".")[1]) >= 14:
+            continue
+        if shape and layer in rows:
+            shape = (rows[layer], *shape[1:])
+        state[f"module.{name}"] = torch.rand(shape)
+    path = tmp_path_factory.mktemp("import") / "checkpoint.pth.tar"
+    torch.save(
+        {"epoch": 3, "state_dict": state, "perf": np.float64(0.5), "optimizer": {"lr": np.ones(2)}}, path
+    )
+    return path
+
+
+def test_a_training_checkpoint_becomes_a_network_of_its_own_keypoints(
+    dekr_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "dekr.pt"
+    assert run(["import", str(dekr_file), "--model", "dekr_w32", "-o", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["kind"], printed["keypoints"], printed["missing"]) == ("dekr", 14, [])
+    assert len(printed["skipped"]) == 28
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.card.skeleton.name == "crowdpose14"
+    assert checkpoint.card.decode.nms_joints == 7
+    assert checkpoint.card.provenance["imported"]["file"] == "checkpoint.pth.tar"
+    network_of(checkpoint)
+
+
+def test_dekr_weights_start_samkrs_backbone_and_heatmaps(
+    dekr_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run(["import", str(dekr_file), "--model", "samkr_w32", "-o", str(tmp_path / "s.pt"), "--json"]) == 0
+    )
+    printed = json.loads(capsys.readouterr().out)
+    assert all(name.startswith(("offset_head.", "heatmap_head.scale.")) for name in printed["missing"])
+    assert all(
+        name.startswith("offset_") or name.startswith("transition_offset") for name in printed["skipped"]
+    )
+
+
+def test_a_bare_backbone_loads_without_its_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {
+        name: torch.rand(shape)
+        for name, shape in official_keys().items()
+        if "head" not in name and "offset" not in name and "heatmap" not in name and "batches" not in name
+    }
+    torch.save({**state, "classifier.weight": torch.rand(4, 4)}, tmp_path / "imagenet.pth")
+    assert (
+        run(["import", str(tmp_path / "imagenet.pth"), "--model", "samkr_w32", "-o", str(tmp_path / "b.pt")])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "start for training" in shown
+    assert "classifier.weight" in shown
+
+
+def write_nonsense(path: Path) -> None:
+    torch.save({"a.weight": torch.rand(3)}, path)
+
+
+def write_wrong_width(path: Path) -> None:
+    torch.save(backbone_state(), path)
+
+
+def write_truncated(path: Path) -> None:
+    write_wrong_width(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+class Hostile:
+    """Runs a command when unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (os.environ["HOSTILE"],)
+
+
+def write_hostile(path: Path) -> None:
+    torch.save({"state_dict": small_official(), "meta": Hostile()}, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (write_nonsense, "SE-A75"),
+        (write_wrong_width, "SE-A75"),
+        (write_truncated, "SE-A76"),
+        (write_hostile, "SE-A76"),
+    ],
+)
+def test_other_files_are_refused_and_run_nothing(
+    write: object,
+    code: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOSTILE", str(tmp_path / "was_run"))
+    write(tmp_path / "w.pth")  # type: ignore[operator]
+    out = tmp_path / "out.pt"
+    assert run(["import", str(tmp_path / "w.pth"), "--model", "dekr_w32", "-o", str(out)]) == 4
+    assert code in capsys.readouterr().err
+    assert not out.exists()
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_our_own_checkpoint_and_a_missing_file_are_named(dekr_file: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.pt"
+    torch.save({"format": "samkr-edge/1", "card": {}, "config": {}}, own)
+    for path, code in ((own, "SE-A75"), (tmp_path / "none.pth", "SE-A76")):
+        with pytest.raises(SamkrError) as caught:
+            read_weights(path)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("inputs", "skeleton"), [(74, "coco17"), (59, "crowdpose14")])
+def test_official_rescoring_weights_become_a_rescoring_network(
+    inputs: int, skeleton: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"l1": (256, inputs), "l2": (256, 256), "l3": (1, 256)}
+    state = {f"head.rescore_net.{name}.weight": torch.rand(size) for name, size in sizes.items()}
+    state |= {f"head.rescore_net.{name}.bias": torch.rand(size[0]) for name, size in sizes.items()}
+    torch.save(state, tmp_path / "r.pth")
+    out = tmp_path / "r.npz"
+    assert run(["import", str(tmp_path / "r.pth"), "--model", "rescoring", "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skeleton"] == skeleton
+    loaded = load_rescoring(out, COCO17 if skeleton == "coco17" else CROWDPOSE14)
+    assert loaded.weights["l2.bias"].tolist() == state["head.rescore_net.l2.bias"].tolist()
+
+
+def test_rescoring_weights_of_no_known_skeleton_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"l1": (8, 5), "l2": (8, 8), "l3": (1, 8)}
+    state = {f"{n}.weight": torch.rand(s) for n, s in names.items()}
+    for missing, code in ((True, "SE-A75"), (False, "SE-A78")):
+        if not missing:
+            state |= {f"{n}.bias": torch.rand(s[0]) for n, s in names.items()}
+        torch.save(state, tmp_path / "r.pth")
+        command = ["import", str(tmp_path / "r.pth"), "--model", "rescoring", "-o", str(tmp_path / "r.npz")]
+        assert run(command) == 4
+        assert code in capsys.readouterr().err

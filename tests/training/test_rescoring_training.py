@@ -1,0 +1,100 @@
+"""Training of the rescoring network on predictions, and its use in eval."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from samkr_edge.cli import run
+from samkr_edge.dataset import open_dataset
+from samkr_edge.decode import DecodeSettings
+from samkr_edge.errors import SamkrError
+from samkr_edge.rescoring import PoseFeatures
+from samkr_edge.skeleton import COCO17
+from training.checkpoint import save_checkpoint, untrained_checkpoint
+from training.data.synthetic import SceneSettings
+from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.rescoring import labelled_poses, oks, train_rescoring
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rescore")
+    scene = SceneSettings(size=64, people=(1, 2))
+    write_dataset(root / "people", SynthSettings(train=24, val=4, scene=scene), processes=1)
+    checkpoint = untrained_checkpoint("samkr_tiny")
+    checkpoint.card = replace(
+        checkpoint.card, input_size=(64, 64), decode=DecodeSettings(center_threshold=-1e9, max_people=2)
+    )
+    save_checkpoint(root / "net.pt", checkpoint)
+    return root
+
+
+def test_oks_is_pycocotools(folder: Path) -> None:
+    dataset = open_dataset(folder / "people")
+    truth = COCO(str(dataset.annotation_path))
+    random = np.random.default_rng(0)
+    image_id = dataset.images[0].id
+    people = dataset.annotations[image_id]
+    poses = [np.array(a["keypoints"], float).reshape(-1, 3) + random.normal(0, 3, (17, 3)) for a in people]
+    results = [
+        {"image_id": image_id, "category_id": 1, "keypoints": p.ravel().tolist(), "score": 1.0 - i / 10}
+        for i, p in enumerate(poses)
+    ]
+    evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+    evaluation.params.imgIds = [image_id]
+    evaluation.evaluate()
+    expected = evaluation.ious[image_id, 1]
+    labelled = np.array([a["keypoints"] for a in people], float).reshape(len(people), -1, 3)
+    areas = np.array([a["area"] for a in people])
+    found = oks(np.stack(poses)[..., :2], labelled, areas, dataset.skeleton.sigmas)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_it_learns_which_poses_are_good() -> None:
+    random = np.random.default_rng(0)
+    features = PoseFeatures.of(COCO17)
+    inputs = random.normal(size=(600, 74)).astype(np.float32)
+    labels = (1 / (1 + np.exp(-inputs[:, -1] - inputs[:, 0]))).astype(np.float32)
+    network, report = train_rescoring(features, inputs, labels, np.arange(600) // 3, epochs=20, seed=0)
+    assert report.error < report.error_of_mean / 4
+    again, _ = train_rescoring(features, inputs, labels, np.arange(600) // 3, epochs=20, seed=0)
+    assert again.predict(inputs).tolist() == network.predict(inputs).tolist()
+
+
+def test_perfect_poses_are_labelled_1(folder: Path) -> None:
+    dataset = open_dataset(folder / "people", "train")
+    results = [
+        {"image_id": i, "category_id": 1, "keypoints": a["keypoints"], "score": 0.5}
+        for i, people in dataset.annotations.items()
+        for a in people
+    ]
+    _, labels, ids = labelled_poses(dataset, results, PoseFeatures.of(dataset.skeleton))
+    assert labels.tolist() == [pytest.approx(1.0)] * len(results)
+    assert set(ids.tolist()) == {i for i, people in dataset.annotations.items() if people}
+
+
+def test_too_few_poses_are_an_error(folder: Path) -> None:
+    dataset = open_dataset(folder / "people", "train")
+    with pytest.raises(SamkrError) as caught:
+        labelled_poses(dataset, [], PoseFeatures.of(dataset.skeleton))
+    assert caught.value.code == "SE-D78"
+
+
+def test_the_command_trains_and_eval_uses_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, data = tmp_path / "r.npz", ["--data", str(folder / "people")]
+    assert run(["rescore", str(folder / "net.pt"), *data, "-o", str(out), "--epochs", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["poses"] >= 20
+    scores = []
+    for more in ([], ["--rescore", str(out)]):
+        predictions = tmp_path / "p.json"
+        assert run(["eval", str(folder / "net.pt"), *data, "--predictions", str(predictions), *more]) == 0
+        scores.append([result["score"] for result in json.loads(predictions.read_text())])
+    assert len(scores[0]) == len(scores[1])
+    assert scores[0] != scores[1]

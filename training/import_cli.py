@@ -1,0 +1,114 @@
+"""`samkr-edge import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+RESCORING = "rescoring"
+_EXAMPLES = 3
+
+
+def import_weights(
+    weights: Annotated[Path, typer.Argument(help="A .pth file of HRNet (ImageNet), DEKR or mmpose's DEKR.")],
+    model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
+    keypoints: Annotated[
+        int, typer.Option(min=1, help="For a bare backbone; a pose network's file says how many it has.")
+    ] = 17,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Bring official weights into a checkpoint, and say what was loaded, skipped and missing.
+
+    Only what fits is taken: DEKR's backbone and heatmap head fit SAMKR, its 15-channel branches do not. What is
+    missing keeps fresh values: the checkpoint is then a start for training (--set init=CKPT), not a finished network.
+
+    Examples:
+
+      samkr-edge import hrnet_w32-36af842e.pth --model samkr_w32 -o imagenet.pt
+
+      samkr-edge import pose_dekr_hrnetw32_coco.pth --model dekr_w32 -o dekr.pt
+
+      samkr-edge import final_rescore_coco_kpt.pth --model rescoring -o rescore.npz
+    """
+    from dataclasses import asdict
+
+    import torch
+    from rich.console import Group
+    from rich.table import Table
+
+    from samkr_edge.artefact import sha256_of
+    from samkr_edge.cli.console import emit
+    from samkr_edge.decode import DecodeSettings
+    from samkr_edge.model_card import ModelCard
+    from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
+    from training.import_weights import load_into, read_weights, recognise
+    from training.models.zoo import build_model, model_config
+
+    if model == RESCORING:
+        return _import_rescoring(weights, out, as_json)
+    model_config(model, keypoints)  # a mistyped name is answered before a large file is read
+    foreign = recognise(read_weights(weights), weights)
+    count = foreign.keypoints or keypoints
+    config = model_config(model, count)
+    skeleton = skeleton_for(count)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_model(config)
+    report = load_into(network, foreign)
+    refuse_broken_weights(network)
+    decode = DecodeSettings(nms_joints=round(count * 8 / 17))
+    card = ModelCard(model, skeleton, config.input_size, decode=decode).with_provenance(
+        imported={
+            "file": weights.name,
+            "sha256": sha256_of(weights),
+            "kind": report.kind,
+            "loaded": len(report.loaded),
+            "missing": len(report.missing),
+        }
+    )
+    save_checkpoint(out, Checkpoint(card, config, network.state_dict()))
+    table = Table("", "tensors", "for example")
+    for label, names in (
+        ("loaded", report.loaded),
+        ("skipped", [f"{name} ({reason})" for name, reason in report.skipped.items()]),
+        ("missing: fresh values", report.missing),
+    ):
+        shown = names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]
+        table.add_row(label, str(len(names)), "\n".join(shown))
+    state = "complete" if not report.missing else "a start for training, not a finished network"
+    emit(
+        {"checkpoint": str(out), "model": model, "keypoints": count, **asdict(report)},
+        Group(table, f"{out}: {model}, {count} keypoints, from {report.kind}; {state}"),
+        as_json,
+    )
+
+
+def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
+    from samkr_edge.cli.console import emit
+    from samkr_edge.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
+    from samkr_edge.skeleton import COCO17, CROWDPOSE14
+    from training.import_weights import read_weights, rescoring_weights
+
+    arrays = rescoring_weights(read_weights(weights), weights)
+    inputs = arrays["l1.weight"].shape[1]
+    for skeleton in (COCO17, CROWDPOSE14):
+        features = PoseFeatures.of(skeleton)
+        if inputs == 3 * len(features.links) + len(skeleton):
+            save_rescoring(out, RescoringNetwork(features, arrays))
+            emit(
+                {"rescoring": str(out), "skeleton": skeleton.name, "features": inputs},
+                f"{out}: rescoring of {skeleton.name} poses, {inputs} features",
+                as_json,
+            )
+            return
+    raise SamkrError(
+        "SE-A78",
+        f"{weights} rescores poses of no skeleton we know, so nothing was written",
+        [f"found      {inputs} features", "expected   74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"],
+        fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
+    )

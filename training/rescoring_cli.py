@@ -1,0 +1,63 @@
+"""`samkr-edge rescore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def rescore(
+    model: Annotated[Path, typer.Argument(help="The model whose poses are to be rescored, of any kind.")],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.")],
+    split: Annotated[
+        str, typer.Option(help="Split to learn from; never the one that is evaluated.")
+    ] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Predict as `eval --flip` does.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of initial weights and order.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train a network that predicts how good a pose is (DEKR), for `eval --rescore`.
+
+    The model predicts the split; a small MLP learns each pose's OKS from its shape and joint scores. At evaluation it
+    runs without torch.
+
+    Examples:
+
+      samkr-edge rescore fp32/final.pt --data people -o rescore.npz
+
+      samkr-edge rescore dekr.pt --data /data/coco --limit 20000 --flip -o rescore.npz
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.evaluate import predict_dataset
+    from samkr_edge.pose_model import load_model
+    from samkr_edge.rescoring import PoseFeatures, save_rescoring
+    from training.rescoring import labelled_poses, train_rescoring
+
+    dataset = open_dataset(data, split)
+    opened = load_model(model, threads=threads)
+    features = PoseFeatures.of(opened.card.skeleton)
+    images = len(dataset.images[:limit])
+    with progress(f"predicting {split}", images, unit="images") as advance:
+        results = predict_dataset(opened, dataset, limit=limit, flip=flip, advance=advance)
+    inputs, labels, ids = labelled_poses(dataset, results, features)
+    torch.set_num_threads(threads)
+    network, report = train_rescoring(features, inputs, labels, ids, epochs=epochs, seed=seed)
+    save_rescoring(out, network)
+    verdict = "" if report.error < report.error_of_mean else "; it learned nothing, so do not use it"
+    emit(
+        {"rescoring": str(out), "model": str(model), "split": split, **asdict(report)},
+        f"{out}: {report.poses} poses of {report.images} images; squared error of predicted OKS {report.error:.4f}, "
+        f"of its mean {report.error_of_mean:.4f}{verdict}",
+        as_json,
+    )
