@@ -117,7 +117,7 @@ def quantize(
 
 
 def qat(
-    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
@@ -127,25 +127,43 @@ def qat(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
+    ] = 1.0,
+    freeze_ranges: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
+    ] = 0.5,
+    control: Annotated[
+        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32; ranges stay as calibrated.
+    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32.
 
+    Ranges of activations stay as calibrated; those of weights follow the weights for the first part of the run.
+    Compare the result with --control, not with the checkpoint it started from: more training alone changes AP.
     Unfinished work lies in OUT's folder under OUT.work, and the same command goes on from there.
 
     Examples:
 
-      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1
+      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1 --teacher fp32/final.pt
+
+      samkr-edge qat fp32/final.pt --control --data people -o control.pt --minutes 1
 
       samkr-edge qat ptq.pt --data /data/coco -o qat.pt --set schedule.epochs=5 --set optimizer.lr=1e-5
     """
     from dataclasses import replace
 
+    from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
+    from training.losses import LossSettings
     from training.recipe import load_recipe
 
     settings = load_recipe(
@@ -154,11 +172,15 @@ def qat(
     if threads:
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
-    if source.kind != "quantized":
+    if (source.kind == "quantized") == control:
         raise SamkrError(
             "SE-A41",
-            f"{checkpoint} is not quantized, so there is nothing to be aware of",
-            fix=f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
+            f"{checkpoint} is quantized, so it is no control"
+            if control
+            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
+            fix=f"samkr-edge qat FP32.pt --control --data {data} -o control.pt"
+            if control
+            else f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
         )
     dataset = open_dataset(data, "train")
     if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
@@ -167,11 +189,24 @@ def qat(
             "the checkpoint and the data set have different keypoints",
             [f"checkpoint {source.card.skeleton.name}", f"data       {dataset.skeleton.name}"],
         )
-    start = replace(source, card=replace(source.card, stage="qat"))
+    network = network_of(source)
+    hooks = FineTuning(
+        network,
+        LossSettings(settings.loss.kind, settings.loss.heatmap_weight, settings.loss.offset_weight),
+        freeze_at=freeze_ranges,
+        teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
+        teacher_weight=teacher_weight,
+    )
+    start = source if control else replace(source, card=replace(source.card, stage="qat"))
     work = out.with_name(out.stem + ".work")
-    finished = fit(network_of(source), start, settings, dataset, work, resume=True)
+    finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
+    if control:  # what made the network stays on its card beside the fine-tuning
+        provenance = finished.card.provenance
+        facts = {**provenance, "control": provenance["training"]}
+        facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}
+        finished = replace(finished, card=replace(finished.card, provenance=facts))
     save_checkpoint(out, finished)
-    facts = finished.card.provenance["qat"]
+    facts = finished.card.provenance["control" if control else "qat"]
     emit(
         {"checkpoint": str(out), "card": finished.card.to_dict()},
         f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",

@@ -26,6 +26,9 @@ from samkr_edge.runtime.protocol import Runner
 from training.models.deploy import DeployNet
 
 ROUNDS = 1000
+# Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
+MAP_IMAGES = 64
+Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
 class NetworkRunner:
@@ -50,10 +53,12 @@ class NetworkRunner:
 class MapRecorder:
     """Passes a runner's maps on, and keeps them or compares them with those that another recorder kept.
 
-    Maps are kept as float16: 1.7 MB an image of 512 x 512 with 17 keypoints.
+    Maps of the first :data:`MAP_IMAGES` images are kept, as float16: 1.7 MB an image of 512 x 512 with 17 keypoints.
     """
 
-    def __init__(self, runner: Runner, reference: Sequence[tuple[np.ndarray, np.ndarray]] | None = None) -> None:
+    def __init__(
+        self, runner: Runner, reference: Sequence[tuple[np.ndarray, np.ndarray]] | None = None
+    ) -> None:
         self.runner = runner
         self.card = runner.card
         self.kind = runner.kind
@@ -64,9 +69,9 @@ class MapRecorder:
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         maps = self.runner.run(batch)
-        if self._reference is None:
+        if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((maps[0].astype(np.float16), maps[1].astype(np.float16)))
-        else:
+        if self._reference is not None and self._seen < len(self._reference):
             for index, expected in enumerate(self._reference[self._seen]):
                 expected = expected.astype(np.float32)
                 self._squares[index] += (
@@ -78,7 +83,7 @@ class MapRecorder:
 
     @property
     def errors(self) -> tuple[float, float]:
-        """Relative L2 error of heatmap and offset over all images so far."""
+        """Relative L2 error of heatmap and offset over the images compared so far."""
         heatmap, offset = np.sqrt(self._squares[:, 0] / np.maximum(self._squares[:, 1], 1e-20))
         return float(heatmap), float(offset)
 

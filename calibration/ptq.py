@@ -60,8 +60,7 @@ def quantize_network(
             [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
         )
     _check_ranges(quantized)
-    for group in groups:
-        _share_range([quantized.get_submodule(name) for name in group])
+    share_ranges(quantized, groups)
     return quantized, assignments
 
 
@@ -162,10 +161,13 @@ def _calibrate(
     return seen
 
 
-def _share_range(quantizers: Sequence[Any]) -> None:
-    largest = torch.stack([quantizer.amax for quantizer in quantizers]).max()
-    for quantizer in quantizers:
-        quantizer.amax = largest
+def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
+    """Give all quantizers of a group (by name) the largest of their ranges."""
+    for group in groups:
+        quantizers: list[Any] = [network.get_submodule(name) for name in group]
+        largest = torch.stack([quantizer.amax for quantizer in quantizers]).max()
+        for quantizer in quantizers:
+            quantizer.amax = largest
 
 
 def _no_data(name: str) -> SamkrError:

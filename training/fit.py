@@ -40,6 +40,7 @@ from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
 from training.ema import WeightAverage
 from training.export import weights_digest
+from training.hooks import TrainingHooks
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
@@ -60,6 +61,7 @@ def fit(
     out: Path,
     *,
     resume: bool = False,
+    hooks: TrainingHooks | None = None,
 ) -> Checkpoint:
     """Train ``network`` and return the finished checkpoint, also written to ``out / final.pt``.
 
@@ -70,6 +72,7 @@ def fit(
         dataset: training split.
         out: folder for last.pt, final.pt and log.jsonl.
         resume: go on from ``out / last.pt`` where it exists; a finished run is returned as it is.
+        hooks: what a fine-tuning adds.
 
     Raises:
         SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
@@ -83,7 +86,8 @@ def fit(
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).train()
-    if start.kind == "quantized":
+    hooks = hooks or TrainingHooks()
+    if start.kind == "quantized" or hooks.frozen_norms:
         network.eval()  # folded batch norms and frozen ranges: nothing behaves differently in training
     half = _half_precision(recipe, device)
     samples = TrainingSet(
@@ -105,7 +109,8 @@ def fit(
         "images": len(samples),
         "annotations": sha256_of(dataset.annotation_path),
         # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
-        "start": weights_digest(network) if start.kind == "quantized" else None,
+        "start": weights_digest(network) if start.kind == "quantized" or hooks.frozen_norms else None,
+        "hooks": hooks.facts(),
     }
     last = out / LAST
     if resume and last.is_file():
@@ -154,6 +159,7 @@ def fit(
                     say(f"stopped at step {state.step}; {last} is saved, and --resume goes on from there")
                     raise KeyboardInterrupt
                 before = done()
+                hooks.before_step(network, before)
                 rate = recipe.optimizer.lr * rate_factor(recipe.schedule, before, state.step)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -161,7 +167,7 @@ def fit(
                 for _ in range(recipe.accumulate):
                     batch = {key: value.to(device) for key, value in batches.next().items()}
                     for name, value in _backward(
-                        network, loss_of, batch, half, recipe.accumulate, state, last
+                        network, loss_of, hooks, batch, half, recipe.accumulate, state, last
                     ).items():
                         terms[name] = terms.get(name, 0.0) + value
                 norm = nn.utils.clip_grad_norm_(parameters, recipe.optimizer.clip_norm or math.inf)
@@ -208,6 +214,7 @@ def fit(
         "images": state.images,
         "minutes": round(state.minutes, 2),
         "seed": recipe.seed,
+        **hooks.facts(),
     }
     card = start.card.with_provenance(**{"qat" if start.kind == "quantized" else "training": facts})
     weights = average.state if average else network.state_dict()
@@ -234,6 +241,7 @@ def _check_keypoints(start: Checkpoint, dataset: KeypointDataset) -> None:
 def _backward(
     network: PoseNet,
     loss_of: PoseLoss,
+    hooks: TrainingHooks,
     batch: dict[str, Tensor],
     half: torch.dtype | None,
     accumulate: int,
@@ -244,7 +252,9 @@ def _backward(
     image = normalise(batch["image"])  # (N, 3, H, W)
     with torch.autocast(image.device.type, dtype=half, enabled=half is not None):
         heatmap, offset, scale = network.forward_training(image)
-    terms = loss_of(heatmap.float(), offset.float(), None if scale is None else scale.float(), batch)
+    heatmap, offset = heatmap.float(), offset.float()
+    terms = loss_of(heatmap, offset, None if scale is None else scale.float(), batch)
+    terms |= hooks.terms(image, heatmap, offset, batch)
     loss = torch.stack(list(terms.values())).sum() / accumulate
     if not math.isfinite(loss.item()):
         raise _not_finite("the loss", loss.item(), state, batch, last)
