@@ -108,7 +108,7 @@ def verdict(stages: Sequence[Stage]) -> str:
     losses = [
         (stage.difference.ap.difference, stage)
         for stage in stages
-        if stage.difference is not None and (stage.difference.ap.high < 0 or stage.difference.oks.high < 0)
+        if stage.difference is not None and stage.difference.worse
     ]
     if not losses:
         return "no step lost accuracy beyond the noise of these images"

@@ -20,7 +20,7 @@ from torch import nn
 from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, weight_range
-from calibration.scale_groups import scale_groups
+from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
@@ -50,7 +50,7 @@ def quantize_network(
     """
     folded = fold_batch_norms(network)
     assignments = assign(policy, folded)
-    groups = scale_groups(folded, assignments) if policy.shared_scales else []
+    readers = trace_readers(folded, assignments) if policy.shared_scales else {}
     quantized = insert_quantizers(folded, policy, assignments)
     seen = _calibrate(quantized, policy, assignments, batches, advance)
     if seen < FEWEST_IMAGES:
@@ -60,7 +60,7 @@ def quantize_network(
             [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
         )
     _check_ranges(quantized)
-    share_ranges(quantized, groups)
+    share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.precision == "int8"}))
     return quantized, assignments
 
 

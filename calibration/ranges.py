@@ -131,11 +131,14 @@ def _entropy_bins(counts: np.ndarray, bits: int) -> float:
 
 
 def _divergence(reference: np.ndarray, quantized: np.ndarray) -> float:
-    """Kullback-Leibler divergence of two unnormalised distributions; infinite where only the first has mass."""
-    if reference.sum() == 0 or quantized.sum() == 0:
+    """Kullback-Leibler divergence of two unnormalised distributions.
+
+    Where clipped outliers are the only ones in the last bin the second has no mass: half a count stands there, else a
+    single outlier could never be clipped.
+    """
+    there = reference > 0
+    if not there.any():
         return 0.0
-    p, q = reference / reference.sum(), quantized / quantized.sum()
-    there = p > 0
-    if (q[there] == 0).any():
-        return math.inf
-    return float((p[there] * np.log(p[there] / q[there])).sum())
+    p = reference[there] / reference.sum()
+    q = np.where(quantized[there] > 0, quantized[there], 0.5)
+    return float((p * np.log(p / (q / q.sum()))).sum())

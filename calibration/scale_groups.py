@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -17,46 +17,58 @@ from torch import Tensor, nn
 
 from calibration.policy import Assignment
 
+# Module -> the activation quantizers that it would have, each with the number of the tensor that it would be handed.
+Readers = dict[str, list[tuple[str, int]]]
 
-def scale_groups(folded: nn.Module, assignments: Sequence[Assignment]) -> list[list[str]]:
-    """Names of activation quantizers, in groups of two and more that share a range.
 
-    Found by one pass on the meta device: which module is handed which tensor. The input size does not matter.
+def trace_readers(folded: nn.Module, assignments: Sequence[Assignment]) -> Readers:
+    """Which module reads which tensor, by one pass on the meta device; the input size does not matter.
 
     Args:
         folded: the float network with its batch norms folded.
-        assignments: what the policy decided; only INT8 modules have quantizers.
+        assignments: names and operations of the modules to look at.
     """
     network = copy.deepcopy(folded).to("meta")
-    parents: dict[str, str] = {}
-    reader: dict[int, str] = {}
+    readers: Readers = {}
     alive: list[Tensor] = []  # an id is unique among living objects only
-
-    def root(name: str) -> str:
-        while parents[name] != name:
-            name = parents[name]
-        return name
 
     def watch(assignment: Assignment) -> Any:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             tensors = inputs[0] if isinstance(inputs[0], list) else inputs
-            names = [f"{assignment.module}.{name}" for name in quantizer_names(assignment.op, len(tensors))]
-            for name, tensor in zip(names, tensors, strict=True):
-                alive.append(tensor)
-                parents[name] = root(reader[id(tensor)]) if id(tensor) in reader else name
-                reader.setdefault(id(tensor), name)
-            for name in names[1:]:
-                parents[root(name)] = root(names[0])
+            names = quantizer_names(assignment.op, len(tensors))
+            alive.extend(tensors)
+            readers[assignment.module] = [
+                (f"{assignment.module}.{name}", id(tensor))
+                for name, tensor in zip(names, tensors, strict=True)
+            ]
 
         return before
 
     for assignment in assignments:
-        if assignment.precision == "int8":
-            network.get_submodule(assignment.module).register_forward_pre_hook(watch(assignment))
+        network.get_submodule(assignment.module).register_forward_pre_hook(watch(assignment))
     with torch.no_grad():
         network(torch.empty(1, 3, 64, 64, device="meta"))
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in parents:
+    return readers
+
+
+def scale_groups(readers: Readers, int8: Collection[str]) -> list[list[str]]:
+    """Names of activation quantizers of the ``int8`` modules, in groups of two and more that share a range."""
+    parents: dict[Any, Any] = {}
+
+    def root(item: Any) -> Any:
+        while parents.setdefault(item, item) != item:
+            item = parents[item]
+        return item
+
+    quantizers = []
+    for module, inputs in readers.items():
+        if module in int8:
+            for name, tensor in inputs:
+                quantizers.append(name)
+                parents[root(name)] = root(tensor)
+                parents[root(name)] = root(module)
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name in quantizers:
         groups[root(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 

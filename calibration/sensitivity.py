@@ -33,7 +33,7 @@ class Sensitivity:
     @property
     def distinguishable(self) -> bool:
         """Whether the loss in INT8 is more than the choice of images explains."""
-        return self.alone.difference.distinguishable
+        return self.alone.difference.worse
 
     def to_dict(self) -> dict[str, Any]:
         return {

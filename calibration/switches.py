@@ -12,7 +12,7 @@ import numpy as np
 
 from calibration.policy import Policy, Rule, assign
 from calibration.ptq import enabled_quantizers, quantize_network, share_ranges
-from calibration.scale_groups import scale_groups
+from calibration.scale_groups import scale_groups, trace_readers
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
 
@@ -35,10 +35,10 @@ class Switches:
         *,
         advance: Callable[..., None] | None = None,
     ) -> None:
-        self._folded = fold_batch_norms(network)
-        self._shared = policy.shared_scales
         everything = everything_int8(policy)
-        self._network, self._assignments = quantize_network(network, everything, batches, advance=advance)
+        self._network, assignments = quantize_network(network, everything, batches, advance=advance)
+        shared = policy.shared_scales
+        self._readers = trace_readers(fold_batch_norms(network), assignments) if shared else {}
         self._quantizers = dict(enabled_quantizers(self._network))
         self._ranges = {name: quantizer.amax.clone() for name, quantizer in self._quantizers.items()}
 
@@ -50,9 +50,7 @@ class Switches:
                 quantizer.enable()
             else:
                 quantizer.disable()
-        if self._shared:
-            chosen = [a for a in self._assignments if a.module in modules]
-            share_ranges(self._network, scale_groups(self._folded, chosen))
+        share_ranges(self._network, scale_groups(self._readers, modules))
         return self._network
 
 

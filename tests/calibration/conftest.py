@@ -33,17 +33,17 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fp32(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A float checkpoint of :data:`SMALL` after 60 steps."""
+    """A float checkpoint of :data:`SMALL` after 24 steps."""
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
         {
             "name": "small",
-            "batch_size": 8,
+            "batch_size": 4,
             "precision": "fp32",
             "threads": 1,
             "data": {"sigma": 1.0, "center_sigma": 1.5, "offset_radius": 2, "rotation": 0, "scale": [1, 1]},
             "optimizer": {"name": "adamw", "lr": 5e-3, "clip_norm": 5.0},
-            "schedule": {"kind": "cosine", "steps": 60, "warmup_steps": 5},
+            "schedule": {"kind": "cosine", "steps": 24, "warmup_steps": 5},
         }
     )
     network = build_model(SMALL)

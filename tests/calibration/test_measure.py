@@ -71,7 +71,7 @@ def test_differences_are_paired_and_know_their_noise(bench: Bench, source: Check
     nothing = bench.compare(first, again)
     assert (nothing.ap.difference, nothing.ap.low, nothing.ap.high) == (0, 0, 0)
     assert (nothing.oks.difference, nothing.oks.low, nothing.oks.high) == (0, 0, 0)
-    assert not nothing.distinguishable
+    assert not nothing.worse
 
 
 def test_maps_are_compared_image_by_image(bench: Bench, source: Checkpoint) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from calibration.policy import assign, changed_policy, load_policy
-from calibration.scale_groups import scale_groups
+from calibration.policy import assign, load_policy
+from calibration.scale_groups import scale_groups, trace_readers
 from training.models.fold import fold_batch_norms
 from training.models.zoo import build_model, model_config
 
@@ -11,7 +11,9 @@ from training.models.zoo import build_model, model_config
 @pytest.fixture(scope="module")
 def groups() -> list[set[str]]:
     folded = fold_batch_norms(build_model(model_config("samkr_tiny")).eval())
-    return [set(group) for group in scale_groups(folded, assign(load_policy("default"), folded))]
+    assignments = assign(load_policy("default"), folded)
+    int8 = {a.module for a in assignments if a.precision == "int8"}
+    return [set(group) for group in scale_groups(trace_readers(folded, assignments), int8)]
 
 
 def group_of(name: str, groups: list[set[str]]) -> set[str]:
@@ -54,7 +56,8 @@ def test_no_quantizer_is_in_two_groups_and_no_group_holds_two_sums(groups: list[
 
 def test_a_module_that_stays_float_takes_no_part() -> None:
     folded = fold_batch_norms(build_model(model_config("samkr_tiny")).eval())
-    policy = changed_policy(load_policy("trunk_only"))
-    names = {name for group in scale_groups(folded, assign(policy, folded)) for name in group}
+    assignments = assign(load_policy("trunk_only"), folded)
+    int8 = {a.module for a in assignments if a.precision == "int8"}
+    names = {name for group in scale_groups(trace_readers(folded, assignments), int8) for name in group}
     assert names
     assert all(name.startswith("backbone.") for name in names)
