@@ -58,7 +58,7 @@ class ActivationRange(_Calibrator):
         found = torch.histc(magnitude.float(), BINS, min=0.0, max=self.top)
         self.counts += found.cpu().numpy().astype(np.int64)
 
-    def compute_amax(self) -> Tensor | None:  # type: ignore[override]
+    def compute_amax(self) -> Tensor | None:
         """The range as a scalar, None when nothing was seen."""
         if self.largest is None:
             return None

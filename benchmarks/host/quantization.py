@@ -94,7 +94,7 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
     calibration = [*data, "--images", str(arguments.images), "--seed", str(seed), *threads]
     tuning = [*data, *threads, "--set", f"schedule.steps={arguments.steps}", "--set", f"seed={seed}"]
     judged = ["--limit", str(arguments.limit)] if arguments.limit else []
-    made = {}
+    made: dict[str, Path] = {}
     for label, bits in (("", ()), ("_w4", ("--bits", "4"))):
         ptq, qat = work / f"ptq{label}.pt", work / f"qat{label}.pt"
         command("quantize", source, *calibration, *bits, "-o", str(ptq), made=ptq)
