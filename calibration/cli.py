@@ -12,7 +12,9 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from calibration.policy import Assignment
+    from calibration.policy import Assignment, Policy
+    from training.checkpoint import Checkpoint
+    from training.models.pose_net import PoseNet
 
 
 def quantize(
@@ -25,13 +27,18 @@ def quantize(
     ] = None,
     policy: Annotated[str, typer.Option(help="Name of a shipped policy, or a YAML file.")] = "default",
     calibrator: Annotated[
-        str | None, typer.Option(help="max, entropy or percentile [default: the policy's].")
+        str | None, typer.Option(help="max, entropy, percentile or mse, in place of the policy's.")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
-    bits: Annotated[int | None, typer.Option(min=2, max=8, help="Below 8 for analysis only.")] = None,
+    bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")
+    ] = None,
+    activation_bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Bits of activations; likewise.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what each module would get, and why.")
+        bool, typer.Option("--dry-run", help="Only print what each module would get, by which rule.")
     ] = False,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
@@ -52,49 +59,40 @@ def quantize(
 
       samkr-edge quantize samkr_w32 --untrained --random-images 8 -o w32-int8.pt
     """
-    import os
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    import torch
-
-    from calibration.policy import Policy, assign, load_policy
+    from calibration.inputs import (
+        best_device,
+        calibration_images,
+        float_checkpoint,
+        recorded_ap,
+        use_threads,
+        warn_if_meaningless,
+    )
+    from calibration.policy import changed_policy, load_policy
     from calibration.ptq import quantize_network
     from samkr_edge.cli.console import emit, progress
-    from training.checkpoint import (
-        Checkpoint,
-        load_checkpoint,
-        network_of,
-        save_checkpoint,
-        untrained_checkpoint,
-    )
-    from training.models.fold import fold_batch_norms
+    from training.checkpoint import Checkpoint, network_of, save_checkpoint
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    changes: dict[str, Any] = {"calibrator": calibrator, "bits": bits}
-    chosen = load_policy(policy)
-    chosen = Policy.model_validate(
-        {**chosen.model_dump(), **{k: v for k, v in changes.items() if v is not None}}
+    use_threads(threads)
+    chosen = changed_policy(
+        load_policy(policy), calibrator=calibrator, bits=bits, activation_bits=activation_bits
     )
-    source = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
-    if source.kind != "float":
-        raise SamkrError(
-            "SE-A40",
-            f"{checkpoint} is quantized already, so nothing was done",
-            [f"policy     {source.quantization['policy']['name']}"],
-            fix="start from the FP32 checkpoint, or go on with: samkr-edge qat",
-        )
+    source = float_checkpoint(checkpoint, untrained=untrained)
     network = network_of(source)
     if dry_run:
-        assignments = assign(chosen, fold_batch_norms(network))
-        emit({"assignments": [asdict(a) for a in assignments]}, _assignment_table(assignments), as_json)
+        _print_plan(chosen, network, source, as_json)
         return
     if out is None:
         raise SamkrError(
             "SE-U44", "no place to write to", fix=f"samkr-edge quantize {checkpoint} ... -o ptq.pt"
         )
-    batches, facts, coverage = _calibration_images(data, random_images, images, seed, source.card)
+    warn_if_meaningless(recorded_ap(source.card.provenance))
+    shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
+    facts, coverage = shown.facts, shown.coverage
+    network.to(best_device())
     with progress("calibrating", facts["images"], unit="images") as advance:
-        quantized, assignments = quantize_network(network, chosen, batches, advance=advance)
+        quantized, assignments = quantize_network(network, chosen, shown.batches, advance=advance)
     quantization = {
         "policy": chosen.model_dump(mode="json"),
         "policy_sha256": chosen.sha256,
@@ -105,9 +103,10 @@ def quantize(
         policy_sha256=chosen.sha256,
         calibrator=chosen.calibrator,
         bits=chosen.bits,
+        activation_bits=chosen.activation_bits,
         calibration=facts,
     )
-    state = {name: tensor.detach().clone() for name, tensor in quantized.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in quantized.state_dict().items()}
     save_checkpoint(out, Checkpoint(card, source.config, state, "quantized", {}, quantization))
     summary = _summary(assignments)
     emit(
@@ -118,7 +117,7 @@ def quantize(
 
 
 def qat(
-    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
@@ -128,25 +127,43 @@ def qat(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
+    ] = 1.0,
+    freeze_ranges: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
+    ] = 0.5,
+    control: Annotated[
+        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32; ranges stay as calibrated.
+    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32.
 
+    Ranges of activations stay as calibrated; those of weights follow the weights for the first part of the run.
+    Compare the result with --control, not with the checkpoint it started from: more training alone changes AP.
     Unfinished work lies in OUT's folder under OUT.work, and the same command goes on from there.
 
     Examples:
 
-      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1
+      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1 --teacher fp32/final.pt
+
+      samkr-edge qat fp32/final.pt --control --data people -o control.pt --minutes 1
 
       samkr-edge qat ptq.pt --data /data/coco -o qat.pt --set schedule.epochs=5 --set optimizer.lr=1e-5
     """
     from dataclasses import replace
 
+    from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
+    from training.losses import LossSettings
     from training.recipe import load_recipe
 
     settings = load_recipe(
@@ -155,11 +172,15 @@ def qat(
     if threads:
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
-    if source.kind != "quantized":
+    if (source.kind == "quantized") == control:
         raise SamkrError(
             "SE-A41",
-            f"{checkpoint} is not quantized, so there is nothing to be aware of",
-            fix=f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
+            f"{checkpoint} is quantized, so it is no control"
+            if control
+            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
+            fix=f"samkr-edge qat FP32.pt --control --data {data} -o control.pt"
+            if control
+            else f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
         )
     dataset = open_dataset(data, "train")
     if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
@@ -168,50 +189,29 @@ def qat(
             "the checkpoint and the data set have different keypoints",
             [f"checkpoint {source.card.skeleton.name}", f"data       {dataset.skeleton.name}"],
         )
-    start = replace(source, card=replace(source.card, stage="qat"))
+    network = network_of(source)
+    hooks = FineTuning(
+        network,
+        LossSettings(settings.loss.kind, settings.loss.heatmap_weight, settings.loss.offset_weight),
+        freeze_at=freeze_ranges,
+        teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
+        teacher_weight=teacher_weight,
+    )
+    start = source if control else replace(source, card=replace(source.card, stage="qat"))
     work = out.with_name(out.stem + ".work")
-    finished = fit(network_of(source), start, settings, dataset, work, resume=True)
+    finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
+    if control:  # what made the network stays on its card beside the fine-tuning
+        provenance = finished.card.provenance
+        facts = {**provenance, "control": provenance["training"]}
+        facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}
+        finished = replace(finished, card=replace(finished.card, provenance=facts))
     save_checkpoint(out, finished)
-    facts = finished.card.provenance["qat"]
+    facts = finished.card.provenance["control" if control else "qat"]
     emit(
         {"checkpoint": str(out), "card": finished.card.to_dict()},
         f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
         as_json,
     )
-
-
-def _calibration_images(
-    data: Path | None, random_images: int | None, count: int, seed: int, card: Any
-) -> tuple[Any, dict[str, Any], dict[str, tuple[int, int]]]:
-    """Batches, the facts to record, and the coverage by stratum."""
-    from calibration.images import load_batches, select_images
-    from samkr_edge.dataset import available_splits, open_dataset
-
-    batch = 8 if card.input_size[0] * card.input_size[1] <= 256 * 256 else 1
-    if random_images is not None:
-        import numpy as np
-
-        noise = np.random.default_rng(seed)
-        shape = (*card.input_size, 3)
-        batches = (noise.integers(0, 256, (1, *shape), dtype=np.uint8) for _ in range(random_images))
-        return batches, {"images": random_images, "noise": True, "seed": seed}, {}
-    if data is None:
-        raise SamkrError(
-            "SE-U45",
-            "calibration needs images",
-            fix="add --data DIR, or for a measurement of speed alone --random-images 8",
-        )
-    train = open_dataset(data, "train")
-    if train.skeleton.keypoints != card.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D44",
-            "the checkpoint and the data set have different keypoints",
-            [f"checkpoint {card.skeleton.name}", f"data       {train.skeleton.name}"],
-        )
-    evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
-    selection = select_images(train, evaluation, count, seed)
-    facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
-    return load_batches(selection.images, card.input_size, batch), facts, selection.coverage
 
 
 def _summary(assignments: list[Assignment]) -> dict[str, dict[str, int]]:
@@ -242,6 +242,61 @@ def _quantize_text(
     else:
         lines.append("  calibrated on noise: for measuring speed, never accuracy")
     return "\n".join(lines)
+
+
+def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: bool) -> None:
+    """What each module would get, how much each rule decides, and the share of the work in INT8."""
+    from dataclasses import asdict
+
+    from rich.console import Group
+
+    from calibration.policy import assign, int8_share
+    from samkr_edge.cli.console import emit
+    from training.models.fold import fold_batch_norms
+    from training.models.macs import count_cost
+
+    assignments = assign(policy, fold_batch_norms(network))
+    macs = count_cost(source.config).by_module
+    share = int8_share(assignments, macs)
+    rules = []
+    for index in [*range(len(policy.rules)), -1]:
+        decided = [a for a in assignments if a.rule == index]
+        if index == -1 and not decided:
+            continue
+        rule = policy.rules[index] if index >= 0 else None
+        rules.append(
+            {
+                "rule": index + 1,
+                "match": rule.match if rule else "no rule",
+                "op": rule.op if rule else None,
+                "precision": rule.precision if rule else "float",
+                "modules": len(decided),
+                "macs_share": sum(macs.get(a.module, 0) for a in decided) / sum(macs.values()),
+            }
+        )
+    emit(
+        {"assignments": [asdict(a) for a in assignments], "rules": rules, "int8_macs_share": share},
+        Group(
+            _assignment_table(assignments),
+            _rule_table(rules),
+            f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in INT8",
+        ),
+        as_json,
+    )
+
+
+def _rule_table(rules: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="how much each rule decides")
+    for name in ("rule", "match", "op", "precision"):
+        table.add_column(name, overflow="fold")
+    for name in ("modules", "MACs"):
+        table.add_column(name, justify="right")
+    for r in rules:
+        cells = (r["rule"] or "-", r["match"], r["op"] or "any", r["precision"], r["modules"])
+        table.add_row(*map(str, cells), f"{100 * r['macs_share']:.1f} %")
+    return table
 
 
 def _assignment_table(assignments: list[Assignment]) -> Table:

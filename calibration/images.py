@@ -32,7 +32,8 @@ def select_images(
     CrowdPose's crowding (easy, medium, hard).
 
     Raises:
-        SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split.
+        SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split,
+            SE-D79 an image is not there.
     """
     strata: dict[str, list[ImageRecord]] = defaultdict(list)
     for image in train.images:
@@ -58,7 +59,7 @@ def select_images(
         name = min(open_strata, key=lambda n: (taken[n] / len(queues[n]), n))
         chosen.append(queues[name][taken[name]])
         taken[name] += 1
-    hashes = tuple(sha256_of(image.path) for image in chosen)
+    hashes = tuple(_digest(image, train) for image in chosen)
     if evaluation is not None:
         _refuse_overlap(chosen, hashes, evaluation)
     return Selection(tuple(chosen), hashes, {name: (taken[name], len(queues[name])) for name in queues})
@@ -74,6 +75,18 @@ def load_batches(
             image = read_image(record.path)
             part.append(warp(image, fit_matrix((image.shape[0], image.shape[1]), input_size), input_size))
         yield np.stack(part)
+
+
+def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
+    try:
+        return sha256_of(image.path)
+    except OSError as error:
+        raise SamkrError(
+            "SE-D79",
+            f"the calibration image {image.path} could not be read, so nothing was quantized",
+            [f"named in   {dataset.annotation_path}", f"reason     {error.strerror or error}"],
+            fix=f"samkr-edge data check {dataset.root}",
+        ) from error
 
 
 def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +28,10 @@ OPERATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+# How a range is found from what the calibration images show; see calibration/ranges.py.
+Calibrator = Literal["max", "entropy", "percentile", "mse"]
+
+
 class Rule(BaseModel):
     """One line of a policy.
 
@@ -36,6 +41,8 @@ class Rule(BaseModel):
         below_channels: restricts it to convolutions with fewer input or output channels per group than this.
         grouped: restricts it to grouped (True) or ordinary (False) convolutions.
         precision: ``int8`` or ``float``.
+        calibrator: in place of the policy's for these modules.
+        granularity: weights have one range per output ``channel``, or one per ``tensor``.
         optional: the rule may match nothing (a network without that part).
         why: shown beside every module it decides.
     """
@@ -47,6 +54,8 @@ class Rule(BaseModel):
     below_channels: int | None = Field(default=None, ge=1)
     grouped: bool | None = None
     precision: Literal["int8", "float"]
+    calibrator: Calibrator | None = None
+    granularity: Literal["channel", "tensor"] = "channel"
     optional: bool = False
     why: str
 
@@ -66,14 +75,26 @@ class Rule(BaseModel):
 
 
 class Policy(BaseModel):
-    """A named list of rules."""
+    """A named list of rules.
+
+    Attributes:
+        name: the file's, unless it gives one.
+        about: one line for people.
+        calibrator: for every rule that names none.
+        bits: of weights. Below 8: for analysis, never exported.
+        activation_bits: of activations; likewise.
+        shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
+        rules: first match wins.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     about: str
-    calibrator: Literal["max", "entropy", "percentile"] = "max"
-    bits: int = Field(default=8, ge=2, le=8)  # below 8: for analysis, never exported
+    calibrator: Calibrator = "max"
+    bits: int = Field(default=8, ge=2, le=8)
+    activation_bits: int = Field(default=8, ge=2, le=8)
+    shared_scales: bool = False
     rules: tuple[Rule, ...]
 
     @property
@@ -90,6 +111,8 @@ class Assignment:
     precision: str
     rule: int
     why: str
+    calibrator: str = "max"
+    granularity: str = "channel"
 
 
 def policy_names() -> list[str]:
@@ -128,6 +151,30 @@ def load_policy(name: str) -> Policy:
         raise SamkrError("SE-U41", f"{path} is not a valid policy", facts) from error
 
 
+def changed_policy(policy: Policy, **changes: Any) -> Policy:
+    """The policy with some of its own fields replaced; None leaves a field as it is.
+
+    A calibrator named here holds for every rule, also for one that names another.
+
+    Raises:
+        SamkrError: SE-U79 a value that the field cannot take.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    content = {**policy.model_dump(), **given}
+    if "calibrator" in given:
+        content["rules"] = [{**rule, "calibrator": None} for rule in content["rules"]]
+    try:
+        return Policy.model_validate(content)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise SamkrError(
+            "SE-U79",
+            f"{item['input']!r} is no {item['loc'][0]}, so nothing was done",
+            [f"expected   {item['msg']}"],
+            fix="samkr-edge quantize --help",
+        ) from error
+
+
 def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
     """Decide every module that could be quantized; a module no rule matches stays float.
 
@@ -139,7 +186,10 @@ def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
     for name, module, op in candidates:
         for index, rule in enumerate(policy.rules):
             if rule.matches(name, module):
-                assignments.append(Assignment(name, op, rule.precision, index, rule.why))
+                calibrator = rule.calibrator or policy.calibrator
+                assignments.append(
+                    Assignment(name, op, rule.precision, index, rule.why, calibrator, rule.granularity)
+                )
                 used.add(index)
                 break
         else:
@@ -157,6 +207,12 @@ def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
             fix="samkr-edge quantize CHECKPOINT --data DIR -o out.pt --dry-run   # lists the modules",
         )
     return assignments
+
+
+def int8_share(assignments: Sequence[Assignment], macs: Mapping[str, int]) -> float:
+    """Share of the multiply-accumulates that run in INT8, 0..1; ``macs`` by convolution name."""
+    covered = sum(macs.get(a.module, 0) for a in assignments if a.precision == "int8")
+    return covered / max(sum(macs.values()), 1)
 
 
 def operation_of(module: nn.Module) -> str | None:

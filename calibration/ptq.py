@@ -1,6 +1,7 @@
 """Post-training quantization with ModelOpt: the policy decides, calibration images give the ranges.
 
-Weights are symmetric per output channel, activations symmetric per tensor, zero points zero: what TensorRT accepts.
+Weights are symmetric per output channel (or tensor, where a rule says so), activations symmetric per tensor, zero
+points zero: what TensorRT accepts.
 Batch norms are folded first, so that torch, ONNX Runtime and TensorRT quantize the same weights.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,14 @@ from torch import nn
 
 from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
+from calibration.ranges import ActivationRange, weight_range
+from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
 
-PERCENTILE = 99.99
 FEWEST_IMAGES = 8
-# A dead channel has no range; a scale of zero does not parse.
-SMALLEST_AMAX = 1e-6
 
 
 def quantize_network(
@@ -41,7 +41,7 @@ def quantize_network(
     Args:
         network: float, with its batch norms.
         policy: rules, calibrator and bits.
-        batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference.
+        batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference. Calibrates on the network's device.
         advance: called with the number of images after each batch.
 
     Raises:
@@ -50,8 +50,9 @@ def quantize_network(
     """
     folded = fold_batch_norms(network)
     assignments = assign(policy, folded)
+    readers = trace_readers(folded, assignments) if policy.shared_scales else {}
     quantized = insert_quantizers(folded, policy, assignments)
-    seen = _calibrate(quantized, policy, batches, advance)
+    seen = _calibrate(quantized, policy, assignments, batches, advance)
     if seen < FEWEST_IMAGES:
         raise SamkrError(
             "SE-D43",
@@ -59,6 +60,7 @@ def quantize_network(
             [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
         )
     _check_ranges(quantized)
+    share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.precision == "int8"}))
     return quantized, assignments
 
 
@@ -88,13 +90,13 @@ def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, 
 
     Naming modules one by one keeps ModelOpt's built-in exclusions, which go by name, from having a say.
     """
-    weight = {"num_bits": policy.bits, "axis": 0}
-    activation = {"num_bits": policy.bits, "axis": None}
+    activation = {"num_bits": policy.activation_bits, "axis": None}
     rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
     for assignment in assignments:
         if assignment.precision != "int8":
             continue
         if assignment.op == "conv":
+            weight = {"num_bits": policy.bits, "axis": 0 if assignment.granularity == "channel" else None}
             rules.append(
                 {"quantizer_name": f"{assignment.module}.weight_quantizer", "cfg": weight, "enable": True}
             )
@@ -112,51 +114,55 @@ def enabled_quantizers(network: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _calibrate(
-    network: PoseNet, policy: Policy, batches: Iterable[np.ndarray], advance: Callable[..., None] | None
+    network: PoseNet,
+    policy: Policy,
+    assignments: list[Assignment],
+    batches: Iterable[np.ndarray],
+    advance: Callable[..., None] | None,
 ) -> int:
-    """Show the images to the quantizers and load the ranges; returns the number of images."""
-    from modelopt.torch.quantization.calib import HistogramCalibrator, MaxCalibrator
-
-    histogram = policy.calibrator != "max"
-    quantizers = enabled_quantizers(network)
-    for name, quantizer in quantizers:
-        on_weight = name.endswith("weight_quantizer")
-        axis = 0 if on_weight else None
-        if histogram and not on_weight:
-            quantizer._calibrator = HistogramCalibrator(policy.bits, axis, False)
+    """Show the images to the quantizers and set the ranges; returns the number of images."""
+    decided = {assignment.module: assignment for assignment in assignments}
+    watching: dict[str, tuple[Any, ActivationRange]] = {}
+    for name, quantizer in enabled_quantizers(network):
+        module, _, kind = name.rpartition(".")
+        rule = decided[module]
+        if kind == "weight_quantizer":
+            weight: Any = network.get_submodule(module).weight
+            quantizer.amax = weight_range(weight, rule.calibrator, policy.bits, rule.granularity)
         else:
-            quantizer._calibrator = MaxCalibrator(policy.bits, axis, False)
+            seen_by = ActivationRange(rule.calibrator, policy.activation_bits)
+            watching[name] = quantizer, seen_by
+            quantizer._calibrator = seen_by
+            quantizer.enable_calib()
         quantizer.disable_quant()
-        quantizer.enable_calib()
     seen = 0
     device = next(network.parameters()).device
     with torch.no_grad():
         for batch in batches:
-            try:
-                network(normalise(torch.from_numpy(batch).to(device)))
-            except AssertionError as error:  # ModelOpt's own check of what its calibrators see
-                raise _broken_ranges(
-                    [f"quantizer  in ModelOpt: {str(error).splitlines()[0][:120]}"]
-                ) from error
+            network(normalise(torch.from_numpy(batch).to(device)))
             seen += len(batch)
             if advance:
                 advance(len(batch))
-    for name, quantizer in quantizers:
-        arguments: tuple[Any, ...] = ()
-        keywords: dict[str, Any] = {}
-        if histogram and not name.endswith("weight_quantizer"):
-            arguments = (policy.calibrator,)
-            keywords = {"percentile": PERCENTILE} if policy.calibrator == "percentile" else {}
-        if seen:
-            try:
-                quantizer.load_calib_amax(*arguments, **keywords)
-            except (RuntimeError, ValueError) as error:
-                raise _no_data(name) from error
-            if quantizer.amax is not None and name.endswith("weight_quantizer"):
-                quantizer.amax = quantizer.amax.clamp(min=SMALLEST_AMAX)
+    for name, (quantizer, seen_by) in watching.items():
+        amax = seen_by.compute_amax()
+        if amax is None and seen:
+            raise _no_data(name)
+        if amax is not None:
+            quantizer.amax = amax.to(device)
+        seen_by.reset()
         quantizer.disable_calib()
+    for _, quantizer in enabled_quantizers(network):
         quantizer.enable_quant()
     return seen
+
+
+def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
+    """Give all quantizers of a group (by name) the largest of their ranges."""
+    for group in groups:
+        quantizers: list[Any] = [network.get_submodule(name) for name in group]
+        largest = torch.stack([quantizer.amax for quantizer in quantizers]).max()
+        for quantizer in quantizers:
+            quantizer.amax = largest
 
 
 def _no_data(name: str) -> SamkrError:
@@ -175,13 +181,9 @@ def _check_ranges(network: PoseNet) -> None:
         if quantizer.amax is None or not bool((torch.isfinite(quantizer.amax) & (quantizer.amax > 0)).all())
     ]
     if bad:
-        raise _broken_ranges([f"quantizer  {name}" for name in bad[:3]])
-
-
-def _broken_ranges(facts: list[str]) -> SamkrError:
-    return SamkrError(
-        "SE-A44",
-        "quantizers have a range that is NaN, infinite, zero or missing, so nothing was written",
-        facts,
-        fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
-    )
+        raise SamkrError(
+            "SE-A44",
+            f"{len(bad)} quantizers have a range that is NaN, infinite, zero or missing, so nothing was written",
+            [f"quantizer  {name}" for name in bad[:3]],
+            fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
+        )

@@ -68,8 +68,10 @@ def export_onnx(
         half: FP16 beside INT8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
 
     Raises:
-        SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights.
+        SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
+            than 8 bits.
     """
+    _refuse_few_bits(card)
     size = size or card.input_size
     _check_request(size, opset, batch)
     refuse_broken_weights(network)
@@ -102,6 +104,17 @@ def weights_digest(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _refuse_few_bits(card: ModelCard) -> None:
+    bits = [int(card.provenance.get(name, 8)) for name in ("bits", "activation_bits")]
+    if min(bits) < 8:
+        raise SamkrError(
+            "SE-A83",
+            "fewer than 8 bits are for analysis: no engine computes so, and nothing was exported",
+            [f"weights    {bits[0]} bits", f"activations {bits[1]} bits"],
+            fix="samkr-edge quantize FP32.pt --data DIR -o ptq.pt   # without --bits",
+        )
 
 
 def _check_request(size: tuple[int, int], opset: int, batch: int) -> None:

@@ -35,6 +35,7 @@ from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
 from training.export import weights_digest
+from training.hooks import TrainingHooks
 from training.journal import Journal
 from training.models.pose_net import PoseNet
 from training.processes import Processes, processes
@@ -55,6 +56,7 @@ def fit(
     out: Path,
     *,
     resume: bool = False,
+    hooks: TrainingHooks | None = None,
 ) -> Checkpoint:
     """Train ``network`` and return the finished checkpoint, also written to ``out / final.pt``.
 
@@ -65,6 +67,7 @@ def fit(
         dataset: training split; validation opens another split of its directory.
         out: folder for last.pt, best.pt, final.pt and log.jsonl.
         resume: go on from ``out / last.pt`` where it exists; a finished run is returned as it is.
+        hooks: what a fine-tuning adds.
 
     Raises:
         SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
@@ -73,7 +76,7 @@ def fit(
     """
     _check_keypoints(start, dataset)
     with processes() as team:
-        return _fit(team, network, start, recipe, dataset, out, resume)
+        return _fit(team, network, start, recipe, dataset, out, resume, hooks or TrainingHooks())
 
 
 def _fit(
@@ -84,6 +87,7 @@ def _fit(
     dataset: KeypointDataset,
     out: Path,
     resume: bool,
+    hooks: TrainingHooks,
 ) -> Checkpoint:
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads or max(1, (os.cpu_count() or 1) // team.here))
@@ -91,7 +95,8 @@ def _fit(
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
     network.train()
-    if start.kind == "quantized":
+    frozen = start.kind == "quantized" or hooks.frozen_norms
+    if frozen:
         network.eval()  # folded batch norms and frozen ranges: nothing behaves differently in training
     samples = TrainingSet(
         dataset,
@@ -101,12 +106,14 @@ def _fit(
         seed=recipe.seed,
         cache_mb=recipe.data.cache_mb,
     )
-    updater = Updater(network, recipe, team)
+    updater = Updater(network, recipe, team, hooks)
 
     state = RunState()
     # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
-    digest = weights_digest(network) if start.kind == "quantized" else None
-    fingerprint = fingerprint_of(recipe, len(samples), sha256_of(dataset.annotation_path), digest)
+    digest = weights_digest(network) if frozen else None
+    fingerprint = fingerprint_of(
+        recipe, len(samples), sha256_of(dataset.annotation_path), digest, hooks.facts()
+    )
     last, best = out / LAST, out / BEST
     if resume and last.is_file():
         state = restore(load_checkpoint(last), fingerprint, network, updater, last)
@@ -139,6 +146,7 @@ def _fit(
             "images": state.images,
             "minutes": round(state.minutes, 2),
             "seed": recipe.seed,
+            **hooks.facts(),
             **facts,
         }
         card = start.card.with_provenance(**{"qat" if start.kind == "quantized" else "training": facts})
@@ -189,6 +197,7 @@ def _fit(
             while done() < 1.0:
                 before, minutes = done(), state.minutes
                 rate = recipe.optimizer.lr * rate_factor(recipe.schedule, before, state.step)
+                hooks.before_step(network, before)
                 terms = updater.update(batches, rate, state.step, last)
                 state.step += 1
                 state.images += recipe.batch_size * recipe.accumulate

@@ -41,7 +41,9 @@ class RunState:
     best: dict[str, Any] = field(default_factory=dict)
 
 
-def fingerprint_of(recipe: Recipe, images: int, annotations: str, start: str | None) -> dict[str, Any]:
+def fingerprint_of(
+    recipe: Recipe, images: int, annotations: str, start: str | None, hooks: dict[str, Any]
+) -> dict[str, Any]:
     """What a continuation must have in common with its run.
 
     Args:
@@ -49,9 +51,16 @@ def fingerprint_of(recipe: Recipe, images: int, annotations: str, start: str | N
         images: size of the training set.
         annotations: SHA-256 of its annotation file.
         start: digest of the weights that were handed in; None where the recipe's seed decides them.
+        hooks: what decides what a fine-tuning adds.
     """
     settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-    return {"recipe": settings, "images": images, "annotations": annotations, "start": start}
+    return {
+        "recipe": settings,
+        "images": images,
+        "annotations": annotations,
+        "start": start,
+        "hooks": hooks,
+    }
 
 
 def dump(state: RunState, fingerprint: dict[str, Any], updater: Updater) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
 from training.ema import WeightAverage
+from training.hooks import TrainingHooks
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
@@ -28,7 +29,10 @@ class Updater:
         scaler: of the loss, so that FP16's gradients do not vanish; does nothing in other precisions.
     """
 
-    def __init__(self, network: PoseNet, recipe: Recipe, team: Processes) -> None:
+    def __init__(
+        self, network: PoseNet, recipe: Recipe, team: Processes, hooks: TrainingHooks | None = None
+    ) -> None:
+        self._hooks = hooks or TrainingHooks()
         self._share = team.share(recipe.accumulate)
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network.to(team.device, memory_format=self._layout)  # type: ignore[call-overload]
@@ -85,7 +89,9 @@ class Updater:
         image = normalise(batch["image"]).contiguous(memory_format=self._layout)  # (N, 3, H, W)
         with torch.autocast(image.device.type, dtype=self._half, enabled=self._half is not None):
             heatmap, offset, scale = self._forward(image)
-        terms = self._loss(heatmap.float(), offset.float(), None if scale is None else scale.float(), batch)
+        heatmap, offset = heatmap.float(), offset.float()
+        terms = self._loss(heatmap, offset, None if scale is None else scale.float(), batch)
+        terms |= self._hooks.terms(image, heatmap, offset, batch)
         loss = torch.stack(list(terms.values())).sum() / self._share
         self.scaler.scale(loss).backward()
         return {name: value.item() for name, value in terms.items()}

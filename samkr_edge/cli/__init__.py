@@ -49,6 +49,15 @@ COMMANDS: dict[str, Command] = {
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
     "qat": Command("calibration.cli:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize"),
+    "sensitivity": Command(
+        "calibration.analysis_cli:sensitivity", "AP lost by each group of layers in INT8.", STEPS, "quantize"
+    ),
+    "search": Command(
+        "calibration.analysis_cli:search", "The most INT8 within an AP budget.", STEPS, "quantize"
+    ),
+    "ledger": Command(
+        "calibration.ledger_cli:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
+    ),
     "export": Command(
         "training.export_cli:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
     ),

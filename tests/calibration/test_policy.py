@@ -1,12 +1,15 @@
 """A policy is data: the first rule that matches decides, and a rule that matches nothing is a mistake."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from calibration.policy import assign, load_policy, policy_names
+from calibration.policy import assign, changed_policy, int8_share, load_policy, policy_names
 from samkr_edge.errors import SamkrError
+from training.models.macs import count_cost
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names
 
@@ -58,6 +61,33 @@ def test_every_shipped_policy_fits_every_kind_of_network(name: str) -> None:
         assignments = assign(load_policy(policy), built)
         assert any(a.precision == "int8" for a in assignments)
         assert all(a.why for a in assignments)
+
+
+@pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32"])
+def test_the_default_policy_has_nine_tenths_of_the_work_in_int8(name: str) -> None:
+    config = model_config(name)
+    with torch.device("meta"):
+        assignments = assign(load_policy("default"), build_model(config))
+    macs = count_cost(config).by_module
+    assert int8_share(assignments, macs) > 0.9
+    none = [replace(a, precision="float") for a in assignments]
+    assert int8_share(none, macs) == 0
+
+
+def test_a_calibrator_from_outside_holds_for_every_rule(network: PoseNet, tmp_path: Path) -> None:
+    rules: list[dict[str, object]] = [
+        {"match": "backbone.conv1", "precision": "int8", "calibrator": "mse", "why": "one"},
+        {"op": "conv", "precision": "int8", "why": "rest"},
+    ]
+    policy = load_policy(write(tmp_path / "p.yaml", rules, calibrator="percentile"))
+    decided = {a.module: a.calibrator for a in assign(policy, network)}
+    assert (decided["backbone.conv1"], decided["backbone.conv2"]) == ("mse", "percentile")
+    forced = {a.calibrator for a in assign(changed_policy(policy, calibrator="entropy"), network)}
+    assert forced == {"entropy", "max"}  # max: modules that no rule names
+    assert changed_policy(policy, calibrator=None, bits=None) == policy
+    with pytest.raises(SamkrError) as caught:
+        changed_policy(policy, calibrator="mx")
+    assert caught.value.code == "SE-U79"
 
 
 def test_a_rule_that_matches_nothing_is_refused_with_the_nearest_names(

@@ -1,0 +1,116 @@
+"""What the commands of this package start from: a float checkpoint, calibration images, a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.images import load_batches, select_images
+from samkr_edge.cli.console import say
+from samkr_edge.dataset import available_splits, open_dataset
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
+
+# Below this AP a network knows too little for a difference in AP to say anything about quantization.
+LEAST_AP = 5.0
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Batches to calibrate on, uint8 (N, H, W, 3); the facts to record; (taken, of) by stratum."""
+
+    batches: Iterable[np.ndarray]
+    facts: dict[str, Any]
+    coverage: dict[str, tuple[int, int]]
+
+
+def float_checkpoint(path: str | Path, *, untrained: bool = False) -> Checkpoint:
+    """A checkpoint that can be quantized, or with ``untrained`` a zoo network with random weights.
+
+    Raises:
+        SamkrError: SE-A40 it is quantized already.
+    """
+    source = untrained_checkpoint(str(path)) if untrained else load_checkpoint(path)
+    if source.kind != "float":
+        raise SamkrError(
+            "SE-A40",
+            f"{path} is quantized already, so nothing was done",
+            [f"policy     {source.quantization['policy']['name']}"],
+            fix="start from the FP32 checkpoint, or go on with: samkr-edge qat",
+        )
+    return source
+
+
+def calibration_images(
+    card: ModelCard,
+    *,
+    data: Path | None,
+    count: int,
+    seed: int,
+    noise: int | None = None,
+) -> CalibrationImages:
+    """``count`` images of the train split of ``data``, or ``noise`` images of noise.
+
+    Raises:
+        SamkrError: SE-U45 neither is given, SE-D44 other keypoints, and what choosing images refuses.
+    """
+    batch = 8 if card.input_size[0] * card.input_size[1] <= 256 * 256 else 1
+    if noise is not None:
+        random = np.random.default_rng(seed)
+        shape = (*card.input_size, 3)
+        batches = (random.integers(0, 256, (1, *shape), dtype=np.uint8) for _ in range(noise))
+        return CalibrationImages(batches, {"images": noise, "noise": True, "seed": seed}, {})
+    if data is None:
+        raise SamkrError(
+            "SE-U45",
+            "calibration needs images",
+            fix="add --data DIR, or for a measurement of speed alone --random-images 8",
+        )
+    train = open_dataset(data, "train")
+    if train.skeleton.keypoints != card.skeleton.keypoints:
+        raise SamkrError(
+            "SE-D44",
+            "the checkpoint and the data set have different keypoints",
+            [f"checkpoint {card.skeleton.name}", f"data       {train.skeleton.name}"],
+        )
+    evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
+    selection = select_images(train, evaluation, count, seed)
+    facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
+    return CalibrationImages(
+        load_batches(selection.images, card.input_size, batch), facts, selection.coverage
+    )
+
+
+def use_threads(threads: int | None) -> None:
+    """Threads of torch on the CPU; all cores where none is asked for."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def warn_if_meaningless(ap: float | None) -> None:
+    """One line on stderr where the float network is too weak to judge quantization by; None: AP is unknown."""
+    if ap is not None and ap < LEAST_AP:
+        say(
+            f"warning: the FP32 network has {ap:.1f} AP; what quantization does to so weak a network says nothing "
+            "about a trained one"
+        )
+
+
+def recorded_ap(facts: dict[str, Any]) -> float | None:
+    """The AP (0..100) that a card's provenance holds, wherever in it, or None."""
+    ap = facts.get("ap")
+    if isinstance(ap, (int, float)):
+        return float(ap)
+    inner = (recorded_ap(value) for value in facts.values() if isinstance(value, dict))
+    return next((found for found in inner if found is not None), None)

@@ -1,0 +1,136 @@
+"""Where was accuracy lost? The same images through every form of a network, from checkpoint to built model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured
+from samkr_edge.errors import SamkrError
+from samkr_edge.pose_model import PoseModel
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One form of the network.
+
+    Attributes:
+        name: the file's.
+        form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ``, ...
+        ap, oks: AP in 0..100, mean OKS in 0..1.
+        parent: name of the stage it is compared with; None for the first.
+        difference: to the parent.
+        total: to the first stage.
+        heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
+            differ.
+    """
+
+    name: str
+    form: str
+    ap: float
+    oks: float
+    parent: str | None
+    difference: Difference | None
+    total: Difference | None
+    heatmap_error: float | None
+    offset_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        changed = {
+            name: getattr(self, name).to_dict() if getattr(self, name) else None
+            for name in ("difference", "total")
+        }
+        return {**vars(self), **changed}
+
+
+def parents(models: Sequence[PoseModel]) -> list[int | None]:
+    """Index of the stage that each is compared with.
+
+    A form follows the one before it of the same numbers (FP32, PTQ or QAT): ONNX FP32 the torch FP32, a built INT8
+    model its Q/DQ ONNX. The first of its kind follows the first of all.
+    """
+    found: list[int | None] = []
+    latest: dict[tuple[str, str], int] = {}
+    for index, model in enumerate(models):
+        kind = (model.card.precision, model.card.stage)
+        found.append(latest.get(kind, 0) if index else None)
+        latest[kind] = index
+    return found
+
+
+def form_of(model: PoseModel) -> str:
+    """``torch FP32``, ``ONNX PTQ``, ``built QAT``, ``engine PTQ``."""
+    numbers = model.card.stage.upper() if model.card.precision == "int8" else model.card.precision.upper()
+    made = {"checkpoint": "torch", "onnx": "ONNX"}.get(model.kind, model.kind)
+    if model.kind == "onnx" and model.path.with_name(model.path.name + ".json").exists():
+        made = "built"
+    return f"{made} {numbers}"
+
+
+def follow(
+    models: Sequence[PoseModel], bench: Bench, *, advance: Callable[..., None] | None = None
+) -> list[Stage]:
+    """Measure every model on the bench, in order.
+
+    Raises:
+        SamkrError: SE-A81 the models are not forms of one network.
+    """
+    _check_same_network(models)
+    stages: list[Stage] = []
+    measured: list[Measured] = []
+    maps: list[Maps] = []
+    for model, parent in zip(models, parents(models), strict=True):
+        comparable = parent is not None and models[parent].card.input_size == model.card.input_size
+        reference = maps[parent] if comparable and parent is not None else None
+        recorder = MapRecorder(model.runner, reference, keep=True)
+        now = bench.run(recorder, advance=advance)
+        measured.append(now)
+        maps.append(recorder.kept)
+        errors = recorder.errors if comparable else (None, None)
+        stages.append(
+            Stage(
+                model.path.name,
+                form_of(model),
+                now.ap,
+                now.oks,
+                None if parent is None else models[parent].path.name,
+                None if parent is None else bench.compare(measured[parent], now),
+                None if parent is None else bench.compare(measured[0], now),
+                *errors,
+            )
+        )
+    return stages
+
+
+def verdict(stages: Sequence[Stage]) -> str:
+    """The step where accuracy left, if the images can tell."""
+    losses = [
+        (stage.difference.ap.difference, stage)
+        for stage in stages
+        if stage.difference is not None and stage.difference.worse
+    ]
+    if not losses:
+        return "no step lost accuracy beyond the noise of these images"
+    _, worst = min(losses, key=lambda item: item[0])
+    assert worst.difference is not None
+    ap, oks = worst.difference.ap, worst.difference.oks
+    return (
+        f"accuracy left between {worst.parent} and {worst.name} ({worst.form}): {ap.difference:+.2f} AP "
+        f"[{ap.low:+.2f}, {ap.high:+.2f}], mean OKS {oks.difference:+.4f} [{oks.low:+.4f}, {oks.high:+.4f}]"
+    )
+
+
+def _check_same_network(models: Sequence[PoseModel]) -> None:
+    first = models[0].card
+    for model in models[1:]:
+        if model.card.model != first.model or model.card.skeleton.keypoints != first.skeleton.keypoints:
+            raise SamkrError(
+                "SE-A81",
+                "these models are not forms of one network, so there is no road to follow",
+                [
+                    f"{models[0].path.name:<20} {first.model}, {len(first.skeleton)} keypoints",
+                    f"{model.path.name:<20} {model.card.model}, {len(model.card.skeleton)} keypoints",
+                ],
+                fix="samkr-edge bench MODEL... --data DIR   # compares any models",
+            )

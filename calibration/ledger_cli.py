@@ -1,0 +1,99 @@
+"""`samkr-edge ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calibration.ledger import Stage
+
+
+def ledger(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CKPT MODEL...",
+            help="FP32 checkpoint first, then its other forms in order: .pt, .onnx, ...",
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The same images through every form of a network, naming the step where accuracy left.
+
+    Each form is compared with the one before it of the same numbers: ONNX FP32 with torch FP32, the Q/DQ ONNX with
+    the fake-quantized checkpoint, the built model with its ONNX.
+
+    Examples:
+
+      samkr-edge ledger fp32/final.pt fp32.onnx ptq.pt ptq.onnx ptq.cpu.onnx --data people
+
+      samkr-edge ledger fp32/final.pt ptq.pt --data people --limit 100 --json
+    """
+    from rich.console import Group
+
+    from calibration.inputs import warn_if_meaningless
+    from calibration.ledger import follow, verdict
+    from calibration.measure import Bench
+    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.pose_model import load_model
+
+    if len(models) < 2:
+        raise SamkrError(
+            "SE-U82",
+            "a ledger compares at least two models",
+            fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
+        )
+    dataset = open_dataset(data, split)
+    opened = [load_model(path, threads=threads) for path in models]
+    bench = Bench(dataset, limit)
+    with progress("following", len(models) * len(bench.images), unit="images") as advance:
+        stages = follow(opened, bench, advance=advance)
+    warn_if_meaningless(stages[0].ap)
+    text = verdict(stages)
+    emit(
+        {
+            "data": data.name,
+            "split": split,
+            "images": len(bench.images),
+            "stages": [stage.to_dict() for stage in stages],
+            "verdict": text,
+        },
+        Group(_table(stages, len(bench.images)), text),
+        as_json,
+    )
+
+
+def _table(stages: Sequence[Stage], images: int) -> Table:
+    from rich.table import Table
+
+    from calibration.analysis import interval
+
+    table = Table(title=f"{images} images; differences to `after`, 95 % intervals over images")
+    for name in ("model", "form", "after"):
+        table.add_column(name, overflow="fold")
+    for name in ("AP", "AP won", "OKS x 100 won", "map errors"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for s in stages:
+        differences = (
+            (interval(s.difference.ap), interval(s.difference.oks, 100)) if s.difference else ("", "")
+        )
+        errors = (
+            f"{100 * s.heatmap_error:.1f} %, {100 * s.offset_error:.1f} %"
+            if s.heatmap_error is not None and s.offset_error is not None
+            else ""
+        )
+        table.add_row(s.name, s.form, s.parent or "", f"{s.ap:.1f}", *differences, errors)
+    return table

@@ -1,0 +1,227 @@
+"""Score networks in memory on the same images by the same evaluator as every other stage, and tell them apart.
+
+Three signals, from blunt to sharp: AP; mean OKS over all labelled people (each with the pose that fits it best, 0 where
+there is none), which moves with every joint and not only where a threshold is crossed; and the relative error of the
+network's maps. Differences are paired: both networks saw the same images, and a bootstrap over images says how much of
+a difference the choice of images explains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset
+from samkr_edge.evaluate import MAX_DETECTIONS, Interval, paired_bootstrap, predict_dataset, score
+from samkr_edge.model_card import ModelCard
+from samkr_edge.pose_model import PoseModel
+from samkr_edge.runtime.protocol import Runner
+from training.models.deploy import DeployNet
+
+ROUNDS = 1000
+# Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
+MAP_IMAGES = 64
+Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
+
+
+class NetworkRunner:
+    """A network in memory behind the protocol of every model; see :class:`samkr_edge.runtime.protocol.Runner`."""
+
+    kind = "checkpoint"
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        self.card = card
+        self._device = next(network.parameters()).device
+        self._network = DeployNet(network).eval().to(self._device)
+
+    @torch.inference_mode()
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
+        return heatmap.cpu().numpy(), offset.cpu().numpy()
+
+    def close(self) -> None:
+        """Nothing of its own to free."""
+
+
+class MapRecorder:
+    """Passes a runner's maps on, compares them with those that another recorder kept, and keeps its own.
+
+    Maps of the first :data:`MAP_IMAGES` images are kept, as float16: 1.7 MB an image of 512 x 512 with 17 keypoints.
+
+    Args:
+        runner: any.
+        reference: maps by image to compare with, in the order of the images.
+        keep: fill :attr:`kept`.
+    """
+
+    def __init__(self, runner: Runner, reference: Maps | None = None, *, keep: bool = False) -> None:
+        self.runner = runner
+        self.card = runner.card
+        self.kind = runner.kind
+        self.kept: Maps = []
+        self._keep = keep
+        self._reference = reference
+        self._squares = np.zeros((2, 2))  # heatmap, offset; of the difference, of the reference
+        self._seen = 0
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        maps = self.runner.run(batch)
+        if self._keep and len(self.kept) < MAP_IMAGES:
+            self.kept.append((maps[0].astype(np.float16), maps[1].astype(np.float16)))
+        if self._reference is not None and self._seen < len(self._reference):
+            for index, expected in enumerate(self._reference[self._seen]):
+                expected = expected.astype(np.float32)
+                self._squares[index] += (
+                    float(((maps[index] - expected) ** 2).sum()),
+                    float((expected**2).sum()),
+                )
+            self._seen += 1
+        return maps
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Relative L2 error of heatmap and offset over the images compared so far."""
+        heatmap, offset = np.sqrt(self._squares[:, 0] / np.maximum(self._squares[:, 1], 1e-20))
+        return float(heatmap), float(offset)
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the evaluated images.
+
+    Attributes:
+        ap: 0..100.
+        oks: mean OKS, 0..1.
+        results: COCO results.
+        person_oks: float (P,), OKS of every labelled person.
+        heatmap_error, offset_error: relative L2 error against the reference's maps; 0 for the reference.
+    """
+
+    ap: float
+    oks: float
+    results: list[dict[str, Any]]
+    person_oks: np.ndarray
+    heatmap_error: float = 0.0
+    offset_error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A network minus its baseline: AP points and mean OKS, each with a 95 % interval over images."""
+
+    ap: Interval
+    oks: Interval
+
+    @property
+    def worse(self) -> bool:
+        """Whether AP or mean OKS is lower by more than the choice of images explains."""
+        return self.ap.high < 0 or self.oks.high < 0
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """``[difference, low, high]`` of each."""
+        return {
+            name: [interval.difference, interval.low, interval.high]
+            for name, interval in (("ap", self.ap), ("oks", self.oks))
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[float]]) -> Difference:
+        return cls(Interval(*data["ap"]), Interval(*data["oks"]))
+
+
+class Bench:
+    """Fixed images of a split, and the means to score anything on them.
+
+    Args:
+        dataset: the split.
+        limit: use its first images only.
+    """
+
+    def __init__(self, dataset: KeypointDataset, limit: int | None = None) -> None:
+        self.dataset = dataset
+        self.images: tuple[ImageRecord, ...] = dataset.images[:limit]
+        self.ids = [image.id for image in self.images]
+        self.limit = limit
+        self._people = [
+            (number, person)
+            for number, image in enumerate(self.images)
+            for person in dataset.annotations[image.id]
+            if not person["iscrowd"] and any(v > 0 for v in person["keypoints"][2::3])
+        ]
+        self._image_of_person = np.array([number for number, _ in self._people], np.int64)
+
+    @property
+    def digest(self) -> str:
+        """What identifies the images and their annotations, without any path."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            size = image.path.stat().st_size if image.path.is_file() else -1
+            people = [(p["keypoints"], p["area"]) for p in self.dataset.annotations[image.id]]
+            digest.update(f"{image.id} {image.path.name} {size} {people}\n".encode())
+        return digest.hexdigest()
+
+    def run(self, runner: Runner, *, advance: Callable[..., None] | None = None) -> Measured:
+        """Predict, decode and score; a :class:`MapRecorder` adds the errors of the maps."""
+        model = PoseModel(runner, Path(runner.kind))
+        results = predict_dataset(model, self.dataset, limit=self.limit, advance=advance)
+        person = self.person_oks(results)
+        errors = runner.errors if isinstance(runner, MapRecorder) else (0.0, 0.0)
+        return Measured(
+            score(self.dataset, results, self.ids).ap,
+            float(person.mean()) if len(person) else 0.0,
+            results,
+            person,
+            *errors,
+        )
+
+    def person_oks(self, results: list[dict[str, Any]]) -> np.ndarray:
+        """OKS of each labelled person with the pose of its image that fits it best; 0 where there is none."""
+        poses: dict[int, list[dict[str, Any]]] = {}
+        for result in results:
+            poses.setdefault(result["image_id"], []).append(result)
+        found = np.zeros(len(self._people))
+        for index, (number, person) in enumerate(self._people):
+            candidates = sorted(poses.get(self.ids[number], ()), key=lambda r: -r["score"])[:MAX_DETECTIONS]
+            if candidates:
+                keypoints = np.array([c["keypoints"] for c in candidates], float)
+                found[index] = self._oks(person, keypoints.reshape(len(candidates), -1, 3)).max()
+        return found
+
+    def _oks(self, person: dict[str, Any], poses: np.ndarray) -> np.ndarray:
+        """Object keypoint similarity (P,) of poses (P, K, 3) with a labelled person, as COCO defines it."""
+        truth = np.array(person["keypoints"], float).reshape(-1, 3)
+        labelled = truth[:, 2] > 0
+        area = person["area"]
+        if self.dataset.kind == "crowdpose":
+            area = person["bbox"][2] * person["bbox"][3] * BOX_AREA_SHARE
+        variance = (2 * np.array(self.dataset.skeleton.sigmas)) ** 2
+        squares = ((poses[:, :, :2] - truth[:, :2]) ** 2).sum(2)
+        exponent = squares / (2 * variance * (area + np.spacing(1)))
+        similarity: np.ndarray = np.exp(-exponent[:, labelled]).mean(1)
+        return similarity
+
+    def compare(self, baseline: Measured, other: Measured, *, seed: int = 0) -> Difference:
+        """``other`` minus ``baseline``, both scored on the same images drawn again and again."""
+        ap = paired_bootstrap(
+            self.dataset, baseline.results, other.results, image_ids=self.ids, rounds=ROUNDS, seed=seed
+        )
+        return Difference(ap, self._compare_oks(baseline.person_oks, other.person_oks, seed))
+
+    def _compare_oks(self, baseline: np.ndarray, other: np.ndarray, seed: int) -> Interval:
+        gain = np.bincount(self._image_of_person, other - baseline, len(self.images))
+        people = np.bincount(self._image_of_person, minlength=len(self.images))
+        random = np.random.default_rng(seed)
+        drawn = random.integers(0, len(self.images), (ROUNDS, len(self.images)))
+        means = gain[drawn].sum(1) / np.maximum(people[drawn].sum(1), 1)
+        low, high = np.percentile(means, [2.5, 97.5])
+        return Interval(float(gain.sum() / max(people.sum(), 1)), float(low), float(high))

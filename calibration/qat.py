@@ -1,0 +1,112 @@
+"""What quantization-aware training adds to the training loop: weight ranges that settle, and a teacher.
+
+The loop itself is FP32's (:mod:`training.fit`), with its average of weights and its exact resume.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calibration.ptq import enabled_quantizers
+from samkr_edge.errors import SamkrError
+from training.checkpoint import Checkpoint, network_of
+from training.export import weights_digest
+from training.hooks import TrainingHooks
+from training.losses import LossSettings, heatmap_loss, offset_loss
+from training.models.pose_net import PoseNet
+
+
+class FineTuning(TrainingHooks):
+    """Fine-tuning of a quantized network, or of its float control.
+
+    Ranges: those of activations stay as calibrated. Those of weights follow the weights until ``freeze_at`` (a share
+    of the run): each keeps the share of the channel's largest weight that calibration gave it. Then they are frozen,
+    and the rest of the run trains the weights within them.
+
+    Teacher: the maps of a float network are further targets, weighted as the labels are, times ``teacher_weight``.
+    """
+
+    frozen_norms = True
+
+    def __init__(
+        self,
+        network: PoseNet,
+        loss: LossSettings,
+        *,
+        freeze_at: float = 0.5,
+        teacher: PoseNet | None = None,
+        teacher_weight: float = 1.0,
+    ) -> None:
+        self.freeze_at = freeze_at
+        self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        self.teacher_weight = teacher_weight
+        self._loss = loss
+        self._followed = [
+            (quantizer, weight, quantizer.amax.clone() / _largest(weight, quantizer.amax))
+            for quantizer, weight in _weight_quantizers(network)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"freeze_at": self.freeze_at} if self._followed else {}
+        if self.teacher is not None:
+            facts |= {"teacher": weights_digest(self.teacher)[:16], "teacher_weight": self.teacher_weight}
+        return facts
+
+    @torch.no_grad()
+    def before_step(self, network: nn.Module, done: float) -> None:
+        if done >= self.freeze_at:
+            return
+        for quantizer, weight, share in self._followed:
+            quantizer.amax = share.to(weight.device) * _largest(weight, quantizer.amax)
+
+    def terms(
+        self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        if self.teacher is None:
+            return {}
+        with torch.no_grad():
+            taught_heatmap, taught_offset = self.teacher.to(image.device)(image)
+        return {
+            "teacher heatmap": self.teacher_weight
+            * self._loss.heatmap_weight
+            * heatmap_loss(heatmap, taught_heatmap, batch["mask"]),
+            "teacher offset": self.teacher_weight
+            * self._loss.offset_weight
+            * offset_loss(offset, taught_offset, batch["offset_weight"]),
+        }
+
+
+def open_teacher(checkpoint: Checkpoint, path: str, student: Checkpoint) -> PoseNet:
+    """The float network that teaches ``student``.
+
+    Raises:
+        SamkrError: SE-A79 it is quantized or has other keypoints.
+    """
+    if checkpoint.kind != "float" or checkpoint.card.skeleton.keypoints != student.card.skeleton.keypoints:
+        raise SamkrError(
+            "SE-A79",
+            f"{path} cannot teach this network, so nothing was trained",
+            [
+                f"teacher    {checkpoint.kind}, {len(checkpoint.card.skeleton)} keypoints",
+                f"needed     float, {len(student.card.skeleton)} keypoints ({student.card.skeleton.name})",
+            ],
+            fix="give the FP32 checkpoint that was quantized",
+        )
+    return network_of(checkpoint)
+
+
+def _weight_quantizers(network: nn.Module) -> list[tuple[Any, Tensor]]:
+    return [
+        (quantizer, network.get_submodule(name.rpartition(".")[0]).weight)  # type: ignore[misc]
+        for name, quantizer in enabled_quantizers(network)
+        if name.endswith("weight_quantizer")
+    ]
+
+
+def _largest(weight: Tensor, amax: Tensor) -> Tensor:
+    """Largest magnitude per channel or over all, in the shape of the range; never 0 (dead channels)."""
+    dims = tuple(range(1, weight.ndim)) if amax.ndim else tuple(range(weight.ndim))
+    return weight.detach().abs().amax(dims, keepdim=amax.ndim > 0).clamp(min=1e-6)

@@ -1,0 +1,68 @@
+"""One calibrated network in which any set of modules can be INT8: calibrate once, measure many policies.
+
+Whatever set is switched on, the network computes exactly what quantizing by a policy with that set would: ranges are
+found while nothing is quantized yet, so they do not depend on the set, and shared ranges are shared anew for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import numpy as np
+
+from calibration.policy import Policy, Rule, assign
+from calibration.ptq import enabled_quantizers, quantize_network, share_ranges
+from calibration.scale_groups import scale_groups, trace_readers
+from training.models.fold import fold_batch_norms
+from training.models.pose_net import PoseNet
+
+
+class Switches:
+    """Calibrates on construction; :meth:`use` then selects what is INT8.
+
+    Args:
+        network: float.
+        policy: its calibrators, granularities, bits and shared scales hold; its precisions are the set
+            :attr:`policy_modules`.
+        batches: calibration images.
+    """
+
+    def __init__(
+        self,
+        network: PoseNet,
+        policy: Policy,
+        batches: Iterable[np.ndarray],
+        *,
+        advance: Callable[..., None] | None = None,
+    ) -> None:
+        everything = everything_int8(policy)
+        self._network, assignments = quantize_network(network, everything, batches, advance=advance)
+        shared = policy.shared_scales
+        self._readers = trace_readers(fold_batch_norms(network), assignments) if shared else {}
+        self._quantizers = dict(enabled_quantizers(self._network))
+        self._ranges = {name: quantizer.amax.clone() for name, quantizer in self._quantizers.items()}
+
+    def use(self, modules: Collection[str]) -> PoseNet:
+        """The network with exactly these modules in INT8; the same object at every call."""
+        for name, quantizer in self._quantizers.items():
+            quantizer.amax = self._ranges[name]
+            if name.rpartition(".")[0] in modules:
+                quantizer.enable()
+            else:
+                quantizer.disable()
+        share_ranges(self._network, scale_groups(self._readers, modules))
+        return self._network
+
+
+def everything_int8(policy: Policy) -> Policy:
+    """The policy with every module in INT8, each still by the calibrator and granularity of its rule."""
+    rules = [rule.model_copy(update={"precision": "int8", "optional": True}) for rule in policy.rules]
+    rest = Rule(match="*", precision="int8", optional=True, why="to be switched on and off")
+    return policy.model_copy(update={"rules": (*rules, rest), "shared_scales": False})
+
+
+def int8_modules(network: PoseNet, policy: Policy) -> tuple[frozenset[str], list[str]]:
+    """What the policy makes INT8, and every module that could be."""
+    assignments = assign(policy, fold_batch_norms(network))
+    chosen = frozenset(a.module for a in assignments if a.precision == "int8")
+    return chosen, [a.module for a in assignments]

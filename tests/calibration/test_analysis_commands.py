@@ -1,0 +1,206 @@
+"""`quantize`, `sensitivity`, `search` and `ledger` from the command line, on a network that has learned a little."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import calibration.measure
+import calibration.search
+import calibration.trials as trials
+from calibration.policy import load_policy
+from samkr_edge.cli import run
+from training.checkpoint import load_checkpoint
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration.measure, "ROUNDS", 40)
+
+
+@pytest.fixture(scope="module")
+def ptq(fp32: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ptq") / "ptq.pt"
+    where = ["--data", str(people), "-o", str(out)]
+    assert run(["quantize", str(fp32), *where, "--images", "16", "--threads", "1"]) == 0
+    return out
+
+
+def output(arguments: list[str], capsys: Captured, code: int = 0) -> dict[str, object]:
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == code
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_dry_run_counts_rules_and_work_and_writes_nothing(
+    fp32: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    found = output(["quantize", str(fp32), "--dry-run", "-o", str(tmp_path / "x.pt")], capsys)
+    rules = found["rules"]
+    assert isinstance(rules, list)
+    assert sum(rule["modules"] for rule in rules) == len(found["assignments"])  # type: ignore[arg-type]
+    assert sum(rule["macs_share"] for rule in rules) == pytest.approx(1.0)
+    in_int8 = sum(rule["macs_share"] for rule in rules if rule["precision"] == "int8")
+    assert found["int8_macs_share"] == pytest.approx(in_int8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_calibration_image_is_named_and_nothing_is_written(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    copy = tmp_path / "people"
+    shutil.copytree(people, copy)
+    images = sorted((copy / "images" / "train2017").iterdir())
+    images[0].unlink()
+    command = ["quantize", str(fp32), "--data", str(copy), "-o", str(tmp_path / "ptq.pt"), "--images", "24"]
+    assert run(command) == 3
+    assert images[0].name in capsys.readouterr().err
+    images[1].write_bytes(images[1].read_bytes()[:200])
+    images[0].write_bytes(images[2].read_bytes())
+    assert run(command) == 3
+    assert images[1].name in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["people"]
+
+
+def test_an_unknown_calibrator_is_a_usage_error(fp32: Path, people: Path, tmp_path: Path) -> None:
+    command = [
+        "quantize",
+        str(fp32),
+        "--data",
+        str(people),
+        "-o",
+        str(tmp_path / "x.pt"),
+        "--calibrator",
+        "mx",
+    ]
+    assert run(command) == 2
+
+
+@pytest.mark.parametrize("command", ["sensitivity", "search", "quantize"])
+def test_a_quantized_checkpoint_is_refused(command: str, ptq: Path, people: Path, tmp_path: Path) -> None:
+    assert run([command, str(ptq), "--data", str(people), "--out", str(tmp_path / "x")]) == 4
+
+
+def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "s"
+    command = [
+        "sensitivity",
+        str(fp32),
+        "--data",
+        str(people),
+        "--out",
+        str(out),
+        "--bits",
+        "3",
+        "--limit",
+        "3",
+    ]
+    command += ["--images", "8", "--threads", "1"]
+    put, finished = trials.TrialStore.put, []
+
+    def killing(self: trials.TrialStore, key: str, what: str, trial: trials.Trial) -> None:
+        if len(finished) == 9:
+            raise KeyboardInterrupt
+        finished.append(what)
+        put(self, key, what, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials.TrialStore, "put", killing)
+        assert run(command) == 130
+    capsys.readouterr()
+    found = output(command, capsys)
+    groups = found["groups"]
+    assert isinstance(groups, list)
+    assert len(groups) == 25
+    assert sum(group["macs_share"] for group in groups) == pytest.approx(1.0)
+    stored = json.loads((out / "trials.json").read_text())["trials"].values()
+    names = [entry["what"] for entry in stored]
+    assert names[:9] == finished
+    assert len(names) == len(set(names))
+    # Whatever is float in the policy has nothing to restore, and everything in INT8 changes the maps.
+    assert all((g["restored"] is None) == (g["modules_in_policy"] == 0) for g in groups)
+    assert {"heatmap final", "attention", "adaptive offsets"} < {
+        g["group"] for g in groups if g["restored"] is None
+    }
+    assert all(g["alone"]["heatmap_error"] + g["alone"]["offset_error"] > 0 for g in groups)
+    root = ElementTree.parse(out / "sensitivity.svg").getroot()
+    labels = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {group["group"] for group in groups} <= set(labels)
+    assert "href" not in (out / "sensitivity.svg").read_text()
+    # Finished: nothing is measured again, and the answer is the same.
+    monkeypatch.setattr(trials.Trials, "_run", lambda *_: pytest.fail("measured again"))
+    assert output(command, capsys) == found
+
+
+def test_trials_of_other_inputs_are_not_taken(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    command = ["search", str(fp32), "--data", str(people), "-o", str(tmp_path / "found.yaml"), "--limit", "3"]
+    command += ["--images", "8", "--max-drop", "100", "--threads", "1"]
+    for bits in ("8", "3"):
+        assert run([*command, "--bits", bits]) == 0
+    trials = json.loads((tmp_path / "trials.json").read_text())["trials"].values()
+    assert [entry["what"] for entry in trials] == ["policy default", "policy default"]
+    assert load_policy(str(tmp_path / "found.yaml")).bits == 3
+
+
+def test_an_impossible_budget_ends_with_6_and_the_best_policy(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "found.yaml"
+    command = ["search", str(fp32), "--data", str(people), "-o", str(out), "--limit", "3", "--bits", "2"]
+    command += ["--images", "8", "--max-drop", "0", "--threads", "1"]
+    # This network finds hardly anyone, so that no policy loses AP: the search itself is made to miss the budget.
+    whole = calibration.search.search
+
+    def missing(*arguments: Any) -> calibration.search.Found:
+        found = whole(*arguments)
+        return replace(found, best=replace(found.best, within=False))
+
+    monkeypatch.setattr(calibration.search, "search", missing)
+    code = run(command)
+    shown = capsys.readouterr().err
+    assert code == 6, shown
+    assert "SE-Q82" in shown
+    assert "does not hold" in out.read_text()
+
+
+def test_a_ledger_follows_each_form_from_its_parent(
+    fp32: Path, ptq: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    onnx, built = tmp_path / "ptq.onnx", tmp_path / "ptq.cpu.onnx"
+    assert run(["export", str(ptq), "-o", str(onnx)]) == 0
+    assert run(["build", str(onnx), "--target", "cpu", "-o", str(built)]) == 0
+    found = output(
+        ["ledger", *map(str, (fp32, ptq, onnx, built)), "--data", str(people), "--limit", "3"], capsys
+    )
+    stages = found["stages"]
+    assert isinstance(stages, list)
+    assert [s["form"] for s in stages] == ["torch FP32", "torch PTQ", "ONNX PTQ", "built PTQ"]
+    assert [s["parent"] for s in stages] == [None, "final.pt", "ptq.pt", "ptq.onnx"]
+    assert stages[0]["difference"] is None
+    for stage in stages[1:]:
+        assert 0 < stage["offset_error"] < 0.5
+        assert len(stage["difference"]["oks"]) == 3
+    assert "accuracy" in str(found["verdict"])
+
+
+def test_a_ledger_of_two_networks_is_refused(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    from training.checkpoint import save_checkpoint, untrained_checkpoint
+
+    other = tmp_path / "tiny.pt"
+    save_checkpoint(other, untrained_checkpoint("samkr_tiny"))
+    assert run(["ledger", str(fp32), str(other), "--data", str(people)]) == 4
+    assert "SE-A81" in capsys.readouterr().err
+    assert load_checkpoint(other).card.model == "samkr_tiny"

@@ -1,0 +1,150 @@
+"""Fine-tuning by the loop of FP32: ranges that settle, a teacher, a control, a resume to the same bits."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import training.fit as fit_module
+from calibration.inputs import calibration_images
+from calibration.policy import changed_policy, load_policy
+from calibration.ptq import enabled_quantizers, quantize_network
+from calibration.qat import FineTuning, open_teacher
+from calibration.restore import restore_network
+from samkr_edge.dataset import open_dataset
+from samkr_edge.errors import SamkrError
+from training.checkpoint import Checkpoint, load_checkpoint, network_of
+from training.fit import FINAL, LAST, fit
+from training.losses import LossSettings
+from training.models.deploy import normalise
+from training.models.pose_net import PoseNet
+from training.recipe import load_recipe
+
+LOSS = LossSettings()
+
+
+@pytest.fixture(scope="module")
+def four_bits(source: Checkpoint, people: Path) -> Checkpoint:
+    """The small network with 4-bit weights, as `samkr-edge quantize` would save it."""
+    policy = changed_policy(load_policy("default"), bits=4)
+    batches = calibration_images(source.card, data=people, count=16, seed=0).batches
+    quantized, _ = quantize_network(network_of(source), policy, batches)
+    card = replace(source.card, precision="int8", stage="ptq")
+    state = {name: tensor.detach().clone() for name, tensor in quantized.state_dict().items()}
+    return Checkpoint(card, source.config, state, "quantized", {}, {"policy": policy.model_dump(mode="json")})
+
+
+def tune(
+    start: Checkpoint,
+    people: Path,
+    out: Path,
+    teacher: Checkpoint | None,
+    steps: int,
+    teacher_weight: float = 1.0,
+    **more: Any,
+) -> Checkpoint:
+    recipe = load_recipe("qat", [f"schedule.steps={steps}", "batch_size=8", "threads=1", "precision=fp32"])
+    network = network_of(start)
+    hooks = FineTuning(
+        network, LOSS, teacher=network_of(teacher) if teacher else None, teacher_weight=teacher_weight
+    )
+    return fit(network, start, recipe, open_dataset(people, "train"), out, hooks=hooks, **more)
+
+
+def distance(network: PoseNet, teacher: PoseNet, people: Path, card: Any) -> float:
+    """Relative error of the maps on images that were not trained on."""
+    (images,) = calibration_images(card, data=people, count=8, seed=3).batches
+    with torch.no_grad():
+        image = normalise(torch.from_numpy(images))
+        pairs = zip(network.eval()(image), teacher.eval()(image), strict=True)
+        return sum(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def test_a_teacher_pulls_four_bit_maps_towards_its_own(
+    four_bits: Checkpoint, source: Checkpoint, people: Path, tmp_path: Path
+) -> None:
+    teacher = network_of(source)
+    before = distance(network_of(four_bits), teacher, people, source.card)
+    # The teacher of this test knows so little that labels would pull away from it: its maps alone shall count.
+    finished = tune(four_bits, people, tmp_path, source, 16, teacher_weight=1000)
+    assert distance(restore_network(finished), teacher, people, source.card) < 0.9 * before
+    facts = finished.card.provenance["qat"]
+    assert facts["freeze_at"] == 0.5
+    assert len(facts["teacher"]) == 16
+
+
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
+    four_bits: Checkpoint, source: Checkpoint, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tune(four_bits, people, tmp_path / "whole", source, 6)
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            tune(four_bits, people, tmp_path / "cut", source, 6)
+    assert load_checkpoint(tmp_path / "cut" / LAST).training["step"] == 3
+    assert not (tmp_path / "cut" / FINAL).exists()
+    resumed = tune(four_bits, people, tmp_path / "cut", source, 6, resume=True)
+    assert whole.state.keys() == resumed.state.keys()
+    assert all(torch.equal(whole.state[name], resumed.state[name]) for name in whole.state)
+
+
+def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real SIGINT while this step is being made."""
+    whole = fit_module.rate_factor
+
+    def interrupting(schedule: Any, done: float, now: int) -> float:
+        if now == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(schedule, done, now)
+
+    monkeypatch.setattr(fit_module, "rate_factor", interrupting)
+
+
+def test_weight_ranges_follow_the_weights_and_then_stay(four_bits: Checkpoint) -> None:
+    network = network_of(four_bits)
+    hooks = FineTuning(network, LOSS, freeze_at=0.5)
+    ranges = {name: q.amax.clone() for name, q in enabled_quantizers(network)}
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("weight"):
+                weight.mul_(1.5)
+    hooks.before_step(network, 0.5)
+    assert all(torch.equal(q.amax, ranges[name]) for name, q in enabled_quantizers(network))
+    hooks.before_step(network, 0.49)
+    for name, quantizer in enabled_quantizers(network):
+        factor = 1.5 if name.endswith("weight_quantizer") else 1.0
+        assert torch.allclose(quantizer.amax, factor * ranges[name]), name
+
+
+def test_a_network_is_already_where_its_own_maps_would_have_it(source: Checkpoint) -> None:
+    network = network_of(source)
+    hooks = FineTuning(network, LOSS, teacher=network_of(source))
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    heatmap, offset = network(image)
+    batch = {"mask": torch.ones_like(heatmap), "offset_weight": torch.ones_like(offset)}
+    terms = hooks.terms(image, heatmap, offset, batch)
+    assert sorted(terms) == ["teacher heatmap", "teacher offset"]
+    assert all(float(value.detach()) == 0 for value in terms.values())
+    moved = hooks.terms(image, heatmap + 0.1, offset + 1, batch)
+    assert all(float(value.detach()) > 0 for value in moved.values())
+
+
+def test_the_control_trains_float_weights_and_leaves_statistics_alone(
+    source: Checkpoint, people: Path, tmp_path: Path
+) -> None:
+    finished = tune(source, people, tmp_path, None, 3)
+    assert finished.kind == "float"
+    changed = {n for n in source.state if not torch.equal(source.state[n], finished.state[n])}
+    assert any(name.endswith("conv1.weight") for name in changed)
+    assert not any("running_" in name or "num_batches" in name for name in changed)
+
+
+def test_a_teacher_must_be_float(four_bits: Checkpoint, source: Checkpoint) -> None:
+    with pytest.raises(SamkrError) as caught:
+        open_teacher(four_bits, "ptq.pt", source)
+    assert caught.value.code == "SE-A79"
+    assert open_teacher(source, "fp32.pt", four_bits).config == source.config

@@ -1,0 +1,38 @@
+"""What a run can add to the plain training loop, without a second loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class TrainingHooks:
+    """Adds nothing; a fine-tuning overrides what it needs.
+
+    Everything a hook does must follow from its own settings and the arguments, so that a resumed run repeats it.
+
+    Attributes:
+        frozen_norms: batch norms keep their statistics, as in a network that has none left.
+    """
+
+    frozen_norms = False
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values that decide what the hook does: a run with others is not resumed, and they go on the card."""
+        return {}
+
+    def before_step(self, network: nn.Module, done: float) -> None:
+        """Called before each update; ``done`` is the share of the run that lies behind, 0..1."""
+
+    def terms(
+        self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """More terms of the loss.
+
+        Args:
+            image: normalised (N, 3, H, W).
+            heatmap, offset: the network's maps, float32 (N, K+1, h, w) and (N, 2K, h, w).
+            batch: targets and weights of the training set, batched.
+        """
+        return {}
