@@ -25,7 +25,7 @@ def residual_graph(
     samples: bool = True,
     batch: int | str = 1,
 ) -> ModelProto:
-    """image (N, 8, 8, 3) uint8 -> heatmap (N, 3, 8, 8): Conv, residual sum with both sides quantized, sampling."""
+    """image (N, 8, 8, 3) uint8 -> heatmap, offset (N, 3, 8, 8): Conv, quantized residual sum, sampling."""
     random = np.random.default_rng(0)
     weights = random.normal(size=(3, 3, 1, 1)).astype(np.float32)
     if weight is not None:
@@ -72,11 +72,15 @@ def residual_graph(
         nodes.append(
             helper.make_node("GridSample", ["sum", "grid"], ["heatmap"], name="/GridSample", mode=mode)
         )
+    nodes.append(helper.make_node("Neg", ["y"], ["offset"], name="/Neg"))
     graph = helper.make_graph(
         nodes,
         "residual",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 8, 8, 3])],
-        [helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, 8, 8])
+            for name in ("heatmap", "offset")
+        ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
