@@ -34,7 +34,7 @@ from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import INPUT, TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import make_logger
 
-# Cosine between the engine's maps and its ONNX's, on noise: far below this the engine computes something else.
+# Cosine between the maps of the engine and of its graph, on noise: far below this the engine computes something else.
 LOWEST_COSINE = 0.98
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
 WARM_UP, ROUNDS, PER_ROUND = 50, 20, 10
@@ -48,7 +48,7 @@ class BuiltEngine:
     """A built engine: where it is, its passport, and what was measured.
 
     Attributes:
-        cosines: heatmap and offset against the ONNX in ONNX Runtime, on noise.
+        cosines: heatmap and offset against the graph in ONNX Runtime, on noise.
         milliseconds: precision -> median GPU time of its candidate; only of ``best``.
     """
 
@@ -95,12 +95,12 @@ def build_tensorrt(
             candidates.append(path)
         times = compare_speed(candidates) if len(candidates) > 1 else [0.0]
         best = times.index(min(times))
-        cosines = agreement(source, candidates[best], card)
+        cosines = agreement(source, plans[best], candidates[best], card)
     milliseconds = {p.precision: t for p, t in zip(plans, times, strict=True)} if len(plans) > 1 else {}
     if not min(cosines) >= LOWEST_COSINE:
         raise SamkrError(
             "SE-B89",
-            "the engine does not compute what its ONNX does, so it was not written",
+            "the engine does not compute what its graph does, so it was not written",
             [f"cosine     heatmap {cosines[0]:.4f}, offset {cosines[1]:.4f}", f"needed     {LOWEST_COSINE}"],
             fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
         )
@@ -275,9 +275,17 @@ def compare_speed(engines: list[Path]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def agreement(source: Path, engine: Path, card: ModelCard) -> tuple[float, float]:
-    """Cosine of the engine's heatmap and offset with those of the ONNX in ONNX Runtime, on a noise image."""
-    reference, runner = OnnxRunner(source), TensorRTRunner(engine)
+def agreement(source: Path, plan: BuildPlan, engine: Path, card: ModelCard) -> tuple[float, float]:
+    """Cosine of the engine's heatmap and offset with those of its graph in ONNX Runtime, on a noise image.
+
+    The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
+    input stays the image bytes that ONNX Runtime is given.
+    """
+    # In a folder of its own: beside the engine it could be taken for a changed source.
+    graph = engine.parent / "graph" / "graph.onnx"
+    graph.parent.mkdir()
+    graph.write_bytes(prepare(read_onnx(source), tuple(set(plan.steps) - {"cast_first", "float_input"})))
+    reference, runner = OnnxRunner(graph), TensorRTRunner(engine)
     try:
         image = np.random.default_rng(0).integers(0, 256, (1, *card.input_size, 3), dtype=np.uint8)
         cosines = []
