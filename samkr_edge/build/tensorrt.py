@@ -7,6 +7,7 @@ knows the version's features, asks for it.
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import tempfile
 import threading
@@ -91,7 +92,7 @@ def build_tensorrt(
         for plan, engine, passport in zip(plans, engines, passports, strict=True):
             path = Path(folder) / f"{plan.precision}.engine"
             path.write_bytes(engine)
-            write_passport(path, replace_hash(passport, path))
+            write_passport(path, passport)
             candidates.append(path)
         times = compare_speed(candidates) if len(candidates) > 1 else [0.0]
         best = times.index(min(times))
@@ -109,7 +110,7 @@ def build_tensorrt(
         measured["gpu_ms"] = milliseconds
     with replacing(out) as temporary:
         temporary.write_bytes(engines[best])
-    passport = replace_hash(passports[best].model_copy(update={"measured": measured}), out)
+    passport = passports[best].model_copy(update={"measured": measured})
     write_passport(out, passport)
     return BuiltEngine(out, passport, cosines, milliseconds)
 
@@ -311,11 +312,6 @@ def card_of_file(model: OnnxFile, path: Path) -> ModelCard:
         ) from error
 
 
-def replace_hash(passport: Passport, engine: Path) -> Passport:
-    """The passport with the hash of the file it lies beside."""
-    return passport.model_copy(update={"sha256": sha256_of(engine)})
-
-
 def _passport(
     source: Path,
     card: ModelCard,
@@ -325,18 +321,18 @@ def _passport(
     images: CalibrationImages | None,
 ) -> Passport:
     cache_file = cache_folder() / plan.timing_cache
+    graph = read_onnx(source)
+    prepare(graph, plan.steps)
     caches = {"timing_cache": sha256_of(cache_file)} if cache_file.is_file() else {}
-    settings = plan.to_dict()
     return Passport(
         target=plan.target,
         card=replace(card, precision=plan.precision).to_dict(),
-        sha256="",
+        sha256=hashlib.sha256(engine).hexdigest(),
         source=source.name,
         source_sha256=sha256_of(source),
         hashes={**caches, **({"calibration_images": images.digest()} if images else {})},
         device=gpu_device(running_device()),
         versions={"samkr_edge": __version__, "tensorrt": version},
-        precision={"engine": plan.precision, "typing": plan.typing, **precision_mix(read_onnx(source))},
-        settings=settings,
-        measured={},
+        precision={"engine": plan.precision, "typing": plan.typing, **precision_mix(graph)},
+        settings=plan.to_dict(),
     )
