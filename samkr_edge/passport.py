@@ -3,11 +3,13 @@
 It lies beside the model as ``NAME.json``, so that the model itself stays a plain file that other tools load. Before a
 built model is opened it is compared with its passport and with the running device; what does not fit is refused with
 the reason and the command that fixes it. Loading an engine runs native code, so bytes that do not match are never
-loaded.
+loaded: an engine is read once, hashed in memory, and those very bytes are deserialised.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.artefact import write_json
+from samkr_edge.device import require_gpu, running_device
 from samkr_edge.errors import SamkrError
+from targets.profile import version_tuple
+from targets.recognise import Device, recognise
 
 SCHEMA_VERSION = 1
 # In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
@@ -31,8 +36,10 @@ class Passport(BaseModel):
         card: the model card, as a dictionary.
         sha256: of the built file.
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
-        device: what decides whether it runs here: machine, CPU features, GPU, SM.
+        hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
+        device: what decides whether it runs here: machine and CPU features, or :func:`gpu_device`.
         versions: of samkr-edge and of the runtime.
+        precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.
         measured: AP and latency, where they were measured.
         created: UTC, ISO 8601.
@@ -46,8 +53,10 @@ class Passport(BaseModel):
     sha256: str
     source: str
     source_sha256: str
+    hashes: dict[str, str] = {}
     device: dict[str, Any]
     versions: dict[str, str]
+    precision: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     measured: dict[str, Any] = {}
     created: str = ""
@@ -78,10 +87,53 @@ def cpu_features() -> list[str]:
     return [name for name in known if name in flags]
 
 
+def gpu_device(device: Device) -> dict[str, Any]:
+    """What decides whether an engine runs as built, and the circumstances of its building.
+
+    ``model`` is the GPU's model: a card's name, and on a Jetson the profile of the module, since all Orins call
+    themselves "Orin". ``sms`` counts the SMs that were live: a power mode changes it.
+    """
+    return {
+        "machine": device.machine,
+        "system": device.system,
+        "model": gpu_model(device),
+        "compute_capability": device.compute_capability,
+        "sms": device.sms,
+        "memory_bytes": device.memory_bytes,
+        "l4t": device.l4t,
+        "jetpack": device.jetpack,
+        "power_mode": device.power_mode,
+        "cuda": device.cuda,
+    }
+
+
+def gpu_model(device: Device) -> str | None:
+    """The name that a plain engine is bound to."""
+    target = recognise(device)
+    return target.name if target.family == "jetson" else device.gpu
+
+
+def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
+    """Hashes of everything a model came from, out of its card."""
+    provenance = card.get("provenance", {})
+    images = (provenance.get("calibration") or {}).get("sha256") or []
+    found = {
+        "onnx": onnx_sha256,
+        "weights": provenance.get("weights_sha256"),
+        "policy": provenance.get("policy_sha256"),
+        # One hash for the whole choice of images, in its order.
+        "calibration_images": hashlib.sha256("".join(images).encode()).hexdigest() if images else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def write_passport(model: Path, passport: Passport) -> Path:
-    """Write the passport beside the model, with the time of writing."""
+    """Write the passport beside the model, with the time of writing and the hashes that its card knows."""
     stamped = passport.model_copy(
-        update={"created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        update={
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "hashes": {**origin_hashes(passport.card, passport.source_sha256), **passport.hashes},
+        }
     )
     path = passport_path(model)
     write_json(path, stamped.model_dump(mode="json"))
@@ -92,17 +144,21 @@ def read_passport(model: Path) -> Passport:
     """Read a model's passport.
 
     Raises:
-        SamkrError: SE-A51 missing, SE-A52 unreadable or of another schema.
+        SamkrError: SE-A51 missing, SE-A52 unreadable, SE-A53 of another schema version.
     """
     path = passport_path(model)
+    build = f"samkr-edge build SOURCE.onnx --target auto -o {model}"
     try:
-        return Passport.model_validate_json(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version in (None, SCHEMA_VERSION):
+            return Passport.model_validate(content)
     except FileNotFoundError as error:
         raise SamkrError(
             "SE-A51",
             f"{model.name} has no passport, so it was not loaded",
             [f"looked for {path}"],
-            fix=f"samkr-edge build SOURCE.onnx --target auto -o {model}",
+            fix=build,
         ) from error
     except (OSError, ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -110,46 +166,153 @@ def read_passport(model: Path) -> Passport:
             "SE-A52",
             f"the passport of {model.name} cannot be read, so the model was not loaded",
             [f"reason     {reason[:160]}", f"passport   {path}"],
-            fix=f"samkr-edge build SOURCE.onnx --target auto -o {model}",
+            fix=build,
         ) from error
+    raise SamkrError(
+        "SE-A53",
+        f"the passport of {model.name} has another format, so the model was not loaded",
+        [f"expected   {SCHEMA_VERSION}", f"found      {version}"],
+        fix=build,
+    )
 
 
-def preflight(model: Path) -> Passport:
-    """Compare a built model with its passport and this device, before anything is loaded.
+def verified_bytes(model: Path) -> tuple[Passport, bytes]:
+    """A built model's passport and its bytes, which are those that were built; nothing is asked about the device.
 
     Raises:
         SamkrError: SE-A51 no passport, SE-A52 unreadable, SE-A53 another schema version, SE-A54 the bytes are not
-            those that were built, SE-A55 the source has changed since, SE-A56 built for another machine, SE-A57
-            built with CPU features that this CPU lacks, SE-A58 built by a newer runtime.
+            those that were built, SE-A55 the source has changed since.
     """
     passport = read_passport(model)
-    again = f"samkr-edge build {passport.source} --target {passport.target} -o {model}"
-    if passport.schema_version != SCHEMA_VERSION:
-        raise SamkrError(
-            "SE-A53",
-            f"the passport of {model.name} has another format, so the model was not loaded",
-            [f"expected   {SCHEMA_VERSION}", f"found      {passport.schema_version}"],
-            fix=again,
-        )
-    found = sha256_of(model)
+    again = _again(model, passport)
+    data = model.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
     if found != passport.sha256:
         raise SamkrError(
             "SE-A54",
             f"{model.name} is not the file its passport describes (edited, cut off or swapped), so it was not loaded",
-            [f"expected   {passport.sha256[:16]}", f"found      {found[:16]}  {model.stat().st_size} bytes"],
+            [f"expected   {passport.sha256[:16]}", f"found      {found[:16]}  {len(data)} bytes"],
             fix=again,
         )
     source = model.with_name(passport.source)
-    if source.is_file() and source != model and sha256_of(source) != passport.source_sha256:
+    if (
+        source.is_file()
+        and source != model
+        and hashlib.sha256(source.read_bytes()).hexdigest() != passport.source_sha256
+    ):
         raise SamkrError(
             "SE-A55",
             f"{passport.source} has changed since {model.name} was built from it, so the old model was not loaded",
             [f"built      {passport.created}"],
             fix=again,
         )
+    return passport, data
+
+
+def preflight(model: Path) -> Passport:
+    """Compare a built model with its passport and this device, before anything is loaded.
+
+    Raises:
+        SamkrError: what :func:`verified_bytes` refuses; SE-A56 built for another machine, SE-A57 built with CPU
+            features that this CPU lacks, SE-A58 built by a newer runtime; for engines what :func:`check_engine`
+            refuses, SE-V87 no GPU, SE-V91 no TensorRT.
+    """
+    return admit(model)[0]
+
+
+def admit(model: Path) -> tuple[Passport, bytes]:
+    """:func:`preflight`, with the bytes that it approved of."""
+    passport, data = verified_bytes(model)
     if passport.target == "cpu":
-        _check_cpu(model, passport, again)
-    return passport
+        _check_cpu(model, passport, _again(model, passport))
+    else:
+        require_gpu()
+        check_engine(model, passport, running_device(), tensorrt_version())
+    return passport, data
+
+
+def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -> None:
+    """Compare an engine's passport with the device ``here`` and its TensorRT version; pure.
+
+    A plain engine runs on its GPU model with its TensorRT version. Hardware compatibility widens the first, version
+    compatibility the second. A power mode other than at its building is slower or faster, and no reason to refuse.
+
+    Raises:
+        SamkrError: SE-A87 other platform, SE-A88 other GPU, SE-A89 other TensorRT version.
+    """
+    built, now = passport.device, gpu_device(here)
+    again = _again(model, passport, target="auto")
+    if any(built.get(key) != now[key] for key in ("machine", "system")):
+        raise SamkrError(
+            "SE-A87",
+            f"{model.name} was built on another platform, so it was not loaded",
+            [
+                f"built on   {built.get('system')} {built.get('machine')}",
+                f"this is    {now['system']} {now['machine']}",
+            ],
+            fix=again,
+        )
+    settings = passport.settings
+    level = settings.get("hardware_compatibility")
+    same_capability = built.get("compute_capability") == now["compute_capability"]
+    fits = same_capability and (level is not None or built.get("model") == now["model"])
+    if level == "AMPERE_PLUS":
+        fits = version_tuple(now["compute_capability"] or "0") >= (8, 0)
+    if not fits:
+        raise SamkrError(
+            "SE-A88",
+            f"{model.name} was built for another GPU, so it was not loaded",
+            [
+                f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
+                f"this is    {now['model']}, SM {now['compute_capability']}",
+                f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
+            ],
+            fix=again,
+        )
+    found = passport.versions.get("tensorrt", "0")
+    compatible = "VERSION_COMPATIBLE" in settings.get("builder_flags", ())
+    if not _loads(found, tensorrt, compatible):
+        raise SamkrError(
+            "SE-A89",
+            f"{model.name} was built with another TensorRT, so it was not loaded",
+            [
+                f"built with {found}{' (version compatible)' if compatible else ''}",
+                f"this is    {tensorrt}",
+            ],
+            fix=again,
+        )
+
+
+def tensorrt_version() -> str:
+    """Version of the TensorRT that is installed here; raises SamkrError SE-V91 where there is none."""
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise SamkrError(
+            "SE-V91",
+            "TensorRT is not installed here, so the engine was not loaded",
+            [f"reason     {str(error).splitlines()[0][:160]}"],
+            fix='pip install "samkr-edge[tensorrt]"   # on a Jetson: a venv with --system-site-packages',
+        ) from error
+    return str(tensorrt.__version__)
+
+
+def _loads(built: str, here: str, version_compatible: bool) -> bool:
+    """Whether TensorRT ``here`` loads an engine of ``built``; a missing build number matches any."""
+    old, new = version_tuple(built), version_tuple(here)
+    length = min(len(old), len(new))
+    if old[:length] == new[:length]:
+        return length > 0
+    # Across majors only 8 -> 10 and 10 -> 11: NVIDIA's support matrix of 11.4.
+    return (
+        version_compatible
+        and old < new
+        and (old[0], new[0]) in ((8, 8), (10, 10), (11, 11), (8, 10), (10, 11))
+    )
+
+
+def _again(model: Path, passport: Passport, target: str | None = None) -> str:
+    return f"samkr-edge build {passport.source} --target {target or passport.target} -o {model}"
 
 
 def _check_cpu(model: Path, passport: Passport, again: str) -> None:
@@ -175,14 +338,10 @@ def _check_cpu(model: Path, passport: Passport, again: str) -> None:
             fix=again,
         )
     built = passport.versions.get("onnxruntime", "0")
-    if _version(built)[:2] > _version(onnxruntime.__version__)[:2]:
+    if version_tuple(built)[:2] > version_tuple(onnxruntime.__version__)[:2]:
         raise SamkrError(
             "SE-A58",
             f"{model.name} was built with a newer ONNX Runtime, so it was not loaded",
             [f"built with {built}", f"this is    {onnxruntime.__version__}"],
             fix=f"{again}   # or: pip install 'onnxruntime>={built}'",
         )
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PROFILES = Path(__file__).parent
 
@@ -20,18 +20,22 @@ class Part(BaseModel):
 
 
 class PowerMode(Part):
-    """A power mode by name (ids differ between boards): live SMs and the GPU's highest clock in MHz."""
+    """A power mode by name (ids differ between boards): live SMs and the GPU's highest clock in MHz.
+
+    ``super`` marks the modes of JetPack 6.2's Super configuration, which has names and a default of its own.
+    """
 
     name: str
     sms: int = Field(ge=1)
     mhz: int | None = Field(default=None, ge=1)
+    super: bool = False
     default: bool = False
 
 
 class Limit(Part):
-    """Something this device cannot do, why, and what to do instead."""
+    """Something this device cannot do (``int8``, ``dla``, ``gridsample``), why, and what to do instead."""
 
-    what: str
+    what: Literal["int8", "dla", "gridsample"]
     why: str
     instead: str
 
@@ -41,39 +45,77 @@ class Target(Part):
 
     Attributes:
         name: file name of the profile.
-        family: ``cpu``, ``jetson`` or ``rtx``.
+        family: ``cpu``, ``jetson``, ``rtx``, or ``gpu`` for a card without a profile, described by its driver.
+        soc: the Tegra chip, which decides the JetPacks.
+        modules: device-tree ids of the module; ``models`` parts of the device tree's model line.
+        gpu_names: as the driver prints them.
         compute_capability: for example ``8.7``.
         sms: streaming multiprocessors with all of them live.
+        max_mhz: the GPU's highest clock in any mode.
         memory_gb, bandwidth_gbs: capacity and GB/s.
         int8_tops, fp16_tflops: dense peak of the GPU alone, at its highest clock; None where not published.
-        dla_cores: deep-learning accelerators.
-        jetpack: JetPack versions that run on it.
+        dla_cores: deep-learning accelerators; ``dla_int8_tops`` the dense peak of each.
+        jetpack: JetPack versions that run on it; see :mod:`targets.jetpack`.
         tensorrt: lowest and highest TensorRT version known to build for it.
         power_modes: nvpmodel modes; they gate SMs as well as clocks.
         cannot: refusals with their reasons.
-        source: where the figures come from.
+        source: where the figures come from; a figure nobody checked is marked unverified in the YAML.
     """
 
     name: str
     title: str
-    family: Literal["cpu", "jetson", "rtx"]
-    compute_capability: str | None = None
-    sms: int | None = None
-    memory_gb: float | None = None
-    bandwidth_gbs: float | None = None
-    int8_tops: float | None = None
-    fp16_tflops: float | None = None
-    dla_cores: int = 0
+    family: Literal["cpu", "jetson", "rtx", "gpu"]
+    aliases: tuple[str, ...] = ()
+    soc: str | None = None
+    modules: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    gpu_names: tuple[str, ...] = ()
+    compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d$")
+    sms: int | None = Field(default=None, ge=1)
+    max_mhz: int | None = Field(default=None, ge=1)
+    memory_gb: float | None = Field(default=None, gt=0)
+    bandwidth_gbs: float | None = Field(default=None, gt=0)
+    int8_tops: float | None = Field(default=None, gt=0)
+    fp16_tflops: float | None = Field(default=None, gt=0)
+    dla_cores: int = Field(default=0, ge=0)
+    dla_int8_tops: float | None = Field(default=None, gt=0)
     jetpack: tuple[str, ...] = ()
     tensorrt: tuple[str, str] | None = None
     power_modes: tuple[PowerMode, ...] = ()
     cannot: tuple[Limit, ...] = ()
-    aliases: tuple[str, ...] = ()
     source: str
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Target:
+        for configuration in (False, True):
+            modes = [mode for mode in self.power_modes if mode.super is configuration]
+            if modes and sum(mode.default for mode in modes) != 1:
+                raise ValueError(f"{self.name}: exactly one power mode is the default")
+            if len({mode.name for mode in modes}) != len(modes):
+                raise ValueError(f"{self.name}: a power mode is listed twice")
+            if any(mode.sms > (self.sms or 0) for mode in modes):
+                raise ValueError(f"{self.name}: a power mode has more SMs than the chip")
+        if self.refusal("int8") and self.int8_tops:
+            raise ValueError(f"{self.name}: refuses INT8 and gives a peak for it")
+        if bool(self.dla_cores) == bool(self.refusal("dla")) and self.family == "jetson":
+            raise ValueError(f"{self.name}: either has DLA cores or says that it has none")
+        if self.tensorrt and version_tuple(self.tensorrt[0]) > version_tuple(self.tensorrt[1]):
+            raise ValueError(f"{self.name}: the TensorRT range runs backwards")
+        return self
 
     def refusal(self, what: str) -> Limit | None:
         """The limit that forbids ``what`` (``int8``, ``dla``), if there is one."""
         return next((limit for limit in self.cannot if limit.what == what), None)
+
+
+def version_tuple(text: str) -> tuple[int, ...]:
+    """``10.3.0.26`` -> (10, 3, 0, 26); what is no number ends it."""
+    numbers: list[int] = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
 
 
 class UnknownTarget(LookupError):

@@ -12,46 +12,86 @@ from samkr_edge.errors import SamkrError
 
 def build(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
-    target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`.")],
+    target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="int8, fp16, fp32, or best: the faster of FP16 and INT8 [default: the graph's]."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per inference.")] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=16, help="MiB of scratch memory [default: half of what is free].")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="Optimisation level: higher builds longer [default: 3].")
+    ] = None,
+    dla_core: Annotated[
+        int | None, typer.Option(min=0, help="Run on this DLA core, the rest on the GPU (experimental).")
+    ] = None,
+    hardware_compatible: Annotated[
+        str | None, typer.Option(help="Also for other GPUs: same (compute capability) or ampere+.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Also for newer TensorRT versions; slower.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="List of images: INT8 without Q/DQ, by TensorRT up to 10.")
+    ] = None,
+    tensorrt: Annotated[
+        str | None, typer.Option(help="Plan for this version, or `jetpack-6.2` [default: what is there].")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be built, and how.")
+    ] = False,
+    prepared: Annotated[
+        Path | None, typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn an ONNX into what a target runs fastest, with a passport beside it.
 
-    Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86.
+    Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86. Any other target: a
+    TensorRT engine, built on that device.
 
     Examples:
 
       samkr-edge build qat.onnx --target cpu -o qat.cpu.onnx
 
-      samkr-edge build qat.onnx --target jetson-orin-nano
+      samkr-edge build qat.onnx --target auto --precision best
+
+      samkr-edge build qat.onnx --target jetson-orin-nano --tensorrt jetpack-6.2 --dry-run
     """
-    from samkr_edge.build.onnx_runtime import build_cpu, card_of, load_onnx
+    from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
 
     profile = find_target(target)
     if profile.family != "cpu":
-        card = card_of(load_onnx(model), model)
-        limit = profile.refusal("int8") if card.precision == "int8" else None
-        if limit is not None:
-            raise SamkrError(
-                "SE-B54",
-                f"{profile.title} cannot run INT8, so nothing was built",
-                [f"reason     {limit.why}", f"instead    {limit.instead}"],
-            )
-        raise SamkrError(
-            "SE-V50",
-            f"an engine for {profile.title} must be built on that device, and this version builds for `cpu` only",
-            [
-                f"model      {model.name}, {card.model} {card.precision} {card.input_size[0]}x{card.input_size[1]}",
-                f"device     SM {profile.compute_capability}, TensorRT {' to '.join(profile.tensorrt or ('?',))}",
-                "the ONNX   is what TensorRT takes: explicit Q/DQ, opset 17, static shapes",
-            ],
-            fix=_trtexec(model, profile.tensorrt, card.precision),
+        from samkr_edge.build.wishes import Wishes
+        from samkr_edge.cli.build_tensorrt import build_engine
+
+        build_engine(
+            model,
+            profile,
+            out,
+            precision,
+            Wishes(
+                batch=batch,
+                workspace_mib=workspace,
+                level=level,
+                dla_core=dla_core,
+                hardware_compatible=hardware_compatible,
+                version_compatible=version_compatible,
+            ),
+            calibrate=calibrate,
+            version=tensorrt,
+            dry_run=dry_run,
+            prepared=prepared,
+            as_json=as_json,
         )
+        return
     out = out or model.with_name(f"{model.stem}.cpu.onnx")
     if out.resolve() == model.resolve():
         raise SamkrError(
@@ -83,13 +123,4 @@ def build(
         f"  against its source: cosine heatmap {built.heatmap_cosine:.5f}, offset {built.offset_cosine:.5f}; "
         f"passport {out.name}.json",
         as_json,
-    )
-
-
-def _trtexec(model: Path, versions: tuple[str, str] | None, precision: str) -> str:
-    """What to run on the device: flags exist up to TensorRT 10, and are gone in 11."""
-    flags = " --fp16" + (" --int8" if precision == "int8" else "")
-    old = versions is None or int(versions[0].split(".")[0]) < 11
-    return (
-        f"on the device: trtexec --onnx={model.name} --saveEngine={model.stem}.engine{flags if old else ''}"
     )

@@ -10,10 +10,11 @@ from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
     from targets.profile import Target
+    from targets.recognise import Device
 
 
 def targets(
-    name: Annotated[str | None, typer.Argument(help="Show one target.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show one target; `auto`: this device.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Device profiles: what a model can be built for, and what a device cannot do.
@@ -23,15 +24,24 @@ def targets(
       samkr-edge targets
 
       samkr-edge targets jetson-orin-nano
+
+      samkr-edge targets auto
     """
+    from dataclasses import asdict
+
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
+    from samkr_edge.device import running_device
     from targets.profile import all_targets
+    from targets.recognise import recognise
 
     if name is not None:
-        target = find_target(name)
-        emit({"target": target.model_dump(mode="json")}, _describe(target), as_json)
+        device = running_device() if name == "auto" else None
+        target = recognise(device) if device else find_target(name)
+        payload = {"target": target.model_dump(mode="json"), "device": asdict(device) if device else None}
+        here = _describe_device(device) if device else ""
+        emit(payload, _describe(target) + here, as_json)
         return
     table = Table(title="targets")
     for column in ("name", "device", "SM", "memory", "INT8 dense peak", "TensorRT"):
@@ -49,9 +59,14 @@ def targets(
 
 
 def find_target(name: str) -> Target:
-    """A profile by name; raises SamkrError SE-U50 with the nearest names."""
+    """A profile by name, ``auto`` for this device; raises SamkrError SE-U50 with the nearest names."""
     from targets.profile import UnknownTarget, load_target
 
+    if name == "auto":
+        from samkr_edge.device import running_device
+        from targets.recognise import recognise
+
+        return recognise(running_device())
     try:
         return load_target(name)
     except UnknownTarget as error:
@@ -60,23 +75,43 @@ def find_target(name: str) -> Target:
 
 
 def _describe(target: Target) -> str:
+    def figure(value: float | None, unit: str) -> str | None:
+        return None if value is None else f"{value:g} {unit}"
+
     lines = [f"{target.name}: {target.title}"]
+    dla = f"{target.dla_cores} x {target.dla_int8_tops or '?'} TOPS INT8, dense" if target.dla_cores else None
     facts = {
         "SM": target.compute_capability,
         "SMs": target.sms,
-        "memory": f"{target.memory_gb:g} GB" if target.memory_gb else None,
-        "bandwidth": f"{target.bandwidth_gbs:g} GB/s" if target.bandwidth_gbs else None,
-        "INT8 peak": f"{target.int8_tops:g} TOPS, dense" if target.int8_tops else None,
-        "DLA cores": target.dla_cores or None,
+        "GPU clock": figure(target.max_mhz, "MHz at most"),
+        "memory": figure(target.memory_gb, "GB"),
+        "bandwidth": figure(target.bandwidth_gbs, "GB/s"),
+        "INT8 peak": figure(target.int8_tops, "TOPS, dense"),
+        "FP16 peak": figure(target.fp16_tflops, "TFLOPS, dense"),
+        "DLA": dla,
         "JetPack": ", ".join(target.jetpack) or None,
         "TensorRT": " to ".join(target.tensorrt) if target.tensorrt else None,
     }
     lines += [f"  {label:<12}{value}" for label, value in facts.items() if value is not None]
     for mode in target.power_modes:
         clock = f"{mode.mhz} MHz" if mode.mhz else "highest clock"
+        marks = [mark for mark, on in (("Super", mode.super), ("default", mode.default)) if on]
         lines.append(
-            f"  power mode  {mode.name}: {mode.sms} SMs, {clock}{' (default)' if mode.default else ''}"
+            f"  power mode  {mode.name}: {mode.sms} SMs, {clock}{' (' + ', '.join(marks) + ')' if marks else ''}"
         )
     lines += [f"  cannot      {limit.what}: {limit.why}; {limit.instead}" for limit in target.cannot]
     lines.append(f"  source      {target.source}")
     return "\n".join(lines)
+
+
+def _describe_device(device: Device) -> str:
+    facts = {
+        "model": device.model,
+        "GPU": device.gpu,
+        "live SMs": device.sms,
+        "L4T": f"{device.l4t} (JetPack {device.jetpack or 'unknown'})" if device.l4t else None,
+        "power mode": device.power_mode,
+        "CUDA": f"up to {device.cuda}" if device.cuda else None,
+    }
+    lines = [f"  {label:<12}{value}" for label, value in facts.items() if value]
+    return "\nthis device\n" + "\n".join(lines or ["  no NVIDIA GPU is visible"])

@@ -67,7 +67,8 @@ class OnnxRunner:
                 [f"metadata   {', '.join(metadata) or 'none'}"],
                 fix="samkr-edge export CHECKPOINT -o model.onnx",
             ) from error
-        self._batch = int(self._session.get_inputs()[0].shape[0])
+        size = self._session.get_inputs()[0].shape[0]
+        self._batch = size if isinstance(size, int) else 1  # a graph may leave it open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""

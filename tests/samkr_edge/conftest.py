@@ -1,15 +1,20 @@
-"""samkr_tiny at 64x64, float and calibrated, exported once for all tests of what happens to an ONNX on a device."""
+"""samkr_tiny at 64x64, float and calibrated, exported once for all tests of what happens to an ONNX on a device; and a
+machine with a GPU and TensorRT of any version, both fake.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fake_tensorrt import Driver, FakeTensorRT
 
+import samkr_edge.device
 from calibration.policy import load_policy
 from calibration.ptq import quantize_network
 from training.checkpoint import network_of, untrained_checkpoint
@@ -57,3 +62,24 @@ def int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -
     card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
     export_onnx(int8_network, card, path, size=SIZE)
     return path
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
+    """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""
+    fake = Driver()
+    monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: (fake, ""))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return fake
+
+
+@pytest.fixture
+def install(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeTensorRT]:
+    """``install("10.3.0")``: from now on ``import tensorrt`` gives this version."""
+
+    def put(version: str) -> FakeTensorRT:
+        fake = FakeTensorRT(version, driver)
+        monkeypatch.setitem(sys.modules, "tensorrt", fake)
+        return fake
+
+    return put

@@ -1,0 +1,108 @@
+"""Implicit INT8 for TensorRT up to 10: its entropy calibrator, fed with images, with a cache whose origin is known.
+
+The way to INT8 is Q/DQ in the graph (``samkr-edge quantize``); this one is for networks that have none, and for DLA.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.artefact import sha256_of
+from samkr_edge.build.timing_cache import cache_folder, load_cache, store_cache
+from samkr_edge.dataset import read_image
+from samkr_edge.errors import SamkrError
+from samkr_edge.geometry import fit_matrix, warp
+from samkr_edge.runtime.cuda import Cuda
+
+
+class CalibrationImages:
+    """The images that a text file lists, one path a line, relative to the file.
+
+    Raises:
+        SamkrError: SE-D87 the list cannot be read, is empty, or names a file that is not there.
+    """
+
+    def __init__(self, listing: Path, input_size: tuple[int, int]) -> None:
+        try:
+            lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SamkrError(
+                "SE-D87", f"the list of calibration images {listing} cannot be read", [f"reason     {error}"]
+            ) from error
+        self.paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
+        self.input_size = input_size
+        missing = [path for path in self.paths if not path.is_file()]
+        if missing or not self.paths:
+            raise SamkrError(
+                "SE-D87",
+                f"{listing} lists no images"
+                if not self.paths
+                else f"{listing} lists images that are not there",
+                [f"missing    {path}" for path in missing[:3]],
+                fix=f"ls DIR/train2017/*.jpg | shuf -n 500 > {listing}",
+            )
+
+    def digest(self) -> str:
+        """One hash over the bytes of all images, in their order."""
+        return hashlib.sha256("".join(sha256_of(path) for path in self.paths).encode()).hexdigest()
+
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """uint8 (size, H, W, 3), preprocessed as for inference; what does not fill a batch is left out."""
+        for start in range(0, len(self.paths) - size + 1, size):
+            part = []
+            for path in self.paths[start : start + size]:
+                image = read_image(path)
+                matrix = fit_matrix((image.shape[0], image.shape[1]), self.input_size)
+                part.append(warp(image, matrix, self.input_size))
+            yield np.stack(part)
+
+
+def calibration_cache(prepared: bytes, images: CalibrationImages, version: str) -> Path:
+    """Where the ranges of this graph, these images and this TensorRT are kept."""
+    key = hashlib.sha256(f"{hashlib.sha256(prepared).hexdigest()} {images.digest()} {version}".encode())
+    return cache_folder() / f"calibration-{key.hexdigest()[:24]}.cache"
+
+
+def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int, cache: Path) -> Any:
+    """An ``IInt8EntropyCalibrator2`` over ``images``; its device buffer is freed by ``close()``."""
+
+    class Calibrator(trt.IInt8EntropyCalibrator2):
+        def __init__(self) -> None:
+            trt.IInt8EntropyCalibrator2.__init__(self)
+            self._batches = images.batches(batch)
+            self._address = self._stream = 0
+
+        def get_batch_size(self) -> int:
+            return batch
+
+        def get_batch(self, names: list[str], p_str: Any = None) -> list[int] | None:
+            found = next(self._batches, None)
+            if found is None:
+                return None
+            cuda.bind()
+            values = np.ascontiguousarray(found, np.float32)
+            if not self._address:
+                self._address, self._stream = cuda.alloc(values.nbytes), cuda.stream()
+            cuda.to_device(self._address, values, self._stream)
+            cuda.synchronize(self._stream)
+            return [self._address]
+
+        def read_calibration_cache(self) -> bytes | None:
+            return load_cache(cache) or None
+
+        def write_calibration_cache(self, ranges: Any) -> None:
+            store_cache(cache, bytes(ranges))
+
+        def close(self) -> None:
+            if self._address:
+                cuda.bind()
+                cuda.free(self._address)
+                cuda.free_stream(self._stream)
+                self._address = 0
+
+    return Calibrator()

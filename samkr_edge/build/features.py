@@ -1,0 +1,87 @@
+"""What a TensorRT version can do, by what is there (``hasattr``), or for a device elsewhere by its version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from targets.profile import version_tuple
+
+OLDEST, NEWEST_MAJOR = (8, 5), 11
+
+
+@dataclass(frozen=True)
+class Features:
+    """Parts of the Python API that come and go.
+
+    Attributes:
+        version: ``10.3.0``.
+        precision_flags: FP16 and INT8 as builder flags (weak typing); gone in 11.
+        strongly_typed: networks that take every type from the ONNX; from 10.
+        explicit_batch: the network flag exists; needed in 8.x.
+        calibrators: implicit INT8; gone in 11.
+        optimization_level: 0 to 5; from 8.6.
+        progress_monitor: from 10.
+        version_compatible: engines that newer versions load; from 8.6.
+        hardware_compatibility: names of the levels; from 8.6.
+        uint8: image bytes as an input; from 8.6 as far as is known.
+        tensor_names: the only inference API that exists up to 11; from 8.5.
+    """
+
+    version: str
+    precision_flags: bool
+    strongly_typed: bool
+    explicit_batch: bool
+    calibrators: bool
+    optimization_level: bool
+    progress_monitor: bool
+    version_compatible: bool
+    hardware_compatibility: tuple[str, ...]
+    uint8: bool
+    tensor_names: bool
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        return version_tuple(self.version)
+
+
+def features_of(trt: Any) -> Features:
+    """Ask an imported ``tensorrt`` module; touches classes only, never the GPU."""
+    config, flags = trt.IBuilderConfig, trt.BuilderFlag
+    levels = getattr(trt, "HardwareCompatibilityLevel", None)
+    return Features(
+        version=str(trt.__version__),
+        precision_flags=hasattr(flags, "FP16") and hasattr(flags, "INT8"),
+        strongly_typed=hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
+        explicit_batch=hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"),
+        calibrators=hasattr(trt, "IInt8EntropyCalibrator2"),
+        optimization_level=hasattr(config, "builder_optimization_level"),
+        progress_monitor=hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor"),
+        version_compatible=hasattr(flags, "VERSION_COMPATIBLE"),
+        hardware_compatibility=tuple(
+            name for name in ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY") if levels and hasattr(levels, name)
+        ),
+        uint8=hasattr(trt.DataType, "UINT8"),
+        tensor_names=hasattr(trt.ICudaEngine, "num_io_tensors"),
+    )
+
+
+def features_for(version: str) -> Features:
+    """What a version is known to have; for plans of a device elsewhere. Tests hold it against real bindings."""
+    number = version_tuple(version)
+    levels: tuple[str, ...] = ("AMPERE_PLUS",) if number >= (8, 6) else ()
+    if number >= (10, 13):
+        levels += ("SAME_COMPUTE_CAPABILITY",)
+    return Features(
+        version=version,
+        precision_flags=number < (11,),
+        strongly_typed=number >= (10,),
+        explicit_batch=number < (11,),
+        calibrators=number < (11,),
+        optimization_level=number >= (8, 6),
+        progress_monitor=number >= (10,),
+        version_compatible=number >= (8, 6),
+        hardware_compatibility=levels,
+        uint8=number >= (8, 6),
+        tensor_names=number >= (8, 5),
+    )

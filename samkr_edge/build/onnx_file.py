@@ -1,0 +1,333 @@
+"""An ONNX file read and edited as what it is, a protobuf message, without the onnx package.
+
+A device has numpy and TensorRT; installing onnx there only to look at a graph and to move a handful of nodes would be
+a burden. Fields that nobody asks about are kept as the bytes they were. Field numbers: onnx.proto, the same since
+ONNX 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+
+FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
+DTYPES: dict[int, Any] = {
+    FLOAT: np.float32, UINT8: np.uint8, INT8: np.int8, INT32: np.int32, INT64: np.int64, FLOAT16: np.float16,
+}  # fmt: skip
+# TensorProto fields that hold values where raw_data does not.
+_FLOATS, _INT32S, _INT64S = 4, 5, 7
+
+
+@dataclass
+class Node:
+    """One operation; ``rest`` holds all fields but inputs and outputs as they were read."""
+
+    op_type: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    rest: bytes
+
+    def encode(self) -> bytes:
+        inputs = b"".join(_text(1, name) for name in self.inputs)
+        return inputs + b"".join(_text(2, name) for name in self.outputs) + self.rest
+
+
+@dataclass
+class Value:
+    """A graph input or output: element type and shape; None for a dimension that is not fixed."""
+
+    name: str
+    elem_type: int
+    shape: tuple[int | None, ...]
+
+    def encode(self) -> bytes:
+        """Only for static shapes, and for dimensions whose name does not matter."""
+        dims = b"".join(
+            _block(1, _number(1, size) if size is not None else _text(2, f"{self.name}_{axis}"))
+            for axis, size in enumerate(self.shape)
+        )
+        tensor = _number(1, self.elem_type) + _block(2, dims)
+        return _text(1, self.name) + _block(2, _block(1, tensor))
+
+
+@dataclass
+class Tensor:
+    """An initializer or the value of a Constant, decoded when asked for."""
+
+    name: str
+    data_type: int
+    dims: tuple[int, ...]
+    message: memoryview
+
+    def array(self) -> np.ndarray | None:
+        """The values; None for a type that does not matter here, or values kept in another file."""
+        dtype = DTYPES.get(self.data_type)
+        if dtype is None:
+            return None
+        listed: list[Any] = []
+        for number, kind, value in _fields(self.message):
+            if number == 9:  # raw_data, little-endian
+                return np.frombuffer(value, dtype).reshape(self.dims)
+            if number == _FLOATS:
+                listed.append(np.frombuffer(value, np.float32))
+            elif number in (_INT32S, _INT64S):
+                listed.append(np.array([_signed(v) for v in _varints(kind, value)]))
+        if not listed:
+            return np.zeros(self.dims, dtype) if 0 in self.dims else None
+        values = np.concatenate(listed)
+        if self.data_type == FLOAT16:  # float16 bits are stored as integers
+            return values.astype(np.uint16).view(np.float16).reshape(self.dims)
+        return values.astype(dtype).reshape(self.dims)
+
+
+@dataclass
+class OnnxFile:
+    """A model: nodes and graph inputs may be changed, then :meth:`encode`."""
+
+    nodes: list[Node]
+    tensors: dict[str, Tensor]
+    inputs: list[Value]
+    outputs: list[Value]
+    opset: int
+    metadata: dict[str, str]
+    # The other fields of the graph and of the model, as read.
+    graph_rest: list[bytes] = field(default_factory=list)
+    model_rest: list[bytes] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """The model's bytes."""
+        graph = b"".join(
+            [
+                *(_block(1, node.encode()) for node in self.nodes),
+                *self.graph_rest,
+                *(_block(11, value.encode()) for value in self.inputs),
+            ]
+        )
+        return b"".join([*self.model_rest, _block(7, graph)])
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read an ONNX file.
+
+    Raises:
+        SamkrError: SE-B87 missing, cut off, or not ONNX.
+    """
+    try:
+        return decode_onnx(path.read_bytes())
+    except OSError as error:
+        raise SamkrError(
+            "SE-B87", f"the ONNX file {path} cannot be read", [f"reason     {error.strerror or error}"]
+        ) from error
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise SamkrError(
+            "SE-B87",
+            f"{path} is not a whole ONNX model, so nothing was built",
+            [f"reason     {error or type(error).__name__}", f"size       {path.stat().st_size} bytes"],
+            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+        ) from error
+
+
+def decode_onnx(data: bytes) -> OnnxFile:
+    """Bytes -> model; raises ValueError where they are no whole ONNX model."""
+    graph: memoryview | None = None
+    opset, metadata, rest = 0, {}, []
+    for number, kind, value, raw in _raw_fields(memoryview(data)):
+        if number == 7:
+            graph = _bytes(kind, value)
+            continue
+        rest.append(bytes(raw))
+        if number == 8:
+            entry = _first(value)
+            if not _string(entry.get(1)):  # the default domain
+                opset = int(entry[2])
+        elif number == 14:
+            entry = _first(value)
+            metadata[_string(entry.get(1))] = _string(entry.get(2))
+    if graph is None or not opset:
+        raise ValueError("it holds no graph" if graph is None else "it names no opset")
+    model = OnnxFile([], {}, [], [], opset, metadata, [], rest)
+    for number, kind, value, raw in _raw_fields(graph):
+        if number == 1:
+            model.nodes.append(_node(_bytes(kind, value)))
+        elif number == 11:
+            model.inputs.append(_value(value))
+        elif number != 13:  # value_info: types of inner tensors, stale after an edit
+            model.graph_rest.append(bytes(raw))
+            if number == 5:
+                tensor = _tensor(value)
+                model.tensors[tensor.name] = tensor
+            elif number == 12:
+                model.outputs.append(_value(value))
+    if not model.nodes or not model.outputs:
+        raise ValueError("its graph is empty")
+    for node in model.nodes:
+        if node.op_type == "Constant" and isinstance(node.attributes.get("value"), Tensor):
+            model.tensors[node.outputs[0]] = node.attributes["value"]
+    # Old exporters list the weights among the inputs.
+    model.inputs = [value for value in model.inputs if value.name not in model.tensors]
+    return model
+
+
+def _node(message: memoryview) -> Node:
+    node = Node("", "", [], [], {}, b"")
+    rest = []
+    for number, kind, value, raw in _raw_fields(message):
+        if number == 1:
+            node.inputs.append(_string(value))
+        elif number == 2:
+            node.outputs.append(_string(value))
+        else:
+            rest.append(bytes(raw))
+            if number == 3:
+                node.name = _string(value)
+            elif number == 4:
+                node.op_type = _string(value)
+            elif number == 5:
+                name, found = _attribute(_bytes(kind, value))
+                node.attributes[name] = found
+    node.rest = b"".join(rest)
+    return node
+
+
+def _attribute(message: memoryview) -> tuple[str, Any]:
+    """Name and value of an attribute: integer, text, tensor or integers; None for what is never asked about."""
+    name = ""
+    found: Any = None
+    integers: list[int] = []
+    for number, kind, value in _fields(message):
+        if number == 1:
+            name = _string(value)
+        elif number == 3:
+            found = _signed(value)
+        elif number == 4:
+            found = bytes(value).decode("utf-8", "replace")
+        elif number == 5:
+            found = _tensor(value)
+        elif number == 8:
+            integers += [_signed(v) for v in _varints(kind, value)]
+    return name, integers or found
+
+
+def _tensor(message: memoryview) -> Tensor:
+    tensor = Tensor("", 0, (), message)
+    dims: list[int] = []
+    for number, kind, value in _fields(message):
+        if number == 1:
+            dims += _varints(kind, value)
+        elif number == 2:
+            tensor.data_type = value
+        elif number == 8:
+            tensor.name = _string(value)
+    tensor.dims = tuple(dims)
+    return tensor
+
+
+def _value(message: memoryview) -> Value:
+    entry = _first(message)
+    tensor = _first(_first(entry[2])[1])
+    shape: list[int | None] = []
+    for number, _, dimension in _fields(tensor.get(2, memoryview(b""))):
+        if number == 1:
+            size = _first(dimension).get(1)
+            shape.append(None if size is None else int(size))
+    return Value(_string(entry[1]), int(tensor[1]), tuple(shape))
+
+
+def _raw_fields(message: memoryview) -> Iterator[tuple[int, int, Any, memoryview]]:
+    """(number, wire type, value, the field's own bytes) of each field; a length beyond the end is a ValueError."""
+    position, end = 0, len(message)
+    while position < end:
+        start = position
+        tag, position = _varint(message, position)
+        number, kind = tag >> 3, tag & 7
+        value: Any
+        if kind == 0:
+            value, position = _varint(message, position)
+        elif kind == 2:
+            length, position = _varint(message, position)
+            value, position = message[position : position + length], position + length
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+            value, position = message[position : position + length], position + length
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+        if position > end or number == 0:
+            raise ValueError("it is cut off or damaged")
+        yield number, kind, value, message[start:position]
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, Any]]:
+    for number, kind, value, _ in _raw_fields(message):
+        yield number, kind, value
+
+
+def _first(message: memoryview) -> dict[int, Any]:
+    """The last value of each field number."""
+    return {number: value for number, _, value in _fields(message)}
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        if position >= len(message) or shift > 63:
+            raise ValueError("it is cut off or damaged")
+        byte = message[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
+
+
+def _varints(kind: int, value: Any) -> list[int]:
+    """A repeated integer: one number, or many packed into a block."""
+    if kind == 0:
+        return [value]
+    numbers, position = [], 0
+    while position < len(value):
+        number, position = _varint(value, position)
+        numbers.append(number)
+    return numbers
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _bytes(kind: int, value: Any) -> memoryview:
+    if kind != 2:
+        raise ValueError("a message was expected and a number found")
+    return value
+
+
+def _string(value: memoryview | None) -> str:
+    return "" if value is None else bytes(value).decode("utf-8")
+
+
+def _encode_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _number(number: int, value: int) -> bytes:
+    return _encode_varint(number << 3) + _encode_varint(value)
+
+
+def _block(number: int, payload: bytes) -> bytes:
+    return _encode_varint(number << 3 | 2) + _encode_varint(len(payload)) + payload
+
+
+def _text(number: int, value: str) -> bytes:
+    return _block(number, value.encode())

@@ -1,0 +1,112 @@
+"""TensorRT's complaints in words: which ONNX node, what it means, what to do. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samkr_edge.build.onnx_file import OnnxFile
+from samkr_edge.errors import SamkrError
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One parser error: TensorRT's description, and the node where it is known."""
+
+    text: str
+    operation: str = ""
+    node: str = ""
+
+
+# Part of TensorRT's text, lower case -> (what it means, what to do). The first match wins.
+MEANINGS: tuple[tuple[str, str, str], ...] = (
+    ("symmetric quantization", "zero points must be 0", "samkr-edge quantize ... and export again"),
+    (
+        "scale coefficients must all be positive",
+        "a channel never fired while calibrating",
+        "calibrate on more images",
+    ),
+    ("gridsample", "this version cannot sample", "use TensorRT 8.5 or later, or a *_nodc network"),
+    ("deformconv", "this version has no DeformConv", "export with --sampling grid"),
+    (
+        "no importer registered",
+        "this version does not know the operation",
+        "export with --opset 17, or update TensorRT",
+    ),
+    (
+        "plugin not found",
+        "this version does not know the operation",
+        "export with --opset 17, or update TensorRT",
+    ),
+    ("getplugincreator could not find", "this version does not know the operation", "update TensorRT"),
+    ("uint8", "this version takes no image bytes here", "update TensorRT, or report this graph"),
+    ("unsupported onnx data type", "a type that TensorRT has not", "export again with samkr-edge export"),
+    ("dynamic", "a shape that is not fixed", "export with --size and --batch"),
+    ("strongly typed", "types meet that do not match", "export again with --precision fp16"),
+)
+# What TensorRT says when memory is short; the first two name anything but memory.
+OUT_OF_MEMORY = (
+    "could not find any implementation for node",
+    "tactic device request",
+    "insufficient memory",
+    "out of memory",
+    "outofmemory",
+    "cudaerrormemoryallocation",
+    "requested amount of gpu memory",
+)
+
+
+def parser_error(model: str, version: str, complaints: list[Complaint], graph: OnnxFile) -> SamkrError:
+    """The error for a graph that TensorRT's parser refuses, SE-B91."""
+    first = complaints[0] if complaints else Complaint("the parser gave no reason")
+    operation, node = locate(first, graph)
+    meaning, remedy = explain(" ".join((first.text, first.operation)))
+    facts = [f"node       {node or 'not named'}{f' ({operation})' if operation else ''}"]
+    facts.append(f"TensorRT   {' '.join(first.text.split())[:160]}")
+    if meaning:
+        facts.append(f"meaning    {meaning}")
+    if len(complaints) > 1:
+        facts.append(f"and        {len(complaints) - 1} more")
+    return SamkrError(
+        "SE-B91",
+        f"TensorRT {version} cannot take {model}, so nothing was built",
+        facts,
+        fix=remedy or "samkr-edge inspect " + model,
+    )
+
+
+def locate(complaint: Complaint, graph: OnnxFile) -> tuple[str, str]:
+    """Operation and name of the ONNX node: as given, or the node of the graph that the text names."""
+    known = {node.name: node.op_type for node in graph.nodes if node.name}
+    if complaint.node in known:
+        return known[complaint.node], complaint.node
+    # The longest name, since "/net/conv1" is a part of "/net/conv10".
+    named = max((name for name in known if name in complaint.text), key=len, default="")
+    return known.get(named, complaint.operation), named or complaint.node
+
+
+def explain(text: str) -> tuple[str, str]:
+    """Meaning and remedy of a text of TensorRT's; empty where it is not known."""
+    lower = text.lower()
+    return next(((meaning, remedy) for part, meaning, remedy in MEANINGS if part in lower), ("", ""))
+
+
+def build_error(model: str, version: str, messages: list[str], workspace_mib: int) -> SamkrError:
+    """The error for a build that gave no engine: out of memory is named as such, SE-B90."""
+    text = next((m for m in messages if any(part in m.lower() for part in OUT_OF_MEMORY)), None)
+    if text is not None:
+        return SamkrError(
+            "SE-B90",
+            f"the memory was not enough to build {model}, so nothing was written",
+            [
+                f"TensorRT   {' '.join(text.split())[:160]}",
+                f"workspace  {workspace_mib} MiB; a tactic that needs more is skipped, and here none was left",
+            ],
+            fix=f"close what else uses memory, then: "
+            f"samkr-edge build {model} --target auto --workspace {workspace_mib * 2}",
+        )
+    last = messages[-1] if messages else "it gave no reason"
+    meaning, remedy = explain(last)
+    facts = [f"TensorRT   {' '.join(last.split())[:200]}"] + ([f"meaning    {meaning}"] if meaning else [])
+    return SamkrError(
+        "SE-B90", f"TensorRT {version} could not build {model}", facts, fix=remedy or "samkr-edge doctor"
+    )

@@ -1,0 +1,286 @@
+"""What to tell TensorRT: target, version, graph and wishes in; explicit settings or a refusal out. Pure.
+
+Nothing here touches TensorRT, so that ``build --dry-run`` shows on any machine what a device would do, and every row
+of the JetPack matrix is a test. Where a version forces a choice the plan says so in a note.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from samkr_edge.build.features import Features
+from samkr_edge.build.refusals import check_device, check_graph, check_precision
+from samkr_edge.build.tensorrt_graph import OnnxFacts
+from samkr_edge.build.wishes import Wishes
+from samkr_edge.errors import SamkrError
+from targets.profile import Target, version_tuple
+
+MIB = 1 << 20
+# Tactics of a pose network at 512x512 want some hundred MiB; more than this buys nothing and starves a shared memory.
+MOST_WORKSPACE, LEAST_WORKSPACE = 4096 * MIB, 128 * MIB
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Explicit settings of one build.
+
+    Attributes:
+        target, tensorrt: profile name and version.
+        precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
+        steps: edits of the graph, names of :data:`samkr_edge.build.tensorrt_graph.STEPS`.
+        network_flags, builder_flags: names of enum members.
+        input_shape: (N, H, W, 3); ``profile_batch`` is set where the graph leaves N open.
+        workspace_bytes: cap of the scratch memory.
+        optimization_level: None where the version has none.
+        hardware_compatibility: name of the level, or None.
+        dla_core: or None.
+        calibrate: with the entropy calibrator.
+        timing_cache: file name of the timing cache.
+        by_hand: the version cannot run our runtime; this command builds on the device.
+        notes: what the user should know.
+    """
+
+    target: str
+    tensorrt: str
+    precision: str
+    typing: str
+    steps: tuple[str, ...]
+    network_flags: tuple[str, ...]
+    builder_flags: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    profile_batch: int | None
+    workspace_bytes: int
+    optimization_level: int | None
+    hardware_compatibility: str | None
+    dla_core: int | None
+    calibrate: bool
+    timing_cache: str
+    by_hand: str | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def describe(self) -> str:
+        """The plan for people, one setting a line."""
+        flags = " ".join((*self.network_flags, *self.builder_flags)) or "none"
+        lines = {
+            "precision": f"{self.precision}, {self.typing} typing",
+            "flags": flags,
+            "graph": ", ".join(self.steps) or "as exported",
+            "input": "x".join(map(str, self.input_shape)) + (" by profile" if self.profile_batch else ""),
+            "workspace": f"{self.workspace_bytes // MIB} MiB",
+            "level": self.optimization_level
+            if self.optimization_level is not None
+            else "not in this version",
+            "portable": self.hardware_compatibility or "this GPU model only",
+            "DLA": f"core {self.dla_core}, GPU for the rest" if self.dla_core is not None else None,
+            "calibration": "entropy, with cache" if self.calibrate else None,
+            "timing cache": self.timing_cache,
+        }
+        text = [f"{self.target}, TensorRT {self.tensorrt}"]
+        text += [f"  {name:<13}{value}" for name, value in lines.items() if value is not None]
+        text += [f"  note         {note}" for note in self.notes]
+        if self.by_hand:
+            text.append(f"  by hand      {self.by_hand}")
+        return "\n".join(text)
+
+
+def plan_build(
+    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, free_bytes: int | None = None
+) -> BuildPlan:
+    """Decide every setting of a build.
+
+    Args:
+        free_bytes: memory the build may use (the GPU's; on a Jetson what is left of the shared one); None takes half
+            of what the profile says.
+
+    Raises:
+        SamkrError: SE-U90 a wish that does not fit the graph or the memory; and what
+            :mod:`samkr_edge.build.refusals` refuses.
+    """
+    precision = wishes.precision or ("int8" if onnx.precision == "int8" or wishes.calibrate else "fp16")
+    check_device(target, features, wishes, precision)
+    check_graph(target, features, onnx, precision)
+    shape, profile_batch = _shape(onnx, wishes)
+    notes: list[str] = []
+    typing = "strong" if _is_strong(features, onnx) else "weak"
+    check_precision(target, features, onnx, wishes, precision, typing)
+    if typing == "strong" and precision == "int8" and onnx.weights == "fp32":
+        notes.append(
+            f"its float part stays FP32: TensorRT {features.version} has no FP16 flag; export with --precision fp16"
+        )
+    if features.number < (8, 6) and features.tensor_names:
+        notes.append("TensorRT 8.5 has no optimisation levels")
+    if target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
+        notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
+    if wishes.version_compatible:
+        notes.append("version-compatible engines are slower; they load in newer versions (8 to 10, 10 to 11)")
+    if wishes.dla_core is not None:
+        notes.append("DLA is experimental: sampling and attention run on the GPU, each border costs a copy")
+    level = wishes.level if wishes.level is not None else 3
+    return BuildPlan(
+        target=target.name,
+        tensorrt=features.version,
+        precision=precision,
+        typing=typing,
+        steps=_steps(features, onnx, wishes, precision),
+        network_flags=_network_flags(features, typing),
+        builder_flags=_builder_flags(wishes, precision, typing),
+        input_shape=shape,
+        profile_batch=profile_batch,
+        workspace_bytes=workspace(target, wishes, free_bytes),
+        optimization_level=level if features.optimization_level else None,
+        hardware_compatibility=_hardware_level(target, features, wishes),
+        dla_core=wishes.dla_core,
+        calibrate=wishes.calibrate,
+        timing_cache=timing_cache_name(target, features.version),
+        by_hand=None if features.tensor_names else _by_hand(target, precision),
+        notes=tuple(notes),
+    )
+
+
+def plan_best(
+    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, free_bytes: int | None = None
+) -> tuple[BuildPlan, ...]:
+    """The two plans of ``--precision best``: FP16 and INT8, of which the faster engine is kept.
+
+    Raises:
+        SamkrError: SE-U90 nothing to build INT8 from; and what :func:`plan_build` refuses.
+    """
+    if onnx.precision != "int8" and not wishes.calibrate:
+        raise SamkrError(
+            "SE-U90",
+            "`best` compares FP16 with INT8, and there is nothing to make INT8 from",
+            [f"graph      {onnx.precision}, no Q/DQ"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+        )
+    fp16 = replace(wishes, precision="fp16", calibrate=False)
+    plans = (fp16, replace(wishes, precision="int8"))
+    return tuple(plan_build(target, features, onnx, wish, free_bytes) for wish in plans)
+
+
+def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
+    """Half of what is free, between 128 MiB and 4 GiB: the other half holds weights, activations and the system."""
+    if free_bytes is None:
+        free_bytes = int((target.memory_gb or 4) * 1e9 / 2)
+    allowed = max(LEAST_WORKSPACE, min(MOST_WORKSPACE, free_bytes // 2 // MIB * MIB))
+    if wishes.workspace_mib is None:
+        return allowed
+    asked = wishes.workspace_mib * MIB
+    if asked > free_bytes:
+        raise SamkrError(
+            "SE-U90",
+            "the workspace would be larger than the free memory, and the build would be killed",
+            [f"asked      {wishes.workspace_mib} MiB", f"free       {free_bytes // MIB} MiB"],
+            fix=f"--workspace {allowed // MIB}",
+        )
+    return asked
+
+
+def timing_cache_name(target: Target, version: str) -> str:
+    """A timing cache holds for one GPU model and one TensorRT version only."""
+    gpu = (
+        re.sub(r"[^a-z0-9]+", "-", target.title.lower()).strip("-") if target.family == "gpu" else target.name
+    )
+    return f"{gpu}-trt{version}.timing"
+
+
+def _is_strong(features: Features, onnx: OnnxFacts) -> bool:
+    """Strong typing where it must be (the flags are gone) and where the graph brings its own FP16."""
+    return not features.precision_flags or (features.strongly_typed and onnx.weights == "fp16")
+
+
+def _network_flags(features: Features, typing: str) -> tuple[str, ...]:
+    flags = []
+    if features.explicit_batch and features.number < (10,):
+        flags.append("EXPLICIT_BATCH")
+    if typing == "strong" and features.precision_flags:  # later versions know nothing else
+        flags.append("STRONGLY_TYPED")
+    return tuple(flags)
+
+
+def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ...]:
+    flags = []
+    if typing == "weak" and precision in ("fp16", "int8"):
+        flags.append("FP16")  # for INT8 too: what is not INT8 runs as FP16
+    if typing == "weak" and precision == "int8":
+        flags.append("INT8")
+    if wishes.dla_core is not None:
+        flags.append("GPU_FALLBACK")
+    if wishes.version_compatible:
+        flags.append("VERSION_COMPATIBLE")
+    return tuple(flags)
+
+
+def _steps(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> tuple[str, ...]:
+    steps = []
+    if onnx.precision == "int8" and precision != "int8":
+        steps.append("strip_quantizers")
+    elif onnx.branch_quantizers:
+        steps.append("drop_branch_quantizers")
+    if onnx.uint8_input:
+        steps.append("cast_first")
+        if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
+            steps.append("float_input")
+    return tuple(steps)
+
+
+def _shape(onnx: OnnxFacts, wishes: Wishes) -> tuple[tuple[int, ...], int | None]:
+    batch, *rest = onnx.input_shape or (None,)
+    fixed = [size for size in rest if size is not None]
+    if len(fixed) != len(rest) or len(rest) != 3:
+        raise SamkrError(
+            "SE-U90",
+            "this graph leaves its image size open, and TensorRT is given fixed sizes only",
+            [f"input      {onnx.input_shape}"],
+            fix="samkr-edge export CHECKPOINT -o model.onnx --size 512x512",
+        )
+    if batch is None:
+        return (wishes.batch or 1, *fixed), wishes.batch or 1
+    if wishes.batch not in (None, batch):
+        raise SamkrError(
+            "SE-U90",
+            "this graph was exported for another batch size",
+            [f"asked      {wishes.batch}", f"graph      {batch}"],
+            fix=f"samkr-edge export CHECKPOINT -o model.onnx --batch {wishes.batch}",
+        )
+    return (batch, *fixed), None
+
+
+def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str | None:
+    if wishes.hardware_compatible is None:
+        return None
+    level = {"same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}.get(wishes.hardware_compatible)
+    if level is None:
+        raise SamkrError(
+            "SE-U90",
+            f"there is no hardware compatibility {wishes.hardware_compatible!r}",
+            ["known      same, ampere+"],
+        )
+    capability = version_tuple(target.compute_capability or "0")
+    reason = None
+    if target.family == "jetson":
+        reason = "engines for a Jetson are built on it"
+    elif level not in features.hardware_compatibility:
+        reason = f"TensorRT {features.version} has {', '.join(features.hardware_compatibility) or 'none'}"
+    elif level == "AMPERE_PLUS" and capability < (8, 0):
+        reason = f"SM {target.compute_capability} is older than Ampere"
+    if reason:
+        raise SamkrError(
+            "SE-U90",
+            f"hardware compatibility {wishes.hardware_compatible!r} is not to be had here",
+            [f"reason     {reason}"],
+            fix="leave --hardware-compatible out",
+        )
+    return level
+
+
+def _by_hand(target: Target, precision: str) -> str:
+    flag = " --fp16" if precision == "fp16" else ""
+    return (
+        f"samkr-edge build MODEL.onnx --target {target.name} --prepared trt.onnx, then on the device: "
+        f"trtexec --onnx=trt.onnx --saveEngine=model.engine{flag}"
+    )

@@ -1,0 +1,205 @@
+"""What cannot be built, and why: the device, the graph and the wishes, each against the TensorRT version. Pure.
+
+Codes: SE-V88 the device or its TensorRT cannot do this, SE-B88 TensorRT cannot take this graph (or would, and compute
+something else), SE-U88 wishes that contradict each other or the graph.
+"""
+
+from __future__ import annotations
+
+from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, Features
+from samkr_edge.build.tensorrt_graph import OnnxFacts
+from samkr_edge.build.wishes import Wishes
+from samkr_edge.errors import SamkrError
+from targets.profile import Target, version_tuple
+
+# TensorRT versions between the last DLA of the Jetson packages and its return: docs 11.3.0 and 11.4.1.
+DLA_GONE = (10, 8)
+
+
+def check_device(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
+    limit = target.refusal("int8") if precision == "int8" else None
+    if limit:
+        raise SamkrError(
+            "SE-V88",
+            f"{target.title} cannot run INT8, so nothing was built",
+            [f"reason     {limit.why}", f"instead    {limit.instead}"],
+        )
+    number = features.number
+    if number[0] > NEWEST_MAJOR:
+        raise SamkrError(
+            "SE-V88",
+            f"TensorRT {features.version} is newer than samkr-edge knows, so nothing was built",
+            [f"known      {'.'.join(map(str, OLDEST))} to {NEWEST_MAJOR}.x"],
+            fix="pip install --upgrade samkr-edge",
+        )
+    old = not features.tensor_names
+    if old and not target.refusal("gridsample"):
+        raise SamkrError(
+            "SE-V88",
+            f"TensorRT {features.version} is too old, so nothing was built",
+            [f"needed     {'.'.join(map(str, OLDEST))}: from there on it has GridSample and named tensors"],
+            fix="update the device to JetPack 5.1 or later"
+            if target.family == "jetson"
+            else "update TensorRT",
+        )
+    if target.tensorrt and number[:2] < version_tuple(target.tensorrt[0]):
+        raise SamkrError(
+            "SE-V88",
+            f"TensorRT {features.version} does not know {target.title}, so nothing was built",
+            [f"SM         {target.compute_capability}", f"needed     TensorRT {target.tensorrt[0]} or later"],
+            fix=f"install TensorRT {target.tensorrt[0]} or later",
+        )
+    if wishes.dla_core is not None:
+        _check_dla(target, features, wishes, precision)
+
+
+def _check_dla(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
+    limit = target.refusal("dla")
+    if limit or not target.dla_cores:
+        why = limit.why if limit else "it has no DLA"
+        raise SamkrError(
+            "SE-V88",
+            f"{target.title} cannot build for a DLA",
+            [f"reason     {why}"],
+            fix="leave --dla-core out",
+        )
+    if (wishes.dla_core or 0) >= target.dla_cores:
+        raise SamkrError(
+            "SE-U88",
+            f"{target.title} has no DLA core {wishes.dla_core}",
+            [f"cores      0 to {target.dla_cores - 1}"],
+        )
+    if features.number >= DLA_GONE:
+        raise SamkrError(
+            "SE-V88",
+            f"TensorRT {features.version} builds nothing for a DLA here",
+            [
+                "has it     8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
+            ],
+            fix="leave --dla-core out",
+        )
+    if precision == "int8" and not wishes.calibrate:
+        raise SamkrError(
+            "SE-U88",
+            "a DLA takes no Q/DQ graph; its INT8 ranges come from calibration",
+            [f"TensorRT   {features.version}"],
+            fix="--precision fp16, or an FP32 graph with --calibrate IMAGES.txt",
+        )
+
+
+def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: str) -> None:
+    if onnx.built_for:
+        raise _refused(
+            f"this graph was already built for `{onnx.built_for}`, which changed it",
+            [],
+            "start from the exported ONNX",
+        )
+    modes = [mode for mode in onnx.grid_modes if mode not in ("bilinear", "nearest")]
+    if onnx.samples and (onnx.opset >= 20 or modes):
+        raise _refused(
+            "TensorRT would sample this graph at the nearest pixel without a word, so nothing was built",
+            [
+                f"GridSample opset {onnx.opset}, mode {', '.join(onnx.grid_modes)}",
+                "reason     TensorRT reads the names from before opset 20 only",
+            ],
+            "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+        )
+    limit = target.refusal("gridsample")
+    if onnx.samples and features.number < OLDEST:
+        raise _refused(
+            f"TensorRT {features.version} has no GridSample, so nothing was built",
+            [f"reason     {limit.why}" if limit else f"needed     TensorRT {'.'.join(map(str, OLDEST))}"],
+            "train and export a *_nodc network: samkr-edge models",
+        )
+    if "DeformConv" in onnx.ops and features.number < (10, 1):
+        raise _refused(
+            f"TensorRT {features.version} has no DeformConv, so nothing was built",
+            ["needed     TensorRT 10.1", f"graph      {onnx.ops['DeformConv']} of them"],
+            "samkr-edge export CHECKPOINT -o model.onnx --sampling grid",
+        )
+    # 18 and 19 read scales of other types than the 8.x parser does.
+    highest = 17 if features.number < (10,) else 19 if onnx.samples else 21
+    if onnx.opset > highest:
+        raise _refused(
+            f"TensorRT {features.version} takes this graph up to opset {highest}, so nothing was built",
+            [f"found      opset {onnx.opset}"],
+            f"samkr-edge export CHECKPOINT -o model.onnx --opset {min(highest, 19)}",
+        )
+    if onnx.broken_weights:
+        raise _refused(
+            "weights of this graph are NaN or infinite, so nothing was built",
+            [f"weights    {', '.join(onnx.broken_weights[:3])}"],
+            "train or quantize again; samkr-edge eval shows which checkpoint is sound",
+        )
+    if precision == "int8":
+        _check_quantizers(features, onnx)
+
+
+def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
+    again = "samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx"
+    if onnx.zero_points:
+        raise _refused(
+            "TensorRT takes symmetric INT8 only: every zero point must be a signed 0",
+            [f"found      {', '.join(onnx.zero_points[:3])}"],
+            again,
+        )
+    if onnx.bad_scales:
+        raise _refused(
+            "a quantization scale is not positive: its channel never fired while calibrating",
+            [f"found      {', '.join(onnx.bad_scales[:3])}"],
+            again,
+        )
+    if features.number < (10,) and onnx.fp16_scales:
+        raise _refused(
+            f"TensorRT {features.version} would read these FP16 scales as FP32, which is noise",
+            [f"found      {onnx.fp16_scales} FP16 scales", "needed     TensorRT 10, or FP32 scales"],
+            "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+        )
+    if features.number < (10,) and onnx.bare_quantizers:
+        raise _refused(
+            f"TensorRT {features.version} wants a zero point on every quantizer",
+            [f"without    {onnx.bare_quantizers}"],
+            again,
+        )
+
+
+def check_precision(
+    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
+) -> None:
+    if wishes.calibrate and (precision != "int8" or onnx.precision == "int8"):
+        raise SamkrError(
+            "SE-U88",
+            "calibration images only make sense for an INT8 engine of a graph without Q/DQ",
+            [f"asked      {precision}", f"graph      {onnx.precision}"],
+            fix="leave --calibrate out",
+        )
+    if wishes.calibrate and not features.calibrators:
+        raise SamkrError(
+            "SE-V88",
+            f"TensorRT {features.version} calibrates nothing itself: INT8 comes as Q/DQ in the graph",
+            ["has it     TensorRT up to 10"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+        )
+    if precision == "int8" and onnx.precision != "int8" and not wishes.calibrate:
+        raise SamkrError(
+            "SE-U88",
+            "this graph holds no INT8, so no INT8 engine can be built from it",
+            [f"graph      {onnx.precision}, no Q/DQ"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+        )
+    if precision == "fp32" and onnx.weights == "fp16":
+        raise SamkrError(
+            "SE-U88",
+            "this graph is FP16 already, so no FP32 engine can be built from it",
+            fix="samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    if precision == "fp16" and onnx.weights == "fp32" and typing == "strong":
+        raise _refused(
+            f"TensorRT {features.version} has no FP16 flag: FP16 must be in the graph, and this one is FP32",
+            ["graph      fp32", f"would be   an FP32 engine on {target.title}"],
+            "samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
+        )
+
+
+def _refused(message: str, facts: list[str], fix: str) -> SamkrError:
+    return SamkrError("SE-B88", message, facts, fix=fix)

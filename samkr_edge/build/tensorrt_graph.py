@@ -1,0 +1,203 @@
+"""An exported graph, for TensorRT: the facts a build plan asks for, and the few edits a plan may order.
+
+The edits keep the function of the graph (dropping quantizers gives the float function back).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samkr_edge.build.onnx_file import FLOAT, FLOAT16, UINT8, OnnxFile
+
+BRANCH_QUANTIZER = "branch_input_quantizer"
+
+
+@dataclass(frozen=True)
+class OnnxFacts:
+    """What of an ONNX file matters to TensorRT.
+
+    Attributes:
+        opset: of the default domain.
+        input_shape: (N, H, W, 3); None where a dimension is not fixed.
+        uint8_input: image bytes go in.
+        precision: ``int8`` with Q/DQ, else the type of its weights.
+        weights: ``fp32`` or ``fp16``: the type of the float part.
+        ops: operation -> how often.
+        grid_modes: interpolation modes of its GridSample nodes.
+        branch_quantizers: Q/DQ pairs on the branch side of residual sums.
+        fp16_scales, bare_quantizers, zero_points, bad_scales: Q/DQ that some or all versions refuse: FP16 scales,
+            no zero point, zero points that are not 0, scales that are not positive; names for the last two.
+        broken_weights: names of weights with NaN or infinity.
+        built_for: the target it was already built for, if any.
+    """
+
+    opset: int
+    input_shape: tuple[int | None, ...]
+    uint8_input: bool
+    precision: str
+    weights: str
+    ops: dict[str, int]
+    grid_modes: tuple[str, ...] = ()
+    branch_quantizers: int = 0
+    fp16_scales: int = 0
+    bare_quantizers: int = 0
+    zero_points: tuple[str, ...] = ()
+    bad_scales: tuple[str, ...] = ()
+    broken_weights: tuple[str, ...] = ()
+    built_for: str | None = None
+
+    @property
+    def samples(self) -> bool:
+        """It needs GridSample."""
+        return "GridSample" in self.ops
+
+
+def facts_of(model: OnnxFile) -> OnnxFacts:
+    """Look a model over once."""
+    ops = Counter(node.op_type for node in model.nodes)
+    zero_points, bad_scales, fp16_scales, bare, branches = [], [], 0, 0, 0
+    for node in model.nodes:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale = model.tensors.get(node.inputs[1])
+        values = scale.array() if scale else None
+        fp16_scales += bool(scale and scale.data_type == FLOAT16)
+        if values is not None and not bool(np.all(values > 0)):
+            bad_scales.append(node.name)
+        if len(node.inputs) < 3:
+            bare += 1
+        elif (zero := model.tensors.get(node.inputs[2])) is not None:
+            points = zero.array()
+            if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
+                zero_points.append(node.name)
+        branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
+    weights = [tensor for tensor in model.tensors.values() if tensor.data_type in (FLOAT, FLOAT16)]
+    heavy = [tensor for tensor in weights if len(tensor.dims) == 4]
+    half = sum(tensor.data_type == FLOAT16 for tensor in heavy) * 2 > len(heavy)
+    broken = [
+        tensor.name
+        for tensor in weights
+        if (values := tensor.array()) is not None and not bool(np.isfinite(values).all())
+    ]
+    modes = [
+        str(node.attributes.get("mode") or ("bilinear" if model.opset < 20 else "linear"))
+        for node in model.nodes
+        if node.op_type == "GridSample"
+    ]
+    image = model.inputs[0]
+    return OnnxFacts(
+        opset=model.opset,
+        input_shape=image.shape,
+        uint8_input=image.elem_type == UINT8,
+        precision="int8" if ops["DequantizeLinear"] else "fp16" if half else "fp32",
+        weights="fp16" if half else "fp32",
+        ops=dict(ops),
+        grid_modes=tuple(sorted(set(modes))),
+        branch_quantizers=branches,
+        fp16_scales=fp16_scales,
+        bare_quantizers=bare,
+        zero_points=tuple(zero_points),
+        bad_scales=tuple(bad_scales),
+        broken_weights=tuple(broken),
+        built_for=model.metadata.get("samkr_edge_target"),
+    )
+
+
+def precision_mix(model: OnnxFile) -> dict[str, int]:
+    """How many convolutions there are, and how many read INT8 images and INT8 weights."""
+    quantized = {
+        output for node in model.nodes if node.op_type == "DequantizeLinear" for output in node.outputs
+    }
+    convolutions = [node for node in model.nodes if node.op_type == "Conv"]
+    both = sum(set(node.inputs[:2]) <= quantized for node in convolutions)
+    return {"convolutions": len(convolutions), "int8_convolutions": both}
+
+
+def drop_branch_quantizers(model: OnnxFile) -> None:
+    """Remove the Q/DQ pairs on the branch side of residual sums: convolution + sum + ReLU then fuse into one kernel."""
+    _drop_quantizers(model, BRANCH_QUANTIZER)
+
+
+def strip_quantizers(model: OnnxFile) -> None:
+    """Remove every Q/DQ pair: the float network behind the quantized one."""
+    _drop_quantizers(model, "")
+
+
+def cast_first(model: OnnxFile) -> None:
+    """Move the cast in front of the transpose: TensorRT allows nothing but a cast on a uint8 input."""
+    by_input = {name: node for node in model.nodes for name in node.inputs}
+    transpose = by_input.get(model.inputs[0].name)
+    cast = by_input.get(transpose.outputs[0]) if transpose and transpose.op_type == "Transpose" else None
+    if transpose is None or cast is None or cast.op_type != "Cast":
+        return
+    image, between, after = transpose.inputs[0], transpose.outputs[0], cast.outputs[0]
+    cast.inputs, cast.outputs = [image], [between]
+    transpose.inputs, transpose.outputs = [between], [after]
+    first, second = model.nodes.index(transpose), model.nodes.index(cast)
+    model.nodes[first], model.nodes[second] = cast, transpose
+
+
+def float_input(model: OnnxFile) -> None:
+    """Make the input float32 and remove its cast, for TensorRT without uint8 inputs; the runtime converts."""
+    image = model.inputs[0]
+    cast = next(
+        (node for node in model.nodes if node.op_type == "Cast" and node.inputs == [image.name]), None
+    )
+    if cast is None or cast.attributes.get("to") != FLOAT:
+        return
+    image.elem_type = FLOAT
+    model.nodes.remove(cast)
+    _rename(model, {cast.outputs[0]: image.name})
+
+
+# Step of a plan -> what does it, in the order in which they are done.
+STEPS: dict[str, Callable[[OnnxFile], None]] = {
+    "drop_branch_quantizers": drop_branch_quantizers,
+    "strip_quantizers": strip_quantizers,
+    "cast_first": cast_first,
+    "float_input": float_input,
+}
+
+
+def prepare(model: OnnxFile, steps: tuple[str, ...]) -> bytes:
+    """Do a plan's steps and give the bytes TensorRT parses."""
+    for name, step in STEPS.items():
+        if name in steps:
+            step(model)
+    return model.encode()
+
+
+def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
+    producer = {output: node for node in model.nodes for output in node.outputs}
+    renamed: dict[str, str] = {}
+    dropped: set[int] = set()
+    for node in model.nodes:
+        if node.op_type != "DequantizeLinear" or part_of_name not in node.name:
+            continue
+        quantize = producer.get(node.inputs[0])
+        if quantize is None or quantize.op_type != "QuantizeLinear":
+            continue  # weights stored as INT8: there is no float to go back to
+        renamed[node.outputs[0]] = quantize.inputs[0]
+        dropped |= {id(node), id(quantize)}
+    kept = [node for node in model.nodes if id(node) not in dropped]
+    # A quantizer that also feeds something else stays.
+    needed = {name for node in kept for name in node.inputs}
+    model.nodes = [
+        node for node in model.nodes if id(node) not in dropped or needed & set(node.outputs) - set(renamed)
+    ]
+    _rename(model, renamed)
+    used = {name for node in model.nodes for name in node.inputs} | {value.name for value in model.outputs}
+    model.nodes = [node for node in model.nodes if node.op_type != "Constant" or node.outputs[0] in used]
+
+
+def _rename(model: OnnxFile, renamed: dict[str, str]) -> None:
+    """Let the readers of each key read its value; chains are followed."""
+    for node in model.nodes:
+        for index, name in enumerate(node.inputs):
+            while name in renamed:
+                name = renamed[name]
+            node.inputs[index] = name

@@ -1,0 +1,37 @@
+"""Timing caches: what TensorRT measured for one GPU and version, so that a second build takes a fraction of the time.
+
+A file holds the SHA-256 of the cache and then the cache: TensorRT reads it with native code, so one that was cut off or
+edited is ignored and made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from samkr_edge.artefact import replacing
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/samkr-edge`` or ``~/.cache/samkr-edge``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "samkr-edge"
+
+
+def load_cache(path: Path) -> bytes:
+    """The cache's bytes; empty where there is none, or none that is whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return b""
+    digest, cache = data[:_DIGEST], data[_DIGEST:]
+    return cache if hashlib.sha256(cache).digest() == digest else b""
+
+
+def store_cache(path: Path, cache: bytes) -> None:
+    """Write it atomically; a build that is killed meanwhile leaves the old one whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(cache).digest() + cache)

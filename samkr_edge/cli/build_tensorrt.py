@@ -1,0 +1,195 @@
+"""The TensorRT half of `samkr-edge build`: plan, print or prepare it, or build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.build.features import Features
+    from samkr_edge.build.plan import BuildPlan
+    from samkr_edge.build.tensorrt_graph import OnnxFacts
+    from samkr_edge.build.wishes import Wishes
+    from targets.profile import Target
+    from targets.recognise import Device
+
+PRECISIONS = ("int8", "fp16", "fp32", "best")
+
+
+def build_engine(
+    model: Path,
+    target: Target,
+    out: Path | None,
+    precision: str | None,
+    wishes: Wishes,
+    *,
+    calibrate: Path | None,
+    version: str | None,
+    dry_run: bool,
+    prepared: Path | None,
+    as_json: bool,
+) -> None:
+    """Plan for ``target``; then print the plan, write the graph as TensorRT gets it, or build.
+
+    Raises:
+        SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
+    """
+    from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.tensorrt_graph import facts_of
+    from samkr_edge.cli.console import emit
+    from samkr_edge.device import running_device
+    from targets.recognise import recognise
+
+    if precision is not None and precision not in PRECISIONS:
+        raise SamkrError(
+            "SE-U89", f"there is no precision {precision!r}", [f"known      {', '.join(PRECISIONS)}"]
+        )
+    facts = facts_of(read_onnx(model))
+    device = running_device()
+    here = recognise(device).name == target.name
+    wishes = replace(wishes, calibrate=calibrate is not None)
+    features = find_features(target, here, version)
+    plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
+    shown = "\n".join(plan.describe() for plan in plans)
+    if prepared is not None:
+        _write_prepared(model, plans, prepared, shown, as_json)
+    elif dry_run:
+        emit({"plans": [plan.to_dict() for plan in plans], "target_is_this_device": here}, shown, as_json)
+    elif not here or plans[0].by_hand:
+        raise SamkrError(
+            "SE-V50",
+            f"an engine for {target.title} must be built on that device, so nothing was built",
+            [
+                f"device     SM {target.compute_capability}, TensorRT {plans[0].tensorrt}",
+                f"this is    {recognise(device).title}",
+                f"it would   be {plans[0].precision}, {' '.join(plans[0].builder_flags) or 'no flags'}",
+            ],
+            fix=plans[0].by_hand or f"on the device: samkr-edge build {model.name} --target auto",
+        )
+    else:
+        _build(model, out or model.with_suffix(".engine"), plans, calibrate, as_json)
+
+
+def find_features(target: Target, here: bool, version: str | None) -> Features:
+    """Of the TensorRT installed here, where the target is this device; else of the version named or expected.
+
+    What is expected: the newest JetPack of a module, the newest known version for a card.
+    """
+    from samkr_edge.build.features import features_for, features_of
+    from targets.jetpack import load_jetpack
+
+    if version is not None:
+        release = load_jetpack(version.removeprefix("jetpack-")) if version.startswith("jetpack-") else None
+        if version.startswith("jetpack-") and (release is None or target.soc not in release.chips):
+            raise SamkrError(
+                "SE-U89",
+                f"{target.title} has no JetPack {version.removeprefix('jetpack-')}",
+                [f"known      {', '.join(target.jetpack) or 'none: it is no Jetson'}"],
+            )
+        return features_for(release.tensorrt if release else version)
+    if here and target.family != "cpu":
+        from samkr_edge.passport import tensorrt_version
+
+        tensorrt_version()  # says what to install where it is missing
+        import tensorrt
+
+        return features_of(tensorrt)
+    if target.jetpack:
+        releases = [release for name in target.jetpack if (release := load_jetpack(name))]
+        # 7.2.2 may take TensorRT 11; what it brings is 10.
+        return features_for([r for r in releases if r.l4t][-1].tensorrt)
+    return features_for(target.tensorrt[1] if target.tensorrt else "10.3")
+
+
+def make_plans(
+    target: Target,
+    features: Features,
+    facts: OnnxFacts,
+    wishes: Wishes,
+    precision: str | None,
+    free_bytes: int | None,
+) -> tuple[BuildPlan, ...]:
+    """One plan, or the two of ``best``."""
+    from samkr_edge.build.plan import plan_best, plan_build
+
+    if precision == "best":
+        return plan_best(target, features, facts, wishes, free_bytes)
+    return (plan_build(target, features, facts, replace(wishes, precision=precision), free_bytes),)
+
+
+def _free_bytes(device: Device) -> int | None:
+    """What a build may use: on a Jetson what the system calls available, else the GPU's free memory."""
+    from samkr_edge.device import available_memory
+    from samkr_edge.runtime.cuda import open_cuda
+
+    if device.l4t is not None:
+        return available_memory()
+    cuda = open_cuda("driver")
+    try:
+        cuda.bind()
+        return cuda.memory()[0]
+    finally:
+        cuda.close()
+
+
+def _write_prepared(model: Path, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool) -> None:
+    from samkr_edge.artefact import replacing
+    from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.tensorrt_graph import prepare
+    from samkr_edge.cli.console import emit
+
+    if len(plans) > 1:
+        raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
+    with replacing(out) as temporary:
+        temporary.write_bytes(prepare(read_onnx(model), plans[0].steps))
+    emit(
+        {"path": str(out), "plans": [plans[0].to_dict()]},
+        f"{out}: the graph as TensorRT gets it\n{shown}",
+        as_json,
+    )
+
+
+def _build(
+    model: Path, out: Path, plans: tuple[BuildPlan, ...], calibrate: Path | None, as_json: bool
+) -> None:
+    from samkr_edge.build.tensorrt import build_tensorrt
+    from samkr_edge.cli.console import emit, progress
+
+    with progress("building", None) as advance:
+
+        def report(phase: str, step: int, steps: int) -> None:
+            advance(0, f"{phase} {step}/{steps}")
+
+        built = build_tensorrt(model, out, plans, calibration=calibrate, report=report)
+    emit(
+        {
+            "path": str(out),
+            "passport": built.passport.model_dump(mode="json"),
+            "cosine": {"heatmap": built.cosines[0], "offset": built.cosines[1]},
+            "gpu_ms": built.milliseconds,
+            "megabytes": out.stat().st_size / 1e6,
+        },
+        describe_built(out, built),
+        as_json,
+    )
+
+
+def describe_built(out: Path, built: Any) -> str:
+    """The result for people; of ``best`` also what lost, and by how much."""
+    passport = built.passport
+    lines = [
+        f"{out}: {passport.precision['engine']}, {out.stat().st_size / 1e6:.1f} MB, "
+        f"TensorRT {passport.versions['tensorrt']}; passport {out.name}.json",
+        f"  against its source: cosine heatmap {built.cosines[0]:.5f}, offset {built.cosines[1]:.5f}",
+    ]
+    if built.milliseconds:
+        (winner, best), (loser, other) = sorted(built.milliseconds.items(), key=lambda item: item[1])
+        lines.append(
+            f"  {winner} is {other / best:.2f} times as fast as {loser}: "
+            f"{best:.2f} against {other:.2f} ms, median GPU time"
+        )
+    lines += [f"  note: {note}" for note in passport.settings.get("notes", ())]
+    return "\n".join(lines)

@@ -1,0 +1,243 @@
+"""TensorRT 8.5 to 11: an engine with its passport, run through the named-tensor API that all of them share.
+
+Several threads may call :meth:`TensorRTRunner.run` at once: each takes a lane (an execution context with its stream
+and buffers) and gives it back, so there are as many lanes as there ever were calls at one time.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.device import require_gpu
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.passport import admit
+from samkr_edge.runtime.cuda import Cuda, open_cuda
+from samkr_edge.runtime.tensorrt_log import make_logger
+
+INPUT, OUTPUTS = "image", ("heatmap", "offset")
+
+
+class Lane:
+    """One execution context, its stream, its device memory and its pinned host memory.
+
+    ``inputs`` and ``outputs`` map tensor names to pinned arrays of the engine's shapes and types.
+    """
+
+    def __init__(self, trt: Any, engine: Any, cuda: Cuda, batch: int | None) -> None:
+        self.cuda = cuda
+        self.context = engine.create_execution_context()
+        if self.context is None:
+            raise SamkrError(
+                "SE-V89",
+                "there is no memory for another execution context",
+                fix="close what else uses the GPU, or run fewer threads",
+            )
+        self.stream = cuda.stream()
+        self.start, self.end = cuda.event(), cuda.event()
+        self.graph: Any = None
+        self.inputs: dict[str, np.ndarray] = {}
+        self.outputs: dict[str, np.ndarray] = {}
+        self.addresses: dict[str, int] = {}
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        for name in names:
+            shape = tuple(engine.get_tensor_shape(name))
+            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in shape:
+                self.context.set_input_shape(name, (batch or 1, *shape[1:]))
+        for name in names:
+            shape = tuple(self.context.get_tensor_shape(name))
+            host = cuda.pinned(shape, trt.nptype(engine.get_tensor_dtype(name)))
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            (self.inputs if is_input else self.outputs)[name] = host
+            self.addresses[name] = cuda.alloc(host.nbytes)
+            self.context.set_tensor_address(name, self.addresses[name])
+
+    def queue(self) -> None:
+        """Copy in, run, copy out: on the stream, without waiting."""
+        for name, host in self.inputs.items():
+            self.cuda.to_device(self.addresses[name], host, self.stream)
+        self.enqueue()
+        for name, host in self.outputs.items():
+            self.cuda.to_host(host, self.addresses[name], self.stream)
+
+    def enqueue(self) -> None:
+        """The network alone."""
+        if not self.context.execute_async_v3(stream_handle=self.stream):
+            raise SamkrError("SE-V89", "TensorRT refused to run the engine", fix="samkr-edge doctor")
+
+    def run(self) -> None:
+        """Everything, by the captured graph where there is one, and wait."""
+        if self.graph is not None:
+            self.cuda.launch(self.graph, self.stream)
+        else:
+            self.queue()
+        self.cuda.synchronize(self.stream)
+
+    def capture(self) -> str | None:
+        """Capture :meth:`queue` as a CUDA graph; returns why that was not possible, or None."""
+        self.run()  # TensorRT allocates what it needs in the first call, which must not be captured
+        try:
+            self.cuda.begin_capture(self.stream)
+            try:
+                self.queue()
+            finally:
+                graph = self.cuda.end_capture(self.stream)
+        except Exception as error:  # an old driver, an old pycuda, or a layer that waits for the GPU
+            return str(error).splitlines()[0]
+        self.graph = graph
+        return None
+
+    def close(self) -> None:
+        """Free everything; the context first, since it holds the addresses."""
+        self.context = None
+        if self.graph is not None:
+            self.cuda.free_graph(self.graph)
+        for address in self.addresses.values():
+            self.cuda.free(address)
+        for host in (*self.inputs.values(), *self.outputs.values()):
+            self.cuda.free_pinned(host)
+        for event in (self.start, self.end):
+            self.cuda.free_event(event)
+        self.cuda.free_stream(self.stream)
+
+
+class TensorRTRunner:
+    """A TensorRT engine of ours; see :class:`samkr_edge.runtime.protocol.Runner`.
+
+    Args:
+        path: the engine; its passport lies beside it.
+        cuda_graph: launch the whole inference as one CUDA graph. Where it cannot be captured the runner works
+            without, and ``graph_note`` says why.
+        backend: one of :data:`samkr_edge.runtime.cuda.BACKENDS`; by default the first that is installed.
+
+    Raises:
+        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V89 TensorRT refuses the engine;
+            SE-V90 a CUDA call fails.
+    """
+
+    kind = "engine"
+
+    def __init__(self, path: str | Path, *, cuda_graph: bool = False, backend: str | None = None) -> None:
+        require_gpu()  # TensorRT ends a process without a GPU
+        self.path = Path(path)
+        self.passport, data = admit(self.path)
+        self.card = ModelCard.from_dict(self.passport.card)
+        import tensorrt as trt
+
+        self.graph_note: str | None = None
+        self._trt, self._wants_graph = trt, cuda_graph
+        self._lock = threading.Lock()
+        self._lanes: list[Lane] = []
+        self._idle: list[Lane] = []
+        self._engine: Any = None
+        self._cuda = open_cuda(backend)
+        self._open = True
+        try:
+            self._load(data)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, data: bytes) -> None:
+        self._cuda.bind()
+        self._logger = make_logger(self._trt)
+        self._runtime = self._trt.Runtime(self._logger)
+        if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
+            # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
+            self._runtime.engine_host_code_allowed = True
+        self._engine = self._runtime.deserialize_cuda_engine(data)
+        if self._engine is None:
+            raise SamkrError(
+                "SE-V89",
+                f"TensorRT refuses to load {self.path.name}",
+                [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]],
+                fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
+            )
+        self._batch_wish = self.passport.settings.get("profile_batch")
+        self._give_back(self._take())  # the first lane, so that a lack of memory shows here
+
+    @property
+    def batch(self) -> int:
+        """Images per inference."""
+        return int(self._lanes[0].inputs[INPUT].shape[0])
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Runner`; batches are cut and padded to the size the engine was built for."""
+        lane = self._take()
+        try:
+            image = lane.inputs[INPUT]
+            size = len(image)
+            parts: list[tuple[np.ndarray, ...]] = []
+            for start in range(0, len(batch), size):
+                part = batch[start : start + size]
+                if part.shape[1:] != image.shape[1:]:
+                    raise ValueError(f"expected images {image.shape[1:]}, found {part.shape[1:]}")
+                image[: len(part)] = part
+                image[len(part) :] = 0
+                lane.run()
+                parts.append(tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in OUTPUTS))
+        finally:
+            self._give_back(lane)
+        heatmap, offset = (
+            parts[0] if len(parts) == 1 else (np.concatenate(maps) for maps in zip(*parts, strict=True))
+        )
+        return heatmap, offset
+
+    def gpu_milliseconds(self, repeats: int) -> list[float]:
+        """GPU time of ``repeats`` inferences, without copies, by CUDA events."""
+        lane = self._take()
+        try:
+            times = []
+            for _ in range(repeats):
+                self._cuda.record(lane.start, lane.stream)
+                lane.enqueue()
+                self._cuda.record(lane.end, lane.stream)
+                times.append(self._cuda.elapsed_ms(lane.start, lane.end))
+            return times
+        finally:
+            self._give_back(lane)
+
+    def layers(self) -> str:
+        """What the engine inspector says about every layer, JSON."""
+        inspector = self._engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+
+    def close(self) -> None:
+        """Free everything, TensorRT's objects before the CUDA context. Calling it again does nothing."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            self._cuda.bind()
+            for lane in self._lanes:
+                lane.close()
+            self._lanes, self._idle = [], []
+            self._engine = self._runtime = None
+            self._cuda.close()
+
+    def _take(self) -> Lane:
+        """An idle lane, or a new one; bound to the calling thread."""
+        with self._lock:
+            if not self._open:
+                raise ValueError("this runner is closed")
+            self._cuda.bind()
+            if self._idle:
+                return self._idle.pop()
+            lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
+            if self._wants_graph:
+                self.graph_note = lane.capture()
+            self._lanes.append(lane)
+            return lane
+
+    def _give_back(self, lane: Lane) -> None:
+        with self._lock:
+            self._idle.append(lane)
+
+
+def open_engine(path: Path, threads: int, *, cuda_graph: bool = False) -> TensorRTRunner:
+    """Open an engine; ``threads`` counts CPU threads of a network and means nothing here."""
+    return TensorRTRunner(path, cuda_graph=cuda_graph)

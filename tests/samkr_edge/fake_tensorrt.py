@@ -1,0 +1,479 @@
+"""A ``tensorrt`` module and a CUDA driver for tests without a GPU.
+
+Classes, enum members and settable attributes are those of tests/data/tensorrt_api.json for the version asked for, and
+nothing else: code that uses what a version lacks fails here as it would on the device. "Engines" hold the ONNX that was
+parsed and run it with ONNX Runtime, between buffers that a fake driver hands out in the memory of the process, so a
+whole way from ``build`` to poses can be walked. A driver call from a thread without a current context is an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+API: dict[str, dict[str, dict[str, list[str] | None]]] = json.loads(
+    (Path(__file__).parents[1] / "data" / "tensorrt_api.json").read_text()
+)
+VERSIONS = tuple(API)
+MAGIC = b"PLAN"
+ENUMS = (
+    "BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType", "DeviceType",
+    "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat",
+)  # fmt: skip
+
+
+class Driver:
+    """libcuda for one GPU, in host memory. ``live`` counts what was handed out and not given back."""
+
+    def __init__(
+        self, name: bytes = b"NVIDIA GeForce RTX 4090", capability: tuple[int, int] = (8, 9)
+    ) -> None:
+        self.gpu, self.capability = name, capability
+        self.blocks: dict[int, Any] = {}
+        self.handles: dict[int, Any] = {}
+        self.current = threading.local()
+        self.retained = 0
+        self.clock_ms = 0.0
+        self.capturing: dict[int, list[Callable[[], None]]] = {}
+        self.launches = 0
+        self.refuse_capture = False
+        self.free_bytes = 8 << 30
+        self._next = 1
+
+    @property
+    def live(self) -> int:
+        return len(self.blocks) + len(self.handles) + self.retained
+
+    def _handle(self, out: Any, content: Any = None) -> int:
+        self._next += 1
+        self.handles[self._next] = content
+        out._obj.value = self._next
+        return 0
+
+    def _block(self, out: Any, size: Any) -> int:
+        if size.value > self.free_bytes:
+            return 2
+        block = (ctypes.c_uint8 * max(1, size.value))()
+        self.blocks[ctypes.addressof(block)] = block
+        out._obj.value = ctypes.addressof(block)
+        return 0
+
+    def queue(self, stream: int, operation: Callable[[], None]) -> None:
+        if stream in self.capturing:
+            self.capturing[stream].append(operation)
+        else:
+            operation()
+
+    def _bound(self) -> bool:
+        return bool(getattr(self.current, "context", 0))
+
+    def cuDeviceGet(self, out: Any, index: Any) -> int:
+        out._obj.value = 0
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
+        name.value = self.gpu
+        return 0
+
+    def cuDeviceTotalMem_v2(self, out: Any, device: Any) -> int:
+        out._obj.value = 24 << 30
+        return 0
+
+    def cuDriverGetVersion(self, out: Any) -> int:
+        out._obj.value = 12080
+        return 0
+
+    def cuDeviceGetAttribute(self, out: Any, number: int, device: Any) -> int:
+        out._obj.value = {16: 128, 75: self.capability[0], 76: self.capability[1]}[number]
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, out: Any, device: Any) -> int:
+        self.retained += 1
+        out._obj.value = 77
+        return 0
+
+    def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:
+        self.retained -= 1
+        return 0
+
+    def cuCtxSetCurrent(self, context: Any) -> int:
+        self.current.context = context.value
+        return 0
+
+    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
+        free._obj.value, total._obj.value = self.free_bytes, 24 << 30
+        return 0 if self._bound() else 201
+
+    def cuMemAlloc_v2(self, out: Any, size: Any) -> int:
+        return self._block(out, size) if self._bound() else 201
+
+    def cuMemFree_v2(self, address: Any) -> int:
+        return 0 if self.blocks.pop(address.value, None) is not None else 1
+
+    def cuMemHostAlloc(self, out: Any, size: Any, flags: Any) -> int:
+        return self._block(out, size) if self._bound() else 201
+
+    cuMemFreeHost = cuMemFree_v2
+
+    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
+        if not self._bound():
+            return 201
+        self.queue(stream.value, lambda: ctypes.memmove(to.value, source.value, size.value))
+        return 0
+
+    cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
+
+    def cuStreamCreate(self, out: Any, flags: Any) -> int:
+        return self._handle(out)
+
+    def cuEventCreate(self, out: Any, flags: Any) -> int:
+        return self._handle(out)
+
+    def cuStreamDestroy_v2(self, handle: Any) -> int:
+        del self.handles[handle.value]
+        return 0
+
+    cuEventDestroy_v2 = cuGraphDestroy = cuGraphExecDestroy = cuStreamDestroy_v2
+
+    def cuStreamSynchronize(self, stream: Any) -> int:
+        return 0 if self._bound() else 201
+
+    def cuEventSynchronize(self, event: Any) -> int:
+        return 0
+
+    def cuEventRecord(self, event: Any, stream: Any) -> int:
+        self.handles[event.value] = self.clock_ms
+        return 0
+
+    def cuEventElapsedTime(self, out: Any, start: Any, end: Any) -> int:
+        out._obj.value = self.handles[end.value] - self.handles[start.value]
+        return 0
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
+        if self.refuse_capture:
+            return 900
+        self.capturing[stream.value] = []
+        return 0
+
+    def cuStreamEndCapture(self, stream: Any, out: Any) -> int:
+        return self._handle(out, self.capturing.pop(stream.value, []))
+
+    def cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: Any) -> int:
+        return self._handle(out, self.handles[graph.value])
+
+    def cuGraphLaunch(self, graph: Any, stream: Any) -> int:
+        self.launches += 1
+        for operation in self.handles[graph.value]:
+            operation()
+        return 0
+
+    def cuGetErrorName(self, code: int, out: Any) -> int:
+        out._obj.value = {2: b"CUDA_ERROR_OUT_OF_MEMORY", 201: b"CUDA_ERROR_INVALID_CONTEXT"}.get(
+            code, b"CUDA_ERROR"
+        )
+        return 0
+
+
+class FakeTensorRT(ModuleType):
+    """``import tensorrt`` of one version.
+
+    Attributes:
+        driver: whose memory the engines run in.
+        builds: settings of every build: network flags, builder flags, attributes, pool limits.
+        speed: milliseconds of an inference by the set of builder flags' names.
+        parser_errors: (text, operation, node) that the next parse gives.
+        build_messages: errors that the next build logs, giving no engine.
+        may_deserialise: False fails the test that deserialises.
+    """
+
+    def __init__(self, version: str, driver: Driver) -> None:
+        super().__init__("tensorrt")
+        self.__version__ = version
+        self.driver = driver
+        self.builds: list[dict[str, Any]] = []
+        self.speed: dict[frozenset[str], float] = {}
+        self.parser_errors: list[tuple[str, str, str]] = []
+        self.build_messages: list[str] = []
+        self.may_deserialise = True
+        self.cancelled = False
+        self.known_caches: list[bytes] = []
+        api = API[version]
+        for name in ENUMS:
+            members = sorted(api.get(name, {}))
+            if members:
+                setattr(self, name, enum.IntEnum(name, {m: i for i, m in enumerate(members)}))  # type: ignore[misc]
+        self.DataType = enum.Enum("DataType", sorted(api["DataType"]))  # type: ignore[misc]
+        for build in (_logger, _callbacks, _builder, _runtime):
+            for cls in build(self):
+                if cls.__name__ in api:
+                    setattr(self, cls.__name__, _restricted(cls, api[cls.__name__]))
+                elif not any(cls.__name__ in classes for classes in API.values()):
+                    setattr(self, cls.__name__, cls)  # of these our code touches no member
+
+    def nptype(self, kind: Any) -> Any:
+        return {"FLOAT": np.float32, "UINT8": np.uint8, "HALF": np.float16, "INT8": np.int8}[kind.name]
+
+    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
+        return True
+
+
+def _restricted(cls: type, members: dict[str, Any]) -> type:
+    """The class without what the version lacks: neither readable nor settable; own names start with ``_``."""
+    for name in [n for n in vars(cls) if not n.startswith("_") and n not in members]:
+        delattr(cls, name)
+
+    def assign(self: Any, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in members and type(self) is cls:
+            raise AttributeError(f"{cls.__name__} has no {name!r} in this version")
+        object.__setattr__(self, name, value)
+
+    cls.__setattr__ = assign  # type: ignore[assignment, method-assign]
+    for name in members:
+        if not hasattr(cls, name):
+            setattr(cls, name, None)  # a plain attribute, as pybind's properties are seen by hasattr
+    return cls
+
+
+def _logger(trt: FakeTensorRT) -> list[type]:
+    class ILogger:
+        Severity = enum.Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
+
+    return [ILogger]
+
+
+def _callbacks(trt: FakeTensorRT) -> list[type]:
+    class IProgressMonitor:
+        pass
+
+    class IInt8EntropyCalibrator2:
+        pass
+
+    return [IProgressMonitor, IInt8EntropyCalibrator2]
+
+
+def _builder(trt: FakeTensorRT) -> list[type]:
+    class ITimingCache:
+        def __init__(self, data: bytes) -> None:
+            self._data = data
+
+        def serialize(self) -> bytes:
+            return self._data + b"+"
+
+    class IOptimizationProfile:
+        def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
+            self._shape = (input, min, opt, max)
+
+    class INetworkDefinition:
+        def __init__(self, flags: int) -> None:
+            self._flags, self._onnx = flags, b""
+
+    class ParserError:
+        def __init__(self, text: str, operation: str, node: str) -> None:
+            self._values = (text, operation, node)
+
+        def desc(self) -> str:
+            return self._values[0]
+
+        def node_operator(self) -> str:
+            return self._values[1]
+
+        def node_name(self) -> str:
+            return self._values[2]
+
+    class OnnxParser:
+        def __init__(self, network: Any, logger: Any) -> None:
+            self._network = network
+
+        @property
+        def num_errors(self) -> int:
+            return len(trt.parser_errors)
+
+        def get_error(self, index: int) -> Any:
+            return trt.ParserError(*trt.parser_errors[index])
+
+        def parse(self, model: bytes, path: str | None = None) -> bool:
+            self._network._onnx = bytes(model)
+            return not trt.parser_errors
+
+    class IBuilderConfig:
+        def __init__(self) -> None:
+            self._flags: set[str] = set()
+            self._pools: dict[str, int] = {}
+            self._cache: Any = None
+            self._profiles: list[Any] = []
+
+        def set_flag(self, flag: Any) -> None:
+            self._flags.add(flag.name)
+
+        def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+            self._pools[pool.name] = pool_size
+
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+            return trt.ITimingCache(bytes(serialized_timing_cache))
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            trt.known_caches.append(cache._data)
+            self._cache = cache
+            return True
+
+        def get_timing_cache(self) -> Any:
+            return self._cache
+
+        def add_optimization_profile(self, profile: Any) -> int:
+            self._profiles.append(profile._shape)
+            return 0
+
+    class IHostMemory(bytes):
+        pass
+
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+
+        def create_network(self, flags: int = 0) -> Any:
+            return trt.INetworkDefinition(flags)
+
+        def create_builder_config(self) -> Any:
+            return trt.IBuilderConfig()
+
+        def create_optimization_profile(self) -> Any:
+            return trt.IOptimizationProfile()
+
+        def build_serialized_network(self, network: Any, config: Any) -> Any:
+            names = {flag.name for flag in trt.NetworkDefinitionCreationFlag if network._flags >> flag & 1}
+            flags = config._flags
+            if "STRONGLY_TYPED" in names and flags & {"FP16", "INT8"}:
+                self._logger.log(trt.ILogger.Severity.ERROR, "precision flags in a strongly typed network")
+                return None
+            settings = {k: v for k, v in vars(config).items() if not k.startswith("_")}
+            pools, profiles = config._pools, config._profiles
+            kept = {"network": names, "flags": set(flags), "pools": pools, "profiles": profiles}
+            trt.builds.append({**kept, **settings})
+            for text in trt.build_messages:
+                self._logger.log(trt.ILogger.Severity.ERROR, text)
+            monitor = settings.get("progress_monitor")
+            if monitor is not None:
+                monitor.phase_start("Building", None, 3)
+                monitor.phase_start("Tactics", "Building", 9)
+                going = [monitor.step_complete("Building", step) for step in range(3)]
+                monitor.phase_finish("Building")
+                trt.cancelled = not all(going)
+            calibrator = settings.get("int8_calibrator")
+            if calibrator is not None and calibrator.read_calibration_cache() is None:
+                seen = 0
+                while calibrator.get_batch(["image"]):
+                    seen += calibrator.get_batch_size()
+                trt.builds[-1]["calibrated_on"] = seen
+                calibrator.write_calibration_cache(b"ranges")
+            if trt.build_messages or trt.cancelled:
+                return None
+            head = json.dumps(sorted(flags)).encode()
+            return IHostMemory(MAGIC + len(head).to_bytes(4, "little") + head + network._onnx)
+
+    return [
+        ITimingCache,
+        IOptimizationProfile,
+        INetworkDefinition,
+        ParserError,
+        OnnxParser,
+        IBuilderConfig,
+        Builder,
+    ]
+
+
+def _runtime(trt: FakeTensorRT) -> list[type]:
+    class EngineInspector:
+        def get_engine_information(self, format: Any) -> str:
+            return '{"Layers": []}'
+
+    class IExecutionContext:
+        def __init__(self, engine: Any) -> None:
+            self._engine, self._addresses, self._shapes = engine, {}, {}
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self._shapes[name] = tuple(shape)
+            return True
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            known = self._shapes.get(name) or self._engine.get_tensor_shape(name)
+            batch = self._shapes.get("image", (None,))[0]
+            return tuple(batch if size == -1 else size for size in known)
+
+        def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._addresses[name] = memory
+            return True
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            trt.driver.queue(stream_handle, self._execute)
+            return trt.driver._bound()
+
+        def _array(self, name: str) -> np.ndarray:
+            shape, kind = self.get_tensor_shape(name), trt.nptype(self._engine.get_tensor_dtype(name))
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            block = (ctypes.c_uint8 * size).from_address(self._addresses[name])
+            return np.frombuffer(block, kind).reshape(shape)
+
+        def _execute(self) -> None:
+            session = self._engine._session
+            feeds = {i.name: self._array(i.name) for i in session.get_inputs()}
+            for output, values in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+                self._array(output.name)[...] = values
+            trt.driver.clock_ms += trt.speed.get(self._engine._flags, 1.0)
+
+    class ICudaEngine:
+        def __init__(self, data: bytes) -> None:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level, options.intra_op_num_threads = 3, 1
+            length = int.from_bytes(data[4:8], "little")
+            self._flags = frozenset(json.loads(data[8 : 8 + length]))
+            self._session = onnxruntime.InferenceSession(
+                data[8 + length :], options, providers=["CPUExecutionProvider"]
+            )
+            self._tensors = {t.name: t for t in (*self._session.get_inputs(), *self._session.get_outputs())}
+
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._tensors)
+
+        def get_tensor_name(self, index: int) -> str:
+            return list(self._tensors)[index]
+
+        def get_tensor_mode(self, name: str) -> Any:
+            is_input = name in [i.name for i in self._session.get_inputs()]
+            return trt.TensorIOMode.INPUT if is_input else None
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return tuple(size if isinstance(size, int) else -1 for size in self._tensors[name].shape)
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            kinds = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(float16)": "HALF"}
+            return trt.DataType[kinds[self._tensors[name].type]]
+
+        def create_execution_context(self) -> Any:
+            return trt.IExecutionContext(self)
+
+        def create_engine_inspector(self) -> Any:
+            return trt.EngineInspector()
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
+            assert trt.may_deserialise, "bytes that nobody vouches for were deserialised"
+            if serialized_engine[:4] != MAGIC:
+                self._logger.log(trt.ILogger.Severity.ERROR, "the engine plan file is not compatible")
+                return None
+            return trt.ICudaEngine(serialized_engine)
+
+    return [EngineInspector, IExecutionContext, ICudaEngine, Runtime]

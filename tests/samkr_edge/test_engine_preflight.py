@@ -1,0 +1,213 @@
+"""Engines that must not be loaded: each change to a good one is refused, and none reaches TensorRT."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_tensorrt import Driver, FakeTensorRT
+from tensorrt_graphs import write_residual
+
+from samkr_edge.build import tensorrt as builder
+from samkr_edge.build.features import features_of
+from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.plan import plan_build
+from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.wishes import Wishes
+from samkr_edge.errors import SamkrError
+from samkr_edge.passport import check_engine, passport_path, preflight, read_passport
+from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.profile import load_target
+from targets.recognise import Device
+
+Install = Callable[[str], FakeTensorRT]
+ORIN = Device(
+    machine="aarch64",
+    system="Linux",
+    compatible=("nvidia,p3767-0000", "nvidia,tegra234"),
+    l4t="36.4.3",
+    gpu="Orin",
+    compute_capability="8.7",
+    sms=8,
+    power_mode="40W",
+)
+
+
+@pytest.fixture
+def engine(install: Install, tmp_path: Path) -> Path:
+    """An engine built with TensorRT 10.3.0 on an RTX 4090; from now on deserialising fails the test."""
+    trt = install("10.3.0")
+    source = write_residual(tmp_path / "model.onnx")
+    plan = plan_build(load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(source)), Wishes())
+    path = builder.build_tensorrt(source, tmp_path / "model.engine", (plan,)).path
+    trt.may_deserialise = False
+    return path
+
+
+def edit(path: Path, **changes: Any) -> None:
+    passport = passport_path(path)
+    passport.write_text(json.dumps({**json.loads(passport.read_text()), **changes}))
+
+
+def edit_device(path: Path, **changes: Any) -> None:
+    edit(path, device={**read_passport(path).device, **changes})
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def other_tensorrt(version: str) -> Callable[[Path], None]:
+    return lambda path: edit(path, versions={**read_passport(path).versions, "tensorrt": version})
+
+
+MUTATIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no passport": (lambda p: passport_path(p).unlink(), "SE-A51"),
+    "passport cut off": (lambda p: passport_path(p).write_text(passport_path(p).read_text()[:200]), "SE-A52"),
+    "passport of another schema": (lambda p: edit(p, schema_version=99), "SE-A53"),
+    "passport with unknown fields": (lambda p: edit(p, colour="red"), "SE-A52"),
+    "engine cut off": (truncate, "SE-A54"),
+    "engine empty": (lambda p: p.write_bytes(b""), "SE-A54"),
+    "one bit of the engine": (flip_a_bit, "SE-A54"),
+    "engine replaced": (lambda p: p.write_bytes(b"PLAN" + b"\0" * 64), "SE-A54"),
+    "passport of another engine": (lambda p: edit(p, sha256="0" * 64), "SE-A54"),
+    "source changed": (lambda p: write_residual(p.with_suffix(".onnx"), scale=0.03), "SE-A55"),
+    "other machine": (lambda p: edit_device(p, machine="aarch64"), "SE-A87"),
+    "other system": (lambda p: edit_device(p, system="Windows"), "SE-A87"),
+    "other GPU model": (lambda p: edit_device(p, model="NVIDIA GeForce RTX 4080"), "SE-A88"),
+    "other SM": (lambda p: edit_device(p, compute_capability="8.6"), "SE-A88"),
+    "no device at all": (lambda p: edit(p, device={}), "SE-A87"),
+    "older TensorRT": (other_tensorrt("8.6.1"), "SE-A89"),
+    "newer TensorRT": (other_tensorrt("10.3.1"), "SE-A89"),
+}
+
+
+@pytest.mark.parametrize(("mutate", "code"), MUTATIONS.values(), ids=MUTATIONS)
+def test_a_changed_engine_is_refused_before_it_is_deserialised(
+    engine: Path, driver: Driver, mutate: Callable[[Path], Any], code: str
+) -> None:
+    mutate(engine)
+    with pytest.raises(SamkrError) as raised:
+        TensorRTRunner(engine)
+    assert raised.value.code == code
+    assert raised.value.exit_code == 4
+    assert (raised.value.fix or "").startswith("samkr-edge build")
+    assert driver.live == 0
+
+
+def test_an_unchanged_engine_passes_and_may_travel_without_its_source(engine: Path) -> None:
+    engine.with_suffix(".onnx").unlink()
+    assert preflight(engine).versions["tensorrt"] == "10.3.0"
+
+
+def test_bytes_that_change_after_the_check_are_not_the_ones_that_load(
+    engine: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was hashed is what is deserialised, even if the file is swapped in between."""
+    trt = install("10.3.0")
+    real = check_engine
+
+    def swap(*arguments: Any) -> None:
+        real(*arguments)
+        engine.write_bytes(b"evil")
+
+    monkeypatch.setattr("samkr_edge.passport.check_engine", swap)
+    runner = TensorRTRunner(engine)
+    assert trt.may_deserialise
+    runner.close()
+
+
+def test_an_engine_that_tensorrt_itself_refuses_is_an_error(engine: Path, install: Install) -> None:
+    install("10.3.0")
+    engine.write_bytes(b"not a plan")
+    import hashlib
+
+    edit(engine, sha256=hashlib.sha256(b"not a plan").hexdigest())
+    with pytest.raises(SamkrError) as raised:
+        TensorRTRunner(engine)
+    assert raised.value.code == "SE-V89"
+    assert "not compatible" in raised.value.facts[0]
+
+
+def test_without_tensorrt_it_says_what_to_install(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(SamkrError) as raised:
+        preflight(engine)
+    assert raised.value.code == "SE-V91"
+    assert "samkr-edge[tensorrt]" in (raised.value.fix or "")
+
+
+def orin_passport(engine: Path, **settings: Any) -> Any:
+    from samkr_edge.passport import gpu_device
+
+    passport = read_passport(engine)
+    return passport.model_copy(
+        update={"device": gpu_device(ORIN), "settings": {**passport.settings, **settings}}
+    )
+
+
+def test_a_power_mode_that_gates_half_of_the_gpu_is_no_reason_to_refuse(engine: Path) -> None:
+    check_engine(engine, orin_passport(engine), replace(ORIN, sms=4, power_mode="15W"), "10.3.0")
+
+
+def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> None:
+    nano = replace(ORIN, compatible=("nvidia,p3767-0003", "nvidia,tegra234"))
+    with pytest.raises(SamkrError) as raised:
+        check_engine(engine, orin_passport(engine), nano, "10.3.0")
+    assert raised.value.code == "SE-A88"
+    assert "jetson-orin-nx-16gb" in raised.value.facts[0]
+    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+
+
+@pytest.mark.parametrize(
+    ("level", "capability", "loads"),
+    [
+        ("SAME_COMPUTE_CAPABILITY", "8.7", True),
+        ("SAME_COMPUTE_CAPABILITY", "8.9", False),
+        ("AMPERE_PLUS", "8.9", True),
+        ("AMPERE_PLUS", "7.5", False),
+        (None, "8.7", False),
+    ],
+)
+def test_hardware_compatibility_widens_where_an_engine_runs(
+    engine: Path, level: str | None, capability: str, loads: bool
+) -> None:
+    other = replace(ORIN, compatible=(), gpu="Another GPU", compute_capability=capability)
+    passport = orin_passport(engine, hardware_compatibility=level)
+    if loads:
+        check_engine(engine, passport, other, "10.3.0")
+    else:
+        with pytest.raises(SamkrError):
+            check_engine(engine, passport, other, "10.3.0")
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "loads"),
+    [
+        ("8.6.1", "10.3.0", True),
+        ("10.3.0", "11.4.1", True),
+        ("8.6.1", "11.4.1", False),
+        ("10.3.0", "10.16.1", True),
+        ("10.16.1", "10.3.0", False),
+        ("10.13.3", "10.13.3.9", True),
+    ],
+)
+def test_version_compatibility_lets_newer_versions_load(
+    engine: Path, built: str, here: str, loads: bool
+) -> None:
+    passport = orin_passport(engine, builder_flags=["FP16", "VERSION_COMPATIBLE"])
+    passport = passport.model_copy(update={"versions": {"tensorrt": built}})
+    if loads:
+        check_engine(engine, passport, ORIN, here)
+    else:
+        with pytest.raises(SamkrError) as raised:
+            check_engine(engine, passport, ORIN, here)
+        assert raised.value.code == "SE-A89"

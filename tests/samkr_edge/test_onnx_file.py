@@ -1,0 +1,142 @@
+"""Reading and editing ONNX without the onnx package, held against the onnx package and ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tensorrt_graphs import residual_graph, write_residual
+
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx
+from samkr_edge.build.tensorrt_graph import facts_of, prepare
+from samkr_edge.errors import SamkrError
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_residual(tmp_path_factory.mktemp("graph") / "model.onnx")
+
+
+def run(model: bytes, image: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(["heatmap"], {"image": image})[0]
+
+
+def image(dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (1, 8, 8, 3)).astype(dtype)
+
+
+def test_every_name_type_and_value_is_read_as_the_onnx_package_reads_it(source: Path) -> None:
+    ours, theirs = read_onnx(source), onnx.load(source)
+    assert [n.name for n in ours.nodes] == [n.name for n in theirs.graph.node]
+    assert [(n.op_type, n.inputs, n.outputs) for n in ours.nodes] == [
+        (n.op_type, list(n.input), list(n.output)) for n in theirs.graph.node
+    ]
+    assert ours.opset == 17
+    assert ours.metadata["note"] == "café"
+    assert ours.inputs[0].shape == (1, 8, 8, 3)
+    for initializer in theirs.graph.initializer:
+        np.testing.assert_array_equal(
+            ours.tensors[initializer.name].array(), numpy_helper.to_array(initializer)
+        )
+
+
+def test_values_listed_instead_of_raw_are_read_too() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["a", "w"], ["b"])],
+        "listed",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT, [2], [1.5, -2.0]),
+            helper.make_tensor("z", TensorProto.INT8, [2], [-3, 4]),
+            helper.make_tensor("h", TensorProto.FLOAT16, [1], [0.5]),
+        ],
+    )
+    model = decode_onnx(helper.make_model(graph).SerializeToString())
+    assert model.inputs[0].shape == (None, 2)
+    for name, expected in (("w", [1.5, -2.0]), ("z", [-3, 4]), ("h", [0.5])):
+        np.testing.assert_array_equal(model.tensors[name].array(), expected)
+
+
+def test_writing_what_was_read_changes_nothing(source: Path) -> None:
+    again = read_onnx(source).encode()
+    onnx.checker.check_model(onnx.load_from_string(again))
+    np.testing.assert_array_equal(run(again, image()), run(source.read_bytes(), image()))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_a_file_that_is_cut_off_is_refused(source: Path, tmp_path: Path, keep: int) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(source.read_bytes()[:keep])
+    with pytest.raises(SamkrError, match="not a whole ONNX model") as raised:
+        read_onnx(cut)
+    assert raised.value.code == "SE-B87"
+
+
+def test_a_file_that_is_no_onnx_or_not_there_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("this is not a protobuf message, it is a sentence\n")
+    for path in (text, tmp_path / "missing.onnx"):
+        with pytest.raises(SamkrError) as raised:
+            read_onnx(path)
+        assert raised.value.code == "SE-B87"
+
+
+def test_the_facts_of_a_quantized_graph(source: Path) -> None:
+    facts = facts_of(read_onnx(source))
+    assert (facts.opset, facts.precision, facts.weights, facts.uint8_input) == (17, "int8", "fp32", True)
+    assert facts.branch_quantizers == 1
+    assert facts.grid_modes == ("bilinear",)
+    assert facts.zero_points == facts.bad_scales == facts.broken_weights == ()
+    assert facts.fp16_scales == facts.bare_quantizers == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "attribute"),
+    [
+        ({"zero_point": 3}, "zero_points"),
+        ({"scale": 0.0}, "bad_scales"),
+        ({"weight": float("nan")}, "broken_weights"),
+    ],
+)
+def test_what_tensorrt_cannot_take_is_named(change: dict[str, float], attribute: str) -> None:
+    facts = facts_of(decode_onnx(residual_graph(**change).SerializeToString()))
+    assert getattr(facts, attribute)
+
+
+def test_only_the_branch_quantizer_is_dropped(source: Path) -> None:
+    model = read_onnx(source)
+    before = facts_of(model)
+    edited = prepare(model, ("drop_branch_quantizers",))
+    after = facts_of(decode_onnx(edited))
+    assert after.branch_quantizers == 0
+    assert before.ops["QuantizeLinear"] - after.ops["QuantizeLinear"] == 1
+    expected, found = run(source.read_bytes(), image()), run(edited, image())
+    assert not np.array_equal(expected, found)
+    np.testing.assert_allclose(expected, found, atol=0.1)
+
+
+def test_stripping_gives_the_float_network_back(source: Path) -> None:
+    edited = prepare(read_onnx(source), ("strip_quantizers",))
+    assert "QuantizeLinear" not in facts_of(decode_onnx(edited)).ops
+    np.testing.assert_array_equal(
+        run(edited, image()), run(residual_graph(quantized=False).SerializeToString(), image())
+    )
+
+
+def test_the_cast_moves_to_the_image_and_the_output_stays(source: Path) -> None:
+    edited = prepare(read_onnx(source), ("cast_first",))
+    first = onnx.load_from_string(edited).graph.node[0]
+    assert (first.op_type, list(first.input)) == ("Cast", ["image"])
+    np.testing.assert_array_equal(run(edited, image()), run(source.read_bytes(), image()))
+
+
+def test_a_float_input_gives_the_same_output(source: Path) -> None:
+    edited = prepare(read_onnx(source), ("cast_first", "float_input"))
+    onnx.checker.check_model(onnx.load_from_string(edited))
+    np.testing.assert_array_equal(run(edited, image(np.float32)), run(source.read_bytes(), image()))

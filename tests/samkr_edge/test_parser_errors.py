@@ -1,0 +1,67 @@
+"""TensorRT's words, translated: texts as its versions print them."""
+
+import pytest
+
+from samkr_edge.build.onnx_file import Node, OnnxFile
+from samkr_edge.build.parser_errors import Complaint, build_error, explain, locate, parser_error
+
+
+def graph(*names: str) -> OnnxFile:
+    nodes = [Node("Conv", name, [], [], {}, b"") for name in names]
+    return OnnxFile(nodes, {}, [], [], 17, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("In node 0 (QuantizeLinear): TensorRT only supports symmetric quantization", "zero points"),
+        ("Assertion failed: Scale coefficients must all be positive", "never fired"),
+        ("No importer registered for op: GridSample. Attempting to import as plugin.", "sample"),
+        ("No importer registered for op: DeformConv", "DeformConv"),
+        ("No importer registered for op: Einsum", "does not know"),
+        ("getPluginCreator could not find plugin: GroupNorm version: 1", "does not know"),
+        ("Unsupported ONNX data type: DOUBLE (11)", "type"),
+    ],
+)
+def test_a_known_text_gets_a_meaning_and_a_remedy(text: str, meaning: str) -> None:
+    found, remedy = explain(text)
+    assert meaning in found
+    assert remedy
+
+
+def test_the_node_is_the_longest_that_the_text_names() -> None:
+    complaint = Complaint("error in node /net/conv10: bad weights")
+    assert locate(complaint, graph("/net/conv1", "/net/conv10")) == ("Conv", "/net/conv10")
+    assert locate(Complaint("bad", node="/net/conv1"), graph("/net/conv1")) == ("Conv", "/net/conv1")
+    assert locate(Complaint("bad", "Slice", "folded_3"), graph("/net/conv1")) == ("Slice", "folded_3")
+
+
+def test_an_unknown_complaint_is_quoted_and_not_guessed() -> None:
+    error = parser_error("m.onnx", "10.3.0", [Complaint("weird"), Complaint("weirder")], graph("/a"))
+    assert error.code == "SE-B91"
+    assert any("weird" in fact for fact in error.facts)
+    assert any("1 more" in fact for fact in error.facts)
+    assert not any("meaning" in fact for fact in error.facts)
+    assert parser_error("m.onnx", "10.3.0", [], graph("/a")).facts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10: Could not find any implementation for node {ForeignNode[/net/conv1 ... /net/add]}.",
+        "Tactic Device request: 4096MB Available: 1500MB. Device memory is insufficient to use tactic.",
+        "[defaultAllocator.cpp::allocate::20] Error Code 1: Cuda Runtime (out of memory)",
+        "Requested amount of GPU memory (8589934592 bytes) could not be allocated.",
+    ],
+)
+def test_what_means_out_of_memory_is_called_so(text: str) -> None:
+    error = build_error("m.onnx", "10.3.0", ["something before", text], 512)
+    assert "memory was not enough" in error.message
+    assert "--workspace 1024" in (error.fix or "")
+
+
+def test_any_other_failure_quotes_the_last_message() -> None:
+    error = build_error("m.onnx", "10.3.0", ["first", "last words"], 512)
+    assert error.code == "SE-B90"
+    assert "last words" in error.facts[0]
+    assert build_error("m.onnx", "10.3.0", [], 512).facts

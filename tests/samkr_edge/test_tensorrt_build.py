@@ -1,0 +1,325 @@
+"""Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from tensorrt_graphs import residual_graph, write_residual
+
+from samkr_edge.build import tensorrt as builder
+from samkr_edge.build.features import features_of
+from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.plan import plan_best, plan_build
+from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.timing_cache import cache_folder, load_cache, store_cache
+from samkr_edge.build.wishes import Wishes
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+from samkr_edge.passport import read_passport
+from targets.profile import load_target
+
+Install = Callable[[str], FakeTensorRT]
+CARD = load_target("rtx-4090")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_residual(tmp_path / "model.onnx")
+
+
+def build(
+    trt: FakeTensorRT, source: Path, wishes: Wishes | None = None, **options: Any
+) -> builder.BuiltEngine:
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), wishes or Wishes(), 8 << 30)
+    return builder.build_tensorrt(source, source.with_suffix(".engine"), (plan,), **options)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_graph_builds_on_every_version(install: Install, source: Path, version: str) -> None:
+    trt = install(version)
+    built = build(trt, source)
+    flags = set() if version.startswith("11") else {"FP16", "INT8"}
+    assert trt.builds[0]["flags"] == flags
+    assert trt.builds[0]["network"] == ({"EXPLICIT_BATCH"} if version.startswith("8") else set())
+    assert trt.builds[0]["pools"] == {"WORKSPACE": 4 << 30}
+    assert trt.builds[0]["builder_optimization_level"] == 3
+    assert min(built.cosines) > 0.98
+    assert built.path.read_bytes()[:4] == b"PLAN"
+
+
+def test_the_passport_tells_the_whole_story(install: Install, source: Path) -> None:
+    build(install("10.3.0"), source)
+    passport = read_passport(source.with_suffix(".engine"))
+    assert passport.target == "rtx-4090"
+    assert passport.device["model"] == "NVIDIA GeForce RTX 4090"
+    assert passport.device["compute_capability"] == "8.9"
+    assert passport.versions["tensorrt"] == "10.3.0"
+    assert passport.precision == {
+        "engine": "int8",
+        "typing": "weak",
+        "convolutions": 1,
+        "int8_convolutions": 1,
+    }
+    assert set(passport.hashes) == {"onnx", "timing_cache"}
+    assert passport.settings["builder_flags"] == ["FP16", "INT8"]
+    assert passport.card["precision"] == "int8"
+    assert passport.created
+
+
+def test_best_keeps_the_faster_engine_and_says_by_how_much(install: Install, source: Path) -> None:
+    trt = install("10.3.0")
+    plans = plan_best(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes(), 8 << 30)
+    for int8_ms, winner in ((2.0, "int8"), (5.0, "fp16")):
+        trt.speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): int8_ms}
+        built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
+        assert built.milliseconds == {"fp16": 3.0, "int8": int8_ms}
+        assert built.passport.precision["engine"] == winner
+        assert read_passport(built.path).measured["gpu_ms"]["int8"] == int8_ms
+
+
+def test_an_engine_that_computes_something_else_is_not_written(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    other = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    real = builder.prepare
+    # TensorRT gets another graph than the one its engine is compared with.
+    monkeypatch.setattr(
+        builder, "prepare", lambda g, steps: other if "cast_first" in steps else real(g, steps)
+    )
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert raised.value.code == "SE-B89"
+    assert not source.with_suffix(".engine").exists()
+
+
+def test_a_refused_graph_names_the_node_and_a_remedy(install: Install, source: Path) -> None:
+    trt = install("10.3.0")
+    trt.parser_errors = [("TensorRT only supports symmetric quantization", "QuantizeLinear", "/add/x")]
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert raised.value.code == "SE-B91"
+    assert "/add/x (QuantizeLinear)" in raised.value.facts[0]
+    assert "zero points must be 0" in " ".join(raised.value.facts)
+
+
+def test_an_older_parser_names_no_node_and_it_is_found_in_the_text(install: Install, source: Path) -> None:
+    trt = install("8.6.1")
+    trt.parser_errors = [("In node /GridSample: no importer registered for op", "", "")]
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert "/GridSample (GridSample)" in raised.value.facts[0]
+
+
+def test_out_of_memory_is_named(install: Install, source: Path) -> None:
+    trt = install("10.3.0")
+    trt.build_messages = [
+        "Error Code 10: Internal Error (Could not find any implementation for node {Conv_1}.)"
+    ]
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert raised.value.code == "SE-B90"
+    assert "memory" in raised.value.message
+    assert not list(source.parent.glob("*.engine*"))
+
+
+def test_progress_is_told_where_the_version_tells_it(install: Install, source: Path) -> None:
+    for version, steps in (("8.6.1", []), ("10.3.0", [("Building", i, 3) for i in (1, 2, 3)])):
+        told: list[tuple[str, int, int]] = []
+        build(install(version), source, report=lambda *step: told.append(step))  # noqa: B023
+        assert told == steps
+
+
+def test_ctrl_c_stops_the_builder_and_leaves_nothing(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+
+    class Interrupted(builder.threading.Thread):
+        def is_alive(self) -> bool:
+            raise KeyboardInterrupt
+
+    real = builder.threading.Event
+    stopped = real()
+    stopped.set()
+    monkeypatch.setattr(builder.threading, "Event", lambda: stopped)
+    monkeypatch.setattr(builder.threading, "Thread", Interrupted)
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    with pytest.raises(KeyboardInterrupt):
+        builder.build_bytes(source, plan, None, None)
+    assert trt.cancelled
+    assert not list(source.parent.glob("*.engine*"))
+
+
+def test_the_timing_cache_is_kept_grows_and_is_given_back(install: Install, source: Path) -> None:
+    trt = install("10.3.0")
+    build(trt, source)
+    build(trt, source)
+    assert trt.known_caches == [b"", b"+"]
+    (file,) = cache_folder().glob("*.timing")
+    assert "rtx-4090" in file.name
+    assert load_cache(file) == b"++"
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"", lambda d: b"\0" + d])
+def test_a_damaged_timing_cache_is_ignored(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / "a.timing"
+    store_cache(file, b"timings")
+    assert load_cache(file) == b"timings"
+    file.write_bytes(damage(file.read_bytes()))
+    assert load_cache(file) == b""
+    assert load_cache(tmp_path / "none.timing") == b""
+
+
+def test_calibration_feeds_every_whole_batch_once_and_keeps_the_ranges(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=2)
+    for index in range(5):
+        image = np.random.default_rng(index).integers(0, 255, (9, 12, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image)
+    listing = tmp_path / "images.txt"
+    listing.write_text("# chosen by hand\n" + "".join(f"{index}.png\n" for index in range(5)))
+    trt = install("10.3.0")
+    first = build(trt, source, Wishes(calibrate=True), calibration=listing)
+    assert trt.builds[0]["calibrated_on"] == 4
+    assert trt.builds[0]["flags"] == {"FP16", "INT8"}
+    assert "calibration_images" in first.passport.hashes
+    build(trt, source, Wishes(calibrate=True), calibration=listing)
+    assert "calibrated_on" not in trt.builds[1]
+    assert driver.live == 0
+
+
+@pytest.mark.parametrize("content", ["", "missing.png\n"])
+def test_a_calibration_list_without_images_is_refused(install: Install, tmp_path: Path, content: str) -> None:
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False)
+    listing = tmp_path / "images.txt"
+    listing.write_text(content)
+    with pytest.raises(SamkrError) as raised:
+        build(install("10.3.0"), source, Wishes(calibrate=True), calibration=listing)
+    assert raised.value.code == "SE-D87"
+
+
+def test_an_open_batch_is_built_with_a_profile(install: Install, tmp_path: Path) -> None:
+    source = write_residual(tmp_path / "open.onnx", batch="n")
+    trt = install("10.3.0")
+    built = build(trt, source, Wishes(batch=3))
+    assert trt.builds[0]["profiles"] == [("image", (3, 8, 8, 3), (3, 8, 8, 3), (3, 8, 8, 3))]
+    assert built.passport.settings["profile_batch"] == 3
+
+
+def test_an_unwritable_place_leaves_no_half_engine(install: Install, source: Path, tmp_path: Path) -> None:
+    trt = install("10.3.0")
+    (tmp_path / "file").write_text("")
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    with pytest.raises(SamkrError) as raised:
+        builder.build_tensorrt(source, tmp_path / "file" / "a.engine", (plan,))
+    assert raised.value.code == "SE-D01"
+
+
+def test_the_plans_settings_reach_the_builder(install: Install, source: Path) -> None:
+    trt = install("10.16.1.11")
+    wishes = Wishes(level=5, hardware_compatible="same", version_compatible=True, workspace_mib=256)
+    build(trt, source, wishes)
+    made = trt.builds[0]
+    assert made["builder_optimization_level"] == 5
+    assert made["hardware_compatibility_level"].name == "SAME_COMPUTE_CAPABILITY"
+    assert made["flags"] == {"FP16", "INT8", "VERSION_COMPATIBLE"}
+    assert made["pools"] == {"WORKSPACE": 256 << 20}
+    assert made["profiling_verbosity"].name == "DETAILED"
+
+
+def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
+    trt = install("10.3.0")
+    target = load_target("jetson-orin-nx")
+    wishes = Wishes(precision="fp16", dla_core=1)
+    plan = plan_build(target, features_of(trt), facts_of(read_onnx(source)), wishes)
+    builder.build_bytes(source, plan, None, None)
+    assert trt.builds[0]["default_device_type"].name == "DLA"
+    assert trt.builds[0]["DLA_core"] == 1
+
+
+def test_the_fake_is_as_strict_as_the_real_one(install: Install, source: Path) -> None:
+    """A plan for a version with flags, given to one without: an AttributeError, as on the device."""
+    plan = plan_build(CARD, features_of(install("10.3.0")), facts_of(read_onnx(source)), Wishes())
+    install("11.0.0.114")
+    with pytest.raises(AttributeError):
+        builder.build_bytes(source, plan, None, None)
+    strong = replace(plan, network_flags=("STRONGLY_TYPED",))
+    install("10.3.0")
+    with pytest.raises(SamkrError, match="could not build"):
+        builder.build_bytes(source, strong, None, None)
+
+
+def test_the_command_builds_for_this_device(
+    install: Install, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("10.3.0")
+    assert run(["build", str(source), "--target", "auto", "--json"]) == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["passport"]["target"] == "rtx-4090"
+    assert Path(payload["path"]).suffix == ".engine"
+
+
+def test_the_command_says_which_of_two_was_faster(
+    install: Install, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("10.3.0").speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): 2.0}
+    assert run(["build", str(source), "--target", "auto", "--precision", "best"]) == 0
+    assert "int8 is 1.50 times as fast as fp16" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_dry_run_needs_no_gpu_and_no_tensorrt(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "build",
+        str(source),
+        "--target",
+        "jetson-orin-nano",
+        "--tensorrt",
+        "jetson",
+        "--dry-run",
+        "--json",
+    ]
+    arguments[5] = "jetpack-6.0"
+    assert run(arguments) == 0
+    (plan,) = json.loads(capsys.readouterr().out)["plans"]
+    assert plan["tensorrt"] == "8.6.2"
+    assert not source.with_suffix(".engine").exists()
+
+
+def test_building_for_another_device_is_refused_with_what_it_would_be(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["build", str(source), "--target", "jetson-orin-nano"]) == 7
+    shown = capsys.readouterr().err
+    assert "SE-V50" in shown
+    assert "int8, FP16 INT8" in shown
+
+
+def test_the_prepared_graph_is_written_for_trtexec(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = source.with_name("trt.onnx")
+    assert run(["build", str(source), "--target", "jetson-agx-orin", "--prepared", str(out)]) == 0
+    facts = facts_of(read_onnx(out))
+    assert facts.branch_quantizers == 0
+    assert "cast_first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--target", "jetson-nano"], 7),
+        (["--target", "auto", "--precision", "int4"], 2),
+        (["--target", "jetson-nano", "--tensorrt", "jetpack-6.2"], 2),
+    ],
+)
+def test_a_wrong_wish_is_one_clear_error(
+    driver: Driver, source: Path, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["build", str(source), *options]) == code
+    assert "Traceback" not in capsys.readouterr().err

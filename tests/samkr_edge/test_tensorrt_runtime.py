@@ -1,0 +1,210 @@
+"""The engine runner over a fake driver in host memory: buffers, batches, threads, graphs, and nothing left behind."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from tensorrt_graphs import write_residual
+
+from samkr_edge.build import tensorrt as builder
+from samkr_edge.build.features import features_of
+from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.plan import plan_build
+from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.wishes import Wishes
+from samkr_edge.errors import SamkrError
+from samkr_edge.pose_model import load_model
+from samkr_edge.runtime.cuda import BACKENDS, open_cuda
+from samkr_edge.runtime.onnx_runtime import OnnxRunner
+from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.profile import load_target
+
+Install = Callable[[str], FakeTensorRT]
+
+
+def engine(trt: FakeTensorRT, folder: Path, batch: int | str = 2) -> Path:
+    source = write_residual(folder / "model.onnx", batch=batch)
+    wishes = Wishes(batch=2 if isinstance(batch, str) else None)
+    plan = plan_build(load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(source)), wishes)
+    return builder.build_tensorrt(source, folder / "model.engine", (plan,)).path
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (count, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_batches_of_any_size_give_what_the_onnx_gives(
+    install: Install, tmp_path: Path, version: str, batch: int | str
+) -> None:
+    path = engine(install(version), tmp_path, batch)
+    write_residual(tmp_path / "one.onnx", batch=1)
+    reference = OnnxRunner(tmp_path / "one.onnx")
+    runner = TensorRTRunner(path)
+    assert (runner.kind, runner.batch) == ("engine", 2)
+    for count in (1, 2, 5):
+        found, expected = runner.run(images(count)), reference.run(images(count))
+        for left, right in zip(found, expected, strict=True):
+            assert left.shape == (count, 3, 8, 8)
+            assert left.dtype == np.float32
+            # The engine has lost the branch quantizer: one INT8 step of difference.
+            np.testing.assert_allclose(left, right, atol=0.03)
+    runner.close()
+
+
+def test_results_are_not_overwritten_by_the_next_call(install: Install, tmp_path: Path) -> None:
+    runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
+    first = runner.run(images(2, 0))[0]
+    kept = first.copy()
+    runner.run(images(2, 1))
+    np.testing.assert_array_equal(first, kept)
+    runner.close()
+
+
+def test_everything_is_given_back_and_closing_twice_is_fine(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    path = engine(install("10.3.0"), tmp_path)
+    assert driver.live == 0
+    runner = TensorRTRunner(path, cuda_graph=True)
+    held = driver.live
+    for _ in range(50):
+        runner.run(images(3))
+        runner.gpu_milliseconds(2)
+    assert driver.live == held
+    runner.close()
+    runner.close()
+    assert driver.live == 0
+    with pytest.raises(ValueError, match="closed"):
+        runner.run(images(1))
+
+
+def test_threads_get_a_lane_each_and_their_own_results(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
+    expected = [runner.run(images(2, seed))[0] for seed in range(4)]
+    wrong: list[str] = []
+    together = threading.Barrier(4)
+
+    def work(seed: int) -> None:
+        together.wait()
+        for _ in range(10):
+            if not np.array_equal(runner.run(images(2, seed))[0], expected[seed]):
+                wrong.append(f"thread {seed}")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    runner.close()
+    assert driver.live == 0
+
+
+def test_a_captured_graph_gives_the_same_and_is_launched(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    path = engine(install("10.3.0"), tmp_path)
+    plain, graph = TensorRTRunner(path), TensorRTRunner(path, cuda_graph=True)
+    assert graph.graph_note is None
+    for left, right in zip(plain.run(images(3)), graph.run(images(3)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert driver.launches == 2
+    plain.close()
+    graph.close()
+
+
+def test_a_graph_that_cannot_be_captured_is_done_without_and_said(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    path = engine(install("10.3.0"), tmp_path)
+    driver.refuse_capture = True
+    runner = TensorRTRunner(path, cuda_graph=True)
+    assert "CUDA call failed" in (runner.graph_note or "")
+    assert runner.run(images(1))[0].shape == (1, 3, 8, 8)
+    assert driver.launches == 0
+    runner.close()
+
+
+def test_a_full_gpu_is_named_and_nothing_is_kept(install: Install, driver: Driver, tmp_path: Path) -> None:
+    path = engine(install("10.3.0"), tmp_path)
+    driver.free_bytes = 10
+    with pytest.raises(SamkrError, match="memory is full") as raised:
+        TensorRTRunner(path)
+    assert raised.value.code == "SE-V90"
+    assert driver.retained == 0
+
+
+def test_images_of_another_size_are_an_error(install: Install, tmp_path: Path) -> None:
+    runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
+    with pytest.raises(ValueError, match="expected images"):
+        runner.run(np.zeros((1, 16, 16, 3), np.uint8))
+    runner.close()
+
+
+def test_an_engine_opens_like_any_other_model(install: Install, tmp_path: Path) -> None:
+    model = load_model(engine(install("10.3.0"), tmp_path))
+    assert (model.kind, model.card.precision) == ("engine", "int8")
+    model.close()
+
+
+def test_gpu_time_is_that_of_the_network(install: Install, driver: Driver, tmp_path: Path) -> None:
+    trt = install("10.3.0")
+    path = engine(trt, tmp_path)
+    trt.speed = {frozenset({"FP16", "INT8"}): 4.5}
+    runner = TensorRTRunner(path)
+    assert runner.gpu_milliseconds(3) == [4.5, 4.5, 4.5]
+    runner.close()
+
+
+def test_without_a_gpu_tensorrt_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import samkr_edge.device
+
+    monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: (None, "no driver"))
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(SamkrError) as raised:
+        TensorRTRunner(tmp_path / "any.engine")
+    assert raised.value.code == "SE-V87"
+
+
+def test_a_call_from_a_thread_without_a_context_fails_and_bind_mends_it(driver: Driver) -> None:
+    cuda = open_cuda("driver")
+    with pytest.raises(SamkrError, match="CUDA call failed") as raised:
+        cuda.alloc(16)
+    assert "CUDA_ERROR_INVALID_CONTEXT" in " ".join(raised.value.facts)
+    cuda.bind()
+    address = cuda.alloc(16)
+    cuda.free(address)
+    cuda.close()
+    assert driver.live == 0
+
+
+def test_copies_go_through_pinned_memory_and_back(driver: Driver) -> None:
+    cuda = open_cuda("driver")
+    cuda.bind()
+    stream, address = cuda.stream(), cuda.alloc(24)
+    source, back = cuda.pinned((2, 3), np.float32), cuda.pinned((2, 3), np.float32)
+    source[...] = np.arange(6).reshape(2, 3)
+    cuda.to_device(address, source, stream)
+    cuda.to_host(back, address, stream)
+    cuda.synchronize(stream)
+    np.testing.assert_array_equal(back, source)
+    assert cuda.memory() == (8 << 30, 24 << 30)
+    cuda.free(address)
+    cuda.free_pinned(source)
+    cuda.free_pinned(back)
+    cuda.free_stream(stream)
+    cuda.close()
+    assert driver.live == 0
+
+
+def test_a_backend_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="driver"):
+        open_cuda("opencl")
+    assert list(BACKENDS)[-1] == "driver"
