@@ -51,6 +51,9 @@ def bench(
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
+    on: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
@@ -64,6 +67,10 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
     """
+    if on is not None:
+        from samkr_edge.remote import run_there
+
+        raise typer.Exit(run_there(on, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure
     from benchmarks.results import write_results

@@ -372,7 +372,14 @@ def _is_safe(name: str) -> bool:
 
 
 # What `zipfile` and `json` raise on a file that is damaged; RuntimeError: encrypted, or nested without end.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @contextlib.contextmanager
@@ -380,7 +387,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Turn errors of reading a damaged archive into SE-A92."""
     try:
         yield
-    except (*_DAMAGE, *also) as error:
+    except _DAMAGE + also as error:
         raise SamkrError(
             "SE-A92",
             f"{path} is not a whole bundle, so nothing of it was loaded",

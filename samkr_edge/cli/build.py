@@ -16,6 +16,9 @@ def build(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
     ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn an ONNX into what a target runs fastest, with a passport beside it.
@@ -27,7 +30,13 @@ def build(
       samkr-edge build qat.onnx --target cpu -o qat.cpu.onnx
 
       samkr-edge build qat.onnx --target jetson-orin-nano
+
+      samkr-edge build qat.onnx --target cpu --on ssh://nvidia@orin
     """
+    if on is not None:
+        from samkr_edge.remote import run_there
+
+        raise typer.Exit(run_there(on, inputs=("model",)))
     from samkr_edge.build.onnx_runtime import build_cpu, card_of, load_onnx
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
