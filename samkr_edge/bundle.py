@@ -15,6 +15,8 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -265,10 +267,7 @@ def _fits(model: Path, why_not: str = "") -> bool:
 
 def _build(bundle: Path, source: Path, out: Path) -> Path:
     if out.suffix == ".engine":
-        from samkr_edge.build.tensorrt import build_engine
-
-        _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
-        build_engine(source, out)
+        _build_engine(bundle, source, out)
         return out
     try:
         import onnx  # noqa: F401
@@ -283,6 +282,21 @@ def _build(bundle: Path, source: Path, out: Path) -> Path:
     _say(f"{bundle.name}: building a model for this CPU, once; it is kept in {out.parent}")
     build_cpu(source, out)
     return out
+
+
+def _build_engine(bundle: Path, source: Path, out: Path) -> None:
+    """By the public command, in a process of its own: a builder's memory is given back when it ends."""
+    _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
+    words = ["build", str(source), "--target", "auto", "-o", str(out)]
+    # Its result is not ours: it goes where progress goes.
+    done = subprocess.run([sys.executable, "-m", "samkr_edge", *words], stdout=2)
+    if done.returncode != 0:
+        raise SamkrError(
+            "SE-B94",
+            f"no engine could be built for {bundle.name} on this device; the reason is above",
+            ["instead    export SAMKR_EDGE_TARGET=cpu runs the bundle on the CPU"],
+            fix=f"samkr-edge {shlex.join(words)}",
+        )
 
 
 def cache_root() -> Path:

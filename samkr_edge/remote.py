@@ -9,6 +9,7 @@ be it by Ctrl-C, a killed process or a lost network.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -74,10 +75,9 @@ class Host:
 
 @dataclass(frozen=True)
 class Device:
-    """What the probe found: the command there, its version, the run's folder, and whether rsync exists."""
+    """What the probe found: the command there, the folder it made for this run, and whether rsync exists."""
 
     command: str
-    version: str
     job: str
     rsync: bool
 
@@ -151,7 +151,7 @@ class Remote:
                 [f"here       {__version__}", f"there      {version or 'did not start'}  {found['command']}"],
                 fix=f"on the device: pip install samkr-edge=={__version__}",
             )
-        return Device(found["command"], version, found["job"], found.get("rsync") == "yes")
+        return Device(found["command"], found["job"], found.get("rsync") == "yes")
 
     def push(self, paths: Sequence[Path], device: Device) -> None:
         """Copy files and folders into the run's folder."""
@@ -208,7 +208,15 @@ class Remote:
 
     def _carry(self, words: list[str], device: Device) -> None:
         if device.rsync and shutil.which("rsync"):
-            command = ["rsync", "--recursive", "--copy-links", "--times", "-e", shlex.join(self.ssh())]
+            command = [
+                "rsync",
+                "--recursive",
+                "--copy-links",
+                "--times",
+                "--protect-args",
+                "-e",
+                shlex.join(self.ssh()),
+            ]
         else:
             port = ["-P", str(self.host.port)] if self.host.port else []
             command = ["scp", "-q", "-r", *self.options(), *port]
@@ -219,7 +227,7 @@ class Remote:
                 "SE-D95",
                 f"copying between here and {self.host.address} failed",
                 [f"reason     {line.strip()[:150]}" for line in lines[:2]],
-                fix=f"samkr-edge doctor   # and look for free room: ssh {self.host.address} df -h",
+                fix=f"ssh {self.host.address} df -h   # is there room?",
             )
 
     def _unreachable(self, reason: str) -> SamkrError:
@@ -262,7 +270,8 @@ def run_there(on: str, inputs: Sequence[str], outputs: str | None = "out") -> in
         device = remote.probe()
         try:
             _say(f"carrying {len(carried)} files over")
-            remote.push(carried, device)
+            if carried:
+                remote.push(carried, device)
             _say(f"there: samkr-edge {shlex.join(arguments)}")
             code = remote.run(device, arguments)
             made = sorted(set(remote.listing(device)) - {path.name for path in carried})
@@ -271,7 +280,8 @@ def run_there(on: str, inputs: Sequence[str], outputs: str | None = "out") -> in
                 remote.pull(made, device, folder)
                 _say(f"brought back: {', '.join(str(folder / name) for name in made)}")
         finally:
-            remote.remove(device)
+            with contextlib.suppress(SamkrError):  # it must not hide why the run failed
+                remote.remove(device)
     return code
 
 
@@ -308,7 +318,7 @@ def _there(path: Any) -> str:
     text = str(path)
     if text.startswith(THERE):
         return text[len(THERE) :]
-    name = Path(text).resolve().name
+    name = Path(os.path.abspath(text)).name
     return f"./{name}" if name.startswith("-") else name
 
 
@@ -325,7 +335,7 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
         SamkrError: SE-D94 one is missing, or two have the same name.
     """
     found: list[Path] = []
-    for path in dict.fromkeys(path.resolve() for path in paths):
+    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
         if not path.exists():
             raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=f"ls {path.parent}")
         found += [path, *(p for p in [passport_path(path)] if p.is_file())]

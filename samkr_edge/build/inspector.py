@@ -574,26 +574,21 @@ def layers_of_engine(engine: Path) -> str:
     """The inspector's JSON of an engine: from ``ENGINE.layers.json`` beside it, else from TensorRT here.
 
     Raises:
-        SamkrError: SE-V92 there is neither; and what the passport refuses, since reading an engine runs native code.
+        SamkrError: SE-V92 there is neither; and what opening the engine refuses.
     """
     beside = engine.with_name(engine.name + ".layers.json")
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
     from samkr_edge.doctor import gpu_count
-    from samkr_edge.passport import preflight
 
-    preflight(engine)
     if gpu_count() > 0:
+        from samkr_edge.pose_model import load_model
+
+        runner: Any = load_model(engine).runner  # its passport is compared first: loading runs native code
         try:
-            import tensorrt
-        except ImportError:
-            pass
-        else:
-            runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
-            loaded = runtime.deserialize_cuda_engine(engine.read_bytes())
-            if loaded is not None:
-                inspector = loaded.create_engine_inspector()
-                return str(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
+            return str(runner.layers())
+        finally:
+            runner.close()
     raise SamkrError(
         "SE-V92",
         f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",

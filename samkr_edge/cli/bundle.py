@@ -72,6 +72,6 @@ def describe_lines(bundle: Bundle) -> str:
     ]
     for name in manifest.built:
         passport = bundle.passport(name)
-        device = passport.device.get("gpu") or passport.device.get("machine") or "?"
+        device = passport.device.get("model") or passport.device.get("machine") or "?"
         lines.append(f"  built        {name}  target {passport.target}, on {device}")
     return "\n".join(lines)

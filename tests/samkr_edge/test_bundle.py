@@ -173,6 +173,17 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
     assert [path.name for path in asked] == ["tiny.engine", "tiny.cpu.onnx"]
 
 
+def test_an_engine_that_cannot_be_built_is_a_build_error_with_the_command(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "_wants_engine", lambda: True)
+    with pytest.raises(SamkrError) as caught:  # there is no GPU: the command fails
+        ready_model(plain)
+    assert caught.value.code == "SE-B94"
+    assert "--target auto" in str(caught.value.fix)
+    assert "SAMKR_EDGE_TARGET=cpu" in str(caught.value)
+
+
 # What is refused when a bundle is made.
 
 

@@ -179,7 +179,6 @@ def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 0)
-    monkeypatch.setattr("samkr_edge.passport.preflight", lambda engine: None)
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err
