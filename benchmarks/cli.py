@@ -18,6 +18,7 @@ _DEFAULT_SECONDS = 20.0
 
 
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[Path],
         typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
@@ -70,7 +71,7 @@ def bench(
     if on is not None:
         from samkr_edge.remote import run_there
 
-        raise typer.Exit(run_there(on, inputs=("models", "data", "baseline")))
+        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure
     from benchmarks.results import write_results

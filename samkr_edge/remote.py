@@ -19,11 +19,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import passport_path
+
+if TYPE_CHECKING:
+    import typer
 
 # Prefix of a path that is on the device already, and is not carried over.
 THERE = "remote:"
@@ -240,7 +243,7 @@ class Remote:
         )
 
 
-def run_there(on: str, inputs: Sequence[str], outputs: str | None = "out") -> int:
+def run_there(on: str, context: typer.Context, inputs: Sequence[str], outputs: str = "out") -> int:
     """Run the current command on a device instead of here; called by a command that was given ``--on``.
 
     The command line is made again from what was parsed, with every path replaced: inputs are carried over, a built
@@ -248,22 +251,20 @@ def run_there(on: str, inputs: Sequence[str], outputs: str | None = "out") -> in
 
     Args:
         on: the device's address.
+        context: of the command, with what was parsed.
         inputs: names of the command's parameters that are paths to carry over; a path that begins with ``remote:`` is
             on the device already.
-        outputs: the parameter that names where to write. Where it is given, results come back beside it; else beside
-            the first input.
+        outputs: the parameter that says where to write. Where it is given, results come back beside that; else
+            beside the first input.
 
     Returns:
         The exit code of the command there.
     """
-    import click
-
     host = Host.parse(on)
-    context = click.get_current_context()
     paths = [path for name in inputs for path in _paths(context.params.get(name))]
     local = [path for path in paths if not str(path).startswith(THERE)]
     carried = _with_passports(local)
-    wanted = context.params.get(outputs) if outputs else None
+    wanted = context.params.get(outputs)
     arguments = [str(context.info_name).split()[-1], *_arguments(context, {*inputs}, outputs)]
     with Remote(host) as remote:
         _say(f"connecting to {host.address}")
@@ -285,26 +286,20 @@ def run_there(on: str, inputs: Sequence[str], outputs: str | None = "out") -> in
     return code
 
 
-def _arguments(context: Any, inputs: set[str], outputs: str | None) -> list[str]:
+def _arguments(context: typer.Context, inputs: set[str], outputs: str) -> list[str]:
     """The command line again from its parsed parameters: defaults left out, paths by their last part, no ``--on``."""
-    import click
-
     words: list[str] = []
     positional: list[str] = []
     for parameter in context.command.params:
-        name, value = parameter.name, context.params.get(parameter.name)
-        if name == "on" or value is None:
-            continue
-        is_argument = isinstance(parameter, click.Argument) or parameter.param_type_name == "argument"
-        if (
-            not is_argument
-            and context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE
-        ):
+        name = str(parameter.name)
+        value = context.params.get(name)
+        source = context.get_parameter_source(name)
+        if name == "on" or value is None or source is None or source.name != "COMMANDLINE":
             continue
         values = list(value) if isinstance(value, (list, tuple)) else [value]
         if name in inputs or name == outputs:
             values = [_there(item) for item in values]
-        if is_argument:
+        if parameter.param_type_name == "argument":
             positional += [str(item) for item in values]
         elif isinstance(value, bool):
             words.append(parameter.opts[-1] if value else parameter.secondary_opts[-1])

@@ -11,6 +11,7 @@ from samkr_edge.errors import SamkrError
 
 
 def build(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`.")],
     out: Annotated[
@@ -36,7 +37,7 @@ def build(
     if on is not None:
         from samkr_edge.remote import run_there
 
-        raise typer.Exit(run_there(on, inputs=("model",)))
+        raise typer.Exit(run_there(on, context, inputs=("model",)))
     from samkr_edge.build.onnx_runtime import build_cpu, card_of, load_onnx
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
