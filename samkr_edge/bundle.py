@@ -239,7 +239,14 @@ def ready_model(path: Path) -> Path:
 
 def _wants_engine() -> bool:
     """True where TensorRT can build and run here and the user has not asked for the CPU."""
-    if os.environ.get("SAMKR_EDGE_TARGET", "auto") == "cpu":
+    target = os.environ.get("SAMKR_EDGE_TARGET", "auto")
+    if target not in ("auto", "cpu"):
+        raise SamkrError(
+            "SE-B95",
+            f"SAMKR_EDGE_TARGET is {target!r}, and a bundle is built for `auto` or `cpu` only",
+            fix="export SAMKR_EDGE_TARGET=auto",
+        )
+    if target == "cpu":
         return False
     from samkr_edge.doctor import gpu_count
 
@@ -333,7 +340,11 @@ def _locked(folder: Path) -> Iterator[Path]:
         except ImportError:  # Windows: files are replaced whole, so the worst case is a model built twice
             yield folder
             return
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another process prepares the same bundle: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
 
 

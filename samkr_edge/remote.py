@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Prefix of a path that is on the device already, and is not carried over.
 THERE = "remote:"
+# The parameter that says where a command writes.
+_OUT = "out"
 _CONNECT_SECONDS = 10
 _SSH_FAILED = 255  # ssh's own exit code; the remote command's codes are below
 # The probe's lines are told from whatever a login script prints by this.
@@ -243,19 +245,18 @@ class Remote:
         )
 
 
-def run_there(on: str, context: typer.Context, inputs: Sequence[str], outputs: str = "out") -> int:
+def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
     """Run the current command on a device instead of here; called by a command that was given ``--on``.
 
-    The command line is made again from what was parsed, with every path replaced: inputs are carried over, a built
-    model with its passport, and everything the command writes in its folder there is brought back.
+    The command line is made again from what was parsed. Inputs are carried over, a built model with its passport, and
+    what the command writes into its folder there is brought back: beside ``--out`` where that is given, else beside
+    the first input.
 
     Args:
         on: the device's address.
         context: of the command, with what was parsed.
         inputs: names of the command's parameters that are paths to carry over; a path that begins with ``remote:`` is
-            on the device already.
-        outputs: the parameter that says where to write. Where it is given, results come back beside that; else
-            beside the first input.
+            on the device already. Every other path is the device's own.
 
     Returns:
         The exit code of the command there.
@@ -264,8 +265,8 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str], outputs: s
     paths = [path for name in inputs for path in _paths(context.params.get(name))]
     local = [path for path in paths if not str(path).startswith(THERE)]
     carried = _with_passports(local)
-    wanted = context.params.get(outputs)
-    arguments = [str(context.info_name).split()[-1], *_arguments(context, {*inputs}, outputs)]
+    wanted = context.params.get(_OUT)
+    arguments = [str(context.info_name).split()[-1], *_arguments(context, {*inputs, _OUT})]
     with Remote(host) as remote:
         _say(f"connecting to {host.address}")
         device = remote.probe()
@@ -286,7 +287,7 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str], outputs: s
     return code
 
 
-def _arguments(context: typer.Context, inputs: set[str], outputs: str) -> list[str]:
+def _arguments(context: typer.Context, carried: set[str]) -> list[str]:
     """The command line again from its parsed parameters: defaults left out, paths by their last part, no ``--on``."""
     words: list[str] = []
     positional: list[str] = []
@@ -297,7 +298,7 @@ def _arguments(context: typer.Context, inputs: set[str], outputs: str) -> list[s
         if name == "on" or value is None or source is None or source.name != "COMMANDLINE":
             continue
         values = list(value) if isinstance(value, (list, tuple)) else [value]
-        if name in inputs or name == outputs:
+        if name in carried:
             values = [_there(item) for item in values]
         if parameter.param_type_name == "argument":
             positional += [str(item) for item in values]

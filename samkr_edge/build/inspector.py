@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -315,6 +315,15 @@ def _sum_op(module: str) -> str | None:
     return "resolution_sum" if len(parts) > 1 and parts[-2] == "sums" else None
 
 
+def _policy_op(layer: Layer) -> str | None:
+    """What a policy's rule calls this layer's operation; None for what no rule can make INT8."""
+    if layer.role == "conv":
+        return "conv"
+    if any(_operation(node) == "MaxPool" for node in layer.nodes):
+        return "max_pool"
+    return _sum_op(layer.module) if layer.role == "sum" else None
+
+
 def _work(
     entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> tuple[int | None, tuple[int, int] | None]:
@@ -357,16 +366,27 @@ class _Graph:
 
     def before(self, layer: Layer) -> list[Layer]:
         """Layers whose results ``layer`` reads."""
-        direct = [self._producer[t.name] for t in layer.inputs if t.name in self._producer]
-        return _through(direct, self.before)
+        return self._reach(
+            layer, lambda near: [self._producer[t.name] for t in near.inputs if t.name in self._producer]
+        )
 
     def after(self, layer: Layer) -> list[Layer]:
         """Layers that read the results of ``layer``."""
-        return _through([c for t in layer.outputs for c in self._consumers[t.name]], self.after)
+        return self._reach(layer, lambda near: [c for t in near.outputs for c in self._consumers[t.name]])
 
-
-def _through(layers: Iterable[Layer], onward: Any) -> list[Layer]:
-    return [n for layer in layers for n in (onward(layer) if layer.role == "conversion" else [layer])]
+    def _reach(self, layer: Layer, step: Callable[[Layer], list[Layer]]) -> list[Layer]:
+        found: dict[Layer, None] = {}
+        waiting, seen = step(layer), {layer}
+        while waiting:
+            near = waiting.pop(0)
+            if near in seen:
+                continue
+            seen.add(near)
+            if near.role == "conversion":
+                waiting += step(near)
+            else:
+                found[near] = None
+        return list(found)
 
 
 @dataclass
@@ -394,7 +414,7 @@ def _borders(graph: _Graph) -> dict[str, _Border]:
 
 def _with_borders(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> list[Layer]:
     """The layers and the conversions they cause."""
-    around = [borders[layer.module].conversions for layer in layers if layer.module in borders]
+    around = [borders[module].conversions for module in _modules(layers) if module in borders]
     return [*layers, *(conversion for conversions in around for conversion in conversions)]
 
 
@@ -459,7 +479,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
             findings.append(
                 Finding(
                     "unfused_sum",
-                    f"{_count(found, f'{title}')} not fused, {how}",
+                    f"{_count(found, title)} not fused, {how}",
                     modules,
                     _ms(_with_borders(found, borders)),
                     policy,
@@ -504,19 +524,18 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
         cause, ms = border.cause, _ms(border.conversions)
         if ms is not None and ms < NOTABLE_SHARE * total:
             continue
-        if cause.role != "conv":
-            operations = sorted({_operation(node) for node in cause.nodes})
+        operation = _policy_op(cause)
+        if operation is None:
+            operations = " and ".join(sorted({_operation(node) for node in cause.nodes})) or cause.kind
             policy, note = (
                 "",
-                f"no policy rule: TensorRT has no INT8 kernel for {', '.join(operations) or cause.kind}",
+                f"no policy rule: a policy decides about convolutions, sums and pools, not {operations}",
             )
         elif not graph.after(cause):
-            policy, note = (
-                "",
-                "no policy rule: it is an output of the network, where an INT8 step is a visible error",
-            )
+            policy = ""
+            note = "no policy rule: it is an output of the network, where an INT8 step is a visible error"
         else:
-            policy, note = _rules((module,), "conv", "int8", "its borders cost conversions"), _KEPT_FLOAT
+            policy, note = _rules((module,), operation, "int8", "its borders cost conversions"), _KEPT_FLOAT
         findings.append(
             Finding(
                 "conversions",

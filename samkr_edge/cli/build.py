@@ -12,7 +12,7 @@ from samkr_edge.errors import SamkrError
 
 def build(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
+    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`, or a bundle.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`.")],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
@@ -38,6 +38,10 @@ def build(
         from samkr_edge.remote import run_there
 
         raise typer.Exit(run_there(on, context, inputs=("model",)))
+    if model.suffix == ".samkr":
+        from samkr_edge.cli.bundle import unpack
+
+        model, out = unpack(model, out, target)
     from samkr_edge.build.onnx_runtime import build_cpu, card_of, load_onnx
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target

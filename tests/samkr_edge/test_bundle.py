@@ -171,6 +171,9 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
     monkeypatch.setenv("SAMKR_EDGE_TARGET", "cpu")
     ready_model(plain)
     assert [path.name for path in asked] == ["tiny.engine", "tiny.cpu.onnx"]
+    monkeypatch.setenv("SAMKR_EDGE_TARGET", "gpu")
+    with pytest.raises(SamkrError, match="auto"):
+        ready_model(plain)
 
 
 def test_an_engine_that_cannot_be_built_is_a_build_error_with_the_command(
@@ -313,6 +316,16 @@ def test_predict_takes_a_bundle(plain: Path, tmp_path: Path, capsys: pytest.Capt
         run(["predict", str(moved), str(tmp_path / "photo.png"), "-o", str(tmp_path / "out"), "--json"]) == 0
     )
     assert json.loads(capsys.readouterr().out)["images"] == 1
+
+
+def test_build_takes_a_bundle(plain: Path) -> None:
+    assert run(["build", str(plain), "--target", "cpu"]) == 0
+    assert load_model(plain.with_name("tiny.cpu.onnx")).card.model == "samkr_tiny"
+
+
+def test_inspect_shows_a_bundle(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(plain)]) == 0
+    assert "tiny.onnx" in capsys.readouterr().out
 
 
 def test_a_wrong_ending_is_a_usage_error(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,3 +182,14 @@ def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err
+
+
+def test_layers_that_feed_themselves_or_repeat_a_name_do_not_hang() -> None:
+    tensor = {"Name": "t", "Dimensions": [1, 32, 8, 8], "Format/Datatype": "Int8"}
+    loop = {
+        "Name": "r",
+        "LayerType": "Reformat",
+        "Inputs": [tensor],
+        "Outputs": [{**tensor, "Format/Datatype": "Half"}],
+    }
+    assert inspect_layers(json.dumps({"Layers": [loop, loop]})).findings == ()

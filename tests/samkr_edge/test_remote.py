@@ -20,6 +20,7 @@ import pytest
 from tiny_model import tiny_onnx
 
 from samkr_edge import __version__
+from samkr_edge.bundle import write_bundle
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
@@ -354,7 +355,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("carrier", ["rsync", "scp"])
-def test_through_a_real_sshd(
+def test_a_bundle_travels_through_a_real_sshd(
     sshd: int,
     model: Path,
     real_command: Path,
@@ -366,7 +367,8 @@ def test_through_a_real_sshd(
         monkeypatch.setattr("samkr_edge.remote.shutil.which", lambda name: None)
     elif shutil.which("rsync") is None:
         pytest.skip("rsync is not installed here")
-    code = run(["build", str(model), "--target", "cpu", "--on", f"ssh://127.0.0.1:{sshd}{real_command}"])
+    bundle = write_bundle(model, model.with_suffix(".samkr")).path
+    code = run(["build", str(bundle), "--target", "cpu", "--on", f"ssh://127.0.0.1:{sshd}{real_command}"])
     shown = capfd.readouterr()
     assert code == 0, shown.err
     assert load_model(model.with_name("tiny.cpu.onnx")).card.model == "samkr_tiny"
