@@ -176,15 +176,25 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
         ready_model(plain)
 
 
-def test_an_engine_that_cannot_be_built_is_a_build_error_with_the_command(
+def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_error(
     plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[list[str]] = []
+
+    def fail(words: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 5)
+
     monkeypatch.setattr(bundles, "_wants_engine", lambda: True)
-    with pytest.raises(SamkrError) as caught:  # there is no GPU: the command fails
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(SamkrError) as caught:
         ready_model(plain)
     assert caught.value.code == "SE-B94"
-    assert "--target auto" in str(caught.value.fix)
     assert "SAMKR_EDGE_TARGET=cpu" in str(caught.value)
+    ((*command, out),) = asked
+    assert command[1:4] == ["-m", "samkr_edge", "build"]
+    assert command[5:] == ["--target", "auto", "-o"]
+    assert out.endswith("built/tiny.engine")
 
 
 # What is refused when a bundle is made.
