@@ -19,6 +19,7 @@ _DEFAULT_BATCH = 8
 
 
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[Path],
         typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
@@ -71,6 +72,9 @@ def bench(
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
+    on: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
@@ -90,6 +94,10 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
+    if on is not None:
+        from samkr_edge.remote import run_there
+
+        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure, regression
     from benchmarks.results import all_reasons, read_results, write_results

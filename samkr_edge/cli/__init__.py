@@ -62,6 +62,9 @@ COMMANDS: dict[str, Command] = {
         "training.export_cli:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
     ),
     "build": Command("samkr_edge.cli.build:build", "ONNX to what a target runs fastest.", DEVICE, "build"),
+    "bundle": Command(
+        "samkr_edge.cli.bundle:bundle", "One file for a device: ONNX, card, built models.", DEVICE
+    ),
     "predict": Command("samkr_edge.cli.predict:predict", "Images in; overlays and keypoints out.", DEVICE),
     "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
     "bench": Command("benchmarks.cli:bench", "AP and latency of several models, interleaved.", DEVICE),

@@ -11,7 +11,8 @@ from samkr_edge.errors import SamkrError
 
 
 def build(
-    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`, or a bundle.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
@@ -48,6 +49,9 @@ def build(
     prepared: Annotated[
         Path | None, typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.")
     ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn an ONNX into what a target runs fastest, with a passport beside it.
@@ -62,7 +66,17 @@ def build(
       samkr-edge build qat.onnx --target auto --precision best
 
       samkr-edge build qat.onnx --target jetson-orin-nano --tensorrt jetpack-6.2 --dry-run
+
+      samkr-edge build qat.onnx --target auto --on ssh://nvidia@orin
     """
+    if on is not None:
+        from samkr_edge.remote import run_there
+
+        raise typer.Exit(run_there(on, context, inputs=("model",)))
+    if model.suffix == ".samkr":
+        from samkr_edge.cli.bundle import unpack
+
+        model, out = unpack(model, out, target)
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target

@@ -35,6 +35,10 @@ def inspect(
 
       samkr-edge inspect qat.cpu.onnx --json
     """
+    if model.suffix in (".engine", ".samkr"):
+        from samkr_edge.cli.inspect_engine import inspect_bundle, inspect_engine
+
+        return (inspect_engine if model.suffix == ".engine" else inspect_bundle)(model, as_json)
     from samkr_edge.build.graph import Graph
     from samkr_edge.build.lint import lint
     from samkr_edge.build.onnx_runtime import card_of, load_onnx

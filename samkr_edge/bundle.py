@@ -1,0 +1,463 @@
+"""One file for the device: an ONNX with its model card and hashes, and models already built from it.
+
+``NAME.samkr`` is a ZIP archive with flat names: ``manifest.json``, the exported ONNX, and built models with their
+passports. The same inputs give the same bytes. On a device the first use picks an included model that this device may
+run, else builds one, and keeps it in the user's cache under the hash of the manifest; later uses load that. Nothing
+but numpy, OpenCV and the runtime is needed there.
+
+An included TensorRT engine is native code: as with any program, take bundles from people you trust. Everything else in
+a bundle is data, checked against the manifest's hashes before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samkr_edge import __version__
+from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.passport import Passport, is_built, passport_path, preflight, read_passport
+from samkr_edge.runtime.protocol import Runner
+
+SUFFIX = ".samkr"
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+_LARGEST_MANIFEST = 1 << 20
+# Weights deflate by a tenth or so: an entry that grows a hundredfold is meant to fill a disk.
+_LARGEST_INFLATION = 100
+
+
+class Entry(BaseModel):
+    """One file of a bundle."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """What a bundle holds.
+
+    Attributes:
+        samkr_edge: version that wrote it.
+        card: the model card, as a dictionary.
+        source: name of the exported ONNX.
+        built: names of models built from it, each with its passport ``NAME.json``.
+        entries: file name -> hash and size; every file of the archive but the manifest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    samkr_edge: str
+    card: dict[str, Any]
+    source: str
+    built: tuple[str, ...] = ()
+    entries: dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was checked against the archive's directory; ``key`` is the manifest's SHA-256."""
+
+    path: Path
+    manifest: Manifest
+    key: str
+
+    @property
+    def card(self) -> ModelCard:
+        return ModelCard.from_dict(self.manifest.card)
+
+    def passport(self, name: str) -> Passport:
+        """The passport of an included model."""
+        with _whole(self.path), zipfile.ZipFile(self.path) as archive:
+            return Passport.model_validate_json(archive.read(f"{name}.json"))
+
+    def extract(self, name: str, folder: Path) -> Path:
+        """Write one file to ``folder`` unless it is there already; its bytes are what the manifest says, or nothing.
+
+        Raises:
+            SamkrError: SE-A94 other bytes than the manifest promises, SE-D01 no room.
+        """
+        entry = self.manifest.entries[name]
+        target = folder / name
+        if target.is_file() and target.stat().st_size == entry.size and sha256_of(target) == entry.sha256:
+            return target
+        with replacing(target) as temporary, _whole(self.path), zipfile.ZipFile(self.path) as archive:
+            with archive.open(name) as source, open(temporary, "wb") as out:
+                found, size = _copy(source, out)
+            if (found, size) != (entry.sha256, entry.size):
+                raise _damaged(
+                    self.path, f"{name} has the hash {found[:16]}, the manifest says {entry.sha256[:16]}"
+                )
+        return target
+
+
+def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
+    """Put an exported ONNX and models built from it into one file.
+
+    Args:
+        source: an ONNX written by ``samkr-edge export``.
+        out: ``NAME.samkr``.
+        added: built models (``.cpu.onnx``, ``.engine``) with their passports beside them.
+
+    Raises:
+        SamkrError: SE-A95 an added model was built from another ONNX or is not what its passport describes, SE-U92 the
+            source is a built model, SE-U93 two files have the same name; SE-A21 and SE-A22 not an ONNX of ours.
+    """
+    from samkr_edge.runtime.onnx_runtime import OnnxRunner
+
+    if is_built(source):
+        raise SamkrError(
+            "SE-U92",
+            f"{source} is built for one target already, so it cannot be what a bundle is built from",
+            fix=f"samkr-edge bundle EXPORTED.onnx --add {source}",
+        )
+    if not source.is_file():
+        raise SamkrError("SE-U92", f"there is no ONNX file {source}", fix=f"ls {source.parent}")
+    names = [source.name, *(path.name for path in added)]
+    if len(set(names)) < len(names) or MANIFEST in names:
+        raise SamkrError("SE-U93", "two files of a bundle cannot have the same name", [", ".join(names)])
+    runner = OnnxRunner(source)
+    card = runner.card
+    runner.close()
+    passports = {path: read_passport(path) for path in added}
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        entries = {source.name: _store(archive, source)}
+        for path, passport in passports.items():
+            entries[path.name] = _store(archive, path)
+            entries[f"{path.name}.json"] = _store(archive, passport_path(path))
+            _check_belongs(path, passport, entries[path.name], source, entries[source.name])
+        manifest = Manifest(
+            samkr_edge=__version__,
+            card=card.to_dict(),
+            source=source.name,
+            built=tuple(path.name for path in added),
+            entries=entries,
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        archive.writestr(_info(MANIFEST), text)
+    return Bundle(out, manifest, hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Open a bundle and compare its directory with its manifest; no file of it is read yet.
+
+    Raises:
+        SamkrError: SE-A92 not a whole bundle, SE-A93 written in a format this version does not know, SE-A94 the files
+            are not those of the manifest, or have unsafe names.
+    """
+    with _whole(path, OSError), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        info = archive.getinfo(MANIFEST)
+        if info.file_size > _LARGEST_MANIFEST:
+            raise _damaged(path, f"a manifest of {info.file_size} bytes")
+        raw = archive.read(info)
+        facts = json.loads(raw)
+        version = facts.get("schema_version") if isinstance(facts, dict) else None
+        if version != SCHEMA_VERSION and isinstance(version, int):
+            raise SamkrError(
+                "SE-A93",
+                f"{path.name} has a format that this samkr-edge does not read, so it was not loaded",
+                [
+                    f"format     {version}, written by samkr-edge {facts.get('samkr_edge', '?')}",
+                    f"this is    samkr-edge {__version__}, which reads format {SCHEMA_VERSION}",
+                ],
+                fix="pip install --upgrade samkr-edge",
+            )
+        try:
+            manifest = Manifest.model_validate(facts)
+            ModelCard.from_dict(manifest.card)
+        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, f"manifest: {' '.join(str(error).split())[:120]}") from error
+    _check_directory(path, manifest, infos)
+    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def open_bundle(path: Path, threads: int) -> Runner:
+    """Open what :func:`ready_model` finds; the opener of ``.samkr`` in :mod:`samkr_edge.pose_model`."""
+    from samkr_edge.pose_model import load_model
+
+    return load_model(ready_model(path), threads=threads).runner
+
+
+def source_model(path: Path) -> Path:
+    """The bundle's exported ONNX as a file in the cache."""
+    bundle = read_bundle(path)
+    with _locked(_folder(bundle)) as folder:
+        return bundle.extract(bundle.manifest.source, folder / "source")
+
+
+def ready_model(path: Path) -> Path:
+    """The model of a bundle that this device runs: built here before, included, or built now.
+
+    The target is TensorRT where a GPU and TensorRT are present, else the CPU; ``SAMKR_EDGE_TARGET=cpu`` asks for the
+    CPU. Where a model for the CPU cannot be built (the onnx package is missing) the exported ONNX runs as it is.
+
+    Raises:
+        SamkrError: what reading the bundle, building, or writing to the cache refuses.
+    """
+    bundle = read_bundle(path)
+    suffix = ".engine" if _wants_engine() else ".cpu.onnx"
+    built = _folder(bundle) / "built" / f"{Path(bundle.manifest.source).stem}{suffix}"
+    included = [
+        _folder(bundle) / "included" / name for name in bundle.manifest.built if name.endswith(suffix)
+    ]
+    # Without the lock first: the usual case is that everything has been made, and readers need not wait.
+    for model in (built, *included):
+        if _fits(model):
+            return model
+    with _locked(_folder(bundle)) as folder:
+        if _fits(built):  # another process has built it meanwhile
+            return built
+        for model in included:
+            bundle.extract(f"{model.name}.json", folder / "included")
+            bundle.extract(model.name, folder / "included")
+            if _fits(model, why_not=f"{path.name}: {model.name} is not for this device"):
+                return model
+            model.unlink()
+        source = bundle.extract(bundle.manifest.source, folder / "source")
+        return _build(path, source, built)
+
+
+def _wants_engine() -> bool:
+    """True where TensorRT can build and run here and the user has not asked for the CPU."""
+    target = os.environ.get("SAMKR_EDGE_TARGET", "auto")
+    if target not in ("auto", "cpu"):
+        raise SamkrError(
+            "SE-B95",
+            f"SAMKR_EDGE_TARGET is {target!r}, and a bundle is built for `auto` or `cpu` only",
+            fix="export SAMKR_EDGE_TARGET=auto",
+        )
+    if target == "cpu":
+        return False
+    from samkr_edge.doctor import gpu_count
+
+    if gpu_count() == 0:
+        return False
+    try:
+        import tensorrt  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _fits(model: Path, why_not: str = "") -> bool:
+    """True where the model is there and its passport admits it here; ``why_not`` begins a line that says why not."""
+    if not model.is_file():
+        return False
+    try:
+        preflight(model)
+    except SamkrError as error:
+        if why_not:
+            _say(f"{why_not} ({error.code}: {'; '.join(' '.join(fact.split()) for fact in error.facts)})")
+        return False
+    return True
+
+
+def _build(bundle: Path, source: Path, out: Path) -> Path:
+    if out.suffix == ".engine":
+        _build_engine(bundle, source, out)
+        return out
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        _say(
+            f"{bundle.name}: runs as exported; for a model built for this CPU: "
+            'pip install "samkr-edge[build]"'
+        )
+        return source
+    from samkr_edge.build.onnx_runtime import build_cpu
+
+    _say(f"{bundle.name}: building a model for this CPU, once; it is kept in {out.parent}")
+    build_cpu(source, out)
+    return out
+
+
+def _build_engine(bundle: Path, source: Path, out: Path) -> None:
+    """By the public command, in a process of its own: a builder's memory is given back when it ends."""
+    _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
+    words = ["build", str(source), "--target", "auto", "-o", str(out)]
+    # Its result is not ours: it goes where progress goes.
+    done = subprocess.run([sys.executable, "-m", "samkr_edge", *words], stdout=2)
+    if done.returncode != 0:
+        raise SamkrError(
+            "SE-B94",
+            f"no engine could be built for {bundle.name} on this device; the reason is above",
+            ["instead    export SAMKR_EDGE_TARGET=cpu runs the bundle on the CPU"],
+            fix=f"samkr-edge {shlex.join(words)}",
+        )
+
+
+def cache_root() -> Path:
+    """``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder."""
+    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
+
+
+def _folder(bundle: Bundle) -> Path:
+    return cache_root() / "bundles" / bundle.key[:32]
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """Hold a bundle's cache folder alone, among processes and threads; a killed holder lets go by itself.
+
+    Raises:
+        SamkrError: SE-D92 the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise SamkrError(
+            "SE-D92",
+            "the cache for built models cannot be written to",
+            [f"folder     {folder}", f"reason     {error.strerror or error}"],
+            fix="export SAMKR_EDGE_CACHE=/some/writable/folder",
+        ) from error
+    with lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows: files are replaced whole, so the worst case is a model built twice
+            yield folder
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another process prepares the same bundle: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _check_belongs(path: Path, passport: Passport, entry: Entry, source: Path, source_entry: Entry) -> None:
+    again = f"samkr-edge build {source} --target {passport.target} -o {path}"
+    if passport.sha256 != entry.sha256:
+        raise SamkrError(
+            "SE-A95",
+            f"{path.name} is not the file its passport describes, so no bundle was written",
+            [f"expected   {passport.sha256[:16]}", f"found      {entry.sha256[:16]}"],
+            fix=again,
+        )
+    if passport.source_sha256 != source_entry.sha256:
+        raise SamkrError(
+            "SE-A95",
+            f"{path.name} was built from another ONNX than {source.name}, so no bundle was written",
+            [
+                f"built from {passport.source}  {passport.source_sha256[:16]}",
+                f"bundled    {source.name}  {source_entry.sha256[:16]}",
+            ],
+            fix=again,
+        )
+
+
+def _check_directory(path: Path, manifest: Manifest, infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Every file is named in the manifest once, safely, and with the size it has."""
+    found = [info.filename for info in infos if info.filename != MANIFEST]
+    needed = {manifest.source, *manifest.built, *(f"{name}.json" for name in manifest.built)}
+    if sorted(found) != sorted(manifest.entries) or len(infos) != len(found) + 1 or not needed <= set(found):
+        raise _damaged(path, f"holds {', '.join(sorted(found))[:120] or 'nothing'}")
+    for info in infos:
+        entry = manifest.entries.get(info.filename)
+        if entry is None:  # the manifest
+            continue
+        if not _is_safe(info.filename):
+            raise _damaged(path, f"the unsafe name {info.filename[:80]!r}")
+        if info.file_size != entry.size or info.flag_bits & 1:
+            raise _damaged(
+                path, f"{info.filename} has {info.file_size} bytes, the manifest says {entry.size}"
+            )
+        if info.file_size > _LARGEST_INFLATION * max(info.compress_size, 1 << 10):
+            raise _damaged(
+                path, f"{info.filename} inflates from {info.compress_size} to {info.file_size} bytes"
+            )
+
+
+def _is_safe(name: str) -> bool:
+    """A plain file name: no folder, no drive, nothing hidden, nothing that a terminal would act on."""
+    return name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
+
+
+# What `zipfile` and `json` raise on a file that is damaged; RuntimeError: encrypted, or nested without end.
+_DAMAGE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+)
+
+
+@contextlib.contextmanager
+def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turn errors of reading a damaged archive into SE-A92."""
+    try:
+        yield
+    except _DAMAGE + also as error:
+        raise SamkrError(
+            "SE-A92",
+            f"{path} is not a whole bundle, so nothing of it was loaded",
+            [
+                f"reason     {' '.join(str(error).split())[:160] or type(error).__name__}",
+                f"size       {path.stat().st_size if path.is_file() else 'no such file'}",
+            ],
+            fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
+        ) from error
+
+
+def _damaged(path: Path, found: str) -> SamkrError:
+    return SamkrError(
+        "SE-A94",
+        f"{path.name} does not hold what its manifest says (edited or damaged), so nothing of it was loaded",
+        [f"found      {found}"],
+        fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
+    )
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    """Fixed time and permissions, so that equal contents give equal bytes. Stored: weights hardly deflate."""
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system = 3
+    info.external_attr = 0o644 << 16
+    return info
+
+
+def _store(archive: zipfile.ZipFile, path: Path) -> Entry:
+    info = _info(path.name)
+    info.file_size = path.stat().st_size  # decides about the 64-bit format
+    with open(path, "rb") as source, archive.open(info, "w") as out:
+        digest, size = _copy(source, out)
+    return Entry(sha256=digest, size=size)
+
+
+def _copy(source: IO[bytes], out: IO[bytes]) -> tuple[str, int]:
+    """Copy and return SHA-256 and size."""
+    digest, size = hashlib.sha256(), 0
+    while block := source.read(1 << 20):
+        digest.update(block)
+        out.write(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,86 @@
+"""`samkr-edge bundle`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.bundle import Bundle
+
+
+def bundle(
+    model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The bundle [default: NAME.samkr beside the source].")
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option("--add", metavar="FILE", help="A model built from it, with its passport; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Put everything a device needs into one file: ONNX, model card, hashes, built models.
+
+    `predict`, `eval` and `bench` take the bundle as a model. Its first use on a device picks an included model that
+    fits, else builds one; later uses load that from the cache.
+
+    Examples:
+
+      samkr-edge bundle qat.onnx -o pose.samkr
+
+      samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
+    """
+    from samkr_edge.bundle import SUFFIX, write_bundle
+    from samkr_edge.cli.console import emit
+
+    out = out or model.with_suffix(SUFFIX)
+    if out.suffix != SUFFIX:
+        raise SamkrError(
+            "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"
+        )
+    written = write_bundle(model, out, add or [])
+    emit(
+        describe(written),
+        f"{describe_lines(written)}\n  on a device  samkr-edge predict {out.name} photo.jpg",
+        as_json,
+    )
+
+
+def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:
+    """The exported ONNX of a bundle, and where `build` writes what it makes of it: beside the bundle by default."""
+    from samkr_edge.bundle import source_model
+    from samkr_edge.cli.targets import find_target
+
+    suffix = ".cpu.onnx" if find_target(target).family == "cpu" else ".engine"
+    return source_model(bundle), out or bundle.with_suffix(suffix)
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """A bundle as plain JSON."""
+    return {
+        "path": str(bundle.path),
+        "bytes": bundle.path.stat().st_size,
+        "key": bundle.key,
+        "manifest": bundle.manifest.model_dump(mode="json"),
+        "passports": {name: bundle.passport(name).model_dump(mode="json") for name in bundle.manifest.built},
+    }
+
+
+def describe_lines(bundle: Bundle) -> str:
+    """A bundle for people."""
+    card, manifest = bundle.card, bundle.manifest
+    lines = [
+        f"{bundle.path}: {bundle.path.stat().st_size / 1e6:.1f} MB; {card.model}, {card.precision} ({card.stage}), "
+        f"{len(card.skeleton)} keypoints, input {card.input_size[0]}x{card.input_size[1]}",
+        f"  source       {manifest.source}  {manifest.entries[manifest.source].sha256[:16]}",
+    ]
+    for name in manifest.built:
+        passport = bundle.passport(name)
+        device = passport.device.get("model") or passport.device.get("machine") or "?"
+        lines.append(f"  built        {name}  target {passport.target}, on {device}")
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""`samkr-edge inspect` for TensorRT engines and bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samkr_edge.build.inspector import EngineReport, Finding
+    from samkr_edge.passport import Passport
+
+_MODULES_SHOWN = 4
+
+
+def inspect_engine(engine: Path, as_json: bool) -> None:
+    """Passport, layers by precision, and why INT8 is not faster."""
+    from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_of_engine
+    from samkr_edge.cli.console import emit
+    from samkr_edge.passport import passport_path, read_passport
+
+    report = inspect_layers(layers_of_engine(engine), profile_of_engine(engine))
+    passport = read_passport(engine) if passport_path(engine).is_file() else None
+    emit(
+        {
+            "path": str(engine),
+            "passport": passport.model_dump(mode="json") if passport else None,
+            **report.to_dict(),
+        },
+        "\n".join([str(engine), *_passport_lines(passport), *render(report)]),
+        as_json,
+    )
+
+
+def inspect_bundle(path: Path, as_json: bool) -> None:
+    """What a bundle holds."""
+    from samkr_edge.bundle import read_bundle
+    from samkr_edge.cli.bundle import describe, describe_lines
+    from samkr_edge.cli.console import emit
+
+    bundle = read_bundle(path)
+    emit(describe(bundle), describe_lines(bundle), as_json)
+
+
+def render(report: EngineReport) -> list[str]:
+    """The report for people."""
+    lines = [f"  layers       {_parts(report.counts(), 'd')}; {len(report.conversions())} conversions"]
+    macs = report.macs()
+    if macs:
+        unknown = sum(layer.role == "conv" and layer.macs is None for layer in report.layers)
+        rest = f"; {unknown} convolutions do not tell" if unknown else ""
+        lines.append(f"  MACs         {_shares(macs)} of {sum(macs.values()) / 1e9:.2f} G{rest}")
+    times = report.ms()
+    if times is None:
+        lines.append("  time         no profile: trtexec --exportProfile=ENGINE.profile.json makes one")
+    else:
+        lines.append(f"  time         {_shares(times)} of {sum(times.values()):.2f} ms")
+    if not report.findings:
+        lines.append("  findings     none")
+    for finding in report.findings:
+        lines += _finding(finding)
+    return lines
+
+
+def _finding(finding: Finding) -> list[str]:
+    cost = f"{finding.ms:.3f} ms  " if finding.ms is not None else ""
+    more = len(finding.modules) - _MODULES_SHOWN
+    lines = [f"  {finding.kind}: {cost}{finding.what}"]
+    lines += [f"      {module}" for module in finding.modules[:_MODULES_SHOWN]]
+    if more > 0:
+        lines.append(f"      and {more} more (--json names them)")
+    if finding.note:
+        lines.append(f"    {finding.note}")
+    if finding.policy:
+        lines.append("    policy:")
+        lines += [f"      {line}" for line in finding.policy.splitlines()[: 4 * _MODULES_SHOWN + 1]]
+    return lines
+
+
+def _passport_lines(passport: Passport | None) -> list[str]:
+    if passport is None:
+        return ["  passport     none"]
+    return [f"  passport     target {passport.target}, built {passport.created} from {passport.source}"]
+
+
+def _parts(numbers: dict[str, int], form: str) -> str:
+    return ", ".join(f"{value:{form}} {name}" for name, value in sorted(numbers.items(), key=lambda i: -i[1]))
+
+
+def _shares(numbers: dict[str, float] | dict[str, int]) -> str:
+    total = sum(numbers.values()) or 1
+    return ", ".join(
+        f"{100 * value / total:.1f} % {name}" for name, value in sorted(numbers.items(), key=lambda i: -i[1])
+    )

@@ -1,0 +1,195 @@
+"""The inspector's three formats say the same; every kind of waste is found, and the policy line that mends it named.
+
+The samples in tests/data are written by hand from the formats that NVIDIA documents: one small network with one case
+of each finding, as TensorRT 8 (sentences), 10 (words, metadata) and 11 (split fields) would list it.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from calibration.policy import Rule
+from samkr_edge.build.inspector import (
+    EngineReport,
+    Finding,
+    dtype_of,
+    inspect_layers,
+    module_of,
+    parse_layers,
+)
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+
+DATA = Path(__file__).parents[1] / "data"
+VERSIONS = ("8", "10", "11")
+
+
+def layers_text(version: str) -> str:
+    return (DATA / f"engine_layers_trt{version}.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def report() -> EngineReport:
+    return inspect_layers(layers_text("8"), (DATA / "engine_profile_trt8.json").read_text())
+
+
+def finding(report: EngineReport, kind: str, module: str) -> Finding:
+    (found,) = [f for f in report.findings if f.kind == kind and module in f.modules]
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_all_formats_give_the_same_layers_and_findings(version: str, report: EngineReport) -> None:
+    found = inspect_layers(layers_text(version))
+    assert found.counts() == report.counts() == {"int8": 7, "fp16": 3, "fp32": 1}
+    assert found.macs() == report.macs()
+    assert len(found.conversions()) == 8
+    assert [layer.module for layer in found.layers if layer.role != "conversion"] == [
+        layer.module for layer in report.layers if layer.role != "conversion"
+    ]
+    without_profile = inspect_layers(layers_text("8")).findings
+    assert found.findings == without_profile
+
+
+def test_macs_are_those_of_the_convolutions(report: EngineReport) -> None:
+    by_module = {layer.module: layer for layer in report.layers if layer.role == "conv"}
+    assert by_module["backbone.conv1"].macs == 64 * 32 * 32 * 3 * 9
+    grouped = by_module["offset_head.attention.depthwise"]
+    assert grouped.macs == 32 * 32 * 32 * 4 * 9
+    assert grouped.channels == (4, 4)
+
+
+def test_time_is_split_by_precision_and_conversions(report: EngineReport) -> None:
+    times = report.ms()
+    assert times is not None
+    profile = json.loads((DATA / "engine_profile_trt8.json").read_text())
+    assert sum(times.values()) == pytest.approx(sum(record.get("averageMs", 0) for record in profile))
+    assert times["conversions"] == pytest.approx(0.120)
+    assert inspect_layers(layers_text("8")).ms() is None
+
+
+def test_a_float_convolution_between_int8_ones_is_an_island(report: EngineReport) -> None:
+    island = finding(report, "float_island", "backbone.layer1.0.conv2")
+    assert island.ms == pytest.approx(0.090 + 0.020 + 0.020)  # with the conversions before and behind it
+    assert report.findings[0] == island  # the costliest first
+
+
+def test_sums_that_did_not_fuse_are_told_apart(report: EngineReport) -> None:
+    residual = finding(report, "unfused_sum", "backbone.layer1.0.add")
+    assert "op: residual_add" in residual.policy
+    cross = finding(report, "unfused_sum", "backbone.stage2.0.sums.0")
+    assert "cross-resolution" in cross.what
+    assert cross.policy == ""  # INT8 already: no rule would change it
+
+
+def test_a_convolution_too_small_for_int8_is_named_but_not_the_first_one(report: EngineReport) -> None:
+    small = [f for f in report.findings if f.kind == "small_convolution"]
+    assert [f.modules for f in small] == [("offset_head.attention.depthwise",)]
+
+
+def test_conversions_are_blamed_on_the_float_layer_and_on_nothing_twice(report: EngineReport) -> None:
+    blamed = [f.modules[0] for f in report.findings if f.kind == "conversions"]
+    assert blamed == [
+        "backbone.stage2.0.fuse_layers.0.1.2"
+    ]  # the rest belongs to islands and sums, or is below 2 %
+    assert "Resize" in report.findings[[f.kind for f in report.findings].index("conversions")].note
+
+
+def test_an_output_layer_is_never_advised_to_be_int8() -> None:
+    found = inspect_layers(layers_text("10"))
+    assert finding(found, "conversions", "heatmap_head.final").policy == ""
+
+
+def test_fp32_beside_int8_is_named(report: EngineReport) -> None:
+    assert finding(report, "fp32_remainder", "heatmap_head.final").policy == ""
+
+
+def test_every_policy_line_is_one_the_quantizer_accepts(report: EngineReport) -> None:
+    rules = [rule for f in report.findings if f.policy for rule in yaml.safe_load(f.policy)]
+    assert len(rules) >= 3
+    for rule in rules:
+        Rule.model_validate(rule)
+
+
+@pytest.mark.parametrize(
+    ("node", "module"),
+    [
+        ("/net/backbone/conv1/Conv", "backbone.conv1"),
+        (
+            "/net/backbone/stage2/stage2.0/branches.0/branches.0.0/conv1/Conv",
+            "backbone.stage2.0.branches.0.0.conv1",
+        ),
+        ("/net/backbone/transition1.1/transition1.1.0/transition1.1.0.0/Conv", "backbone.transition1.1.0.0"),
+        ("/net/backbone/stage3/stage3.0/sums.1/Add_1", "backbone.stage3.0.sums.1"),
+        ("Conv_17", "Conv_17"),
+    ],
+)
+def test_a_node_name_leads_to_its_module(node: str, module: str) -> None:
+    assert module_of(node) == module
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        ("Thirty-two wide channel vectorized row major Int8 format.", "int8"),
+        ("Channel major FP16 format where channel % 4 == 0", "fp16"),
+        ("Row major linear FP32", "fp32"),
+        ("Half", "fp16"),
+        ("Float", "fp32"),
+        ("BFloat16", "bf16"),
+        ("UInt8", "uint8"),
+        ("N/A due to dynamic shapes", "?"),
+    ],
+)
+def test_types_are_read_from_sentences_and_words(text: str, dtype: str) -> None:
+    assert dtype_of(text) == dtype
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", '{"Bindings": []}', '{"Layers": [{"Nme": "x"}]}'])
+def test_what_is_no_layer_list_is_refused(text: str) -> None:
+    with pytest.raises(SamkrError) as caught:
+        parse_layers(text)
+    assert caught.value.code == "SE-B92"
+
+
+@pytest.mark.parametrize("text", ['{"Layers": ["a", "b"], "Bindings": []}', '{"Layers": []}'])
+def test_an_engine_without_details_says_how_to_get_them(text: str) -> None:
+    with pytest.raises(SamkrError) as caught:
+        parse_layers(text)
+    assert caught.value.code == "SE-B93"
+    assert "DETAILED" in str(caught.value)
+
+
+def test_the_command_reads_the_files_beside_an_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = tmp_path / "x.engine"
+    engine.write_bytes(b"")
+    (tmp_path / "x.engine.layers.json").write_text(layers_text("11"))
+    assert run(["inspect", str(engine), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["layers_by_precision"]["int8"] == 7
+    assert run(["inspect", str(engine)]) == 0
+    assert "float_island" in capsys.readouterr().out
+
+
+def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 0)
+    (tmp_path / "x.engine").write_bytes(b"")
+    assert run(["inspect", str(tmp_path / "x.engine")]) == 7
+    assert "trtexec --loadEngine" in capsys.readouterr().err
+
+
+def test_layers_that_feed_themselves_or_repeat_a_name_do_not_hang() -> None:
+    tensor = {"Name": "t", "Dimensions": [1, 32, 8, 8], "Format/Datatype": "Int8"}
+    loop = {
+        "Name": "r",
+        "LayerType": "Reformat",
+        "Inputs": [tensor],
+        "Outputs": [{**tensor, "Format/Datatype": "Half"}],
+    }
+    assert inspect_layers(json.dumps({"Layers": [loop, loop]})).findings == ()
