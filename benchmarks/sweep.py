@@ -21,10 +21,11 @@ from benchmarks.results import read_results, write_results
 from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
 
 INDEX = "sweep.json"
+_NOT_WRITTEN = "SE-D01"  # of samkr_edge.artefact: a full disk, no permission
 State = Literal["finished", "reused", "waiting", "skipped", "failed", "to do"]
 
 
@@ -96,24 +97,33 @@ def run_sweep(
         try:
             outcome = _visit(suite, cell, out, progress, mode, device.modes, given, resume, dry_run)
         except SamkrError as error:
-            if error.code == "SE-D01":
-                done = sum(outcome.results is not None for outcome in outcomes)
-                raise SamkrError(
-                    "SE-D65",
-                    f"the sweep stopped at cell {number} of {len(cells)}, since nothing could be written",
-                    [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
-                    fix=f"free some room, then go on: samkr-edge sweep {suite.name} --out {out} --resume",
-                ) from error
+            if error.code == _NOT_WRITTEN:
+                raise _stopped(error, outcomes, number, len(cells), out) from error
             outcome = Outcome(cell, "", "failed", error.message, error=error)
         outcomes.append(outcome)
         if not dry_run:
-            _write_index(suite, out, outcomes, len(cells))
+            try:
+                _write_index(suite, out, outcomes, len(cells))
+            except SamkrError as error:
+                raise _stopped(error, outcomes, number, len(cells), out) from error
         finished(outcome, number, len(cells))
     return outcomes
 
 
+def _stopped(
+    error: SamkrError, outcomes: Sequence[Outcome], number: int, count: int, out: Path
+) -> SamkrError:
+    done = sum(outcome.results is not None for outcome in outcomes)
+    return SamkrError(
+        "SE-D65",
+        f"the sweep stopped at cell {number} of {count}, since nothing could be written",
+        [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
+        fix=f"free some room, then go on: samkr-edge sweep SUITE --out {out} --resume",
+    )
+
+
 def _write_index(suite: Suite, out: Path, outcomes: Sequence[Outcome], count: int) -> None:
-    """The list for the report. Where it cannot be written the cells are there all the same, and a resume finds them."""
+    """The list for the report; a resume does not need it."""
     payload = {
         "schema_version": 1,
         "suite": suite.model_dump(mode="json"),
@@ -292,7 +302,6 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
         return
     command = [*arguments, "-o", str(output)]
     print(f"$ samkr-edge {' '.join(command)}", file=sys.stderr)
-    output.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *command], stdout=2)
     try:
         code = child.wait()
@@ -306,4 +315,5 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
             ["its own error stands above"],
             fix=f"samkr-edge {' '.join(command)}",
         )
-    stamp.write_text(f"{key} {sha256_of(output)}")
+    with replacing(stamp) as temporary:
+        temporary.write_text(f"{key} {sha256_of(output)}")

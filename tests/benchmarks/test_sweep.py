@@ -205,7 +205,9 @@ def test_models_are_made_by_our_commands_once(
     class Child:
         def __init__(self, command: list[str], **_: Any) -> None:
             commands.append(command[3:])
-            Path(command[command.index("-o") + 1]).write_bytes(b"made")
+            output = Path(command[command.index("-o") + 1])
+            output.parent.mkdir(exist_ok=True)
+            output.write_bytes(b"made")
 
         def wait(self) -> int:
             return 0
