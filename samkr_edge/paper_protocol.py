@@ -91,7 +91,7 @@ def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
     """People in a uint8 (H, W, 3) RGB image, in its pixels, best first.
 
     Raises:
-        SamkrError: SE-U75 the model's input has a fixed size and the protocol needs others.
+        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
     """
     poses = model(image) if protocol.deployment else _augmented(model, image, protocol)
     return protocol.rescoring.rescore(poses) if protocol.rescoring and len(poses) else poses

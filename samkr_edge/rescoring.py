@@ -128,9 +128,11 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             tuple(int(i) for i in arrays.pop("scale_links")),
         )
         weights = {
-            f"{layer}.{part}": arrays[f"{layer}.{part}"] for layer in LAYERS for part in ("weight", "bias")
+            f"{layer}.{part}": arrays[f"{layer}.{part}"].astype(np.float32)
+            for layer in LAYERS
+            for part in ("weight", "bias")
         }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
         raise SamkrError(
             "SE-A77",
             f"{path} is not a rescoring network of samkr-edge",
@@ -138,20 +140,23 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
         ) from error
     inputs = 3 * len(expected.links) + len(skeleton)
-    shapes = {name: array.shape for name, array in weights.items()}
-    hidden = shapes["l1.bias"]
-    fits = (
-        shapes["l1.weight"] == (*hidden, inputs)
-        and shapes["l2.weight"] == (shapes["l2.bias"][0], *hidden)
-        and shapes["l3.weight"] == (1, shapes["l2.bias"][0])
-    )
+    first, second = weights["l1.bias"].size, weights["l2.bias"].size
+    shapes = {
+        "l1.weight": (first, inputs),
+        "l1.bias": (first,),
+        "l2.weight": (second, first),
+        "l2.bias": (second,),
+        "l3.weight": (1, second),
+        "l3.bias": (1,),
+    }
+    fits = {name: array.shape for name, array in weights.items()} == shapes
     if found != expected or not fits or not all(np.isfinite(array).all() for array in weights.values()):
         raise SamkrError(
             "SE-A77",
             f"{path} cannot rescore these poses",
             [
                 f"expected   {inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
-                f"found      {shapes['l1.weight'][-1]} features, {len(found.links)} links",
+                f"found      weights {weights['l1.weight'].shape}, {len(found.links)} links; finite numbers are needed",
             ],
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
         )

@@ -91,9 +91,11 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     assert caught.value.code == "SE-A77"
 
 
-def test_broken_weights_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bias", [np.full(8, np.nan), np.zeros(7), np.zeros(())])
+def test_broken_weights_are_refused(tmp_path: Path, bias: np.ndarray) -> None:
     broken = network()
-    broken.weights["l2.bias"][0] = np.nan
+    broken.weights["l2.bias"] = bias
     save_rescoring(tmp_path / "r.npz", broken)
-    with pytest.raises(SamkrError):
+    with pytest.raises(SamkrError) as caught:
         load_rescoring(tmp_path / "r.npz", COCO17)
+    assert caught.value.code == "SE-A77"

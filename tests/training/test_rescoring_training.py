@@ -60,10 +60,11 @@ def test_it_learns_which_poses_are_good() -> None:
     features = PoseFeatures.of(COCO17)
     inputs = random.normal(size=(600, 74)).astype(np.float32)
     labels = (1 / (1 + np.exp(-inputs[:, -1] - inputs[:, 0]))).astype(np.float32)
-    network, report = train_rescoring(features, inputs, labels, np.arange(600) // 3, epochs=20, seed=0)
-    assert report.error < report.error_of_mean / 4
-    again, _ = train_rescoring(features, inputs, labels, np.arange(600) // 3, epochs=20, seed=0)
-    assert again.predict(inputs).tolist() == network.predict(inputs).tolist()
+    ids = np.arange(600) // 3
+    _, report = train_rescoring(features, inputs, labels, ids, epochs=8, seed=0)
+    assert report.error < report.error_of_mean / 3
+    once, again = (train_rescoring(features, inputs, labels, ids, epochs=1, seed=0)[0] for _ in range(2))
+    assert once.predict(inputs).tolist() == again.predict(inputs).tolist()
 
 
 def test_perfect_poses_are_labelled_1(folder: Path) -> None:
