@@ -115,7 +115,8 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
     for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
         if not path.exists():
             raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=f"ls {path.parent}")
-        found += [path, *(p for p in [passport_path(path)] if p.is_file())]
+        passport = passport_path(path)
+        found += [path, passport] if path.is_file() and passport.is_file() else [path]
     names = [path.name for path in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
