@@ -21,7 +21,7 @@ OPENERS = {
     ".pt": "training.torch_runner:open_checkpoint",
     ".onnx": "samkr_edge.runtime.onnx_runtime:open_onnx",
     ".engine": "samkr_edge.runtime.tensorrt:open_engine",
-    ".samkr": "samkr_edge.bundle:open_bundle",
+    ".samkr": "samkr_edge.bundle_cache:open_bundle",
 }
 
 

@@ -1,92 +1,33 @@
-"""What TensorRT made of a network, layer by layer, and why its INT8 is not faster.
+"""Why an engine's INT8 is not faster: layers by precision, MACs and time, and findings with the policy line that helps.
 
-Reads the engine inspector's JSON of TensorRT 8.5 to 11 and, where there is one, a per-layer profile. Pure: no
-TensorRT needed. The formats differ: up to 10 a tensor has one text ``Format/Datatype``, a sentence
-(``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split in two fields,
-and ``Bindings`` became ``I/O Tensors``.
-
-A layer's name and metadata name the ONNX nodes fused into it, and these carry the network's module names: so a finding
-can say which line of the quantization policy would change it.
+Reads what :mod:`samkr_edge.build.engine_layers` parsed. A finding names modules of the network, and where a rule of the
+quantization policy would change it, that rule.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
+from samkr_edge.build.engine_layers import (
+    FLOATS,
+    Layer,
+    module_of,
+    operation_of,
+    parse_layers,
+    parse_profile,
+    sum_op,
+)
 from samkr_edge.errors import SamkrError
 
 # INT8 tensor cores work on blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what makes an engine slow.
 NOTABLE_SHARE = 0.02
-
-_DTYPES = (
-    # The first that matches; `uint8` before `int8`, and `float` last since `bfloat16` and `float8` hold it.
-    ("uint8", r"uint8"),
-    ("int8", r"int8"),
-    ("int4", r"int4"),
-    ("fp8", r"fp8|float8|e4m3"),
-    ("bf16", r"bf16|bfloat16"),
-    ("fp16", r"fp16|half|float16"),
-    ("int64", r"int64"),
-    ("int32", r"int32"),
-    ("bool", r"bool"),
-    ("fp32", r"fp32|float"),
-)  # fmt: skip
 _KEPT_FLOAT = "first see whether the policy keeps it in float for accuracy"
-FLOATS = ("fp32", "fp16", "bf16", "fp8")
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One input or output of a layer; ``dtype`` is ``int8``, ``fp16``, ... or ``?``."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of an engine.
-
-    Attributes:
-        name: TensorRT's name of it.
-        kind: TensorRT's type of it: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
-        role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum`` or ``other``.
-        nodes: ONNX nodes fused into it.
-        inputs, outputs: activations.
-        precision: what it computes in.
-        macs: multiply-accumulates, None where the JSON does not tell.
-        channels: (input, output) channels per group of a convolution.
-        ms: time from the profile.
-    """
-
-    name: str
-    kind: str
-    role: str
-    nodes: tuple[str, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    precision: str
-    macs: int | None = None
-    channels: tuple[int, int] | None = None
-    ms: float | None = None
-
-    @property
-    def module(self) -> str:
-        """The network's module that this layer mostly is; TensorRT's name where it is none of ours."""
-        for node in self.nodes:
-            if _operation(node) == "Conv":
-                return module_of(node)
-        return module_of(self.nodes[0]) if self.nodes else self.name
 
 
 @dataclass(frozen=True)
@@ -166,174 +107,6 @@ def inspect_layers(text: str, profile: str | None = None) -> EngineReport:
     """
     layers = parse_layers(text, parse_profile(profile) if profile else {})
     return EngineReport(tuple(layers), tuple(find(layers)))
-
-
-def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
-    """Layers in the engine's order, with their times."""
-    loaded = _load(text, "engine layers")
-    entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
-    if not isinstance(entries, list):
-        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"])
-    if not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise SamkrError(
-            "SE-B93",
-            "this engine was built without layer details, so there is nothing to inspect",
-            [
-                f"layers     {len(entries)}, names only",
-                "needed     profiling verbosity DETAILED at build time",
-            ],
-            fix="samkr-edge build MODEL.onnx --target auto",
-        )
-    try:
-        return [_layer(entry, times or {}) for entry in entries]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SamkrError(
-            "SE-B92", "these engine layers are in a form that is not known", [f"reason     {error!r}"[:160]]
-        ) from error
-
-
-def parse_profile(text: str) -> dict[str, float]:
-    """Layer name -> milliseconds of one inference."""
-    loaded = _load(text, "profile")
-    try:
-        if isinstance(loaded, dict):
-            return {str(name): float(ms) for name, ms in loaded.items()}
-        times: dict[str, float] = defaultdict(float)
-        for record in loaded:
-            if "name" in record:  # the first record is {"count": N}
-                times[record["name"]] += float(record.get("averageMs", record.get("medianMs", 0.0)))
-        return dict(times)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SamkrError("SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]]) from error
-
-
-def module_of(node: str) -> str:
-    """ONNX node name -> module name: ``/net/layer1/layer1.0/conv1/Conv`` -> ``layer1.0.conv1``.
-
-    The exporter writes the path of scopes, where a child of a list repeats its parent's name.
-    """
-    scopes = node.strip("/").split("/")[:-1]
-    if scopes and scopes[0] == "net":
-        scopes = scopes[1:]
-    kept: list[str] = []
-    for scope in scopes:
-        if kept and scope.startswith(f"{kept[-1]}."):
-            kept.pop()
-        kept.append(scope)
-    return ".".join(kept) or node
-
-
-def _load(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SamkrError(
-            "SE-B92", f"the {what} are not valid JSON", [f"reason     {error}", f"size       {len(text)}"]
-        ) from error
-
-
-def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
-    name, kind = str(entry["Name"]), str(entry.get("LayerType", ""))
-    inputs = tuple(_tensor(tensor) for tensor in entry.get("Inputs", []))
-    outputs = tuple(_tensor(tensor) for tensor in entry.get("Outputs", []))
-    nodes = _nodes(name, str(entry.get("Metadata", "")))
-    role = _role(name, kind, nodes, entry)
-    macs, channels = _work(entry, inputs, outputs) if role == "conv" else (None, None)
-    weights = entry.get("Weights")
-    weight_dtype = dtype_of(str(weights.get("Type", ""))) if isinstance(weights, dict) else "?"
-    return Layer(
-        name=name,
-        kind=kind,
-        role=role,
-        nodes=nodes,
-        inputs=inputs,
-        outputs=outputs,
-        precision=weight_dtype if role == "conv" and weight_dtype != "?" else _precision(inputs, outputs),
-        macs=macs,
-        channels=channels,
-        ms=times.get(name),
-    )
-
-
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
-    text = next(
-        (
-            str(entry[key])
-            for key in ("Format/Datatype", "Format/DataType", "DataType", "Datatype")
-            if key in entry
-        ),
-        str(entry.get("Format", "")),
-    )
-    return Tensor(str(entry["Name"]), tuple(int(n) for n in entry.get("Dimensions", [])), dtype_of(text))
-
-
-def dtype_of(text: str) -> str:
-    """``int8``, ``fp16``, ``fp32``, ... from any of the ways TensorRT words a type; ``?`` where it tells none."""
-    return next((name for name, pattern in _DTYPES if re.search(pattern, text.lower())), "?")
-
-
-def _precision(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
-    """INT8 where all inputs are; else the first float type among inputs, then outputs."""
-    kinds = [tensor.dtype for tensor in inputs]
-    if kinds and all(kind == "int8" for kind in kinds):
-        return "int8"
-    everything = [*kinds, *(tensor.dtype for tensor in outputs)]
-    return next((kind for kind in everything if kind in FLOATS), everything[0] if everything else "?")
-
-
-def _nodes(name: str, metadata: str) -> tuple[str, ...]:
-    """ONNX nodes of a layer: the metadata names them all, the name of an older engine most of them."""
-    found = re.findall(r"\[ONNX Layer: ([^\]]+)\]", metadata)
-    if not found:
-        found = [part for token in re.findall(r"/[\w./-]+", name) for part in token.split("...")]
-    return tuple(dict.fromkeys(node for node in found if node))
-
-
-def _operation(node: str) -> str:
-    """``/net/stage3/stage3.0/sums.0/Add_1`` -> ``Add``."""
-    return re.sub(r"_\d+$", "", node.rsplit("/", 1)[-1])
-
-
-def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) -> str:
-    operations = [_operation(node) for node in nodes]
-    if kind in ("Reformat", "NoOp") or name.startswith(("Reformatting CopyNode", "reformat")):
-        return "conversion"
-    if entry.get("ParameterType") == "Convolution" or "conv" in kind.lower() or "Conv" in operations:
-        return "conv"
-    if nodes and all(operation in ("QuantizeLinear", "DequantizeLinear", "Cast") for operation in operations):
-        return "conversion"
-    if any(_operation(node) == "Add" and _sum_op(module_of(node)) for node in nodes):
-        return "sum"
-    return "other"
-
-
-def _sum_op(module: str) -> str | None:
-    """The policy's name for a sum: ``residual_add``, ``resolution_sum``, or None for any other addition."""
-    parts = module.split(".")
-    if parts[-1] == "add":
-        return "residual_add"
-    return "resolution_sum" if len(parts) > 1 and parts[-2] == "sums" else None
-
-
-def _policy_op(layer: Layer) -> str | None:
-    """What a policy's rule calls this layer's operation; None for what no rule can make INT8."""
-    if layer.role == "conv":
-        return "conv"
-    if any(_operation(node) == "MaxPool" for node in layer.nodes):
-        return "max_pool"
-    return _sum_op(layer.module) if layer.role == "sum" else None
-
-
-def _work(
-    entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> tuple[int | None, tuple[int, int] | None]:
-    """(multiply-accumulates, channels per group) of a convolution, from its shapes (N, C, H, W)."""
-    kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
-    if not kernel or not inputs or not outputs or min(len(inputs[0].shape), len(outputs[0].shape)) < 3:
-        return None, None
-    c_in, c_out = inputs[0].shape[1] // groups, int(entry.get("OutMaps") or outputs[0].shape[1])
-    macs = outputs[0].shape[0] * c_out * prod(outputs[0].shape[2:]) * c_in * prod(kernel)
-    return macs, (c_in, c_out // groups)
 
 
 # Findings.
@@ -453,7 +226,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
                 layer
                 for layer in layers
                 if layer.role == "sum"
-                and operation in {_sum_op(module_of(node)) for node in layer.nodes}
+                and operation in {sum_op(module_of(node)) for node in layer.nodes}
                 and (layer.precision == "int8") == quantized
             ]
             if not found:
@@ -463,7 +236,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
                     module_of(node)
                     for layer in found
                     for node in layer.nodes
-                    if _sum_op(module_of(node)) == operation
+                    if sum_op(module_of(node)) == operation
                 )
             )
             if quantized:
@@ -526,7 +299,7 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
             continue
         operation = _policy_op(cause)
         if operation is None:
-            operations = " and ".join(sorted({_operation(node) for node in cause.nodes})) or cause.kind
+            operations = " and ".join(sorted({operation_of(node) for node in cause.nodes})) or cause.kind
             policy, note = (
                 "",
                 f"no policy rule: a policy decides about convolutions, sums and pools, not {operations}",
@@ -586,6 +359,15 @@ def _rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:
     )
 
 
+def _policy_op(layer: Layer) -> str | None:
+    """What a policy's rule calls this layer's operation; None for what no rule can make INT8."""
+    if layer.role == "conv":
+        return "conv"
+    if any(operation_of(node) == "MaxPool" for node in layer.nodes):
+        return "max_pool"
+    return sum_op(layer.module) if layer.role == "sum" else None
+
+
 # Asking TensorRT itself.
 
 
@@ -593,11 +375,13 @@ def layers_of_engine(engine: Path) -> str:
     """The inspector's JSON of an engine: from ``ENGINE.layers.json`` beside it, else from TensorRT here.
 
     Raises:
-        SamkrError: SE-V92 there is neither; and what opening the engine refuses.
+        SamkrError: SE-D93 no such engine, SE-V92 there is neither; and what opening the engine refuses.
     """
     beside = engine.with_name(engine.name + ".layers.json")
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
+    if not engine.is_file():
+        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=f"ls {engine.parent}")
     from samkr_edge.doctor import gpu_count
 
     if gpu_count() > 0:

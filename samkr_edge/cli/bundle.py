@@ -53,7 +53,7 @@ def bundle(
 
 def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:
     """The exported ONNX of a bundle, and where `build` writes what it makes of it: beside the bundle by default."""
-    from samkr_edge.bundle import source_model
+    from samkr_edge.bundle_cache import source_model
     from samkr_edge.cli.targets import find_target
 
     suffix = ".cpu.onnx" if find_target(target).family == "cpu" else ".engine"

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from tiny_model import SIZE, tiny_onnx
 
-from samkr_edge import bundle as bundles
+from samkr_edge import bundle_cache
 from samkr_edge.artefact import sha256_of
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.bundle import MANIFEST, open_bundle, read_bundle, ready_model, write_bundle
+from samkr_edge.bundle import MANIFEST, read_bundle, write_bundle
+from samkr_edge.bundle_cache import open_bundle, ready_model
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
@@ -145,7 +146,8 @@ print(poses.keypoints.shape[1:])
 
 
 def test_two_processes_at_once_build_one_model(plain: Path, cache: Path) -> None:
-    code = f"from samkr_edge.bundle import ready_model; from pathlib import Path; ready_model(Path({str(plain)!r}))"
+    imports = "from pathlib import Path; from samkr_edge.bundle_cache import ready_model"
+    code = f"{imports}; ready_model(Path({str(plain)!r}))"
     both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in "ab"]
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -166,7 +168,7 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
         asked.append(out)
         return source
 
-    monkeypatch.setattr(bundles, "_build", build)
+    monkeypatch.setattr(bundle_cache, "_build", build)
     ready_model(plain)
     monkeypatch.setenv("SAMKR_EDGE_TARGET", "cpu")
     ready_model(plain)
@@ -185,7 +187,7 @@ def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_err
         asked.append(words)
         return subprocess.CompletedProcess(words, 5)
 
-    monkeypatch.setattr(bundles, "_wants_engine", lambda: True)
+    monkeypatch.setattr(bundle_cache, "_wants_engine", lambda: True)
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(SamkrError) as caught:
         ready_model(plain)

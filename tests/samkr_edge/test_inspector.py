@@ -11,14 +11,8 @@ import pytest
 import yaml
 
 from calibration.policy import Rule
-from samkr_edge.build.inspector import (
-    EngineReport,
-    Finding,
-    dtype_of,
-    inspect_layers,
-    module_of,
-    parse_layers,
-)
+from samkr_edge.build.engine_layers import dtype_of, module_of, parse_layers
+from samkr_edge.build.inspector import EngineReport, Finding, inspect_layers
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 
@@ -182,6 +176,8 @@ def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err
+    assert run(["inspect", str(tmp_path / "no.engine")]) == 3
+    assert "there is no engine" in capsys.readouterr().err
 
 
 def test_layers_that_feed_themselves_or_repeat_a_name_do_not_hang() -> None:

@@ -1,0 +1,239 @@
+"""The layers of a TensorRT engine, from the engine inspector's JSON and a per-layer profile. Pure: no TensorRT needed.
+
+The formats of TensorRT 8.5 to 11 differ: up to 10 a tensor has one text ``Format/Datatype``, a sentence
+(``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split in two fields,
+and ``Bindings`` became ``I/O Tensors``.
+
+A layer's name and metadata name the ONNX nodes fused into it, and these carry the network's module names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from samkr_edge.errors import SamkrError
+
+_DTYPES = (
+    # The first that matches; `uint8` before `int8`, and `float` last since `bfloat16` and `float8` hold it.
+    ("uint8", r"uint8"),
+    ("int8", r"int8"),
+    ("int4", r"int4"),
+    ("fp8", r"fp8|float8|e4m3"),
+    ("bf16", r"bf16|bfloat16"),
+    ("fp16", r"fp16|half|float16"),
+    ("int64", r"int64"),
+    ("int32", r"int32"),
+    ("bool", r"bool"),
+    ("fp32", r"fp32|float"),
+)  # fmt: skip
+FLOATS = ("fp32", "fp16", "bf16", "fp8")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a layer; ``dtype`` is ``int8``, ``fp16``, ... or ``?``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an engine.
+
+    Attributes:
+        name: TensorRT's name of it.
+        kind: TensorRT's type of it: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
+        role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum`` or ``other``.
+        nodes: ONNX nodes fused into it.
+        inputs, outputs: activations.
+        precision: what it computes in.
+        macs: multiply-accumulates, None where the JSON does not tell.
+        channels: (input, output) channels per group of a convolution.
+        ms: time from the profile.
+    """
+
+    name: str
+    kind: str
+    role: str
+    nodes: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    precision: str
+    macs: int | None = None
+    channels: tuple[int, int] | None = None
+    ms: float | None = None
+
+    @property
+    def module(self) -> str:
+        """The network's module that this layer mostly is; TensorRT's name where it is none of ours."""
+        for node in self.nodes:
+            if operation_of(node) == "Conv":
+                return module_of(node)
+        return module_of(self.nodes[0]) if self.nodes else self.name
+
+
+def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
+    """Layers in the engine's order, with their times."""
+    loaded = _load(text, "engine layers")
+    entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
+    if not isinstance(entries, list):
+        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"])
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise SamkrError(
+            "SE-B93",
+            "this engine was built without layer details, so there is nothing to inspect",
+            [
+                f"layers     {len(entries)}, names only",
+                "needed     profiling verbosity DETAILED at build time",
+            ],
+            fix="samkr-edge build MODEL.onnx --target auto",
+        )
+    try:
+        return [_layer(entry, times or {}) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SamkrError(
+            "SE-B92", "these engine layers are in a form that is not known", [f"reason     {error!r}"[:160]]
+        ) from error
+
+
+def parse_profile(text: str) -> dict[str, float]:
+    """Layer name -> milliseconds of one inference."""
+    loaded = _load(text, "profile")
+    try:
+        if isinstance(loaded, dict):
+            return {str(name): float(ms) for name, ms in loaded.items()}
+        times: dict[str, float] = defaultdict(float)
+        for record in loaded:
+            if "name" in record:  # the first record is {"count": N}
+                times[record["name"]] += float(record.get("averageMs", record.get("medianMs", 0.0)))
+        return dict(times)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SamkrError("SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]]) from error
+
+
+def module_of(node: str) -> str:
+    """ONNX node name -> module name: ``/net/layer1/layer1.0/conv1/Conv`` -> ``layer1.0.conv1``.
+
+    The exporter writes the path of scopes, where a child of a list repeats its parent's name.
+    """
+    scopes = node.strip("/").split("/")[:-1]
+    if scopes and scopes[0] == "net":
+        scopes = scopes[1:]
+    kept: list[str] = []
+    for scope in scopes:
+        if kept and scope.startswith(f"{kept[-1]}."):
+            kept.pop()
+        kept.append(scope)
+    return ".".join(kept) or node
+
+
+def _load(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-B92", f"the {what} are not valid JSON", [f"reason     {error}", f"size       {len(text)}"]
+        ) from error
+
+
+def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
+    name, kind = str(entry["Name"]), str(entry.get("LayerType", ""))
+    inputs = tuple(_tensor(tensor) for tensor in entry.get("Inputs", []))
+    outputs = tuple(_tensor(tensor) for tensor in entry.get("Outputs", []))
+    nodes = _nodes(name, str(entry.get("Metadata", "")))
+    role = _role(name, kind, nodes, entry)
+    macs, channels = _work(entry, inputs, outputs) if role == "conv" else (None, None)
+    weights = entry.get("Weights")
+    weight_dtype = dtype_of(str(weights.get("Type", ""))) if isinstance(weights, dict) else "?"
+    return Layer(
+        name=name,
+        kind=kind,
+        role=role,
+        nodes=nodes,
+        inputs=inputs,
+        outputs=outputs,
+        precision=weight_dtype if role == "conv" and weight_dtype != "?" else _precision(inputs, outputs),
+        macs=macs,
+        channels=channels,
+        ms=times.get(name),
+    )
+
+
+def _tensor(entry: Mapping[str, Any]) -> Tensor:
+    text = next(
+        (
+            str(entry[key])
+            for key in ("Format/Datatype", "Format/DataType", "DataType", "Datatype")
+            if key in entry
+        ),
+        str(entry.get("Format", "")),
+    )
+    return Tensor(str(entry["Name"]), tuple(int(n) for n in entry.get("Dimensions", [])), dtype_of(text))
+
+
+def dtype_of(text: str) -> str:
+    """``int8``, ``fp16``, ``fp32``, ... from any of the ways TensorRT words a type; ``?`` where it tells none."""
+    return next((name for name, pattern in _DTYPES if re.search(pattern, text.lower())), "?")
+
+
+def _precision(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
+    """INT8 where all inputs are; else the first float type among inputs, then outputs."""
+    kinds = [tensor.dtype for tensor in inputs]
+    if kinds and all(kind == "int8" for kind in kinds):
+        return "int8"
+    everything = [*kinds, *(tensor.dtype for tensor in outputs)]
+    return next((kind for kind in everything if kind in FLOATS), everything[0] if everything else "?")
+
+
+def _nodes(name: str, metadata: str) -> tuple[str, ...]:
+    """ONNX nodes of a layer: the metadata names them all, the name of an older engine most of them."""
+    found = re.findall(r"\[ONNX Layer: ([^\]]+)\]", metadata)
+    if not found:
+        found = [part for token in re.findall(r"/[\w./-]+", name) for part in token.split("...")]
+    return tuple(dict.fromkeys(node for node in found if node))
+
+
+def operation_of(node: str) -> str:
+    """``/net/stage3/stage3.0/sums.0/Add_1`` -> ``Add``."""
+    return re.sub(r"_\d+$", "", node.rsplit("/", 1)[-1])
+
+
+def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) -> str:
+    operations = [operation_of(node) for node in nodes]
+    if kind in ("Reformat", "NoOp") or name.startswith(("Reformatting CopyNode", "reformat")):
+        return "conversion"
+    if entry.get("ParameterType") == "Convolution" or "conv" in kind.lower() or "Conv" in operations:
+        return "conv"
+    if nodes and all(operation in ("QuantizeLinear", "DequantizeLinear", "Cast") for operation in operations):
+        return "conversion"
+    if any(operation_of(node) == "Add" and sum_op(module_of(node)) for node in nodes):
+        return "sum"
+    return "other"
+
+
+def sum_op(module: str) -> str | None:
+    """The policy's name for a sum: ``residual_add``, ``resolution_sum``, or None for any other addition."""
+    parts = module.split(".")
+    if parts[-1] == "add":
+        return "residual_add"
+    return "resolution_sum" if len(parts) > 1 and parts[-2] == "sums" else None
+
+
+def _work(
+    entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[int | None, tuple[int, int] | None]:
+    """(multiply-accumulates, channels per group) of a convolution, from its shapes (N, C, H, W)."""
+    kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
+    if not kernel or not inputs or not outputs or min(len(inputs[0].shape), len(outputs[0].shape)) < 3:
+        return None, None
+    c_in, c_out = inputs[0].shape[1] // groups, int(entry.get("OutMaps") or outputs[0].shape[1])
+    macs = outputs[0].shape[0] * c_out * prod(outputs[0].shape[2:]) * c_in * prod(kernel)
+    return macs, (c_in, c_out // groups)
