@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.skeleton import Skeleton
 
 RESCORING = "rescoring"
 _EXAMPLES = 3
@@ -20,6 +23,10 @@ def import_weights(
     keypoints: Annotated[
         int, typer.Option(min=1, help="For a bare backbone; a pose network's file says how many it has.")
     ] = 17,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data set that names the keypoints, if neither COCO's nor CrowdPose's."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring official weights into a checkpoint, and say what was loaded, skipped and missing.
@@ -55,7 +62,7 @@ def import_weights(
     foreign = recognise(read_weights(weights), weights)
     count = foreign.keypoints or keypoints
     config = model_config(model, count)
-    skeleton = skeleton_for(count)
+    skeleton = _skeleton_of(data, count) if data else skeleton_for(count)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_model(config)
@@ -86,6 +93,21 @@ def import_weights(
         Group(table, f"{out}: {model}, {count} keypoints, from {report.kind}; {state}"),
         as_json,
     )
+
+
+def _skeleton_of(data: Path, count: int) -> Skeleton:
+    from samkr_edge.dataset import available_splits, open_dataset
+
+    # Without any split the reader's error names the places that were searched.
+    skeleton = open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
+    if len(skeleton) != count:
+        raise SamkrError(
+            "SE-D75",
+            f"the weights and {data} have different keypoints, so nothing was imported",
+            [f"weights    {count} keypoints", f"data       {len(skeleton)} keypoints ({skeleton.name})"],
+            fix="name the data set that these weights were trained on",
+        )
+    return skeleton
 
 
 def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:

@@ -333,6 +333,38 @@ def test_a_bare_backbone_loads_without_its_classifier(
     assert all(loaded[f"backbone.{name}"].equal(tensor) for name, tensor in state.items())
 
 
+def test_own_keypoints_are_named_by_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = build_model(replace(model_config("samkr_tiny"), keypoints=3, groups=0))
+    state = network.backbone.state_dict()
+    state["head_heatmap.1.weight"] = torch.rand(4, 16, 1, 1)
+    torch.save(state, tmp_path / "own.pth")
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [],
+        "categories": [
+            {
+                "id": 1,
+                "name": "paw",
+                "keypoints": ["a", "b", "c"],
+                "flip_pairs": [[1, 2]],
+                "sigmas": [0.1, 0.1, 0.1],
+            }
+        ],
+    }
+    path = tmp_path / "data" / "annotations" / "person_keypoints_train2017.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    command = ["import", str(tmp_path / "own.pth"), "--model", "samkr_tiny", "-o", str(tmp_path / "o.pt")]
+    assert run(command) == 2
+    assert "SE-U35" in capsys.readouterr().err
+    assert run([*command, "--data", str(tmp_path / "data")]) == 0
+    assert load_checkpoint(tmp_path / "o.pt").card.skeleton.keypoints == ("a", "b", "c")
+    content["categories"][0].update(keypoints=["a"], flip_pairs=[], sigmas=[0.1])
+    path.write_text(json.dumps(content))
+    assert run([*command, "--data", str(tmp_path / "data")]) == 3
+    assert "SE-D75" in capsys.readouterr().err
+
+
 def write_nonsense(path: Path) -> None:
     torch.save({"a.weight": torch.rand(3)}, path)
 
