@@ -164,7 +164,7 @@ def qat(
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
     from training.losses import LossSettings
-    from training.recipe import load_recipe
+    from training.recipe import as_taught, load_recipe
 
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
@@ -172,6 +172,7 @@ def qat(
     if threads:
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
+    settings = as_taught(settings, source.card.provenance.get("training", {}))
     if (source.kind == "quantized") == control:
         raise SamkrError(
             "SE-A41",

@@ -39,7 +39,7 @@ from training.hooks import TrainingHooks
 from training.journal import Journal
 from training.models.pose_net import PoseNet
 from training.processes import Processes, processes
-from training.recipe import Recipe
+from training.recipe import Recipe, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
 from training.schedule import rate_factor
 from training.update import Updater
@@ -141,6 +141,7 @@ def _fit(
         """What the run has come to so far, without what only its continuation needs."""
         facts = {
             "recipe": recipe.name,
+            **taught(recipe),
             "annotations_sha256": fingerprint["annotations"],
             "steps": state.step,
             "images": state.images,

@@ -14,6 +14,8 @@ from samkr_edge.errors import SamkrError
 
 RECIPES = Path(__file__).parent / "recipes"
 _LENGTHS = {"epochs", "steps", "minutes"}
+# Settings of `data` that say nothing about what is learned.
+_OF_THE_MACHINE = {"split", "workers", "cache_mb"}
 
 
 class Section(BaseModel):
@@ -135,6 +137,31 @@ class Recipe(Section):
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
     log_steps: int = Field(default=20, ge=1)  # updates between two lines of the log
+
+
+def taught(recipe: Recipe) -> dict[str, Any]:
+    """What a network was taught, to go on its card: augmentation and targets (``data``), and the ``loss``."""
+    return {
+        "data": recipe.data.model_dump(mode="json", exclude=_OF_THE_MACHINE),
+        "loss": recipe.loss.model_dump(mode="json"),
+    }
+
+
+def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
+    """The recipe with the targets and the loss that its network knows, where it does not name its own.
+
+    A network that is fine-tuned on Gaussians of another width would have to learn those first.
+
+    Args:
+        recipe: of a fine-tuning.
+        facts: the ``training`` part of a card's provenance; without a record the recipe stays as it is.
+    """
+    changes = {
+        name: {**facts[name], **getattr(recipe, name).model_dump(exclude_unset=True)}
+        for name in ("data", "loss")
+        if name in facts
+    }
+    return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), **changes})
 
 
 def recipe_names() -> list[str]:

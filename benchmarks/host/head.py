@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looped_head import LoopedOffsetHead  # type: ignore[import-not-found]
+from looped_head import LoopedOffsetHead
 from torch import Tensor, nn
 
 from samkr_edge import __version__

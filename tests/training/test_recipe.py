@@ -6,7 +6,7 @@ import pytest
 
 from samkr_edge.errors import SamkrError
 from training.models.zoo import model_names
-from training.recipe import Recipe, load_recipe, recipe_about, recipe_names
+from training.recipe import Recipe, as_taught, load_recipe, recipe_about, recipe_names, taught
 
 
 def refused(name: str, *overrides: str) -> SamkrError:
@@ -147,3 +147,14 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_recipe_survives_the_way_through_json() -> None:
     recipe = load_recipe("samkr_tiny")
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_fine_tuning_takes_targets_and_loss_from_its_network_and_the_rest_from_its_recipe(
+    tmp_path: Path,
+) -> None:
+    card = taught(load_recipe("samkr_tiny", ["data.rotation=7", "data.workers=3"]))
+    fine = as_taught(load_recipe("qat", ["data.scale=[1, 1]"]), card)
+    assert (fine.data.sigma, fine.data.rotation, fine.loss.offset_weight) == (1.5, 7, 0.15)
+    assert fine.data.scale == (1, 1)
+    assert (fine.data.workers, fine.optimizer.lr) == (1, load_recipe("qat").optimizer.lr)
+    assert as_taught(load_recipe("qat"), {}) == load_recipe("qat")
