@@ -106,12 +106,12 @@ def _on_to(graph: Graph, tensor: str) -> set[int]:
 
 
 def _float_tensors(graph: Graph) -> set[str]:
-    """Names of the computed tensors that are float."""
+    """Names of the inputs and computed tensors that are float."""
     onnx = graph.onnx
     inferred = onnx.shape_inference.infer_shapes(graph.model).graph
     return {
         value.name
-        for value in (*inferred.value_info, *inferred.output)
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
 
