@@ -137,13 +137,14 @@ def build_bytes(
             result.append(error)
 
     worker = threading.Thread(target=work, name="tensorrt-build", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while worker.is_alive():
             worker.join(0.1)
     except KeyboardInterrupt:
         stop.set()
-        worker.join(10)
+        if worker.is_alive():
+            worker.join(10)
         raise
     outcome = result[0]
     if isinstance(outcome, BaseException):
@@ -276,17 +277,17 @@ def compare_speed(engines: list[Path]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def agreement(source: Path, plan: BuildPlan, engine: Path, card: ModelCard) -> tuple[float, float]:
+def agreement(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> tuple[float, float]:
     """Cosine of the engine's heatmap and offset with those of its graph in ONNX Runtime, on a noise image.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
     input stays the image bytes that ONNX Runtime is given.
     """
     # In a folder of its own: beside the engine it could be taken for a changed source.
-    graph = engine.parent / "graph" / "graph.onnx"
+    graph = built.parent / "graph" / "graph.onnx"
     graph.parent.mkdir()
     graph.write_bytes(prepare(read_onnx(source), tuple(set(plan.steps) - {"cast_first", "float_input"})))
-    reference, runner = OnnxRunner(graph), TensorRTRunner(engine)
+    reference, runner = OnnxRunner(graph), TensorRTRunner(built)
     try:
         image = np.random.default_rng(0).integers(0, 256, (1, *card.input_size, 3), dtype=np.uint8)
         cosines = []
