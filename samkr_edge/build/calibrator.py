@@ -69,7 +69,7 @@ def calibration_cache(prepared: bytes, images: CalibrationImages, version: str) 
 
 
 def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int, cache: Path) -> Any:
-    """An ``IInt8EntropyCalibrator2`` over ``images``; its device buffer is freed by ``close()``."""
+    """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``."""
 
     class Calibrator(trt.IInt8EntropyCalibrator2):
         def __init__(self) -> None:
@@ -104,5 +104,6 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
                 cuda.free(self._address)
                 cuda.free_stream(self._stream)
                 self._address = 0
+            cuda.close()
 
     return Calibrator()

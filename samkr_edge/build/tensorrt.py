@@ -137,13 +137,14 @@ def build_bytes(
             result.append(error)
 
     worker = threading.Thread(target=work, name="tensorrt-build", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while worker.is_alive():
             worker.join(0.1)
     except KeyboardInterrupt:
         stop.set()
-        worker.join(10)
+        if worker.is_alive():
+            worker.join(10)
         raise
     outcome = result[0]
     if isinstance(outcome, BaseException):

@@ -37,23 +37,30 @@ class Lane:
                 "there is no memory for another execution context",
                 fix="close what else uses the GPU, or run fewer threads",
             )
-        self.stream = cuda.stream()
-        self.start, self.end = cuda.event(), cuda.event()
         self.graph: Any = None
         self.inputs: dict[str, np.ndarray] = {}
         self.outputs: dict[str, np.ndarray] = {}
         self.addresses: dict[str, int] = {}
+        self.stream = cuda.stream()
+        self.start, self.end = cuda.event(), cuda.event()
+        try:
+            self._allocate(trt, engine, batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self, trt: Any, engine: Any, batch: int | None) -> None:
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        for name in names:
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        for name in inputs:
             shape = tuple(engine.get_tensor_shape(name))
-            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in shape:
+            if -1 in shape:
                 self.context.set_input_shape(name, (batch or 1, *shape[1:]))
         for name in names:
             shape = tuple(self.context.get_tensor_shape(name))
-            host = cuda.pinned(shape, trt.nptype(engine.get_tensor_dtype(name)))
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            (self.inputs if is_input else self.outputs)[name] = host
-            self.addresses[name] = cuda.alloc(host.nbytes)
+            host = self.cuda.pinned(shape, trt.nptype(engine.get_tensor_dtype(name)))
+            (self.inputs if name in inputs else self.outputs)[name] = host
+            self.addresses[name] = self.cuda.alloc(host.nbytes)
             self.context.set_tensor_address(name, self.addresses[name])
 
     def queue(self) -> None:

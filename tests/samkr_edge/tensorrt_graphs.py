@@ -30,7 +30,8 @@ def residual_graph(
     weights = random.normal(size=(3, 3, 1, 1)).astype(np.float32)
     if weight is not None:
         weights[0, 0] = weight
-    grid = random.uniform(-1, 1, (1, 8, 8, 2)).astype(np.float32)
+    samples = samples and isinstance(batch, int)  # the grid's batch is fixed
+    grid = random.uniform(-1, 1, (1, 8, 8, 2)).astype(np.float32).repeat(batch if samples else 1, axis=0)
     constants = {
         "weights": weights,
         "grid": grid,

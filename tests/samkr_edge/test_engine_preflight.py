@@ -80,7 +80,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "engine replaced": (lambda p: p.write_bytes(b"PLAN" + b"\0" * 64), "SE-A54"),
     "passport of another engine": (lambda p: edit(p, sha256="0" * 64), "SE-A54"),
     "source changed": (lambda p: write_residual(p.with_suffix(".onnx"), scale=0.03), "SE-A55"),
-    "other machine": (lambda p: edit_device(p, machine="aarch64"), "SE-A87"),
+    "other machine": (lambda p: edit_device(p, machine="riscv64"), "SE-A87"),
     "other system": (lambda p: edit_device(p, system="Windows"), "SE-A87"),
     "other GPU model": (lambda p: edit_device(p, model="NVIDIA GeForce RTX 4080"), "SE-A88"),
     "other SM": (lambda p: edit_device(p, compute_capability="8.6"), "SE-A88"),

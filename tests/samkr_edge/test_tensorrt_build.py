@@ -1,6 +1,8 @@
 """Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
 
+import _thread
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,25 +138,19 @@ def test_progress_is_told_where_the_version_tells_it(install: Install, source: P
         assert told == steps
 
 
-def test_ctrl_c_stops_the_builder_and_leaves_nothing(
-    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_stops_the_builder_and_leaves_nothing(install: Install, source: Path) -> None:
     trt = install("10.3.0")
 
-    class Interrupted(builder.threading.Thread):
-        def is_alive(self) -> bool:
-            raise KeyboardInterrupt
+    def interrupt(phase: str, step: int, steps: int) -> None:
+        if step == 1:
+            _thread.interrupt_main()
+        time.sleep(0.3)  # until the main thread has noticed
 
-    real = builder.threading.Event
-    stopped = real()
-    stopped.set()
-    monkeypatch.setattr(builder.threading, "Event", lambda: stopped)
-    monkeypatch.setattr(builder.threading, "Thread", Interrupted)
-    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
     with pytest.raises(KeyboardInterrupt):
-        builder.build_bytes(source, plan, None, None)
+        build(trt, source, report=interrupt)
     assert trt.cancelled
     assert not list(source.parent.glob("*.engine*"))
+    assert not list(cache_folder().glob("*.timing"))
 
 
 def test_the_timing_cache_is_kept_grows_and_is_given_back(install: Install, source: Path) -> None:
@@ -276,18 +272,8 @@ def test_the_command_says_which_of_two_was_faster(
 
 
 def test_a_dry_run_needs_no_gpu_and_no_tensorrt(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [
-        "build",
-        str(source),
-        "--target",
-        "jetson-orin-nano",
-        "--tensorrt",
-        "jetson",
-        "--dry-run",
-        "--json",
-    ]
-    arguments[5] = "jetpack-6.0"
-    assert run(arguments) == 0
+    wanted = ["--target", "jetson-orin-nano", "--tensorrt", "jetpack-6.0", "--dry-run", "--json"]
+    assert run(["build", str(source), *wanted]) == 0
     (plan,) = json.loads(capsys.readouterr().out)["plans"]
     assert plan["tensorrt"] == "8.6.2"
     assert not source.with_suffix(".engine").exists()

@@ -42,7 +42,7 @@ def test_batches_of_any_size_give_what_the_onnx_gives(
     install: Install, tmp_path: Path, version: str, batch: int | str
 ) -> None:
     path = engine(install(version), tmp_path, batch)
-    write_residual(tmp_path / "one.onnx", batch=1)
+    write_residual(tmp_path / "one.onnx", batch=1, samples=isinstance(batch, int))
     reference = OnnxRunner(tmp_path / "one.onnx")
     runner = TensorRTRunner(path)
     assert (runner.kind, runner.batch) == ("engine", 2)
@@ -138,7 +138,7 @@ def test_a_full_gpu_is_named_and_nothing_is_kept(install: Install, driver: Drive
     with pytest.raises(SamkrError, match="memory is full") as raised:
         TensorRTRunner(path)
     assert raised.value.code == "SE-V90"
-    assert driver.retained == 0
+    assert driver.live == 0
 
 
 def test_images_of_another_size_are_an_error(install: Install, tmp_path: Path) -> None:
