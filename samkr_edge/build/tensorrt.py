@@ -127,7 +127,8 @@ def build_bytes(
 
     graph = read_onnx(source)
     prepared = prepare(graph, plan.steps)
-    stop = threading.Event()
+    # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
+    stop, done = threading.Event(), threading.Event()
     result: list[bytes | BaseException] = []
 
     def work() -> None:
@@ -135,16 +136,17 @@ def build_bytes(
             result.append(_build(trt, source.name, plan, graph, prepared, images, report, stop))
         except BaseException as error:
             result.append(error)
+        finally:
+            done.set()
 
     worker = threading.Thread(target=work, name="tensorrt-build", daemon=True)
     try:
         worker.start()
-        while worker.is_alive():
-            worker.join(0.1)
+        while not done.wait(0.1):
+            pass
     except KeyboardInterrupt:
         stop.set()
-        if worker.is_alive():
-            worker.join(10)
+        done.wait(10)
         raise
     outcome = result[0]
     if isinstance(outcome, BaseException):
