@@ -19,7 +19,7 @@ SHOWN = 20
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An exported ONNX or a model built for `cpu`.")],
+    model: Annotated[Path, typer.Argument(help="An exported ONNX, a built model, an engine or a bundle.")],
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 where something was found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
