@@ -49,8 +49,8 @@ class StageTimes:
 class PoseModel:
     """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels.
 
-    Buffers are reused from image to image. Its stages may run in threads of their own (samkr_edge/pipeline.py), but each
-    stage in one thread at a time.
+    Buffers are reused from image to image. Its stages may run in threads of their own (samkr_edge/pipeline.py), each
+    in one thread at a time.
     """
 
     def __init__(self, runner: Runner, path: Path) -> None:

@@ -19,7 +19,7 @@ from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.tensorrt_log import make_logger
 
-INPUT, OUTPUTS = "image", ("heatmap", "offset")
+INPUT = "image"
 
 
 class Lane:
