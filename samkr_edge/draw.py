@@ -102,7 +102,7 @@ def _line_width(box: np.ndarray, shape: Sequence[int]) -> int:
 
 
 def _text_scale(shape: Sequence[int]) -> float:
-    return float(np.clip(max(shape[:2]) / 1800, 0.4, 1.2))
+    return float(np.clip(max(shape[:2]) / 2500, 0.4, 1.2))
 
 
 def _point(point: np.ndarray) -> tuple[int, int]:

@@ -167,6 +167,7 @@ class _Finish:
 
     def __init__(self, model: PoseModel, frames: VideoSource, options: Options, window: Window) -> None:
         self._skeleton = model.card.skeleton
+        self._live = frames.live
         self._options = options
         self._draw = options.overlays and (options.out is not None or window.enabled)
         self._tracker = Tracker(self._skeleton) if options.track or options.smooth else None
@@ -194,7 +195,9 @@ class _Finish:
         self._times.append(now)
         span = now - self._times[0]
         rate = f"{(len(self._times) - 1) / span:.0f} fps  " if span > 0 else ""
-        return f"{rate}{1e3 * (now - seen.frame.captured):.0f} ms  {len(seen.poses)} people"
+        # A file's frames wait in the pipeline on purpose; their age says nothing.
+        age = f"{1e3 * (now - seen.frame.captured):.0f} ms  " if self._live else ""
+        return f"{rate}{age}{len(seen.poses)} people"
 
 
 def stream_names(sources: list[str], out: Path | None) -> list[str]:
