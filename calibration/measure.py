@@ -71,7 +71,7 @@ class MapRecorder:
         self._squares = np.zeros((2, 2))  # heatmap, offset; of the difference, of the reference
         self._seen = 0
 
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         maps = self.runner.run(batch)
         if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((maps[0].astype(np.float16), maps[1].astype(np.float16)))

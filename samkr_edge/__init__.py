@@ -1,12 +1,16 @@
 """samkr-edge: one road from a PyTorch SAMKR pose network to an INT8 engine on the device.
 
-This package is the device side: it imports neither torch nor modelopt, and heavy parts load only when used.
+This package is the device side: it imports neither torch nor modelopt, and heavy parts load only when used::
+
+    pose = samkr_edge.load("model.cpu.onnx", threads=2)
+    poses = pose(image)            # uint8 (H, W, 3) RGB -> Poses in image pixels
+    several = pose.batch(images)   # a list of Poses
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too; this is for a copied source tree
     raise ImportError(
@@ -20,9 +24,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from samkr_edge.errors import SamkrError
     from samkr_edge.pose_model import PoseModel
+    from samkr_edge.poses import Poses
 
-__all__ = ["__version__", "load"]
+__all__ = ["PoseModel", "Poses", "SamkrError", "__version__", "load"]
+
+# Name -> module. Importing the package costs milliseconds; NumPy and OpenCV load with the first of these names.
+_LAZY = {
+    "PoseModel": "samkr_edge.pose_model",
+    "Poses": "samkr_edge.poses",
+    "SamkrError": "samkr_edge.errors",
+}
 
 
 def load(model: str | Path, *, threads: int = 1) -> PoseModel:
@@ -34,3 +47,11 @@ def load(model: str | Path, *, threads: int = 1) -> PoseModel:
     from samkr_edge.pose_model import load_model
 
     return load_model(model, threads=threads)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

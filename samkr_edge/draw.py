@@ -1,47 +1,161 @@
-"""Overlays: people drawn into a copy of the image."""
+"""Overlays: people drawn into an image; how fast the stream is, in its corner."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from samkr_edge.poses import Poses
+from samkr_edge.poses import SURE_JOINT, Poses
 from samkr_edge.skeleton import Skeleton
 
+Colour = tuple[int, int, int]
+
 # One colour a person, RGB; distinct in brightness too, so that a gray print can be read.
-PALETTE = (
+PALETTE: tuple[Colour, ...] = (
     (255, 176, 0), (0, 170, 255), (254, 97, 0), (120, 94, 240), (0, 200, 140), (220, 38, 127),
     (250, 240, 110), (90, 220, 255), (180, 120, 60), (160, 230, 80),
 )  # fmt: skip
+_DARK: Colour = (24, 24, 28)
+# A joint of this score is drawn solid; below it, down to SURE_JOINT, as a ring.
+SOLID_JOINT = 0.25
+# Images with a longer side below this are enlarged before people are drawn: lines need pixels.
+SMALL = 480
+# Subpixel bits of OpenCV's drawing coordinates.
+_SHIFT = 3
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw_poses(
-    image: np.ndarray, poses: Poses, skeleton: Skeleton, joint_threshold: float = 0.05
+    image: np.ndarray,
+    poses: Poses,
+    skeleton: Skeleton,
+    joint_threshold: float = SURE_JOINT,
+    *,
+    boxes: bool = True,
+    bgr: bool = False,
+    in_place: bool = False,
 ) -> np.ndarray:
-    """A copy of a uint8 RGB image (H, W, 3) with bones, joints and scores.
+    """People drawn into a copy of a uint8 image (H, W, 3), or into the image itself.
 
-    Bones whose two joints score below ``joint_threshold`` are left out. Line widths follow the image's size.
+    Bones have the person's colour (their tracking id's, else their rank's) and are left out where one of their joints
+    scores below ``joint_threshold``; sure joints are solid, doubtful ones rings. Line widths follow the person's size.
+    Corner marks show the box, a label its score.
     """
-    canvas = np.ascontiguousarray(image).copy()
-    width = max(1, round(max(image.shape[:2]) / 220))
+    canvas = image if in_place else np.ascontiguousarray(image).copy()
+    if not len(poses):
+        return canvas
+    frames = poses.boxes
     # The best person is drawn last, on top.
     for index in range(len(poses) - 1, -1, -1):
-        colour = PALETTE[index % len(PALETTE)]
-        points = [(round(float(x)), round(float(y))) for x, y in poses.keypoints[index]]
-        sure = poses.joint_scores[index] >= joint_threshold
-        for a, b in skeleton.edges:
-            if sure[a] and sure[b]:
-                cv2.line(canvas, points[a], points[b], colour, width, cv2.LINE_AA)
-        for point, shown in zip(points, sure, strict=True):
-            if shown:
-                cv2.circle(canvas, point, width + 1, (255, 255, 255), -1, cv2.LINE_AA)
-                cv2.circle(canvas, point, width, colour, -1, cv2.LINE_AA)
-        top = poses.keypoints[index][np.argmin(poses.keypoints[index][:, 1])]
-        place = (round(float(top[0])) + 2 * width, max(12, round(float(top[1])) - 2 * width))
-        scale = max(0.35, width * 0.22)
-        text = f"{poses.scores[index]:.2f}"
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width + 2, cv2.LINE_AA)
-        cv2.putText(
-            canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, max(1, width // 2), cv2.LINE_AA
+        number = index if poses.ids is None else int(poses.ids[index]) - 1
+        colour = PALETTE[number % len(PALETTE)]
+        colour = colour[::-1] if bgr else colour
+        box = frames[index]
+        width = _line_width(box, canvas.shape)
+        if boxes:
+            _draw_corners(canvas, box, colour, max(1, width // 2))
+        _draw_person(
+            canvas,
+            poses.keypoints[index],
+            poses.joint_scores[index],
+            skeleton,
+            joint_threshold,
+            colour,
+            width,
         )
+        label = f"{poses.scores[index]:.2f}"
+        if poses.ids is not None:
+            label = f"{poses.ids[index]}  {label}"
+        _draw_label(canvas, label, box, colour)
     return canvas
+
+
+def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
+    """A small image and its poses enlarged by a whole factor, so that lines have pixels; a large one as it is."""
+    factor = -(-SMALL // max(image.shape[:2]))
+    if factor <= 1:
+        return image, poses
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    # Pixel centres: x_large = (x + 0.5) * factor - 0.5.
+    joints = (poses.keypoints + np.float32(0.5)) * np.float32(factor) - np.float32(0.5)
+    large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    return large, Poses(joints, poses.joint_scores, poses.scores, poses.ids)
+
+
+def draw_status(canvas: np.ndarray, text: str) -> None:
+    """One line on a dark ground in the upper left corner of the canvas, in place."""
+    scale = _text_scale(canvas.shape)
+    (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
+    pad = height // 2
+    corner = canvas[: height + base + 2 * pad, : width + 2 * pad]
+    np.multiply(corner, 0.35, out=corner, casting="unsafe")
+    cv2.putText(canvas, text, (pad, height + pad), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _line_width(box: np.ndarray, shape: Sequence[int]) -> int:
+    """Pixels: by the person's size, within what the image's size allows."""
+    size = float(max(box[2] - box[0], box[3] - box[1]))
+    largest = max(1, round(max(shape[:2]) / 200))
+    return int(np.clip(round(size / 90), 1, largest))
+
+
+def _text_scale(shape: Sequence[int]) -> float:
+    return float(np.clip(max(shape[:2]) / 2500, 0.4, 1.2))
+
+
+def _point(point: np.ndarray) -> tuple[int, int]:
+    """Fixed-point coordinates for OpenCV, kept within what its integers hold."""
+    x, y = np.clip(point, -16384, 16384) * (1 << _SHIFT)
+    return round(float(x)), round(float(y))
+
+
+def _draw_person(
+    canvas: np.ndarray,
+    joints: np.ndarray,
+    scores: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float,
+    colour: Colour,
+    width: int,
+) -> None:
+    points = [_point(joint) for joint in joints]
+    sure = (scores >= threshold).tolist()
+    bones = [(points[a], points[b]) for a, b in skeleton.edges if sure[a] and sure[b]]
+    # A dark edge below all bones keeps them readable on any ground.
+    for a, b in bones:
+        cv2.line(canvas, a, b, _DARK, width + 2, cv2.LINE_AA, _SHIFT)
+    for a, b in bones:
+        cv2.line(canvas, a, b, colour, width, cv2.LINE_AA, _SHIFT)
+    radius = width + 1
+    for point, score, shown in zip(points, scores.tolist(), sure, strict=True):
+        if not shown:
+            continue
+        cv2.circle(canvas, point, (radius + 1) << _SHIFT, _DARK, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, point, radius << _SHIFT, colour, -1, cv2.LINE_AA, _SHIFT)
+        inner = (255, 255, 255) if score >= SOLID_JOINT else _DARK
+        cv2.circle(canvas, point, (radius << _SHIFT) // 2, inner, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_corners(canvas: np.ndarray, box: np.ndarray, colour: Colour, width: int) -> None:
+    x0, y0, x1, y1 = (round(float(v)) for v in np.clip(box, -16384, 16384))
+    arm = max(3, min(x1 - x0, y1 - y0) // 6)
+    for x, towards_x in ((x0, arm), (x1, -arm)):
+        for y, towards_y in ((y0, arm), (y1, -arm)):
+            cv2.line(canvas, (x, y), (x + towards_x, y), colour, width)
+            cv2.line(canvas, (x, y), (x, y + towards_y), colour, width)
+
+
+def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, colour: Colour) -> None:
+    """The text on the person's colour, above the upper left corner of the box, moved to where it can be seen."""
+    scale = _text_scale(canvas.shape)
+    (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
+    pad = max(2, height // 4)
+    left = int(np.clip(box[0], 0, max(0, canvas.shape[1] - width - 2 * pad)))
+    bottom = int(np.clip(box[1], height + base + 2 * pad, max(canvas.shape[0] - 1, height + base + 2 * pad)))
+    top = bottom - height - base - pad
+    cv2.rectangle(canvas, (left, top), (left + width + 2 * pad, bottom), colour, -1)
+    bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 110
+    ink = _DARK if bright else (255, 255, 255)
+    cv2.putText(canvas, text, (left + pad, bottom - base), _FONT, scale, ink, 1, cv2.LINE_AA)

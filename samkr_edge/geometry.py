@@ -22,20 +22,29 @@ def fit_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndar
 
 
 def warp(
-    image: np.ndarray, matrix: np.ndarray, input_hw: tuple[int, int], out: np.ndarray | None = None
+    image: np.ndarray,
+    matrix: np.ndarray,
+    input_hw: tuple[int, int],
+    out: np.ndarray | None = None,
+    scratch: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Resample uint8 (H, W, 3) to (height, width, 3), bilinear, black border; ``out`` is written if given.
 
-    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias.
+    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias. The
+    halved images are kept in ``scratch`` if given, and written over by the next call: fresh pages cost as much as
+    the resampling does.
     """
     height, width = input_hw
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    while scale < 0.5 and min(image.shape[:2]) > 1:
+    while scale < 0.5 and max(image.shape[:2]) > 1:
         half = (max(image.shape[1] // 2, 1), max(image.shape[0] // 2, 1))
         # Pixel centres: x_full = (x_half + 0.5) * (w / w_half) - 0.5.
         sx, sy = image.shape[1] / half[0], image.shape[0] / half[1]
         to_full = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
-        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+        kept = None if scratch is None else scratch.get(half)
+        image = cv2.resize(image, half, dst=kept, interpolation=cv2.INTER_AREA)
+        if scratch is not None:
+            scratch[half] = image
         matrix = matrix @ to_full
         scale *= 2.0
     return cv2.warpAffine(image, matrix, (width, height), dst=out, flags=cv2.INTER_LINEAR)

@@ -29,6 +29,7 @@ class ModelCard:
         precision: ``fp32``, ``fp16`` or ``int8``.
         stage: ``fp32``, ``ptq`` or ``qat``: how the weights came to be.
         decode: settings of the decoder.
+        decode_in: ``host``: the network gives maps; ``graph``: it gives candidates (see :attr:`outputs`).
         provenance: hashes and figures: weights, policy, calibration images, measured AP. Free-form JSON.
     """
 
@@ -39,7 +40,19 @@ class ModelCard:
     precision: str = "fp32"
     stage: str = "fp32"
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    decode_in: str = "host"
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's outputs, in order.
+
+        ``heatmap`` (N, K+1, h, w) and ``offset`` (N, 2K, h, w), or with decoding in the graph ``poses`` (N, P, K, 3)
+        and ``scores`` (N, P), and ``proposals`` (N, P, K, 2) where joints are refined: see samkr_edge/proposals.py.
+        """
+        if self.decode_in == "host":
+            return ("heatmap", "offset")
+        return ("poses", "scores", "proposals") if self.decode.refine_radius else ("poses", "scores")
 
     def with_provenance(self, **facts: Any) -> ModelCard:
         """A copy with more provenance."""
@@ -55,6 +68,7 @@ class ModelCard:
             "precision": self.precision,
             "stage": self.stage,
             "decode": asdict(self.decode),
+            "decode_in": self.decode_in,
             "provenance": self.provenance,
         }
 
@@ -78,6 +92,7 @@ class ModelCard:
             precision=str(data["precision"]),
             stage=str(data["stage"]),
             decode=DecodeSettings(**data["decode"]),
+            decode_in=str(data.get("decode_in", "host")),
             provenance=dict(data["provenance"]),
         )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from samkr_edge.decode import decode
@@ -14,6 +16,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import apply, fit_matrix, invert, warp
 from samkr_edge.model_card import ModelCard
 from samkr_edge.poses import Poses
+from samkr_edge.proposals import select
 from samkr_edge.runtime.protocol import Runner
 
 # Suffix -> "module:function" (path, threads) -> Runner. Strings, since no import runs upward.
@@ -23,6 +26,9 @@ OPENERS = {
     ".engine": "samkr_edge.runtime.tensorrt:open_engine",
     ".samkr": "samkr_edge.bundle_cache:open_bundle",
 }
+
+# Most inputs that PoseModel.batch gives to a runner at once: bounds the memory of their maps.
+BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,19 @@ class StageTimes:
 
 
 class PoseModel:
-    """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels."""
+    """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels.
+
+    Buffers are reused from image to image. Its stages may run in threads of their own (samkr_edge/pipeline.py), each
+    in one thread at a time.
+    """
 
     def __init__(self, runner: Runner, path: Path) -> None:
         self.runner = runner
         self.path = path
-        # One input buffer, reused for every image.
-        self._input = np.zeros((1, *runner.card.input_size, 3), np.uint8)
+        self._input = self.new_input()
+        self._source_size = (0, 0)
+        self._matrix = np.zeros((2, 3))
+        self._scratch: dict[tuple[int, int], np.ndarray] = {}
 
     @property
     def card(self) -> ModelCard:
@@ -61,14 +73,25 @@ class PoseModel:
         """People in a uint8 (H, W, 3) RGB image of any size."""
         return self.timed(image)[0]
 
+    def batch(self, images: Sequence[np.ndarray]) -> list[Poses]:
+        """The same for several images, which may differ in size; at most ``BATCH`` inputs are held at once."""
+        found: list[Poses] = []
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            inputs = self.new_input(len(part))
+            matrices = [self.preprocess(image, out) for image, out in zip(part, inputs, strict=True)]
+            outputs = self.runner.run(inputs)
+            found += [self.poses(one, matrix) for *one, matrix in zip(*outputs, matrices, strict=True)]
+        return found
+
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """The same, with the time of each stage by a monotonic clock."""
+        """The same as calling it, with the time of each stage by a monotonic clock."""
         started = time.perf_counter()
         matrix = self.preprocess(image, self._input[0])
         prepared = time.perf_counter()
-        heatmap, offset = self.runner.run(self._input)
+        outputs = self.runner.run(self._input)
         ran = time.perf_counter()
-        poses = self.decode(heatmap[0], offset[0], matrix)
+        poses = self.poses([output[0] for output in outputs], matrix)
         done = time.perf_counter()
         # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
         copy_in, network, copy_out = getattr(self.runner, "last_run_ms", None) or (
@@ -79,21 +102,46 @@ class PoseModel:
         times = StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
         return poses, times
 
-    def preprocess(self, image: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Write the resized image into ``out`` (H, W, 3); returns the matrix (2, 3) image -> input."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"expected uint8 (H, W, 3), found {image.dtype} {image.shape}")
-        matrix = fit_matrix((image.shape[0], image.shape[1]), self.card.input_size)
-        warp(image, matrix, self.card.input_size, out)
-        return matrix
+    def new_input(self, count: int = 1) -> np.ndarray:
+        """A buffer for ``count`` inputs, uint8 (count, height, width, 3)."""
+        return np.zeros((count, *self.card.input_size, 3), np.uint8)
+
+    def preprocess(self, image: np.ndarray, out: np.ndarray, *, bgr: bool = False) -> np.ndarray:
+        """Write the resized image into ``out`` (height, width, 3) RGB; returns the matrix (2, 3) image -> input.
+
+        ``bgr`` is for frames as OpenCV reads them: the small input is turned to RGB, not the large frame.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(
+                f"expected an image as uint8 (H, W, 3) with pixels in it, found {image.dtype} {image.shape}"
+            )
+        size = (image.shape[0], image.shape[1])
+        if size != self._source_size:
+            self._source_size, self._matrix = size, fit_matrix(size, self.card.input_size)
+            self._scratch.clear()
+        warp(image, self._matrix, self.card.input_size, out, self._scratch)
+        if bgr:
+            cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)
+        return self._matrix
+
+    def poses(self, outputs: Sequence[np.ndarray], matrix: np.ndarray) -> Poses:
+        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels."""
+        if self.card.decode_in == "host":
+            heatmap, offset = outputs
+            return self.decode(heatmap, offset, matrix)
+        candidates, scores, *proposals = outputs
+        return _in_image(select(candidates, scores, self.card.decode, *proposals), matrix)
 
     def decode(self, heatmap: np.ndarray, offset: np.ndarray, matrix: np.ndarray) -> Poses:
         """Maps of one image -> poses in image pixels."""
-        poses = decode(heatmap, offset, self.card.decode, self.card.stride)
-        return Poses(apply(invert(matrix), poses.keypoints), poses.joint_scores, poses.scores)
+        return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), matrix)
 
     def close(self) -> None:
         self.runner.close()
+
+
+def _in_image(poses: Poses, matrix: np.ndarray) -> Poses:
+    return Poses(apply(invert(matrix), poses.keypoints), poses.joint_scores, poses.scores)
 
 
 def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:

@@ -2,51 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from samkr_edge.errors import SamkrError
+
+# A joint below this score is a guess of the offsets that the heatmap does not confirm: not drawn, visibility 1.
+SURE_JOINT = 0.05
+
 
 @dataclass(frozen=True)
 class Poses:
-    """P people of K joints, best first.
+    """P people of K joints, best first. Checked when made: a wrong shape, type or NaN never travels on.
 
     Attributes:
         keypoints: float32 (P, K, 2), x and y; in image pixels unless a function says otherwise.
-        joint_scores: float32 (P, K).
-        scores: float32 (P,).
+        joint_scores: float32 (P, K), centre score times the heatmap's value at the joint.
+        scores: float32 (P,), the mean of a person's joint scores.
+        ids: int64 (P,), the same number for the same person from frame to frame; None where nobody tracks.
     """
 
     keypoints: np.ndarray
     joint_scores: np.ndarray
     scores: np.ndarray
+    ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.joint_scores.ndim != 2:
+            raise ValueError(f"joint scores must be (P, K), found {self.joint_scores.shape}")
         people, joints = self.joint_scores.shape
-        if self.keypoints.shape != (people, joints, 2) or self.scores.shape != (people,):
+        if (
+            self.keypoints.shape != (people, joints, 2)
+            or self.scores.shape != (people,)
+            or (self.ids is not None and self.ids.shape != (people,))
+        ):
             raise ValueError(
-                f"keypoints {self.keypoints.shape}, joint scores {self.joint_scores.shape} and scores "
-                f"{self.scores.shape} do not belong together"
+                f"keypoints {self.keypoints.shape}, joint scores {self.joint_scores.shape}, scores "
+                f"{self.scores.shape} and ids {None if self.ids is None else self.ids.shape} do not belong together"
             )
+        for name in ("keypoints", "joint_scores", "scores"):
+            array = getattr(self, name)
+            if array.dtype != np.float32:
+                raise ValueError(f"{name} must be float32, found {array.dtype}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} hold NaN or infinity")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
     def empty(cls, keypoints: int) -> Poses:
+        """Nobody, with K = ``keypoints``."""
         zero = np.zeros((0, keypoints), np.float32)
         return cls(np.zeros((0, keypoints, 2), np.float32), zero, np.zeros(0, np.float32))
 
+    @property
+    def visibility(self) -> np.ndarray:
+        """uint8 (P, K), COCO's flags: 2 where the heatmap confirms the joint, 1 where its place is guessed."""
+        return np.where(self.joint_scores >= SURE_JOINT, 2, 1).astype(np.uint8)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """float32 (P, 4), x0 y0 x1 y1 around each person's sure joints; around all where fewer than two are sure."""
+        sure = self.joint_scores >= SURE_JOINT
+        sure |= sure.sum(axis=1, keepdims=True) < 2
+        mask = sure[..., None]
+        low = np.where(mask, self.keypoints, np.inf).min(axis=1, initial=np.inf)
+        high = np.where(mask, self.keypoints, -np.inf).max(axis=1, initial=-np.inf)
+        return np.concatenate([low, high], axis=1).astype(np.float32)
+
+    def take(self, which: np.ndarray | slice) -> Poses:
+        """The people at these indices, or where a bool mask (P,) is true."""
+        ids = None if self.ids is None else self.ids[which]
+        return Poses(self.keypoints[which], self.joint_scores[which], self.scores[which], ids)
+
     def above(self, threshold: float) -> Poses:
         """The people whose score is at least ``threshold``."""
-        keep = self.scores >= threshold
-        return Poses(self.keypoints[keep], self.joint_scores[keep], self.scores[keep])
+        return self.take(self.scores >= threshold)
+
+    def best(self, count: int | None) -> Poses:
+        """The first ``count`` people; all for None."""
+        return self if count is None or count >= len(self) else self.take(slice(count))
+
+    def with_ids(self, ids: np.ndarray) -> Poses:
+        """The same people with tracking ids (P,)."""
+        return replace(self, ids=np.asarray(ids, np.int64))
+
+    def without_ids(self) -> Poses:
+        """The same people without tracking ids."""
+        return self if self.ids is None else replace(self, ids=None)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
-        """COCO results entries; the third number of a joint is its score."""
+        """COCO results entries; the third number of a joint is its score. A tracking id is ``track_id``."""
         triples = np.concatenate([self.keypoints, self.joint_scores[..., None]], axis=2).astype(float)
-        return [
+        entries: list[dict[str, Any]] = [
             {
                 "image_id": int(image_id),
                 "category_id": category_id,
@@ -55,3 +107,28 @@ class Poses:
             }
             for person, score in zip(triples, self.scores, strict=True)
         ]
+        if self.ids is not None:
+            for entry, number in zip(entries, self.ids, strict=True):
+                entry["track_id"] = int(number)
+        return entries
+
+    def to_supervision(self) -> Any:
+        """As ``supervision.KeyPoints``; everybody is of class 0.
+
+        Raises:
+            SamkrError: SE-U96 the package supervision is not installed.
+        """
+        try:
+            make = importlib.import_module("supervision").KeyPoints
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
+            raise SamkrError(
+                "SE-U96",
+                "poses become supervision.KeyPoints only where the package supervision is installed",
+                fix="pip install supervision",
+            ) from error
+        # The joints' confidences were renamed between versions of supervision.
+        known = {field.name for field in fields(make)}
+        confidence = "keypoint_confidence" if "keypoint_confidence" in known else "confidence"
+        return make(xy=self.keypoints, class_id=np.zeros(len(self), int), **{confidence: self.joint_scores})

@@ -53,8 +53,8 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
             except Exception:
                 yield from _rest(decoded)
                 raise
-            heatmap, offset = (_own(maps) for maps in model.runner.run(batch))
-            decoded.append((record, decoder.submit(model.decode, heatmap[0], offset[0], matrix)))
+            outputs = [_own(output)[0] for output in model.runner.run(batch)]
+            decoded.append((record, decoder.submit(model.poses, outputs, matrix)))
             while decoded and (len(decoded) > AHEAD or decoded[0][1].done()):
                 first, poses = decoded.popleft()
                 yield first, poses.result()

@@ -1,4 +1,4 @@
-"""Write a network as ONNX: image bytes in, maps out, the model card in the metadata, checked against torch.
+"""Write a network as ONNX: image bytes in, maps or people out, the model card in the metadata, checked against torch.
 
 A fake-quantized network becomes Q/DQ nodes with float weights in front: the form every TensorRT from 8.5 on and ONNX
 Runtime accept. Opset 17 by the classic exporter: ModelOpt's fake quantizers do not pass the newer one, and from opset
@@ -24,11 +24,15 @@ from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training.checkpoint import refuse_broken_weights
+from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
 
 OPSET = 17
+MAPS = ("heatmap", "offset")
+# Input pixels between a joint decoded in the graph and on the host, from the same maps.
+DECODE_TOLERANCE = 1e-3
 # Relative L2 error between torch and ONNX Runtime that rounding explains in a float network.
 FLOAT_TOLERANCE = 1e-4
 # In a fake-quantized one a value on the edge of a step may fall to either side, and every flip moves the layers
@@ -57,6 +61,7 @@ def export_onnx(
     batch: int = 1,
     size: tuple[int, int] | None = None,
     half: bool = False,
+    decode: str = "host",
 ) -> tuple[ModelCard, ExportCheck]:
     """Export to ``path`` atomically and check the file against torch on a noise image.
 
@@ -66,25 +71,42 @@ def export_onnx(
         opset: 16 to 19.
         batch: static batch size.
         half: FP16 beside INT8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
+        decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits.
+            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-U98 FP16 and decoding in the graph.
     """
     _refuse_few_bits(card)
+    if half and decode == "graph":
+        raise SamkrError(
+            "SE-U98",
+            "--precision fp16 and --decode graph do not go together: FP16 resolves joints to a quarter of a pixel only",
+            fix="export with --decode host, or with --precision fp32 and build with FP16",
+        )
     size = size or card.input_size
     _check_request(size, opset, batch)
     refuse_broken_weights(network)
     quantized = card.precision == "int8"
-    deployed = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
-    card = replace(card, input_size=size).with_provenance(weights_sha256=weights_digest(network), opset=opset)
+    maps = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
+    card = replace(card, input_size=size, decode_in=decode)
+    card = card.with_provenance(weights_sha256=weights_digest(network), opset=opset)
     if half:
         card = replace(card, precision="int8" if quantized else "fp16").with_provenance(floats="fp16")
+    deployed: nn.Module = maps
+    names: tuple[str, ...] = MAPS
+    if decode == "graph":
+        map_size = (size[0] // card.stride, size[1] // card.stride)
+        deployed = DeployPoses(maps, DecodeGraph(card.decode, len(card.skeleton), card.stride, map_size))
+        names = (*MAPS, *card.outputs)
     image = noise_image(batch, size)
     with replacing(path) as temporary, torch.no_grad():
-        _export(deployed, image, temporary, opset)
+        _export(deployed, image, temporary, opset, names)
         _finish(temporary, card, half)
-        check = _compare(deployed, image, temporary, quantized, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
+        check = _compare(maps, image, temporary, quantized, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
+        if decode == "graph":
+            _compare_decoding(image, temporary, card)
+            _keep_outputs(temporary, card.outputs)
     return card, check
 
 
@@ -136,7 +158,7 @@ def _check_request(size: tuple[int, int], opset: int, batch: int) -> None:
         )
 
 
-def _export(network: nn.Module, image: Tensor, path: Path, opset: int) -> None:
+def _export(network: nn.Module, image: Tensor, path: Path, opset: int, outputs: tuple[str, ...]) -> None:
     # The classic exporter is deprecated in name, prints to stdout, and alone takes ModelOpt's quantizers.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -147,7 +169,7 @@ def _export(network: nn.Module, image: Tensor, path: Path, opset: int) -> None:
             dynamo=False,
             opset_version=opset,
             input_names=["image"],
-            output_names=["heatmap", "offset"],
+            output_names=list(outputs),
             do_constant_folding=True,
         )
 
@@ -200,7 +222,7 @@ def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool, tol
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     expected = [tensor.numpy() for tensor in network(image)]
-    found = OnnxRunner(path, optimise=not quantized).run(image.numpy())
+    found = OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(image.numpy())
     errors = [_relative(a, b) for a, b in zip(expected, found, strict=True)]
     allowed = [tolerance, tolerance]
     if quantized:
@@ -237,3 +259,40 @@ def _quantizers_off(network: nn.Module) -> Iterator[None]:
     finally:
         for quantizer in quantizers:
             quantizer.enable_quant()
+
+
+def _compare_decoding(image: Tensor, path: Path, card: ModelCard) -> None:
+    """Hold the candidates of the graph, finished on the host, against host decoding of the same maps."""
+    from samkr_edge.decode import decode
+    from samkr_edge.proposals import select
+    from samkr_edge.runtime.onnx_runtime import OnnxRunner
+
+    found = OnnxRunner(path, outputs=(*MAPS, *card.outputs)).run(image.numpy())
+    for heatmap, offset, *candidates in zip(*found, strict=True):
+        on_host = decode(heatmap, offset, card.decode, card.stride)
+        poses, scores, *proposals = candidates
+        in_graph = select(poses, scores, card.decode, *proposals)
+        same = len(on_host) == len(in_graph)
+        apart = float(np.abs(on_host.keypoints - in_graph.keypoints).max(initial=0.0)) if same else np.inf
+        if not apart <= DECODE_TOLERANCE:
+            raise SamkrError(
+                "SE-A97",
+                "decoding in the graph does not find what decoding on the host does, so nothing was written",
+                [
+                    f"people     host {len(on_host)}, graph {len(in_graph)}",
+                    f"joints     up to {apart:.2e} input pixels apart, allowed {DECODE_TOLERANCE:.0e}",
+                ],
+                fix="export with --decode host",
+            )
+
+
+def _keep_outputs(path: Path, names: tuple[str, ...]) -> None:
+    """Drop all other outputs; the tensors keep their names inside the graph."""
+    import onnx
+
+    model = onnx.load(path)
+    kept = [output for output in model.graph.output if output.name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from samkr_edge.errors import SamkrError
+
+
+class DecodeIn(str, Enum):
+    """Where maps become candidates."""
+
+    host = "host"
+    graph = "graph"
 
 
 def export(
@@ -27,6 +35,10 @@ def export(
         str,
         typer.Option(help="Of what is not INT8: fp32, or fp16 for strongly typed TensorRT (10 and later)."),
     ] = "fp32",
+    decode: Annotated[
+        DecodeIn,
+        typer.Option(help="graph: peaks and joints are found inside the ONNX, no maps leave the device."),
+    ] = DecodeIn.host,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
     ] = False,
@@ -40,7 +52,7 @@ def export(
 
       samkr-edge export fp32/final.pt -o model.onnx
 
-      samkr-edge export qat.pt -o qat.onnx --size 256x256
+      samkr-edge export qat.pt -o qat.onnx --size 256x256 --decode graph
 
       samkr-edge export qat.pt -o qat.fp16.onnx --precision fp16
 
@@ -69,12 +81,14 @@ def export(
         batch=batch,
         size=parse_size(size) if size else None,
         half=half,
+        decode=decode.value,
     )
     megabytes = out.stat().st_size / 1e6
     emit(
         {"path": str(out), "card": card.to_dict(), "check": asdict(check), "megabytes": megabytes},
         f"{out}: {card.model} {card.precision}{' + fp16' if half and card.precision == 'int8' else ''} "
         f"{card.input_size[0]}x{card.input_size[1]}, opset {card.provenance['opset']}, "
+        f"decode: {card.decode_in}, "
         f"{megabytes:.1f} MB; ONNX Runtime against torch: heatmap {check.heatmap_error:.1e}, "
         f"offset {check.offset_error:.1e} (relative L2)",
         as_json,

@@ -24,7 +24,7 @@ class TorchRunner:
         self._network = DeployNet(network).eval().to(device)
 
     @torch.inference_mode()
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """uint8 (N, H, W, 3) -> heatmap, offset as float32 arrays."""
         heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
         return heatmap.cpu().numpy(), offset.cpu().numpy()

@@ -42,8 +42,8 @@ def build_cpu(source: Path, out: Path) -> Built:
     import onnx
     import onnxruntime
 
+    from samkr_edge.build.maps import open_maps
     from samkr_edge.build.retarget import retarget
-    from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     model = load_onnx(source)
     card = card_of(model, source)
@@ -61,7 +61,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     entry.key, entry.value = TARGET_KEY, "cpu"
     with replacing(out) as temporary:
         onnx.save(model, temporary)
-        cosines = _compare(OnnxRunner(source), OnnxRunner(temporary), card)
+        cosines = _compare(open_maps(source), open_maps(temporary), card)
         if min(cosines) < LOWEST_COSINE:
             raise SamkrError(
                 "SE-B53",

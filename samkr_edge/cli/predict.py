@@ -2,119 +2,92 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.errors import SamkrError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+if TYPE_CHECKING:
+    from samkr_edge.cli.predict_images import ImagesDone
+    from samkr_edge.cli.predict_stream import StreamDone
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
-    sources: Annotated[list[str], typer.Argument(help="Images, folders or globs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders, globs; video files; a camera's number, rtsp://..., csi, a GStreamer pipeline."
+        ),
+    ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for overlays and predictions.json.")
-    ] = Path("poses"),
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Folder for overlays and keypoints [default: poses, none with --show]."
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
     threshold: Annotated[float, typer.Option(min=0, help="Leave people with a lower score out.")] = 0.1,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
+    overlays: Annotated[bool, typer.Option(help="Draw; --no-overlays writes keypoints alone.")] = True,
+    boxes: Annotated[bool, typer.Option(help="Mark the corners of each person's box.")] = True,
+    track: Annotated[bool, typer.Option("--track", help="Video: number people from frame to frame.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Video: steady the joints (One-Euro).")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Find people in images: overlays and COCO results JSON.
+    """Find people in images, videos and camera pictures.
+
+    Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
+    Ctrl-C ends a recording cleanly.
 
     Examples:
 
       samkr-edge predict qat.cpu.onnx photo.jpg -o overlays
 
       samkr-edge predict fp32/final.pt people/images/val2017 -o overlays --threshold 0.2
-    """
-    import cv2
 
-    from samkr_edge.artefact import replacing, write_json
-    from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.dataset import read_image
-    from samkr_edge.draw import draw_poses
+      samkr-edge predict qat.cpu.onnx walk.mp4 -o overlays --track --smooth
+
+      samkr-edge predict qat.cpu.onnx 0 --show
+    """
+    from samkr_edge.cli.console import emit
+    from samkr_edge.cli.predict_images import predict_images
+    from samkr_edge.cli.predict_stream import Options, predict_stream, stream_names
+    from samkr_edge.cli.window import Window
     from samkr_edge.pose_model import load_model
+    from samkr_edge.video import expand, find_images, is_video
 
-    paths = find_images(sources)
+    sources = expand(sources)
+    if out is None and not show:
+        out = Path("poses")
+    streams = [source for source in sources if is_video(source)]
+    still = [source for source in sources if source not in streams]
+    paths = find_images(still) if still else []
     opened = load_model(model, threads=threads)
-    results: list[dict[str, Any]] = []
-    failed: list[SamkrError] = []
-    names = _overlay_names(paths)
-    with progress("looking", len(paths), unit="images") as advance:
-        for index, path in enumerate(paths):
-            try:
-                image = read_image(path)
-            except SamkrError as error:
-                failed.append(error)
-                say(str(error))
-            else:
-                poses = opened(image).above(threshold)
-                results += [{**entry, "file_name": str(path)} for entry in poses.to_coco(index)]
-                with replacing(out / names[index]) as temporary:
-                    drawn = draw_poses(image, poses, opened.card.skeleton)
-                    if not cv2.imwrite(str(temporary), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
-                        raise OSError("the image could not be encoded or written")
-            advance()
-    write_json(out / "predictions.json", results)
-    done = len(paths) - len(failed)
-    emit(
-        {
-            "images": done,
-            "people": len(results),
-            "failed": [e.to_dict() for e in failed],
-            "out": str(out),
-            "poses": results,
-        },
-        f"{len(results)} people in {done} images: overlays and predictions.json in {out}",
-        as_json and not failed,
-    )
-    if failed:
-        raise SamkrError(
-            "SE-D28",
-            f"{len(failed)} of {len(paths)} images could not be read; the others are in {out}",
-            [failure.message[:150] for failure in failed[:3]],
-        )
-
-
-def find_images(sources: list[str]) -> list[Path]:
-    """Image files behind names, folders and globs, in order.
-
-    Raises:
-        SamkrError: SE-D29 nothing was found.
-    """
-    found: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        elif path.exists() or not glob.has_magic(source):
-            found.append(path)
-        else:
-            found += sorted(
-                Path(p) for p in glob.glob(source, recursive=True) if Path(p).suffix.lower() in SUFFIXES
-            )
-    if not found:
-        raise SamkrError(
-            "SE-D29",
-            "no image was found, so nothing was done",
-            [f"looked in  {', '.join(sources[:4])}", f"endings    {' '.join(sorted(SUFFIXES))}"],
-        )
-    return found
-
-
-def _overlay_names(paths: list[Path]) -> list[str]:
-    """File names of the overlays; equal names of different folders are told apart by a number."""
-    names: list[str] = []
-    used: set[str] = set()
-    for path in paths:
-        stem, number = path.stem, 1
-        while f"{stem}.png" in used:
-            number += 1
-            stem = f"{path.stem}-{number}"
-        used.add(f"{stem}.png")
-        names.append(f"{stem}.png")
-    return names
+    options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
+    images: ImagesDone | None = None
+    done: list[StreamDone] = []
+    with Window("samkr-edge", enabled=show) as window:
+        if paths:
+            images = predict_images(opened, paths, options, window)
+        for source, name in zip(streams, stream_names(streams, out), strict=True):
+            done.append(predict_stream(opened, source, name, options, window))
+    problems = [stream.problem for stream in done if stream.problem is not None]
+    if images and images.failed:
+        problems.insert(0, images.problem(len(paths), out))
+    payload: dict[str, Any] = {
+        "images": images.images if images else 0,
+        "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
+        "failed": [error.to_dict() for error in images.failed] if images else [],
+        "out": None if out is None else str(out),
+        "poses": images.results if images else [],
+        "streams": [stream.to_dict() for stream in done],
+    }
+    lines = [] if images is None else [images.summary(out, overlays)]
+    if not (as_json and problems):  # the error is then the one object that is printed
+        emit(payload, "\n".join([*lines, *(stream.summary() for stream in done)]), as_json)
+    if any(stream.interrupted for stream in done):
+        raise typer.Exit(130)
+    if problems:
+        raise problems[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,14 @@ class OnnxRunner:
 
     kind = "onnx"
 
-    def __init__(self, path: str | Path, threads: int = 1, *, optimise: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        *,
+        optimise: bool = True,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
         import onnxruntime
 
         try:
@@ -69,21 +77,21 @@ class OnnxRunner:
             ) from error
         size = self._session.get_inputs()[0].shape[0]
         self._batch = size if isinstance(size, int) else 1  # a graph may leave it open
+        # `build` and `export` compare maps: they name outputs that the card does not.
+        self._outputs = list(outputs or self.card.outputs)
 
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""
         size = self._batch
         if len(batch) == size:
-            heatmap, offset = self._session.run(["heatmap", "offset"], {"image": batch})
-            return heatmap, offset
+            return tuple(self._session.run(self._outputs, {"image": batch}))
         parts = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             if len(part) < size:
                 part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(self._session.run(["heatmap", "offset"], {"image": part}))
-        heatmap, offset = (np.concatenate(maps)[: len(batch)] for maps in zip(*parts, strict=True))
-        return heatmap, offset
+            parts.append(self._session.run(self._outputs, {"image": part}))
+        return tuple(np.concatenate(arrays)[: len(batch)] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
         """Free the session."""

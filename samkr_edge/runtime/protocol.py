@@ -1,4 +1,4 @@
-"""What every runtime offers: image bytes in, heatmaps and offsets out."""
+"""What every runtime offers: image bytes in, the network's outputs out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ class Runner(Protocol):
     card: ModelCard
     kind: str
 
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (N, H, W, 3) RGB -> heatmap float32 (N, K+1, H/4, W/4), offset float32 (N, 2K, H/4, W/4)."""
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """uint8 (N, H, W, 3) RGB -> float32 arrays, those that ``card.outputs`` names.
+
+        Heatmap (N, K+1, H/4, W/4) and offset (N, 2K, H/4, W/4), or with decoding in the graph poses and scores. The
+        arrays are the caller's: a later run, while another thread still decodes them, does not change them.
+        """
         ...
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.tensorrt_log import make_logger
 
-INPUT, OUTPUTS = "image", ("heatmap", "offset")
+INPUT = "image"
 
 
 class Lane:
@@ -172,7 +172,7 @@ class TensorRTRunner:
         """Images per inference."""
         return int(self._lanes[0].inputs[INPUT].shape[0])
 
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`Runner`; batches are cut and padded to the size the engine was built for."""
         lane = self._take()
         try:
@@ -186,13 +186,14 @@ class TensorRTRunner:
                 image[: len(part)] = part
                 image[len(part) :] = 0
                 lane.run()
-                parts.append(tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in OUTPUTS))
+                parts.append(
+                    tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in self.card.outputs)
+                )
         finally:
             self._give_back(lane)
-        heatmap, offset = (
-            parts[0] if len(parts) == 1 else (np.concatenate(maps) for maps in zip(*parts, strict=True))
-        )
-        return heatmap, offset
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def gpu_milliseconds(self, repeats: int) -> list[float]:
         """GPU time of ``repeats`` inferences, without copies, by CUDA events."""

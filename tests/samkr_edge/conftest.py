@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fake_tensorrt import Driver, FakeTensorRT
+from red_dot import write_red_dot_model
 
 import samkr_edge.device
 from calibration.policy import load_policy
@@ -83,3 +84,9 @@ def install(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         return fake
 
     return put
+
+
+@pytest.fixture(scope="session")
+def red_dot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network without weights that sees a person wherever the image is red."""
+    return write_red_dot_model(tmp_path_factory.mktemp("model") / "red.onnx")

@@ -1,0 +1,118 @@
+"""Images in; overlays and COCO results out. Reading, the network and drawing overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from samkr_edge.artefact import replacing, write_json
+from samkr_edge.cli.console import progress, say
+from samkr_edge.draw import draw_poses, enlarge
+from samkr_edge.errors import SamkrError
+from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.pose_model import PoseModel
+from samkr_edge.video import image_frames
+
+if TYPE_CHECKING:
+    from samkr_edge.cli.predict_stream import Options
+    from samkr_edge.cli.window import Window
+
+
+@dataclass
+class ImagesDone:
+    """What came of a list of images; ``results`` are COCO entries with the file's name."""
+
+    images: int = 0
+    results: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[SamkrError] = field(default_factory=list)
+
+    def problem(self, count: int, out: Path | None) -> SamkrError:
+        """The error for images that could not be read."""
+        return SamkrError(
+            "SE-D28",
+            f"{len(self.failed)} of {count} images could not be read; the others are in {out}",
+            [failure.message[:150] for failure in self.failed[:3]],
+        )
+
+    def summary(self, out: Path | None, overlays: bool) -> str:
+        """One line for people."""
+        where = f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out else ""
+        return f"{len(self.results)} people in {self.images} images{where}"
+
+
+def predict_images(model: PoseModel, paths: list[Path], options: Options, window: Window) -> ImagesDone:
+    """Look at every image; those that cannot be read are told about and left out.
+
+    Raises:
+        SamkrError: SE-D01 an output cannot be written; predictions.json then holds the images before.
+    """
+    done = ImagesDone()
+    names = overlay_names(paths, options.out)
+    wanted = options.overlays and (options.out is not None or window.enabled)
+
+    def finish(seen: Seen) -> tuple[Seen, np.ndarray | None, bytes | None]:
+        if seen.frame.image is None:
+            return seen, None, None
+        seen.poses = options.choose(seen.poses)
+        if not wanted:
+            return seen, None, None
+        large, poses = enlarge(seen.frame.image, seen.poses)
+        drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
+        coded = cv2.imencode(".png", drawn)[1].tobytes() if options.out is not None else None
+        return seen, drawn, coded
+
+    try:
+        with (
+            progress("looking", len(paths), unit="images") as advance,
+            Pipeline(image_frames(paths), pose_stages(model, finish)) as pipeline,
+        ):
+            for seen, drawn, coded in pipeline:
+                frame = seen.frame
+                if frame.error is not None:
+                    done.failed.append(frame.error)
+                    say(str(frame.error))
+                else:
+                    if coded is not None and options.out is not None:
+                        with replacing(options.out / names[frame.index]) as temporary:
+                            temporary.write_bytes(coded)
+                    entries = seen.poses.to_coco(frame.index)
+                    done.results += [{**entry, "file_name": str(frame.path)} for entry in entries]
+                    done.images += 1
+                    if drawn is not None:
+                        window.show(drawn, wait_ms=0)
+                advance()
+                if window.closed:
+                    break
+    except StageFailed as failure:
+        raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure
+    finally:
+        # Also when it was interrupted: what is done is done.
+        if options.out is not None and (done.images or not done.failed):
+            write_json(options.out / "predictions.json", done.results)
+    return done
+
+
+def at_frame(failure: StageFailed, where: str) -> Exception:
+    """The exception to raise for a stage's failure: ours gets the frame as a fact, another stays what it is."""
+    cause = failure.__cause__
+    if isinstance(cause, SamkrError):
+        return SamkrError(cause.code, cause.message, (*cause.facts, f"at         {where}"), cause.fix)
+    return failure
+
+
+def overlay_names(paths: list[Path], out: Path | None) -> list[str]:
+    """File names of the overlays: told apart where folders hold equal ones, and never those of the sources."""
+    names: list[str] = []
+    used = {path.name for path in paths if out is not None and path.parent.resolve() == out.resolve()}
+    for path in paths:
+        stem, number = path.stem, 1
+        while f"{stem}.png" in used:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        used.add(f"{stem}.png")
+        names.append(f"{stem}.png")
+    return names

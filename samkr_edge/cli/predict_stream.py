@@ -1,0 +1,220 @@
+"""A video, camera or network stream in; overlays and keypoints out, at the speed of the slowest stage."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from samkr_edge.cli.console import progress
+from samkr_edge.cli.predict_images import at_frame
+from samkr_edge.draw import draw_poses, draw_status
+from samkr_edge.errors import SamkrError
+from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.pose_model import PoseModel
+from samkr_edge.poses import Poses
+from samkr_edge.recording import Recording
+from samkr_edge.smooth import Smoother
+from samkr_edge.track import Tracker
+from samkr_edge.video import VideoSource, lost, open_video, without_password
+
+if TYPE_CHECKING:
+    from samkr_edge.cli.window import Window
+
+# Seconds after which a live source that blocks in its driver is given up.
+PATIENCE_S = 15.0
+_STAGES, _DEPTH = 3, 2
+# Frames over which the rate in the corner is taken.
+_RATE_OVER = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to keep, what to draw and where to write; ``out`` None writes nothing."""
+
+    out: Path | None
+    threshold: float = 0.1
+    max_people: int | None = None
+    overlays: bool = True
+    boxes: bool = True
+    track: bool = False
+    smooth: bool = False
+
+    def choose(self, poses: Poses) -> Poses:
+        """The people to keep."""
+        return poses.above(self.threshold).best(self.max_people)
+
+
+@dataclass
+class StreamDone:
+    """What came of one stream.
+
+    Attributes:
+        seconds: wall time from the first frame's reading to the last one's writing.
+        dropped: frames of a live source that were skipped to stay up to date.
+        stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
+        interrupted: by Ctrl-C, before the end of a file.
+    """
+
+    source: str
+    frames: int = 0
+    people: int = 0
+    seconds: float = 0.0
+    dropped: int = 0
+    missing: int = 0
+    video: str | None = None
+    keypoints: str | None = None
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+    problem: SamkrError | None = None
+
+    @property
+    def fps(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        problem = None if self.problem is None else self.problem.to_dict()
+        return {**vars(self), "fps": self.fps, "problem": problem}
+
+    def summary(self) -> str:
+        """One line for people."""
+        text = f"{self.source}: {self.people} people in {self.frames} frames, {self.fps:.1f} frames/s"
+        if self.dropped:
+            text += f", {self.dropped} dropped to stay up to date"
+        if self.interrupted:
+            text += ", stopped by Ctrl-C"
+        made = ", ".join(path for path in (self.video, self.keypoints) if path)
+        return text + (f": {made}" if made else "")
+
+
+def predict_stream(model: PoseModel, source: str, name: str, options: Options, window: Window) -> StreamDone:
+    """Look at every frame of a file, or at the newest ones of a camera until Ctrl-C or q.
+
+    Raises:
+        SamkrError: the source does not open, a camera disappears (SE-V96), the disk is full (SE-D98); what was
+            written before is kept.
+    """
+    frames = open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
+    return run_stream(model, frames, name, options, window)
+
+
+def run_stream(
+    model: PoseModel, frames: VideoSource, name: str, options: Options, window: Window
+) -> StreamDone:
+    """:func:`predict_stream` for a source that is open; closes it."""
+    done = StreamDone(frames.name)
+    stages = pose_stages(model, _Finish(model, frames, options, window), depth=_DEPTH)
+    pipeline = Pipeline(
+        frames, stages, depth=_DEPTH, newest=frames.live, patience=PATIENCE_S if frames.live else None
+    )
+    recording: Recording | None = None
+    cv_threads = cv2.getNumThreads()
+    # The stages are the threads; OpenCV's own would take the network's cores.
+    cv2.setNumThreads(1)
+    started, writing = time.perf_counter(), 0.0
+    try:
+        with contextlib.ExitStack() as stack:
+            advance = stack.enter_context(
+                progress("watching" if frames.live else "looking", frames.frames, unit="frames")
+            )
+            if options.out is not None:
+                recording = stack.enter_context(Recording(options.out, name, frames.fps))
+            # Entered last: threads stop before the files are closed.
+            stack.enter_context(pipeline)
+            for seen in pipeline:
+                taken = time.perf_counter()
+                if recording is not None:
+                    drawn = seen.frame.image if options.overlays else None
+                    recording.write(seen.frame.index, seen.frame.seconds, seen.poses, drawn)
+                done.frames += 1
+                done.people += len(seen.poses)
+                advance(note=f"{done.frames / (time.perf_counter() - started):.1f} frames/s")
+                window.show(seen.frame.image)
+                writing += time.perf_counter() - taken
+                if window.closed:
+                    break
+    except KeyboardInterrupt:
+        # The usual way to end a camera; of a file something is missing.
+        done.interrupted = not frames.live
+    except StageFailed as failure:
+        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure
+    except TimeoutError:
+        raise lost(frames.name, frames.read) from None
+    finally:
+        cv2.setNumThreads(cv_threads)
+        if pipeline.stopped:  # a driver that hangs must not be pulled from under its thread
+            frames.close()
+    done.seconds = time.perf_counter() - started
+    done.dropped, done.missing = pipeline.dropped, frames.missing
+    busy = {**pipeline.busy, "write": writing}
+    done.stage_ms = {stage: 1e3 * seconds / max(done.frames, 1) for stage, seconds in busy.items()}
+    if recording is not None and done.frames:
+        done.keypoints = str(recording.lines)
+        done.video = str(recording.video) if options.overlays else None
+    if frames.broken and not done.interrupted and not window.closed:
+        done.problem = frames.ended_early()
+    return done
+
+
+class _Finish:
+    """The end of the decoding thread's work: choose, number, steady and draw."""
+
+    def __init__(self, model: PoseModel, frames: VideoSource, options: Options, window: Window) -> None:
+        self._skeleton = model.card.skeleton
+        self._live = frames.live
+        self._options = options
+        self._draw = options.overlays and (options.out is not None or window.enabled)
+        self._tracker = Tracker(self._skeleton) if options.track or options.smooth else None
+        self._smoother = Smoother() if options.smooth else None
+        self._times: deque[float] = deque(maxlen=_RATE_OVER)
+
+    def __call__(self, seen: Seen) -> Seen:
+        poses = self._options.choose(seen.poses)
+        if self._tracker is not None:
+            poses = self._tracker(poses, seen.frame.seconds)
+        if self._smoother is not None:
+            poses = self._smoother(poses, seen.frame.seconds)
+        if not self._options.track:
+            poses = poses.without_ids()
+        seen.poses = poses
+        if self._draw and seen.frame.image is not None:
+            draw_poses(
+                seen.frame.image, poses, self._skeleton, boxes=self._options.boxes, bgr=True, in_place=True
+            )
+            draw_status(seen.frame.image, self._status(seen))
+        return seen
+
+    def _status(self, seen: Seen) -> str:
+        now = time.perf_counter()
+        self._times.append(now)
+        span = now - self._times[0]
+        rate = f"{(len(self._times) - 1) / span:.0f} fps  " if span > 0 else ""
+        # A file's frames wait in the pipeline on purpose; their age says nothing.
+        age = f"{1e3 * (now - seen.frame.captured):.0f} ms  " if self._live else ""
+        return f"{rate}{age}{len(seen.poses)} people"
+
+
+def stream_names(sources: list[str], out: Path | None) -> list[str]:
+    """Stems of the output files: told apart where sources are called alike, and never those of a source."""
+    stems = [
+        Path(s).stem
+        if Path(s).is_file()
+        else re.sub(r"[^A-Za-z0-9-]+", "-", without_password(s)).strip("-")[:40]
+        for s in sources
+    ]
+    taken = {Path(s).name for s in sources if out is not None and Path(s).parent.resolve() == out.resolve()}
+    names: list[str] = []
+    for stem in stems:
+        name, number = stem, 1
+        while f"{name}.mp4" in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(f"{name}.mp4")
+        names.append(name)
+    return names

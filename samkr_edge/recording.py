@@ -1,0 +1,144 @@
+"""What `predict` writes for a stream: overlays as a video, keypoints as one JSON line a frame.
+
+Unlike other artefacts a recording is kept when its making is interrupted: everything up to there is of use. It is
+written under a temporary name and takes its own when it is closed, however that comes about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.poses import Poses
+
+# A video that cannot write its index cannot be played: recording stops while there is room to finish.
+LEAST_FREE_BYTES = 64 << 20
+_LOOK_EVERY = 32
+# Most times that one frame is repeated.
+_LONGEST_GAP = 300
+
+
+class Recording:
+    """A context manager; ``NAME.mp4`` and ``NAME.jsonl`` in a folder.
+
+    Raises:
+        SamkrError: SE-D98 the disk is full or the files cannot be written; what was written before is kept.
+    """
+
+    def __init__(self, folder: Path, name: str, fps: float) -> None:
+        self.video = folder / f"{name}.mp4"
+        self.lines = folder / f"{name}.jsonl"
+        self.frames = 0
+        self.people = 0
+        self._fps = fps
+        self._drawn = 0
+        self._writer: Any = None
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> Recording:
+        try:
+            self.video.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = _part(self.lines).open("w", encoding="utf-8")
+        except OSError as error:
+            raise self._full(error.strerror or str(error)) from error
+        return self
+
+    def write(self, index: int, seconds: float, poses: Poses, drawn: np.ndarray | None) -> None:
+        """One frame; ``drawn`` is uint8 (H, W, 3) BGR, the same size every time, or None for no video."""
+        assert self._stream is not None
+        people = [
+            {"keypoints": entry["keypoints"], "score": entry["score"], "id": entry.get("track_id")}
+            for entry in poses.to_coco(index)
+        ]
+        line = {"frame": index, "seconds": round(seconds, 4), "people": people}
+        try:
+            if self.frames % _LOOK_EVERY == 0:
+                free = shutil.disk_usage(self.video.parent).free
+                if free < LEAST_FREE_BYTES:
+                    raise OSError(
+                        f"only {free >> 20} MB are free, {LEAST_FREE_BYTES >> 20} MB are needed to finish"
+                    )
+            self._stream.write(json.dumps(line) + "\n")
+            if self.frames % _LOOK_EVERY == 0:
+                self._stream.flush()
+            if drawn is not None:
+                # A camera's dropped frames are filled with the one after them: the video keeps the camera's time.
+                due = round(seconds * self._fps) + 1 - self._drawn
+                for _ in range(min(due, _LONGEST_GAP)):
+                    self._draw(drawn)
+                self._drawn += max(due, 0)
+        except OSError as error:
+            raise self._full(error.strerror or str(error)) from error
+        self.frames += 1
+        self.people += len(poses)
+
+    def _draw(self, drawn: np.ndarray) -> None:
+        if self._writer is None:
+            size = (drawn.shape[1], drawn.shape[0])
+            self._writer = cv2.VideoWriter(
+                str(_part(self.video)), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size
+            )
+            if not self._writer.isOpened():
+                raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
+        self._writer.write(drawn)
+
+    def _full(self, reason: str) -> SamkrError:
+        return SamkrError(
+            "SE-D98",
+            f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept",
+            [f"reason     {reason}"],
+            fix=f"free some room, or choose another place with -o; now: df -h {self.video.parent}",
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failures = []
+        if self._stream is not None:
+            try:
+                self._stream.close()
+            except OSError as full:
+                failures.append(full.strerror or str(full))
+            _cut_to_whole_lines(_part(self.lines))
+        keep = {self.lines: self.frames > 0}
+        if self._writer is not None:
+            self._writer.release()
+            # OpenCV does not say whether writing worked: look.
+            keep[self.video] = self.frames > 0 and _plays(_part(self.video))
+            if self.frames and not keep[self.video]:
+                failures.append("the video could not be finished")
+        for path, whole in keep.items():
+            if whole:
+                os.replace(_part(path), path)
+            else:
+                _part(path).unlink(missing_ok=True)
+        if failures and kind is None:
+            raise self._full(", ".join(failures))
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    """Drop a last line that a full disk cut off."""
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if whole < len(text):
+        os.truncate(path, whole)
+
+
+def _plays(path: Path) -> bool:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return bool(capture.isOpened() and capture.read()[0])
+    finally:
+        capture.release()

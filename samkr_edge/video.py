@@ -1,0 +1,318 @@
+"""Where frames come from: images, video files, cameras, network streams; and how much of them could be read."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from samkr_edge.dataset import read_image
+from samkr_edge.errors import SamkrError
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
+_URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
+_CSI = re.compile(r"^csi(?::(\d+))?$")
+# A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
+_CSI_PIPELINE = (
+    "nvarguscamerasrc sensor-id={id} ! video/x-raw(memory:NVMM), width=1280, height=720, framerate=30/1 ! "
+    "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
+    "appsink drop=true max-buffers=1"
+)
+_OPEN_MS, _READ_MS = 10_000, 5_000
+# A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
+_LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
+
+
+@dataclass
+class Frame:
+    """One image of a source.
+
+    Attributes:
+        index: its number, from 0.
+        image: uint8 (H, W, 3) BGR, as OpenCV reads and writes it; None where it could not be read.
+        seconds: time in the video, or since the camera was opened.
+        captured: ``time.perf_counter()`` when it was read.
+        path: the file, for images.
+        error: why there is no image.
+    """
+
+    index: int
+    image: np.ndarray | None
+    seconds: float = 0.0
+    captured: float = 0.0
+    path: Path | None = None
+    error: SamkrError | None = None
+
+
+class Capture(Protocol):
+    """What is needed of ``cv2.VideoCapture``; tests have cameras that break."""
+
+    def read(self, image: Any = None) -> tuple[bool, Any]: ...
+    def release(self) -> None: ...
+
+
+class VideoSource:
+    """Frames of a video file or of something live.
+
+    Attributes:
+        name: of the source, for messages; no password is in it.
+        live: a camera or network stream: it does not end and must not be kept waiting.
+        fps: frames a second, as the source says; 30 where it does not.
+        frames: how many there should be; None for live sources and files that do not say.
+        read: how many were read so far.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        name: str,
+        *,
+        live: bool,
+        fps: float = 30.0,
+        frames: int | None = None,
+        ring: int = 0,
+        pause: float = _LIVE_PAUSE_S,
+    ) -> None:
+        """``ring`` frames are written over in turn, for readers that hold fewer; 0 gives each a memory of its own.
+
+        Where frames may be dropped (a live source in newest mode) nobody knows how long the others are held: use 0.
+        """
+        self.name = name
+        self.live = live
+        self.fps = fps if 0.5 < fps < 1000 else 30.0
+        self.frames = frames
+        self.read = 0
+        self._capture = capture
+        self._ring: list[Any] = [None] * ring
+        self._pause = pause
+
+    def __iter__(self) -> Iterator[Frame]:
+        started = time.perf_counter()
+        misses = 0
+        while True:
+            image = self._next()
+            now = time.perf_counter()
+            if image is not None:
+                misses = 0
+                index = self.read
+                self.read += 1
+                yield Frame(index, image, now - started if self.live else index / self.fps, now)
+                continue
+            misses += 1
+            if self.live:
+                if misses >= _LIVE_TRIES:
+                    raise self._gone()
+                time.sleep(self._pause)
+            elif not self.missing or misses >= _FILE_TRIES:
+                return
+
+    def _next(self) -> np.ndarray | None:
+        """The next frame; None where there is none, or where it is damaged."""
+        slot = self.read % len(self._ring) if self._ring else None
+        try:
+            ok, image = self._capture.read() if slot is None else self._capture.read(self._ring[slot])
+        except cv2.error:
+            return None
+        if not ok or image is None or image.size == 0:
+            return None
+        if image.ndim == 2:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        if slot is not None:
+            self._ring[slot] = image
+        return image
+
+    @property
+    def missing(self) -> int:
+        """Frames that the file announces and that were not read."""
+        return max(0, (self.frames or 0) - self.read)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a file gave nothing, or misses more than counting can explain (containers round)."""
+        return not self.live and (self.read == 0 or self.missing > max(2, (self.frames or 0) // 100))
+
+    def ended_early(self) -> SamkrError:
+        """The error for a file that is broken."""
+        return SamkrError(
+            "SE-D96",
+            f"{self.name}: {self.missing or 'all'} of {self.frames or 'its'} frames could not be read",
+            [
+                f"read       {self.read} frames, whose poses are kept",
+                "usual      a recording that was cut off, or a damaged disk",
+            ],
+            fix=f"ffmpeg -i {self.name} -c:v libx264 repaired.mp4",
+        )
+
+    def _gone(self) -> SamkrError:
+        return lost(self.name, self.read)
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def lost(name: str, frames: int) -> SamkrError:
+    """The error for a live source that stopped giving frames."""
+    return SamkrError(
+        "SE-V96",
+        f"{name} stopped giving frames, so the stream was ended",
+        [f"read       {frames} frames before", "usual      unplugged, or the network is gone"],
+        fix="check the camera, then run the same command again",
+    )
+
+
+def is_video(source: str) -> bool:
+    """Whether a word of the command line names a video or something live, not images."""
+    if Path(source).exists():
+        path = Path(source)
+        return path.suffix.lower() in VIDEOS or _is_device(source)
+    return (
+        source.isdigit()
+        or bool(_URL.match(source) or _CSI.match(source))
+        or " ! " in source
+        or _is_device(source)
+        or Path(source).suffix.lower() in VIDEOS
+    )
+
+
+def _is_device(source: str) -> bool:
+    return re.fullmatch(r"/dev/video\d+", source) is not None
+
+
+def open_video(source: str, *, ring: int = 0) -> VideoSource:
+    """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
+
+    ``ring`` is for files: see :class:`VideoSource`.
+
+    Raises:
+        SamkrError: SE-D97 a file that is missing or no video, SE-V97 a camera or stream that does not open, SE-V98 this
+            OpenCV was built without GStreamer.
+    """
+    path = Path(source)
+    if path.is_file() and not _is_device(source):
+        capture = cv2.VideoCapture(source)
+        if not capture.isOpened():
+            raise SamkrError(
+                "SE-D97",
+                f"{source} could not be opened as a video, so nothing was done",
+                [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
+                fix=f"ffprobe {source}",
+            )
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return VideoSource(
+            capture,
+            path.name,
+            live=False,
+            fps=capture.get(cv2.CAP_PROP_FPS),
+            frames=int(count) if 0 < count < 1e9 else None,
+            ring=ring,
+        )
+    if path.suffix.lower() in VIDEOS and not _URL.match(source) and " ! " not in source:
+        raise SamkrError("SE-D97", f"there is no video {source}", fix=f"ls {path.parent}")
+    capture, name = _open_live(source)
+    if not capture.isOpened():
+        raise SamkrError(
+            "SE-V97",
+            f"{name} does not open, so nothing was done",
+            [
+                f"asked for  {without_password(source)[:100]}",
+                "usual      no such camera, in use by another program, or not reachable",
+            ],
+            fix="ls /dev/video*   # cameras of this machine",
+        )
+    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    if source.startswith("http") and 0 < count < 1e9:  # a file on a server
+        return VideoSource(capture, name, live=False, fps=fps, frames=int(count), ring=ring)
+    return VideoSource(capture, name, live=True, fps=fps)
+
+
+def _open_live(source: str) -> tuple[Any, str]:
+    csi = _CSI.match(source)
+    if csi or " ! " in source:
+        if not has_gstreamer():
+            raise SamkrError(
+                "SE-V98",
+                "this OpenCV was built without GStreamer, so the pipeline cannot run",
+                [
+                    f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
+                    "pip's      wheels have no GStreamer",
+                ],
+                fix="use the OpenCV of JetPack: python3 -m venv --system-site-packages .venv",
+            )
+        number = (csi.group(1) or "0") if csi else ""
+        pipeline = _CSI_PIPELINE.format(id=number) if csi else source
+        return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), f"csi{number}" if csi else "gstreamer"
+    if source.isdigit() or _is_device(source):
+        number = re.sub(r"\D", "", source)
+        capture = cv2.VideoCapture(int(number))
+        # One frame of the driver's own queue: anything longer only makes the picture older.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        return capture, f"camera{number}"
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_password(source)
+
+
+def without_password(source: str) -> str:
+    """The address without the user and password in it, which belong in no message and no file name."""
+    return re.sub(r"://[^/@]*@", "://", source)
+
+
+def has_gstreamer() -> bool:
+    """Whether OpenCV can run GStreamer pipelines."""
+    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+
+
+def expand(sources: Sequence[str]) -> list[str]:
+    """Globs replaced by the images and videos they match; everything else, and globs without a match, as it is."""
+    found: list[str] = []
+    for source in sources:
+        matches = []
+        if (
+            glob.has_magic(source)
+            and not Path(source).exists()
+            and not _URL.match(source)
+            and " ! " not in source
+        ):
+            matches = sorted(glob.glob(source, recursive=True))
+        found += [match for match in matches if Path(match).suffix.lower() in IMAGES | VIDEOS] or [source]
+    return found
+
+
+def find_images(sources: Sequence[str]) -> list[Path]:
+    """Image files behind names and folders, in order; see :func:`expand` for globs.
+
+    Raises:
+        SamkrError: SE-D29 nothing was found.
+    """
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            found += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        elif path.exists() or not glob.has_magic(source):
+            found.append(path)
+    if not found:
+        raise SamkrError(
+            "SE-D29",
+            "no image was found, so nothing was done",
+            [f"looked in  {', '.join(sources[:4])}", f"endings    {' '.join(sorted(IMAGES))}"],
+        )
+    return found
+
+
+def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:
+    """Images as frames; one that cannot be read has an error in place of its image."""
+    for index, path in enumerate(paths):
+        try:
+            image = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
+        except SamkrError as error:
+            yield Frame(index, None, path=path, error=error)
+        else:
+            yield Frame(index, image, captured=time.perf_counter(), path=path)

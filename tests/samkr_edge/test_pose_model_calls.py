@@ -1,0 +1,104 @@
+"""Image in, people out: where they are, in one or several images, and without allocating per frame."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from red_dot import dots
+
+import samkr_edge
+from samkr_edge.pose_model import BATCH, PoseModel
+
+
+@pytest.fixture(scope="module")
+def pose(red_dot_model: Path) -> PoseModel:
+    return samkr_edge.load(red_dot_model, threads=1)
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def test_people_are_where_the_image_shows_them(pose: PoseModel) -> None:
+    poses = pose(rgb(dots((30, 40), (100, 60))))
+    assert len(poses) == 2
+    middles = sorted(poses.keypoints.mean(axis=1).tolist())
+    np.testing.assert_allclose(middles, [[30, 40], [100, 60]], atol=8)  # a map pixel is 8 image pixels here
+
+
+def test_a_batch_equals_its_images_one_by_one_whatever_their_sizes(pose: PoseModel) -> None:
+    random = np.random.default_rng(0)
+    images = []
+    for _ in range(BATCH + 3):
+        h, w = random.integers(40, 300, 2).tolist()
+        images.append(rgb(dots((w * 0.3, h * 0.4), (w * 0.7, h * 0.6), size=(h, w))))
+    for image, found in zip(images, pose.batch(images), strict=True):
+        np.testing.assert_array_equal(found.keypoints, pose(image).keypoints)
+    assert pose.batch([]) == []
+
+
+def test_bgr_frames_give_the_same_input_as_rgb_images(pose: PoseModel) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    first, second = pose.new_input()[0], pose.new_input()[0]
+    pose.preprocess(image, first, bgr=True)
+    pose.preprocess(rgb(image), second)
+    assert first.any()
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 300), (300, 1), (17, 33), (2, 20_000), (1, 40_000), (1500, 20_000)]
+)
+def test_every_size_of_image_is_taken(pose: PoseModel, shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 90, np.uint8)
+    buffer = pose.new_input()[0]
+    matrix = pose.preprocess(image, buffer)
+    assert np.isfinite(matrix).all()
+    assert buffer.max() > 0 or min(shape) * matrix[0, 0] < 1  # thinner than a pixel of the input
+    assert np.isfinite(pose(image).keypoints).all()
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))]
+)
+def test_an_array_that_is_no_rgb_image_is_refused(pose: PoseModel, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        pose(image)
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes that one call holds at most, over what was there before."""
+    work()
+    work()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        work()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def test_preprocessing_a_frame_allocates_no_pixels(pose: PoseModel) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    buffer = pose.new_input()[0]
+    assert peak_of(lambda: pose.preprocess(frame, buffer, bgr=True)) < 8_000  # the frame has 2,764,800 bytes
+
+
+def test_memory_stands_still_from_frame_to_frame(pose: PoseModel) -> None:
+    frame = rgb(dots((30, 40), (100, 60)))
+    tracemalloc.start()
+    try:
+        for _ in range(200):  # until the free lists of Python and NumPy are full
+            pose(frame)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100):
+            pose(frame)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 4_000

@@ -1,0 +1,106 @@
+"""Poses are checked when made, and leave in the forms that others read."""
+
+import sys
+import types
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import samkr_edge
+from samkr_edge.errors import SamkrError
+from samkr_edge.poses import Poses
+
+
+def three_people() -> Poses:
+    random = np.random.default_rng(0)
+    scores = np.array([0.9, 0.5, 0.1], np.float32)
+    joint_scores = np.tile(scores[:, None], (1, 4)).astype(np.float32)
+    joint_scores[0, 1] = 0.01
+    return Poses(random.uniform(0, 99, (3, 4, 2)).astype(np.float32), joint_scores, scores)
+
+
+def test_poses_that_do_not_belong_together_are_refused() -> None:
+    poses = three_people()
+    with pytest.raises(ValueError, match="do not belong together"):
+        Poses(poses.keypoints[:2], poses.joint_scores, poses.scores)
+    with pytest.raises(ValueError, match="do not belong together"):
+        poses.with_ids(np.arange(2))
+
+
+@pytest.mark.parametrize("name", ["keypoints", "joint_scores", "scores"])
+@pytest.mark.parametrize(("change", "reason"), [(np.float64, "float32"), (np.nan, "NaN")])
+def test_wrong_types_and_nan_are_refused(name: str, change: object, reason: str) -> None:
+    values = {k: v.copy() for k, v in vars(three_people()).items() if v is not None}
+    values[name] = values[name].astype(change) if change is np.float64 else values[name] * change
+    with pytest.raises(ValueError, match=reason):
+        Poses(**values)
+
+
+def test_visibility_tells_confirmed_joints_from_guessed_ones() -> None:
+    assert three_people().visibility.tolist() == [[2, 1, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
+
+
+def test_people_can_be_chosen_by_score_and_number() -> None:
+    poses = three_people().with_ids(np.array([7, 8, 9]))
+    assert poses.above(0.5).ids is not None
+    assert poses.above(0.5).ids.tolist() == [7, 8]
+    assert len(poses.best(1)) == 1
+    assert len(poses.best(None)) == 3
+
+
+def test_a_box_holds_the_sure_joints_and_leaves_guesses_out() -> None:
+    poses = three_people()
+    poses.keypoints[0, 1] = (500, 500)
+    low, high = poses.boxes[0, :2], poses.boxes[0, 2:]
+    sure = poses.keypoints[0, [0, 2, 3]]
+    np.testing.assert_array_equal(low, sure.min(axis=0))
+    np.testing.assert_array_equal(high, sure.max(axis=0))
+    assert Poses.empty(4).boxes.shape == (0, 4)
+
+
+def test_coco_entries_hold_triples_and_the_tracking_id() -> None:
+    poses = three_people().with_ids(np.array([7, 8, 9]))
+    entries = poses.to_coco(image_id=5)
+    assert [entry["track_id"] for entry in entries] == [7, 8, 9]
+    triples = np.array(entries[1]["keypoints"]).reshape(4, 3)
+    np.testing.assert_allclose(triples[:, :2], poses.keypoints[1], atol=1e-3)
+    assert entries[1]["image_id"] == 5
+    assert "track_id" not in three_people().to_coco(0)[0]
+
+
+def test_without_supervision_the_conversion_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises((SamkrError, ModuleNotFoundError)) as caught:
+        three_people().to_supervision()
+    assert isinstance(caught.value, SamkrError)
+    assert caught.value.code == "SE-U96"
+
+
+@pytest.mark.parametrize("name", ["confidence", "keypoint_confidence"])
+def test_both_spellings_of_supervision_are_understood(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    @dataclass
+    class Old:
+        xy: np.ndarray
+        class_id: np.ndarray
+        confidence: np.ndarray | None = None
+
+    @dataclass
+    class New:
+        xy: np.ndarray
+        class_id: np.ndarray
+        keypoint_confidence: np.ndarray | None = None
+
+    module = types.ModuleType("supervision")
+    module.KeyPoints = Old if name == "confidence" else New  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "supervision", module)
+    converted = three_people().to_supervision()
+    assert getattr(converted, name).shape == (3, 4)
+    assert converted.xy.shape == (3, 4, 2)
+
+
+def test_the_package_offers_its_types_and_says_what_it_has_not() -> None:
+    assert samkr_edge.Poses is Poses
+    assert samkr_edge.SamkrError is SamkrError
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = samkr_edge.nonsense

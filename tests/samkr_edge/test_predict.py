@@ -1,0 +1,420 @@
+"""`predict` on everything that is pointed at it: what is good is used and kept, what is bad is named, nothing hangs."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from red_dot import dots, write_video
+
+from samkr_edge.cli import run
+from samkr_edge.cli.predict_stream import Options, run_stream, stream_names
+from samkr_edge.cli.window import Window
+from samkr_edge.errors import SamkrError
+from samkr_edge.pipeline import StageFailed
+from samkr_edge.pose_model import PoseModel, load_model
+from samkr_edge.video import VideoSource, expand, find_images, is_video, open_video
+
+FRAMES = 24
+NO_WINDOW = Window("", enabled=False)
+
+
+@pytest.fixture(scope="module")
+def pose(red_dot_model: Path) -> PoseModel:
+    return load_model(red_dot_model)
+
+
+def walk(frames: int = FRAMES) -> list[np.ndarray]:
+    """Two people who walk towards each other."""
+    return [dots((20 + 2 * i, 30), (110 - 2 * i, 70)) for i in range(frames)]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def frames_of(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if ".part" in path.name]
+
+
+# Images
+
+
+def test_images_become_overlays_and_coco_results(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for i, places in enumerate([((30, 40),), ((30, 40), (100, 60)), ()]):
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), dots(*places))
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(tmp_path / "in"), "-o", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    results = json.loads((out / "predictions.json").read_text())
+    assert [entry["image_id"] for entry in results] == [0, 1, 1]
+    assert all(len(entry["keypoints"]) == 51 for entry in results)
+    assert printed["poses"] == results
+    plain, drawn = cv2.imread(str(tmp_path / "in" / "1.png")), cv2.imread(str(out / "1.png"))
+    assert max(drawn.shape[:2]) >= 480  # enlarged, so that there is room to draw
+    assert np.abs(cv2.resize(drawn, plain.shape[1::-1]).astype(int) - plain).max() > 50
+    assert {path.name for path in out.iterdir()} == {"0.png", "1.png", "2.png", "predictions.json"}
+
+
+def test_max_people_and_threshold_choose_the_best(red_dot_model: Path, tmp_path: Path) -> None:
+    image = dots((30, 40), (100, 60))
+    image[:, :64] //= 2
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    counts = []
+    for options in ([], ["--max-people", "1"], ["--threshold", "0.6"], ["--threshold", "2"]):
+        assert (
+            run(["predict", str(red_dot_model), str(tmp_path / "a.png"), "-o", str(tmp_path / "o"), *options])
+            == 0
+        )
+        counts.append(len(json.loads((tmp_path / "o" / "predictions.json").read_text())))
+    assert counts == [2, 1, 1, 0]
+
+
+def test_bad_images_are_named_and_the_odd_ones_are_used(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "zero.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("not an image")
+    whole = cv2.imencode(".jpg", dots((30, 40)))[1].tobytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    good = {
+        "one.png": np.full((1, 1, 3), 200, np.uint8),
+        "odd.png": dots((30, 40), size=(97, 131)),
+        "gray.png": dots((30, 40)).max(axis=2),
+        "alpha.png": np.dstack([dots((30, 40)), np.full((96, 128), 128, np.uint8)]),
+        "panorama.jpg": np.zeros((40, 20_000, 3), np.uint8),
+    }
+    for name, image in good.items():
+        cv2.imwrite(str(folder / name), image)
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(folder), "-o", str(out)]) == 3
+    shown = capsys.readouterr().err
+    assert "SE-D28" in shown
+    assert "3 of 8" in shown
+    for name in ("zero.jpg", "text.png", "cut.jpg"):
+        assert name in shown
+    assert {path.stem for path in out.glob("*.png")} == {Path(name).stem for name in good}
+    names = {Path(e["file_name"]).name for e in json.loads((out / "predictions.json").read_text())}
+    assert {"odd.png", "alpha.png"} <= names
+
+
+@pytest.mark.parametrize("what", ["empty", "nothing/*.jpg"])
+def test_no_images_is_a_data_error(
+    red_dot_model: Path, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["predict", str(red_dot_model), str(tmp_path / what), "-o", str(tmp_path / "o")]) == 3
+    assert "SE-D29" in capsys.readouterr().err
+
+
+def test_sources_are_never_overwritten(red_dot_model: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), dots((30, 40)))
+    write_video(tmp_path / "b.mp4", walk(4))
+    before = {name: (tmp_path / name).read_bytes() for name in ("a.png", "b.mp4")}
+    sources = [str(tmp_path / name) for name in before]
+    assert run(["predict", str(red_dot_model), *sources, "-o", str(tmp_path)]) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert (tmp_path / "a-2.png").exists()
+    assert (tmp_path / "b-2.mp4").exists()
+
+
+def test_a_full_disk_keeps_the_results_of_the_images_before(red_dot_model: Path, tmp_path: Path) -> None:
+    """A limit on file sizes, as of a full disk, which only the third overlay breaks."""
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    for name, image in {"a": dots((30, 40)), "b": dots((90, 50)), "c": noise}.items():
+        cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), image)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000));"
+        "from samkr_edge.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(red_dot_model), str(tmp_path / "in"), "-o", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 3, done.stderr
+    assert "SE-D01" in done.stderr
+    assert {path.name for path in out.iterdir()} == {"a.png", "b.png", "predictions.json"}
+    assert len(json.loads((out / "predictions.json").read_text())) == 2
+
+
+# Videos
+
+
+def test_a_video_becomes_a_video_and_one_line_a_frame(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write_video(tmp_path / "walk.mp4", walk())
+    out = tmp_path / "out"
+    assert (
+        run(["predict", str(red_dot_model), str(video), "-o", str(out), "--track", "--smooth", "--json"]) == 0
+    )
+    (stream,) = json.loads(capsys.readouterr().out)["streams"]
+    assert stream["frames"] == FRAMES
+    assert set(stream["stage_ms"]) == {"capture", "preprocess", "network", "decode", "write"}
+    lines = lines_of(out / "walk.jsonl")
+    assert [line["frame"] for line in lines] == list(range(FRAMES))
+    assert lines[1]["seconds"] == pytest.approx(0.04)
+    assert frames_of(out / "walk.mp4") == FRAMES
+    assert {person["id"] for line in lines for person in line["people"]} == {1, 2}
+    # Person 1 of the first frame goes right or left all the way, without a jump.
+    xs = [np.mean(p["keypoints"][::3]) for line in lines for p in line["people"] if p["id"] == 1]
+    assert len(xs) == FRAMES
+    assert np.abs(np.diff(xs)).max() < 12
+    assert leftovers(out) == []
+
+
+def test_keypoints_alone_need_no_video(red_dot_model: Path, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "walk.mp4", walk(5))
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(video), "-o", str(out), "--no-overlays"]) == 0
+    assert [path.name for path in out.iterdir()] == ["walk.jsonl"]
+    assert lines_of(out / "walk.jsonl")[0]["people"][0]["id"] is None
+
+
+def test_a_video_that_was_cut_off_is_refused_or_read_as_far_as_it_goes(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_video(tmp_path / "whole.mp4", walk()).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index was at the end
+    assert run(["predict", str(red_dot_model), str(tmp_path / "cut.mp4"), "-o", str(tmp_path / "o")]) == 3
+    assert "SE-D97" in capsys.readouterr().err
+    assert run(["predict", str(red_dot_model), str(tmp_path / "none.mp4"), "-o", str(tmp_path / "o")]) == 3
+    assert "SE-D97" in capsys.readouterr().err
+
+
+class Broken:
+    """A capture that cannot give some of its frames, and none at all from ``dead_from`` on."""
+
+    def __init__(self, images: list[np.ndarray], bad: set[int], dead_from: int = 10**9) -> None:
+        self.images, self.bad, self.dead_from = images, bad, dead_from
+        self.at = -1
+        self.released = False
+
+    def read(self, image: Any = None) -> tuple[bool, Any]:
+        self.at += 1
+        if self.at >= self.dead_from or self.at >= len(self.images):
+            return False, None
+        if self.at in self.bad:
+            raise cv2.error("corrupt")
+        return True, self.images[self.at].copy()
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_corrupt_frames_are_counted_and_the_others_used(pose: PoseModel, tmp_path: Path) -> None:
+    capture = Broken(walk(), bad={5, 6, 11, 12, 13})
+    source = VideoSource(capture, "bad.mp4", live=False, fps=25, frames=FRAMES)
+    done = run_stream(pose, source, "bad", Options(tmp_path), NO_WINDOW)
+    assert done.frames == FRAMES - 5
+    assert done.problem is not None
+    assert done.problem.code == "SE-D96"
+    assert "5 of 24" in done.problem.message
+    assert len(lines_of(tmp_path / "bad.jsonl")) == FRAMES - 5
+    assert frames_of(tmp_path / "bad.mp4") == FRAMES - 5
+    assert capture.released
+
+
+def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) -> None:
+    source = VideoSource(Broken(walk(10), bad=set()), "short.mp4", live=False, fps=25, frames=FRAMES)
+    done = run_stream(pose, source, "short", Options(tmp_path, overlays=False), NO_WINDOW)
+    assert done.frames == 10
+    assert done.problem is not None
+    assert done.problem.exit_code == 3
+
+
+# Cameras
+
+
+def test_a_camera_that_disappears_ends_the_stream_and_keeps_the_recording(
+    pose: PoseModel, tmp_path: Path
+) -> None:
+    capture = Broken(walk(200), bad={3}, dead_from=12)
+    source = VideoSource(capture, "camera0", live=True, fps=25, pause=0.001)
+    with pytest.raises(SamkrError) as caught:
+        run_stream(pose, source, "camera0", Options(tmp_path), NO_WINDOW)
+    assert caught.value.code == "SE-V96"
+    assert caught.value.exit_code == 7
+    lines = lines_of(tmp_path / "camera0.jsonl")
+    assert lines
+    assert [line["frame"] for line in lines] == sorted({line["frame"] for line in lines})
+    assert frames_of(tmp_path / "camera0.mp4") > 0
+    assert leftovers(tmp_path) == []
+    assert capture.released
+
+
+def test_a_camera_that_hangs_does_not_hang_the_program(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class Hanging(Broken):
+        def read(self, image: Any = None) -> tuple[bool, Any]:
+            if self.at >= 3:
+                released.wait(20)
+            return super().read(image)
+
+    monkeypatch.setattr("samkr_edge.cli.predict_stream.PATIENCE_S", 0.2)
+    monkeypatch.setattr("samkr_edge.pipeline._JOIN_S", 0.2)
+    source = VideoSource(Hanging(walk(9), set()), "camera0", live=True, fps=25)
+    with pytest.raises(SamkrError) as caught:
+        run_stream(pose, source, "camera0", Options(tmp_path), NO_WINDOW)
+    released.set()
+    assert caught.value.code == "SE-V96"
+    assert lines_of(tmp_path / "camera0.jsonl")
+
+
+def test_a_gray_camera_is_taken(pose: PoseModel, tmp_path: Path) -> None:
+    gray = [image.max(axis=2) for image in walk(6)]
+    source = VideoSource(Broken(gray, set()), "gray.avi", live=False, fps=25, frames=6)
+    assert run_stream(pose, source, "gray", Options(tmp_path), NO_WINDOW).frames == 6
+
+
+def test_the_video_of_a_camera_keeps_the_cameras_time(pose: PoseModel, tmp_path: Path) -> None:
+    from samkr_edge.poses import Poses
+    from samkr_edge.recording import Recording
+
+    with Recording(tmp_path, "cam", 25.0) as recording:
+        for index, seconds in enumerate((0.0, 0.04, 0.4, 0.44)):  # eight frames were dropped
+            recording.write(index, seconds, Poses.empty(17), dots())
+    assert frames_of(tmp_path / "cam.mp4") == 12
+
+
+# Endings
+
+
+def test_a_full_disk_ends_the_recording_and_keeps_it(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def usage(path: Path) -> Any:
+        asked.append(path)
+        return type("Usage", (), {"free": 10**9 if len(asked) < 2 else 1000})
+
+    monkeypatch.setattr("samkr_edge.recording.shutil.disk_usage", usage)
+    source = VideoSource(Broken(walk(60), set()), "walk.mp4", live=False, fps=25, frames=60)
+    with pytest.raises(SamkrError) as caught:
+        run_stream(pose, source, "walk", Options(tmp_path), NO_WINDOW)
+    assert caught.value.code == "SE-D98"
+    assert "32 frames" in caught.value.message
+    assert len(lines_of(tmp_path / "walk.jsonl")) == 32
+    assert frames_of(tmp_path / "walk.mp4") == 32
+
+
+def test_ctrl_c_finishes_the_files(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from samkr_edge.recording import Recording
+
+    write = Recording.write
+
+    def interrupted(self: Recording, index: int, *rest: Any) -> None:
+        if index == 7:
+            raise KeyboardInterrupt
+        write(self, index, *rest)
+
+    monkeypatch.setattr(Recording, "write", interrupted)
+    video = write_video(tmp_path / "walk.mp4", walk())
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(video), "-o", str(out)]) == 130
+    assert "stopped by Ctrl-C" in capsys.readouterr().out
+    assert len(lines_of(out / "walk.jsonl")) == 7
+    assert frames_of(out / "walk.mp4") == 7
+
+
+def test_a_network_that_fails_names_the_frame_and_keeps_those_before(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    run_network = pose.runner.run
+
+    def failing(batch: np.ndarray) -> Any:
+        calls.append(1)
+        if len(calls) == 6:
+            raise RuntimeError("out of memory")
+        return run_network(batch)
+
+    monkeypatch.setattr(pose.runner, "run", failing)
+    source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
+    with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory"):
+        run_stream(pose, source, "walk", Options(tmp_path, overlays=False), NO_WINDOW)
+    assert len(lines_of(tmp_path / "walk.jsonl")) == 5
+
+
+def test_without_a_screen_show_is_refused_before_anything_runs(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    cv2.imwrite(str(tmp_path / "a.png"), dots((30, 40)))
+    assert run(["predict", str(red_dot_model), str(tmp_path / "a.png"), "--show"]) == 7
+    assert "SE-V06" in capsys.readouterr().err
+
+
+# What a source is
+
+
+def test_sources_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").mkdir()  # a folder named like a camera
+    for source in ("0", "rtsp://cam/1", "walk.MP4", "csi", "csi:1", "videotestsrc ! appsink", "/dev/video2"):
+        assert is_video(source), source
+    for source in ("7", "photo.jpg", "folder/*.png", "csi.png"):
+        assert not is_video(source), source
+
+
+def test_a_camera_that_is_not_there_is_a_device_error() -> None:
+    with pytest.raises(SamkrError) as caught:
+        open_video("97")
+    assert caught.value.code == "SE-V97"
+
+
+@pytest.mark.skipif(
+    "GStreamer:                   YES" in cv2.getBuildInformation(), reason="OpenCV has GStreamer"
+)
+def test_a_pipeline_without_gstreamer_says_where_to_get_it() -> None:
+    with pytest.raises(SamkrError) as caught:
+        open_video("csi")
+    assert caught.value.code == "SE-V98"
+    assert "--system-site-packages" in str(caught.value)
+
+
+def test_images_of_folders_come_sorted_and_globs_leave_other_files_out(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.mp4", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [p.name for p in find_images([str(tmp_path)])] == ["a.JPG", "b.png"]
+    assert [Path(s).name for s in expand([str(tmp_path / "*"), "0"])] == ["a.JPG", "b.png", "c.mp4", "0"]
+
+
+def test_a_password_reaches_no_message_and_no_file_name() -> None:
+    source = "rtsp://me:secret@127.0.0.1:1/stream"
+    assert stream_names([source], None) == ["rtsp-127-0-0-1-1-stream"]
+    with pytest.raises(SamkrError) as caught:
+        open_video(source)
+    assert caught.value.code == "SE-V97"
+    assert "secret" not in str(caught.value)

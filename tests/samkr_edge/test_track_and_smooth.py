@@ -1,0 +1,97 @@
+"""People keep their numbers when they meet; joints tremble less and lag little."""
+
+import numpy as np
+import pytest
+
+from samkr_edge.poses import Poses
+from samkr_edge.skeleton import COCO17
+from samkr_edge.smooth import OneEuro, Smoother
+from samkr_edge.track import Tracker
+
+FPS = 25.0
+BODY = np.random.default_rng(3).uniform((-20, -60), (20, 60), (17, 2))
+
+
+def people_at(*places: tuple[float, float], order: list[int] | None = None, noise: float = 0.0) -> Poses:
+    joints = np.stack([BODY + place for place in places])
+    joints += (
+        np.random.default_rng(int(1e3 * joints.sum()) % 2**31).normal(0, noise, joints.shape) if noise else 0
+    )
+    joints = joints[order or list(range(len(places)))].astype(np.float32)
+    scores = np.full(len(joints), 0.8, np.float32)
+    return Poses(joints, np.tile(scores[:, None], (1, 17)), scores)
+
+
+def test_two_people_who_cross_keep_their_numbers() -> None:
+    tracker = Tracker(COCO17)
+    first: list[tuple[int, int]] = []
+    for frame in range(60):
+        left, right = (100 + 6 * frame, 200), (460 - 6 * frame, 215)
+        order = [0, 1] if frame % 2 else [1, 0]  # the order of poses says nothing
+        ids = tracker(people_at(left, right, order=order, noise=1.0), frame / FPS).ids
+        assert ids is not None
+        first.append((int(ids[order.index(0)]), int(ids[order.index(1)])))
+    assert set(first) == {first[0]}
+    assert len(set(first[0])) == 2
+
+
+def test_somebody_hidden_for_a_moment_comes_back_with_the_same_number() -> None:
+    tracker = Tracker(COCO17)
+    for frame in range(40):
+        place = (100 + 5 * frame, 200)
+        if 20 <= frame < 32:
+            tracker(Poses.empty(17), frame / FPS)
+        else:
+            ids = tracker(people_at(place), frame / FPS).ids
+            assert ids is not None
+            assert ids.tolist() == [1]
+
+
+def test_a_newcomer_and_somebody_long_gone_get_new_numbers() -> None:
+    tracker = Tracker(COCO17)
+    tracker(people_at((100, 100)), 0.0)
+    ids = tracker(people_at((100, 100), (400, 100)), 0.04).ids
+    assert ids is not None
+    assert ids.tolist() == [1, 2]
+    ids = tracker(people_at((100, 100)), 9.0).ids
+    assert ids is not None
+    assert ids.tolist() == [3]
+
+
+def test_a_still_joint_trembles_less_than_half_as_much() -> None:
+    random = np.random.default_rng(0)
+    noisy = 50 + random.normal(0, 2, (200, 17, 2))
+    one_euro = OneEuro()
+    smooth = np.stack([one_euro(value, i / FPS, 120.0) for i, value in enumerate(noisy)])
+    assert np.diff(smooth[20:], axis=0).std() < 0.5 * np.diff(noisy[20:], axis=0).std()
+    assert abs(smooth[20:].mean() - 50) < 0.2
+
+
+def test_a_fast_joint_lags_by_less_than_two_frames() -> None:
+    one_euro = OneEuro()
+    speed = 15.0  # pixels a frame: three body sizes a second
+    true = np.stack([np.full((17, 2), speed * i) for i in range(60)])
+    smooth = np.stack([one_euro(value, i / FPS, 120.0) for i, value in enumerate(true)])
+    lag = (true - smooth)[30:] / speed
+    assert lag.max() < 2
+    assert lag.min() >= 0
+
+
+def test_the_near_and_the_far_are_smoothed_alike() -> None:
+    noisy = np.random.default_rng(0).normal(0, 1, (50, 17, 2))
+    near, far = OneEuro(), OneEuro()
+    for i, value in enumerate(noisy):
+        large, small = near(10 * value, i / FPS, 1000.0), far(value, i / FPS, 100.0)
+        np.testing.assert_allclose(large, 10 * small, rtol=1e-9, atol=1e-9)
+
+
+def test_a_person_who_comes_back_is_not_dragged_from_where_they_were() -> None:
+    smoother = Smoother()
+    smoother(people_at((100, 100)).with_ids(np.array([1])), 0.0)
+    back = people_at((400, 100)).with_ids(np.array([1]))
+    np.testing.assert_array_equal(smoother(back, 3.0).keypoints, back.keypoints)
+
+
+def test_smoothing_without_ids_is_a_programming_error() -> None:
+    with pytest.raises(ValueError, match="ids"):
+        Smoother()(people_at((1, 1)), 0.0)
