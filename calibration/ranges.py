@@ -25,8 +25,8 @@ BINS = 2048
 PERCENTILE = 99.99
 # An image whose largest value exceeds the median image's by this factor has no say.
 OUTLIER = 3.0
-# The narrowest range that entropy and mse consider, and their step, in bins.
-FIRST_BIN, BIN_STEP = 128, 8
+# The narrowest range that entropy considers, in bins: with fewer bins than levels every range would be exact.
+FIRST_BIN = 128
 # Shares of the largest weight that `mse` tries for weights.
 WEIGHT_SHARES = np.linspace(0.4, 1.0, 31)
 # A dead channel has no range; a scale of zero does not parse.
@@ -112,16 +112,17 @@ def _percentile_bins(counts: np.ndarray, _bits: int) -> float:
     return float(np.searchsorted(cumulated, PERCENTILE / 100 * cumulated[-1]) + 1)
 
 
-def _candidates(counts: np.ndarray) -> range:
+def _candidates(counts: np.ndarray, first: int) -> list[int]:
+    """Widths in bins to try, up to 256 of them; the last holds all that was counted."""
     used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 1
-    return range(min(FIRST_BIN, used), used + BIN_STEP, BIN_STEP)
+    return [*range(min(first, used), used, max(1, used // 256)), used]
 
 
 def _mse_bins(counts: np.ndarray, bits: int) -> float:
     centres = np.arange(BINS) + 0.5
     bound = 2 ** (bits - 1) - 1
     errors = {}
-    for width in _candidates(counts):
+    for width in _candidates(counts, 8):
         rounded = np.minimum(np.rint(centres * (bound / width)), bound) * (width / bound)
         errors[width] = float((counts * (rounded - centres) ** 2).sum())
     return float(min(errors, key=lambda width: errors[width]))
@@ -133,8 +134,7 @@ def _entropy_bins(counts: np.ndarray, bits: int) -> float:
     counts = counts.astype(np.float64)
     counts[0] = counts[1]
     divergences = {}
-    for width in _candidates(counts):
-        width = min(width, BINS)
+    for width in _candidates(counts, FIRST_BIN):
         reference = counts[:width].copy()
         level = np.arange(width) * levels // width
         present = reference > 0

