@@ -4,6 +4,10 @@
 ``percentile`` all above the 99.99th, ``entropy`` where the quantized distribution diverges least from the true one
 (Kullback-Leibler; Migacz, "8-bit Inference with TensorRT", GTC 2017), ``mse`` where the mean squared error is least.
 
+A network that has been trained briefly can explode on a rare image: its activations, ten times all others', would
+widen every range, and at 8 bits nothing of the other images would be left (measured: 44.7 AP became 0.0). Each quantizer
+therefore sets images aside whose largest value is more than :data:`OUTLIER` times the median image's.
+
 They are our own, behind ModelOpt's interface of a calibrator: ModelOpt 0.47's histogram ``mse`` passes its bits in the
 wrong place and finds ranges ten times too small, and its ``entropy`` needs seconds a quantizer.
 """
@@ -19,8 +23,10 @@ from torch import Tensor
 
 BINS = 2048
 PERCENTILE = 99.99
-# The narrowest range that entropy and mse consider, and their step, in bins.
-FIRST_BIN, BIN_STEP = 128, 8
+# An image whose largest value exceeds the median image's by this factor has no say.
+OUTLIER = 3.0
+# The narrowest range that entropy considers, in bins: with fewer bins than levels every range would be exact.
+FIRST_BIN = 128
 # Shares of the largest weight that `mse` tries for weights.
 WEIGHT_SHARES = np.linspace(0.4, 1.0, 31)
 # A dead channel has no range; a scale of zero does not parse.
@@ -37,19 +43,18 @@ class ActivationRange(_Calibrator):
         self.reset()
 
     def reset(self) -> None:
-        self.largest: float | None = None
+        self.maxima: list[float] = []
         self.top = SMALLEST
         self.counts = np.zeros(BINS, np.int64)
 
     @torch.no_grad()
     def collect(self, x: Tensor) -> None:
-        """Called by the quantizer with every tensor, of any shape."""
+        """Called by the quantizer with every tensor (N, ...), one image each."""
         magnitude = x.detach().abs()
-        largest = float(magnitude.max())
-        # NaN and infinity stay: the range then says that the network is broken.
-        if self.largest is None or largest > self.largest or math.isnan(largest):
-            self.largest = largest
-        if self.method == "max" or not math.isfinite(self.largest):
+        maxima = magnitude.flatten(1).amax(1).tolist()
+        self.maxima += maxima
+        largest = max(maxima)
+        if self.method == "max" or not math.isfinite(sum(maxima)):
             return
         while self.top < largest:
             # Twice the range in as many bins: neighbours are merged, nothing is counted anew.
@@ -60,14 +65,25 @@ class ActivationRange(_Calibrator):
 
     def compute_amax(self) -> Tensor | None:
         """The range as a scalar, None when nothing was seen."""
-        if self.largest is None:
+        if not self.maxima:
             return None
-        if self.method == "max" or not math.isfinite(self.largest):
-            return torch.tensor(self.largest)
+        total = sum(self.maxima)
+        if not math.isfinite(total):
+            return torch.tensor(total)  # the range then says that the network is broken
+        largest = self._largest()
+        if self.method == "max":
+            return torch.tensor(largest)
+        counts = self.counts.copy()
+        counts[math.ceil(largest / self.top * BINS) :] = 0
         bins = {"percentile": _percentile_bins, "entropy": _entropy_bins, "mse": _mse_bins}[self.method](
-            self.counts, self.bits
+            counts, self.bits
         )
-        return torch.tensor(min(bins * self.top / BINS, self.largest))
+        return torch.tensor(min(bins * self.top / BINS, largest))
+
+    def _largest(self) -> float:
+        """The largest value of the images that are not set aside."""
+        middle = float(np.median(self.maxima))
+        return max(m for m in self.maxima if m <= OUTLIER * middle) if middle > 0 else max(self.maxima)
 
 
 def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Tensor:
@@ -96,16 +112,17 @@ def _percentile_bins(counts: np.ndarray, _bits: int) -> float:
     return float(np.searchsorted(cumulated, PERCENTILE / 100 * cumulated[-1]) + 1)
 
 
-def _candidates(counts: np.ndarray) -> range:
+def _candidates(counts: np.ndarray, first: int) -> list[int]:
+    """Widths in bins to try, up to 256 of them; the last holds all that was counted."""
     used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 1
-    return range(min(FIRST_BIN, used), used + BIN_STEP, BIN_STEP)
+    return [*range(min(first, used), used, max(1, used // 256)), used]
 
 
 def _mse_bins(counts: np.ndarray, bits: int) -> float:
     centres = np.arange(BINS) + 0.5
     bound = 2 ** (bits - 1) - 1
     errors = {}
-    for width in _candidates(counts):
+    for width in _candidates(counts, 8):
         rounded = np.minimum(np.rint(centres * (bound / width)), bound) * (width / bound)
         errors[width] = float((counts * (rounded - centres) ** 2).sum())
     return float(min(errors, key=lambda width: errors[width]))
@@ -117,8 +134,7 @@ def _entropy_bins(counts: np.ndarray, bits: int) -> float:
     counts = counts.astype(np.float64)
     counts[0] = counts[1]
     divergences = {}
-    for width in _candidates(counts):
-        width = min(width, BINS)
+    for width in _candidates(counts, FIRST_BIN):
         reference = counts[:width].copy()
         level = np.arange(width) * levels // width
         present = reference > 0

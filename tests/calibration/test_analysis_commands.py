@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import calibration.analysis
 import calibration.measure
 import calibration.search
 import calibration.trials as trials
@@ -105,10 +106,18 @@ def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
         "3",
     ]
     command += ["--images", "8", "--threads", "1"]
+    # A few groups of each kind; that every module has one is tested elsewhere.
+    some = {"stem", "stage2 stride 4", "stage4 fuse", "heatmap final", "attention", "offset transition"}
+    whole = calibration.analysis.group_modules
+    monkeypatch.setattr(
+        calibration.analysis,
+        "group_modules",
+        lambda names: {group: found for group, found in whole(names).items() if group.name in some},
+    )
     put, finished = trials.TrialStore.put, []
 
     def killing(self: trials.TrialStore, key: str, what: str, trial: trials.Trial) -> None:
-        if len(finished) == 9:
+        if len(finished) == 4:
             raise KeyboardInterrupt
         finished.append(what)
         put(self, key, what, trial)
@@ -120,17 +129,14 @@ def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
     found = output(command, capsys)
     groups = found["groups"]
     assert isinstance(groups, list)
-    assert len(groups) == 25
-    assert sum(group["macs_share"] for group in groups) == pytest.approx(1.0)
+    assert {group["group"] for group in groups} == some
     stored = json.loads((out / "trials.json").read_text())["trials"].values()
     names = [entry["what"] for entry in stored]
-    assert names[:9] == finished
+    assert names[:4] == finished
     assert len(names) == len(set(names))
     # Whatever is float in the policy has nothing to restore, and everything in INT8 changes the maps.
     assert all((g["restored"] is None) == (g["modules_in_policy"] == 0) for g in groups)
-    assert {"heatmap final", "attention", "adaptive offsets"} < {
-        g["group"] for g in groups if g["restored"] is None
-    }
+    assert {g["group"] for g in groups if g["restored"] is None} == {"heatmap final", "attention"}
     assert all(g["alone"]["heatmap_error"] + g["alone"]["offset_error"] > 0 for g in groups)
     root = ElementTree.parse(out / "sensitivity.svg").getroot()
     labels = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
