@@ -13,6 +13,7 @@ each node's fastest run. Weights do not change speed: --untrained is enough for 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import statistics
@@ -112,8 +113,7 @@ def open_session(path: Path, threads: int) -> Runner:
 def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
     """OpenVINO FP32 and NNCF INT8, or nothing where they are not installed."""
     try:
-        import nncf
-        import openvino
+        nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
     except ImportError:
         print("openvino and nncf are not installed: left out", file=sys.stderr)
         return {}

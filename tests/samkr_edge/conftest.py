@@ -26,7 +26,8 @@ from training.models.pose_net import PoseNet
 SIZE = (64, 64)
 
 
-def moving_network() -> PoseNet:
+@pytest.fixture(scope="session")
+def float_network() -> PoseNet:
     """An untrained samkr_tiny whose adaptive taps move: every position of a grid differs from the regular one."""
     network = network_of(untrained_checkpoint("samkr_tiny"))
     generator = torch.Generator().manual_seed(1)
@@ -43,18 +44,18 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def float_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(moving_network(), untrained_checkpoint("samkr_tiny").card, path, size=SIZE)
+    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE)
     return path
 
 
 @pytest.fixture(scope="session")
-def int8_network() -> PoseNet:
+def int8_network(float_network: PoseNet) -> PoseNet:
     def batches() -> Iterator[np.ndarray]:
         yield from np.split(noise(8), 2)
 
-    return quantize_network(moving_network(), load_policy("default"), batches())[0]
+    return quantize_network(float_network, load_policy("default"), batches())[0]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import SIZE, moving_network
 from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.build.half import SMALLEST_SCALE, half_scale, to_half
@@ -20,13 +19,14 @@ from training.checkpoint import untrained_checkpoint
 from training.export import export_onnx
 from training.models.pose_net import PoseNet
 
+SIZE = (64, 64)
 FP32, FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module")
-def half_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("half") / "half.onnx"
-    export_onnx(moving_network(), untrained_checkpoint("samkr_tiny").card, path, size=SIZE, half=True)
+    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE, half=True)
     return path
 
 
