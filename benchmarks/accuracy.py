@@ -134,10 +134,9 @@ def _predict(
     """COCO results of one model; what is not the network runs beside it."""
     from samkr_edge.stream import stream
 
-    category = getattr(dataset, "category_id", 1)
     results: list[dict[str, Any]] = []
     for record, poses in stream(model, evaluated_images(dataset, limit)):
-        results += poses.to_coco(record.id) if category == 1 else poses.to_coco(record.id, category)
+        results += poses.to_coco(record.id, dataset.category_id)
         if advance is not None:
             advance()
     return results

@@ -81,7 +81,7 @@ def test_every_combination_is_a_cell_and_its_precisions_are_interleaved(suite: S
 
 
 def test_a_sweep_that_is_killed_goes_on_with_the_first_unfinished_cell(suite: Suite, tmp_path: Path) -> None:
-    slow = suite.model_copy(update={"seconds": 1.0})
+    slow = suite.model_copy(update={"seconds": 0.6})
     file, out = tmp_path / "suite.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(slow.model_dump(mode="json")))
     command = [sys.executable, "-m", "samkr_edge", "sweep", str(file), "--out", str(out)]
@@ -130,9 +130,10 @@ def test_a_changed_model_or_setting_is_measured_anew_and_nothing_else(
     swept(suite, tmp_path)
     dot_model(pair[1], error=1.0)
     assert states(swept(suite, tmp_path)) == ["finished", "finished", "reused", "reused"]
-    longer = suite.model_copy(update={"seconds": 0.06})
-    assert states(swept(longer, tmp_path)) == ["finished"] * 4
-    assert states(swept(suite, tmp_path, resume=False)) == ["finished"] * 4
+    small = suite.model_copy(update={"models": suite.models[1:], "threads": (1,)})
+    assert states(swept(small, tmp_path)) == ["reused"]
+    assert states(swept(small.model_copy(update={"seconds": 0.06}), tmp_path)) == ["finished"]
+    assert states(swept(small, tmp_path, resume=False)) == ["finished"]
 
 
 def test_a_damaged_cell_is_measured_again(suite: Suite, tmp_path: Path) -> None:
