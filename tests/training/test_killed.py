@@ -19,9 +19,9 @@ from training.checkpoint import load_checkpoint
 from training.fit import FINAL, LAST
 
 LONG: dict[str, Any] = {"schedule": {"steps": 24}, "save_seconds": 1e-9}  # saves after every step
-# Processes start from a server that has imported all this once.
+# Processes start from a server that has imported what is slow to import, once.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["small_run"])
+SERVER.set_forkserver_preload(["training.fit"])
 
 
 def run_and_kill(people: KeypointDataset, out: Path, after: float) -> None:
