@@ -18,17 +18,21 @@ from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
 from training.fit import FINAL, LAST
 
-LONG: dict[str, Any] = {"schedule": {"steps": 24}, "save_seconds": 1e-9}  # saves after every step
+LONG: dict[str, Any] = {"schedule": {"steps": 24}}
 # Processes start from a server that has imported what is slow to import, once.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["training.fit"])
 
 
 def run_and_kill(people: KeypointDataset, out: Path, after: float) -> None:
-    """Start or resume the run in a process of its own, and kill it so many seconds after its first save."""
+    """Start or resume the run in a process of its own, which saves after every step; kill it so many seconds after
+    its first save.
+    """
     last = out / LAST
     before = last.stat().st_mtime_ns if last.is_file() else 0
-    child = SERVER.Process(target=train, args=(out, people), kwargs={"resume": True, **LONG})
+    child = SERVER.Process(
+        target=train, args=(out, people), kwargs={"resume": True, "save_seconds": 1e-9, **LONG}
+    )
     child.start()
     try:
         while not (last.is_file() and last.stat().st_mtime_ns != before):
