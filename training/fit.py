@@ -38,6 +38,7 @@ from training.export import weights_digest
 from training.hooks import TrainingHooks
 from training.journal import Journal
 from training.models.pose_net import PoseNet
+from training.norms import settle_norms
 from training.processes import Processes, processes
 from training.recipe import Recipe, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
@@ -241,6 +242,9 @@ def _fit(
             "waiting for data"
         )
     finished = result(**({"validation": checked} if checked else {}))
+    if recipe.norm_batches and not frozen and team.first:
+        settled = settle_norms(network, finished.state, samples, recipe.norm_batches, recipe.batch_size)
+        finished = replace(finished, state=on_cpu(settled))
     if team.first:
         save_checkpoint(out / FINAL, finished)
     save()  # last: a run that is over according to last.pt has its final.pt

@@ -132,6 +132,9 @@ class Recipe(Section):
     channels_last: bool = False  # memory layout; for GPUs in half precision
     compile: bool = False  # torch.compile: minutes at the start, faster steps
     ema: float | None = Field(default=None, gt=0, lt=1)
+    norm_batches: int = Field(
+        default=0, ge=0
+    )  # batches over which final.pt's batch norm statistics are taken anew
     init: str | None = None  # checkpoint whose fitting weights are loaded first
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
