@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Queue
 from threading import Thread
@@ -19,7 +19,9 @@ import numpy as np
 
 from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
-from samkr_edge.paper_protocol import Protocol, predict
+from samkr_edge.paper_protocol import Protocol, predict, rescored
+from samkr_edge.poses import Poses
+from samkr_edge.stream import stream
 
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
@@ -70,7 +72,7 @@ def predict_dataset(
     protocol: Protocol | None = None,
     advance: Callable[..., None] | None = None,
 ) -> list[dict[str, Any]]:
-    """COCO results for the first ``limit`` images; images are read in a thread while the network runs.
+    """COCO results for the first ``limit`` images; reading and decoding run beside the network.
 
     ``protocol`` says what is done beyond one pass; ``flip`` is short for the one that adds the mirrored image.
 
@@ -89,11 +91,22 @@ def predict_dataset(
         )
     protocol = protocol or Protocol(flip=flip)
     results: list[dict[str, Any]] = []
-    for record, image in _read_ahead(dataset.images[:limit]):
-        results += predict(model, image, protocol).to_coco(record.id, dataset.category_id)
+    for record, poses in _poses(model, dataset.images[:limit], protocol):
+        results += poses.to_coco(record.id, dataset.category_id)
         if advance:
             advance()
     return results
+
+
+def _poses(
+    model: PoseModel, records: Sequence[ImageRecord], protocol: Protocol
+) -> Iterator[tuple[ImageRecord, Poses]]:
+    if protocol.deployment:
+        for record, poses in stream(model, records):
+            yield record, rescored(poses, protocol)
+    else:
+        for record, image in _read_ahead(records):
+            yield record, predict(model, image, protocol)
 
 
 def _read_ahead(records: Sequence[ImageRecord]) -> Any:

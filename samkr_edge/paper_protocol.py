@@ -93,13 +93,17 @@ def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
     Raises:
         SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
     """
-    poses = model(image) if protocol.deployment else _augmented(model, image, protocol)
+    return rescored(model(image) if protocol.deployment else _augmented(model, image, protocol), protocol)
+
+
+def rescored(poses: Poses, protocol: Protocol) -> Poses:
+    """The poses with new scores, best first, where the protocol has a rescoring network."""
     return protocol.rescoring.rescore(poses) if protocol.rescoring and len(poses) else poses
 
 
 def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
     card, source_hw = model.card, (image.shape[0], image.shape[1])
-    if getattr(card, "decode_in", "host") != "host":
+    if card.decode_in != "host":
         raise SamkrError(
             "SE-U75",
             f"{model.path.name} decodes in its graph and gives no maps, so nothing can be averaged or matched",
