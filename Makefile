@@ -23,9 +23,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# One thread each: on a busy two-core machine a second torch thread made the same work 10 to 35 times slower.
+# One process a core and one thread each: on a busy two-core machine a second torch thread made the same work 10 to 35
+# times slower.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 install: $(STAMP)
 

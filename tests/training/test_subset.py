@@ -1,5 +1,6 @@
 """A data set cut out of another: the same layout, the same annotations, the same choice for the same seed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,5 +53,7 @@ def test_too_few_images_and_the_source_itself_are_refused(source: KeypointDatase
 def test_the_command_prints_what_it_wrote(
     source: KeypointDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["data", "subset", str(source.root), str(tmp_path / "few"), "--images", "2"]) == 0
-    assert "2 images" in capsys.readouterr().out
+    out = tmp_path / "few"
+    assert run(["data", "subset", str(source.root), str(out), "--images", "2", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["images"] == len(open_dataset(out, "train")) == 2
