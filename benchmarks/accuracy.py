@@ -106,7 +106,9 @@ def measure_accuracy(
     kept: dict[str, list[dict[str, Any]]] = {}
 
     def predict(name: str) -> list[dict[str, Any]]:
-        found = kept.get(name) or _predict(models[name], dataset, limit, advance)
+        found = kept.get(name) or evaluate.predict_dataset(
+            models[name], dataset, limit=limit, advance=advance
+        )
         if name == baseline:
             kept[name] = found
         return found
@@ -126,20 +128,6 @@ def measure_accuracy(
             difference = Spread(value=spread.difference, low=spread.low, high=spread.high)
         found[name] = Accuracy(_numbers(scores.to_dict()), difference)
     return found
-
-
-def _predict(
-    model: PoseModel, dataset: KeypointDataset, limit: int | None, advance: Callable[..., Any] | None
-) -> list[dict[str, Any]]:
-    """COCO results of one model; what is not the network runs beside it."""
-    from samkr_edge.stream import stream
-
-    results: list[dict[str, Any]] = []
-    for record, poses in stream(model, evaluated_images(dataset, limit)):
-        results += poses.to_coco(record.id, dataset.category_id)
-        if advance is not None:
-            advance()
-    return results
 
 
 def _known(reuse: Results | None, facts: DatasetFacts, baseline_sha: str) -> dict[str, Accuracy]:
