@@ -54,7 +54,7 @@ def inspect(
         f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
         f"input {card.input_size[0]}x{card.input_size[1]}, opset {loaded.opset_import[0].version}",
         *_summary(found),
-        *(f"  {key:<11}{value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
+        *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
     if passport:
         lines.append(
