@@ -241,8 +241,10 @@ def _fit(
             f"{batches.images_per_second * team.count:.1f}; {100 * batches.waited / elapsed:.0f} % of the time spent "
             "waiting for data"
         )
-    finished = result(**({"validation": checked} if checked else {}))
-    if recipe.norm_batches and not frozen and team.first:
+    settling = recipe.norm_batches > 0 and not frozen
+    # What validation saw had other statistics than the settled network: its AP would be another one's.
+    finished = result(**({"validation": checked} if checked and not settling else {}))
+    if settling and team.first:
         settled = settle_norms(network, finished.state, samples, recipe.norm_batches, recipe.batch_size)
         finished = replace(finished, state=on_cpu(settled))
     if team.first:
