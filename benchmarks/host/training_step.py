@@ -1,0 +1,133 @@
+"""Where a training step's time goes: loader, forward, backward, update; medians of rounds that take turns.
+
+    python benchmarks/host/training_step.py --data people -o benchmarks/results/training_step.json
+
+The recipe decides network, batch, augmentation, targets and loss. The loader is measured alone, one thread, with its
+images in memory: training overlaps it with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+# A script's own folder is on the path in place of the repository's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import itertools
+
+from samkr_edge import __version__
+from samkr_edge.artefact import write_json
+from samkr_edge.dataset import open_dataset
+from samkr_edge.doctor import environment
+from training.allocator import keep_freed_memory
+from training.data.augment import AugmentSettings
+from training.data.encode import EncodeSettings
+from training.data.training_set import TrainingSet
+from training.losses import LossSettings, PoseLoss
+from training.models.deploy import normalise
+from training.models.zoo import build_model, model_config
+from training.recipe import Recipe, load_recipe
+
+STAGES = ("loader", "forward", "backward", "update")
+
+
+class Step:
+    """One training step that says how long each part took."""
+
+    def __init__(self, recipe: Recipe, data: Path) -> None:
+        dataset = open_dataset(data, "train")
+        config = model_config(recipe.model or "samkr_tiny", len(dataset.skeleton))
+        settings, loss = recipe.data, recipe.loss
+        self.recipe = recipe
+        self.samples = TrainingSet(
+            dataset,
+            settings.input_size or config.input_size,
+            EncodeSettings(settings.sigma, settings.center_sigma, settings.offset_radius),
+            AugmentSettings(settings.rotation, settings.scale, settings.translation, settings.flip),
+            seed=recipe.seed,
+        )
+        self.network = build_model(config).train()
+        self.loss = PoseLoss(LossSettings(loss.kind, loss.heatmap_weight, loss.offset_weight))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
+        self.half = torch.bfloat16 if recipe.precision in ("auto", "bf16") else None
+
+    def run(self, number: int) -> list[float]:
+        """Milliseconds of each stage; the same few images again and again, so that all are in memory."""
+        marks = [time.perf_counter()]
+        items = [
+            self.samples.sample(number, index % len(self.samples)) for index in range(self.recipe.batch_size)
+        ]
+        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        marks.append(time.perf_counter())
+        with torch.autocast("cpu", dtype=self.half, enabled=self.half is not None):
+            heatmap, offset, scale = self.network.forward_training(normalise(batch["image"]))
+        heatmap, offset = heatmap.float(), offset.float()
+        terms = self.loss(heatmap, offset, None if scale is None else scale.float(), batch)
+        marks.append(time.perf_counter())
+        torch.stack(list(terms.values())).sum().backward()
+        marks.append(time.perf_counter())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        marks.append(time.perf_counter())
+        return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="samkr_tiny")
+    parser.add_argument("--data", type=Path, required=True, help="a data directory; its train split is used")
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    cv2.setNumThreads(1)
+    recipe = load_recipe(arguments.recipe)
+    step = Step(recipe, arguments.data)
+    times: dict[int, list[list[float]]] = {threads: [] for threads in arguments.threads}
+    for number in range(arguments.rounds + 2):
+        for threads, found in times.items():
+            torch.set_num_threads(threads)
+            stages = step.run(number)
+            if number >= 2:  # the first rounds read the images and settle the allocator
+                found.append(stages)
+    result: dict[str, Any] = {}
+    for threads, found in times.items():
+        medians = [round(statistics.median(column), 2) for column in zip(*found, strict=True)]
+        speed = 1e3 * recipe.batch_size / sum(medians[1:])
+        loader = 1e3 * recipe.batch_size / medians[0]
+        result[str(threads)] = {
+            **{f"{name}_ms": value for name, value in zip(STAGES, medians, strict=True)},
+            "step_images_per_s": round(speed, 1),
+            "loader_images_per_s": round(loader, 1),
+        }
+        parts = "  ".join(f"{name} {value:.1f} ms" for name, value in zip(STAGES, medians, strict=True))
+        print(f"{threads} threads: {parts}; step {speed:.1f} images/s, loader alone {loader:.1f}")
+    if arguments.out:
+        write_json(
+            arguments.out,
+            {
+                "schema_version": 1,
+                "version": __version__,
+                "environment": environment(),
+                "recipe": recipe.name,
+                "batch_size": recipe.batch_size,
+                "rounds": arguments.rounds,
+                "threads": result,
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()
