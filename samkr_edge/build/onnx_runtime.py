@@ -5,18 +5,15 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-
-import numpy as np
 
 from samkr_edge import __version__
 from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.build.agreement import Agreement, compare, noise_input
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, Passport, cpu_device, passport_path, write_passport
-
-# Cosine between the built model's maps and its source's, on noise: far below this the graph was broken.
-LOWEST_COSINE = 0.98
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ def build_cpu(source: Path, out: Path) -> Built:
     import onnx
     import onnxruntime
 
-    from samkr_edge.build.maps import open_maps
     from samkr_edge.build.retarget import retarget
 
     model = load_onnx(source)
@@ -61,15 +57,12 @@ def build_cpu(source: Path, out: Path) -> Built:
     entry.key, entry.value = TARGET_KEY, "cpu"
     with replacing(out) as temporary:
         onnx.save(model, temporary)
-        cosines = _compare(open_maps(source), open_maps(temporary), card)
-        if min(cosines) < LOWEST_COSINE:
+        agreement = _compare(source, temporary, card)
+        if not agreement.holds:
             raise SamkrError(
                 "SE-B53",
                 "the built model does not compute what its source does, so it was not written",
-                [
-                    f"cosine     heatmap {cosines[0]:.4f}, offset {cosines[1]:.4f}",
-                    f"needed     {LOWEST_COSINE}",
-                ],
+                agreement.facts(),
             )
     passport = Passport(
         target="cpu",
@@ -86,7 +79,7 @@ def build_cpu(source: Path, out: Path) -> Built:
         settings=settings,
     )
     write_passport(out, passport)
-    return Built(out, passport, *cosines)
+    return Built(out, passport, *agreement.cosines)
 
 
 def load_onnx(path: Path) -> Any:
@@ -122,10 +115,15 @@ def card_of(model: Any, path: Path) -> ModelCard:
         ) from error
 
 
-def _compare(source: Any, built: Any, card: ModelCard) -> tuple[float, float]:
-    image = np.random.default_rng(0).integers(0, 256, (1, *card.input_size, 3), dtype=np.uint8)
-    cosines = []
-    for expected, found in zip(source.run(image), built.run(image), strict=True):
-        scale = max(float(np.linalg.norm(expected) * np.linalg.norm(found)), 1e-12)
-        cosines.append(float((expected * found).sum()) / scale)
-    return cosines[0], cosines[1]
+def _compare(source: Path, built: Path, card: ModelCard) -> Agreement:
+    from samkr_edge.build.maps import open_maps
+    from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.tensorrt_graph import prepare
+
+    image = noise_input(card)
+    expected = open_maps(source).run(image)
+    with TemporaryDirectory() as folder:
+        stripped = Path(folder) / "float.onnx"
+        stripped.write_bytes(prepare(read_onnx(source), ("strip_quantizers",)))
+        unquantized = open_maps(stripped).run(image)
+    return compare(expected, open_maps(built).run(image), unquantized)

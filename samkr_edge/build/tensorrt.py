@@ -20,6 +20,7 @@ import numpy as np
 
 from samkr_edge import __version__
 from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.build.agreement import Agreement, compare, noise_input
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
 from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
@@ -35,8 +36,6 @@ from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import INPUT, TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import make_logger
 
-# Cosine between the maps of the engine and of its graph, on noise: far below this the engine computes something else.
-LOWEST_COSINE = 0.98
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
 WARM_UP, ROUNDS, PER_ROUND = 50, 20, 10
 
@@ -96,15 +95,16 @@ def build_tensorrt(
             candidates.append(path)
         times = compare_speed(candidates) if len(candidates) > 1 else [0.0]
         best = times.index(min(times))
-        cosines = agreement(source, plans[best], candidates[best], card)
+        agreement = agree(source, plans[best], candidates[best], card)
     milliseconds = {p.precision: t for p, t in zip(plans, times, strict=True)} if len(plans) > 1 else {}
-    if not min(cosines) >= LOWEST_COSINE:
+    if not agreement.holds:
         raise SamkrError(
             "SE-B89",
             "the engine does not compute what its graph does, so it was not written",
-            [f"cosine     heatmap {cosines[0]:.4f}, offset {cosines[1]:.4f}", f"needed     {LOWEST_COSINE}"],
+            agreement.facts(),
             fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
         )
+    cosines = agreement.cosines
     measured: dict[str, Any] = {"cosine": {"heatmap": cosines[0], "offset": cosines[1]}}
     if milliseconds:
         measured["gpu_ms"] = milliseconds
@@ -279,31 +279,39 @@ def compare_speed(engines: list[Path]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def agreement(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> tuple[float, float]:
-    """Cosine of the engine's heatmap and offset with those of its graph in ONNX Runtime, on a noise image.
+def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
+    """Compare the engine's maps with those of its graph in ONNX Runtime.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
     input stays the image bytes that ONNX Runtime is given.
     """
+    steps = set(plan.steps) - {"cast_first", "float_input"}
+    image = noise_input(card)
     # In a folder of its own: beside the engine it could be taken for a changed source.
-    graph = built.parent / "graph" / "graph.onnx"
-    graph.parent.mkdir()
-    graph.write_bytes(prepare(read_onnx(source), tuple(set(plan.steps) - {"cast_first", "float_input"})))
-    reference, runner = OnnxRunner(graph), TensorRTRunner(built)
+    folder = built.parent / "graph"
+    folder.mkdir()
+    expected = _outputs(source, steps, folder, image)
+    unquantized = _outputs(source, {*steps, "strip_quantizers"}, folder, image)
+    runner = TensorRTRunner(built)
     try:
-        image = np.random.default_rng(0).integers(0, 256, (1, *card.input_size, 3), dtype=np.uint8)
-        cosines = []
-        pairs = list(zip(reference.run(image), runner.run(image), strict=True))
-        if card.decode_in == "graph":
-            # Rounding changes the order of candidates; their scores, which fall, can be compared.
-            pairs = [pairs[1], pairs[1]]
-        for expected, found in pairs:
-            scale = max(float(np.linalg.norm(expected) * np.linalg.norm(found)), 1e-12)
-            cosines.append(float((expected * found).sum()) / scale)
+        found = list(runner.run(image))
     finally:
         runner.close()
-        reference.close()
-    return cosines[0], cosines[1]
+    if card.decode_in == "graph":
+        # Rounding changes the order of candidates; their scores, which fall, can be compared.
+        expected, unquantized, found = ([outputs[1]] * 2 for outputs in (expected, unquantized, found))
+    return compare(expected, found, unquantized)
+
+
+def _outputs(source: Path, steps: set[str], folder: Path, image: np.ndarray) -> list[np.ndarray]:
+    """What ONNX Runtime computes for the source after these steps of a plan."""
+    graph = folder / "graph.onnx"
+    graph.write_bytes(prepare(read_onnx(source), tuple(steps)))
+    runner = OnnxRunner(graph)
+    try:
+        return list(runner.run(image))
+    finally:
+        runner.close()
 
 
 def card_of_file(model: OnnxFile, path: Path) -> ModelCard:
