@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
 
 MAX_DETECTIONS = 20
-CROWDPOSE_AREA_SHARE = 0.53
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 
 
@@ -311,7 +310,7 @@ def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
             }
             entry.setdefault("iscrowd", 0)
             if dataset.kind == "crowdpose" or "area" not in entry:
-                entry["area"] = box[2] * box[3] * CROWDPOSE_AREA_SHARE
+                entry["area"] = box[2] * box[3] * BOX_AREA_SHARE
             annotations.append(entry)
     return {
         "images": [{"id": i.id, "width": i.width, "height": i.height} for i in dataset.images if i.id in ids],

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from samkr_edge.artefact import replacing
+from samkr_edge.build.agreement import relative_error
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training.checkpoint import refuse_broken_weights
@@ -223,11 +224,11 @@ def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool, tol
 
     expected = [tensor.numpy() for tensor in network(image)]
     found = OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(image.numpy())
-    errors = [_relative(a, b) for a, b in zip(expected, found, strict=True)]
+    errors = [relative_error(a, b) for a, b in zip(expected, found, strict=True)]
     allowed = [tolerance, tolerance]
     if quantized:
         with _quantizers_off(network):
-            noises = [_relative(a, b.numpy()) for a, b in zip(expected, network(image), strict=True)]
+            noises = [relative_error(a, b.numpy()) for a, b in zip(expected, network(image), strict=True)]
         allowed = [min(tolerance + QUANTIZATION_NOISES * noise, LARGEST_TOLERANCE) for noise in noises]
     largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
     # Not `error > bound`: a NaN must fail too.
@@ -241,11 +242,6 @@ def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool, tol
             ],
         )
     return ExportCheck(errors[0], errors[1], largest)
-
-
-def _relative(expected: np.ndarray, found: np.ndarray) -> float:
-    """L2 norm of the difference as a share of the expected one's."""
-    return float(np.linalg.norm(expected - found) / max(float(np.linalg.norm(expected)), 1e-12))
 
 
 @contextlib.contextmanager

@@ -57,14 +57,15 @@ def compare(
         found: those of the built model.
         unquantized: those of the source without its quantizers; the source's own for a float model.
     """
-    noise = [_relative(a, b) for a, b in zip(expected, unquantized, strict=True)]
+    noise = [relative_error(a, b) for a, b in zip(expected, unquantized, strict=True)]
     heatmap, offset = (FLOAT_ERROR + QUANTIZATION_ERRORS * error for error in noise)
     cosines = [_cosine(a, b) for a, b in zip(expected, found, strict=True)]
-    errors = [_relative(a, b) for a, b in zip(expected, found, strict=True)]
+    errors = [relative_error(a, b) for a, b in zip(expected, found, strict=True)]
     return Agreement((cosines[0], cosines[1]), (errors[0], errors[1]), (heatmap, offset))
 
 
-def _relative(expected: np.ndarray, found: np.ndarray) -> float:
+def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
+    """L2 norm of the difference as a share of the expected one's."""
     return float(np.linalg.norm(expected - found) / max(float(np.linalg.norm(expected)), 1e-12))
 
 
