@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parse()
     use_threads(arguments.threads)
     warn_if_meaningless(recorded_ap(load_model(arguments.checkpoint).card.provenance))
-    bench = Bench(open_dataset(arguments.data, "val"), arguments.limit)
+    bench = Bench(open_dataset(arguments.data, arguments.split), arguments.limit)
     scorer = Scorer(bench, arguments.threads, arguments.checkpoint)
     seeds = []
     for seed in arguments.seeds:
@@ -49,6 +49,7 @@ def main() -> None:
             "environment": environment(),
             "data": {
                 "name": arguments.data.name,
+                "split": arguments.split,
                 "annotations_sha256": sha256_of(bench.dataset.annotation_path),
                 "images": len(bench.images),
                 "images_digest": bench.digest,
@@ -73,10 +74,15 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("checkpoint", type=Path, help="trained FP32 checkpoint")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--split",
+        default="val",
+        help="split that judges [default: val]; train for a network fitted on purpose",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="updates of each fine-tuning")
     parser.add_argument("--images", type=int, default=128, help="calibration images")
-    parser.add_argument("--limit", type=int, help="evaluate the first N images of val [default: all]")
+    parser.add_argument("--limit", type=int, help="evaluate the first N images of the split [default: all]")
     parser.add_argument("--rank-images", type=int, default=200)
     parser.add_argument("--max-drop", type=float, default=0.5)
     parser.add_argument("--max-drop-w4", type=float, default=1.0)
@@ -93,7 +99,9 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
     data = ["--data", str(arguments.data)]
     calibration = [*data, "--images", str(arguments.images), "--seed", str(seed), *threads]
     tuning = [*data, *threads, "--set", f"schedule.steps={arguments.steps}", "--set", f"seed={seed}"]
-    judged = ["--limit", str(arguments.limit)] if arguments.limit else []
+    judged = ["--split", arguments.split]
+    if arguments.limit:
+        judged += ["--limit", str(arguments.limit)]
     made: dict[str, Path] = {}
     for label, bits in (("", ()), ("_w4", ("--bits", "4"))):
         ptq, qat = work / f"ptq{label}.pt", work / f"qat{label}.pt"
