@@ -139,7 +139,7 @@ def qat(
     control: Annotated[
         bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: what is fastest].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32.

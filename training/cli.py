@@ -23,7 +23,7 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Train for so long [default: the recipe's].")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: what is fastest].")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
     ] = False,

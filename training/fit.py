@@ -43,6 +43,7 @@ from training.processes import Processes, processes
 from training.recipe import Recipe, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
 from training.schedule import rate_factor
+from training.threads import FastestThreads
 from training.update import Updater
 from training.validation import Validation
 
@@ -91,7 +92,8 @@ def _fit(
     hooks: TrainingHooks,
 ) -> Checkpoint:
     torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads or max(1, (os.cpu_count() or 1) // team.here))
+    most = recipe.threads or max(1, (os.cpu_count() or 1) // team.here)
+    torch.set_num_threads(most)
     keep_freed_memory()
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
@@ -185,6 +187,11 @@ def _fit(
         team.count,
         recipe.data.workers,
     )
+    # A run measured in minutes is never repeated to the bit, so its threads may follow what the machine has to spare.
+    free = (
+        recipe.threads is None and recipe.schedule.minutes and team.count == 1 and team.device.type == "cpu"
+    )
+    threads = FastestThreads(most) if free else None
     began, saved, validated = time.monotonic(), time.monotonic(), 0.0
     minutes_before, step_before = state.minutes, state.step
     running: dict[str, float] = {}
@@ -200,7 +207,8 @@ def _fit(
                 before, minutes = done(), state.minutes
                 rate = recipe.optimizer.lr * rate_factor(recipe.schedule, before, state.step)
                 hooks.before_step(network, before)
-                terms = updater.update(batches, rate, state.step, last)
+                with threads.step() if threads else nullcontext():
+                    terms = updater.update(batches, rate, state.step, last)
                 state.step += 1
                 state.images += recipe.batch_size * recipe.accumulate
                 now = time.monotonic()
