@@ -1,0 +1,89 @@
+"""Peak memory of each step from network to built INT8 model, each in a process of its own.
+
+    python benchmarks/host/memory.py --model samkr_w48 --out benchmarks/results/memory_w48.json
+
+Random weights, calibrated on noise: memory does not depend on what the numbers are. The input size is the network's
+own (640 x 640 for samkr_w48); one image at a time, as everywhere in calibration at such sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# A script's own folder is on the path in place of the repository's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from samkr_edge import __version__
+from samkr_edge.artefact import write_json
+from samkr_edge.doctor import environment
+from samkr_edge.pose_model import load_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="samkr_w48", help="name of a zoo network")
+    parser.add_argument("--images", type=int, default=8, help="images of noise to calibrate on")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        quantized, onnx, built = (Path(folder) / f"int8{ending}" for ending in (".pt", ".onnx", ".cpu.onnx"))
+        noise = ["--random-images", str(arguments.images), "--threads", str(arguments.threads)]
+        steps = {
+            "quantize": ["quantize", arguments.model, "--untrained", *noise, "-o", str(quantized)],
+            "export": ["export", str(quantized), "-o", str(onnx)],
+            "build": ["build", str(onnx), "--target", "cpu", "-o", str(built)],
+        }
+        measured = {name: measure(command) for name, command in steps.items()}
+        size = load_model(onnx).card.input_size
+    report = {
+        "schema_version": 1,
+        "version": __version__,
+        "environment": environment(),
+        "model": arguments.model,
+        "input_size": size,
+        "settings": {"calibration_images": arguments.images, "threads": arguments.threads},
+        "steps": measured,
+    }
+    write_json(arguments.out, report)
+    for name, step in measured.items():
+        print(f"{name:10} {step['peak_gb']:6.2f} GB  {step['seconds']:6.0f} s")
+
+
+def measure(command: list[str]) -> dict[str, Any]:
+    """Run one `samkr-edge` command; its peak resident memory and its seconds.
+
+    Raises:
+        SystemExit: the command failed; it has printed its own error.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "samkr_edge", *command],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=sys.stderr,
+    )
+    # wait4 tells of this very process; getrusage(RUSAGE_CHILDREN) keeps the largest of all so far.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(process.returncode)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "peak_gb": round(usage.ru_maxrss * unit / 1e9, 3),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
