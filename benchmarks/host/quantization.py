@@ -86,7 +86,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rank-images", type=int, default=200)
     parser.add_argument("--max-drop", type=float, default=0.5)
     parser.add_argument("--max-drop-w4", type=float, default=1.0)
-    parser.add_argument("--no-search", action="store_true")
+    parser.add_argument(
+        "--search-bits",
+        type=int,
+        nargs="*",
+        default=[8, 4],
+        help="bits of weights to search at [default: 8 4]",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("runs/quantization"))
     parser.add_argument("--out", type=Path, required=True)
@@ -103,12 +109,12 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
     if arguments.limit:
         judged += ["--limit", str(arguments.limit)]
     made: dict[str, Path] = {}
-    for label, bits in (("", ()), ("_w4", ("--bits", "4"))):
+    for width, label, bits in ((8, "", ()), (4, "_w4", ("--bits", "4"))):
         ptq, qat = work / f"ptq{label}.pt", work / f"qat{label}.pt"
         command("quantize", source, *calibration, *bits, "-o", str(ptq), made=ptq)
         command("qat", str(ptq), *tuning, "--teacher", source, "-o", str(qat), made=qat)
         made |= {f"ptq{label}": ptq, f"qat{label}": qat}
-        if arguments.no_search:
+        if width not in arguments.search_bits:
             continue
         policy, found = work / f"found{label}.yaml", work / f"found{label}.pt"
         drop = arguments.max_drop_w4 if bits else arguments.max_drop
