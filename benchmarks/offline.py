@@ -21,11 +21,11 @@ class Batched:
     def timed(self, images: Sequence[np.ndarray]) -> tuple[list[Poses], StageTimes]:
         """``batch`` uint8 (H, W, 3) RGB images -> their poses."""
         started = time.perf_counter()
-        matrices = [self.model.preprocess(image, out) for image, out in zip(images, self._input, strict=True)]
+        fits = [self.model.preprocess(image, out) for image, out in zip(images, self._input, strict=True)]
         prepared = time.perf_counter()
         outputs = self.model.runner.run(self._input)
         ran = time.perf_counter()
-        poses = [self.model.poses(one, matrix) for *one, matrix in zip(*outputs, matrices, strict=True)]
+        poses = [self.model.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         done = time.perf_counter()
         inside = getattr(self.model.runner, "last_run_ms", None) or (0.0, (ran - prepared) * 1e3, 0.0)
         times = StageTimes((prepared - started) * 1e3, inside[1], (done - ran) * 1e3, inside[0], inside[2])

@@ -5,8 +5,17 @@ Convention: integer coordinates are pixel centres; a matrix (2, 3) maps source (
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
+
+
+class Fit(NamedTuple):
+    """How an image lies in the network input: ``matrix`` (2, 3) image -> input pixels, and the image's (H, W)."""
+
+    matrix: np.ndarray
+    image_hw: tuple[int, int]
 
 
 def fit_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:

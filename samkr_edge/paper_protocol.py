@@ -149,7 +149,9 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
         from samkr_edge.match import match_to_heatmaps
 
         joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
-    return Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
+    poses = Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
+    # DEKR's resize leaves next to no padding, and its protocol drops nobody.
+    return poses if protocol.paper_resize else poses.centred_in(source_hw)
 
 
 def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:

@@ -215,7 +215,7 @@ class Seen:
 
     frame: Frame
     input: Any = None
-    matrix: Any = None
+    fit: Any = None
     outputs: Any = None
     poses: Poses = field(default_factory=lambda: Poses.empty(0))
 
@@ -233,7 +233,7 @@ def pose_stages(
         turn = (turn + 1) % len(ring)
         seen = Seen(frame, ring[turn])
         if frame.image is not None:
-            seen.matrix = model.preprocess(frame.image, seen.input[0], bgr=True)
+            seen.fit = model.preprocess(frame.image, seen.input[0], bgr=True)
         return seen
 
     def network(seen: Seen) -> Seen:
@@ -243,7 +243,7 @@ def pose_stages(
 
     def decode(seen: Seen) -> Any:
         if seen.frame.image is not None:
-            seen.poses = model.poses([output[0] for output in seen.outputs], seen.matrix)
+            seen.poses = model.poses([output[0] for output in seen.outputs], seen.fit)
             seen.outputs = None
         return seen if finish is None else finish(seen)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError
-from samkr_edge.geometry import apply, fit_matrix, invert, warp
+from samkr_edge.geometry import Fit, apply, fit_matrix, invert, warp
 from samkr_edge.model_card import ModelCard
 from samkr_edge.poses import Poses
 from samkr_edge.proposals import select
@@ -57,8 +57,7 @@ class PoseModel:
         self.runner = runner
         self.path = path
         self._input = self.new_input()
-        self._source_size = (0, 0)
-        self._matrix = np.zeros((2, 3))
+        self._fit = Fit(np.zeros((2, 3)), (0, 0))
         self._scratch: dict[tuple[int, int], np.ndarray] = {}
 
     @property
@@ -79,19 +78,19 @@ class PoseModel:
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
             inputs = self.new_input(len(part))
-            matrices = [self.preprocess(image, out) for image, out in zip(part, inputs, strict=True)]
+            fits = [self.preprocess(image, out) for image, out in zip(part, inputs, strict=True)]
             outputs = self.runner.run(inputs)
-            found += [self.poses(one, matrix) for *one, matrix in zip(*outputs, matrices, strict=True)]
+            found += [self.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         return found
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """The same as calling it, with the time of each stage by a monotonic clock."""
         started = time.perf_counter()
-        matrix = self.preprocess(image, self._input[0])
+        fit = self.preprocess(image, self._input[0])
         prepared = time.perf_counter()
         outputs = self.runner.run(self._input)
         ran = time.perf_counter()
-        poses = self.poses([output[0] for output in outputs], matrix)
+        poses = self.poses([output[0] for output in outputs], fit)
         done = time.perf_counter()
         # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
         copy_in, network, copy_out = getattr(self.runner, "last_run_ms", None) or (
@@ -106,8 +105,8 @@ class PoseModel:
         """A buffer for ``count`` inputs, uint8 (count, height, width, 3)."""
         return np.zeros((count, *self.card.input_size, 3), np.uint8)
 
-    def preprocess(self, image: np.ndarray, out: np.ndarray, *, bgr: bool = False) -> np.ndarray:
-        """Write the resized image into ``out`` (height, width, 3) RGB; returns the matrix (2, 3) image -> input.
+    def preprocess(self, image: np.ndarray, out: np.ndarray, *, bgr: bool = False) -> Fit:
+        """Write the resized image into ``out`` (height, width, 3) RGB; returns how it lies there.
 
         ``bgr`` is for frames as OpenCV reads them: the small input is turned to RGB, not the large frame.
         """
@@ -116,32 +115,33 @@ class PoseModel:
                 f"expected an image as uint8 (H, W, 3) with pixels in it, found {image.dtype} {image.shape}"
             )
         size = (image.shape[0], image.shape[1])
-        if size != self._source_size:
-            self._source_size, self._matrix = size, fit_matrix(size, self.card.input_size)
+        if size != self._fit.image_hw:
+            self._fit = Fit(fit_matrix(size, self.card.input_size), size)
             self._scratch.clear()
-        warp(image, self._matrix, self.card.input_size, out, self._scratch)
+        warp(image, self._fit.matrix, self.card.input_size, out, self._scratch)
         if bgr:
             cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)
-        return self._matrix
+        return self._fit
 
-    def poses(self, outputs: Sequence[np.ndarray], matrix: np.ndarray) -> Poses:
+    def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
         """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels."""
         if self.card.decode_in == "host":
             heatmap, offset = outputs
-            return self.decode(heatmap, offset, matrix)
+            return self.decode(heatmap, offset, fit)
         candidates, scores, *proposals = outputs
-        return _in_image(select(candidates, scores, self.card.decode, *proposals), matrix)
+        return _in_image(select(candidates, scores, self.card.decode, *proposals), fit)
 
-    def decode(self, heatmap: np.ndarray, offset: np.ndarray, matrix: np.ndarray) -> Poses:
+    def decode(self, heatmap: np.ndarray, offset: np.ndarray, fit: Fit) -> Poses:
         """Maps of one image -> poses in image pixels."""
-        return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), matrix)
+        return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
 
     def close(self) -> None:
         self.runner.close()
 
 
-def _in_image(poses: Poses, matrix: np.ndarray) -> Poses:
-    return Poses(apply(invert(matrix), poses.keypoints), poses.joint_scores, poses.scores)
+def _in_image(poses: Poses, fit: Fit) -> Poses:
+    joints = apply(invert(fit.matrix), poses.keypoints)
+    return Poses(joints, poses.joint_scores, poses.scores).centred_in(fit.image_hw)
 
 
 def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:

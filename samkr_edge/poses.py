@@ -74,6 +74,16 @@ class Poses:
         high = np.where(mask, self.keypoints, -np.inf).max(axis=1, initial=-np.inf)
         return np.concatenate([low, high], axis=1).astype(np.float32)
 
+    @property
+    def centers(self) -> np.ndarray:
+        """float32 (P, 2), the mean of each person's joints weighted by their scores.
+
+        DEKR's centre is the mean of the labelled joints, and joints that are out of sight score next to nothing.
+        """
+        weights = np.maximum(self.joint_scores, 1e-6)[..., None]
+        centers: np.ndarray = (self.keypoints * weights).sum(axis=1) / weights.sum(axis=1)
+        return centers
+
     def take(self, which: np.ndarray | slice) -> Poses:
         """The people at these indices, or where a bool mask (P,) is true."""
         ids = None if self.ids is None else self.ids[which]
@@ -82,6 +92,16 @@ class Poses:
     def above(self, threshold: float) -> Poses:
         """The people whose score is at least ``threshold``."""
         return self.take(self.scores >= threshold)
+
+    def centred_in(self, image_hw: tuple[int, int]) -> Poses:
+        """The people whose centre lies within an image of this (H, W).
+
+        DEKR's training says nothing about the padding around an image, so a network may see people there.
+        """
+        x, y = self.centers.T
+        height, width = image_hw
+        inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+        return self if inside.all() else self.take(inside)
 
     def best(self, count: int | None) -> Poses:
         """The first ``count`` people; all for None."""

@@ -49,12 +49,12 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
             record, ready = prepared.popleft()
             read_next()
             try:
-                batch, matrix = ready.result()
+                batch, fit = ready.result()
             except Exception:
                 yield from _rest(decoded)
                 raise
             outputs = [_own(output)[0] for output in model.runner.run(batch)]
-            decoded.append((record, decoder.submit(model.poses, outputs, matrix)))
+            decoded.append((record, decoder.submit(model.poses, outputs, fit)))
             while decoded and (len(decoded) > AHEAD or decoded[0][1].done()):
                 first, poses = decoded.popleft()
                 yield first, poses.result()

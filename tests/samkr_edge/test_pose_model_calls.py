@@ -40,6 +40,19 @@ def test_a_batch_equals_its_images_one_by_one_whatever_their_sizes(pose: PoseMod
     assert pose.batch([]) == []
 
 
+def test_nobody_is_found_in_the_padding(pose: PoseModel) -> None:
+    image = rgb(dots((50, 40), size=(80, 160)))
+    buffer = pose.new_input()
+    fit = pose.preprocess(image, buffer[0])
+    assert not buffer[0, :14].any()  # padding above
+    buffer[0, 4:10, 20:26, 0] = 255
+    outputs = [output[0] for output in pose.runner.run(buffer)]
+    found = pose.poses(outputs, fit)
+    np.testing.assert_array_equal(found.keypoints, pose(image).keypoints)
+    assert len(found) == 1
+    assert outputs[0][-1, 1:3, 5:7].max() > 0.5  # where the network does see somebody
+
+
 def test_bgr_frames_give_the_same_input_as_rgb_images(pose: PoseModel) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     first, second = pose.new_input()[0], pose.new_input()[0]
@@ -55,7 +68,7 @@ def test_bgr_frames_give_the_same_input_as_rgb_images(pose: PoseModel) -> None:
 def test_every_size_of_image_is_taken(pose: PoseModel, shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), 90, np.uint8)
     buffer = pose.new_input()[0]
-    matrix = pose.preprocess(image, buffer)
+    matrix = pose.preprocess(image, buffer).matrix
     assert np.isfinite(matrix).all()
     assert buffer.max() > 0 or min(shape) * matrix[0, 0] < 1  # thinner than a pixel of the input
     assert np.isfinite(pose(image).keypoints).all()

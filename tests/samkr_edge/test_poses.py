@@ -49,6 +49,22 @@ def test_people_can_be_chosen_by_score_and_number() -> None:
     assert len(poses.best(None)) == 3
 
 
+def test_a_person_s_centre_is_that_of_the_joints_in_sight() -> None:
+    poses = three_people()
+    before = poses.centers.copy()
+    poses.keypoints[0, 1] += 300  # scores next to nothing
+    assert np.abs(poses.centers - before).max() < 5
+    poses.keypoints[1, 1] += 300
+    assert np.abs(poses.centers - before)[1].min() > 50
+
+
+def test_people_whose_centre_is_outside_the_image_are_left_out() -> None:
+    poses = three_people()
+    poses.keypoints[:] = np.array([(20.0, -9), (20, 30), (45, 30)])[:, None]
+    assert poses.centred_in((40, 40)).scores.tolist() == [0.5]
+    assert len(Poses.empty(4).centred_in((40, 40))) == 0
+
+
 def test_a_box_holds_the_sure_joints_and_leaves_guesses_out() -> None:
     poses = three_people()
     poses.keypoints[0, 1] = (500, 500)

@@ -119,14 +119,19 @@ def test_jitter_changes_bytes_within_range_and_zero_leaves_them() -> None:
     assert not np.array_equal(changed, image)
 
 
-def test_padding_crowds_and_people_without_keypoints_are_not_supervised() -> None:
+def test_crowds_and_people_without_keypoints_are_not_supervised_and_padding_is_but_for_parity() -> None:
     placement = draw_placement((64, 128), (128, 128), AugmentSettings.off(), np.random.default_rng(0))
     polygon = [[64.0, 0, 128, 0, 128, 64, 64, 64]]
     run_lengths = {"size": [64, 128], "counts": [0, 64 * 16, 64 * 112]}  # the first 16 columns
-    valid = valid_area((64, 128), [polygon, run_lengths, None], placement, (32, 32))
-    assert not valid[:7].any()
-    assert not valid[25:].any()
-    assert valid[10:22, 5:15].all()
+    regions = [polygon, run_lengths, None]
+    valid = valid_area((64, 128), regions, placement, (32, 32))
+    as_dekr = valid_area((64, 128), regions, placement, (32, 32), padding=False)
+    np.testing.assert_array_equal(valid[10:22], as_dekr[10:22])
+    for padding in (slice(None, 7), slice(25, None)):
+        assert valid[padding].all()
+        assert not as_dekr[padding].any()
+    valid = valid[10:22]
+    assert valid[:, 5:15].all()
     assert not valid[:, :3].any()
     assert not valid[:, 17:].any()
 

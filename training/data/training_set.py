@@ -123,7 +123,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         centers[~sample.has_center, 2] = 0
         areas = person_size(sample.joints, parity=settings.parity) * placement.squared_scale
         map_hw = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
-        valid = valid_area(source_hw, sample.ignored, placement, map_hw)
+        valid = valid_area(source_hw, sample.ignored, placement, map_hw, padding=not settings.parity)
         targets = encode(joints, areas, valid, map_hw, settings, centers=centers)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(pixels)),
@@ -161,13 +161,24 @@ def _is_ignored(annotation: Annotation) -> bool:
 
 
 def valid_area(
-    source_hw: tuple[int, int], ignored: Sequence[Any], placement: Placement, map_hw: tuple[int, int]
+    source_hw: tuple[int, int],
+    ignored: Sequence[Any],
+    placement: Placement,
+    map_hw: tuple[int, int],
+    *,
+    padding: bool = True,
 ) -> Maps:
-    """(h, w) float32 1 where the heatmap loss counts: inside the image and outside every ignored segmentation."""
+    """(h, w) float32 1 where the heatmap loss counts: outside every ignored segmentation.
+
+    ``padding`` says whether that holds for what lies beyond the image. DEKR leaves it out; a network that was never
+    told what padding is finds people in it, and a camera's frame in a square input is 44 % padding.
+    """
     known = np.ones(source_hw, np.float32)
     for segmentation in ignored:
         _erase(known, segmentation)
-    warped = cv2.warpAffine(known, placement.matrix / STRIDE, (map_hw[1], map_hw[0]), flags=cv2.INTER_LINEAR)
+    warped = cv2.warpAffine(
+        known, placement.matrix / STRIDE, (map_hw[1], map_hw[0]), borderValue=float(padding)
+    )
     return (warped > 0.5).astype(np.float32)
 
 
