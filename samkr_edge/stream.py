@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from samkr_edge.dataset import ImageRecord, read_image
+from samkr_edge.geometry import Fit
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.poses import Poses
 
@@ -28,12 +29,12 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
         SamkrError: SE-D15 an image cannot be read; what came before it has been yielded.
     """
 
-    def prepare(record: ImageRecord) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(record: ImageRecord) -> tuple[np.ndarray, Fit]:
         batch = np.zeros((1, *model.card.input_size, 3), np.uint8)
         return batch, model.preprocess(read_image(record.path), batch[0])
 
     source = iter(records)
-    prepared: deque[tuple[ImageRecord, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    prepared: deque[tuple[ImageRecord, Future[tuple[np.ndarray, Fit]]]] = deque()
     decoded: deque[tuple[ImageRecord, Future[Poses]]] = deque()
     reader, decoder = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
