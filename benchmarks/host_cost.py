@@ -102,10 +102,7 @@ def decode_by_loops(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSet
         reach = settings.nms_distance * math.hypot(max(xs) - min(xs), max(ys) - min(ys))
         group = []
         for other, (others, _, _) in enumerate(people):
-            near = sum(
-                abs(a[0] - b[0]) < reach and abs(a[1] - b[1]) < reach
-                for a, b in zip(joints, others, strict=True)
-            )
+            near = sum(math.dist(a, b) < reach for a, b in zip(joints, others, strict=True))
             if near > settings.nms_joints or other == i:
                 group.append(other)
         best = max(group, key=lambda n: sum(people[n][1]))

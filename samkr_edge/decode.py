@@ -28,7 +28,7 @@ class DecodeSettings:
     Attributes:
         max_people: most centre peaks looked at, and most poses kept.
         center_threshold: smallest centre heatmap value of a pose.
-        nms_distance: two joints are near when closer than this share of the pose's box diagonal, per axis.
+        nms_distance: two joints are near when closer than this share of the pose's box diagonal.
         nms_joints: poses with more than this many near joints are the same person.
         refine_radius: half width, map pixels, of the heatmap window that refines a joint; 0 switches it off.
         refine_blend: share of the refined position in the result, 0..1.
@@ -140,10 +140,9 @@ def _comparable(
         return [values for _, values in proposals]
     scales = sorted((m.scale for m in maps), reverse=True)
     base = proposals[scales.index(1.0)][1]
+    highest = base[0] if len(base) else np.float32(1)  # DEKR's code where scale 1 finds nobody
     return [
-        values
-        if scale == 1.0 or not len(values) or not len(base)
-        else values * (base[0] / values[0] * decrease)
+        values if scale == 1.0 or not len(values) else values * (highest / values[0] * decrease)
         for scale, (_, values) in zip(scales, proposals, strict=True)
     ]
 
@@ -189,18 +188,16 @@ def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarr
 def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
     """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first); at most ``max_people``.
 
-    Pose j is near pose i if more than ``nms_joints`` joints differ by less than ``nms_distance`` times the diagonal
-    of i's joint box, per axis. Of a group the pose with the best mean heat value (P,) survives.
+    Pose j is near pose i if more than ``nms_joints`` joints are closer than ``nms_distance`` times the diagonal of
+    i's joint box. Of a group the pose with the best mean heat value (P,) survives.
     """
     low, high = joints.min(axis=1), joints.max(axis=1)
     reach = settings.nms_distance * np.hypot(*(high - low).T)[:, None]  # (P, 1)
     # Joints first, one axis at a time: reductions over a last axis of 2 would take ten times as long.
     x, y = np.ascontiguousarray(joints.transpose(2, 1, 0))  # (K, P) each
-    apart = x[:, :, None] - x[:, None]  # (K, P, P)
-    close = np.abs(apart, out=apart) < reach
-    np.subtract(y[:, :, None], y[:, None], out=apart)
-    close &= np.abs(apart, out=apart) < reach
-    near = close.sum(axis=0, dtype=np.int16) > settings.nms_joints
+    apart = np.square(x[:, :, None] - x[:, None])  # (K, P, P), squared distances
+    apart += np.square(y[:, :, None] - y[:, None])
+    near = (apart < reach**2).sum(axis=0, dtype=np.int16) > settings.nms_joints
     # A pose without extent is not near itself, which made the official code fail.
     np.fill_diagonal(near, True)
     alone = (near.sum(axis=1) == 1).tolist()

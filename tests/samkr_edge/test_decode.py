@@ -69,6 +69,14 @@ def test_the_same_person_seen_twice_is_kept_once() -> None:
     assert kept.tolist() == [1, 2]
 
 
+def test_near_is_a_distance_not_one_for_each_axis() -> None:
+    joints = np.random.default_rng(1).uniform(0, 20, (K, 2)).astype(np.float32)
+    reach = 0.05 * np.hypot(*np.ptp(joints, axis=0))
+    for share, expected in ((0.69, [0]), (0.73, [0, 1])):  # of the reach, on both axes; 0.707 is the limit
+        pair = np.stack([joints, joints + np.float32(share * reach)])
+        assert suppress(pair, np.array([0.9, 0.4]), DecodeSettings(nms_joints=2)).tolist() == expected
+
+
 def test_a_person_without_extent_does_not_break_the_nms() -> None:
     assert suppress(np.full((1, K, 2), 3.0), np.array([0.5]), DecodeSettings()).tolist() == [0]
 
