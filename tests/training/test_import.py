@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,13 @@ from training.import_weights import load_into, read_weights, recognise
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
 
-KEYS = Path(__file__).parents[1] / "data" / "dekr_w32_coco_keys.txt.gz"
+DATA = Path(__file__).parents[1] / "data"
+KEYS = DATA / "dekr_w32_coco_keys.txt.gz"
+# The head of mmpose 1.x's DEKR-W32 for COCO, its rescoring network included, read off the definition of its modules;
+# its backbone has the official names behind `backbone.`. Versions before 1.0 differ as in `mmpose_keys`.
+MMPOSE_HEAD_KEYS = DATA / "mmpose_dekr_w32_coco_head_keys.txt"
 K, C, BLOCKS = 3, 4, 2
+FIRST = 1000  # of the numbers that stand for weights; fresh weights are smaller
 SMALL = ModelConfig(
     "small", keypoints=K, input_size=(64, 64), width=8, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1),
     blocks=1, channels=C, groups=0, adaptive_blocks=BLOCKS,
@@ -30,12 +36,31 @@ SMALL = ModelConfig(
 GRID = torch.tensor([[-1, -1, -1, 0, 0, 0, 1, 1, 1], [-1, 0, 1, -1, 0, 1, -1, 0, 1]], dtype=torch.float32)
 
 
-def official_keys() -> dict[str, tuple[int, ...]]:
-    lines = gzip.decompress(KEYS.read_bytes()).decode().splitlines()
+def shapes_of(lines: list[str]) -> dict[str, tuple[int, ...]]:
+    """Of lines like ``conv1.weight 64x3x3x3``."""
     return {
         name: tuple(int(n) for n in size.split("x")) if size else ()
         for name, _, size in (line.partition(" ") for line in lines)
     }
+
+
+def official_keys() -> dict[str, tuple[int, ...]]:
+    return shapes_of(gzip.decompress(KEYS.read_bytes()).decode().splitlines())
+
+
+def mmpose_keys(old: bool) -> dict[str, tuple[int, ...]]:
+    """The whole file's names and shapes; before version 1.0 other prefixes, and no rescoring network within."""
+    head = shapes_of(MMPOSE_HEAD_KEYS.read_text(encoding="utf-8").splitlines())
+    if old:
+        head = {
+            name.replace("head.", "keypoint_head.").replace("displacement_", "offset_"): shape
+            for name, shape in head.items()
+            if "rescore_net" not in name
+        }
+    backbone = {
+        n: shape for n, shape in official_keys().items() if not re.match("(transition|head|offset)_", n)
+    }
+    return {**{f"backbone.{name}": shape for name, shape in backbone.items()}, **head}
 
 
 def norm_of(channels: int, prefix: str) -> dict[str, Tensor]:
@@ -202,25 +227,51 @@ def imported(state: dict[str, Tensor]) -> PoseNet:
     return network.eval()
 
 
+def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Tensors of these shapes in which no number comes twice, also where the import adds 1 or turns the sign."""
+    first, state = FIRST, {}
+    for name, shape in shapes.items():
+        count = int(np.prod(shape))
+        state[name] = torch.arange(first, first + 2 * count, 2, dtype=torch.float64).reshape(shape)
+        first += 2 * count
+    return state
+
+
+def assert_all_arrived(network: PoseNet) -> None:
+    """Every parameter has a number of its own from the file."""
+    arrived = torch.cat([p.detach().flatten() for p in network.parameters()]).abs()
+    assert arrived.numel() == 29_561_182
+    assert arrived.min() >= FIRST
+    seen = torch.zeros(int(arrived.max()) // 2, dtype=torch.bool)
+    seen[((arrived - FIRST) / 2).long()] = True
+    assert int(seen.sum()) == arrived.numel()
+
+
 def test_every_official_name_of_dekr_w32_has_its_own_place_with_its_shape() -> None:
     shapes = official_keys()
     assert len(shapes) == 2264
-    # Every number is different, so that two tensors in one place would be seen.
-    first, state = 0, {}
-    for name, shape in shapes.items():
-        count = int(np.prod(shape))
-        state[name] = torch.arange(first, first + count, dtype=torch.float64).reshape(shape)
-        first += count
     network = build_model(model_config("dekr_w32")).double()
-    report = load_into(network, recognise(state, Path("x.pth")))
+    report = load_into(network, recognise(numbered(shapes), Path("x.pth")))
     assert report.missing == []
     assert {name.rpartition(".")[2] for name in report.skipped} == {"regular_matrix"}
     assert len(report.loaded) == 2264 - 34
-    arrived = torch.cat([p.detach().flatten() for p in network.parameters()])
-    assert arrived.numel() == 29_561_182
-    seen = torch.zeros(first, dtype=torch.bool)
-    seen[arrived.long()] = True
-    assert int(seen.sum()) == arrived.numel()
+    assert_all_arrived(network)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["1.x", "0.x"])
+def test_every_name_of_mmposes_dekr_w32_has_its_own_place_with_its_shape(old: bool) -> None:
+    shapes = mmpose_keys(old)
+    assert len(shapes) == 1830 + 46 + (0 if old else 6)
+    network = build_model(model_config("dekr_w32")).double()
+    report = load_into(network, recognise(numbered(shapes), Path("x.pth")))
+    assert report.kind == "mmpose"
+    assert report.missing == []
+    # The rescoring network is a file of its own here: `import --model rescoring` takes it.
+    assert {name.rpartition(".")[2] for name in report.skipped if "rescore_net" not in name} == {
+        "regular_matrix"
+    }
+    assert len(report.loaded) == 1830 + 44
+    assert_all_arrived(network)
 
 
 def test_official_weights_compute_what_the_official_layout_computes() -> None:
