@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
+from training.compiled import compiled
 from training.ema import WeightAverage
 from training.hooks import TrainingHooks
 from training.losses import LossSettings, PoseLoss
@@ -48,7 +49,7 @@ class Updater:
         self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._half is torch.float16)
         self._distributed = team.wrap(_TrainingForward(network))
-        self._forward: Any = torch.compile(self._distributed) if recipe.compile else self._distributed
+        self._forward: Any = compiled(self._distributed) if recipe.compile else self._distributed
 
     def update(self, batches: Batches, rate: float, step: int, last: Path) -> dict[str, float]:
         """Make step ``step`` at this learning rate, with the next batches; returns the mean loss terms.

@@ -1,17 +1,20 @@
 """One update: what half precision, memory layout and a gradient out of range do to it."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_run import SMALL, recipe_of, same, train
+from torch import nn
 
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
 from training.checkpoint import load_checkpoint
+from training.compiled import compiled
 from training.data.training_set import TrainingSet
 from training.fit import LAST
 from training.losses import PoseLoss
@@ -80,14 +83,33 @@ def test_a_gradient_beyond_fp16_leaves_the_step_out_and_halves_the_scale(
     assert scales == [65536.0, 32768.0]
 
 
-def test_compile_is_asked_for_by_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
-    team = Processes(torch.device("cpu"))
-    Updater(build_model(SMALL), recipe_of(), team)
-    assert not compiled
-    Updater(build_model(SMALL), recipe_of(compile=True), team)
-    assert len(compiled) == 1
+def test_the_whole_step_is_one_graph_with_the_same_loss_and_gradient(
+    people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `torch.compile` has to understand, without its minutes of code generation: a break would be an error."""
+    expected, wanted = first_batch(people)
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count, fullgraph=True))
+    terms, found = first_batch(people, compile=True)
+    assert len(graphs) == 1
+    assert terms == pytest.approx(expected, rel=1e-5)
+    assert torch.cosine_similarity(found, wanted, dim=0) > 0.9999
+
+
+def test_without_a_compiler_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as settings
+
+    monkeypatch.setattr(settings.cpp, "cxx", ("/no/such/compiler",))
+    with pytest.raises(SamkrError) as caught:
+        compiled(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))(torch.rand(1, 1, 8, 8))
+    assert caught.value.code == "SE-V59"
+    assert "No working C++ compiler" in caught.value.facts[0]
+    assert caught.value.fix == "--set compile=false"
 
 
 def test_a_branch_that_no_loss_uses_is_not_trained() -> None:

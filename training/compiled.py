@@ -1,0 +1,39 @@
+"""`torch.compile` for the training step, and one clear error where the machine cannot do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from samkr_edge.errors import SamkrError
+
+
+def compiled(module: nn.Module) -> Callable[..., Any]:
+    """``module`` as a function that its first call compiles, backward pass included; that takes minutes.
+
+    Raises:
+        SamkrError: SE-V59, from the first call: no C++ compiler (CPU), no Triton (GPU), or the compiler failed.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    ready = torch.compile(module)
+
+    def forward(*inputs: Any) -> Any:
+        try:
+            return ready(*inputs)
+        except TorchDynamoException as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise SamkrError(
+                "SE-V59",
+                "torch.compile could not compile the training step on this machine",
+                [
+                    f"reason     {reason.strip()[:150]}",
+                    "needs      a C++ compiler (g++, or what CXX names) on a CPU, Triton on a GPU",
+                ],
+                fix="--set compile=false",
+            ) from error
+
+    return forward
