@@ -31,15 +31,18 @@ class Batches:
         first: number of the first batch.
         step: distance to the next one.
         workers: threads that make samples.
+        pinned: put batches into page-locked memory, from which a GPU copies while it computes.
 
     Attributes:
         waited: seconds that :meth:`next` was blocked.
         worked: seconds spent making batches, ``made`` so far.
     """
 
-    def __init__(self, samples: TrainingSet, size: int, first: int, step: int, workers: int) -> None:
+    def __init__(
+        self, samples: TrainingSet, size: int, first: int, step: int, workers: int, *, pinned: bool = False
+    ) -> None:
         self.waited, self.worked, self.made = 0.0, 0.0, 0
-        self._samples, self._size = samples, size
+        self._samples, self._size, self._pinned = samples, size, pinned
         self._per_epoch = batches_per_epoch(samples, size)
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         self._queue: Queue[dict[str, Tensor] | BaseException] = Queue(maxsize=4)
@@ -91,9 +94,16 @@ class Batches:
         chosen = [int(order[i % len(order)]) for i in range(first, first + self._size)]
         each = map if self._pool is None else self._pool.map
         items = list(each(lambda index: self._samples.sample(epoch, index), chosen))
-        # NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads,
-        # which spins on the cores that the training step needs.
-        return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
+        return {key: self._stack([item[key] for item in items]) for key in items[0]}
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        """NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads, which
+        spins on the cores that the training step needs."""
+        stacked = torch.empty(
+            (len(tensors), *tensors[0].shape), dtype=tensors[0].dtype, pin_memory=self._pinned
+        )
+        np.stack([tensor.numpy() for tensor in tensors], out=stacked.numpy())
+        return stacked
 
 
 def batches_per_epoch(samples: TrainingSet, size: int) -> int:

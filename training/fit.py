@@ -73,7 +73,7 @@ def fit(
 
     Raises:
         SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
-            network's, SE-A38 last.pt is of another run; SE-D72, SE-U72, SE-D73, SE-A74 see their modules.
+            network's, SE-A38 last.pt is of another run; SE-D72, SE-U72, SE-D73, SE-V73, SE-A74 see their modules.
         KeyboardInterrupt: after saving.
     """
     _check_keypoints(start, dataset)
@@ -96,6 +96,7 @@ def _fit(
     torch.set_num_threads(most)
     keep_freed_memory()
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
+    torch.backends.cudnn.benchmark = True  # all inputs of a run have one size
     validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
     network.train()
     frozen = start.kind == "quantized" or hooks.frozen_norms
@@ -186,6 +187,7 @@ def _fit(
         state.step * recipe.accumulate + team.rank,
         team.count,
         recipe.data.workers,
+        pinned=team.device.type == "cuda",
     )
     # A run measured in minutes is never repeated to the bit, so its threads may follow what the machine has to spare.
     free = (
@@ -244,10 +246,11 @@ def _fit(
     elapsed = max(time.monotonic() - began - validated, 1e-9)
     trained = (state.step - step_before) * recipe.batch_size * recipe.accumulate
     if team.first:
+        peak = torch.cuda.max_memory_allocated(team.device) if team.device.type == "cuda" else 0
         say(
             f"{state.step} steps, {state.images} images; trained at {trained / elapsed:.1f} images/s, loader alone "
             f"{batches.images_per_second * team.count:.1f}; {100 * batches.waited / elapsed:.0f} % of the time spent "
-            "waiting for data"
+            "waiting for data" + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
         )
     settling = recipe.norm_batches > 0 and not frozen
     # What validation saw had other statistics than the settled network: its AP would be another one's.

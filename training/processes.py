@@ -96,7 +96,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    """Join the other processes, if `torchrun` started any."""
+    """Join the other processes, if `torchrun` started any; SamkrError SE-V73 where they are more than the GPUs."""
     if not _launched():
         yield Processes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
@@ -105,6 +105,13 @@ def processes() -> Iterator[Processes]:
     )
     device = torch.device("cpu")
     if torch.cuda.is_available():
+        if here > torch.cuda.device_count():
+            raise SamkrError(
+                "SE-V73",
+                f"torchrun started {here} processes on a machine with {torch.cuda.device_count()} GPUs",
+                ["every process needs a GPU of its own"],
+                fix=f"torchrun --nproc-per-node {torch.cuda.device_count()} ...   # and raise accumulate instead",
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)

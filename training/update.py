@@ -55,15 +55,23 @@ class Updater:
         """Make step ``step`` at this learning rate, with the next batches; returns the mean loss terms.
 
         Raises:
-            SamkrError: SE-D37 the loss or the gradient is NaN or infinite; the weights are unchanged then.
+            SamkrError: SE-D37 the loss or the gradient is NaN or infinite, SE-U59 the GPU's memory is too small; the
+                weights are unchanged then.
         """
+        try:
+            return self._update(batches, rate, step, last)
+        except torch.OutOfMemoryError as error:
+            raise _too_large(self._recipe, error) from error
+
+    def _update(self, batches: Batches, rate: float, step: int, last: Path) -> dict[str, float]:
         terms: dict[str, float] = {}
         seen: list[tuple[float, list[int]]] = []  # loss and image ids of each batch
         for number in range(self._share):
-            batch = {key: value.to(self._team.device) for key, value in batches.next().items()}
+            batch = batches.next()
+            there = {key: value.to(self._team.device, non_blocking=True) for key, value in batch.items()}
             is_last = number == self._share - 1
             with nullcontext() if is_last else without_averaging(self._distributed):
-                losses = self._backward(batch)
+                losses = self._backward(there)
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + value / self._share
             seen.append((sum(losses.values()), batch["image_id"].tolist()))
@@ -93,9 +101,9 @@ class Updater:
         heatmap, offset = heatmap.float(), offset.float()
         terms = self._loss(heatmap, offset, None if scale is None else scale.float(), batch)
         terms |= self._hooks.terms(image, heatmap, offset, batch)
-        loss = torch.stack(list(terms.values())).sum() / self._share
-        self.scaler.scale(loss).backward()
-        return {name: value.item() for name, value in terms.items()}
+        values = torch.stack(list(terms.values()))
+        self.scaler.scale(values.sum() / self._share).backward()
+        return dict(zip(terms, values.tolist(), strict=True))
 
 
 class _TrainingForward(nn.Module):
@@ -123,6 +131,19 @@ def _not_finite(seen: list[list[tuple[float, list[int]]]], norm: float, step: in
             f"last good  {last if last.is_file() else 'none yet'}",
         ],
         fix="lower the rate: --set optimizer.lr=... , and look at these images with `samkr-edge data check`",
+    )
+
+
+def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
+    """The error for a batch that does not fit, with settings that keep the total batch."""
+    size = recipe.batch_size
+    part = next((n for n in range(2, size + 1) if size % n == 0), 1)
+    smaller = f"--set batch_size={size // part} --set accumulate={recipe.accumulate * part}"
+    return SamkrError(
+        "SE-U59",
+        f"a batch of {size} images does not fit into the GPU's memory, so training stopped",
+        [f"reason     {str(error).splitlines()[0][:160]}"],
+        fix=smaller if size > 1 else "a smaller input: --set 'data.input_size=[256,256]'",
     )
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
+from training.processes import processes
 
 RECIPE = """
 model: samkr_tiny
@@ -68,3 +71,15 @@ def test_the_first_process_alone_writes_and_prints(runs: Path) -> None:
     assert printed["checkpoint"] == str(runs / "two" / "final.pt")
     found = sorted(path.name for path in (runs / "two").iterdir() if path.name != "tensorboard")
     assert found == ["best.pt", "final.pt", "last.pt", "log.jsonl"]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**launched, "TORCHELASTIC_RUN_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SamkrError) as caught, processes():
+        pass
+    assert caught.value.code == "SE-V73"
+    assert "--nproc-per-node 1" in caught.value.fix

@@ -13,25 +13,29 @@ from torch import nn
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.compiled import compiled
 from training.data.training_set import TrainingSet
 from training.fit import LAST
 from training.losses import PoseLoss
+from training.models.deploy import normalise
 from training.models.zoo import build_model
 from training.processes import Processes
 from training.update import Updater, _not_finite
 
 
-def first_batch(people: KeypointDataset, **changes: Any) -> tuple[dict[str, float], torch.Tensor]:
+def first_batch(
+    people: KeypointDataset, device: str = "cpu", **changes: Any
+) -> tuple[dict[str, float], torch.Tensor]:
     """Loss terms and gradient, as one vector, of the first batch with the first weights."""
     torch.manual_seed(0)
     network = build_model(SMALL)
-    updater = Updater(network, recipe_of(**changes), Processes(torch.device("cpu")))
-    batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1)
-    terms = updater._backward(batches.next())
+    updater = Updater(network, recipe_of(**changes), Processes(torch.device(device)))
+    batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1, pinned=device == "cuda")
+    terms = updater._backward({name: value.to(device) for name, value in batches.next().items()})
     batches.close()
-    return terms, torch.cat([p.grad.flatten() for p in network.parameters()]) / updater.scaler.get_scale()
+    gradient = torch.cat([p.grad.flatten() for p in network.parameters()]) / updater.scaler.get_scale()
+    return terms, gradient.cpu()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,69 @@ def test_loss_and_gradient_are_those_of_float32(
     assert terms == pytest.approx(expected, rel=tolerance)
     assert torch.cosine_similarity(found, wanted, dim=0) > least_cosine
     assert not torch.equal(found, wanted)  # the setting reached the computation
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("changes", "tolerance", "least_cosine"),
+    [
+        ({}, 1e-3, 0.99),
+        ({"channels_last": True}, 1e-3, 0.99),
+        ({"precision": "fp16", "channels_last": True}, 1e-2, 0.95),
+        ({"precision": "bf16", "channels_last": True}, 5e-2, 0.8),
+        ({"compile": True}, 1e-3, 0.99),
+    ],
+    ids=["fp32", "channels_last", "fp16", "bf16", "compile"],
+)
+def test_a_gpu_computes_the_loss_and_gradient_of_the_cpu(
+    people: KeypointDataset, changes: dict[str, Any], tolerance: float, least_cosine: float
+) -> None:
+    expected, wanted = first_batch(people)
+    terms, found = first_batch(people, "cuda", **changes)
+    assert terms == pytest.approx(expected, rel=tolerance)
+    assert torch.cosine_similarity(found, wanted, dim=0) > least_cosine
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_is_saved_for_any_machine_and_goes_on(tmp_path: Path, people: KeypointDataset) -> None:
+    settings = {"norm_batches": 2, "validation": {"every_epochs": 1}, "precision": "auto"}
+    whole = train(tmp_path / "whole", people, **settings)
+    assert {tensor.device.type for tensor in whole.state.values()} == {"cpu"}
+    last = load_checkpoint(tmp_path / "whole" / LAST)
+    last.training["step"] = 5  # as if the last step were still to come
+    save_checkpoint(tmp_path / "whole" / LAST, last)
+    again = train(tmp_path / "whole", people, resume=True, **settings)
+    assert again.card.provenance["training"]["steps"] == 6
+
+
+def test_nothing_of_a_step_is_left_on_another_device(people: KeypointDataset) -> None:
+    """On the meta device, whose tensors mix with no others: what holds there holds on a GPU."""
+    device = torch.device("meta")
+    network = build_model(replace(SMALL, scale_branch=True))
+    updater = Updater(network, recipe_of(loss={"kind": "swahr"}), Processes(device))
+    batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1)
+    batch = {name: value.to(device) for name, value in batches.next().items()}
+    batches.close()
+    heatmap, offset, scale = updater._forward(normalise(batch["image"]))
+    sum(updater._loss(heatmap, offset, scale, batch).values()).backward()
+    assert {parameter.grad.device for parameter in network.parameters()} == {device}
+    updater.average.update(network)
+    assert {tensor.device for tensor in updater.average.state.values()} == {device}
+
+
+def test_a_batch_that_does_not_fit_names_a_smaller_one_with_the_same_total(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(PoseLoss, "__call__", full)
+    for size, fix in ((6, "batch_size=3 --set accumulate=4"), (1, "input_size=[256,256]")):
+        with pytest.raises(SamkrError) as caught:
+            train(tmp_path / str(size), people, batch_size=size, accumulate=2)
+        assert caught.value.code == "SE-U59"
+        assert caught.value.facts == ("reason     CUDA out of memory. Tried to allocate 2.00 GiB.",)
+        assert fix in caught.value.fix
 
 
 def test_a_gradient_beyond_fp16_leaves_the_step_out_and_halves_the_scale(
@@ -101,11 +168,11 @@ def test_the_whole_step_is_one_graph_with_the_same_loss_and_gradient(
     assert torch.cosine_similarity(found, wanted, dim=0) > 0.9999
 
 
-def test_without_a_compiler_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_there_is_one_clear_error() -> None:
     import torch._inductor.config as settings
 
-    monkeypatch.setattr(settings.cpp, "cxx", ("/no/such/compiler",))
-    with pytest.raises(SamkrError) as caught:
+    torch.compiler.reset()
+    with settings.patch({"cpp.cxx": ("/no/such/compiler",)}), pytest.raises(SamkrError) as caught:
         compiled(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))(torch.rand(1, 1, 8, 8))
     assert caught.value.code == "SE-V59"
     assert "No working C++ compiler" in caught.value.facts[0]
