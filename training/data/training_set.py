@@ -135,7 +135,13 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         cached = self._cache.get(index)
         if cached is not None:
             return cached
-        image = read_image(self._samples[index].record.path)
+        record = self._samples[index].record
+        try:
+            image = read_image(record.path)
+        except SamkrError as error:
+            facts = [*error.facts, f"image      id {record.id} of {self.dataset.annotation_path}"]
+            lists_all = f"samkr-edge data check {self.dataset.root}   # lists all such images"
+            raise SamkrError(error.code, error.message, facts, fix=lists_all) from error
         if image.nbytes <= self._cache_left:
             self._cache_left -= image.nbytes
             self._cache[index] = image

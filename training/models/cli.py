@@ -27,6 +27,8 @@ def models(
       samkr-edge models
 
       samkr-edge models samkr_w32 --keypoints 14 --json
+
+      samkr-edge models samkr_w32_1block
     """
     from rich.console import Group
     from rich.table import Table
@@ -65,6 +67,7 @@ def models(
             advance()
     note = (
         "GMACs count the deformable convolutions; papers of this line call them GFLOPs. SAMKR's printed figures leave "
-        "the deformable convolutions out, DEKR's do not: counted alike, SAMKR is the heavier one."
+        "the deformable convolutions out, DEKR's do not: counted alike, SAMKR is the heavier one. NAME_1block is a "
+        "model with one adaptive convolution per branch in place of two."
     )
     emit({"models": rows, "note": note}, Group(table, note), as_json)

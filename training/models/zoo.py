@@ -10,6 +10,8 @@ from training.models.pose_net import ModelConfig, PoseNet
 
 _W32 = ModelConfig("samkr_w32", scale_branch=True)
 _W48 = ModelConfig("samkr_w48", width=48, input_size=(640, 640))
+# Behind any name: one adaptive convolution per branch, as the paper's text reads; its printed numbers say two.
+ONE_BLOCK = "_1block"
 _DEKR = {"channels": 15, "groups": 0, "scale_branch": False}
 
 _ZOO: tuple[ModelConfig, ...] = (
@@ -20,6 +22,7 @@ _ZOO: tuple[ModelConfig, ...] = (
     replace(_W32, name="samkr_w32_nodc", deformable=False),
     replace(_W48, name="samkr_w48_nodc", deformable=False),
     replace(_W32, name="dekr_w32_nodc", deformable=False, **_DEKR),  # type: ignore[arg-type]
+    replace(_W48, name="dekr_w48_nodc", deformable=False, **_DEKR),  # type: ignore[arg-type]
     # Tables 1 and 2 of the paper, named {g}_samkr_{c}; the last row's printed g=8 must be 12 (c = g * s = 12 * 2).
     replace(_W32, name="single_branch_272", channels=272, single_branch=True),
     replace(_W32, name="1_samkr_16", groups=1),
@@ -56,14 +59,15 @@ def model_names() -> list[str]:
 
 
 def model_config(name: str, keypoints: int = 17) -> ModelConfig:
-    """The configuration of a zoo network for K keypoints.
+    """The configuration of a zoo network for K keypoints; ``NAME_1block`` has one adaptive convolution per branch.
 
     Raises:
         SamkrError: SE-U01 no such name.
     """
     for config in _ZOO:
-        if config.name == name:
-            return replace(config, keypoints=keypoints)
+        if config.name == name.removesuffix(ONE_BLOCK):
+            blocks = 1 if name.endswith(ONE_BLOCK) else config.adaptive_blocks
+            return replace(config, name=name, keypoints=keypoints, adaptive_blocks=blocks)
     near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)
     raise SamkrError(
         "SE-U01",
