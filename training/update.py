@@ -40,7 +40,7 @@ class Updater:
         if network.heatmap_head.scale is not None and recipe.loss.kind != "swahr":
             network.heatmap_head.scale.requires_grad_(False)  # no loss uses it
         self._network, self._recipe, self._team = network, recipe, team
-        self._half = _half_precision(recipe, team.device)
+        self._half = half_precision(recipe, team.device)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._loss = PoseLoss(
             LossSettings(recipe.loss.kind, recipe.loss.heatmap_weight, recipe.loss.offset_weight)
@@ -147,7 +147,7 @@ def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
     )
 
 
-def _half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+def half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """None for float32. ``auto`` is bfloat16 where hardware multiplies it: GPUs, CPUs with avx512_bf16 or AMX."""
     if recipe.precision == "fp32":
         return None

@@ -9,6 +9,7 @@ images in memory: training overlaps it with the rest.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import sys
@@ -22,8 +23,6 @@ import torch
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import itertools
-
 from samkr_edge import __version__
 from samkr_edge.artefact import write_json
 from samkr_edge.dataset import open_dataset
@@ -36,6 +35,7 @@ from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
 from training.recipe import Recipe, load_recipe
+from training.update import half_precision
 
 STAGES = ("loader", "forward", "backward", "update")
 
@@ -51,14 +51,22 @@ class Step:
         self.samples = TrainingSet(
             dataset,
             settings.input_size or config.input_size,
-            EncodeSettings(settings.sigma, settings.center_sigma, settings.offset_radius),
-            AugmentSettings(settings.rotation, settings.scale, settings.translation, settings.flip),
+            EncodeSettings(
+                settings.sigma,
+                settings.center_sigma,
+                settings.offset_radius,
+                settings.background_weight,
+                settings.parity,
+            ),
+            AugmentSettings(
+                settings.rotation, settings.scale, settings.translation, settings.flip, settings.jitter
+            ),
             seed=recipe.seed,
         )
         self.network = build_model(config).train()
         self.loss = PoseLoss(LossSettings(loss.kind, loss.heatmap_weight, loss.offset_weight))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
-        self.half = torch.bfloat16 if recipe.precision in ("auto", "bf16") else None
+        self.half = half_precision(recipe, torch.device("cpu"))
 
     def run(self, number: int) -> list[float]:
         """Milliseconds of each stage; the same few images again and again, so that all are in memory."""
@@ -86,6 +94,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="samkr_tiny")
+    parser.add_argument(
+        "--set", nargs="+", default=[], dest="overrides", help="section.key=value of the recipe"
+    )
     parser.add_argument("--data", type=Path, required=True, help="a data directory; its train split is used")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
@@ -93,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     cv2.setNumThreads(1)
-    recipe = load_recipe(arguments.recipe)
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
     step = Step(recipe, arguments.data)
     times: dict[int, list[list[float]]] = {threads: [] for threads in arguments.threads}
     for number in range(arguments.rounds + 2):
@@ -122,6 +133,7 @@ def main() -> None:
                 "version": __version__,
                 "environment": environment(),
                 "recipe": recipe.name,
+                "overrides": arguments.overrides,
                 "batch_size": recipe.batch_size,
                 "rounds": arguments.rounds,
                 "threads": result,
