@@ -68,7 +68,7 @@ class _Sampling:
     """One adaptive convolution as exported: ``kernel`` (B*c, c, 3, 3) for B branches of c channels, maps H x W."""
 
     features: str
-    affine: str
+    affine: Any
     convolution: Any
     kernel: np.ndarray
     bias: np.ndarray
@@ -80,19 +80,20 @@ class _Sampling:
 def use_deform_conv(graph: Graph) -> int:
     """Replace every GridSample with its convolution by DeformConv; returns how many. Exact.
 
-    On large maps the work is cut so that the taps of one piece fit the cache: every branch gets nodes of its own, and
-    each of them every fourth row, say. A sampling whose surroundings are not what the exporter writes (a quantized
-    adaptive kernel, say) stays as it is.
+    On large maps the work is cut so that what one step leaves is still in the cache for the next: branch by branch
+    through all that follows (:func:`_branch_by_branch`), and every sampling by blocks of rows. A sampling whose
+    surroundings are not what the exporter writes (a quantized adaptive kernel, say) stays as it is.
     """
     found = [_match(graph, node) for node in graph.nodes if node.op_type == "GridSample"]
     samplings = [sampling for sampling in found if sampling is not None]
+    apart: dict[str, list[str]] = {}
     for sampling in samplings:
-        output = sampling.convolution.output[0]
         graph.nodes.remove(sampling.convolution)
         if _taps_bytes(sampling) <= LARGEST_TAPS:
-            _deform(graph, sampling, sampling.features, _offsets(graph, sampling, sampling.affine), output)
+            affine = _columns(graph, sampling.affine.output[0], AFFINE * sampling.branches)
+            _deform(graph, sampling, sampling.features, affine, sampling.convolution.output[0])
         else:
-            _in_pieces(graph, sampling, output)
+            _branch_by_branch(graph, sampling, apart)
         graph.index()
     return len(samplings)
 
@@ -115,7 +116,7 @@ def _match(graph: Graph, node: Any) -> _Sampling | None:
     _, stacked_rows, columns, _ = (int(size) for size in graph.constants[grid.input[1]])
     return _Sampling(
         features=source.input[0],
-        affine=affine.output[0],
+        affine=affine,
         convolution=convolution,
         kernel=weight.reshape(-1, channels, 3, 3),
         bias=bias,
@@ -129,56 +130,97 @@ def _taps_bytes(sampling: _Sampling) -> int:
     return 4 * TAPS * sampling.kernel.shape[0] * sampling.rows * sampling.columns
 
 
-def _in_pieces(graph: Graph, sampling: _Sampling, output: str) -> None:
-    """One DeformConv for every branch and phase; phase p of s computes the rows p, p + s, p + 2 s, ...
+def _branch_by_branch(graph: Graph, sampling: _Sampling, apart: dict[str, list[str]]) -> None:
+    """Every branch by nodes of its own: affine parameters, sampling, and the residual sum and ReLU that follow.
 
-    In row-major order those rows lie side by side once a map (H, W) is read as (H / s, s * W): cutting and joining the
-    phases is a Split and a Concat of columns.
+    ``apart`` remembers the branches of the maps made here, for a second adaptive convolution to start from: the map
+    itself is joined only if something else reads it.
     """
-    phases = 1
-    while (
-        _taps_bytes(sampling) / (sampling.branches * phases) > LARGEST_TAPS
-        and sampling.rows % (2 * phases) == 0
+    inputs = apart.get(sampling.features) or _split(graph, sampling.features, sampling.branches, axis=1)
+    outputs = [_one_branch(graph, sampling, feature, branch) for branch, feature in enumerate(inputs)]
+    joined = sampling.convolution.output[0]
+    while joined not in graph.outputs and len(graph.consumers[joined]) == 1:
+        (reader,) = graph.consumers[joined]
+        residual = reader.op_type == "Add" and sampling.features in reader.input
+        if not residual and reader.op_type != "Relu":
+            break
+        graph.nodes.remove(reader)
+        joined = reader.output[0]
+        for branch, (output, feature) in enumerate(zip(outputs, inputs, strict=True)):
+            outputs[branch] = graph.name("branch")
+            _append(graph, reader.op_type, [output, feature] if residual else [output], [outputs[branch]])
+    _append(graph, "Concat", outputs, [joined], axis=1)
+    apart[joined] = outputs
+
+
+def _one_branch(graph: Graph, sampling: _Sampling, features: str, branch: int) -> str:
+    """Name of one branch's adaptive convolution (N, c, H, W), joined from blocks of rows."""
+    weight, bias = (graph.constants[name] for name in sampling.affine.input[1:])
+    own = slice(branch * AFFINE, (branch + 1) * AFFINE)
+    names = [graph.constant(weight[own], "affine_weight"), graph.constant(bias[own], "affine_bias")]
+    affine = graph.name("affine")
+    _append(graph, "Conv", [features, *names], [affine], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    columns = _columns(graph, affine, AFFINE)
+    blocks = 1
+    while _taps_bytes(sampling) / (sampling.branches * blocks) > LARGEST_TAPS and not sampling.rows % (
+        2 * blocks
     ):
-        phases *= 2
-    features = _split(graph, sampling.features, sampling.branches, axis=1)
-    rows, columns = sampling.rows // phases, sampling.columns
-    affine = _reshape(graph, sampling.affine, rows, phases * columns)
-    done = []
-    for phase, part in enumerate(_split(graph, affine, phases, axis=3)):
-        offsets = _split(graph, _offsets(graph, sampling, part, phase), sampling.branches, axis=1)
-        outputs = [graph.name("adaptive") for _ in features]
-        for branch, (feature, offset) in enumerate(zip(features, offsets, strict=True)):
-            _deform(graph, sampling, feature, offset, outputs[branch], branch, phases)
-        done.append(_concat(graph, outputs, axis=1))
-    _reshape(graph, _concat(graph, done, axis=3), sampling.rows, columns, output)
+        blocks *= 2
+    parts = _split(graph, columns, blocks, axis=2)
+    outputs = [graph.name("adaptive") for _ in parts]
+    for block, part in enumerate(parts):
+        _deform(graph, sampling, features, part, outputs[block], branch, (block, blocks))
+    return _concat(graph, outputs, axis=2)
 
 
 def _deform(
     graph: Graph,
     sampling: _Sampling,
     features: str,
-    offsets: str,
+    affine: str,
     output: str,
     branch: int | None = None,
-    stride: int = 1,
+    block: tuple[int, int] = (0, 1),
 ) -> None:
-    """A DeformConv of all branches, or of one of them, for every ``stride``-th row."""
+    """A DeformConv of all branches, or of one of them, for all rows, or for block i of n.
+
+    Args:
+        affine: name of the parameters (N, 6 B, H / n * W).
+
+    A DeformConv gives as many rows as its input has, less what the kernel spans: one dilated until H / n rows are left
+    computes a block. Its offsets undo the dilation and move to the block's first row.
+    """
     channels = sampling.kernel.shape[1]
     part = slice(None) if branch is None else slice(branch * channels, (branch + 1) * channels)
     groups = sampling.branches if branch is None else 1
+    index, blocks = block
+    rows = sampling.rows // blocks
+    bottom = (sampling.rows - rows) % 2
+    dilation, top = ((sampling.rows + bottom - rows) // 2, 0) if blocks > 1 else (1, 1)
+    bottom = bottom if blocks > 1 else 1
+
+    weight, bias = offsets_from_affine(groups)
+    moved = bias.reshape(groups, 3, 3, 2)  # a view: branch, tap row, tap column, (y, x)
+    moved[..., 0] = (index * rows + top - dilation * np.arange(3))[:, None]
+    offsets, shaped = graph.name("tap_offsets"), graph.name("tap_offsets")
+    # Without its width: a convolution of one dimension is a plain matrix product, without a change of layout.
+    constants = [graph.constant(weight[..., 0], "to_offsets"), graph.constant(bias, "regular_grid")]
+    _append(graph, "Conv", [affine, *constants], [offsets], group=groups, kernel_shape=[1])
+    shape = np.array([0, 2 * TAPS * groups, rows, sampling.columns], np.int64)
+    _append(graph, "Reshape", [offsets, graph.constant(shape, "map_shape")], [shaped])
+
     kernel = graph.constant(sampling.kernel[part], "adaptive_kernel")
-    bias = graph.constant(sampling.bias[part], "adaptive_bias")
+    kernel_bias = graph.constant(sampling.bias[part], "adaptive_bias")
     _append(
         graph,
         "DeformConv",
-        [features, kernel, offsets, bias],
+        [features, kernel, shaped, kernel_bias],
         [output],
         group=groups,
         offset_group=groups,
         kernel_shape=[3, 3],
-        pads=[1, 1, 1, 1],
-        strides=[stride, 1],
+        dilations=[dilation, 1],
+        pads=[top, 1, bottom, 1],
     )
 
 
@@ -187,21 +229,10 @@ def _append(graph: Graph, op: str, inputs: list[str], outputs: list[str], **attr
     graph.nodes.append(node)
 
 
-def _offsets(graph: Graph, sampling: _Sampling, affine: str, phase: int = 0) -> str:
-    """Name of the DeformConv offsets, (N, B*18, H, W), computed from the affine parameters (N, B*6, H, W)."""
-    weight, bias = offsets_from_affine(sampling.branches)
-    # A strided DeformConv believes to be at row i * stride, and is to compute row i * stride + phase.
-    bias[0::2] += phase
-    inputs = [affine, graph.constant(weight, "to_offsets"), graph.constant(bias, "regular_grid")]
-    offsets = graph.name("tap_offsets")
-    _append(graph, "Conv", inputs, [offsets], group=sampling.branches, kernel_shape=[1, 1])
-    return offsets
-
-
-def _reshape(graph: Graph, tensor: str, rows: int, columns: int, name: str = "") -> str:
-    """A map (N, C, H, W) read as (N, C, rows, columns)."""
-    name = name or graph.name(f"{tensor}_rows")
-    shape = graph.constant(np.array([0, 0, rows, columns], np.int64), "map_shape")
+def _columns(graph: Graph, tensor: str, channels: int) -> str:
+    """A map (N, channels, H, W) read as (N, channels, H * W)."""
+    name = graph.name(f"{tensor}_columns")
+    shape = graph.constant(np.array([0, channels, -1], np.int64), "columns")
     _append(graph, "Reshape", [tensor, shape], [name])
     return name
 

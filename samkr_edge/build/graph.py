@@ -38,6 +38,17 @@ class Graph:
             for name in node.input:
                 self.consumers[name].append(node)
 
+    def drop_dead(self) -> None:
+        """Remove the nodes that no output depends on: a pass that asks who reads a tensor must not meet them."""
+        dead = True
+        while dead:
+            self.index()
+            dead = [
+                n for n in self.nodes if not any(self.consumers[o] or o in self.outputs for o in n.output)
+            ]
+            gone = {id(n) for n in dead}
+            self.nodes = [n for n in self.nodes if id(n) not in gone]
+
     def constant(self, value: np.ndarray, hint: str) -> str:
         self.fresh += 1
         name = f"{hint}_{self.fresh}"

@@ -86,13 +86,8 @@ def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
         if tensor not in graph.outputs:
             graph.replace_input(tensor, restored, readers)
         graph.index()
-    graph.nodes = [n for n in graph.nodes if not _is_dead(graph, n)]
-    graph.index()
+    graph.drop_dead()
     report.steps.append("merge_quantizers")
-
-
-def _is_dead(graph: Graph, node: Any) -> bool:
-    return all(not graph.consumers[name] and name not in graph.outputs for name in node.output)
 
 
 def quantize_intermediate_sums(graph: Graph, report: RetargetReport) -> None:
