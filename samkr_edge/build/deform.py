@@ -6,11 +6,11 @@ everywhere, TensorRT included. ONNX Runtime's CPU kernel of DeformConv does both
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 
 # The first opset with DeformConv.
@@ -20,26 +20,31 @@ TAPS = 9
 AFFINE = 6
 # Bytes of float taps that fit a core's second-level cache: more at a time, and every one is written to memory and read
 # back. On 128x128 maps this makes the difference between 5.8 and 4.9 ms a branch (AMD Zen 4).
-LARGEST_TAPS = 5 << 19
+LARGEST_TAPS = 5 << 18
 
 
-def offsets_from_affine(branches: int) -> tuple[np.ndarray, np.ndarray]:
+def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias of the grouped 1x1 convolution from affine parameters to DeformConv's offsets.
 
-    Tap k of the adaptive convolution lies at ``p + A g_k + t`` (paper eq. (7)-(8)), of DeformConv at
-    ``p + g_k + offset_k``: the offset is ``A g_k + t - g_k``, linear in the six parameters.
+    Tap k of the adaptive convolution lies at ``p + A g_k + t`` (paper eq. (7)-(8)); DeformConv adds its offset to
+    ``p - pad + dilation * (0, 1, 2)``, rows and columns: for a pad and a dilation of 1 the offset is
+    ``A g_k + t - g_k``. It is linear in the six parameters.
+
+    Args:
+        top: added to every row: the top pad, and the row of the map at which DeformConv's first one is to be.
+        dilation: of the rows; columns have 1, and a pad of 1.
 
     Returns:
-        float32 (B*18, 6, 1, 1) and (B*18,), rows dy_0 dx_0 dy_1 dx_1 ... of each branch, in map pixels.
+        float32 (B*18, 6, 1) and (B*18,), rows dy_0 dx_0 dy_1 dx_1 ... of each branch, in map pixels.
     """
     steps = np.array([-1.0, 0.0, 1.0], np.float32)
     y, x = np.repeat(steps, 3), np.tile(steps, 3)
     weight = np.zeros((TAPS, 2, AFFINE), np.float32)
     weight[:, 0, 0], weight[:, 0, 1], weight[:, 0, 4] = y, x, 1
     weight[:, 1, 2], weight[:, 1, 3], weight[:, 1, 5] = y, x, 1
-    bias = -np.stack([y, x], axis=1)
+    bias = np.stack([top - dilation * (y + 1), -x], axis=1)
     return (
-        np.tile(weight.reshape(2 * TAPS, AFFINE, 1, 1), (branches, 1, 1, 1)),
+        np.tile(weight.reshape(2 * TAPS, AFFINE, 1), (branches, 1, 1)),
         np.tile(bias.reshape(-1), branches),
     )
 
@@ -63,42 +68,57 @@ def runs_here() -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Sampling:
-    """One adaptive convolution as exported: ``kernel`` (B*c, c, 3, 3) for B branches of c channels, maps H x W."""
-
-    features: str
-    affine: Any
-    convolution: Any
-    kernel: np.ndarray
-    bias: np.ndarray
-    branches: int
-    rows: int
-    columns: int
+# A placeholder while the graph is being changed: inputs features (N, B*c, H, W), affine parameters (N, B*6, H, W),
+# kernel (B*c, c, 3, 3) and bias; attributes group (B), rows (H) and columns (W).
+_ADAPTIVE = "AdaptiveConv"
 
 
 def use_deform_conv(graph: Graph) -> int:
     """Replace every GridSample with its convolution by DeformConv; returns how many. Exact.
 
-    On large maps the work is cut so that what one step leaves is still in the cache for the next: branch by branch
-    through all that follows (:func:`_branch_by_branch`), and every sampling by blocks of rows. A sampling whose
+    On large maps the work is cut so that what one step leaves is still in the cache for the next: into the keypoints'
+    branches (:mod:`samkr_edge.build.branches`), and every branch's sampling into blocks of rows. A sampling whose
     surroundings are not what the exporter writes (a quantized adaptive kernel, say) stays as it is.
     """
-    found = [_match(graph, node) for node in graph.nodes if node.op_type == "GridSample"]
-    samplings = [sampling for sampling in found if sampling is not None]
-    apart: dict[str, list[str]] = {}
-    for sampling in samplings:
-        graph.nodes.remove(sampling.convolution)
-        if _taps_bytes(sampling) <= LARGEST_TAPS:
-            affine = _columns(graph, sampling.affine.output[0], AFFINE * sampling.branches)
-            _deform(graph, sampling, sampling.features, affine, sampling.convolution.output[0])
-        else:
-            _branch_by_branch(graph, sampling, apart)
-        graph.index()
-    return len(samplings)
+    found = 0
+    for node in list(graph.nodes):
+        if node.op_type == "GridSample" and (replaced := _adaptive(graph, node)) is not None:
+            convolution, adaptive = replaced
+            graph.nodes[graph.nodes.index(convolution)] = adaptive
+            found += 1
+    graph.drop_dead()
+    while large := [node for node in _adaptives(graph) if _is_large(graph, node)]:
+        take_apart(graph, large[0].input[0], _attributes(large[0])["group"], (_ADAPTIVE,))
+    for node in _adaptives(graph):
+        _lower(graph, node)
+    graph.index()
+    return found
 
 
-def _match(graph: Graph, node: Any) -> _Sampling | None:
+def _adaptives(graph: Graph) -> list[Any]:
+    return [node for node in graph.nodes if node.op_type == _ADAPTIVE]
+
+
+def _attributes(node: Any) -> dict[str, int]:
+    return {attribute.name: attribute.i for attribute in node.attribute}
+
+
+def _taps_bytes(graph: Graph, node: Any) -> int:
+    return (
+        TAPS
+        * graph.constants[node.input[2]].shape[0]
+        * _attributes(node)["rows"]
+        * _attributes(node)["columns"]
+        * 4
+    )
+
+
+def _is_large(graph: Graph, node: Any) -> bool:
+    return _attributes(node)["group"] > 1 and _taps_bytes(graph, node) > LARGEST_TAPS
+
+
+def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
+    """The convolution behind a GridSample, and what both are together; None for other surroundings."""
     source = _produced_by(graph, node.input[0], "Reshape")
     grid = _produced_by(graph, node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])
@@ -114,144 +134,78 @@ def _match(graph: Graph, node: Any) -> _Sampling | None:
         return None
     channels = weight.shape[1] // TAPS
     _, stacked_rows, columns, _ = (int(size) for size in graph.constants[grid.input[1]])
-    return _Sampling(
-        features=source.input[0],
-        affine=affine,
-        convolution=convolution,
-        kernel=weight.reshape(-1, channels, 3, 3),
-        bias=bias,
-        branches=weight.shape[0] // channels,
+    kernel = graph.constant(weight.reshape(-1, channels, 3, 3), "adaptive_kernel")
+    return convolution, graph.onnx.helper.make_node(
+        _ADAPTIVE,
+        [source.input[0], affine.output[0], kernel, convolution.input[2]],
+        list(convolution.output),
+        name=convolution.name,
+        group=weight.shape[0] // channels,
         rows=stacked_rows // TAPS,
         columns=columns,
     )
 
 
-def _taps_bytes(sampling: _Sampling) -> int:
-    return 4 * TAPS * sampling.kernel.shape[0] * sampling.rows * sampling.columns
-
-
-def _branch_by_branch(graph: Graph, sampling: _Sampling, apart: dict[str, list[str]]) -> None:
-    """Every branch by nodes of its own: affine parameters, sampling, and the residual sum and ReLU that follow.
-
-    ``apart`` remembers the branches of the maps made here, for a second adaptive convolution to start from: the map
-    itself is joined only if something else reads it.
-    """
-    inputs = apart.get(sampling.features) or _split(graph, sampling.features, sampling.branches, axis=1)
-    outputs = [_one_branch(graph, sampling, feature, branch) for branch, feature in enumerate(inputs)]
-    joined = sampling.convolution.output[0]
-    while joined not in graph.outputs and len(graph.consumers[joined]) == 1:
-        (reader,) = graph.consumers[joined]
-        residual = reader.op_type == "Add" and sampling.features in reader.input
-        if not residual and reader.op_type != "Relu":
-            break
-        graph.nodes.remove(reader)
-        joined = reader.output[0]
-        for branch, (output, feature) in enumerate(zip(outputs, inputs, strict=True)):
-            outputs[branch] = graph.name("branch")
-            _append(graph, reader.op_type, [output, feature] if residual else [output], [outputs[branch]])
-    _append(graph, "Concat", outputs, [joined], axis=1)
-    apart[joined] = outputs
-
-
-def _one_branch(graph: Graph, sampling: _Sampling, features: str, branch: int) -> str:
-    """Name of one branch's adaptive convolution (N, c, H, W), joined from blocks of rows."""
-    weight, bias = (graph.constants[name] for name in sampling.affine.input[1:])
-    own = slice(branch * AFFINE, (branch + 1) * AFFINE)
-    names = [graph.constant(weight[own], "affine_weight"), graph.constant(bias[own], "affine_bias")]
-    affine = graph.name("affine")
-    _append(graph, "Conv", [features, *names], [affine], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-    columns = _columns(graph, affine, AFFINE)
+def _lower(graph: Graph, node: Any) -> None:
+    """An adaptive convolution as DeformConv, in as many blocks of rows as keep the taps of one small."""
+    graph.nodes.remove(node)
+    features, affine, kernel, bias = node.input
+    sizes = _attributes(node)
     blocks = 1
-    while _taps_bytes(sampling) / (sampling.branches * blocks) > LARGEST_TAPS and not sampling.rows % (
-        2 * blocks
-    ):
+    while _taps_bytes(graph, node) > LARGEST_TAPS * blocks and sizes["rows"] % (2 * blocks) == 0:
         blocks *= 2
-    parts = _split(graph, columns, blocks, axis=2)
-    outputs = [graph.name("adaptive") for _ in parts]
-    for block, part in enumerate(parts):
-        _deform(graph, sampling, features, part, outputs[block], branch, (block, blocks))
-    return _concat(graph, outputs, axis=2)
-
-
-def _deform(
-    graph: Graph,
-    sampling: _Sampling,
-    features: str,
-    affine: str,
-    output: str,
-    branch: int | None = None,
-    block: tuple[int, int] = (0, 1),
-) -> None:
-    """A DeformConv of all branches, or of one of them, for all rows, or for block i of n.
-
-    Args:
-        affine: name of the parameters (N, 6 B, H / n * W).
-
-    A DeformConv gives as many rows as its input has, less what the kernel spans: one dilated until H / n rows are left
-    computes a block. Its offsets undo the dilation and move to the block's first row.
-    """
-    channels = sampling.kernel.shape[1]
-    part = slice(None) if branch is None else slice(branch * channels, (branch + 1) * channels)
-    groups = sampling.branches if branch is None else 1
-    index, blocks = block
-    rows = sampling.rows // blocks
-    bottom = (sampling.rows - rows) % 2
-    dilation, top = ((sampling.rows + bottom - rows) // 2, 0) if blocks > 1 else (1, 1)
-    bottom = bottom if blocks > 1 else 1
-
-    weight, bias = offsets_from_affine(groups)
-    moved = bias.reshape(groups, 3, 3, 2)  # a view: branch, tap row, tap column, (y, x)
-    moved[..., 0] = (index * rows + top - dilation * np.arange(3))[:, None]
-    offsets, shaped = graph.name("tap_offsets"), graph.name("tap_offsets")
     # Without its width: a convolution of one dimension is a plain matrix product, without a change of layout.
-    constants = [graph.constant(weight[..., 0], "to_offsets"), graph.constant(bias, "regular_grid")]
-    _append(graph, "Conv", [affine, *constants], [offsets], group=groups, kernel_shape=[1])
-    shape = np.array([0, 2 * TAPS * groups, rows, sampling.columns], np.int64)
-    _append(graph, "Reshape", [offsets, graph.constant(shape, "map_shape")], [shaped])
-
-    kernel = graph.constant(sampling.kernel[part], "adaptive_kernel")
-    kernel_bias = graph.constant(sampling.bias[part], "adaptive_bias")
-    _append(
-        graph,
-        "DeformConv",
-        [features, kernel, shaped, kernel_bias],
-        [output],
-        group=groups,
-        offset_group=groups,
-        kernel_shape=[3, 3],
-        dilations=[dilation, 1],
-        pads=[top, 1, bottom, 1],
-    )
-
-
-def _append(graph: Graph, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-    node = graph.onnx.helper.make_node(op, inputs, outputs, name=graph.name(op), **attributes)
-    graph.nodes.append(node)
-
-
-def _columns(graph: Graph, tensor: str, channels: int) -> str:
-    """A map (N, channels, H, W) read as (N, channels, H * W)."""
-    name = graph.name(f"{tensor}_columns")
-    shape = graph.constant(np.array([0, channels, -1], np.int64), "columns")
-    _append(graph, "Reshape", [tensor, shape], [name])
-    return name
-
-
-def _concat(graph: Graph, tensors: list[str], axis: int) -> str:
-    if len(tensors) == 1:
-        return tensors[0]
-    name = graph.name("joined")
-    _append(graph, "Concat", tensors, [name], axis=axis)
-    return name
+    shape = np.array([0, AFFINE * sizes["group"], -1], np.int64)
+    flat = _append(graph, "Reshape", [affine, graph.constant(shape, "columns")])
+    names = [graph.name(f"{affine}_rows") for _ in range(blocks)]
+    if blocks > 1:
+        _append(graph, "Split", [flat], names, axis=2, num_outputs=blocks)
+    rows = sizes["rows"] // blocks
+    shape = np.array([0, 2 * TAPS * sizes["group"], rows, sizes["columns"]], np.int64)
+    map_shape = graph.constant(shape, "map_shape")
+    done = []
+    for index, block in enumerate(names if blocks > 1 else [flat]):
+        pads, dilation = _block(sizes["rows"], blocks)
+        weight, regular = offsets_from_affine(sizes["group"], pads[0] + index * rows, dilation)
+        constants = [graph.constant(weight, "to_offsets"), graph.constant(regular, "regular_grid")]
+        offsets = _append(graph, "Conv", [block, *constants], group=sizes["group"], kernel_shape=[1])
+        offsets = _append(graph, "Reshape", [offsets, map_shape])
+        done.append(
+            _append(
+                graph,
+                "DeformConv",
+                [features, kernel, offsets, bias],
+                [node.output[0]] if blocks == 1 else [],
+                group=sizes["group"],
+                offset_group=sizes["group"],
+                kernel_shape=[3, 3],
+                dilations=[dilation, 1],
+                pads=pads,
+            )
+        )
+    if blocks > 1:
+        _append(graph, "Concat", done, [node.output[0]], axis=2)
 
 
-def _split(graph: Graph, tensor: str, parts: int, axis: int) -> list[str]:
-    """Names of ``parts`` equal slices along an axis; the tensor itself for one part."""
-    if parts == 1:
-        return [tensor]
-    names = [graph.name(f"{tensor}_part") for _ in range(parts)]
-    _append(graph, "Split", [tensor], names, axis=axis, num_outputs=parts)
-    return names
+def _block(rows: int, blocks: int) -> tuple[list[int], int]:
+    """Pads (top, left, bottom, right) and row dilation of a DeformConv that gives ``rows / blocks`` rows.
+
+    It gives as many as its input has, less what the kernel spans: dilated far enough, a block of them. The offsets undo
+    the dilation and move to the block's first row.
+    """
+    if blocks == 1:
+        return [1, 1, 1, 1], 1
+    spare = rows - rows // blocks
+    return [0, 1, spare % 2, 1], (spare + 1) // 2
+
+
+def _append(
+    graph: Graph, op: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any
+) -> str:
+    """Add a node; returns the name of its first output."""
+    outputs = outputs or [graph.name(op)]
+    graph.nodes.append(graph.onnx.helper.make_node(op, inputs, outputs, name=graph.name(op), **attributes))
+    return outputs[0]
 
 
 def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:

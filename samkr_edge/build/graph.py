@@ -28,6 +28,8 @@ class Graph:
             else:
                 self.nodes.append(node)
         self.outputs = {output.name for output in self.graph.output}
+        sizes = self.graph.input[0].type.tensor_type.shape.dim
+        self.batch = sizes[0].dim_value if sizes else 0
         self.fresh = 0
         self.index()
 

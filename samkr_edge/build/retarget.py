@@ -22,6 +22,7 @@ class RetargetReport:
     """What the passes did, for the passport and for people."""
 
     deform_convolutions: int = 0
+    dropped_quantizers: int = 0
     merged_quantizers: int = 0
     unsigned_after_relu: int = 0
     unsigned_shifted: int = 0
@@ -44,6 +45,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     report = RetargetReport()
     sampling = deform.runs_here()
     graph = Graph(version_converter.convert_version(model, deform.OPSET) if sampling else model)
+    drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
     quantize_intermediate_sums(graph, report)
@@ -60,6 +62,58 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
 def is_activation_quantizer(graph: Graph, node: Any) -> bool:
     """A per-tensor QuantizeLinear on something that is computed, not on a weight."""
     return node.op_type == "QuantizeLinear" and node.input[0] not in graph.constants
+
+
+def drop_idle_quantizers(graph: Graph, report: RetargetReport) -> None:
+    """Drop the quantizers that no INT8 operation writes and none will read: conversions there and back for nothing.
+
+    The inputs of a residual sum between float layers have them: the policy quantizes all such sums. Not exact: nothing
+    is rounded there any more.
+    """
+    idle = True
+    while idle:
+        idle = [
+            node
+            for node in graph.nodes
+            if is_activation_quantizer(graph, node)
+            and not _comes_from_int8(graph, node.input[0])
+            and not _goes_to_int8(graph, node)
+        ]
+        for node in idle:
+            for dq in graph.consumers[node.output[0]]:
+                graph.replace_input(dq.output[0], node.input[0], graph.consumers[dq.output[0]])
+        report.dropped_quantizers += len(idle)
+        graph.drop_dead()
+    report.steps.append("drop_idle_quantizers")
+
+
+def _is_int8_convolution(graph: Graph, node: Any) -> bool:
+    return node.op_type == "Conv" and _is_dequantized(graph, node.input[1])
+
+
+def _is_dequantized(graph: Graph, tensor: str) -> bool:
+    node = graph.producer.get(tensor)
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def _comes_from_int8(graph: Graph, tensor: str) -> bool:
+    node = graph.producer.get(tensor)
+    if node is None:
+        return False
+    if node.op_type in ("Relu", *_MOVERS):
+        return any(_comes_from_int8(graph, name) for name in node.input)
+    if node.op_type == "Add":
+        return all(_is_dequantized(graph, name) for name in node.input)
+    return node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node)
+
+
+def _goes_to_int8(graph: Graph, node: Any) -> bool:
+    readers = [reader for name in node.output for reader in graph.consumers[name]]
+    passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *_MOVERS)
+    return any(
+        _is_int8_convolution(graph, reader) or (reader.op_type in passing and _goes_to_int8(graph, reader))
+        for reader in readers
+    )
 
 
 def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
