@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build import deform
+from samkr_edge.build import deform, enlarge
 from samkr_edge.build.graph import Graph
 
 
@@ -24,6 +24,7 @@ class RetargetReport:
     deform_convolutions: int = 0
     dropped_quantizers: int = 0
     merged_quantizers: int = 0
+    enlarged_sums: int = 0
     unsigned_after_relu: int = 0
     unsigned_shifted: int = 0
     absorbed_relus: int = 0
@@ -48,6 +49,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
+    report.enlarged_sums = enlarge.enlarge_sums(graph)
     quantize_intermediate_sums(graph, report)
     hoist_quantizers(graph, report)
     make_unsigned(graph, report)
@@ -148,28 +150,28 @@ def quantize_intermediate_sums(graph: Graph, report: RetargetReport) -> None:
     """Give the partial sums of a three- or four-branch sum a quantizer, so that each addition runs in INT8.
 
     The range is bounded by the sum of the inputs' ranges: nothing clips, at the price of up to one bit of resolution
-    in the partial sum. Not exact.
+    in the partial sum. A partial sum that is enlarged before it is added is quantized on both sides of that. Not exact.
     """
     for node in list(graph.nodes):
-        if node.op_type != "Add":
+        if node.op_type not in ("Add", "Resize"):
             continue
-        ranges = [_range_of(graph, name) for name in node.input]
+        inputs = node.input if node.op_type == "Add" else node.input[:1]
+        ranges = [_range_of(graph, name) for name in inputs]
         readers = graph.consumers[node.output[0]]
-        if None in ranges or len(readers) != 1 or readers[0].op_type != "Add":
+        partial = len(readers) == 1 and readers[0].op_type in ("Add", "Resize")
+        if None in ranges or not partial:
             continue
         scale = np.float32(sum(r for r in ranges if r is not None) / 127)
         _, dq = graph.add_pair(node.output[0], scale, np.int8(0))
         graph.replace_input(node.output[0], dq.output[0], readers)
         graph.index()
-        report.quantized_sums += 1
+        report.quantized_sums += node.op_type == "Add"
     report.steps.append("quantize_intermediate_sums")
 
 
 def _range_of(graph: Graph, tensor: str) -> float | None:
     """amax of a dequantized tensor, None for a float one."""
     node = graph.producer.get(tensor)
-    while node is not None and node.op_type == "Resize":
-        node = graph.producer.get(node.input[0])
     if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
         return None
     scale = graph.constants[node.input[1]]
