@@ -30,6 +30,7 @@ class RetargetReport:
     absorbed_relus: int = 0
     quantized_sums: int = 0
     hoisted_quantizers: int = 0
+    byte_enlargements: int = 0
     image_bytes: int = 0
     folded_weights: int = 0
     steps: list[str] = field(default_factory=list)
@@ -55,6 +56,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     make_unsigned(graph, report)
     absorb_relus(graph, report)
     take_image_bytes(graph, report)
+    report.byte_enlargements = enlarge.enlarge_bytes(graph)
     fold_weights(graph, report)
     changed = graph.write()
     graph.onnx.checker.check_model(changed)
