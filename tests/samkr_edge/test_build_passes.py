@@ -457,6 +457,25 @@ def test_an_enlarged_partial_sum_is_quantized_on_both_sides() -> None:
     assert np.abs(run(summed, data())[0] - expected).max() <= 2 * 0.04 / 2 + 1e-6
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_bytes_are_enlarged_by_look_ups_exactly_where_no_step_changes(same: bool) -> None:
+    constants = {**CONSTANTS, "two": np.array([1, 1, 2, 2], np.float32)}
+    nodes = [
+        *pair("x", "s"),
+        up("x_s_dq", "two", "u"),
+        *pair("u", "s" if same else "wide"),
+        helper.make_node("Identity", [f"u_{'s' if same else 'wide'}_dq"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    expected = run(model, data())[0]
+    graph = Graph(model)
+    assert enlarge.enlarge_bytes(graph) == same
+    written = graph.write()
+    onnx.checker.check_model(written)
+    assert ("Resize" in operations(written)) != same
+    np.testing.assert_array_equal(run(written, data())[0], expected)
+
+
 def test_quantizers_between_float_layers_are_dropped_and_those_of_int8_layers_kept() -> None:
     constants = grouped_constants() | {
         "ws": np.asarray(np.float32(0.02)),
