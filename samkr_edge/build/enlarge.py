@@ -99,7 +99,7 @@ def _same_steps(graph: Graph, restored: Any, quantizer: Any) -> bool:
 
 def _addends(graph: Graph, node: Any) -> list[str]:
     """What a tree of additions adds up; a partial sum that something else reads too is one addend."""
-    addends = []
+    addends: list[str] = []
     for name in node.input:
         source = graph.producer.get(name)
         partial = source is not None and source.op_type == "Add" and len(graph.consumers[name]) == 1

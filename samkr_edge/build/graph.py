@@ -42,14 +42,14 @@ class Graph:
 
     def drop_dead(self) -> None:
         """Remove the nodes that no output depends on: a pass that asks who reads a tensor must not meet them."""
-        dead = True
-        while dead:
+        before = -1
+        while before != len(self.nodes):
+            before = len(self.nodes)
             self.index()
-            dead = [
-                n for n in self.nodes if not any(self.consumers[o] or o in self.outputs for o in n.output)
+            self.nodes = [
+                n for n in self.nodes if any(self.consumers[o] or o in self.outputs for o in n.output)
             ]
-            gone = {id(n) for n in dead}
-            self.nodes = [n for n in self.nodes if id(n) not in gone]
+        self.index()
 
     def constant(self, value: np.ndarray, hint: str) -> str:
         self.fresh += 1

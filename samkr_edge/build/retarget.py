@@ -74,15 +74,13 @@ def drop_idle_quantizers(graph: Graph, report: RetargetReport) -> None:
     The inputs of a residual sum between float layers have them: the policy quantizes all such sums. Not exact: nothing
     is rounded there any more.
     """
-    idle = True
-    while idle:
-        idle = [
-            node
-            for node in graph.nodes
-            if is_activation_quantizer(graph, node)
-            and not _comes_from_int8(graph, node.input[0])
-            and not _goes_to_int8(graph, node)
-        ]
+    while idle := [
+        node
+        for node in graph.nodes
+        if is_activation_quantizer(graph, node)
+        and not _comes_from_int8(graph, node.input[0])
+        and not _goes_to_int8(graph, node)
+    ]:
         for node in idle:
             for dq in graph.consumers[node.output[0]]:
                 graph.replace_input(dq.output[0], node.input[0], graph.consumers[dq.output[0]])
