@@ -6,11 +6,11 @@ everywhere, TensorRT included. ONNX Runtime's CPU kernel of DeformConv does both
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 
 # The first opset with DeformConv.
@@ -18,28 +18,33 @@ OPSET = 19
 TAPS = 9
 # a00 a01 a10 a11, acting on (y, x), then t_y t_x: training/models/adaptive_conv.py.
 AFFINE = 6
-# Bytes of float taps that fit a core's second-level cache: more at a time, and every one is written to memory and read
-# back. On 128x128 maps this makes the difference between 5.8 and 4.9 ms a branch (AMD Zen 4).
-LARGEST_TAPS = 5 << 19
+# Bytes of float taps of one DeformConv: more, and each is written to memory and read back; much less, and the calls
+# themselves cost time. Twice or half of this cost samkr_w32's head, 225 ms of one core, 2 % more (AMD Zen 4).
+LARGEST_TAPS = 5 << 18
 
 
-def offsets_from_affine(branches: int) -> tuple[np.ndarray, np.ndarray]:
+def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias of the grouped 1x1 convolution from affine parameters to DeformConv's offsets.
 
-    Tap k of the adaptive convolution lies at ``p + A g_k + t`` (paper eq. (7)-(8)), of DeformConv at
-    ``p + g_k + offset_k``: the offset is ``A g_k + t - g_k``, linear in the six parameters.
+    Tap k of the adaptive convolution lies at ``p + A g_k + t`` (paper eq. (7)-(8)); DeformConv adds its offset to
+    ``p - pad + dilation * (0, 1, 2)``, rows and columns: for a pad and a dilation of 1 the offset is
+    ``A g_k + t - g_k``. It is linear in the six parameters.
+
+    Args:
+        top: added to every row: the top pad, and the row of the map at which DeformConv's first one is to be.
+        dilation: of the rows; columns have 1, and a pad of 1.
 
     Returns:
-        float32 (B*18, 6, 1, 1) and (B*18,), rows dy_0 dx_0 dy_1 dx_1 ... of each branch, in map pixels.
+        float32 (B*18, 6, 1) and (B*18,), rows dy_0 dx_0 dy_1 dx_1 ... of each branch, in map pixels.
     """
     steps = np.array([-1.0, 0.0, 1.0], np.float32)
     y, x = np.repeat(steps, 3), np.tile(steps, 3)
     weight = np.zeros((TAPS, 2, AFFINE), np.float32)
     weight[:, 0, 0], weight[:, 0, 1], weight[:, 0, 4] = y, x, 1
     weight[:, 1, 2], weight[:, 1, 3], weight[:, 1, 5] = y, x, 1
-    bias = -np.stack([y, x], axis=1)
+    bias = np.stack([top - dilation * (y + 1), -x], axis=1)
     return (
-        np.tile(weight.reshape(2 * TAPS, AFFINE, 1, 1), (branches, 1, 1, 1)),
+        np.tile(weight.reshape(2 * TAPS, AFFINE, 1), (branches, 1, 1)),
         np.tile(bias.reshape(-1), branches),
     )
 
@@ -63,41 +68,57 @@ def runs_here() -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Sampling:
-    """One adaptive convolution as exported: ``kernel`` (B*c, c, 3, 3) for B branches of c channels, maps H x W."""
-
-    features: str
-    affine: str
-    convolution: Any
-    kernel: np.ndarray
-    bias: np.ndarray
-    branches: int
-    rows: int
-    columns: int
+# A placeholder while the graph is being changed: inputs features (N, B*c, H, W), affine parameters (N, B*6, H, W),
+# kernel (B*c, c, 3, 3) and bias; attributes group (B), rows (H) and columns (W).
+_ADAPTIVE = "AdaptiveConv"
 
 
 def use_deform_conv(graph: Graph) -> int:
     """Replace every GridSample with its convolution by DeformConv; returns how many. Exact.
 
-    On large maps the work is cut so that the taps of one piece fit the cache: every branch gets nodes of its own, and
-    each of them every fourth row, say. A sampling whose surroundings are not what the exporter writes (a quantized
-    adaptive kernel, say) stays as it is.
+    On large maps the work is cut so that what one step leaves is still in the cache for the next: into the keypoints'
+    branches (:mod:`samkr_edge.build.branches`), and every branch's sampling into blocks of rows. A sampling whose
+    surroundings are not what the exporter writes (a quantized adaptive kernel, say) stays as it is.
     """
-    found = [_match(graph, node) for node in graph.nodes if node.op_type == "GridSample"]
-    samplings = [sampling for sampling in found if sampling is not None]
-    for sampling in samplings:
-        output = sampling.convolution.output[0]
-        graph.nodes.remove(sampling.convolution)
-        if _taps_bytes(sampling) <= LARGEST_TAPS:
-            _deform(graph, sampling, sampling.features, _offsets(graph, sampling, sampling.affine), output)
-        else:
-            _in_pieces(graph, sampling, output)
-        graph.index()
-    return len(samplings)
+    found = 0
+    for node in list(graph.nodes):
+        if node.op_type == "GridSample" and (replaced := _adaptive(graph, node)) is not None:
+            convolution, adaptive = replaced
+            graph.nodes[graph.nodes.index(convolution)] = adaptive
+            found += 1
+    graph.drop_dead()
+    while large := [node for node in _adaptives(graph) if _is_large(graph, node)]:
+        take_apart(graph, large[0].input[0], _attributes(large[0])["group"], (_ADAPTIVE,))
+    for node in _adaptives(graph):
+        _lower(graph, node)
+    graph.index()
+    return found
 
 
-def _match(graph: Graph, node: Any) -> _Sampling | None:
+def _adaptives(graph: Graph) -> list[Any]:
+    return [node for node in graph.nodes if node.op_type == _ADAPTIVE]
+
+
+def _attributes(node: Any) -> dict[str, int]:
+    return {attribute.name: attribute.i for attribute in node.attribute}
+
+
+def _taps_bytes(graph: Graph, node: Any) -> int:
+    return (
+        TAPS
+        * graph.constants[node.input[2]].shape[0]
+        * _attributes(node)["rows"]
+        * _attributes(node)["columns"]
+        * 4
+    )
+
+
+def _is_large(graph: Graph, node: Any) -> bool:
+    return _attributes(node)["group"] > 1 and _taps_bytes(graph, node) > LARGEST_TAPS
+
+
+def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
+    """The convolution behind a GridSample, and what both are together; None for other surroundings."""
     source = _produced_by(graph, node.input[0], "Reshape")
     grid = _produced_by(graph, node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])
@@ -113,114 +134,78 @@ def _match(graph: Graph, node: Any) -> _Sampling | None:
         return None
     channels = weight.shape[1] // TAPS
     _, stacked_rows, columns, _ = (int(size) for size in graph.constants[grid.input[1]])
-    return _Sampling(
-        features=source.input[0],
-        affine=affine.output[0],
-        convolution=convolution,
-        kernel=weight.reshape(-1, channels, 3, 3),
-        bias=bias,
-        branches=weight.shape[0] // channels,
+    kernel = graph.constant(weight.reshape(-1, channels, 3, 3), "adaptive_kernel")
+    return convolution, graph.onnx.helper.make_node(
+        _ADAPTIVE,
+        [source.input[0], affine.output[0], kernel, convolution.input[2]],
+        list(convolution.output),
+        name=convolution.name,
+        group=weight.shape[0] // channels,
         rows=stacked_rows // TAPS,
         columns=columns,
     )
 
 
-def _taps_bytes(sampling: _Sampling) -> int:
-    return 4 * TAPS * sampling.kernel.shape[0] * sampling.rows * sampling.columns
-
-
-def _in_pieces(graph: Graph, sampling: _Sampling, output: str) -> None:
-    """One DeformConv for every branch and phase; phase p of s computes the rows p, p + s, p + 2 s, ...
-
-    In row-major order those rows lie side by side once a map (H, W) is read as (H / s, s * W): cutting and joining the
-    phases is a Split and a Concat of columns.
-    """
-    phases = 1
-    while (
-        _taps_bytes(sampling) / (sampling.branches * phases) > LARGEST_TAPS
-        and sampling.rows % (2 * phases) == 0
-    ):
-        phases *= 2
-    features = _split(graph, sampling.features, sampling.branches, axis=1)
-    rows, columns = sampling.rows // phases, sampling.columns
-    affine = _reshape(graph, sampling.affine, rows, phases * columns)
+def _lower(graph: Graph, node: Any) -> None:
+    """An adaptive convolution as DeformConv, in as many blocks of rows as keep the taps of one small."""
+    graph.nodes.remove(node)
+    features, affine, kernel, bias = node.input
+    sizes = _attributes(node)
+    blocks = 1
+    while _taps_bytes(graph, node) > LARGEST_TAPS * blocks and sizes["rows"] % (2 * blocks) == 0:
+        blocks *= 2
+    # Without its width: a convolution of one dimension is a plain matrix product, without a change of layout.
+    shape = np.array([0, AFFINE * sizes["group"], -1], np.int64)
+    flat = _append(graph, "Reshape", [affine, graph.constant(shape, "columns")])
+    names = [graph.name(f"{affine}_rows") for _ in range(blocks)]
+    if blocks > 1:
+        _append(graph, "Split", [flat], names, axis=2, num_outputs=blocks)
+    rows = sizes["rows"] // blocks
+    shape = np.array([0, 2 * TAPS * sizes["group"], rows, sizes["columns"]], np.int64)
+    map_shape = graph.constant(shape, "map_shape")
     done = []
-    for phase, part in enumerate(_split(graph, affine, phases, axis=3)):
-        offsets = _split(graph, _offsets(graph, sampling, part, phase), sampling.branches, axis=1)
-        outputs = [graph.name("adaptive") for _ in features]
-        for branch, (feature, offset) in enumerate(zip(features, offsets, strict=True)):
-            _deform(graph, sampling, feature, offset, outputs[branch], branch, phases)
-        done.append(_concat(graph, outputs, axis=1))
-    _reshape(graph, _concat(graph, done, axis=3), sampling.rows, columns, output)
+    for index, block in enumerate(names if blocks > 1 else [flat]):
+        pads, dilation = _block(sizes["rows"], blocks)
+        weight, regular = offsets_from_affine(sizes["group"], pads[0] + index * rows, dilation)
+        constants = [graph.constant(weight, "to_offsets"), graph.constant(regular, "regular_grid")]
+        offsets = _append(graph, "Conv", [block, *constants], group=sizes["group"], kernel_shape=[1])
+        offsets = _append(graph, "Reshape", [offsets, map_shape])
+        done.append(
+            _append(
+                graph,
+                "DeformConv",
+                [features, kernel, offsets, bias],
+                [node.output[0]] if blocks == 1 else [],
+                group=sizes["group"],
+                offset_group=sizes["group"],
+                kernel_shape=[3, 3],
+                dilations=[dilation, 1],
+                pads=pads,
+            )
+        )
+    if blocks > 1:
+        _append(graph, "Concat", done, [node.output[0]], axis=2)
 
 
-def _deform(
-    graph: Graph,
-    sampling: _Sampling,
-    features: str,
-    offsets: str,
-    output: str,
-    branch: int | None = None,
-    stride: int = 1,
-) -> None:
-    """A DeformConv of all branches, or of one of them, for every ``stride``-th row."""
-    channels = sampling.kernel.shape[1]
-    part = slice(None) if branch is None else slice(branch * channels, (branch + 1) * channels)
-    groups = sampling.branches if branch is None else 1
-    kernel = graph.constant(sampling.kernel[part], "adaptive_kernel")
-    bias = graph.constant(sampling.bias[part], "adaptive_bias")
-    _append(
-        graph,
-        "DeformConv",
-        [features, kernel, offsets, bias],
-        [output],
-        group=groups,
-        offset_group=groups,
-        kernel_shape=[3, 3],
-        pads=[1, 1, 1, 1],
-        strides=[stride, 1],
-    )
+def _block(rows: int, blocks: int) -> tuple[list[int], int]:
+    """Pads (top, left, bottom, right) and row dilation of a DeformConv that gives ``rows / blocks`` rows.
+
+    It gives as many as its input has, less what the kernel spans: dilated far enough, a block of them. The offsets undo
+    the dilation and move to the block's first row.
+    """
+    if blocks == 1:
+        return [1, 1, 1, 1], 1
+    spare = rows - rows // blocks
+    return [0, 1, spare % 2, 1], (spare + 1) // 2
 
 
-def _append(graph: Graph, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-    node = graph.onnx.helper.make_node(op, inputs, outputs, name=graph.name(op), **attributes)
-    graph.nodes.append(node)
-
-
-def _offsets(graph: Graph, sampling: _Sampling, affine: str, phase: int = 0) -> str:
-    """Name of the DeformConv offsets, (N, B*18, H, W), computed from the affine parameters (N, B*6, H, W)."""
-    weight, bias = offsets_from_affine(sampling.branches)
-    # A strided DeformConv believes to be at row i * stride, and is to compute row i * stride + phase.
-    bias[0::2] += phase
-    inputs = [affine, graph.constant(weight, "to_offsets"), graph.constant(bias, "regular_grid")]
-    offsets = graph.name("tap_offsets")
-    _append(graph, "Conv", inputs, [offsets], group=sampling.branches, kernel_shape=[1, 1])
-    return offsets
-
-
-def _reshape(graph: Graph, tensor: str, rows: int, columns: int, name: str = "") -> str:
-    """A map (N, C, H, W) read as (N, C, rows, columns)."""
-    name = name or graph.name(f"{tensor}_rows")
-    shape = graph.constant(np.array([0, 0, rows, columns], np.int64), "map_shape")
-    _append(graph, "Reshape", [tensor, shape], [name])
-    return name
-
-
-def _concat(graph: Graph, tensors: list[str], axis: int) -> str:
-    if len(tensors) == 1:
-        return tensors[0]
-    name = graph.name("joined")
-    _append(graph, "Concat", tensors, [name], axis=axis)
-    return name
-
-
-def _split(graph: Graph, tensor: str, parts: int, axis: int) -> list[str]:
-    """Names of ``parts`` equal slices along an axis; the tensor itself for one part."""
-    if parts == 1:
-        return [tensor]
-    names = [graph.name(f"{tensor}_part") for _ in range(parts)]
-    _append(graph, "Split", [tensor], names, axis=axis, num_outputs=parts)
-    return names
+def _append(
+    graph: Graph, op: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any
+) -> str:
+    """Add a node; returns the name of its first output."""
+    outputs = outputs or [graph.name(op)]
+    graph.nodes.append(graph.onnx.helper.make_node(op, inputs, outputs, name=graph.name(op), **attributes))
+    return outputs[0]
 
 
 def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:

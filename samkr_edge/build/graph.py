@@ -28,6 +28,8 @@ class Graph:
             else:
                 self.nodes.append(node)
         self.outputs = {output.name for output in self.graph.output}
+        sizes = self.graph.input[0].type.tensor_type.shape.dim
+        self.batch = sizes[0].dim_value if sizes else 0
         self.fresh = 0
         self.index()
 
@@ -37,6 +39,17 @@ class Graph:
         for node in self.nodes:
             for name in node.input:
                 self.consumers[name].append(node)
+
+    def drop_dead(self) -> None:
+        """Remove the nodes that no output depends on: a pass that asks who reads a tensor must not meet them."""
+        before = -1
+        while before != len(self.nodes):
+            before = len(self.nodes)
+            self.index()
+            self.nodes = [
+                n for n in self.nodes if any(self.consumers[o] or o in self.outputs for o in n.output)
+            ]
+        self.index()
 
     def constant(self, value: np.ndarray, hint: str) -> str:
         self.fresh += 1

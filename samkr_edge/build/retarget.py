@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build import deform
+from samkr_edge.build import deform, enlarge
 from samkr_edge.build.graph import Graph
 
 
@@ -22,12 +22,15 @@ class RetargetReport:
     """What the passes did, for the passport and for people."""
 
     deform_convolutions: int = 0
+    dropped_quantizers: int = 0
     merged_quantizers: int = 0
+    enlarged_sums: int = 0
     unsigned_after_relu: int = 0
     unsigned_shifted: int = 0
     absorbed_relus: int = 0
     quantized_sums: int = 0
     hoisted_quantizers: int = 0
+    byte_enlargements: int = 0
     image_bytes: int = 0
     folded_weights: int = 0
     steps: list[str] = field(default_factory=list)
@@ -44,13 +47,16 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     report = RetargetReport()
     sampling = deform.runs_here()
     graph = Graph(version_converter.convert_version(model, deform.OPSET) if sampling else model)
+    drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
+    report.enlarged_sums = enlarge.enlarge_sums(graph)
     quantize_intermediate_sums(graph, report)
     hoist_quantizers(graph, report)
     make_unsigned(graph, report)
     absorb_relus(graph, report)
     take_image_bytes(graph, report)
+    report.byte_enlargements = enlarge.enlarge_bytes(graph)
     fold_weights(graph, report)
     changed = graph.write()
     graph.onnx.checker.check_model(changed)
@@ -60,6 +66,56 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
 def is_activation_quantizer(graph: Graph, node: Any) -> bool:
     """A per-tensor QuantizeLinear on something that is computed, not on a weight."""
     return node.op_type == "QuantizeLinear" and node.input[0] not in graph.constants
+
+
+def drop_idle_quantizers(graph: Graph, report: RetargetReport) -> None:
+    """Drop the quantizers that no INT8 operation writes and none will read: conversions there and back for nothing.
+
+    The inputs of a residual sum between float layers have them: the policy quantizes all such sums. Not exact: nothing
+    is rounded there any more.
+    """
+    while idle := [
+        node
+        for node in graph.nodes
+        if is_activation_quantizer(graph, node)
+        and not _comes_from_int8(graph, node.input[0])
+        and not _goes_to_int8(graph, node)
+    ]:
+        for node in idle:
+            for dq in graph.consumers[node.output[0]]:
+                graph.replace_input(dq.output[0], node.input[0], graph.consumers[dq.output[0]])
+        report.dropped_quantizers += len(idle)
+        graph.drop_dead()
+    report.steps.append("drop_idle_quantizers")
+
+
+def _is_int8_convolution(graph: Graph, node: Any) -> bool:
+    return node.op_type == "Conv" and _is_dequantized(graph, node.input[1])
+
+
+def _is_dequantized(graph: Graph, tensor: str) -> bool:
+    node = graph.producer.get(tensor)
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def _comes_from_int8(graph: Graph, tensor: str) -> bool:
+    node = graph.producer.get(tensor)
+    if node is None:
+        return False
+    if node.op_type in ("Relu", *_MOVERS):
+        return any(_comes_from_int8(graph, name) for name in node.input)
+    if node.op_type == "Add":
+        return all(_is_dequantized(graph, name) for name in node.input)
+    return node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node)
+
+
+def _goes_to_int8(graph: Graph, node: Any) -> bool:
+    readers = [reader for name in node.output for reader in graph.consumers[name]]
+    passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *_MOVERS)
+    return any(
+        _is_int8_convolution(graph, reader) or (reader.op_type in passing and _goes_to_int8(graph, reader))
+        for reader in readers
+    )
 
 
 def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
@@ -86,41 +142,36 @@ def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
         if tensor not in graph.outputs:
             graph.replace_input(tensor, restored, readers)
         graph.index()
-    graph.nodes = [n for n in graph.nodes if not _is_dead(graph, n)]
-    graph.index()
+    graph.drop_dead()
     report.steps.append("merge_quantizers")
-
-
-def _is_dead(graph: Graph, node: Any) -> bool:
-    return all(not graph.consumers[name] and name not in graph.outputs for name in node.output)
 
 
 def quantize_intermediate_sums(graph: Graph, report: RetargetReport) -> None:
     """Give the partial sums of a three- or four-branch sum a quantizer, so that each addition runs in INT8.
 
     The range is bounded by the sum of the inputs' ranges: nothing clips, at the price of up to one bit of resolution
-    in the partial sum. Not exact.
+    in the partial sum. A partial sum that is enlarged before it is added is quantized on both sides of that. Not exact.
     """
     for node in list(graph.nodes):
-        if node.op_type != "Add":
+        if node.op_type not in ("Add", "Resize"):
             continue
-        ranges = [_range_of(graph, name) for name in node.input]
+        inputs = node.input if node.op_type == "Add" else node.input[:1]
+        ranges = [_range_of(graph, name) for name in inputs]
         readers = graph.consumers[node.output[0]]
-        if None in ranges or len(readers) != 1 or readers[0].op_type != "Add":
+        partial = len(readers) == 1 and readers[0].op_type in ("Add", "Resize")
+        if None in ranges or not partial:
             continue
         scale = np.float32(sum(r for r in ranges if r is not None) / 127)
         _, dq = graph.add_pair(node.output[0], scale, np.int8(0))
         graph.replace_input(node.output[0], dq.output[0], readers)
         graph.index()
-        report.quantized_sums += 1
+        report.quantized_sums += node.op_type == "Add"
     report.steps.append("quantize_intermediate_sums")
 
 
 def _range_of(graph: Graph, tensor: str) -> float | None:
     """amax of a dequantized tensor, None for a float one."""
     node = graph.producer.get(tensor)
-    while node is not None and node.op_type == "Resize":
-        node = graph.producer.get(node.input[0])
     if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
         return None
     scale = graph.constants[node.input[1]]

@@ -118,7 +118,9 @@ def build(
     if done["retargeted"]:
         passes = {
             "deform_convolutions": "samplings as DeformConv",
+            "dropped_quantizers": "idle quantizers dropped",
             "merged_quantizers": "quantizers merged",
+            "enlarged_sums": "sums over resolutions enlarged late",
             "absorbed_relus": "ReLUs absorbed",
             "quantized_sums": "partial sums in INT8",
             "hoisted_quantizers": "resizes and concats in INT8",

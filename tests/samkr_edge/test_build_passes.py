@@ -14,7 +14,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build import deform, retarget
+from samkr_edge.build import deform, enlarge, retarget
+from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.retarget import RetargetReport
 
@@ -23,7 +24,10 @@ Pass = Callable[[Graph, RetargetReport], None]
 
 
 def model_of(
-    nodes: list[Any], constants: dict[str, np.ndarray], image: tuple[int, ...] | None = None
+    nodes: list[Any],
+    constants: dict[str, np.ndarray],
+    image: tuple[int, ...] | None = None,
+    opset: int = 17,
 ) -> onnx.ModelProto:
     """A model with float input ``x`` (1, 4, 6, 5), or a uint8 ``image`` of that shape, and float output ``y``."""
     shape, kind, name = (image, TensorProto.UINT8, "image") if image else (SHAPE, TensorProto.FLOAT, "x")
@@ -34,7 +38,7 @@ def model_of(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.checker.check_model(model)
     return model
 
@@ -332,6 +336,166 @@ def test_where_deform_conv_has_no_kernel_grid_sample_stays(
     built, report = retarget.retarget(onnx.load(float_onnx))
     assert report.deform_convolutions == 0
     assert "GridSample" in operations(built)
+
+
+def grouped_constants() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(2)
+    return {
+        **CONSTANTS,
+        "gw": rng.normal(size=(4, 2, 1, 1)).astype(np.float32),
+        "gb": rng.normal(size=4).astype(np.float32),
+        "flat": np.array([1, 4, 30]),
+        "map": np.array([0, 4, 6, 5]),
+    }
+
+
+def test_grouped_layers_run_branch_by_branch_exactly() -> None:
+    constants = grouped_constants()
+    nodes = [
+        helper.make_node("Conv", ["x", "gw", "gb"], ["c"], group=2, kernel_shape=[1, 1]),
+        helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["p", "flat"], ["f"]),
+        helper.make_node("Softmax", ["f"], ["a"], axis=2),
+        helper.make_node("Reshape", ["a", "map"], ["m"]),
+        helper.make_node("Mul", ["m", "x"], ["y"]),
+    ]
+    model = model_of(nodes, constants, opset=deform.OPSET)
+    apart, _ = changed(model, lambda graph, report: take_apart(graph, "x", 2))
+    assert operations(apart)["Conv"] == 2
+    assert operations(apart)["Concat"] == 1
+    assert {
+        a.i for n in apart.graph.node if n.op_type == "Conv" for a in n.attribute if a.name == "group"
+    } == {1}
+    np.testing.assert_array_equal(run(apart, data())[0], run(model, data())[0])
+
+
+@pytest.mark.parametrize("mixing", ["Conv", "Softmax", "Reshape", "Add"])
+def test_what_mixes_the_branches_reads_them_joined(mixing: str) -> None:
+    constants = grouped_constants()
+    constants["gw"] = np.random.default_rng(3).normal(size=(4, 4, 1, 1)).astype(np.float32)
+    constants["turned"], constants["per_channel"] = np.array([1, 5, 6, 4]), np.ones((1, 4, 1, 1), np.float32)
+    last = {
+        "Conv": helper.make_node("Conv", ["r", "gw", "gb"], ["y"], kernel_shape=[1, 1]),
+        "Softmax": helper.make_node("Softmax", ["r"], ["y"], axis=1),
+        "Reshape": helper.make_node("Reshape", ["r", "turned"], ["y"]),
+        "Add": helper.make_node("Add", ["r", "per_channel"], ["y"]),
+    }[mixing]
+    model = model_of([helper.make_node("Relu", ["x"], ["r"]), last], constants, opset=deform.OPSET)
+    apart, _ = changed(model, lambda graph, report: take_apart(graph, "x", 2))
+    assert operations(apart)["Relu"] == 2
+    assert operations(apart)[mixing] == 1
+    np.testing.assert_array_equal(run(apart, data())[0], run(model, data())[0])
+
+
+def up(tensor: str, scales: str, output: str, mode: str = "nearest") -> Any:
+    modes = {"nearest_mode": "floor"} if mode == "nearest" else {}
+    return helper.make_node(
+        "Resize", [tensor, "", scales], [output], mode=mode,
+        coordinate_transformation_mode="asymmetric", **modes,
+    )  # fmt: skip
+
+
+def resolution_sum(mode: str = "nearest", *, quantized: bool = False) -> onnx.ModelProto:
+    """The fuse layer's sum ``a + up2(b) + up4(c)``, b and c made from a by pooling."""
+    constants = {
+        **CONSTANTS,
+        "two": np.array([1, 1, 2, 2], np.float32),
+        "four": np.array([1, 1, 4, 4], np.float32),
+        "pads": np.array([0, 0, 0, 0, 0, 0, 2, 3]),  # to 8 x 8
+    }
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["a"]),
+        helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("MaxPool", ["a"], ["c"], kernel_shape=[4, 4], strides=[4, 4]),
+        up("b", "two", "b2", mode),
+        up("c", "four", "c4", mode),
+    ]
+    names = ["a", "b2", "c4"]
+    if quantized:
+        nodes += [node for name in names for node in pair(name, "wide")]
+        names = [f"{name}_wide_dq" for name in names]
+    nodes += [
+        helper.make_node("Add", names[:2], ["partial"]),
+        helper.make_node("Add", ["partial", names[2]], ["y"]),
+    ]
+    return model_of(nodes, constants)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_sums_over_resolutions_are_added_before_they_are_enlarged(quantized: bool) -> None:
+    model = resolution_sum(quantized=quantized)
+    graph = Graph(model)
+    expected = run(model, data())[0]
+    assert enlarge.enlarge_sums(graph) == 1
+    summed = graph.write()
+    onnx.checker.check_model(summed)
+    factors = [
+        float(graph.constants[node.input[2]][2]) for node in summed.graph.node if node.op_type == "Resize"
+    ]
+    assert factors == [2, 2]
+    np.testing.assert_allclose(run(summed, data())[0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_sums_of_what_is_enlarged_smoothly_stay() -> None:
+    assert enlarge.enlarge_sums(Graph(resolution_sum("linear"))) == 0
+
+
+def test_an_enlarged_partial_sum_is_quantized_on_both_sides() -> None:
+    model = resolution_sum(quantized=True)
+    expected = run(model, data())[0]
+    graph, report = Graph(model), RetargetReport()
+    enlarge.enlarge_sums(graph)
+    retarget.quantize_intermediate_sums(graph, report)
+    summed = graph.write()
+    graph = Graph(summed)
+    resizes = [node for node in graph.nodes if node.op_type == "Resize"]
+    assert len(resizes) == 2
+    for node in resizes:
+        assert graph.producer[node.input[0]].op_type == "DequantizeLinear"
+        assert [reader.op_type for reader in graph.consumers[node.output[0]]] == ["QuantizeLinear"]
+    assert report.quantized_sums == 1
+    assert np.abs(run(summed, data())[0] - expected).max() <= 2 * 0.04 / 2 + 1e-6
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_bytes_are_enlarged_by_look_ups_exactly_where_no_step_changes(same: bool) -> None:
+    constants = {**CONSTANTS, "two": np.array([1, 1, 2, 2], np.float32)}
+    nodes = [
+        *pair("x", "s"),
+        up("x_s_dq", "two", "u"),
+        *pair("u", "s" if same else "wide"),
+        helper.make_node("Identity", [f"u_{'s' if same else 'wide'}_dq"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    expected = run(model, data())[0]
+    graph = Graph(model)
+    assert enlarge.enlarge_bytes(graph) == same
+    written = graph.write()
+    onnx.checker.check_model(written)
+    assert ("Resize" in operations(written)) != same
+    np.testing.assert_array_equal(run(written, data())[0], expected)
+
+
+def test_quantizers_between_float_layers_are_dropped_and_those_of_int8_layers_kept() -> None:
+    constants = grouped_constants() | {
+        "ws": np.asarray(np.float32(0.02)),
+        "wq": np.ones((4, 4, 1, 1), np.int8),
+    }
+    nodes = [
+        *pair("x", "s"),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "zero"], ["wd"]),
+        helper.make_node("Conv", ["x_s_dq", "wd"], ["int8"], kernel_shape=[1, 1]),
+        *pair("int8", "wide"),  # what an INT8 convolution writes
+        helper.make_node("Conv", ["int8_wide_dq", "gw", "gb"], ["float"], group=2, kernel_shape=[1, 1]),
+        *pair("float", "s"),  # from a float convolution to a sum that nothing in INT8 reads
+        helper.make_node("Add", ["float_s_dq", "int8_wide_dq"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    dropped, report = changed(model, retarget.drop_idle_quantizers)
+    assert report.dropped_quantizers == 1
+    kept = [node.input[0] for node in dropped.graph.node if node.op_type == "QuantizeLinear"]
+    assert sorted(kept) == ["int8", "x"]
+    assert np.abs(run(dropped, data())[0] - run(model, data())[0]).max() <= 0.03 / 2 + 1e-6
 
 
 def int8_to_int8(graph: Graph, node: Any) -> bool:

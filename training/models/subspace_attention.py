@@ -40,7 +40,7 @@ class SubspaceAttention(nn.Module):
         y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
         y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self.pool(y))))
         with full_precision(x):
-            attention = widened(y).flatten(2).softmax(dim=2)  # (N, B*g, H*W)
+            attention = widened(y).reshape(n, self.maps, h * w).softmax(dim=2)  # (N, B*g, H*W)
             f = widened(x).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)
         return attended.view(n, total, h, w).to(x.dtype)
