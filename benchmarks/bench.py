@@ -58,6 +58,7 @@ class Plan:
         data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
+        cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
         mode, batch: one image after the other, or ``offline`` in batches of so many.
         power: measure energy too, where there is a meter.
         memory: measure peak memory too, in a process of its own for each model.
@@ -75,6 +76,7 @@ class Plan:
     rounds: int | None = None
     seconds: float | None = None
     threads: int = 1
+    cuda_graph: bool = False
     mode: Literal["single-stream", "offline"] = "single-stream"
     batch: int = 1
     power: bool = False
@@ -151,7 +153,7 @@ def run_bench(
         stability_fix=None if stable else device.fix,
         dataset=facts,
         verdict=verdict.sentence,
-        notes=verdict.notes,
+        notes=[*verdict.notes, *(model.graph_note for model in models.values() if model.graph_note)],
         recommended=verdict.recommended,
         models=rows,
         power=power,
@@ -240,7 +242,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
         raise SamkrError(
             "SE-U62", f"{twice[0]} was named twice, so nothing was measured", fix="name each model once"
         )
-    loaded = [load_model(path, threads=plan.threads) for path in paths]
+    loaded = [load_model(path, threads=plan.threads, cuda_graph=plan.cuda_graph) for path in paths]
     names = row_names(loaded)
     return dict(zip(names, loaded, strict=True)), dict(zip(names, paths, strict=True))
 
@@ -383,6 +385,7 @@ def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:
         mode=plan.mode,
         batch=plan.batch,
         threads=plan.threads,
+        cuda_graph=plan.cuda_graph,
         rounds=len(next(iter(run.frames.values())).total),
         seconds=round(run.seconds, 2),
         warmup_rounds=run.warmup_rounds,

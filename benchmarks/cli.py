@@ -36,6 +36,9 @@ def bench(
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
+    ] = False,
     mode: Annotated[
         str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
     ] = "single-stream",
@@ -90,7 +93,7 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --baseline released/results.json
 
-      samkr-edge bench fp32.engine int8.engine --power --require-stable
+      samkr-edge bench fp32.engine int8.engine --cuda-graph --power --require-stable
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
@@ -133,6 +136,7 @@ def bench(
         rounds=rounds,
         seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
         threads=threads,
+        cuda_graph=cuda_graph,
         mode=cast("Literal['single-stream', 'offline']", mode),
         batch=1 if mode != "offline" else batch or _DEFAULT_BATCH,
         power=power,

@@ -166,6 +166,7 @@ class Settings(_Strict):
     mode: Literal["single-stream", "offline"] = "single-stream"
     batch: int = Field(1, description="images a call; in offline mode all times are per image")
     threads: int
+    cuda_graph: bool = Field(False, description="asked for; a note names the models that run without")
     rounds: int
     seconds: float
     warmup_rounds: int

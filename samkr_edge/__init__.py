@@ -38,15 +38,17 @@ _LAZY = {
 }
 
 
-def load(model: str | Path, *, threads: int = 1) -> PoseModel:
-    """Open a checkpoint, an ONNX file or a built model; ``pose(image)`` then returns :class:`Poses`.
+def load(model: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
+    """Open a checkpoint, an ONNX file, a built model or a bundle; ``pose(image)`` then returns :class:`Poses`.
+
+    ``cuda_graph`` launches a TensorRT engine's kernels as one; where that cannot be, ``pose.graph_note`` says why.
 
     Raises:
         SamkrError: the file is missing, of an unknown kind, or does not match its passport.
     """
     from samkr_edge.pose_model import load_model
 
-    return load_model(model, threads=threads)
+    return load_model(model, threads=threads, cuda_graph=cuda_graph)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,13 @@ from typing import Any
 from samkr_edge.errors import SamkrError
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder."""
+    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
+
+
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes as 64 hex digits."""
     digest = hashlib.sha256()
@@ -49,6 +56,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: str | Path) -> None:
+    """Before minutes of work: raises what :func:`replacing` would raise at their end; no file is left behind."""
+    with suppress(_Tried), replacing(path) as temporary:
+        temporary.touch()
+        raise _Tried
+
+
+class _Tried(Exception):
+    """The place can be written to."""
 
 
 def write_json(path: str | Path, payload: Any) -> None:

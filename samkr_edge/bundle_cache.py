@@ -15,17 +15,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from samkr_edge.artefact import cache_folder
 from samkr_edge.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import preflight
 from samkr_edge.runtime.protocol import Runner
 
 
-def open_bundle(path: Path, threads: int) -> Runner:
+def open_bundle(path: Path, threads: int, *, cuda_graph: bool = False) -> Runner:
     """Open what :func:`ready_model` finds; the opener of ``.samkr`` in :mod:`samkr_edge.pose_model`."""
     from samkr_edge.pose_model import load_model
 
-    return load_model(ready_model(path), threads=threads).runner
+    return load_model(ready_model(path), threads=threads, cuda_graph=cuda_graph).runner
 
 
 def source_model(path: Path) -> Path:
@@ -136,15 +137,8 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
         )
 
 
-def cache_root() -> Path:
-    """``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder."""
-    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
-
-
 def _folder(bundle: Bundle) -> Path:
-    return cache_root() / "bundles" / bundle.key[:32]
+    return cache_folder() / "bundles" / bundle.key[:32]
 
 
 @contextlib.contextmanager

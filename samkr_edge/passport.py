@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.device import require_gpu, running_device
 from samkr_edge.errors import SamkrError
 from targets.profile import version_tuple
@@ -195,11 +195,7 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
             fix=again,
         )
     source = model.with_name(passport.source)
-    if (
-        source.is_file()
-        and source != model
-        and hashlib.sha256(source.read_bytes()).hexdigest() != passport.source_sha256
-    ):
+    if source.is_file() and source != model and sha256_of(source) != passport.source_sha256:
         raise SamkrError(
             "SE-A55",
             f"{passport.source} has changed since {model.name} was built from it, so the old model was not loaded",

@@ -19,13 +19,16 @@ from samkr_edge.poses import Poses
 from samkr_edge.proposals import select
 from samkr_edge.runtime.protocol import Runner
 
-# Suffix -> "module:function" (path, threads) -> Runner. Strings, since no import runs upward.
+# Suffix -> "module:function" (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since no
+# import runs upward.
 OPENERS = {
     ".pt": "training.torch_runner:open_checkpoint",
     ".onnx": "samkr_edge.runtime.onnx_runtime:open_onnx",
     ".engine": "samkr_edge.runtime.tensorrt:open_engine",
     ".samkr": "samkr_edge.bundle_cache:open_bundle",
 }
+
+WITH_GRAPH = (".engine", ".samkr")
 
 # Most inputs that PoseModel.batch gives to a runner at once: bounds the memory of their maps.
 BATCH = 8
@@ -53,9 +56,10 @@ class PoseModel:
     in one thread at a time.
     """
 
-    def __init__(self, runner: Runner, path: Path) -> None:
+    def __init__(self, runner: Runner, path: Path, *, cuda_graph: bool = False) -> None:
         self.runner = runner
         self.path = path
+        self.cuda_graph = cuda_graph
         self._input = self.new_input()
         self._fit = Fit(np.zeros((2, 3)), (0, 0))
         self._scratch: dict[tuple[int, int], np.ndarray] = {}
@@ -67,6 +71,14 @@ class PoseModel:
     @property
     def kind(self) -> str:
         return self.runner.kind
+
+    @property
+    def graph_note(self) -> str | None:
+        """Why there is no CUDA graph, where one was asked for."""
+        if not self.cuda_graph:
+            return None
+        reason = getattr(self.runner, "graph_note", "only a TensorRT engine has one")
+        return reason and f"{self.path.name} runs without a CUDA graph: {reason}"
 
     def __call__(self, image: np.ndarray) -> Poses:
         """People in a uint8 (H, W, 3) RGB image of any size."""
@@ -144,8 +156,11 @@ def _in_image(poses: Poses, fit: Fit) -> Poses:
     return Poses(joints, poses.joint_scores, poses.scores).centred_in(fit.image_hw)
 
 
-def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:
-    """Open a checkpoint (.pt), an ONNX file (.onnx, plain or built) or a TensorRT engine (.engine).
+def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
+    """Open a checkpoint (.pt), an ONNX file (.onnx, plain or built), a TensorRT engine (.engine) or a bundle (.samkr).
+
+    ``cuda_graph`` launches an engine's kernels as one; where that cannot be, the model works without, and its
+    ``graph_note`` says why.
 
     Raises:
         SamkrError: SE-A23 missing file, SE-U24 unknown kind, SE-U25 a package that this kind needs is not
@@ -163,7 +178,8 @@ def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:
         raise SamkrError("SE-A23", f"there is no model {path}", fix=f"ls {path.parent}")
     module, _, name = opener.partition(":")
     try:
-        runner: Runner = getattr(importlib.import_module(module), name)(path, threads)
+        options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}
+        runner: Runner = getattr(importlib.import_module(module), name)(path, threads, **options)
     except ModuleNotFoundError as error:
         missing = (error.name or "?").split(".")[0]
         if missing in {"training", "samkr_edge"}:
@@ -176,4 +192,4 @@ def load_model(path: str | Path, *, threads: int = 1) -> PoseModel:
             f"opening {path.name} needs the package {missing}, which is not installed here",
             fix=f'pip install "samkr-edge[{extra}]"',
         ) from error
-    return PoseModel(runner, path)
+    return PoseModel(runner, path, cuda_graph=cuda_graph)

@@ -76,15 +76,9 @@ def export_onnx(
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-U98 FP16 and decoding in the graph.
+            than 8 bits, SE-A97 decoding in the graph and on the host disagree.
     """
     _refuse_few_bits(card)
-    if half and decode == "graph":
-        raise SamkrError(
-            "SE-U98",
-            "--precision fp16 and --decode graph do not go together: FP16 resolves joints to a quarter of a pixel only",
-            fix="export with --decode host, or with --precision fp32 and build with FP16",
-        )
     size = size or card.input_size
     _check_request(size, opset, batch)
     refuse_broken_weights(network)

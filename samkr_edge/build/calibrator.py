@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.artefact import sha256_of
-from samkr_edge.build.timing_cache import cache_folder, load_cache, store_cache
+from samkr_edge.artefact import cache_folder, sha256_of
+from samkr_edge.build.timing_cache import load_cache, store_cache
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
@@ -84,12 +84,12 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
             found = next(self._batches, None)
             if found is None:
                 return None
-            cuda.bind()
             values = np.ascontiguousarray(found, np.float32)
-            if not self._address:
-                self._address, self._stream = cuda.alloc(values.nbytes), cuda.stream()
-            cuda.to_device(self._address, values, self._stream)
-            cuda.synchronize(self._stream)
+            with cuda.bound():
+                if not self._address:
+                    self._address, self._stream = cuda.alloc(values.nbytes), cuda.stream()
+                cuda.to_device(self._address, values, self._stream)
+                cuda.synchronize(self._stream)
             return [self._address]
 
         def read_calibration_cache(self) -> bytes | None:
@@ -100,9 +100,9 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
 
         def close(self) -> None:
             if self._address:
-                cuda.bind()
-                cuda.free(self._address)
-                cuda.free_stream(self._stream)
+                with cuda.bound():
+                    cuda.free(self._address)
+                    cuda.free_stream(self._stream)
                 self._address = 0
             cuda.close()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,36 @@ def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[La
         raise SamkrError(
             "SE-B92", "these engine layers are in a form that is not known", [f"reason     {error!r}"[:160]]
         ) from error
+
+
+def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> list[dict[str, Any]]:
+    """A profile as ``trtexec --exportProfile`` writes it, from layer name -> milliseconds of every inference.
+
+    The first record, which counts the inferences, also names the engine that was measured.
+    """
+    names = dict.fromkeys(name for run in runs for name in run)
+    totals = {name: sum(run.get(name, 0.0) for run in runs) for name in names}
+    everything = sum(totals.values()) or 1.0
+    return [
+        {"count": len(runs), "engine_sha256": engine_sha256},
+        *(
+            {
+                "name": name,
+                "timeMs": total,
+                "averageMs": total / len(runs),
+                "medianMs": statistics.median(run.get(name, 0.0) for run in runs),
+                "percentage": 100 * total / everything,
+            }
+            for name, total in totals.items()
+        ),
+    ]
+
+
+def profiled_engine(text: str) -> str | None:
+    """SHA-256 of the engine that a profile is of; None where it does not say, as trtexec's."""
+    loaded = _load(text, "profile")
+    first = loaded[0] if isinstance(loaded, list) and loaded else None
+    return first.get("engine_sha256") if isinstance(first, dict) else None
 
 
 def parse_profile(text: str) -> dict[str, float]:

@@ -1,15 +1,9 @@
 """FP16 baked into a graph, for strongly typed TensorRT: FP16 everywhere but where sixteen bits lose joints.
 
 TensorRT 11 has no precision flags, and from 10 on a strongly typed network runs in the types the graph says. Q/DQ pairs
-stay, with FP16 scales, so that what is between INT8 islands is FP16. In FP32 stay
-
-* the attention's softmax and what it is multiplied into: its mean weight on a 128x128 map is 2^-14, the smallest normal
-  number of FP16, and most weights are smaller;
-* sampling: the grid, whose steps near the border of a 128-pixel map would be 1/16 pixel, and the samples taken by it;
-* the last convolution of each head: offsets reach tens of pixels, and peaks are found by comparing heatmap values;
-* the normalisation of the image bytes.
-
-Inputs and outputs keep their types. Scales in FP16 need opset 19 (facts of ONNX: QuantizeLinear-19).
+stay, with FP16 scales, so that what is between INT8 islands is FP16. What stays FP32, and why, says
+:mod:`samkr_edge.build.full_precision`. Inputs and outputs keep their types. Scales in FP16 need opset 19 (facts of
+ONNX: QuantizeLinear-19).
 """
 
 from __future__ import annotations
@@ -18,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.graph import Graph
 from samkr_edge.errors import SamkrError
 
@@ -28,6 +23,35 @@ LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_SCALE = np.float16(2.0**-20)
 
 
+def bake(data: bytes) -> bytes:
+    """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
+
+    The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
+
+    Raises:
+        SamkrError: SE-B04 the onnx package is missing; what :func:`to_half` refuses.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise SamkrError(
+            "SE-B04",
+            "FP16 has to be baked into this graph, and the package onnx, which that takes, is not installed here",
+            [
+                "reason     this TensorRT has no FP16 flag: it runs in the types the graph says",
+                "instead    on the host: samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
+            ],
+            fix='pip install "samkr-edge[build]"',
+        ) from error
+    from onnx import version_converter
+
+    model = onnx.load_from_string(data)
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    if quantized and _opset(model) < OPSET:
+        model = version_converter.convert_version(model, OPSET)
+    return bytes(to_half(model).SerializeToString())
+
+
 def to_half(model: Any) -> Any:
     """Cast weights and activations of a float or Q/DQ model to FP16; returns the changed model.
 
@@ -36,7 +60,7 @@ def to_half(model: Any) -> Any:
     """
     graph = Graph(model)
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = _opset(model)
     if quantized and opset < OPSET:
         raise SamkrError(
             "SE-B86",
@@ -60,49 +84,15 @@ def to_half(model: Any) -> Any:
     return result
 
 
+def _opset(model: Any) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
 def _full_precision_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that compute in FP32."""
-    wide: set[int] = set()
-    # Behind and with each head's last convolution; before the first, the normalisation.
-    for output in graph.outputs:
-        wide |= _back_to(graph, output, ("Conv",))
-    for node in graph.nodes:
-        if node.op_type == "GridSample":
-            wide.add(id(node))
-            wide |= _back_to(graph, node.input[1], ("Conv",), including=False)
-        if node.op_type == "Softmax":
-            wide |= {id(node), *_back_to(graph, node.input[0], ("Conv",), including=False)}
-            wide |= _on_to(graph, node.output[0])
-    return wide | _on_to(graph, graph.graph.input[0].name)
-
-
-def _back_to(graph: Graph, tensor: str, stop: tuple[str, ...], including: bool = True) -> set[int]:
-    """ids of the nodes above a tensor, up to the first of ``stop`` on every path; quantizers stop a path too."""
-    found: set[int] = set()
-    waiting = [tensor]
-    while waiting:
-        node = graph.producer.get(waiting.pop())
-        if node is None or id(node) in found or node.op_type == "DequantizeLinear":
-            continue
-        if node.op_type in stop:
-            if including:
-                found.add(id(node))
-            continue
-        found.add(id(node))
-        waiting.extend(node.input)
-    return found
-
-
-def _on_to(graph: Graph, tensor: str) -> set[int]:
-    """ids of the nodes below a tensor, up to but without the first convolution or quantizer on every path."""
-    found: set[int] = set()
-    waiting = [tensor]
-    while waiting:
-        for reader in graph.consumers[waiting.pop()]:
-            if id(reader) not in found and reader.op_type not in ("Conv", "QuantizeLinear"):
-                found.add(id(reader))
-                waiting.extend(reader.output)
-    return found
+    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
+    wide = full_precision(operations, [graph.graph.input[0].name], graph.outputs)
+    return {id(graph.nodes[index]) for index in wide}
 
 
 def _float_tensors(graph: Graph) -> set[str]:

@@ -6,12 +6,14 @@ quantization policy would change it, that rule.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.build.engine_layers import (
     FLOATS,
     Layer,
@@ -19,6 +21,8 @@ from samkr_edge.build.engine_layers import (
     operation_of,
     parse_layers,
     parse_profile,
+    profile_records,
+    profiled_engine,
     sum_op,
 )
 from samkr_edge.errors import SamkrError
@@ -27,6 +31,8 @@ from samkr_edge.errors import SamkrError
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what makes an engine slow.
 NOTABLE_SHARE = 0.02
+# Inferences whose layers are timed: a few seconds, and enough for a mean.
+PROFILED_RUNS = 100
 _KEPT_FLOAT = "first see whether the policy keeps it in float for accuracy"
 
 
@@ -53,10 +59,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Layers, sums over them and findings, the costliest first."""
+    """Layers, sums over them and findings, the costliest first.
+
+    Attributes:
+        unlisted_ms: time that the profile gives to layers that are not listed.
+    """
 
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...] = field(default=())
+    unlisted_ms: float = 0.0
 
     def counts(self) -> dict[str, int]:
         """Layers that compute, by precision."""
@@ -89,6 +100,7 @@ class EngineReport:
             "layers_by_precision": self.counts(),
             "macs_by_precision": self.macs(),
             "ms_by_precision": self.ms(),
+            "unlisted_ms": self.unlisted_ms,
             "conversions": len(self.conversions()),
             "findings": [asdict(finding) for finding in self.findings],
             "layers": [{**asdict(layer), "module": layer.module} for layer in self.layers],
@@ -105,8 +117,10 @@ def inspect_layers(text: str, profile: str | None = None) -> EngineReport:
     Raises:
         SamkrError: SE-B92 not such JSON, SE-B93 the engine was built without layer details.
     """
-    layers = parse_layers(text, parse_profile(profile) if profile else {})
-    return EngineReport(tuple(layers), tuple(find(layers)))
+    times = parse_profile(profile) if profile else {}
+    layers = parse_layers(text, times)
+    unlisted = sum(times[name] for name in times.keys() - {layer.name for layer in layers})
+    return EngineReport(tuple(layers), tuple(find(layers)), unlisted)
 
 
 # Findings.
@@ -380,28 +394,63 @@ def layers_of_engine(engine: Path) -> str:
     beside = engine.with_name(engine.name + ".layers.json")
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
-    if not engine.is_file():
-        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=f"ls {engine.parent}")
-    from samkr_edge.doctor import gpu_count
+    _require(engine)
+    from samkr_edge.device import load_driver
 
-    if gpu_count() > 0:
-        from samkr_edge.pose_model import load_model
+    if load_driver() is not None:
+        from samkr_edge.runtime.tensorrt import TensorRTRunner
 
-        runner: Any = load_model(engine).runner  # its passport is compared first: loading runs native code
+        runner = TensorRTRunner(engine)  # its passport is compared first: loading runs native code
         try:
-            return str(runner.layers())
+            return runner.layers()
         finally:
             runner.close()
     raise SamkrError(
         "SE-V92",
         f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",
         [f"looked for {beside.name}"],
-        fix=f"on the device: trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name} "
-        f"--exportProfile={engine.name}.profile.json",
+        fix=f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: "
+        f"trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name}",
     )
 
 
-def profile_of_engine(engine: Path) -> str | None:
-    """The per-layer profile beside an engine, ``ENGINE.profile.json``, where there is one."""
-    beside = engine.with_name(engine.name + ".profile.json")
-    return beside.read_text(encoding="utf-8") if beside.is_file() else None
+def profile_of_engine(engine: Path) -> tuple[str | None, str]:
+    """The profile beside an engine, ``ENGINE.profile.json``; where there is none of this engine, None and why."""
+    beside = profile_path(engine)
+    if not beside.is_file():
+        return None, f"no profile; on the device: samkr-edge inspect {engine.name} --profile"
+    text = beside.read_text(encoding="utf-8")
+    measured = profiled_engine(text)
+    if measured is not None and engine.is_file() and measured != sha256_of(engine):
+        again = f"samkr-edge inspect {engine.name} --profile"
+        return None, f"{beside.name} is of another engine; on the device: {again}"
+    return text, ""
+
+
+def profile_engine(engine: Path) -> tuple[str, str]:
+    """Layers and profile of an engine, measured here; the profile is kept beside it as ``ENGINE.profile.json``.
+
+    Raises:
+        SamkrError: SE-D93 no such engine, SE-D01 the profile cannot be written; what opening the engine refuses.
+    """
+    _require(engine)
+    from samkr_edge.runtime.tensorrt import TensorRTRunner
+
+    runner = TensorRTRunner(engine)  # its passport is compared first: loading runs native code
+    try:
+        layers, runs = runner.layers(), runner.layer_milliseconds(PROFILED_RUNS)
+    finally:
+        runner.close()
+    records = profile_records(runs, runner.passport.sha256)
+    write_json(profile_path(engine), records)
+    return layers, json.dumps(records)
+
+
+def profile_path(engine: Path) -> Path:
+    """``model.engine`` -> ``model.engine.profile.json``."""
+    return engine.with_name(engine.name + ".profile.json")
+
+
+def _require(engine: Path) -> None:
+    if not engine.is_file():
+        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=f"ls {engine.parent}")

@@ -29,7 +29,7 @@ class BuildPlan:
     Attributes:
         target, tensorrt: profile name and version.
         precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
-        steps: edits of the graph, names of :data:`samkr_edge.build.tensorrt_graph.STEPS`.
+        steps: edits of the graph, what :func:`samkr_edge.build.tensorrt_graph.prepare` knows.
         network_flags, builder_flags: names of enum members.
         input_shape: (N, H, W, 3); ``profile_batch`` is set where the graph leaves N open.
         workspace_bytes: cap of the scratch memory.
@@ -106,11 +106,12 @@ def plan_build(
     check_graph(target, features, onnx, precision)
     shape, profile_batch = _shape(onnx, wishes)
     notes: list[str] = []
+    check_precision(features, onnx, wishes, precision)
     typing = "strong" if _is_strong(features, onnx) else "weak"
-    check_precision(target, features, onnx, wishes, precision, typing)
-    if typing == "strong" and precision == "int8" and onnx.weights == "fp32":
+    steps = _steps(features, onnx, wishes, precision, typing)
+    if "bake_fp16" in steps:
         notes.append(
-            f"its float part stays FP32: TensorRT {features.version} has no FP16 flag; export with --precision fp16"
+            f"TensorRT {features.version} has no FP16 flag: FP16 is baked into the graph, by the package onnx"
         )
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
@@ -126,7 +127,7 @@ def plan_build(
         tensorrt=features.version,
         precision=precision,
         typing=typing,
-        steps=_steps(features, onnx, wishes, precision),
+        steps=steps,
         network_flags=_network_flags(features, typing),
         builder_flags=_builder_flags(wishes, precision, typing),
         input_shape=shape,
@@ -189,7 +190,10 @@ def timing_cache_name(target: Target, version: str) -> str:
 
 
 def _is_strong(features: Features, onnx: OnnxFacts) -> bool:
-    """Strong typing where it must be (the flags are gone) and where the graph brings its own FP16."""
+    """Strong typing where it must be (the flags are gone) and where the graph brings its own FP16.
+
+    From 10.12 on weak typing is deprecated; it still works and needs no FP16 baked in, which takes the onnx package.
+    """
     return not features.precision_flags or (features.strongly_typed and onnx.weights == "fp16")
 
 
@@ -206,8 +210,11 @@ def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ..
     flags = []
     if typing == "weak" and precision in ("fp16", "int8"):
         flags.append("FP16")  # for INT8 too: what is not INT8 runs as FP16
-    if typing == "weak" and precision == "int8":
-        flags.append("INT8")
+        if precision == "int8":
+            flags.append("INT8")
+        # The builder marks what must stay FP32 (samkr_edge/build/full_precision.py). TensorRT can always obey: every
+        # layer has an FP32 kernel.
+        flags.append("OBEY_PRECISION_CONSTRAINTS")
     if wishes.dla_core is not None:
         flags.append("GPU_FALLBACK")
     if wishes.version_compatible:
@@ -215,7 +222,9 @@ def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ..
     return tuple(flags)
 
 
-def _steps(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> tuple[str, ...]:
+def _steps(
+    features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
+) -> tuple[str, ...]:
     steps = []
     if onnx.precision == "int8" and precision != "int8":
         steps.append("strip_quantizers")
@@ -225,6 +234,8 @@ def _steps(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) 
         steps.append("cast_first")
         if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
             steps.append("float_input")
+    if typing == "strong" and precision in ("fp16", "int8") and onnx.weights == "fp32":
+        steps.append("bake_fp16")
     return tuple(steps)
 
 

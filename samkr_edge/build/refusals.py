@@ -163,9 +163,7 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
         )
 
 
-def check_precision(
-    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
-) -> None:
+def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> None:
     if wishes.calibrate and (precision != "int8" or onnx.precision == "int8"):
         raise SamkrError(
             "SE-U88",
@@ -192,12 +190,6 @@ def check_precision(
             "SE-U88",
             "this graph is FP16 already, so no FP32 engine can be built from it",
             fix="samkr-edge export CHECKPOINT -o model.onnx",
-        )
-    if precision == "fp16" and onnx.weights == "fp32" and typing == "strong":
-        raise _refused(
-            f"TensorRT {features.version} has no FP16 flag: FP16 must be in the graph, and this one is FP32",
-            ["graph      fp32", f"would be   an FP32 engine on {target.title}"],
-            "samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
         )
 
 

@@ -1,8 +1,8 @@
 """Build an engine as a plan says, with the TensorRT of this device, 8.5 to 11; the passport beside it.
 
 Names and arguments of every TensorRT call here and in the runtime are checked against the bindings of 8.6, 10.3,
-10.13, 10.16 and 11.0 (tests/contracts/tensorrt_api.py); what a version may lack is used only where the plan, which
-knows the version's features, asks for it.
+10.13, 10.16, 11.0 and 11.4 (tests/contracts/tensorrt_api.py); what a version may lack is used only where the plan,
+which knows the version's features, asks for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from typing import Any
 import numpy as np
 
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
 from samkr_edge.build.agreement import Agreement, compare, noise_input
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
+from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
 from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
 from samkr_edge.build.plan import MIB, BuildPlan
-from samkr_edge.build.tensorrt_graph import precision_mix, prepare
-from samkr_edge.build.timing_cache import cache_folder, load_cache, store_cache
+from samkr_edge.build.tensorrt_graph import edit, precision_mix, prepare
+from samkr_edge.build.timing_cache import load_cache, store_cache
 from samkr_edge.device import require_gpu, running_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
@@ -74,11 +76,13 @@ def build_tensorrt(
         report: told of every step of the builder, where TensorRT reports them (10 and later).
 
     Raises:
-        SamkrError: SE-V87 no GPU, SE-V91 no TensorRT, SE-B91 the parser refuses the graph, SE-B90 the build fails or
-            the memory is short, SE-B89 the engine does not compute what the ONNX does.
+        SamkrError: SE-V87 no GPU, SE-V91 no TensorRT, SE-D01 ``out`` cannot be written, SE-B91 the parser refuses
+            the graph, SE-B90 the build fails or the memory is short, SE-B89 the engine does not compute what the ONNX
+            does.
     """
     require_gpu()
     version = tensorrt_version()
+    require_writable(out)
     card = card_of_file(read_onnx(source), source)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
     engines = [build_bytes(source, plan, images, report) for plan in plans]
@@ -177,6 +181,8 @@ def _build(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(prepared):
         raise parser_error(name, plan.tensorrt, _complaints(parser), graph)
+    if "OBEY_PRECISION_CONSTRAINTS" in plan.builder_flags:
+        keep_full_precision(trt, network)
     config = _configure(trt, builder, plan)
     cache_file = cache_folder() / plan.timing_cache
     # A cache of another device or version is refused here, and the build starts from nothing.
@@ -200,7 +206,9 @@ def _build(
         raise build_error(name, plan.tensorrt, logger.errors(), plan.workspace_bytes // MIB)
     timing_cache = config.get_timing_cache()
     if timing_cache is not None:
-        store_cache(cache_file, bytes(timing_cache.serialize()))
+        # Without it the next build takes longer; no reason to lose this one.
+        with suppress(SamkrError):
+            store_cache(cache_file, bytes(timing_cache.serialize()))
     return bytes(serialized)
 
 
@@ -227,6 +235,44 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
         profile.set_shape(INPUT, plan.input_shape, plan.input_shape, plan.input_shape)
         config.add_optimization_profile(profile)
     return config
+
+
+def keep_full_precision(trt: Any, network: Any) -> None:
+    """Mark the layers of a weakly typed network that FP16 would lose joints in."""
+    kinds = {
+        trt.LayerType.CONVOLUTION: "Conv",
+        trt.LayerType.QUANTIZE: "QuantizeLinear",
+        trt.LayerType.DEQUANTIZE: "DequantizeLinear",
+        trt.LayerType.GRID_SAMPLE: "GridSample",
+        trt.LayerType.SOFTMAX: "Softmax",
+    }
+    # A cast has its types from the graph; TensorRT 8.5 calls it an identity.
+    casts = {getattr(trt.LayerType, name, None) for name in ("CAST", "IDENTITY")}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    outputs = [[layer.get_output(index) for index in range(layer.num_outputs)] for layer in layers]
+    # An optional input that is not there is None.
+    inputs = [[layer.get_input(index) for index in range(layer.num_inputs)] for layer in layers]
+    inputs = [[tensor for tensor in taken if tensor is not None] for taken in inputs]
+    operations = [
+        Operation(
+            kinds.get(layer.type, ""), [tensor.name for tensor in taken], [tensor.name for tensor in given]
+        )
+        for layer, taken, given in zip(layers, inputs, outputs, strict=True)
+    ]
+    ends = [network.get_output(index).name for index in range(network.num_outputs)]
+    begins = [network.get_input(index).name for index in range(network.num_inputs)]
+    dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
+    for index in sorted(full_precision(operations, begins, ends)):
+        layer, operation = layers[index], operations[index]
+        if operation.kind == "Conv" and dequantized & set(operation.inputs):
+            continue  # INT8, by the graph
+        floats = any(tensor.dtype == trt.DataType.FLOAT for tensor in inputs[index])
+        if layer.type in casts or not floats:  # no floats: constants and indices
+            continue
+        layer.precision = trt.DataType.FLOAT
+        for at, tensor in enumerate(outputs[index]):
+            if tensor.dtype == trt.DataType.FLOAT:
+                layer.set_output_type(at, trt.DataType.FLOAT)
 
 
 def _complaints(parser: Any) -> list[Complaint]:
@@ -283,9 +329,9 @@ def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreem
     """Compare the engine's maps with those of its graph in ONNX Runtime.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
-    input stays the image bytes that ONNX Runtime is given.
+    input stays the image bytes that ONNX Runtime is given, and its float part FP32.
     """
-    steps = set(plan.steps) - {"cast_first", "float_input"}
+    steps = set(plan.steps) - {"cast_first", "float_input", "bake_fp16"}
     image = noise_input(card)
     # In a folder of its own: beside the engine it could be taken for a changed source.
     folder = built.parent / "graph"
@@ -306,7 +352,7 @@ def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreem
 def _outputs(source: Path, steps: set[str], folder: Path, image: np.ndarray) -> list[np.ndarray]:
     """What ONNX Runtime computes for the source after these steps of a plan."""
     graph = folder / "graph.onnx"
-    graph.write_bytes(prepare(read_onnx(source), tuple(steps)))
+    graph.write_bytes(prepare(read_onnx(source), steps))
     runner = OnnxRunner(graph)
     try:
         return list(runner.run(image))
@@ -337,7 +383,7 @@ def _passport(
 ) -> Passport:
     cache_file = cache_folder() / plan.timing_cache
     graph = read_onnx(source)
-    prepare(graph, plan.steps)
+    edit(graph, plan.steps)
     caches = {"timing_cache": sha256_of(cache_file)} if cache_file.is_file() else {}
     return Passport(
         target=plan.target,

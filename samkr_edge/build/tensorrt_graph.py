@@ -1,12 +1,13 @@
 """An exported graph, for TensorRT: the facts a build plan asks for, and the few edits a plan may order.
 
-The edits keep the function of the graph (dropping quantizers gives the float function back).
+The edits keep the function of the graph (dropping quantizers gives the float function back). They need no onnx package,
+but for `bake_fp16`, which TensorRT 11 makes necessary.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ def float_input(model: OnnxFile) -> None:
     _rename(model, {cast.outputs[0]: image.name})
 
 
-# Step of a plan -> what does it, in the order in which they are done.
+# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, see :func:`prepare`.
 STEPS: dict[str, Callable[[OnnxFile], None]] = {
     "drop_branch_quantizers": drop_branch_quantizers,
     "strip_quantizers": strip_quantizers,
@@ -163,12 +164,25 @@ STEPS: dict[str, Callable[[OnnxFile], None]] = {
 }
 
 
-def prepare(model: OnnxFile, steps: tuple[str, ...]) -> bytes:
-    """Do a plan's steps and give the bytes TensorRT parses."""
+def edit(model: OnnxFile, steps: Collection[str]) -> None:
+    """Do those steps of a plan that keep the types of the float part."""
     for name, step in STEPS.items():
         if name in steps:
             step(model)
-    return model.encode()
+
+
+def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
+    """Do a plan's steps and give the bytes TensorRT parses.
+
+    Raises:
+        SamkrError: what :func:`samkr_edge.build.half.bake` refuses.
+    """
+    edit(model, steps)
+    if "bake_fp16" not in steps:
+        return model.encode()
+    from samkr_edge.build.half import bake
+
+    return bake(model.encode())
 
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:

@@ -7,18 +7,11 @@ edited is ignored and made anew.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from samkr_edge.artefact import replacing
 
 _DIGEST = hashlib.sha256().digest_size
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/samkr-edge`` or ``~/.cache/samkr-edge``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "samkr-edge"
 
 
 def load_cache(path: Path) -> bytes:

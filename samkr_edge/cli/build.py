@@ -82,6 +82,7 @@ def build(
     from samkr_edge.cli.targets import find_target
 
     profile = find_target(target)
+    _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine")
     if profile.family != "cpu":
         from samkr_edge.build.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine
@@ -106,7 +107,30 @@ def build(
             as_json=as_json,
         )
         return
+    _refuse_options_of_tensorrt(
+        target,
+        model,
+        {
+            "--precision": precision,
+            "--batch": batch,
+            "--workspace": workspace,
+            "--level": level,
+            "--dla-core": dla_core,
+            "--hardware-compatible": hardware_compatible,
+            "--version-compatible": version_compatible or None,
+            "--calibrate": calibrate,
+            "--tensorrt": tensorrt,
+            "--prepared": prepared,
+        },
+    )
     out = out or model.with_name(f"{model.stem}.cpu.onnx")
+    if dry_run:
+        emit(
+            {"plans": [], "path": str(out)},
+            f"cpu: {out}, an ONNX Runtime model in the graph's precision, retargeted for this CPU",
+            as_json,
+        )
+        return
     if out.resolve() == model.resolve():
         raise SamkrError(
             "SE-U51", "the built model would replace its source", fix=f"-o {model.stem}.cpu.onnx"
@@ -140,3 +164,24 @@ def build(
         f"passport {out.name}.json",
         as_json,
     )
+
+
+def _check_suffix(out: Path | None, suffix: str) -> None:
+    if out is not None and out.suffix != suffix:
+        raise SamkrError(
+            "SE-U07",
+            f"{out.name} would not be opened as what it is, so nothing was built",
+            [f"expected   {suffix}, by which every command knows this kind of model"],
+            fix=f"-o {out.with_suffix(suffix).name}",
+        )
+
+
+def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, object]) -> None:
+    asked = [name for name, value in options.items() if value is not None]
+    if asked:
+        raise SamkrError(
+            "SE-U07",
+            f"{', '.join(asked)}: only TensorRT has this, and the target is the CPU, so nothing was built",
+            ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
+            fix=f"samkr-edge build {model} --target cpu",
+        )

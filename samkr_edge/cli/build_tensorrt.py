@@ -38,6 +38,7 @@ def build_engine(
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
     from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.tensorrt import card_of_file
     from samkr_edge.build.tensorrt_graph import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.device import running_device
@@ -47,7 +48,9 @@ def build_engine(
         raise SamkrError(
             "SE-U89", f"there is no precision {precision!r}", [f"known      {', '.join(PRECISIONS)}"]
         )
-    facts = facts_of(read_onnx(model))
+    graph = read_onnx(model)
+    card_of_file(graph, model)  # what is not ours is refused before anything is planned
+    facts = facts_of(graph)
     device = running_device()
     here = recognise(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
@@ -80,6 +83,7 @@ def find_features(target: Target, here: bool, version: str | None) -> Features:
     """
     from samkr_edge.build.features import features_for, features_of
     from targets.jetpack import load_jetpack
+    from targets.profile import version_tuple
 
     if version is not None:
         release = load_jetpack(version.removeprefix("jetpack-")) if version.startswith("jetpack-") else None
@@ -88,6 +92,10 @@ def find_features(target: Target, here: bool, version: str | None) -> Features:
                 "SE-U89",
                 f"{target.title} has no JetPack {version.removeprefix('jetpack-')}",
                 [f"known      {', '.join(target.jetpack) or 'none: it is no Jetson'}"],
+            )
+        if release is None and len(version_tuple(version)) < 2:
+            raise SamkrError(
+                "SE-U89", f"{version!r} is no TensorRT version", ["known      like 10.3, or like jetpack-6.2"]
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":
@@ -129,8 +137,8 @@ def _free_bytes(device: Device) -> int | None:
         return available_memory()
     cuda = open_cuda("driver")
     try:
-        cuda.bind()
-        return cuda.memory()[0]
+        with cuda.bound():
+            return cuda.memory()[0]
     finally:
         cuda.close()
 

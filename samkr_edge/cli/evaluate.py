@@ -47,6 +47,9 @@ def evaluate(
         Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
+    ] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write COCO results JSON here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -66,7 +69,7 @@ def evaluate(
     from rich.table import Table
 
     from samkr_edge.artefact import write_json
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.evaluate import predict_dataset, score
     from samkr_edge.paper_protocol import Protocol, parse_scales
@@ -76,7 +79,9 @@ def evaluate(
     factors = parse_scales(scales)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
-    opened = load_model(model, threads=threads)
+    opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    if opened.graph_note:
+        say(opened.graph_note)
     protocol = Protocol(
         flip=flip,
         scales=factors,

@@ -20,6 +20,9 @@ SHOWN = 20
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An exported ONNX, a built model, an engine or a bundle.")],
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Engines, on their device: time every layer first.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 where something was found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -34,15 +37,31 @@ def inspect(
       samkr-edge inspect qat.onnx --strict   # in CI
 
       samkr-edge inspect qat.cpu.onnx --json
-    """
-    if model.suffix in (".engine", ".samkr"):
-        from samkr_edge.cli.inspect_engine import inspect_bundle, inspect_engine
 
-        return (inspect_engine if model.suffix == ".engine" else inspect_bundle)(model, as_json)
+      samkr-edge inspect pose.engine --profile   # share of time in INT8, and in conversions
+    """
+    if profile and model.suffix != ".engine":
+        raise SamkrError(
+            "SE-U04",
+            f"{model.name} is no TensorRT engine, so it has no layers that could be timed one by one",
+            fix=f"samkr-edge bench {model}",
+        )
+    if model.suffix == ".engine":
+        from samkr_edge.cli.inspect_engine import inspect_engine
+
+        wasteful = inspect_engine(model, profile, as_json)
+        if strict and wasteful:
+            first = wasteful[0]
+            _fail(model, [finding.kind for finding in wasteful], first.policy or first.note, as_json)
+        return
+    if model.suffix == ".samkr":
+        from samkr_edge.cli.inspect_engine import inspect_bundle
+
+        return inspect_bundle(model, as_json)
     from samkr_edge.build.graph import Graph
     from samkr_edge.build.lint import lint
     from samkr_edge.build.onnx_runtime import card_of, load_onnx
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.passport import TARGET_KEY, is_built, preflight
 
     loaded = load_onnx(model)
@@ -67,17 +86,23 @@ def inspect(
     }
     emit(payload, _with_table(lines, found), as_json)
     if strict and found.findings:
-        kinds = Counter(finding.kind for finding in found.findings)
-        error = SamkrError(
-            "SE-Q84",
-            f"{model.name} has {len(found.findings)} findings",
-            [f"{kind:<24}{count}" for kind, count in kinds.most_common(4)],
-            fix=found.findings[0].fix,
-        )
-        if not as_json:
-            raise error
-        say(str(error))
-        raise typer.Exit(error.exit_code)
+        _fail(model, [finding.kind for finding in found.findings], found.findings[0].fix, as_json)
+
+
+def _fail(model: Path, kinds: list[str], fix: str, as_json: bool) -> None:
+    """End with exit code 6, naming the kinds of what was found."""
+    from samkr_edge.cli.console import say
+
+    error = SamkrError(
+        "SE-Q84",
+        f"{model.name} has {len(kinds)} findings",
+        [f"{kind:<24}{count}" for kind, count in Counter(kinds).most_common(4)],
+        fix=fix,
+    )
+    if not as_json:
+        raise error
+    say(str(error))  # the object that was printed holds them; the root would print a second one
+    raise typer.Exit(error.exit_code)
 
 
 def _summary(found: Lint) -> list[str]:

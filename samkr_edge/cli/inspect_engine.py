@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 _MODULES_SHOWN = 4
 
 
-def inspect_engine(engine: Path, as_json: bool) -> None:
-    """Passport, layers by precision, and why INT8 is not faster."""
-    from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_of_engine
+def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding, ...]:
+    """Passport, layers by precision, and why INT8 is not faster; returns the findings.
+
+    ``measure`` times the layers here; without it the profile that lies beside the engine is used, if there is one.
+    """
+    from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_engine, profile_of_engine
     from samkr_edge.cli.console import emit
     from samkr_edge.passport import passport_path, read_passport
 
-    report = inspect_layers(layers_of_engine(engine), profile_of_engine(engine))
+    profile: str | None
+    if measure:
+        (layers, profile), untimed = profile_engine(engine), ""
+    else:
+        layers, (profile, untimed) = layers_of_engine(engine), profile_of_engine(engine)
+    report = inspect_layers(layers, profile)
     passport = read_passport(engine) if passport_path(engine).is_file() else None
     emit(
         {
@@ -26,9 +34,10 @@ def inspect_engine(engine: Path, as_json: bool) -> None:
             "passport": passport.model_dump(mode="json") if passport else None,
             **report.to_dict(),
         },
-        "\n".join([str(engine), *_passport_lines(passport), *render(report)]),
+        "\n".join([str(engine), *_passport_lines(passport), *render(report, untimed)]),
         as_json,
     )
+    return report.findings
 
 
 def inspect_bundle(path: Path, as_json: bool) -> None:
@@ -41,8 +50,8 @@ def inspect_bundle(path: Path, as_json: bool) -> None:
     emit(describe(bundle), describe_lines(bundle), as_json)
 
 
-def render(report: EngineReport) -> list[str]:
-    """The report for people."""
+def render(report: EngineReport, untimed: str = "no profile") -> list[str]:
+    """The report for people; ``untimed`` says why there are no times, where there are none."""
     lines = [f"  layers       {_parts(report.counts(), 'd')}; {len(report.conversions())} conversions"]
     macs = report.macs()
     if macs:
@@ -51,9 +60,12 @@ def render(report: EngineReport) -> list[str]:
         lines.append(f"  MACs         {_shares(macs)} of {sum(macs.values()) / 1e9:.2f} G{rest}")
     times = report.ms()
     if times is None:
-        lines.append("  time         no profile: trtexec --exportProfile=ENGINE.profile.json makes one")
+        lines.append(f"  time         {untimed}")
     else:
-        lines.append(f"  time         {_shares(times)} of {sum(times.values()):.2f} ms")
+        # A profiler waits after every layer, so this is more than an inference takes.
+        lines.append(f"  time         {_shares(times)} of {sum(times.values()):.2f} ms, layer by layer")
+        if report.unlisted_ms:
+            lines.append(f"               and {report.unlisted_ms:.2f} ms in layers that are not listed")
     if not report.findings:
         lines.append("  findings     none")
     for finding in report.findings:

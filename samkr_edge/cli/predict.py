@@ -34,6 +34,9 @@ def predict(
     track: Annotated[bool, typer.Option("--track", help="Video: number people from frame to frame.")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Video: steady the joints (One-Euro).")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find people in images, videos and camera pictures.
@@ -51,7 +54,7 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
-    from samkr_edge.cli.console import emit
+    from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import predict_images
     from samkr_edge.cli.predict_stream import Options, predict_stream, stream_names
     from samkr_edge.cli.window import Window
@@ -64,7 +67,9 @@ def predict(
     streams = [source for source in sources if is_video(source)]
     still = [source for source in sources if source not in streams]
     paths = find_images(still) if still else []
-    opened = load_model(model, threads=threads)
+    opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    if opened.graph_note:
+        say(opened.graph_note)
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
     images: ImagesDone | None = None
     done: list[StreamDone] = []

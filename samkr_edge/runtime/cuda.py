@@ -8,6 +8,7 @@ resource handle" as soon as two libraries share a process.
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,13 +26,14 @@ BACKENDS: dict[str, tuple[str | None, str]] = {
 class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
 
-    Every method but :meth:`bind` works in a thread that has called :meth:`bind`.
+    Every other method is called within :meth:`bound`, and so is TensorRT.
     """
 
     name: str
 
-    def bind(self) -> None:
-        """Make the primary context the calling thread's current one."""
+    def bound(self) -> AbstractContextManager[None]:
+        """``with cuda.bound():`` the primary context is the calling thread's current one."""
+        ...
 
     def alloc(self, size: int) -> int:
         """Device memory."""
@@ -62,10 +64,11 @@ class Cuda(Protocol):
 
     def free_event(self, event: Any) -> None: ...
 
-    def begin_capture(self, stream: int) -> None: ...
+    def begin_capture(self, stream: int) -> None:
+        """What is queued from now on is recorded, not done; events cannot be."""
 
     def end_capture(self, stream: int) -> Any:
-        """What was queued since :meth:`begin_capture`, as a graph to launch."""
+        """What was queued since :meth:`begin_capture`, as a graph to launch; also after a failure."""
 
     def launch(self, graph: Any, stream: int) -> None: ...
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,11 @@ class DriverCuda:
         """Call a driver function without its result pointer; ``out`` is the result's ctypes type."""
         raise NotImplementedError
 
-    def bind(self) -> None:
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        # It stays current afterwards: PyTorch and the CUDA runtime would choose the same one.
         self.call("cuCtxSetCurrent", self._context)
+        yield
 
     def alloc(self, size: int) -> int:
         return self.call("cuMemAlloc", size, out=ctypes.c_uint64)

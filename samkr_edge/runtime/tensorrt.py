@@ -7,6 +7,8 @@ and buffers) and gives it back, so there are as many lanes as there ever were ca
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_profiler import make_profiler
 
 INPUT = "image"
 
@@ -42,8 +45,10 @@ class Lane:
         self.outputs: dict[str, np.ndarray] = {}
         self.addresses: dict[str, int] = {}
         self.stream = cuda.stream()
-        self.start, self.end = cuda.event(), cuda.event()
+        self.events: list[Any] = []
         try:
+            # Before the copy in, the network and the copy out, and at the end.
+            self.events += (cuda.event() for _ in range(4))
             self._allocate(trt, engine, batch)
         except BaseException:
             self.close()
@@ -63,39 +68,59 @@ class Lane:
             self.addresses[name] = self.cuda.alloc(host.nbytes)
             self.context.set_tensor_address(name, self.addresses[name])
 
-    def queue(self) -> None:
-        """Copy in, run, copy out: on the stream, without waiting."""
+    def run(self) -> tuple[float, float, float]:
+        """Copy in, run, copy out, and wait; milliseconds of the three, by events on the stream."""
+        cuda, (begin, inside, computed, end) = self.cuda, self.events
+        cuda.record(begin, self.stream)
         for name, host in self.inputs.items():
-            self.cuda.to_device(self.addresses[name], host, self.stream)
+            cuda.to_device(self.addresses[name], host, self.stream)
+        cuda.record(inside, self.stream)
         self.enqueue()
+        cuda.record(computed, self.stream)
         for name, host in self.outputs.items():
-            self.cuda.to_host(host, self.addresses[name], self.stream)
+            cuda.to_host(host, self.addresses[name], self.stream)
+        cuda.record(end, self.stream)
+        cuda.synchronize(self.stream)
+        return (
+            cuda.elapsed_ms(begin, inside),
+            cuda.elapsed_ms(inside, computed),
+            cuda.elapsed_ms(computed, end),
+        )
+
+    def time_network(self) -> float:
+        """Milliseconds of the network alone, on what the last copy in brought."""
+        _, begin, end, _ = self.events
+        self.cuda.record(begin, self.stream)
+        self.enqueue()
+        self.cuda.record(end, self.stream)
+        return self.cuda.elapsed_ms(begin, end)
 
     def enqueue(self) -> None:
-        """The network alone."""
-        if not self.context.execute_async_v3(stream_handle=self.stream):
-            raise SamkrError("SE-V89", "TensorRT refused to run the engine", fix="samkr-edge doctor")
-
-    def run(self) -> None:
-        """Everything, by the captured graph where there is one, and wait."""
+        """The network alone, without waiting: by the captured graph where there is one."""
         if self.graph is not None:
             self.cuda.launch(self.graph, self.stream)
-        else:
-            self.queue()
-        self.cuda.synchronize(self.stream)
+        elif not self.context.execute_async_v3(stream_handle=self.stream):
+            raise SamkrError("SE-V89", "TensorRT refused to run the engine", fix="samkr-edge doctor")
 
     def capture(self) -> str | None:
-        """Capture :meth:`queue` as a CUDA graph; returns why that was not possible, or None."""
+        """Capture :meth:`enqueue` as a CUDA graph; returns why that was not possible, or None.
+
+        The copies stay outside, as in trtexec: an event inside a graph cannot be timed, and they are three calls
+        beside the hundreds of kernels that a graph saves.
+        """
         self.run()  # TensorRT allocates what it needs in the first call, which must not be captured
         try:
             self.cuda.begin_capture(self.stream)
             try:
-                self.queue()
-            finally:
-                graph = self.cuda.end_capture(self.stream)
-        except Exception as error:  # an old driver, an old pycuda, or a layer that waits for the GPU
+                self.enqueue()
+            except BaseException:
+                # Until a capture is ended the stream does nothing else.
+                with suppress(SamkrError):
+                    self.cuda.free_graph(self.cuda.end_capture(self.stream))
+                raise
+            self.graph = self.cuda.end_capture(self.stream)
+        except Exception as error:  # an old driver, pycuda, or a layer that waits for the GPU
             return str(error).splitlines()[0]
-        self.graph = graph
         return None
 
     def close(self) -> None:
@@ -107,8 +132,9 @@ class Lane:
             self.cuda.free(address)
         for host in (*self.inputs.values(), *self.outputs.values()):
             self.cuda.free_pinned(host)
-        for event in (self.start, self.end):
+        for event in self.events:
             self.cuda.free_event(event)
+        self.events.clear()  # pycuda frees an event with its last reference
         self.cuda.free_stream(self.stream)
 
 
@@ -117,8 +143,8 @@ class TensorRTRunner:
 
     Args:
         path: the engine; its passport lies beside it.
-        cuda_graph: launch the whole inference as one CUDA graph. Where it cannot be captured the runner works
-            without, and ``graph_note`` says why.
+        cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
+            ``graph_note`` says why.
         backend: one of :data:`samkr_edge.runtime.cuda.BACKENDS`; by default the first that is installed.
 
     Raises:
@@ -140,6 +166,7 @@ class TensorRTRunner:
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
+        self._times = threading.local()
         self._engine: Any = None
         self._cuda = open_cuda(backend)
         self._open = True
@@ -150,13 +177,13 @@ class TensorRTRunner:
             raise
 
     def _load(self, data: bytes) -> None:
-        self._cuda.bind()
-        self._logger = make_logger(self._trt)
-        self._runtime = self._trt.Runtime(self._logger)
-        if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
-            # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
-            self._runtime.engine_host_code_allowed = True
-        self._engine = self._runtime.deserialize_cuda_engine(data)
+        with self._cuda.bound():
+            self._logger = make_logger(self._trt)
+            self._runtime = self._trt.Runtime(self._logger)
+            if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
+                # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
+                self._runtime.engine_host_code_allowed = True
+            self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise SamkrError(
                 "SE-V89",
@@ -165,49 +192,65 @@ class TensorRTRunner:
                 fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
             )
         self._batch_wish = self.passport.settings.get("profile_batch")
-        self._give_back(self._take())  # the first lane, so that a lack of memory shows here
+        with self._lane():
+            pass  # the first one is made now, so that a lack of memory shows here
 
     @property
     def batch(self) -> int:
         """Images per inference."""
         return int(self._lanes[0].inputs[INPUT].shape[0])
 
+    @property
+    def last_run_ms(self) -> tuple[float, float, float] | None:
+        """(copy in, network, copy out) of the calling thread's last :meth:`run`, in milliseconds of GPU time."""
+        return getattr(self._times, "last", None)
+
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`Runner`; batches are cut and padded to the size the engine was built for."""
-        lane = self._take()
-        try:
+        with self._lane() as lane:
             image = lane.inputs[INPUT]
             size = len(image)
             parts: list[tuple[np.ndarray, ...]] = []
+            times: list[tuple[float, float, float]] = []
             for start in range(0, len(batch), size):
                 part = batch[start : start + size]
                 if part.shape[1:] != image.shape[1:]:
                     raise ValueError(f"expected images {image.shape[1:]}, found {part.shape[1:]}")
                 image[: len(part)] = part
                 image[len(part) :] = 0
-                lane.run()
+                times.append(lane.run())
                 parts.append(
                     tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in self.card.outputs)
                 )
-        finally:
-            self._give_back(lane)
+        self._times.last = tuple(map(sum, zip(*times, strict=True)))
         if len(parts) == 1:
             return parts[0]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def gpu_milliseconds(self, repeats: int) -> list[float]:
         """GPU time of ``repeats`` inferences, without copies, by CUDA events."""
-        lane = self._take()
-        try:
-            times = []
-            for _ in range(repeats):
-                self._cuda.record(lane.start, lane.stream)
-                lane.enqueue()
-                self._cuda.record(lane.end, lane.stream)
-                times.append(self._cuda.elapsed_ms(lane.start, lane.end))
-            return times
-        finally:
-            self._give_back(lane)
+        with self._lane() as lane:
+            return [lane.time_network() for _ in range(repeats)]
+
+    def layer_milliseconds(self, runs: int, warm_up: int = 10) -> list[dict[str, float]]:
+        """Layer name -> milliseconds, for each of ``runs`` inferences of an empty image, by TensorRT's profiler.
+
+        In an execution context of its own: one with a profiler waits for the GPU after every inference.
+        """
+        profiler = make_profiler(self._trt)
+        with self._cuda.bound():
+            lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
+            try:
+                for _ in range(warm_up):
+                    lane.run()
+                lane.context.profiler = profiler
+                lane.context.enqueue_emits_profile = True  # and waits; the default, but all depends on it
+                for _ in range(runs):
+                    profiler.begin()
+                    lane.run()
+            finally:
+                lane.close()
+        return profiler.runs
 
     def layers(self) -> str:
         """What the engine inspector says about every layer, JSON."""
@@ -220,30 +263,34 @@ class TensorRTRunner:
             if not self._open:
                 return
             self._open = False
-            self._cuda.bind()
-            for lane in self._lanes:
-                lane.close()
-            self._lanes, self._idle = [], []
-            self._engine = self._runtime = None
+            with self._cuda.bound():
+                for lane in self._lanes:
+                    lane.close()
+                self._lanes, self._idle = [], []
+                self._engine = self._runtime = None
             self._cuda.close()
 
-    def _take(self) -> Lane:
-        """An idle lane, or a new one; bound to the calling thread."""
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        """An idle lane, or a new one, with the CUDA context bound to the calling thread."""
         with self._lock:
             if not self._open:
                 raise ValueError("this runner is closed")
-            self._cuda.bind()
-            if self._idle:
-                return self._idle.pop()
-            lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
-            if self._wants_graph:
-                self.graph_note = lane.capture()
-            self._lanes.append(lane)
-            return lane
+        with self._cuda.bound():
+            with self._lock:
+                lane = self._idle.pop() if self._idle else self._new_lane()
+            try:
+                yield lane
+            finally:
+                with self._lock:
+                    self._idle.append(lane)
 
-    def _give_back(self, lane: Lane) -> None:
-        with self._lock:
-            self._idle.append(lane)
+    def _new_lane(self) -> Lane:
+        lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
+        self._lanes.append(lane)
+        if self._wants_graph:
+            self.graph_note = lane.capture() or self.graph_note
+        return lane
 
 
 def open_engine(path: Path, threads: int, *, cuda_graph: bool = False) -> TensorRTRunner:

@@ -32,12 +32,15 @@ SOURCES = (
     "samkr_edge/build/features.py",
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
+    "samkr_edge/runtime/tensorrt_profiler.py",
 )
 # In these files a variable or attribute of this name holds an object of this class; a leading underscore is ignored.
 CLASSES = {
     "trt": "",
     "builder": "Builder",
     "network": "INetworkDefinition",
+    "layer": "ILayer",
+    "tensor": "ITensor",
     "parser": "OnnxParser",
     "error": "ParserError",
     "config": "IBuilderConfig",
@@ -52,15 +55,17 @@ CLASSES = {
 # Names that are asked for by a text: enum members of plans, and what our callbacks override.
 BY_TEXT = {
     "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-    "BuilderFlag": ("FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE"),
+    "BuilderFlag": ("FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE", "OBEY_PRECISION_CONSTRAINTS"),
     "HardwareCompatibilityLevel": ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
     "DataType": ("UINT8", "FLOAT", "HALF", "INT8"),
+    "LayerType": ("CAST", "IDENTITY"),
     "ILogger": ("log",),
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
     "IInt8EntropyCalibrator2": (
         "get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache",
     ),
     "ParserError": ("node_name", "node_operator"),
+    "IProfiler": ("report_layer_time",),
 }  # fmt: skip
 
 

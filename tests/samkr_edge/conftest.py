@@ -66,12 +66,28 @@ def int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.fixture(scope="session")
+def decoding_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float network with decoding in the graph."""
+    path = tmp_path_factory.mktemp("onnx") / "decoding.onnx"
+    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE, decode="graph")
+    return path
+
+
+@pytest.fixture(scope="session")
+def decoding_int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "decoding-ptq.onnx"
+    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
+    export_onnx(int8_network, card, path, size=SIZE, decode="graph")
+    return path
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""
     fake = Driver()
     monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: (fake, ""))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "cache"))
     return fake
 
 

@@ -26,8 +26,14 @@ VERSIONS = tuple(API)
 MAGIC = b"PLAN"
 ENUMS = (
     "BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType", "DeviceType",
-    "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat",
+    "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat", "LayerType",
 )  # fmt: skip
+# Operation of ONNX -> name of the layer's type, and type of a tensor -> its name, where our code asks.
+LAYER_TYPES = {
+    "Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "GridSample": "GRID_SAMPLE",
+    "Softmax": "SOFTMAX", "Cast": "CAST",
+}  # fmt: skip
+TENSOR_TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 10: "HALF"}
 
 
 class Driver:
@@ -44,6 +50,7 @@ class Driver:
         self.clock_ms = 0.0
         self.capturing: dict[int, list[Callable[[], None]]] = {}
         self.launches = 0
+        self.copy_ms = 0.0
         self.refuse_capture = False
         self.free_bytes = 8 << 30
         self._next = 1
@@ -126,10 +133,14 @@ class Driver:
     def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
         if not self._bound():
             return 201
-        self.queue(stream.value, lambda: ctypes.memmove(to.value, source.value, size.value))
+        self.queue(stream.value, lambda: self._copy(to.value, source.value, size.value))
         return 0
 
     cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
+
+    def _copy(self, to: int, source: int, size: int) -> None:
+        ctypes.memmove(to, source, size)
+        self.clock_ms += self.copy_ms
 
     def cuStreamCreate(self, out: Any, flags: Any) -> int:
         return self._handle(out)
@@ -150,10 +161,13 @@ class Driver:
         return 0
 
     def cuEventRecord(self, event: Any, stream: Any) -> int:
-        self.handles[event.value] = self.clock_ms
-        return 0
+        # In a capture it becomes an edge of the graph, and has no time.
+        self.handles[event.value] = None if stream.value in self.capturing else self.clock_ms
+        return 0 if self._bound() else 201
 
     def cuEventElapsedTime(self, out: Any, start: Any, end: Any) -> int:
+        if None in (self.handles[start.value], self.handles[end.value]):
+            return 400
         out._obj.value = self.handles[end.value] - self.handles[start.value]
         return 0
 
@@ -187,8 +201,9 @@ class FakeTensorRT(ModuleType):
 
     Attributes:
         driver: whose memory the engines run in.
-        builds: settings of every build: network flags, builder flags, attributes, pool limits.
-        speed: milliseconds of an inference by the set of builder flags' names.
+        builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
+            ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
+        speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
         parser_errors: (text, operation, node) that the next parse gives.
         build_messages: errors that the next build logs, giving no engine.
         may_deserialise: False fails the test that deserialises.
@@ -203,6 +218,8 @@ class FakeTensorRT(ModuleType):
         self.parser_errors: list[tuple[str, str, str]] = []
         self.build_messages: list[str] = []
         self.may_deserialise = True
+        self.layers_json = '{"Layers": []}'
+        self.layer_times: dict[str, float] = {}
         self.cancelled = False
         self.known_caches: list[bytes] = []
         api = API[version]
@@ -256,7 +273,10 @@ def _callbacks(trt: FakeTensorRT) -> list[type]:
     class IInt8EntropyCalibrator2:
         pass
 
-    return [IProgressMonitor, IInt8EntropyCalibrator2]
+    class IProfiler:
+        pass
+
+    return [IProgressMonitor, IInt8EntropyCalibrator2, IProfiler]
 
 
 def _builder(trt: FakeTensorRT) -> list[type]:
@@ -271,9 +291,89 @@ def _builder(trt: FakeTensorRT) -> list[type]:
         def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
             self._shape = (input, min, opt, max)
 
+    class ITensor:
+        def __init__(self, name: str, kind: str) -> None:
+            self._name, self._kind = name, kind
+
+        @property
+        def name(self) -> str:
+            return self._name
+
+        @property
+        def dtype(self) -> Any:
+            return getattr(trt.DataType, self._kind, self._kind)
+
+    class ILayer:
+        def __init__(self, node: Any, tensors: dict[str, Any]) -> None:
+            self._node, self._tensors, self._output_types = node, tensors, {}
+            self._name = node.name or node.output[0]
+
+        @property
+        def type(self) -> Any:
+            kind = LAYER_TYPES.get(self._node.op_type, "ELEMENTWISE")
+            return getattr(trt.LayerType, kind, kind)  # the snapshot holds those types that our code asks for
+
+        @property
+        def num_inputs(self) -> int:
+            return len(self._node.input)
+
+        @property
+        def num_outputs(self) -> int:
+            return len(self._node.output)
+
+        def get_input(self, index: int) -> Any:
+            return self._tensors.get(self._node.input[index])
+
+        def get_output(self, index: int) -> Any:
+            return self._tensors[self._node.output[index]]
+
+        def set_output_type(self, index: int, dtype: Any) -> None:
+            assert self.get_output(index)._kind != "INT32", "indices stay indices"
+            self._output_types[index] = dtype.name
+
     class INetworkDefinition:
         def __init__(self, flags: int) -> None:
             self._flags, self._onnx = flags, b""
+
+        def _read(self) -> None:
+            """What the parser does: a layer for every node."""
+            import onnx
+
+            model = onnx.shape_inference.infer_shapes(onnx.load_from_string(self._onnx))
+            graph = model.graph
+            values = (*graph.value_info, *graph.input, *graph.output)
+            types = {value.name: value.type.tensor_type.elem_type for value in values}
+            types |= {constant.name: constant.data_type for constant in graph.initializer}
+            kinds = {name: TENSOR_TYPES.get(number, "INT32") for name, number in types.items()}
+            tensors = {name: trt.ITensor(name, kind) for name, kind in kinds.items()}
+            self._layers = [trt.ILayer(node, tensors) for node in graph.node]
+            self._inputs = [tensors[value.name] for value in graph.input]
+            self._outputs = [tensors[value.name] for value in graph.output]
+
+        def _constraints(self) -> dict[str, tuple[Any, dict[int, str]]]:
+            marked = [layer for layer in self._layers if "precision" in vars(layer)]
+            return {layer._name: (layer.precision.name, layer._output_types) for layer in marked}
+
+        @property
+        def num_layers(self) -> int:
+            return len(self._layers)
+
+        def get_layer(self, index: int) -> Any:
+            return self._layers[index]
+
+        @property
+        def num_inputs(self) -> int:
+            return len(self._inputs)
+
+        def get_input(self, index: int) -> Any:
+            return self._inputs[index]
+
+        @property
+        def num_outputs(self) -> int:
+            return len(self._outputs)
+
+        def get_output(self, index: int) -> Any:
+            return self._outputs[index]
 
     class ParserError:
         def __init__(self, text: str, operation: str, node: str) -> None:
@@ -301,6 +401,8 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 
         def parse(self, model: bytes, path: str | None = None) -> bool:
             self._network._onnx = bytes(model)
+            if not trt.parser_errors:
+                self._network._read()
             return not trt.parser_errors
 
     class IBuilderConfig:
@@ -356,7 +458,8 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             settings = {k: v for k, v in vars(config).items() if not k.startswith("_")}
             pools, profiles = config._pools, config._profiles
             kept = {"network": names, "flags": set(flags), "pools": pools, "profiles": profiles}
-            trt.builds.append({**kept, **settings})
+            given = {"onnx": network._onnx, "constraints": network._constraints()}
+            trt.builds.append({**kept, **settings, **given})
             for text in trt.build_messages:
                 self._logger.log(trt.ILogger.Severity.ERROR, text)
             monitor = settings.get("progress_monitor")
@@ -381,6 +484,8 @@ def _builder(trt: FakeTensorRT) -> list[type]:
     return [
         ITimingCache,
         IOptimizationProfile,
+        ITensor,
+        ILayer,
         INetworkDefinition,
         ParserError,
         OnnxParser,
@@ -392,7 +497,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 def _runtime(trt: FakeTensorRT) -> list[type]:
     class EngineInspector:
         def get_engine_information(self, format: Any) -> str:
-            return '{"Layers": []}'
+            return trt.layers_json
 
     class IExecutionContext:
         def __init__(self, engine: Any) -> None:
@@ -413,6 +518,9 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             trt.driver.queue(stream_handle, self._execute)
+            profiler = vars(self).get("profiler")
+            for name, ms in trt.layer_times.items() if profiler else ():
+                profiler.report_layer_time(name, ms)
             return trt.driver._bound()
 
         def _array(self, name: str) -> np.ndarray:
@@ -426,7 +534,8 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             feeds = {i.name: self._array(i.name) for i in session.get_inputs()}
             for output, values in zip(session.get_outputs(), session.run(None, feeds), strict=True):
                 self._array(output.name)[...] = values
-            trt.driver.clock_ms += trt.speed.get(self._engine._flags, 1.0)
+            flags = self._engine._flags - {"OBEY_PRECISION_CONSTRAINTS"}
+            trt.driver.clock_ms += trt.speed.get(flags, 1.0)
 
     class ICudaEngine:
         def __init__(self, data: bytes) -> None:

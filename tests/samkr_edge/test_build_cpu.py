@@ -146,6 +146,28 @@ def test_the_source_is_never_replaced(float_onnx: Path, capsys: pytest.CaptureFi
     assert float_onnx.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "options", [["--precision", "best"], ["--workspace", "64", "--level", "5"], ["-o", "pose.engine"]]
+)
+def test_what_only_tensorrt_has_is_not_ignored(
+    float_onnx: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["build", str(float_onnx), "--target", "cpu", *options]) == 2
+    shown = capsys.readouterr().err
+    assert "SE-U07" in shown
+    assert options[0] in shown
+    assert not Path("pose.engine").exists()
+
+
+def test_a_dry_run_writes_nothing(
+    float_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.cpu.onnx"
+    assert run(["build", str(float_onnx), "--target", "cpu", "-o", str(out), "--dry-run"]) == 0
+    assert "x.cpu.onnx" in capsys.readouterr().out.replace("\n", "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_mistyped_target_names_the_nearest(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["build", str(float_onnx), "--target", "jetson-orin-nan"]) == 2
     assert "jetson-orin-nano" in capsys.readouterr().err

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from samkr_edge.build.half import SMALLEST_SCALE, half_scale, to_half
+from samkr_edge.build.half import SMALLEST_SCALE, bake, half_scale, to_half
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
@@ -157,6 +157,36 @@ def test_fp16_scales_below_opset_19_are_refused(int8_onnx: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         to_half(onnx.load(int8_onnx))
     assert caught.value.code == "SE-B86"
+
+
+def test_baking_raises_the_opset_without_changing_what_is_computed(int8_onnx: Path, mixed_onnx: Path) -> None:
+    model = onnx.load(int8_onnx)
+    image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+
+    def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return [np.asarray(output) for output in session.run(None, {"image": image})]
+
+    raised = version_converter.convert_version(model, 19)
+    for before, after in zip(outputs(model), outputs(raised), strict=True):
+        np.testing.assert_array_equal(before, after)
+    baked = onnx.load_from_string(bake(model.SerializeToString()))
+    kinds = [{i.data_type for i in graph.initializer} for graph in (baked.graph, onnx.load(mixed_onnx).graph)]
+    assert kinds[0] == kinds[1]
+    assert baked.opset_import[0].version == 19
+    assert baked.metadata_props[0].value == model.metadata_props[0].value
+
+
+def test_joints_decoded_in_the_graph_are_not_rounded(decoding_onnx: Path) -> None:
+    """In FP16 they would be, to a quarter of a pixel at 512."""
+    image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+    found = []
+    for data in (decoding_onnx.read_bytes(), bake(decoding_onnx.read_bytes())):
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        found.append(np.asarray(session.run(["poses"], {"image": image})[0]))
+    # The strongest candidate; behind it FP16 weights may change the order.
+    apart = np.abs(found[0][0, 0] - found[1][0, 0]).max()
+    assert 0 < apart < 0.02
 
 
 def test_the_command_exports_fp16_and_refuses_what_it_does_not_know(

@@ -11,7 +11,14 @@ import pytest
 import yaml
 
 from calibration.policy import Rule
-from samkr_edge.build.engine_layers import dtype_of, module_of, parse_layers
+from samkr_edge.build.engine_layers import (
+    dtype_of,
+    module_of,
+    parse_layers,
+    parse_profile,
+    profile_records,
+    profiled_engine,
+)
 from samkr_edge.build.inspector import EngineReport, Finding, inspect_layers
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
@@ -166,13 +173,34 @@ def test_the_command_reads_the_files_beside_an_engine(
     shown = json.loads(capsys.readouterr().out)
     assert shown["layers_by_precision"]["int8"] == 7
     assert run(["inspect", str(engine)]) == 0
-    assert "float_island" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "float_island" in shown
+    assert "inspect x.engine --profile" in shown
+    assert run(["inspect", str(engine), "--strict"]) == 6
+    assert "SE-Q84" in capsys.readouterr().err
+    assert run(["inspect", str(tmp_path / "x.onnx"), "--profile"]) == 2
+    assert "SE-U04" in capsys.readouterr().err
+
+
+def test_a_profile_is_trtexecs_and_names_its_engine() -> None:
+    runs = [{"conv": 1.0, "reformat": 0.5}, {"conv": 3.0}]
+    records = profile_records(runs, "a" * 64)
+    assert records[0]["count"] == 2
+    assert records[1] == {"name": "conv", "timeMs": 4, "averageMs": 2, "medianMs": 2, "percentage": 4 / 0.045}
+    text = json.dumps(records)
+    assert parse_profile(text) == {"conv": 2.0, "reformat": 0.25}
+    assert profiled_engine(text) == "a" * 64
+    assert profiled_engine((DATA / "engine_profile_trt8.json").read_text()) is None
+
+
+def test_time_of_layers_that_are_not_listed_is_told() -> None:
+    assert inspect_layers(layers_text("8"), '{"elsewhere": 1.5}').unlisted_ms == 1.5
 
 
 def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 0)
+    monkeypatch.setattr("samkr_edge.device._load_driver", lambda: (None, "no driver"))
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err

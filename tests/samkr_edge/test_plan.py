@@ -31,20 +31,21 @@ MODULE = {
     NANO: "jetson-nano", TX2: "jetson-tx2", XAVIER: "jetson-xavier-nx", ORIN: "jetson-agx-orin", THOR: "jetson-thor",
 }  # fmt: skip
 # JetPack -> typing, network flags, builder flags and steps of an FP32-weight Q/DQ graph.
+WEAK_INT8 = ("FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS")
 EXPECTED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "5.1": (
         "weak",
         ("EXPLICIT_BATCH",),
-        ("FP16", "INT8"),
+        WEAK_INT8,
         ("drop_branch_quantizers", "cast_first", "float_input"),
     ),
-    "6.0": ("weak", ("EXPLICIT_BATCH",), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "6.1": ("weak", (), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "6.2": ("weak", (), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "7.0": ("weak", (), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "7.1": ("weak", (), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "7.2": ("weak", (), ("FP16", "INT8"), ("drop_branch_quantizers", "cast_first")),
-    "7.2.2": ("strong", (), (), ("drop_branch_quantizers", "cast_first")),
+    "6.0": ("weak", ("EXPLICIT_BATCH",), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "6.1": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "6.2": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "7.0": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "7.1": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "7.2": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
+    "7.2.2": ("strong", (), (), ("drop_branch_quantizers", "cast_first", "bake_fp16")),
 }
 ROWS = [(release, chip) for release in JETPACKS for chip in release.chips]
 
@@ -89,8 +90,8 @@ def test_an_old_module_is_offered_fp16_of_a_network_without_sampling(name: str) 
 @pytest.mark.parametrize(
     ("version", "onnx", "typing", "network", "flags"),
     [
-        ("8.6.1", FP32, "weak", ("EXPLICIT_BATCH",), ("FP16",)),
-        ("10.3.0", FP32, "weak", (), ("FP16",)),
+        ("8.6.1", FP32, "weak", ("EXPLICIT_BATCH",), ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
+        ("10.3.0", FP32, "weak", (), ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
         ("10.3.0", BAKED_FP16, "strong", ("STRONGLY_TYPED",), ()),
         ("10.13.3", BAKED_INT8, "strong", ("STRONGLY_TYPED",), ()),
         ("11.4.1", BAKED_FP16, "strong", (), ()),
@@ -104,11 +105,19 @@ def test_precision_comes_by_flags_or_in_the_graph_never_both(
     assert (made.typing, made.network_flags, made.builder_flags) == (typing, network, flags)
 
 
-def test_where_flags_are_gone_fp16_must_be_in_the_graph() -> None:
-    error = refusal("rtx-4090", "11.4", FP32)
-    assert error.code == "SE-B88"
-    assert "--precision fp16" in (error.fix or "")
-    assert any("stays FP32" in note for note in plan("rtx-4090", "11.4", INT8).notes)
+@pytest.mark.parametrize("onnx", [FP32, INT8])
+def test_where_flags_are_gone_fp16_is_baked_into_the_graph(onnx: OnnxFacts) -> None:
+    made = plan("rtx-4090", "11.4", onnx)
+    assert made.steps[-1] == "bake_fp16"
+    assert any("baked into the graph" in note for note in made.notes)
+    assert "bake_fp16" not in plan("rtx-4090", "11.4", onnx, precision="fp32").steps
+
+
+@pytest.mark.parametrize(
+    ("version", "onnx"), [("10.16.1", INT8), ("10.3.0", BAKED_INT8), ("11.4", BAKED_INT8)]
+)
+def test_nothing_is_baked_where_there_are_flags_or_it_is_done_already(version: str, onnx: OnnxFacts) -> None:
+    assert "bake_fp16" not in plan("rtx-4090", version, onnx).steps
 
 
 def test_a_quantized_graph_gives_float_engines_without_its_quantizers() -> None:
@@ -215,7 +224,7 @@ def test_a_workspace_beyond_the_memory_is_refused_with_one_that_fits() -> None:
 
 def test_dla_is_fp16_with_the_gpu_for_the_rest() -> None:
     made = plan("jetson-orin-nx", "10.3.0", precision="fp16", dla_core=1)
-    assert made.builder_flags == ("FP16", "GPU_FALLBACK")
+    assert made.builder_flags == ("FP16", "OBEY_PRECISION_CONSTRAINTS", "GPU_FALLBACK")
     assert made.dla_core == 1
     assert any("experimental" in note for note in made.notes)
 
@@ -260,6 +269,6 @@ def test_the_timing_cache_belongs_to_one_device_and_version() -> None:
 
 def test_a_plan_prints_every_setting() -> None:
     shown = plan("jetson-orin-nano", "10.3.0", level=5, version_compatible=True).describe()
-    flags = "FP16 INT8 VERSION_COMPATIBLE"
+    flags = "FP16 INT8 OBEY_PRECISION_CONSTRAINTS VERSION_COMPATIBLE"
     for part in ("jetson-orin-nano-8gb", "10.3.0", flags, "cast_first", "1x512x512x3", "MiB", "slower"):
         assert part in shown

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +15,13 @@ import pytest
 from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
 from tensorrt_graphs import residual_graph, write_residual
 
+from samkr_edge.artefact import cache_folder
 from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
-from samkr_edge.build.timing_cache import cache_folder, load_cache, store_cache
+from samkr_edge.build.timing_cache import load_cache, store_cache
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
@@ -46,7 +48,7 @@ def build(
 def test_one_graph_builds_on_every_version(install: Install, source: Path, version: str) -> None:
     trt = install(version)
     built = build(trt, source)
-    flags = set() if version.startswith("11") else {"FP16", "INT8"}
+    flags = set() if version.startswith("11") else {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
     assert trt.builds[0]["flags"] == flags
     assert trt.builds[0]["network"] == ({"EXPLICIT_BATCH"} if version.startswith("8") else set())
     assert trt.builds[0]["pools"] == {"WORKSPACE": 4 << 30}
@@ -69,7 +71,7 @@ def test_the_passport_tells_the_whole_story(install: Install, source: Path) -> N
         "int8_convolutions": 1,
     }
     assert set(passport.hashes) == {"onnx", "timing_cache"}
-    assert passport.settings["builder_flags"] == ["FP16", "INT8"]
+    assert passport.settings["builder_flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
     assert passport.card["precision"] == "int8"
     assert passport.created
 
@@ -185,7 +187,7 @@ def test_calibration_feeds_every_whole_batch_once_and_keeps_the_ranges(
     trt = install("10.3.0")
     first = build(trt, source, Wishes(calibrate=True), calibration=listing)
     assert trt.builds[0]["calibrated_on"] == 4
-    assert trt.builds[0]["flags"] == {"FP16", "INT8"}
+    assert trt.builds[0]["flags"] == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
     assert "calibration_images" in first.passport.hashes
     build(trt, source, Wishes(calibrate=True), calibration=listing)
     assert "calibrated_on" not in trt.builds[1]
@@ -210,15 +212,6 @@ def test_an_open_batch_is_built_with_a_profile(install: Install, tmp_path: Path)
     assert built.passport.settings["profile_batch"] == 3
 
 
-def test_an_unwritable_place_leaves_no_half_engine(install: Install, source: Path, tmp_path: Path) -> None:
-    trt = install("10.3.0")
-    (tmp_path / "file").write_text("")
-    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
-    with pytest.raises(SamkrError) as raised:
-        builder.build_tensorrt(source, tmp_path / "file" / "a.engine", (plan,))
-    assert raised.value.code == "SE-D01"
-
-
 def test_the_plans_settings_reach_the_builder(install: Install, source: Path) -> None:
     trt = install("10.16.1.11")
     wishes = Wishes(level=5, hardware_compatible="same", version_compatible=True, workspace_mib=256)
@@ -226,9 +219,91 @@ def test_the_plans_settings_reach_the_builder(install: Install, source: Path) ->
     made = trt.builds[0]
     assert made["builder_optimization_level"] == 5
     assert made["hardware_compatibility_level"].name == "SAME_COMPUTE_CAPABILITY"
-    assert made["flags"] == {"FP16", "INT8", "VERSION_COMPATIBLE"}
+    assert made["flags"] == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"}
     assert made["pools"] == {"WORKSPACE": 256 << 20}
     assert made["profiling_verbosity"].name == "DETAILED"
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_what_fp16_would_lose_joints_in_is_marked_fp32(
+    install: Install, version: str, quantized: bool, decoding_onnx: Path, decoding_int8_onnx: Path
+) -> None:
+    """Sampling, attention, and decoding in the graph, whose coordinates reach 512."""
+    import onnx
+
+    trt, path = install(version), decoding_int8_onnx if quantized else decoding_onnx
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(path)), Wishes(), 8 << 30)
+    builder.build_bytes(path, plan, None, None)
+    marked = trt.builds[0]["constraints"]
+    assert all(precision == "FLOAT" for precision, _ in marked.values())
+    nodes = onnx.load(path).graph.node
+    # Decoding lies behind the maps; pixels it counts in whole numbers are no floats.
+    behind = {node.name for node in nodes if node.op_type in ("MaxPool", "TopK") and "/decode/" in node.name}
+    assert len(behind) == 2
+    assert behind <= marked.keys()
+    assert marked[next(n.name for n in nodes if n.op_type == "TopK")][1] == {0: "FLOAT"}
+    for node in nodes:
+        if node.op_type in ("GridSample", "Softmax", "Round", "Floor"):
+            assert marked[node.name] == ("FLOAT", {0: "FLOAT"}), node.name
+        assert not (node.op_type == "Cast" and node.name in marked)
+        if node.op_type == "Conv":
+            last = "/final/" in node.name
+            assert (node.name in marked) is last, node.name
+
+
+@pytest.mark.parametrize("opset", [17, 19])
+def test_best_bakes_fp16_in_where_flags_are_gone(
+    install: Install, tmp_path: Path, opset: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorRT 11 runs in the types of the graph: both candidates get FP16, the INT8 one beside its Q/DQ."""
+    trt = install("11.0.0.114")
+    source = write_residual(tmp_path / "model.onnx", opset=opset)
+    assert run(["build", str(source), "--target", "auto", "--precision", "best", "--json"]) == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert set(payload["gpu_ms"]) == {"fp16", "int8"}
+    assert payload["passport"]["precision"]["typing"] == "strong"
+    fp16, int8 = (facts_of(decode_onnx(build["onnx"])) for build in trt.builds)
+    assert payload["passport"]["settings"]["steps"][-1] == "bake_fp16"
+    assert "QuantizeLinear" not in fp16.ops
+    assert int8.fp16_scales == 2 * int8.ops["QuantizeLinear"] > 0
+    assert int8.opset == 19
+
+
+def test_baking_without_onnx_names_what_to_install(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("11.0.0.114")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert raised.value.code == "SE-B04"
+    assert "samkr-edge[build]" in (raised.value.fix or "")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_minutes_of_building(
+    install: Install, source: Path, tmp_path: Path
+) -> None:
+    trt = install("10.3.0")
+    (tmp_path / "file").write_text("")
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    with pytest.raises(SamkrError) as raised:
+        builder.build_tensorrt(source, tmp_path / "file" / "a.engine", (plan,))
+    assert raised.value.code == "SE-D01"
+    assert trt.builds == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model.onnx"]
+
+
+def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_engine(
+    install: Install, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "chosen"))
+    build(trt, source)
+    assert [path.suffix for path in (tmp_path / "chosen").iterdir()] == [".timing"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
+    assert "timing_cache" not in build(trt, source).passport.hashes
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
@@ -279,13 +354,25 @@ def test_a_dry_run_needs_no_gpu_and_no_tensorrt(source: Path, capsys: pytest.Cap
     assert not source.with_suffix(".engine").exists()
 
 
+def test_an_onnx_of_somebody_else_is_refused_before_it_is_planned(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    onnx.save(model, source)
+    assert run(["build", str(source), "--target", "jetson-agx-orin", "--dry-run"]) == 4
+    assert "SE-A90" in capsys.readouterr().err
+
+
 def test_building_for_another_device_is_refused_with_what_it_would_be(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["build", str(source), "--target", "jetson-orin-nano"]) == 7
     shown = capsys.readouterr().err
     assert "SE-V50" in shown
-    assert "int8, FP16 INT8" in shown
+    assert "int8, FP16 INT8 OBEY" in shown
 
 
 def test_the_prepared_graph_is_written_for_trtexec(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,6 +389,8 @@ def test_the_prepared_graph_is_written_for_trtexec(source: Path, capsys: pytest.
         (["--target", "jetson-nano"], 7),
         (["--target", "auto", "--precision", "int4"], 2),
         (["--target", "jetson-nano", "--tensorrt", "jetpack-6.2"], 2),
+        (["--target", "jetson-agx-orin", "--tensorrt", "newest", "--dry-run"], 2),
+        (["--target", "auto", "-o", "model.onnx"], 2),
     ],
 )
 def test_a_wrong_wish_is_one_clear_error(

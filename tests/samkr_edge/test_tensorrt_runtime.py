@@ -4,9 +4,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from red_dot import dots
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build import tensorrt as builder
@@ -23,6 +25,8 @@ from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
+Seeing = Callable[[FakeTensorRT, Path], Path]
+RED = cv2.cvtColor(dots((30, 40)), cv2.COLOR_BGR2RGB)
 
 
 def engine(trt: FakeTensorRT, folder: Path, batch: int | str = 2) -> Path:
@@ -30,6 +34,19 @@ def engine(trt: FakeTensorRT, folder: Path, batch: int | str = 2) -> Path:
     wishes = Wishes(batch=2 if isinstance(batch, str) else None)
     plan = plan_build(load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(source)), wishes)
     return builder.build_tensorrt(source, folder / "model.engine", (plan,)).path
+
+
+@pytest.fixture(scope="module")
+def seeing(red_dot_model: Path) -> Seeing:
+    """Builds an engine that finds people."""
+
+    def build(trt: FakeTensorRT, folder: Path) -> Path:
+        plan = plan_build(
+            load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(red_dot_model)), Wishes()
+        )
+        return builder.build_tensorrt(red_dot_model, folder / "seeing.engine", (plan,)).path
+
+    return build
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
@@ -127,6 +144,7 @@ def test_a_graph_that_cannot_be_captured_is_done_without_and_said(
     driver.refuse_capture = True
     runner = TensorRTRunner(path, cuda_graph=True)
     assert "CUDA call failed" in (runner.graph_note or "")
+    assert not driver.capturing
     assert runner.run(images(1))[0].shape == (1, 3, 8, 8)
     assert driver.launches == 0
     runner.close()
@@ -154,6 +172,75 @@ def test_an_engine_opens_like_any_other_model(install: Install, tmp_path: Path) 
     model.close()
 
 
+def test_the_graph_is_an_option_of_opening_and_what_has_none_says_so(
+    install: Install, driver: Driver, tmp_path: Path, seeing: Seeing, red_dot_model: Path
+) -> None:
+    path = seeing(install("10.3.0"), tmp_path)
+    with_graph = load_model(path, cuda_graph=True)
+    assert with_graph.graph_note is None
+    assert len(with_graph(RED)) == 1
+    assert driver.launches == 1
+    with_graph.close()
+    driver.refuse_capture = True
+    without = load_model(path, cuda_graph=True)
+    assert (without.graph_note or "").startswith("seeing.engine runs without a CUDA graph: ")
+    assert len(without(RED)) == 1
+    without.close()
+    assert "only a TensorRT engine" in (load_model(red_dot_model, cuda_graph=True).graph_note or "")
+    assert load_model(red_dot_model).graph_note is None
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_copies_and_network_are_timed_apart(
+    install: Install, driver: Driver, tmp_path: Path, seeing: Seeing, cuda_graph: bool
+) -> None:
+    trt = install("10.3.0")
+    path = seeing(trt, tmp_path)
+    trt.speed, driver.copy_ms = {frozenset({"FP16"}): 4.5}, 0.25
+    model = load_model(path, cuda_graph=cuda_graph)
+    times = model.timed(RED)[1]
+    # One input and two outputs.
+    assert (times.copy_in, times.network, times.copy_out) == pytest.approx((0.25, 4.5, 0.5))
+    model.runner.run(model.new_input(2))  # two batches
+    assert isinstance(model.runner, TensorRTRunner)
+    assert model.runner.last_run_ms == pytest.approx((0.5, 9.0, 1.0))
+    model.close()
+
+
+def test_every_thread_sees_the_times_of_its_own_run(install: Install, driver: Driver, tmp_path: Path) -> None:
+    trt = install("10.3.0")
+    runner = TensorRTRunner(engine(trt, tmp_path))
+    trt.speed = {frozenset({"FP16", "INT8"}): 1.0}
+    seen: list[object] = []
+
+    def look_before_and_after() -> None:
+        seen.append(runner.last_run_ms)
+        runner.run(images(2))
+        seen.append(runner.last_run_ms)
+
+    runner.run(images(4))
+    other = threading.Thread(target=look_before_and_after)
+    other.start()
+    other.join()
+    assert seen == [None, pytest.approx((0, 1, 0))]
+    assert runner.last_run_ms == pytest.approx((0, 2, 0))
+    runner.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_layers_are_timed_in_a_context_of_their_own(
+    install: Install, driver: Driver, tmp_path: Path, version: str
+) -> None:
+    trt = install(version)
+    runner = TensorRTRunner(engine(trt, tmp_path), cuda_graph=True)
+    held, trt.layer_times = driver.live, {"conv": 0.5, "Reformatting CopyNode": 0.25}
+    assert runner.layer_milliseconds(3) == [trt.layer_times] * 3
+    assert driver.live == held
+    trt.layer_times = {}
+    runner.run(images(1))  # its own context has no profiler
+    runner.close()
+
+
 def test_gpu_time_is_that_of_the_network(install: Install, driver: Driver, tmp_path: Path) -> None:
     trt = install("10.3.0")
     path = engine(trt, tmp_path)
@@ -173,33 +260,32 @@ def test_without_a_gpu_tensorrt_is_not_even_imported(tmp_path: Path, monkeypatch
     assert raised.value.code == "SE-V87"
 
 
-def test_a_call_from_a_thread_without_a_context_fails_and_bind_mends_it(driver: Driver) -> None:
+def test_a_call_from_a_thread_without_a_context_fails_and_being_bound_mends_it(driver: Driver) -> None:
     cuda = open_cuda("driver")
     with pytest.raises(SamkrError, match="CUDA call failed") as raised:
         cuda.alloc(16)
     assert "CUDA_ERROR_INVALID_CONTEXT" in " ".join(raised.value.facts)
-    cuda.bind()
-    address = cuda.alloc(16)
-    cuda.free(address)
+    with cuda.bound():
+        cuda.free(cuda.alloc(16))
     cuda.close()
     assert driver.live == 0
 
 
 def test_copies_go_through_pinned_memory_and_back(driver: Driver) -> None:
     cuda = open_cuda("driver")
-    cuda.bind()
-    stream, address = cuda.stream(), cuda.alloc(24)
-    source, back = cuda.pinned((2, 3), np.float32), cuda.pinned((2, 3), np.float32)
-    source[...] = np.arange(6).reshape(2, 3)
-    cuda.to_device(address, source, stream)
-    cuda.to_host(back, address, stream)
-    cuda.synchronize(stream)
-    np.testing.assert_array_equal(back, source)
-    assert cuda.memory() == (8 << 30, 24 << 30)
-    cuda.free(address)
-    cuda.free_pinned(source)
-    cuda.free_pinned(back)
-    cuda.free_stream(stream)
+    with cuda.bound():
+        stream, address = cuda.stream(), cuda.alloc(24)
+        source, back = cuda.pinned((2, 3), np.float32), cuda.pinned((2, 3), np.float32)
+        source[...] = np.arange(6).reshape(2, 3)
+        cuda.to_device(address, source, stream)
+        cuda.to_host(back, address, stream)
+        cuda.synchronize(stream)
+        np.testing.assert_array_equal(back, source)
+        assert cuda.memory() == (8 << 30, 24 << 30)
+        cuda.free(address)
+        cuda.free_pinned(source)
+        cuda.free_pinned(back)
+        cuda.free_stream(stream)
     cuda.close()
     assert driver.live == 0
 

@@ -155,8 +155,13 @@ def test_no_maps_leave_a_model_that_decodes_itself(exported: tuple[Path, Path]) 
     assert [output.shape for output in outputs] == [(1, 30, 17, 3), (1, 30), (1, 30, 17, 2)]
 
 
-def test_fp16_export_refuses_to_decode_in_the_graph(tmp_path: Path) -> None:
+def test_fp16_beside_decoding_in_the_graph_is_exported_and_checked(tmp_path: Path) -> None:
     checkpoint = untrained_checkpoint("samkr_tiny")
-    with pytest.raises(SamkrError) as caught:
-        export_onnx(network_of(checkpoint), checkpoint.card, tmp_path / "x.onnx", half=True, decode="graph")
-    assert caught.value.code == "SE-U98"
+    path = tmp_path / "half.onnx"
+    card, _ = export_onnx(
+        network_of(checkpoint), checkpoint.card, path, size=(64, 64), half=True, decode="graph"
+    )
+    assert (card.precision, card.decode_in) == ("fp16", "graph")
+    poses = load_model(path).runner.run(np.zeros((1, 64, 64, 3), np.uint8))[0]
+    assert poses.dtype == np.float32
+    assert np.any(poses[..., :2] != poses[..., :2].astype(np.float16))  # finer than FP16 resolves

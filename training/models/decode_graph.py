@@ -5,8 +5,8 @@ Computes what :func:`samkr_edge.decode.decode` does up to pose NMS, which stays 
 TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as there: map pixel i is centred on input pixel
 ``stride * i``, joint = location - offset.
 
-An engine built with FP16 by flag must keep this module in FP32: half precision resolves a quarter of a pixel at 512.
-Its nodes are those behind the tensors ``heatmap`` and ``offset``.
+In an engine with FP16 this module stays FP32 (samkr_edge/build/full_precision.py): half precision resolves a quarter of
+a pixel at 512. Its nodes are those behind the tensors ``heatmap`` and ``offset``.
 """
 
 from __future__ import annotations
