@@ -11,8 +11,6 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset, rea
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses
-from samkr_edge.stream import stream
+from samkr_edge.stream import ahead, stream
 
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
@@ -104,35 +102,8 @@ def _poses(
         for record, poses in stream(model, records):
             yield record, rescored(poses, protocol)
     else:
-        for record, image in _read_ahead(records):
+        for record, image in ahead(lambda record: read_image(record.path), records):
             yield record, predict(model, image, protocol)
-
-
-def _read_ahead(records: Sequence[ImageRecord]) -> Any:
-    """(record, image) in order, read by one thread at most eight images ahead."""
-    queue: Queue[Any] = Queue(maxsize=8)
-    stopped = False
-
-    def work() -> None:
-        try:
-            for record in records:
-                if stopped:
-                    return
-                queue.put((record, read_image(record.path)))
-            queue.put(None)
-        except BaseException as error:
-            queue.put(error)
-
-    Thread(target=work, daemon=True).start()
-    try:
-        while (item := queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped = True
-        while not queue.empty():
-            queue.get_nowait()
 
 
 def score(
