@@ -124,12 +124,10 @@ class Poses:
             {
                 "image_id": int(image_id),
                 "category_id": category_id,
-                "keypoints": person,
+                "keypoints": person.ravel().tolist(),
                 "score": score,
             }
-            for person, score in zip(
-                triples.reshape(len(self), -1).tolist(), self.scores.tolist(), strict=True
-            )
+            for person, score in zip(triples, self.scores.tolist(), strict=True)
         ]
         if self.ids is not None:
             for entry, number in zip(entries, self.ids, strict=True):
