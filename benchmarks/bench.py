@@ -134,7 +134,13 @@ def run_bench(
     ]
     for model in models.values():
         model.runner.close()
-    unstable = reasons_of_run(run.states, run.network_ms(), on_gpu=on_gpu, power_modes=power_modes)
+    unstable = reasons_of_run(
+        run.states,
+        run.network_ms(),
+        on_gpu=on_gpu,
+        one_chip=device.family == "jetson",
+        power_modes=power_modes,
+    )
     if not run.settled:
         unstable.append("the warm-up ended before the medians stood still")
     stable = not unstable and all(row.stable for row in rows)
