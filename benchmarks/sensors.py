@@ -164,13 +164,14 @@ def read_jetson(root: Path = ROOT, monitor: Tegrastats | None = None) -> Machine
 
 def filled(state: MachineState, seen: Reading) -> MachineState:
     """The state with what only ``tegrastats`` saw."""
-    known = {
-        "mhz": seen.cpu_mhz,
-        "celsius": max(seen.celsius.values(), default=None),
-        "gpu_mhz": seen.gpu_mhz,
-        "gpu_celsius": seen.celsius.get("gpu"),
-    }
-    return replace(state, **{name: value for name, value in known.items() if getattr(state, name) is None})
+    hottest = max(seen.celsius.values(), default=None)
+    return replace(
+        state,
+        mhz=seen.cpu_mhz if state.mhz is None else state.mhz,
+        celsius=hottest if state.celsius is None else state.celsius,
+        gpu_mhz=seen.gpu_mhz if state.gpu_mhz is None else state.gpu_mhz,
+        gpu_celsius=seen.celsius.get("gpu") if state.gpu_celsius is None else state.gpu_celsius,
+    )
 
 
 def jetson_power_mode(nvpmodel: str | None, root: Path = ROOT) -> str | None:
