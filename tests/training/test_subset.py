@@ -44,6 +44,9 @@ def test_too_few_images_and_the_source_itself_are_refused(source: KeypointDatase
     with pytest.raises(SamkrError) as caught:
         write_subset(source, tmp_path, 9)
     assert caught.value.code == "SE-D47"
+    assert caught.value.facts == ["asked      9", "found      8 that show a labelled person, of 8 images"]
+    assert caught.value.fix is not None
+    assert caught.value.fix.endswith("--split train --images 8")
     assert not any(tmp_path.iterdir())
     with pytest.raises(SamkrError) as caught:
         write_subset(source, source.root, 3)
