@@ -97,6 +97,7 @@ def run_bench(
             model twice.
     """
     from samkr_edge.doctor import environment
+    from samkr_edge.stream import opencv_threads
 
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
@@ -113,7 +114,9 @@ def run_bench(
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
-    run = _time(plan, models, images, device, progress)
+    # OpenCV would resize with threads of its own, however few the model was given.
+    with opencv_threads(plan.threads):
+        run = _time(plan, models, images, device, progress)
     power_modes = (power_before, device.power_mode())
     if dataset is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
