@@ -15,6 +15,7 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from samkr_edge.dataset import ImageRecord, KeypointDataset
     from samkr_edge.pose_model import PoseModel
+    from samkr_edge.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ def measure_accuracy(
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
     # Only the baseline's are needed again; one model's predictions are dropped before the next one's are made.
-    kept: dict[str, list[dict[str, Any]]] = {}
+    kept: dict[str, Predictions] = {}
 
-    def predict(name: str) -> list[dict[str, Any]]:
-        found = kept.get(name) or evaluate.predict_dataset(
-            models[name], dataset, limit=limit, advance=advance
-        )
+    def predict(name: str) -> Predictions:
+        if name in kept:
+            return kept[name]
+        found = evaluate.predict_dataset(models[name], dataset, limit=limit, advance=advance)
         if name == baseline:
             kept[name] = found
         return found

@@ -99,6 +99,7 @@ def run_bench(
             model twice.
     """
     from samkr_edge.doctor import environment
+    from samkr_edge.stream import opencv_threads
 
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
@@ -115,7 +116,9 @@ def run_bench(
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
-    run = _time(plan, models, images, device, progress)
+    # OpenCV would resize with threads of its own, however few the model was given.
+    with opencv_threads(plan.threads):
+        run = _time(plan, models, images, device, progress)
     power_modes = (power_before, device.power_mode())
     if dataset is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
@@ -136,7 +139,13 @@ def run_bench(
     ]
     for model in models.values():
         model.runner.close()
-    unstable = reasons_of_run(run.states, run.network_ms(), on_gpu=on_gpu, power_modes=power_modes)
+    unstable = reasons_of_run(
+        run.states,
+        run.network_ms(),
+        on_gpu=on_gpu,
+        one_chip=device.family == "jetson",
+        power_modes=power_modes,
+    )
     if not run.settled:
         unstable.append("the warm-up ended before the medians stood still")
     stable = not unstable and all(row.stable for row in rows)

@@ -8,9 +8,6 @@ written down.
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ import numpy as np
 from benchmarks.latency import Timed
 from benchmarks.results import Energy, PowerFacts
 from benchmarks.sensors import ROOT, Nvidia, open_nvidia
+from benchmarks.tegrastats import open_tegrastats
 
 # Rails that are the whole module's input: where one of them exists, the others are parts of it and not added.
 _TOTALS = ("VDD_IN", "POM_5V_IN", "VDD_SYS_IN", "VIN")
@@ -58,7 +56,7 @@ def find_power(*, on_gpu: bool) -> tuple[PowerSource | None, str]:
     A Jetson's monitor sees the whole module; elsewhere models on the GPU are metered by its driver, others by the
     CPU's counters.
     """
-    module = ina3221() or _tegrastats()
+    module = ina3221() or tegrastats_power()
     if module is not None:
         return module, ""
     if not on_gpu:
@@ -131,55 +129,19 @@ def _product(first: Path, second: Path | None, scale: float) -> float | None:
 # -- Jetson: tegrastats ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tegrastats:
-    """One line of ``tegrastats``: watts by rail (now, not the average), Celsius by zone, the GPU's MHz and load %."""
-
-    watts: dict[str, float]
-    celsius: dict[str, float]
-    gpu_mhz: float | None
-    gpu_load: int | None
-
-
-# `VDD_IN 5014mW/5014mW` since JetPack 5, `POM_5V_IN 4567/4500` before. RAM and SWAP have units behind the slash only.
-_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)")
-_ZONE = re.compile(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b")
-_GPU = re.compile(r"GR3D_FREQ (\d+)%(?:@\[?(\d+))?")
-
-
-def parse_tegrastats(line: str) -> Tegrastats:
-    """One line of any JetPack. Zones that read -256 have no sensor; ``NC`` is a rail that is not connected."""
-    watts = {name: int(now) / 1e3 for name, now, _ in _RAIL.findall(line) if name != "NC"}
-    celsius = {name: float(value) for name, value in _ZONE.findall(line) if float(value) > -100}
-    gpu = _GPU.search(line)
-    mhz = float(gpu.group(2)) if gpu and gpu.group(2) else None
-    return Tegrastats(watts, celsius, mhz, int(gpu.group(1)) if gpu else None)
-
-
-def _tegrastats() -> PowerSource | None:
+def tegrastats_power() -> PowerSource | None:
     """For modules whose monitor only root may read: the program has the right to."""
-    if shutil.which("tegrastats") is None:
-        return None
-
-    def line() -> Tegrastats | None:
-        # A program of its own each time: one that runs on would have to be stopped on every way out.
-        with subprocess.Popen(
-            ["tegrastats", "--interval", "100"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as program:
-            first = program.stdout.readline() if program.stdout else ""
-            program.terminate()
-        return parse_tegrastats(first) if first else None
-
-    sample = line()
+    program = open_tegrastats(interval_ms=100)
+    sample = None if program is None else program.read()
     rails, words = pick_rails(list(sample.watts)) if sample else ((), "")
-    if not rails:
+    if program is None or not rails:
         return None
 
     def watts() -> float | None:
-        found = line()
+        found = program.read()
         return sum(found.watts[name] for name in rails) if found and set(rails) <= set(found.watts) else None
 
-    return PowerSource("tegrastats", words, 0.2, watts)
+    return PowerSource("tegrastats", words, 0.1, watts)
 
 
 # -- Desktop -----------------------------------------------------------------------------------------------------

@@ -27,8 +27,13 @@ _ALWAYS_INT8 = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 def int8_share(path: Path) -> float | None:
     """Share of multiply-accumulates (convolutions and matrix products) whose both inputs are INT8, 0..1.
 
-    None for what is not an ONNX file, where the package ``onnx`` is missing, and where shapes are unknown.
+    Of a bundle, the model that this device runs. None for what is not an ONNX file, where the package ``onnx`` is
+    missing, and where shapes are unknown.
     """
+    if path.suffix == ".samkr":
+        from samkr_edge.bundle_cache import ready_model
+
+        path = ready_model(path)
     if path.suffix != ".onnx":
         return None
     try:

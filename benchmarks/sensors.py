@@ -1,7 +1,8 @@
 """What the machine says about itself: clocks, temperatures, throttling and the power mode.
 
-Three families. A CPU is read from sysfs; a Jetson adds its GPU's devfreq node, its over-current counters and
-``nvpmodel``; a desktop GPU adds NVML (package ``nvidia-ml-py``), or ``nvidia-smi`` where that is not installed.
+Three families. A CPU is read from sysfs; a Jetson adds its GPU's devfreq node (``tegrastats`` where there is none that
+we know), its over-current counters and ``nvpmodel``; a desktop GPU adds NVML (package ``nvidia-ml-py``), or
+``nvidia-smi`` where that is not installed.
 Reading costs well below a millisecond (``nvidia-smi``: tens of them), and happens between frames, never within one.
 """
 
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from benchmarks.tegrastats import Reading, Tegrastats, open_tegrastats
 
 ROOT = Path("/")
 Family = Literal["cpu", "jetson", "rtx"]
@@ -67,11 +70,13 @@ def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
         on_gpu: False where no model runs on a GPU: a desktop's GPU is then not read.
     """
     if (root / "etc/nv_tegra_release").exists() or gpu_devfreq(root) is not None:
+        # Asked only where it is needed: the program itself takes some of a core.
+        monitor = open_tegrastats(interval_ms=500) if gpu_devfreq(root) is None else None
         return Device(
             "jetson",
-            lambda: read_jetson(root),
+            lambda: read_jetson(root, monitor),
             lambda: jetson_power_mode(_output_of("nvpmodel", "-q"), root),
-            "sudo nvpmodel -m 0 && sudo jetson_clocks   # then let it cool down and measure again",
+            "sudo jetson_clocks   # locks the clocks; where it throttles, let it cool down or take a lower power mode",
             parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf") or ""),
         )
     gpu = open_nvidia() if on_gpu else None
@@ -116,15 +121,17 @@ def _cpu_mhz(root: Path) -> float | None:
 
 
 def _hottest(root: Path) -> float | None:
-    found = [_number(path) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
-    # A zone without a sensor reports 0 or a large negative number.
+    # A zone without a sensor reports 0 or a large negative number; PMIC-Die (JetPack 4) always reports 100 degrees.
+    zones = (root / "sys/class/thermal").glob("thermal_zone*")
+    found = [_number(zone / "temp") for zone in zones if not (_text(zone / "type") or "").startswith("PMIC")]
     return max((value / 1e3 for value in found if value is not None and value > 0), default=None)
 
 
 # -- Jetson ------------------------------------------------------------------------------------------------------
 
-# The GPU by JetPack: 4 (Nano, TX2, Xavier), 5 (Orin), 6 and later.
+# The GPU by JetPack: 4 (Nano, TX2, Xavier), 5 (Orin), 6 and later; Thor's.
 _GPU_NODES = (
+    "sys/class/devfreq/gpu-gpc-0",
     "sys/devices/platform/17000000.gpu/devfreq_dev",
     "sys/devices/17000000.gpu/devfreq/17000000.gpu",
     "sys/devices/17000000.ga10b/devfreq/17000000.ga10b",
@@ -139,17 +146,31 @@ def gpu_devfreq(root: Path = ROOT) -> Path | None:
     return next((root / node for node in _GPU_NODES if (root / node / "cur_freq").exists()), None)
 
 
-def read_jetson(root: Path = ROOT) -> MachineState:
-    """CPU, GPU clock (devfreq, Hz), the GPU's thermal zone, and what throttles."""
+def read_jetson(root: Path = ROOT, monitor: Tegrastats | None = None) -> MachineState:
+    """CPU, GPU clock (devfreq, Hz), the GPU's thermal zone, and what throttles; ``monitor`` fills the gaps."""
     state = read_cpu(root)
     node = gpu_devfreq(root)
     hertz = None if node is None else _number(node / "cur_freq")
-    return replace(
+    state = replace(
         state,
         gpu_mhz=None if hertz is None else hertz / 1e6,
         gpu_celsius=_zone(root, "gpu"),
         throttled=_cooling(root),
         throttle_events=_over_current(root),
+    )
+    seen = None if monitor is None else monitor.read()
+    return state if seen is None else filled(state, seen)
+
+
+def filled(state: MachineState, seen: Reading) -> MachineState:
+    """The state with what only ``tegrastats`` saw."""
+    hottest = max(seen.celsius.values(), default=None)
+    return replace(
+        state,
+        mhz=seen.cpu_mhz if state.mhz is None else state.mhz,
+        celsius=hottest if state.celsius is None else state.celsius,
+        gpu_mhz=seen.gpu_mhz if state.gpu_mhz is None else state.gpu_mhz,
+        gpu_celsius=seen.celsius.get("gpu") if state.gpu_celsius is None else state.gpu_celsius,
     )
 
 

@@ -49,6 +49,7 @@ def reasons_of_run(
     network_ms: np.ndarray,
     *,
     on_gpu: bool = False,
+    one_chip: bool = False,
     power_modes: tuple[str | None, str | None] = (None, None),
 ) -> list[str]:
     """Why the run as a whole cannot be trusted; empty when it can.
@@ -57,12 +58,14 @@ def reasons_of_run(
         states: readings from the first frame to the last.
         network_ms: (R, M), as :func:`time_drift` takes it.
         on_gpu: a model ran on the GPU. The clock and the throttling of a GPU that only idles mean nothing.
+        one_chip: CPU and GPU share power and heat (Jetson): what throttles, throttles both.
         power_modes: before and after.
     """
     reasons = []
     clocks = {"CPU": clock_change(states)}
     if on_gpu:
         clocks["GPU"] = clock_change(states, lambda state: state.gpu_mhz)
+    if on_gpu or one_chip:
         reasons += _throttling(states)
     for name, change in clocks.items():
         if change is not None and abs(change) > CLOCK_TOLERANCE:

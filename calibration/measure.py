@@ -19,7 +19,14 @@ import torch
 from torch import nn
 
 from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset
-from samkr_edge.evaluate import MAX_DETECTIONS, Interval, paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluate import (
+    MAX_DETECTIONS,
+    Interval,
+    Results,
+    paired_bootstrap,
+    predict_dataset,
+    score,
+)
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.protocol import Runner
@@ -109,7 +116,7 @@ class Measured:
 
     ap: float
     oks: float
-    results: list[dict[str, Any]]
+    results: Results
     person_oks: np.ndarray
     heatmap_error: float = 0.0
     offset_error: float = 0.0
@@ -184,7 +191,7 @@ class Bench:
             *errors,
         )
 
-    def person_oks(self, results: list[dict[str, Any]]) -> np.ndarray:
+    def person_oks(self, results: Results) -> np.ndarray:
         """OKS of each labelled person with the pose of its image that fits it best; 0 where there is none."""
         poses: dict[int, list[dict[str, Any]]] = {}
         for result in results:

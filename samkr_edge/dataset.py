@@ -219,14 +219,18 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
         raise SamkrError(
             "SE-D11",
             f"{root} has no split {split!r}",
-            [f"splits     {', '.join(splits)}", *(f"tried      {path}" for _, path in candidates)],
-            fix=f"choose one that exists, for example {splits[0]}",
+            [f"splits     {', '.join(splits)}"],
+            fix=f"give the same command with --split {splits[0]}",
         )
+    inside = sorted(entry.name for entry in root.iterdir())
     raise SamkrError(
         "SE-D10",
-        f"no annotations were found in {root}",
-        [f"tried      {path}" for _, path in candidates],
-        fix="lay the files out as COCO or CrowdPose do, or name the annotation file",
+        f"{root} has no annotations where a data set has them",
+        [
+            *(f"{kind:<10} {path.relative_to(root)}" for kind, path in candidates),
+            f"found      {', '.join(inside[:6]) or 'an empty folder'}{' ...' if len(inside) > 6 else ''}",
+        ],
+        fix="samkr-edge data synth people   # or move the files to where one of these layouts has them",
     )
 
 

@@ -11,9 +11,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,13 +19,18 @@ from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset, rea
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses
-from samkr_edge.stream import stream
+from samkr_edge.predictions import Predictions
+from samkr_edge.stream import ahead, stream
 
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
 
 MAX_DETECTIONS = 20
+_AT_ONCE = 250  # images that pycocotools matches at a time
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
+
+# COCO results: of a pass of ours, or entries from anywhere.
+Results: TypeAlias = "Predictions | Sequence[dict[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def predict_dataset(
     flip: bool = False,
     protocol: Protocol | None = None,
     advance: Callable[..., None] | None = None,
-) -> list[dict[str, Any]]:
+) -> Predictions:
     """COCO results for the first ``limit`` images; reading and decoding run beside the network.
 
     ``protocol`` says what is done beyond one pass; ``flip`` is short for the one that adds the mirrored image.
@@ -89,9 +92,9 @@ def predict_dataset(
             fix="use a model that was trained on this skeleton",
         )
     protocol = protocol or Protocol(flip=flip)
-    results: list[dict[str, Any]] = []
+    results = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, poses in _poses(model, dataset.images[:limit], protocol):
-        results += poses.to_coco(record.id, dataset.category_id)
+        results.add(record.id, poses)
         if advance:
             advance()
     return results
@@ -104,51 +107,22 @@ def _poses(
         for record, poses in stream(model, records):
             yield record, rescored(poses, protocol)
     else:
-        for record, image in _read_ahead(records):
+        for record, image in ahead(lambda record: read_image(record.path), records):
             yield record, predict(model, image, protocol)
 
 
-def _read_ahead(records: Sequence[ImageRecord]) -> Any:
-    """(record, image) in order, read by one thread at most eight images ahead."""
-    queue: Queue[Any] = Queue(maxsize=8)
-    stopped = False
-
-    def work() -> None:
-        try:
-            for record in records:
-                if stopped:
-                    return
-                queue.put((record, read_image(record.path)))
-            queue.put(None)
-        except BaseException as error:
-            queue.put(error)
-
-    Thread(target=work, daemon=True).start()
-    try:
-        while (item := queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped = True
-        while not queue.empty():
-            queue.get_nowait()
-
-
-def score(
-    dataset: KeypointDataset, results: list[dict[str, Any]], image_ids: Sequence[int] | None = None
-) -> Scores:
+def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] | None = None) -> Scores:
     """AP and AR of COCO results on the data set, or on some of its images.
 
     Raises:
         SamkrError: SE-D27 none of these images shows a labelled person.
     """
     ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
-    evaluation = _evaluate(dataset, results, ids)
-    numbers = _summary(evaluation)
+    matches = Matches.of(dataset, results, ids)
+    numbers = _summary(matches.accumulated(ids))
     if dataset.kind == "crowdpose":
         for name, chosen in _by_crowding(dataset, ids).items():
-            numbers[name] = _summary(_evaluate(dataset, results, chosen))["ap"] if chosen else None
+            numbers[name] = _summary(matches.accumulated(chosen))["ap"] if chosen else None
         for name in ("apm", "apl", "arm", "arl"):
             numbers[name] = None
     if numbers["ap"] is None:
@@ -163,8 +137,8 @@ def score(
 
 def paired_bootstrap(
     dataset: KeypointDataset,
-    baseline: list[dict[str, Any]],
-    results: list[dict[str, Any]],
+    baseline: Results,
+    results: Results,
     *,
     image_ids: Sequence[int] | None = None,
     rounds: int = 1000,
@@ -203,16 +177,14 @@ class ImageMatches:
     people: np.ndarray
 
     @classmethod
-    def of(cls, dataset: KeypointDataset, results: list[dict[str, Any]], ids: Sequence[int]) -> ImageMatches:
-        evaluation = _evaluate(dataset, results, list(ids), accumulate=False)
+    def of(cls, dataset: KeypointDataset, results: Results, ids: Sequence[int]) -> ImageMatches:
+        matches = Matches.of(dataset, results, ids)
         place = {image_id: index for index, image_id in enumerate(ids)}
-        entries = [
-            e for e in evaluation.evalImgs[: len(ids)] if e is not None
-        ]  # the area range "all" comes first
+        entries = [entry for entry in matches.of_area(0) if entry is not None]  # 0: people of any size
         people = np.zeros(len(ids), np.int64)
         for entry in entries:
             people[place[entry["image_id"]]] = int((np.asarray(entry["gtIgnore"]) == 0).sum())
-        thresholds = len(evaluation.params.iouThrs)
+        thresholds = len(matches.params.iouThrs)
         scores = np.concatenate([np.asarray(e["dtScores"], float) for e in entries] or [np.zeros(0)])
         image = np.concatenate(
             [np.full(len(e["dtScores"]), place[e["image_id"]]) for e in entries] or [np.zeros(0, int)]
@@ -254,10 +226,76 @@ def _by_crowding(dataset: KeypointDataset, ids: list[int]) -> dict[str, list[int
     return groups
 
 
-def _evaluate(
-    dataset: KeypointDataset, results: list[dict[str, Any]], ids: list[int], accumulate: bool = True
-) -> Any:
-    """A finished pycocotools evaluation."""
+@dataclass(frozen=True)
+class Matches:
+    """What pycocotools matched, without what it needed for that.
+
+    Attributes:
+        params: its settings, the images of all parts in their order.
+        areas: for each range of areas (all, medium, large), the image ids' entries, None for images with nobody.
+    """
+
+    params: Any
+    areas: list[dict[int, dict[str, Any] | None]]
+
+    @classmethod
+    def of(cls, dataset: KeypointDataset, results: Results, ids: Sequence[int]) -> Matches:
+        """Match a few hundred images at a time: pycocotools makes dictionaries of every number of a result."""
+        entries_of = results.of if isinstance(results, Predictions) else _by_image(results)
+        # pycocotools sorts image ids, and equal scores keep the order of their images.
+        ordered = sorted(set(ids))
+        areas: list[dict[int, dict[str, Any] | None]] = []
+        params: Any = None
+        for start in range(0, max(1, len(ordered)), _AT_ONCE):
+            part = ordered[start : start + _AT_ONCE]
+            evaluation = _evaluate(dataset, entries_of(part), part)
+            params = evaluation.params
+            areas = areas or [{} for _ in params.areaRng]
+            for area, found in enumerate(areas):
+                rows = evaluation.evalImgs[area * len(part) : (area + 1) * len(part)]
+                found.update(zip(part, map(_slim, rows), strict=True))
+        return cls(params, areas)
+
+    def of_area(self, area: int) -> list[dict[str, Any] | None]:
+        """Entries of all images, in the order of their ids."""
+        return list(self.areas[area].values())
+
+    def accumulated(self, ids: Sequence[int]) -> dict[str, np.ndarray]:
+        """pycocotools' arrays of precision (T, R, 1, A, 1) and recall (T, 1, A, 1) over some of the images."""
+        from pycocotools.cocoeval import COCOeval
+
+        evaluation = COCOeval(iouType="keypoints")
+        evaluation.params = evaluation._paramsEval = self.params
+        self.params.imgIds = sorted(set(ids))
+        evaluation.evalImgs = [area[image_id] for area in self.areas for image_id in self.params.imgIds]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate()
+        found: dict[str, np.ndarray] = evaluation.eval
+        return found
+
+
+def _slim(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What accumulating needs of an image, in few bytes; a match is an id above 0 in pycocotools."""
+    if entry is None:
+        return None
+    return {
+        "image_id": entry["image_id"],
+        "dtScores": np.asarray(entry["dtScores"], float),
+        "dtMatches": np.asarray(entry["dtMatches"]) > 0,
+        "dtIgnore": np.asarray(entry["dtIgnore"], bool),
+        "gtIgnore": np.asarray(entry["gtIgnore"], bool),
+    }
+
+
+def _by_image(results: Sequence[dict[str, Any]]) -> Callable[[Sequence[int]], list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    for entry in results:
+        found.setdefault(entry["image_id"], []).append(entry)
+    return lambda ids: [entry for image_id in ids for entry in found.get(image_id, ())]
+
+
+def _evaluate(dataset: KeypointDataset, results: list[dict[str, Any]], ids: list[int]) -> Any:
+    """pycocotools, after matching the results of these images."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -265,18 +303,14 @@ def _evaluate(
         truth = COCO()
         truth.dataset = _truth(dataset, set(ids))
         truth.createIndex()
-        chosen = set(ids)
         # Copies: pycocotools writes into what it is given.
-        wanted = [{**result, "category_id": 1} for result in results if result["image_id"] in chosen]
+        wanted = [{**result, "category_id": 1} for result in results]
         found = truth.loadRes(wanted) if wanted else _nothing(truth)
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(dataset.skeleton.sigmas)
         evaluation.params.imgIds = ids
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
-        # pycocotools sorts image ids; entries are looked up by their own image_id.
-        if accumulate:
-            evaluation.accumulate()
     return evaluation
 
 
@@ -326,12 +360,9 @@ def _box(keypoints: Sequence[float]) -> list[float]:
     return [float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])]
 
 
-def _summary(evaluation: Any) -> dict[str, float | None]:
+def _summary(accumulated: dict[str, np.ndarray]) -> dict[str, float | None]:
     """The ten numbers from pycocotools' arrays; its own summary is tied to one number of detections."""
-    precision, recall = (
-        evaluation.eval["precision"],
-        evaluation.eval["recall"],
-    )  # (T, R, 1, A, 1), (T, 1, A, 1)
+    precision, recall = accumulated["precision"], accumulated["recall"]
 
     def mean(values: np.ndarray) -> float | None:
         values = values[values > -1]

@@ -8,9 +8,12 @@ data set takes little more than its network time where there is a second core.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from samkr_edge.dataset import ImageRecord, read_image
@@ -21,6 +24,9 @@ from samkr_edge.poses import Poses
 # Images read ahead, and maps waiting to be decoded: what bounds the memory, however many images there are.
 AHEAD = 4
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
 
 def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, Poses]]:
     """(record, poses in image pixels) in the order of ``records``; the same poses as ``model(image)``.
@@ -30,45 +36,60 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
     """
 
     def prepare(record: ImageRecord) -> tuple[np.ndarray, Fit]:
-        batch = np.zeros((1, *model.card.input_size, 3), np.uint8)
+        batch = model.new_input()
         return batch, model.preprocess(read_image(record.path), batch[0])
 
-    source = iter(records)
-    prepared: deque[tuple[ImageRecord, Future[tuple[np.ndarray, Fit]]]] = deque()
-    decoded: deque[tuple[ImageRecord, Future[Poses]]] = deque()
-    reader, decoder = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    def seen() -> Iterator[tuple[ImageRecord, list[np.ndarray], Fit]]:
+        for record, (batch, fit) in ahead(prepare, records):
+            yield record, [_own(output)[0] for output in model.runner.run(batch)], fit
 
-    def read_next() -> None:
-        record = next(source, None)
-        if record is not None:
-            prepared.append((record, reader.submit(prepare, record)))
+    # A pool of OpenCV's own would wait for work by spinning, on the cores that the network and the decoder need.
+    with opencv_threads(1):
+        for (record, _, _), poses in ahead(lambda maps: model.poses(*maps[1:]), seen()):
+            yield record, poses
 
+
+def ahead(
+    work: Callable[[Item], Done], items: Iterable[Item], count: int = AHEAD
+) -> Iterator[tuple[Item, Done]]:
+    """(item, what ``work`` made of it) in order; one thread works at most ``count`` items ahead of the caller.
+
+    ``items`` is iterated over in the caller's thread. Where it or ``work`` raises, what came before is yielded first.
+    """
+    source = iter(items)
+    waiting: deque[tuple[Item, Future[Done]]] = deque()
+    failure: Exception | None = None
+    pool = ThreadPoolExecutor(1)
     try:
-        for _ in range(AHEAD):
-            read_next()
-        while prepared:
-            record, ready = prepared.popleft()
-            read_next()
-            try:
-                batch, fit = ready.result()
-            except Exception:
-                yield from _rest(decoded)
-                raise
-            outputs = [_own(output)[0] for output in model.runner.run(batch)]
-            decoded.append((record, decoder.submit(model.poses, outputs, fit)))
-            while decoded and (len(decoded) > AHEAD or decoded[0][1].done()):
-                first, poses = decoded.popleft()
-                yield first, poses.result()
-        yield from _rest(decoded)
+        while True:
+            while failure is None and len(waiting) < count:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                else:
+                    waiting.append((item, pool.submit(work, item)))
+            if not waiting:
+                break
+            item, done = waiting.popleft()
+            yield item, done.result()
+        if failure is not None:
+            raise failure
     finally:
-        for pool in (reader, decoder):
-            pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _rest(decoded: deque[tuple[ImageRecord, Future[Poses]]]) -> Iterator[tuple[ImageRecord, Poses]]:
-    while decoded:
-        record, poses = decoded.popleft()
-        yield record, poses.result()
+@contextmanager
+def opencv_threads(count: int) -> Iterator[None]:
+    """Threads of OpenCV itself, a setting of the process, within ``with``."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _own(maps: np.ndarray) -> np.ndarray:

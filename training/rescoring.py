@@ -6,7 +6,7 @@ shows every pose three times, once for each area range; neither is meant, and ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def oks(joints: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: Seque
 
 
 def labelled_poses(
-    dataset: KeypointDataset, results: list[dict[str, Any]], features: PoseFeatures
+    dataset: KeypointDataset, results: Iterable[dict[str, Any]], features: PoseFeatures
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, F), labels (N,) and image ids (N,) of COCO results, on images that show a labelled person."""
     by_image: dict[int, list[dict[str, Any]]] = {}

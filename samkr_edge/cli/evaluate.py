@@ -68,7 +68,6 @@ def evaluate(
     """
     from rich.table import Table
 
-    from samkr_edge.artefact import write_json
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.evaluate import predict_dataset, score
@@ -93,7 +92,7 @@ def evaluate(
         results = predict_dataset(opened, dataset, limit=limit, protocol=protocol, advance=advance)
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
-        write_json(predictions, results)
+        results.write(predictions)
     how = protocol.describe()
     table = Table(
         title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")

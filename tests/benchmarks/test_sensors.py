@@ -47,6 +47,8 @@ ORIN = {
     "sys/class/thermal/thermal_zone1/temp": "49750\n",
     "sys/class/thermal/thermal_zone2/type": "cv0-thermal\n",
     "sys/class/thermal/thermal_zone2/temp": "-256000\n",
+    "sys/class/thermal/thermal_zone3/type": "PMIC-Die\n",
+    "sys/class/thermal/thermal_zone3/temp": "100000\n",
     "sys/class/thermal/cooling_device0/type": "pwm-fan\n",
     "sys/class/thermal/cooling_device0/cur_state": "3\n",
     "sys/class/thermal/cooling_device1/type": "devfreq-17000000.gpu\n",
@@ -70,6 +72,7 @@ def test_a_jetson_is_read_from_sysfs(tmp_path: Path) -> None:
         "sys/devices/17000000.ga10b/devfreq/17000000.ga10b",  # JetPack 5, Orin
         "sys/devices/17000000.gv11b/devfreq/17000000.gv11b",  # JetPack 4 and 5, Xavier
         "sys/devices/57000000.gpu/devfreq/57000000.gpu",  # JetPack 4, Nano
+        "sys/class/devfreq/gpu-gpc-0",  # JetPack 7, Thor
     ],
 )
 def test_the_gpu_clock_is_found_on_each_jetpack(node: str, tmp_path: Path) -> None:
@@ -187,6 +190,8 @@ def test_a_gpu_that_throttles_makes_the_run_unstable_only_where_a_model_runs_on_
         "the hardware cut the clock 3 times (over-current)",
         "the GPU clock moved by -24.2% (limit 3%)",
     ]
+    # A Jetson is one chip: what throttles its GPU throttles the CPU that the models run on.
+    assert reasons_of_run(states, _STILL, one_chip=True) == reasons[:2]
 
 
 def test_a_power_mode_that_changed_makes_the_run_unstable() -> None:

@@ -48,8 +48,14 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
     if len(shown) < count:
         raise SamkrError(
             "SE-D47",
-            f"{source.annotation_path} has fewer images with people than asked for, so nothing was copied",
-            [f"asked      {count}", f"there are  {len(shown)}"],
+            f"the split {source.split!r} has fewer images with people than asked for, so nothing was copied",
+            [
+                f"asked      {count}",
+                f"found      {len(shown)} that show a labelled person, of {len(source)} images",
+            ],
+            fix=f"samkr-edge data subset {source.root} {out} --split {source.split} --images {len(shown)}"
+            if shown
+            else f"samkr-edge data check {source.root}",
         )
     chosen = [shown[i] for i in sorted(np.random.default_rng(seed).permutation(len(shown))[:count].tolist())]
     for image in chosen:
