@@ -117,15 +117,16 @@ class Poses:
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO results entries; the third number of a joint is its score. A tracking id is ``track_id``."""
-        triples = np.concatenate([self.keypoints, self.joint_scores[..., None]], axis=2).astype(float)
+        triples = np.concatenate([self.keypoints, self.joint_scores[..., None]], axis=2)
+        rounded = np.round(triples.reshape(len(self), 3 * triples.shape[1]).astype(float), 3).tolist()
         entries: list[dict[str, Any]] = [
             {
                 "image_id": int(image_id),
                 "category_id": category_id,
-                "keypoints": [round(value, 3) for value in person.ravel().tolist()],
+                "keypoints": person,
                 "score": float(score),
             }
-            for person, score in zip(triples, self.scores, strict=True)
+            for person, score in zip(rounded, self.scores, strict=True)
         ]
         if self.ids is not None:
             for entry, number in zip(entries, self.ids, strict=True):
