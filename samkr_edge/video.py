@@ -308,10 +308,10 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
 
 def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:
-    """Images as frames; one that cannot be read has an error in place of its image."""
+    """Images as frames, upright as their camera was held; one that cannot be read has an error instead."""
     for index, path in enumerate(paths):
         try:
-            image = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(read_image(path, upright=True), cv2.COLOR_RGB2BGR)
         except SamkrError as error:
             yield Frame(index, None, path=path, error=error)
         else:
