@@ -225,7 +225,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 f"asked for  {without_password(source)[:100]}",
                 "usual      no such camera, in use by another program, or not reachable",
             ],
-            fix="ls /dev/video*   # cameras of this machine",
+            fix=f"ffprobe {name}" if _URL.match(source) else "ls /dev/video*   # cameras of this machine",
         )
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     if source.startswith("http") and 0 < count < 1e9:  # a file on a server

@@ -38,13 +38,16 @@ class ImagesDone:
         """The error for images that could not be read."""
         return SamkrError(
             "SE-D28",
-            f"{len(self.failed)} of {count} images could not be read; the others are in {out}",
+            f"{len(self.failed)} of {count} images could not be read"
+            + (f"; the others are in {out}" if self.images and out else ""),
             [failure.message[:150] for failure in self.failed[:3]],
         )
 
     def summary(self, out: Path | None, overlays: bool) -> str:
         """One line for people."""
-        where = f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out else ""
+        where = (
+            f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out and self.images else ""
+        )
         stopped = ", stopped by Ctrl-C" if self.interrupted else ""
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 

@@ -202,7 +202,7 @@ class _Finish:
         rate = f"{(len(self._times) - 1) / span:.0f} fps  " if span > 0 else ""
         # A file's frames wait in the pipeline on purpose; their age says nothing.
         age = f"{1e3 * (now - seen.frame.captured):.0f} ms  " if self._live else ""
-        return f"{rate}{age}{len(seen.poses)} people"
+        return f"{rate}{age}{len(seen.poses)} {'person' if len(seen.poses) == 1 else 'people'}"
 
 
 def stream_names(sources: list[str], out: Path | None) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from samkr_edge.cli.predict_stream import Options, run_stream, stream_names
 from samkr_edge.cli.window import Window
 from samkr_edge.dataset import ImageRecord
 from samkr_edge.errors import SamkrError
-from samkr_edge.pipeline import StageFailed
+from samkr_edge.pipeline import Pipeline, StageFailed
 from samkr_edge.pose_model import PoseModel, load_model
+from samkr_edge.recording import Recording
 from samkr_edge.stream import stream as evaluation_stream
 from samkr_edge.video import VideoSource, expand, find_images, is_video, open_video
 
@@ -138,6 +140,17 @@ def test_a_photograph_is_seen_as_its_camera_was_held_and_an_annotated_image_as_i
     assert height > width
     ((_, poses),) = evaluation_stream(pose, [ImageRecord(1, path, 128, 96)])
     np.testing.assert_allclose(poses.keypoints[0].mean(axis=0), [20, 48], atol=10)
+
+
+def test_where_no_image_can_be_read_nothing_is_said_to_be_kept(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    assert run(["predict", str(red_dot_model), str(tmp_path / "zero.jpg"), "-o", str(tmp_path / "o")]) == 3
+    printed = capsys.readouterr()
+    assert "the others" not in printed.err
+    assert "predictions.json" not in printed.out
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("what", ["empty", "nothing/*.jpg"])
@@ -270,6 +283,48 @@ def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) 
     assert done.problem.exit_code == 3
 
 
+def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole loop: ring of frames, preprocessing, network, tracking, smoothing, drawing, recording."""
+    side = (720, 1280)
+    frame = dots((300, 400), (900, 400), size=side)
+    held: list[int] = []
+    peaks: list[int] = []
+
+    class Endless(Broken):
+        def read(self, image: Any = None) -> tuple[bool, Any]:
+            self.at += 1
+            if image is None:
+                image = np.empty_like(frame)
+            image[:] = frame
+            return self.at < 140, image
+
+    write = Recording.write
+
+    def measured(self: Recording, index: int, *rest: Any) -> None:
+        write(self, index, *rest)
+        held.append(tracemalloc.get_traced_memory()[0])
+        if index == 60:
+            tracemalloc.reset_peak()
+        if index == 139:
+            peaks.append(tracemalloc.get_traced_memory()[1])
+
+    monkeypatch.setattr(Recording, "write", measured)
+    source = VideoSource(
+        Endless([], set()), "e", live=False, fps=25, frames=140, ring=Pipeline.in_flight(3, 2)
+    )
+    tracemalloc.start()
+    try:
+        run_stream(pose, source, "e", Options(tmp_path, track=True, smooth=True), NO_WINDOW)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == 140
+    # A frame has 2,764,800 bytes: between the frames 60 and 140 nobody held another one, not even for a moment.
+    assert peaks[0] - held[60] < 400_000
+    assert max(held[100:]) - max(held[60:100]) < 100_000
+
+
 # Cameras
 
 
@@ -319,7 +374,6 @@ def test_a_gray_camera_is_taken(pose: PoseModel, tmp_path: Path) -> None:
 
 def test_the_video_of_a_camera_keeps_the_cameras_time(pose: PoseModel, tmp_path: Path) -> None:
     from samkr_edge.poses import Poses
-    from samkr_edge.recording import Recording
 
     with Recording(tmp_path, "cam", 25.0) as recording:
         for index, seconds in enumerate((0.0, 0.04, 0.4, 0.44)):  # eight frames were dropped
@@ -352,8 +406,6 @@ def test_a_full_disk_ends_the_recording_and_keeps_it(
 @pytest.fixture
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while frame 7 is about to be written."""
-    from samkr_edge.recording import Recording
-
     write = Recording.write
 
     def interrupted(self: Recording, index: int, *rest: Any) -> None:
