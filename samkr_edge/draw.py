@@ -113,9 +113,10 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 
 def _draw_bones(canvas: np.ndarray, bones: np.ndarray, colour: Colour, width: int) -> None:
     """Lines between the fixed-point ends (B, 2, 2), one call for all of them."""
+    lines = list(bones)
     # A dark edge below all bones keeps them readable on any ground.
-    cv2.polylines(canvas, bones, False, _DARK, width + 2, cv2.LINE_AA, _SHIFT)
-    cv2.polylines(canvas, bones, False, colour, width, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, lines, False, _DARK, width + 2, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, lines, False, colour, width, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_joints(
@@ -137,7 +138,7 @@ def _draw_corners(canvas: np.ndarray, box: np.ndarray, colour: Colour, width: in
         for x, to_x in ((x0, arm), (x1, -arm))
         for y, to_y in ((y0, arm), (y1, -arm))
     ]
-    cv2.polylines(canvas, np.array(corners, np.int32), False, colour, width)
+    cv2.polylines(canvas, list(np.array(corners, np.int32)), False, colour, width)
 
 
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, colour: Colour) -> None:

@@ -117,7 +117,7 @@ def main() -> None:
             "official": partial(official, *maps, settings),
             "host": partial(decode, heatmap, offset, settings, STRIDE),
             "host, refined": partial(decode, heatmap, offset, refined, STRIDE),
-            "host's share of the graph": partial(select, *parts, settings),
+            "host's share of the graph": partial(select, parts[0], parts[1], settings),
         }
         times = {
             "interleaved": interleaved(work, given.rounds),
