@@ -5,8 +5,12 @@
 
 A video is made of rendered people that drift over a 1280x720 frame. Each round runs the network alone on as many
 inputs as the video has frames, and `predict` on the video: with keypoints only, and with overlays; medians are
-reported. OpenCV's mp4 encoder takes a core of its own, so the last of these may be bound by it: the mean time of each
-stage says by what.
+reported.
+
+Processor time bounds the rate as well: with C cores and T milliseconds of it a frame, no more than C / T frames a
+millisecond. OpenCV's mp4 encoder alone takes about 4 ms for a 720p frame and cannot be told to take less (it ignores
+OPENCV_FFMPEG_WRITER_OPTIONS, the other codecs of its wheels are slower), so behind a small network two cores may not
+be enough for overlays. Printed is the processor time of each stage's thread, and the share that the cores allow.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +61,21 @@ def write_video(path: Path, frames: Iterator[np.ndarray]) -> None:
     writer.release()
 
 
+@dataclass
+class Runs:
+    """Of one contender: frames a second and milliseconds of processor time a frame, each run."""
+
+    fps: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def one(self, frames: int) -> Iterator[None]:
+        """Count the processor time of all threads."""
+        before = time.process_time()
+        yield
+        self.cpu_ms.append(1e3 * (time.process_time() - before) / frames)
+
+
 def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
     """Frames a second of the runtime on one input, nothing else running."""
     batch = model.new_input()
@@ -88,19 +109,29 @@ def main() -> None:
         paths = find_images([str(given.images)])[:12]
         write_video(video, drifting(paths, given.frames))
         first = next(drifting(paths, 1))
-        rates: dict[str, list[float]] = {"network alone": [], "keypoints": [], "overlays": []}
+        runs = {name: Runs() for name in ("network alone", "keypoints", "overlays")}
         last: dict[str, StreamDone] = {}
         network_alone(model, first, 20)
         for _ in range(given.rounds):
-            rates["network alone"].append(network_alone(model, first, given.frames))
-            for name in ("keypoints", "overlays"):
-                last[name] = stream(model, video, Path(folder) / "out", overlays=name == "overlays")
-                rates[name].append(last[name].fps)
-    medians = {name: float(np.median(values)) for name, values in rates.items()}
+            for name, run in runs.items():
+                with run.one(given.frames):
+                    if name == "network alone":
+                        run.fps.append(network_alone(model, first, given.frames))
+                    else:
+                        last[name] = stream(model, video, Path(folder) / "out", overlays=name == "overlays")
+                        run.fps.append(last[name].fps)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    medians = {name: float(np.median(run.fps)) for name, run in runs.items()}
+    cpu = {name: float(np.median(run.cpu_ms)) for name, run in runs.items()}
+    # Of the network's rate, were every core busy all the time; one thread of the network bounds it at 1.
+    allowed = {name: min(1.0, cores * cpu["network alone"] / ms) for name, ms in cpu.items()}
     for name, rate in medians.items():
-        stages = last[name].stage_ms if name in last else {}
+        stages = last[name].cpu_ms if name in last else {}
         shown = "  ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items())
-        print(f"{name:14} {rate:7.1f} frames/s  {rate / medians['network alone']:5.0%}  {shown}")
+        print(
+            f"{name:14} {rate:7.1f} frames/s  {rate / medians['network alone']:5.0%} of the network's, cores allow "
+            f"{allowed[name]:4.0%}  CPU {cpu[name]:5.2f} ms a frame{': ' if shown else ''}{shown}"
+        )
     if given.out:
         payload = {
             "schema_version": 1,
@@ -111,7 +142,11 @@ def main() -> None:
             "rounds": given.rounds,
             "frames_per_second": medians,
             "share_of_network": {n: r / medians["network alone"] for n, r in medians.items()},
+            "cores": cores,
+            "share_that_cores_allow": allowed,
+            "cpu_ms_a_frame": cpu,
             "stage_ms": {name: done.stage_ms for name, done in last.items()},
+            "stage_cpu_ms": {name: done.cpu_ms for name, done in last.items()},
         }
         write_json(given.out, payload)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from samkr_edge.poses import Poses
 
 # DEKR's neighbourhood of a centre peak grows with the map: side 3, 5 where mean(h, w) > 200, 7 where > 300.
 _POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0, np.ones((3, 3), np.uint8)))
+
+# Most rows of an image that OpenCV resamples.
+_TALLEST = 32766
 
 
 @dataclass(frozen=True)
@@ -171,18 +175,19 @@ def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarr
     """Bilinear values (P, K) of map k at joint k of (P, K, 2) map pixels; positions outside are clamped to the map.
 
     DEKR looks an up-sampled map (``steps`` times, 4 at scale 1) up at the floored base pixel; so positions are floored
-    to quarter pixels here.
+    to quarter pixels here. OpenCV resolves 1/32 pixel: exact for every power of two that occurs.
     """
     count, h, w = maps.shape
-    x = np.clip(np.floor(joints[..., 0] * steps) / steps, 0, w - 1)
-    y = np.clip(np.floor(joints[..., 1] * steps) / steps, 0, h - 1)
-    x0, y0 = x.astype(np.int64), y.astype(np.int64)
-    x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
-    fx, fy = x - x0, y - y0
-    k = np.arange(count)
-    top = maps[k, y0, x0] * (1 - fx) + maps[k, y0, x1] * fx
-    bottom = maps[k, y1, x0] * (1 - fx) + maps[k, y1, x1] * fx
-    return top * (1 - fy) + bottom * fy
+    if count * h > _TALLEST:
+        half = count // 2
+        parts = (sample(maps[:half], joints[:, :half], steps), sample(maps[half:], joints[:, half:], steps))
+        return np.concatenate(parts, axis=1)
+    step = np.float32(steps)
+    x = np.clip(np.floor(joints[..., 0] * step) / step, 0, w - 1).astype(np.float32)
+    y = np.clip(np.floor(joints[..., 1] * step) / step, 0, h - 1).astype(np.float32)
+    # The maps as one tall image: on a map's last row the row below, the next map's first, has no weight.
+    y += h * np.arange(count, dtype=np.float32)
+    return cv2.remap(maps.reshape(count * h, w), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
@@ -191,10 +196,9 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
     Pose j is near pose i if more than ``nms_joints`` joints are closer than ``nms_distance`` times the diagonal of
     i's joint box. Of a group the pose with the best mean heat value (P,) survives.
     """
-    low, high = joints.min(axis=1), joints.max(axis=1)
-    reach = settings.nms_distance * np.hypot(*(high - low).T)[:, None]  # (P, 1)
     # Joints first, one axis at a time: reductions over a last axis of 2 would take ten times as long.
     x, y = np.ascontiguousarray(joints.transpose(2, 1, 0))  # (K, P) each
+    reach = settings.nms_distance * np.hypot(np.ptp(x, axis=0), np.ptp(y, axis=0))[:, None]  # (P, 1)
     apart = np.square(x[:, :, None] - x[:, None])  # (K, P, P), squared distances
     apart += np.square(y[:, :, None] - y[:, None])
     near = (apart < reach**2).sum(axis=0, dtype=np.int16) > settings.nms_joints
@@ -229,17 +233,33 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     without a clear response leaves its joint alone.
     """
     count, h, w = maps.shape
-    steps = np.arange(-radius, radius + 1)[:, None, None]
-    center = np.rint(joints).astype(np.int64)  # (P, K, 2)
-    # The window's axes come first: sums over a short last axis would take most of the time.
-    xs, ys = center[..., 0] + steps, center[..., 1] + steps  # (S, P, K)
-    inside = ((xs >= 0) & (xs < w))[None] & ((ys >= 0) & (ys < h))[:, None]  # (S, S, P, K), y then x
-    rows = (np.arange(count) * h + np.clip(ys, 0, h - 1)) * w
-    window = maps.ravel().take(rows[:, None] + np.clip(xs, 0, w - 1)[None])
-    weight = np.where(inside, np.maximum(window, 0.0), 0.0) ** 2
-    columns, lines = weight.sum(axis=0), weight.sum(axis=1)
-    total = columns.sum(axis=0)
-    share = blend * np.clip(total / 0.05, 0.0, 1.0)  # fades out where the map says nothing
-    total = np.maximum(total, 1e-12)
-    found = np.stack([(columns * xs).sum(axis=0) / total, (lines * ys).sum(axis=0) / total], axis=2)
-    return (joints + share[..., None] * (found - joints)).astype(np.float32)
+    steps, moments = _window(radius)
+    # Two rows of P * K, the window's pixels first: work along a short last axis would take most of the time.
+    place = joints.reshape(-1, 2).T.copy()
+    center = np.rint(place)
+    x, y = center.astype(np.int64)
+    first = ((np.arange(count) * h + y.reshape(-1, count)) * w).ravel() + x
+    # Places outside the map read anything, which is then taken out.
+    weight = maps.ravel().take(first + (steps * w + steps.T).reshape(-1, 1), mode="clip")  # (S * S, P * K)
+    np.maximum(weight, 0.0, out=weight)
+    if min(x.min(), y.min()) < radius or x.max() >= w - radius or y.max() >= h - radius:
+        xs, ys = x + steps, y + steps
+        window = weight.reshape(len(steps), len(steps), -1)  # y then x
+        window *= ((ys >= 0) & (ys < h)).astype(np.float32)[:, None]
+        window *= ((xs >= 0) & (xs < w)).astype(np.float32)
+    weight *= weight
+    total, *pull = moments @ weight
+    pull = np.stack(pull) / np.maximum(total, 1e-12)
+    pull += center
+    pull -= place
+    pull *= np.minimum(total * (blend / 0.05), blend)  # fades out where the map says nothing
+    return (place + pull).T.reshape(joints.shape).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _window(radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (S, 1) from a window's centre, and what sums 1, dx and dy over its pixels: float32 (3, S * S)."""
+    steps = np.arange(-radius, radius + 1)
+    ones = np.ones(len(steps) ** 2)
+    moments = np.stack([ones, np.tile(steps, len(steps)), np.repeat(steps, len(steps))])
+    return steps[:, None], moments.astype(np.float32)

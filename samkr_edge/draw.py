@@ -18,12 +18,15 @@ PALETTE: tuple[Colour, ...] = (
     (250, 240, 110), (90, 220, 255), (180, 120, 60), (160, 230, 80),
 )  # fmt: skip
 _DARK: Colour = (24, 24, 28)
+_WHITE: Colour = (255, 255, 255)
 # A joint of this score is drawn solid; below it, down to SURE_JOINT, as a ring.
 SOLID_JOINT = 0.25
 # Images with a longer side below this are enlarged before people are drawn: lines need pixels.
 SMALL = 480
 # Subpixel bits of OpenCV's drawing coordinates.
 _SHIFT = 3
+# Coordinates beyond this, pixels, are drawn as if they were here.
+_FAR = 16384
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -47,6 +50,9 @@ def draw_poses(
     if not len(poses):
         return canvas
     frames = poses.boxes
+    places = _fixed(poses.keypoints)
+    sure = poses.joint_scores >= joint_threshold
+    edges = np.array(skeleton.edges, np.intp).reshape(-1, 2)
     # The best person is drawn last, on top.
     for index in range(len(poses) - 1, -1, -1):
         number = index if poses.ids is None else int(poses.ids[index]) - 1
@@ -56,15 +62,10 @@ def draw_poses(
         width = _line_width(box, canvas.shape)
         if boxes:
             _draw_corners(canvas, box, colour, max(1, width // 2))
-        _draw_person(
-            canvas,
-            poses.keypoints[index],
-            poses.joint_scores[index],
-            skeleton,
-            joint_threshold,
-            colour,
-            width,
-        )
+        bones = edges[sure[index][edges].all(axis=1)]
+        _draw_bones(canvas, places[index][bones], colour, width)
+        shown = sure[index]
+        _draw_joints(canvas, places[index][shown], poses.joint_scores[index][shown], colour, width + 1)
         label = f"{poses.scores[index]:.2f}"
         if poses.ids is not None:
             label = f"{poses.ids[index]}  {label}"
@@ -91,60 +92,53 @@ def draw_status(canvas: np.ndarray, text: str) -> None:
     pad = height // 2
     corner = canvas[: height + base + 2 * pad, : width + 2 * pad]
     np.multiply(corner, 0.35, out=corner, casting="unsafe")
-    cv2.putText(canvas, text, (pad, height + pad), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (pad, height + pad), _FONT, scale, _WHITE, 1, cv2.LINE_AA)
 
 
 def _line_width(box: np.ndarray, shape: Sequence[int]) -> int:
     """Pixels: by the person's size, within what the image's size allows."""
     size = float(max(box[2] - box[0], box[3] - box[1]))
     largest = max(1, round(max(shape[:2]) / 200))
-    return int(np.clip(round(size / 90), 1, largest))
+    return max(1, min(round(size / 90), largest))
 
 
 def _text_scale(shape: Sequence[int]) -> float:
-    return float(np.clip(max(shape[:2]) / 2500, 0.4, 1.2))
+    return max(0.4, min(max(shape[:2]) / 2200, 1.2))
 
 
-def _point(point: np.ndarray) -> tuple[int, int]:
-    """Fixed-point coordinates for OpenCV, kept within what its integers hold."""
-    x, y = np.clip(point, -16384, 16384) * (1 << _SHIFT)
-    return round(float(x)), round(float(y))
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """Fixed-point coordinates for OpenCV, int32, kept within what its integers hold."""
+    return np.rint(np.clip(points, -_FAR, _FAR) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _draw_person(
-    canvas: np.ndarray,
-    joints: np.ndarray,
-    scores: np.ndarray,
-    skeleton: Skeleton,
-    threshold: float,
-    colour: Colour,
-    width: int,
-) -> None:
-    points = [_point(joint) for joint in joints]
-    sure = (scores >= threshold).tolist()
-    bones = [(points[a], points[b]) for a, b in skeleton.edges if sure[a] and sure[b]]
+def _draw_bones(canvas: np.ndarray, bones: np.ndarray, colour: Colour, width: int) -> None:
+    """Lines between the fixed-point ends (B, 2, 2), one call for all of them."""
+    lines = list(bones)
     # A dark edge below all bones keeps them readable on any ground.
-    for a, b in bones:
-        cv2.line(canvas, a, b, _DARK, width + 2, cv2.LINE_AA, _SHIFT)
-    for a, b in bones:
-        cv2.line(canvas, a, b, colour, width, cv2.LINE_AA, _SHIFT)
-    radius = width + 1
-    for point, score, shown in zip(points, scores.tolist(), sure, strict=True):
-        if not shown:
-            continue
-        cv2.circle(canvas, point, (radius + 1) << _SHIFT, _DARK, -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(canvas, point, radius << _SHIFT, colour, -1, cv2.LINE_AA, _SHIFT)
-        inner = (255, 255, 255) if score >= SOLID_JOINT else _DARK
-        cv2.circle(canvas, point, (radius << _SHIFT) // 2, inner, -1, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, lines, False, _DARK, width + 2, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, lines, False, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_joints(
+    canvas: np.ndarray, points: np.ndarray, scores: np.ndarray, colour: Colour, radius: int
+) -> None:
+    """Discs at the fixed-point places (J, 2): solid where the score is high, else rings."""
+    large, middle, small = ((radius + 1) << _SHIFT, radius << _SHIFT, (radius << _SHIFT) // 2)
+    for point, solid in zip(points.tolist(), (scores >= SOLID_JOINT).tolist(), strict=True):
+        cv2.circle(canvas, point, large, _DARK, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, point, middle, colour, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, point, small, _WHITE if solid else _DARK, -1, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_corners(canvas: np.ndarray, box: np.ndarray, colour: Colour, width: int) -> None:
-    x0, y0, x1, y1 = (round(float(v)) for v in np.clip(box, -16384, 16384))
+    x0, y0, x1, y1 = np.rint(np.clip(box, -_FAR, _FAR)).astype(np.int32).tolist()
     arm = max(3, min(x1 - x0, y1 - y0) // 6)
-    for x, towards_x in ((x0, arm), (x1, -arm)):
-        for y, towards_y in ((y0, arm), (y1, -arm)):
-            cv2.line(canvas, (x, y), (x + towards_x, y), colour, width)
-            cv2.line(canvas, (x, y), (x, y + towards_y), colour, width)
+    corners = [
+        [(x + to_x, y), (x, y), (x, y + to_y)]
+        for x, to_x in ((x0, arm), (x1, -arm))
+        for y, to_y in ((y0, arm), (y1, -arm))
+    ]
+    cv2.polylines(canvas, list(np.array(corners, np.int32)), False, colour, width)
 
 
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, colour: Colour) -> None:
@@ -152,10 +146,11 @@ def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, colour: Colour) 
     scale = _text_scale(canvas.shape)
     (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
     pad = max(2, height // 4)
-    left = int(np.clip(box[0], 0, max(0, canvas.shape[1] - width - 2 * pad)))
-    bottom = int(np.clip(box[1], height + base + 2 * pad, max(canvas.shape[0] - 1, height + base + 2 * pad)))
+    tall = height + base + 2 * pad
+    left = max(0, min(int(box[0]), canvas.shape[1] - width - 2 * pad))
+    bottom = max(tall, min(int(box[1]), canvas.shape[0] - 1))
     top = bottom - height - base - pad
     cv2.rectangle(canvas, (left, top), (left + width + 2 * pad, bottom), colour, -1)
     bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 110
-    ink = _DARK if bright else (255, 255, 255)
+    ink = _DARK if bright else _WHITE
     cv2.putText(canvas, text, (left + pad, bottom - base), _FONT, scale, ink, 1, cv2.LINE_AA)

@@ -110,6 +110,10 @@ class Pipeline:
         depth: items that may wait before each stage.
         newest: drop items that wait before the first stage when fresh ones come.
         patience: seconds without a result after which iterating raises TimeoutError.
+
+    Attributes:
+        busy: seconds of each stage by the clock, waiting for a core or for Python's lock included.
+        cpu: seconds for which each stage's thread had a core; threads of libraries are not in it.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Pipeline:
         patience: float | None = None,
     ) -> None:
         self.busy = {"capture": 0.0, **{name: 0.0 for name, _ in stages}}
+        self.cpu = dict(self.busy)
         self._patience = patience
         self._channels = [Channel(1 if newest else depth, newest=newest)]
         self._channels += [Channel(depth) for _ in stages]
@@ -146,13 +151,13 @@ class Pipeline:
         try:
             items = iter(source)
             while True:
-                started = time.perf_counter()
+                started, began = time.perf_counter(), time.thread_time()
                 try:
                     item = next(items)
                 except StopIteration:
                     out.end()
                     return
-                self.busy["capture"] += time.perf_counter() - started
+                self._count("capture", started, began)
                 if not out.put((number, item)):
                     return
                 number += 1
@@ -164,9 +169,9 @@ class Pipeline:
         try:
             while True:
                 number, item = before.get()
-                started = time.perf_counter()
+                started, began = time.perf_counter(), time.thread_time()
                 result = work(item)
-                self.busy[name] += time.perf_counter() - started
+                self._count(name, started, began)
                 if result is not None and not after.put((number, result)):
                     before.close()
                     return
@@ -177,6 +182,10 @@ class Pipeline:
         except BaseException as error:
             after.end(StageFailed(name, number, error))
             before.close()
+
+    def _count(self, name: str, started: float, began: float) -> None:
+        self.busy[name] += time.perf_counter() - started
+        self.cpu[name] += time.thread_time() - began
 
     def __enter__(self) -> Pipeline:
         for thread in self._threads:

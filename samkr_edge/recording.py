@@ -93,7 +93,9 @@ class Recording:
     def _full(self, reason: str) -> SamkrError:
         return SamkrError(
             "SE-D98",
-            f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept",
+            f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept"
+            if self.frames
+            else f"{self.video.parent} cannot take a recording, so nothing was done",
             [f"reason     {reason}"],
             fix=f"free some room, or choose another place with -o; now: df -h {self.video.parent}",
         )

@@ -225,7 +225,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 f"asked for  {without_password(source)[:100]}",
                 "usual      no such camera, in use by another program, or not reachable",
             ],
-            fix="ls /dev/video*   # cameras of this machine",
+            fix=f"ffprobe {name}" if _URL.match(source) else "ls /dev/video*   # cameras of this machine",
         )
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     if source.startswith("http") and 0 < count < 1e9:  # a file on a server
@@ -308,10 +308,10 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
 
 def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:
-    """Images as frames; one that cannot be read has an error in place of its image."""
+    """Images as frames, upright as their camera was held; one that cannot be read has an error instead."""
     for index, path in enumerate(paths):
         try:
-            image = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(read_image(path, upright=True), cv2.COLOR_RGB2BGR)
         except SamkrError as error:
             yield Frame(index, None, path=path, error=error)
         else:

@@ -20,19 +20,23 @@ from samkr_edge.errors import SamkrError
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives, its line in ``--help``, its group there, and the extra that brings what it needs."""
+    """Where a command lives, its line in ``--help``, its group there, and the extra that brings what it needs.
+
+    ``goes_on``: after Ctrl-C the same command line goes on where it was.
+    """
 
     target: str
     help: str
     panel: str
     extra: str | None = None
+    goes_on: bool = False
 
 
 ROAD, STEPS, DEVICE, LOOK = "The whole road", "On the host", "On the device", "Look around"
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all"
+        "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all", True
     ),
     "data": Command(
         "training.data.cli:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
@@ -48,12 +52,16 @@ COMMANDS: dict[str, Command] = {
     "quantize": Command(
         "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
-    "qat": Command("calibration.cli:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize"),
+    "qat": Command("calibration.cli:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True),
     "sensitivity": Command(
-        "calibration.analysis_cli:sensitivity", "AP lost by each group of layers in INT8.", STEPS, "quantize"
+        "calibration.analysis_cli:sensitivity",
+        "AP lost by each group of layers in INT8.",
+        STEPS,
+        "quantize",
+        True,
     ),
     "search": Command(
-        "calibration.analysis_cli:search", "The most INT8 within an AP budget.", STEPS, "quantize"
+        "calibration.analysis_cli:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
     ),
     "ledger": Command(
         "calibration.ledger_cli:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
@@ -69,7 +77,10 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
     "bench": Command("benchmarks.cli:bench", "AP and latency of several models, interleaved.", DEVICE),
     "sweep": Command(
-        "benchmarks.sweep_cli:sweep", "A suite of benchmarks, cell by cell; goes on where it stopped.", DEVICE
+        "benchmarks.sweep_cli:sweep",
+        "A suite of benchmarks, cell by cell; goes on where it stopped.",
+        DEVICE,
+        goes_on=True,
     ),
     "report": Command(
         "benchmarks.cli:report", "One self-contained HTML page from results.", DEVICE, "report"
@@ -196,10 +207,7 @@ def run(arguments: list[str]) -> int:
             raise
         return _print_error(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        print(
-            "stopped; everything finished so far is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(_stopped(arguments), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
@@ -221,6 +229,14 @@ def run(arguments: list[str]) -> int:
         print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
         print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
         return 1
+
+
+def _stopped(arguments: list[str]) -> str:
+    """What Ctrl-C left behind, as far as it can be said of a command; some say more themselves."""
+    command = COMMANDS.get(next((argument for argument in arguments if argument in COMMANDS), ""))
+    if command is not None and command.goes_on:
+        return "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there"
+    return "stopped by Ctrl-C"
 
 
 def _print_error(error: SamkrError, as_json: bool) -> int:

@@ -42,7 +42,7 @@ def predict(
     """Find people in images, videos and camera pictures.
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
-    Ctrl-C ends a recording cleanly.
+    Ctrl-C ends it cleanly: what was seen until then is kept, and its video plays.
 
     Examples:
 
@@ -76,8 +76,12 @@ def predict(
     with Window("samkr-edge", enabled=show) as window:
         if paths:
             images = predict_images(opened, paths, options, window)
+        stopped = images is not None and images.interrupted
         for source, name in zip(streams, stream_names(streams, out), strict=True):
+            if stopped:
+                break
             done.append(predict_stream(opened, source, name, options, window))
+            stopped = done[-1].interrupted
     problems = [stream.problem for stream in done if stream.problem is not None]
     if images and images.failed:
         problems.insert(0, images.problem(len(paths), out))
@@ -85,14 +89,15 @@ def predict(
         "images": images.images if images else 0,
         "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
         "failed": [error.to_dict() for error in images.failed] if images else [],
+        "interrupted": stopped,
         "out": None if out is None else str(out),
         "poses": images.results if images else [],
         "streams": [stream.to_dict() for stream in done],
     }
     lines = [] if images is None else [images.summary(out, overlays)]
-    if not (as_json and problems):  # the error is then the one object that is printed
+    if stopped or not (as_json and problems):  # the error is then the one object that is printed
         emit(payload, "\n".join([*lines, *(stream.summary() for stream in done)]), as_json)
-    if any(stream.interrupted for stream in done):
-        raise typer.Exit(130)
+    if stopped:
+        raise typer.Exit(130)  # the root says that it was Ctrl-C
     if problems:
         raise problems[0]

@@ -24,24 +24,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class ImagesDone:
-    """What came of a list of images; ``results`` are COCO entries with the file's name."""
+    """What came of a list of images; ``results`` are COCO entries with the file's name.
+
+    ``interrupted``: by Ctrl-C, before the last image.
+    """
 
     images: int = 0
     results: list[dict[str, Any]] = field(default_factory=list)
     failed: list[SamkrError] = field(default_factory=list)
+    interrupted: bool = False
 
     def problem(self, count: int, out: Path | None) -> SamkrError:
         """The error for images that could not be read."""
         return SamkrError(
             "SE-D28",
-            f"{len(self.failed)} of {count} images could not be read; the others are in {out}",
+            f"{len(self.failed)} of {count} images could not be read"
+            + (f"; the others are in {out}" if self.images and out else ""),
             [failure.message[:150] for failure in self.failed[:3]],
         )
 
     def summary(self, out: Path | None, overlays: bool) -> str:
         """One line for people."""
-        where = f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out else ""
-        return f"{len(self.results)} people in {self.images} images{where}"
+        where = (
+            f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out and self.images else ""
+        )
+        stopped = ", stopped by Ctrl-C" if self.interrupted else ""
+        return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
 
 def predict_images(model: PoseModel, paths: list[Path], options: Options, window: Window) -> ImagesDone:
@@ -87,10 +95,12 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
                 advance()
                 if window.closed:
                     break
+    except KeyboardInterrupt:
+        done.interrupted = True
     except StageFailed as failure:
         raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure
     finally:
-        # Also when it was interrupted: what is done is done.
+        # Also when it did not come to its end: what is done is done.
         if options.out is not None and (done.images or not done.failed):
             write_json(options.out / "predictions.json", done.results)
     return done

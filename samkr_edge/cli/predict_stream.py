@@ -59,6 +59,8 @@ class StreamDone:
         seconds: wall time from the first frame's reading to the last one's writing.
         dropped: frames of a live source that were skipped to stay up to date.
         stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
+        cpu_ms: the same, only what the stage's own thread had a core for; their sum, and what the threads of
+            libraries take beside it, over the number of cores bounds the rate too.
         interrupted: by Ctrl-C, before the end of a file.
     """
 
@@ -71,6 +73,7 @@ class StreamDone:
     video: str | None = None
     keypoints: str | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
+    cpu_ms: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
     problem: SamkrError | None = None
 
@@ -117,7 +120,7 @@ def run_stream(
     cv_threads = cv2.getNumThreads()
     # The stages are the threads; OpenCV's own would take the network's cores.
     cv2.setNumThreads(1)
-    started, writing = time.perf_counter(), 0.0
+    started, writing, writing_cpu = time.perf_counter(), 0.0, 0.0
     try:
         with contextlib.ExitStack() as stack:
             advance = stack.enter_context(
@@ -128,7 +131,7 @@ def run_stream(
             # Entered last: threads stop before the files are closed.
             stack.enter_context(pipeline)
             for seen in pipeline:
-                taken = time.perf_counter()
+                taken, began = time.perf_counter(), time.thread_time()
                 if recording is not None:
                     drawn = seen.frame.image if options.overlays else None
                     recording.write(seen.frame.index, seen.frame.seconds, seen.poses, drawn)
@@ -137,6 +140,7 @@ def run_stream(
                 advance(note=f"{done.frames / (time.perf_counter() - started):.1f} frames/s")
                 window.show(seen.frame.image)
                 writing += time.perf_counter() - taken
+                writing_cpu += time.thread_time() - began
                 if window.closed:
                     break
     except KeyboardInterrupt:
@@ -152,8 +156,9 @@ def run_stream(
             frames.close()
     done.seconds = time.perf_counter() - started
     done.dropped, done.missing = pipeline.dropped, frames.missing
-    busy = {**pipeline.busy, "write": writing}
-    done.stage_ms = {stage: 1e3 * seconds / max(done.frames, 1) for stage, seconds in busy.items()}
+    a_frame = 1e3 / max(done.frames, 1)
+    done.stage_ms = {k: a_frame * s for k, s in {**pipeline.busy, "write": writing}.items()}
+    done.cpu_ms = {k: a_frame * s for k, s in {**pipeline.cpu, "write": writing_cpu}.items()}
     if recording is not None and done.frames:
         done.keypoints = str(recording.lines)
         done.video = str(recording.video) if options.overlays else None
@@ -197,7 +202,7 @@ class _Finish:
         rate = f"{(len(self._times) - 1) / span:.0f} fps  " if span > 0 else ""
         # A file's frames wait in the pipeline on purpose; their age says nothing.
         age = f"{1e3 * (now - seen.frame.captured):.0f} ms  " if self._live else ""
-        return f"{rate}{age}{len(seen.poses)} people"
+        return f"{rate}{age}{len(seen.poses)} {'person' if len(seen.poses) == 1 else 'people'}"
 
 
 def stream_names(sources: list[str], out: Path | None) -> list[str]:

@@ -101,6 +101,50 @@ def test_heat_values_are_bilinear_at_quarter_pixels_and_clamped_to_the_map() -> 
     assert sample(maps, joints).ravel().tolist() == [3 * W + 2.5, W, H * W - 1]
 
 
+def test_heat_values_equal_a_plain_loop_for_any_number_of_maps() -> None:
+    random = np.random.default_rng(0)
+    maps = random.uniform(0, 1, (2000, H, W)).astype(np.float32)  # more rows than OpenCV resamples at once
+    joints = random.uniform(-4, 36, (3, 2000, 2)).astype(np.float32)
+    found = sample(maps, joints)
+    for p in range(3):
+        for k in range(0, 2000, 7):
+            x, y = np.clip(np.floor(joints[p, k] * 4) / 4, 0, (W - 1, H - 1))
+            left, top = int(x), int(y)
+            around = maps[k, top : top + 2, left : left + 2].astype(float)
+            rows = around @ ([1.0] if around.shape[1] == 1 else [1 - x + left, x - left])
+            value = rows[0] if len(rows) == 1 else rows[0] * (1 - y + top) + rows[1] * (y - top)
+            assert found[p, k] == pytest.approx(value, abs=1e-6)
+
+
+def refine_by_loops(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> np.ndarray:
+    moved = joints.astype(float)
+    for p, k in np.ndindex(joints.shape[:2]):
+        cx, cy = np.rint(joints[p, k]).astype(int)
+        total = sum_x = sum_y = 0.0
+        for y in range(max(cy - radius, 0), min(cy + radius + 1, H)):
+            for x in range(max(cx - radius, 0), min(cx + radius + 1, W)):
+                weight = max(float(maps[k, y, x]), 0.0) ** 2
+                total, sum_x, sum_y = total + weight, sum_x + weight * x, sum_y + weight * y
+        if total:
+            share = blend * min(total / 0.05, 1.0)
+            moved[p, k] += share * (np.array([sum_x, sum_y]) / total - moved[p, k])
+    return moved
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_refinement_equals_a_plain_loop_also_at_the_border_and_far_outside(radius: int) -> None:
+    random = np.random.default_rng(radius)
+    maps = random.uniform(-0.2, 0.4, (K, H, W)).astype(np.float32)
+    joints = random.uniform(-8, 40, (9, K, 2)).astype(np.float32)
+    joints[0] = [[1e12, 3], [-1e12, 3], [5, 1e12], [5, -1e12], [-0.5, H - 0.5]]
+    expected = refine_by_loops(maps, joints, radius, 0.7)
+    np.testing.assert_allclose(refine(maps, joints, radius, 0.7), expected, rtol=1e-6, atol=1e-4)
+    inside = np.clip(joints, radius, (W - 1 - radius, H - 1 - radius))
+    np.testing.assert_allclose(
+        refine(maps, inside, radius, 0.7), refine_by_loops(maps, inside, radius, 0.7), atol=1e-4
+    )
+
+
 def test_refinement_pulls_a_joint_to_its_peak_and_leaves_it_where_there_is_none() -> None:
     ys, xs = np.mgrid[:H, :W]
     peak = np.exp(-((xs - 10.3) ** 2 + (ys - 8.2) ** 2) / 2).astype(np.float32)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,15 @@ import pytest
 from red_dot import dots, write_video
 
 from samkr_edge.cli import run
+from samkr_edge.cli.predict_images import predict_images
 from samkr_edge.cli.predict_stream import Options, run_stream, stream_names
 from samkr_edge.cli.window import Window
+from samkr_edge.dataset import ImageRecord
 from samkr_edge.errors import SamkrError
-from samkr_edge.pipeline import StageFailed
+from samkr_edge.pipeline import Pipeline, StageFailed
 from samkr_edge.pose_model import PoseModel, load_model
+from samkr_edge.recording import Recording
+from samkr_edge.stream import stream as evaluation_stream
 from samkr_edge.video import VideoSource, expand, find_images, is_video, open_video
 
 FRAMES = 24
@@ -115,6 +122,35 @@ def test_bad_images_are_named_and_the_odd_ones_are_used(
     assert {path.stem for path in out.glob("*.png")} == {Path(name).stem for name in good}
     names = {Path(e["file_name"]).name for e in json.loads((out / "predictions.json").read_text())}
     assert {"odd.png", "alpha.png"} <= names
+
+
+def test_a_photograph_is_seen_as_its_camera_was_held_and_an_annotated_image_as_it_is_stored(
+    pose: PoseModel, tmp_path: Path
+) -> None:
+    """A quarter turn in the EXIF data: the red dot at the stored image's left is at the top of what people see."""
+    path = tmp_path / "phone.jpg"
+    data = cv2.imencode(".jpg", dots((20, 48)))[1].tobytes()
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    done = predict_images(pose, [path], Options(tmp_path / "out"), NO_WINDOW)
+    x, y = np.mean(np.reshape(done.results[0]["keypoints"], (-1, 3))[:, :2], axis=0)
+    np.testing.assert_allclose([x, y], [48, 20], atol=10)
+    height, width = cv2.imread(str(tmp_path / "out" / "phone.png")).shape[:2]
+    assert height > width
+    ((_, poses),) = evaluation_stream(pose, [ImageRecord(1, path, 128, 96)])
+    np.testing.assert_allclose(poses.keypoints[0].mean(axis=0), [20, 48], atol=10)
+
+
+def test_where_no_image_can_be_read_nothing_is_said_to_be_kept(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    assert run(["predict", str(red_dot_model), str(tmp_path / "zero.jpg"), "-o", str(tmp_path / "o")]) == 3
+    printed = capsys.readouterr()
+    assert "the others" not in printed.err
+    assert "predictions.json" not in printed.out
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("what", ["empty", "nothing/*.jpg"])
@@ -247,6 +283,48 @@ def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) 
     assert done.problem.exit_code == 3
 
 
+def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole loop: ring of frames, preprocessing, network, tracking, smoothing, drawing, recording."""
+    side = (720, 1280)
+    frame = dots((300, 400), (900, 400), size=side)
+    held: list[int] = []
+    peaks: list[int] = []
+
+    class Endless(Broken):
+        def read(self, image: Any = None) -> tuple[bool, Any]:
+            self.at += 1
+            if image is None:
+                image = np.empty_like(frame)
+            image[:] = frame
+            return self.at < 140, image
+
+    write = Recording.write
+
+    def measured(self: Recording, index: int, *rest: Any) -> None:
+        write(self, index, *rest)
+        held.append(tracemalloc.get_traced_memory()[0])
+        if index == 60:
+            tracemalloc.reset_peak()
+        if index == 139:
+            peaks.append(tracemalloc.get_traced_memory()[1])
+
+    monkeypatch.setattr(Recording, "write", measured)
+    source = VideoSource(
+        Endless([], set()), "e", live=False, fps=25, frames=140, ring=Pipeline.in_flight(3, 2)
+    )
+    tracemalloc.start()
+    try:
+        run_stream(pose, source, "e", Options(tmp_path, track=True, smooth=True), NO_WINDOW)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == 140
+    # A frame has 2,764,800 bytes: between the frames 60 and 140 nobody held another one, not even for a moment.
+    assert peaks[0] - held[60] < 400_000
+    assert max(held[100:]) - max(held[60:100]) < 100_000
+
+
 # Cameras
 
 
@@ -296,7 +374,6 @@ def test_a_gray_camera_is_taken(pose: PoseModel, tmp_path: Path) -> None:
 
 def test_the_video_of_a_camera_keeps_the_cameras_time(pose: PoseModel, tmp_path: Path) -> None:
     from samkr_edge.poses import Poses
-    from samkr_edge.recording import Recording
 
     with Recording(tmp_path, "cam", 25.0) as recording:
         for index, seconds in enumerate((0.0, 0.04, 0.4, 0.44)):  # eight frames were dropped
@@ -326,11 +403,9 @@ def test_a_full_disk_ends_the_recording_and_keeps_it(
     assert frames_of(tmp_path / "walk.mp4") == 32
 
 
-def test_ctrl_c_finishes_the_files(
-    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from samkr_edge.recording import Recording
-
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while frame 7 is about to be written."""
     write = Recording.write
 
     def interrupted(self: Recording, index: int, *rest: Any) -> None:
@@ -339,12 +414,70 @@ def test_ctrl_c_finishes_the_files(
         write(self, index, *rest)
 
     monkeypatch.setattr(Recording, "write", interrupted)
-    video = write_video(tmp_path / "walk.mp4", walk())
+
+
+def test_ctrl_c_finishes_the_files_says_so_and_begins_no_other(
+    red_dot_model: Path, tmp_path: Path, ctrl_c: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = [str(write_video(tmp_path / f"{name}.mp4", walk())) for name in ("walk", "next")]
     out = tmp_path / "out"
-    assert run(["predict", str(red_dot_model), str(video), "-o", str(out)]) == 130
-    assert "stopped by Ctrl-C" in capsys.readouterr().out
+    assert run(["predict", str(red_dot_model), *videos, "-o", str(out)]) == 130
+    printed = capsys.readouterr()
+    assert "in 7 frames" in printed.out
+    assert "stopped by Ctrl-C" in printed.out
+    assert "stopped by Ctrl-C" in printed.err
+    assert "goes on from there" not in printed.err  # the same command would begin again
+    assert {path.name for path in out.iterdir()} == {"walk.mp4", "walk.jsonl"}
     assert len(lines_of(out / "walk.jsonl")) == 7
     assert frames_of(out / "walk.mp4") == 7
+
+
+def test_ctrl_c_keeps_the_images_before(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from samkr_edge.cli import predict_images
+
+    (tmp_path / "in").mkdir()
+    for i in range(9):
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), dots((30, 40)))
+    replacing, written = predict_images.replacing, []
+
+    def interrupted(path: Path) -> Any:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        return replacing(path)
+
+    monkeypatch.setattr(predict_images, "replacing", interrupted)
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(tmp_path / "in"), "-o", str(out), "--json"]) == 130
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["images"], printed["interrupted"]) == (4, True)
+    assert len(json.loads((out / "predictions.json").read_text())) == 4
+    assert {path.name for path in out.glob("*.png")} == {f"{i}.png" for i in range(4)}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_real_ctrl_c_leaves_a_video_that_plays_and_whole_lines(red_dot_model: Path, tmp_path: Path) -> None:
+    """The signal comes at any place; the process ends in time, by itself."""
+    video = write_video(tmp_path / "walk.mp4", walk(200) * 6)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "samkr_edge", "predict", str(red_dot_model), str(video), "-o", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        parts = list(out.glob(".walk.*.part.jsonl")) if out.is_dir() else []
+        if parts and parts[0].stat().st_size > 4000:  # more than the first line
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped by Ctrl-C" in printed
+    lines = lines_of(out / "walk.jsonl")
+    assert 0 < len(lines) < 1200
+    assert abs(frames_of(out / "walk.mp4") - len(lines)) <= 1
+    assert leftovers(out) == []
 
 
 def test_a_network_that_fails_names_the_frame_and_keeps_those_before(

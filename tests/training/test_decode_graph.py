@@ -96,6 +96,30 @@ def test_graph_and_host_find_the_same_people_in_the_same_maps(graph: tuple[Decod
     assert suppressed > 10  # pose NMS had something to do
 
 
+@pytest.mark.parametrize("size", [(256, 256), (160, 256), (320, 304)], ids=["5x5", "5x5 oblong", "7x7"])
+def test_large_maps_are_searched_in_the_neighbourhood_that_the_host_takes(size: tuple[int, int]) -> None:
+    """Above a mean side of 200 map pixels DEKR looks for peaks in 5x5, above 300 in 7x7."""
+    height, width = size
+    settings = DecodeSettings(refine_radius=2)
+    graph = DecodeGraph(settings, K, 4, size)
+    random = np.random.default_rng(height)
+    heatmap = random.uniform(0, 0.04, (K + 1, height, width)).astype(np.float32)
+    offset = random.normal(0, 6, (2 * K, height, width)).astype(np.float32)
+    # Pairs of centres 2 and 3 pixels apart: one, both or none of a pair are peaks, by the neighbourhood.
+    for apart in (2, 3):
+        for y in range(8, height - 8, 40):
+            x = int(random.integers(8, width - 8))
+            heatmap[-1, y, x], heatmap[-1, y + apart, x] = random.uniform(0.4, 1.0, 2)
+    with torch.no_grad():
+        outputs = graph(torch.from_numpy(heatmap)[None], torch.from_numpy(offset)[None])
+    poses, scores, proposals = (output[0].numpy() for output in outputs)
+    expected = decode(heatmap, offset, settings)
+    got = select(poses, scores, settings, proposals)
+    assert len(got) == len(expected) > 5
+    np.testing.assert_allclose(got.keypoints, expected.keypoints, atol=1e-3)
+    np.testing.assert_allclose(got.scores, expected.scores, atol=1e-6)
+
+
 def test_a_map_without_people_gives_none(graph: tuple[DecodeSettings, Path]) -> None:
     settings, path = graph
     poses, scores, *proposals = session(path)(
