@@ -139,7 +139,7 @@ def test_memory_int8_copies_and_energy_are_shown_where_they_were_measured(
         "412",
         "91%",
         "131.5",
-        "0.40+0.30",
+        "0.40+20.00+0.30",
         "copy in",
         "VDD_IN (the total)",
         "4.20 W at rest subtracted",
