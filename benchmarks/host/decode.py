@@ -135,7 +135,7 @@ def main() -> None:
             "schema_version": 1,
             "kind": "decoding against the procedure of the official DEKR code",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": "python benchmarks/host/decode.py " + " ".join(sys.argv[1:]),
+            "command": "python benchmarks/host/decode.py",
             "version": __version__,
             "environment": environment(),
             "settings": {"map": [128, 128], "keypoints": K, "threads": 1, "rounds": given.rounds},

@@ -145,7 +145,7 @@ def main() -> None:
                 "schema_version": 1,
                 "kind": "offset head, grouped against looped",
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "command": "python benchmarks/host/head.py " + " ".join(sys.argv[1:]),
+                "command": "python benchmarks/host/head.py",
                 "version": __version__,
                 "environment": environment(),
                 "settings": {"model": MODEL, "batch": 1, "threads": 1, "rounds": arguments.rounds},
