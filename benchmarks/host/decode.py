@@ -12,7 +12,6 @@ calls in a row take, with code and maps still in the caches, is reported beside 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
