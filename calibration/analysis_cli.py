@@ -100,7 +100,8 @@ def sensitivity(
     }
     write_json(out / "sensitivity.json", payload)
     chart = out / "sensitivity.svg"
-    title = f"AP of {analysis.card.model} with one group in INT8 (weights {analysis.policy.bits} bit)"
+    numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
+    title = f"AP of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
         temporary.write_text(sensitivity_chart(results, title, len(bench.images)), encoding="utf-8")
     summary = (
