@@ -20,10 +20,11 @@ def render(results: Results) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("model", no_wrap=True)
+    # The names alone give way on a narrow terminal: a number that is cut is worse than a name on two lines.
+    table.add_column("model", overflow="fold", min_width=12)
     has_ap = results.dataset is not None
     if has_ap:
-        table.add_column("AP", justify="right")
+        table.add_column("AP", justify="right", no_wrap=True)
         table.add_column("difference [95 %]", justify="right", no_wrap=True)
     for heading in (
         "p50 ms",
@@ -35,7 +36,7 @@ def render(results: Results) -> RenderableType:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_paper(results):
-        table.add_column("paper AP", justify="right")
+        table.add_column("paper AP", justify="right", no_wrap=True)
     for model in results.models:
         table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
     lines: list[RenderableType] = [table, Text(""), Text(results.verdict, style="bold")]

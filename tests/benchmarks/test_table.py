@@ -1,0 +1,27 @@
+"""The table on the terminal keeps its numbers whatever its width."""
+
+import io
+
+import pytest
+from conftest import RunMaker
+from rich.console import Console
+
+from benchmarks.results import ModelResult
+from benchmarks.table import render
+
+
+@pytest.mark.parametrize("width", [76, 110])
+def test_a_narrow_terminal_folds_names_and_never_numbers(
+    three_models: list[ModelResult], run_of: RunMaker, width: int
+) -> None:
+    named = [
+        m.model_copy(update={"name": f"{m.name}, a-file-with-a-long-name.cpu.onnx"}) for m in three_models
+    ]
+    stream = io.StringIO()
+    Console(file=stream, width=width, highlight=False).print(render(run_of(named)))
+    text = stream.getvalue()
+    assert "AP" in text.splitlines()[0]
+    for model in named:
+        assert f"{model.ap:.1f}" in text
+        assert f"{model.latency.p99_ms:.2f}" in text
+    assert "…" not in text
