@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -322,7 +323,8 @@ def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
     assert len(held) == 140
     # A frame has 2,764,800 bytes: between the frames 60 and 140 nobody held another one, not even for a moment.
     assert peaks[0] - held[60] < 400_000
-    assert max(held[100:]) - max(held[60:100]) < 100_000
+    # Medians: how many maps wait between the stages when a frame is written is chance, and the peak bounds it.
+    assert statistics.median(held[100:]) - statistics.median(held[60:100]) < 100_000
 
 
 # Cameras
