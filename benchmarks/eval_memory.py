@@ -10,24 +10,18 @@ AP and of its interval, which keep what pycocotools matched: a few arrays an ima
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.footprint import peak_rss_mb
+from benchmarks.footprint import peak_rss_mb, resident_mb
+from benchmarks.run_facts import run_facts
 from samkr_edge.artefact import write_json
 from samkr_edge.dataset import open_dataset
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
 from samkr_edge.pose_model import load_model
 
 _EVERY = 250
-
-
-def resident_mb() -> float:
-    """Resident memory of this process now."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def main() -> None:
@@ -41,8 +35,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="only the first N")
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
-    from samkr_edge.doctor import environment
-
     dataset, model = open_dataset(given.data, given.split), load_model(given.model)
     loaded = resident_mb()
     done, seen = 0, [(0, loaded)]
@@ -70,10 +62,7 @@ def main() -> None:
     print(f"interval of two models, at most  {compared:7.1f} MB")
     if given.out:
         payload = {
-            "schema_version": 1,
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "environment": environment(),
-            "model": {"file": given.model.name, **model.card.to_dict()},
+            **run_facts(model, given.model),
             "images": done,
             "poses_kept": len(results),
             "resident_mb": [[int(count), round(value, 1)] for count, value in seen],

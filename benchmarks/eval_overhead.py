@@ -13,12 +13,12 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
 from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.run_facts import run_facts
 from samkr_edge.artefact import write_json
 from samkr_edge.dataset import open_dataset, read_image
 from samkr_edge.evaluate import predict_dataset
@@ -45,8 +45,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
-    from samkr_edge.doctor import environment
-
     model, dataset = load_model(given.model), open_dataset(given.data, given.split)
     records = cycle(dataset.images)
     inputs = [model.new_input() for _ in range(_BLOCK)]
@@ -65,10 +63,7 @@ def main() -> None:
     print(f"processor time  {cpu:.3f} ({cpu_low:.3f}, {cpu_high:.3f})")
     if given.out:
         payload = {
-            "schema_version": 1,
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "environment": environment(),
-            "model": {"file": given.model.name, **model.card.to_dict()},
+            **run_facts(model, given.model),
             "images_a_block": _BLOCK,
             "blocks": len(ratios),
             "clock": {"median": wall, "p10": wall_low, "p90": wall_high},

@@ -51,13 +51,22 @@ def peak_rss_mb() -> float:
     ``VmHWM`` and not ``getrusage``: the latter starts at the parent's size, which a child inherits before ``exec``.
     """
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+        return _status_mb("VmHWM")
     except (OSError, StopIteration):
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now; Linux only."""
+    return _status_mb("VmRSS")
+
+
+def _status_mb(key: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
 def _main(path: str, threads: str) -> None:

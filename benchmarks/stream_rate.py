@@ -22,13 +22,13 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 
+from benchmarks.run_facts import run_facts
 from samkr_edge.artefact import write_json
 from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream
 from samkr_edge.cli.window import Window
@@ -101,8 +101,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
-    from samkr_edge.doctor import environment
-
     model = load_model(given.model, threads=1)
     with TemporaryDirectory() as folder:
         video = Path(folder) / "people.mp4"
@@ -134,10 +132,7 @@ def main() -> None:
         )
     if given.out:
         payload = {
-            "schema_version": 1,
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "environment": environment(),
-            "model": {"file": given.model.name, **model.card.to_dict()},
+            **run_facts(model, given.model),
             "frames": given.frames,
             "rounds": given.rounds,
             "frames_per_second": medians,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,10 @@ import torch
 from looped_head import LoopedOffsetHead
 from torch import Tensor, nn
 
+from benchmarks.footprint import peak_rss_mb, resident_mb
 from samkr_edge import __version__
 from samkr_edge.artefact import write_json
+from samkr_edge.doctor import environment
 from training.allocator import keep_freed_memory
 from training.models.heads import OffsetHead
 from training.models.zoo import build_model, model_config
@@ -99,15 +100,9 @@ def measure_memory(form: str, name: str, size: int) -> float:
     x = torch.randn(1, CHANNELS, size, size)
     ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _status("VmRSS")
+    before = resident_mb()
     PASSES[name](head, x)
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    """Kilobytes."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    return peak_rss_mb() - before
 
 
 def in_a_process_of_its_own(form: str, name: str, size: int) -> float:
@@ -174,19 +169,6 @@ def _row(size: int, times: dict[str, Any]) -> str:
             f"target {TARGET_MEMORY[size]:.0f} {'met' if memory < TARGET_MEMORY[size] else 'MISSED'}"
         )
     return "; ".join(cells)
-
-
-def environment() -> dict[str, str]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import this_checkout
 
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -65,15 +66,10 @@ def measure(command: list[str]) -> dict[str, Any]:
     Raises:
         SystemExit: the command failed; it has printed its own error.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "samkr_edge", *command],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=sys.stderr,
-    )
-    # wait4 tells of this very process; getrusage(RUSAGE_CHILDREN) keeps the largest of all so far.
+    process = this_checkout.start(*command)
+    # wait4 tells of this very process; getrusage(RUSAGE_CHILDREN) keeps the largest of all so far. What this script
+    # holds itself is the least that it says.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

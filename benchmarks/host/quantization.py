@@ -15,11 +15,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import this_checkout
 
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -135,15 +136,9 @@ def command(*arguments: str, made: Path, allowed: Sequence[int] = (0,)) -> None:
     if made.exists():
         return
     print("$ samkr-edge", *arguments, file=sys.stderr)
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-m", "samkr_edge", *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=sys.stderr,
-    )
-    if done.returncode not in allowed:
-        sys.exit(done.returncode)
+    code = this_checkout.start(*arguments).wait()
+    if code not in allowed:
+        sys.exit(code)
 
 
 class Scorer:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build.graph import Graph
+from samkr_edge.build.graph import Graph, integers
 
 # Elementwise, or on every channel by itself.
 _BY_CHANNEL = ("Relu", "Add", "Mul", "Sub", "MaxPool")
@@ -54,15 +54,13 @@ def take_apart(graph: Graph, start: str, branches: int, grouped: tuple[str, ...]
         apart[node.output[0]] = [piece.output[0] for piece in pieces]
     for whole, parts in apart.items():
         if whole != start:
-            joined = graph.onnx.helper.make_node("Concat", parts, [whole], name=graph.name("joined"), axis=1)
-            graph.nodes.append(joined)
+            graph.append("Concat", parts, [whole], axis=1)
     graph.drop_dead()
 
 
 def _split(graph: Graph, tensor: str, parts: int) -> list[str]:
     names = [graph.name(f"{tensor}_branch") for _ in range(parts)]
-    node = graph.onnx.helper.make_node("Split", [tensor], names, name=names[0], axis=1, num_outputs=parts)
-    graph.nodes.append(node)
+    graph.append("Split", [tensor], names, axis=1, num_outputs=parts)
     return names
 
 
@@ -73,7 +71,7 @@ def _rule(
     constants = {name: graph.constants.get(name) for name in node.input if name and name not in apart}
     if any(value is None for value in constants.values()) or len(node.output) != 1:
         return None
-    attributes = {a.name: a.i for a in node.attribute}
+    attributes = integers(node)
     if node.op_type in _BY_CHANNEL:
         same = all(value is not None and value.size == 1 for value in constants.values())
         return _unchanged if same else None

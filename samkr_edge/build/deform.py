@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.branches import take_apart
-from samkr_edge.build.graph import Graph
+from samkr_edge.build.graph import Graph, integers
 
 # The first opset with DeformConv.
 OPSET = 19
@@ -19,7 +19,7 @@ TAPS = 9
 # a00 a01 a10 a11, acting on (y, x), then t_y t_x: training/models/adaptive_conv.py.
 AFFINE = 6
 # Bytes of float taps of one DeformConv: more, and each is written to memory and read back; much less, and the calls
-# themselves cost time. Twice or half of this cost samkr_w32's head, 225 ms of one core, 2 % more (AMD Zen 4).
+# themselves cost time. Twice and half of this were slower for samkr_w32's head (AMD Zen 4).
 LARGEST_TAPS = 5 << 18
 
 
@@ -88,7 +88,7 @@ def use_deform_conv(graph: Graph) -> int:
             found += 1
     graph.drop_dead()
     while large := [node for node in _adaptives(graph) if _is_large(graph, node)]:
-        take_apart(graph, large[0].input[0], _attributes(large[0])["group"], (_ADAPTIVE,))
+        take_apart(graph, large[0].input[0], integers(large[0])["group"], (_ADAPTIVE,))
     for node in _adaptives(graph):
         _lower(graph, node)
     graph.index()
@@ -99,22 +99,18 @@ def _adaptives(graph: Graph) -> list[Any]:
     return [node for node in graph.nodes if node.op_type == _ADAPTIVE]
 
 
-def _attributes(node: Any) -> dict[str, int]:
-    return {attribute.name: attribute.i for attribute in node.attribute}
-
-
 def _taps_bytes(graph: Graph, node: Any) -> int:
     return (
         TAPS
         * graph.constants[node.input[2]].shape[0]
-        * _attributes(node)["rows"]
-        * _attributes(node)["columns"]
+        * integers(node)["rows"]
+        * integers(node)["columns"]
         * 4
     )
 
 
 def _is_large(graph: Graph, node: Any) -> bool:
-    return _attributes(node)["group"] > 1 and _taps_bytes(graph, node) > LARGEST_TAPS
+    return integers(node)["group"] > 1 and _taps_bytes(graph, node) > LARGEST_TAPS
 
 
 def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
@@ -150,16 +146,16 @@ def _lower(graph: Graph, node: Any) -> None:
     """An adaptive convolution as DeformConv, in as many blocks of rows as keep the taps of one small."""
     graph.nodes.remove(node)
     features, affine, kernel, bias = node.input
-    sizes = _attributes(node)
+    sizes = integers(node)
     blocks = 1
     while _taps_bytes(graph, node) > LARGEST_TAPS * blocks and sizes["rows"] % (2 * blocks) == 0:
         blocks *= 2
     # Without its width: a convolution of one dimension is a plain matrix product, without a change of layout.
     shape = np.array([0, AFFINE * sizes["group"], -1], np.int64)
-    flat = _append(graph, "Reshape", [affine, graph.constant(shape, "columns")])
+    flat = graph.append("Reshape", [affine, graph.constant(shape, "columns")])
     names = [graph.name(f"{affine}_rows") for _ in range(blocks)]
     if blocks > 1:
-        _append(graph, "Split", [flat], names, axis=2, num_outputs=blocks)
+        graph.append("Split", [flat], names, axis=2, num_outputs=blocks)
     rows = sizes["rows"] // blocks
     shape = np.array([0, 2 * TAPS * sizes["group"], rows, sizes["columns"]], np.int64)
     map_shape = graph.constant(shape, "map_shape")
@@ -168,11 +164,10 @@ def _lower(graph: Graph, node: Any) -> None:
         pads, dilation = _block(sizes["rows"], blocks)
         weight, regular = offsets_from_affine(sizes["group"], pads[0] + index * rows, dilation)
         constants = [graph.constant(weight, "to_offsets"), graph.constant(regular, "regular_grid")]
-        offsets = _append(graph, "Conv", [block, *constants], group=sizes["group"], kernel_shape=[1])
-        offsets = _append(graph, "Reshape", [offsets, map_shape])
+        offsets = graph.append("Conv", [block, *constants], group=sizes["group"], kernel_shape=[1])
+        offsets = graph.append("Reshape", [offsets, map_shape])
         done.append(
-            _append(
-                graph,
+            graph.append(
                 "DeformConv",
                 [features, kernel, offsets, bias],
                 [node.output[0]] if blocks == 1 else [],
@@ -184,7 +179,7 @@ def _lower(graph: Graph, node: Any) -> None:
             )
         )
     if blocks > 1:
-        _append(graph, "Concat", done, [node.output[0]], axis=2)
+        graph.append("Concat", done, [node.output[0]], axis=2)
 
 
 def _block(rows: int, blocks: int) -> tuple[list[int], int]:
@@ -197,15 +192,6 @@ def _block(rows: int, blocks: int) -> tuple[list[int], int]:
         return [1, 1, 1, 1], 1
     spare = rows - rows // blocks
     return [0, 1, spare % 2, 1], (spare + 1) // 2
-
-
-def _append(
-    graph: Graph, op: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any
-) -> str:
-    """Add a node; returns the name of its first output."""
-    outputs = outputs or [graph.name(op)]
-    graph.nodes.append(graph.onnx.helper.make_node(op, inputs, outputs, name=graph.name(op), **attributes))
-    return outputs[0]
 
 
 def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:

@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 
 
+def integers(node: Any) -> dict[str, int]:
+    """The integer attributes of a node by name."""
+    return {attribute.name: attribute.i for attribute in node.attribute}
+
+
 class Graph:
     """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
 
@@ -66,6 +71,12 @@ class Graph:
             for index, name in enumerate(node.input):
                 if name == old:
                     node.input[index] = new
+
+    def append(self, op: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any) -> str:
+        """Add a node, whose outputs get new names unless given; returns the name of the first."""
+        outputs = outputs or [self.name(op)]
+        self.nodes.append(self.onnx.helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
+        return outputs[0]
 
     def add_pair(self, tensor: str, scale: np.ndarray, zero: np.ndarray) -> tuple[Any, Any]:
         """A new QuantizeLinear and DequantizeLinear on a tensor; consumers are not touched."""

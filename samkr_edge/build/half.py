@@ -148,6 +148,6 @@ def _cast(graph: Graph, tensor: str, half: bool, casts: dict[tuple[str, bool], s
     if (tensor, half) not in casts:
         to = graph.onnx.TensorProto.FLOAT16 if half else graph.onnx.TensorProto.FLOAT
         name = f"{tensor}_{'fp16' if half else 'fp32'}"
-        graph.nodes.append(graph.onnx.helper.make_node("Cast", [tensor], [name], name=name, to=to))
+        graph.append("Cast", [tensor], [name], to=to)
         casts[tensor, half] = name
     return casts[tensor, half]

@@ -212,8 +212,8 @@ def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ..
         flags.append("FP16")  # for INT8 too: what is not INT8 runs as FP16
         if precision == "int8":
             flags.append("INT8")
-        # The builder marks what must stay FP32 (samkr_edge/build/full_precision.py). TensorRT can always obey: every
-        # layer has an FP32 kernel.
+        # The builder marks what must stay FP32 (samkr_edge/build/full_precision.py). That all marked layers have FP32
+        # kernels is an assumption: no GPU has run this yet.
         flags.append("OBEY_PRECISION_CONSTRAINTS")
     if wishes.dla_core is not None:
         flags.append("GPU_FALLBACK")

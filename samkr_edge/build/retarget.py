@@ -300,7 +300,7 @@ def take_image_bytes(graph: Graph, report: RetargetReport) -> None:
             graph.constant(np.asarray(zero), "zero"),
         ]
         restored = graph.name("image_dq")
-        graph.nodes.append(graph.onnx.helper.make_node("DequantizeLinear", inputs, [restored], name=restored))
+        graph.append("DequantizeLinear", inputs, [restored])
         weights = convolution.input[1]
         del convolution.input[:]
         convolution.input.extend([restored, weights, graph.constant(bias.astype(np.float32), "image_bias")])

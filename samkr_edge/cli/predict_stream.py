@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
 from samkr_edge.draw import draw_poses, draw_status
@@ -21,6 +19,7 @@ from samkr_edge.pose_model import PoseModel
 from samkr_edge.poses import Poses
 from samkr_edge.recording import Recording
 from samkr_edge.smooth import Smoother
+from samkr_edge.stream import opencv_threads
 from samkr_edge.track import Tracker
 from samkr_edge.video import VideoSource, lost, open_video, without_password
 
@@ -117,12 +116,11 @@ def run_stream(
         frames, stages, depth=_DEPTH, newest=frames.live, patience=PATIENCE_S if frames.live else None
     )
     recording: Recording | None = None
-    cv_threads = cv2.getNumThreads()
-    # The stages are the threads; OpenCV's own would take the network's cores.
-    cv2.setNumThreads(1)
     started, writing, writing_cpu = time.perf_counter(), 0.0, 0.0
     try:
         with contextlib.ExitStack() as stack:
+            # The stages are the threads; OpenCV's own would take the network's cores.
+            stack.enter_context(opencv_threads(1))
             advance = stack.enter_context(
                 progress("watching" if frames.live else "looking", frames.frames, unit="frames")
             )
@@ -151,7 +149,6 @@ def run_stream(
     except TimeoutError:
         raise lost(frames.name, frames.read) from None
     finally:
-        cv2.setNumThreads(cv_threads)
         if pipeline.stopped:  # a driver that hangs must not be pulled from under its thread
             frames.close()
     done.seconds = time.perf_counter() - started

@@ -228,15 +228,11 @@ def _ignore_interrupts() -> None:
 
 
 def _render_chunk(task: _Task) -> list[_Rendered]:
-    import cv2
+    from samkr_edge.stream import opencv_threads
 
     settings, split, first, last, folder = task
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with opencv_threads(1):
         return [_render_image(settings, split, index, folder) for index in range(first, last)]
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _render_image(settings: SynthSettings, split: str, index: int, folder: Path) -> _Rendered:
