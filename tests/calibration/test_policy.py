@@ -48,9 +48,11 @@ def test_the_default_policy_keeps_sampling_attention_and_last_layers_float(netwo
         if ".sampling." in name or ".attention." in name or name.endswith("_head.final"):
             assert precision == "float", name
     assert decided["backbone.conv1"] == decided["heatmap_head.transition.0"] == "int8"
-    adds = [p for n, p in decided.items() if n.endswith(".add")]
-    assert len(adds) > 10
-    assert set(adds) == {"int8"}
+    sums = {n: p for n, p in decided.items() if n.endswith(".add")}
+    per_keypoint = {n: p for n, p in sums.items() if n.startswith("offset_head.")}
+    assert set(per_keypoint.values()) == {"float"}
+    assert len(sums) - len(per_keypoint) > 10
+    assert {p for n, p in sums.items() if n not in per_keypoint} == {"int8"}
 
 
 @pytest.mark.parametrize("name", ["samkr_tiny", "samkr_w32", "dekr_w32", "samkr_w32_nodc"])
