@@ -129,7 +129,8 @@ def test_a_network_is_already_where_its_own_maps_would_have_it(source: Checkpoin
     batch = {"mask": torch.ones_like(heatmap), "offset_weight": torch.ones_like(offset)}
     terms = hooks.terms(image, heatmap, offset, batch)
     assert sorted(terms) == ["teacher heatmap", "teacher offset"]
-    assert all(float(value.detach()) == 0 for value in terms.values())
+    # Not zero: the teacher keeps no gradients, and sums its convolutions in another order.
+    assert all(float(value.detach()) < 1e-10 for value in terms.values())
     moved = hooks.terms(image, heatmap + 0.1, offset + 1, batch)
     assert all(float(value.detach()) > 0 for value in moved.values())
 

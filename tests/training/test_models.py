@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError
 from training.models import adaptive_conv
-from training.models.adaptive_conv import AdaptiveBlock, GroupedPointwise
+from training.models.adaptive_conv import AdaptiveBlock
 from training.models.fold import fold_batch_norms
+from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.heads import OffsetHead
 from training.models.macs import count_cost
 from training.models.pose_net import ModelConfig
@@ -188,19 +189,36 @@ def test_attention_is_not_flushed_to_zero_in_half_precision() -> None:
     assert gain.mean().item() == pytest.approx(2**-14, rel=1e-2)
 
 
-def test_grouped_pointwise_has_the_gradients_of_an_ordinary_convolution() -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GroupedPointwise(6, 4, 1, groups=2, bias=False),
+        GroupedPointwise(6, 4, 1, groups=2),
+        GroupedPointwise(6, 6, 1, groups=6),
+        GroupedNarrowing(6, 4, 3, padding=1, groups=2),
+    ],
+    ids=["pointwise", "pointwise with bias", "depthwise", "narrowing"],
+)
+def test_grouped_convolutions_have_the_gradients_of_ordinary_ones(layer: nn.Conv2d) -> None:
     torch.manual_seed(0)
-    fast = GroupedPointwise(6, 4, 1, groups=2, bias=False).double()
+    layer = layer.double()
     x = torch.randn(3, 6, 4, 5, dtype=torch.float64, requires_grad=True)
-    plain = F.conv2d(x, fast.weight, groups=2)
-    torch.testing.assert_close(fast(x), plain)
-    weights = torch.randn_like(plain)
+    plain = F.conv2d(x, layer.weight, layer.bias, padding=layer.padding, groups=layer.groups)
+    torch.testing.assert_close(layer(x), plain)
+    assert type(layer(x).grad_fn) is not type(plain.grad_fn)  # it is the other way that is compared
+    weights, wanted = torch.randn_like(plain), [x, *layer.parameters()]
     for ours, theirs in zip(
-        torch.autograd.grad((fast(x) * weights).sum(), [x, fast.weight]),
-        torch.autograd.grad((plain * weights).sum(), [x, fast.weight]),
+        torch.autograd.grad((layer(x) * weights).sum(), wanted),
+        torch.autograd.grad((plain * weights).sum(), wanted),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_sampling_coordinates_stay_float32_where_a_cpu_trains_in_bfloat16() -> None:
+    layer = GroupedNarrowing(6, 4, 3, padding=1, groups=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(torch.randn(1, 6, 4, 4, dtype=torch.bfloat16)).dtype == torch.float32
 
 
 def test_official_initialisation_samples_the_centre_with_every_tap() -> None:

@@ -9,14 +9,13 @@ All branches run at once: the branches lie side by side on the channel axis and 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.full_precision import full_precision, widened
+from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.sums import ResidualAdd
 
 TAPS = 9
@@ -28,45 +27,6 @@ def regular_grid() -> Tensor:
     """The nine offsets of a 3x3 kernel, float32 (2, 9), rows (y, x), row-major taps."""
     steps = torch.tensor([-1.0, 0.0, 1.0])
     return torch.stack([steps.repeat_interleave(3), steps.repeat(3)])
-
-
-class _GroupedPointwise(torch.autograd.Function):
-    """Grouped 1x1 convolution whose gradients are a grouped 1x1 convolution and a batched matrix product."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.groups = groups
-        return F.conv2d(x, weight, groups=groups)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        groups, (n, inputs, h, w) = ctx.groups, x.shape
-        kernels = weight.view(groups, -1, inputs // groups)  # (B, c_out, c_in)
-        turned = kernels.transpose(1, 2).reshape(inputs, -1, 1, 1)
-        gradient = gradient.contiguous()
-        for_x = F.conv2d(gradient, turned, groups=groups)
-        per_image = torch.bmm(
-            gradient.view(n * groups, -1, h * w),
-            x.reshape(n * groups, inputs // groups, h * w).transpose(1, 2),
-        )
-        return for_x, per_image.view(n, *kernels.shape).sum(0).view_as(weight), None
-
-
-class GroupedPointwise(nn.Conv2d):
-    """A grouped 1x1 convolution without bias that trains fast on the CPU.
-
-    The same result as its base class; ATen's own backward pass of a grouped 1x1 convolution is an order of magnitude
-    slower there. It is still an ``nn.Conv2d``: ModelOpt quantizes it and ONNX gets a Conv.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if bias is not None or input.device.type != "cpu" or not torch.is_grad_enabled():
-            return super()._conv_forward(input, weight, bias)
-        # Not under autocast: its input, nine samples a channel in float32, costs more to convert than to multiply.
-        with torch.autocast("cpu", enabled=False):
-            return _GroupedPointwise.apply(input, weight.to(input.dtype), self.groups)
 
 
 class AffineSampling(nn.Module):
@@ -85,7 +45,7 @@ class AffineSampling(nn.Module):
         self.branches = branches
         # Six channels a branch: a00 a01 a10 a11, acting on (y, x) vectors, then t_y t_x. The official code has two
         # convolutions (transform_matrix_conv, translation_conv); side by side they are this one.
-        self.affine = nn.Conv2d(total, 6 * branches, 3, padding=1, groups=branches)
+        self.affine = GroupedNarrowing(total, 6 * branches, 3, padding=1, groups=branches)
         self.register_buffer("regular_matrix", regular_grid(), persistent=False)
         self.identity = identity
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.adaptive_conv import AdaptiveBlock, AffineSampling
+from training.models.grouped_conv import GroupedPointwise
 from training.models.hrnet import BasicBlock, conv_bn
 from training.models.subspace_attention import SubspaceAttention
 
@@ -78,7 +79,7 @@ class OffsetHead(nn.Module):
             )
         )
         self.attention = SubspaceAttention(channels, branches, groups) if groups else nn.Identity()
-        self.final = nn.Conv2d(total, 2 * keypoints, 1, groups=branches)
+        self.final = GroupedPointwise(total, 2 * keypoints, 1, groups=branches)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.attention(self.blocks(self.transition(x)))

@@ -10,9 +10,11 @@ computed in float32, and never quantized.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from training.models.full_precision import full_precision, widened
+from training.models.grouped_conv import GroupedPointwise
 
 # ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
 BN_MOMENTUM = 0.9
@@ -27,20 +29,26 @@ class SubspaceAttention(nn.Module):
             raise ValueError(f"{channels} channels cannot be cut into {groups} equal subspaces")
         total, maps = channels * branches, groups * branches
         self.maps = maps
-        self.depthwise = nn.Conv2d(total, total, 1, groups=total)
+        self.depthwise = GroupedPointwise(total, total, 1, groups=total)
         self.depthwise_bn = nn.BatchNorm2d(total, momentum=BN_MOMENTUM)
         self.depthwise_relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
-        self.pointwise = nn.Conv2d(total, maps, 1, groups=maps)
+        self.pointwise = GroupedPointwise(total, maps, 1, groups=maps)
         self.pointwise_bn = nn.BatchNorm2d(maps, momentum=BN_MOMENTUM)
         self.pointwise_relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
         y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
-        y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self.pool(y))))
+        y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self._pooled(y))))
         with full_precision(x):
             attention = widened(y).reshape(n, self.maps, h * w).softmax(dim=2)  # (N, B*g, H*W)
             f = widened(x).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)
         return attended.view(n, total, h, w).to(x.dtype)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """``pool(x)``. ATen's pooling on a CPU is vectorised over channels alone, so they lie innermost for it."""
+        if x.device.type != "cpu" or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+            return self.pool(x)
+        return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()
