@@ -291,29 +291,42 @@ def _build(source: Path, cell: Cell, folder: Path, origin: str) -> Path:
 def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     """One of our commands in a process of its own, unless its output is there and was made from the same things.
 
-    Its table goes to stderr: stdout belongs to the sweep's own result.
-
     Raises:
-        SamkrError: SE-B65.
+        SamkrError: the command's own; SE-B65 where it ended without one.
     """
     stamp = output.with_name(f".{output.name}.made")
     key = hashlib.sha256(json.dumps([__version__, origin, *arguments]).encode()).hexdigest()
     if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key} {sha256_of(output)}":
         return
     command = [*arguments, "-o", str(output)]
-    print(f"$ samkr-edge {' '.join(command)}", file=sys.stderr)
-    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *command], stdout=2)
+    shown = f"samkr-edge {' '.join(command)}"
+    print(f"$ {shown}", file=sys.stderr)
+    # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
+    words = [sys.executable, "-m", "samkr_edge", *command, "--json"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE)
     try:
-        code = child.wait()
+        printed, _ = child.communicate()
     except KeyboardInterrupt:
         child.wait()  # Ctrl-C reached it too
         raise
-    if code != 0 or not output.is_file():
-        raise SamkrError(
+    if child.returncode != 0 or not output.is_file():
+        raise _error_of(printed, shown) or SamkrError(
             "SE-B65",
-            f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` ended with exit code {code}",
-            ["its own error stands above"],
-            fix=f"samkr-edge {' '.join(command)}",
+            f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` "
+            f"ended with exit code {child.returncode}",
+            ["what it said stands above"],
+            fix=shown,
         )
     with replacing(stamp) as temporary:
         temporary.write_text(f"{key} {sha256_of(output)}")
+
+
+def _error_of(printed: bytes, command: str) -> SamkrError | None:
+    """The error in what a command printed under ``--json``; None where there is none: it crashed or was killed."""
+    try:
+        error = json.loads(printed.splitlines()[-1])["error"]
+        return SamkrError(
+            error["code"], error["message"], [*error["facts"], f"in         {command}"], error["fix"]
+        )
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None

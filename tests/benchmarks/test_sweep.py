@@ -124,6 +124,49 @@ def test_a_full_disk_stops_the_sweep_and_keeps_the_finished_cells(
     assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
 
 
+def built(suite: Suite, folder: Path, target: str = "cpu") -> Path:
+    """A suite file whose two cells build their model first."""
+    file = folder / "suite.yaml"
+    changed = suite.model_copy(update={"models": suite.models[1:], "targets": (target,)})
+    file.write_text(yaml.safe_dump(changed.model_dump(mode="json")))
+    return file
+
+
+def test_a_disk_that_is_full_when_a_model_is_made_stops_the_sweep_as_well(
+    suite: Suite, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "models").write_text("no folder, so nothing can be written there")
+    assert run(["sweep", str(built(suite, tmp_path)), "--out", str(out), "--json"]) == 3
+    shown = capfd.readouterr()
+    error = json.loads(shown.out)["error"]
+    assert error["code"] == "SE-D65"
+    assert "cell 1 of 2" in error["message"]
+    assert "SE-D01" in shown.err
+
+
+def test_the_error_of_a_command_is_that_of_its_cells(
+    suite: Suite, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = built(suite, tmp_path, target="a-toaster")
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 2
+    errors = [cell["error"] for cell in json.loads(capfd.readouterr().out)["cells"]]
+    assert [error["code"][:4] for error in errors] == ["SE-U", "SE-U"]
+    assert "a-toaster" in errors[0]["message"]
+    assert "samkr-edge build" in errors[0]["facts"][-1]
+
+
+def test_a_command_that_is_killed_is_an_error_of_the_build(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep.sys, "executable", "/bin/false")
+    outcome = swept(read_suite(str(built(suite, tmp_path))), tmp_path / "out")[0]
+    assert outcome.error is not None
+    assert outcome.error.code == "SE-B65"
+    assert "exit code 1" in outcome.error.message
+
+
 def test_a_changed_model_or_setting_is_measured_anew_and_nothing_else(
     suite: Suite, pair: Pair, dot_model: ModelMaker, tmp_path: Path
 ) -> None:
@@ -209,9 +252,10 @@ def test_models_are_made_by_our_commands_once(
             output = Path(command[command.index("-o") + 1])
             output.parent.mkdir(exist_ok=True)
             output.write_bytes(b"made")
+            self.returncode = 0
 
-        def wait(self) -> int:
-            return 0
+        def communicate(self) -> tuple[bytes, None]:
+            return b"{}", None
 
     monkeypatch.setattr(subprocess, "Popen", Child)
     made = suite.model_copy(
