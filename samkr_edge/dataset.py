@@ -156,9 +156,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise SamkrError(
-            "SE-D15", f"the image {path} could not be read", [f"reason     {error.strerror or error}"]
-        ) from error
+        raise _unreadable(path, f"reason     {error.strerror or error}") from error
     whole = _is_whole(data)
     pixels = None
     if whole:
@@ -169,14 +167,18 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
             pixels = None
     if pixels is None:
         reason = "not an image that can be decoded" if whole else "cut off before its end"
-        raise SamkrError(
-            "SE-D15",
-            f"the image {path} could not be read",
-            [f"reason     {reason}", f"size       {len(data)} bytes"],
-            fix="restore the file from its source, or remove it from the annotations",
-        )
+        raise _unreadable(path, f"reason     {reason}", f"size       {len(data)} bytes")
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb
+
+
+def _unreadable(path: str | Path, *facts: str) -> SamkrError:
+    return SamkrError(
+        "SE-D15",
+        f"the image {path} could not be read",
+        facts,
+        fix="restore the file from its source, or leave it out; if annotations name it, out of them too",
+    )
 
 
 def _is_whole(data: bytes) -> bool:

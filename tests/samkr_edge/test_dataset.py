@@ -260,8 +260,11 @@ def test_missing_and_foreign_files_are_errors_with_their_name(tmp_path: Path) ->
     (tmp_path / "t.jpg").write_text("not an image")
     (tmp_path / "e.jpg").write_bytes(b"")
     for name in ("t.jpg", "e.jpg", "none.jpg"):
-        with pytest.raises(SamkrError, match=name):
+        with pytest.raises(SamkrError, match=name) as caught:
             read_image(tmp_path / name)
+        # Right for an image that `predict` was given as well as for one of a data set.
+        assert str(caught.value.fix).startswith("restore the file")
+        assert "if annotations name it" in str(caught.value.fix)
 
 
 def _segment(marker: int, payload: bytes) -> bytes:
