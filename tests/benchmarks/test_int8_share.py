@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.int8_share import int8_share
+from samkr_edge import bundle_cache
+from samkr_edge.bundle import write_bundle
+from samkr_edge.cli import run
 
 
 def two_convolutions(path: Path, *, resize: bool) -> Path:
@@ -52,3 +57,46 @@ def test_what_cannot_be_counted_has_no_share(tmp_path: Path) -> None:
     assert int8_share(tmp_path / "model.engine") is None
     (tmp_path / "cut.onnx").write_bytes(b"nothing")
     assert int8_share(tmp_path / "cut.onnx") is None
+
+
+def heatmap_in_int8(path: Path) -> Path:
+    """Of the two 1x1 convolutions of a dot model, to 18 and to 34 channels, put the first into INT8."""
+    model = onnx.load(path)
+    center = np.zeros((18, 3, 1, 1), np.int8)
+    center[-1] = 127
+    constants = {
+        "scale": np.float32(2.0),
+        "weight_scale": np.float32(1e-5),
+        "zero": np.int8(0),
+        "q_center": center,
+    }
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    at = next(i for i, node in enumerate(model.graph.node) if "heatmap" in node.output)
+    model.graph.node[at].input[:2] = ["d_cells", "d_center"]
+    for node in (
+        helper.make_node("DequantizeLinear", ["q_center", "weight_scale", "zero"], ["d_center"]),
+        helper.make_node("DequantizeLinear", ["q_cells", "scale", "zero"], ["d_cells"]),
+        helper.make_node("QuantizeLinear", ["cells", "scale", "zero"], ["q_cells"]),
+    ):
+        model.graph.node.insert(at, node)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_bundle_shows_the_share_of_the_model_that_this_device_runs(
+    dot_model: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SAMKR_EDGE_TARGET", "cpu")
+    bundle = write_bundle(heatmap_in_int8(dot_model(tmp_path / "m.onnx")), tmp_path / "pose.samkr").path
+    assert run(["bench", str(bundle), "--rounds", "10", "--no-memory", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["int8_share"] == pytest.approx(18 / (18 + 34))
+    # Where it is an engine that runs, the graph would tell nothing of what TensorRT chose.
+    monkeypatch.setattr(bundle_cache, "ready_model", lambda path: path.with_suffix(".engine"))
+    assert int8_share(bundle) is None
