@@ -1,5 +1,6 @@
 """A user's own keypoints, from annotation file to AP; and images and data that are not as they should be."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from samkr_edge.cli import run
+from samkr_edge.dataset import read_image
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
@@ -25,6 +27,12 @@ data: {input_size: [64, 64], sigma: 1.0, center_sigma: 1.5, offset_radius: 2}
 schedule: {steps: 2}
 decode: {center_threshold: -1.0e+9, max_people: 2}
 """
+# 16x16 pixels of cyan 40, magenta 150, yellow 200, black 60 in a CMYK JPEG, written by Pillow (libjpeg).
+CMYK = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwADAgIDAgIDAwMDBAMDBAUIBQUEBAUKBwcGCAwKDAwLCgsLDQ4SEA0OEQ4LCxAWEBETFBUVFQwPFxgW"
+    "FBgSFBUU/8AAFAgAEAAQBEMRAE0RAFkRAEsRAP/EABYAAQEBAAAAAAAAAAAAAAAAAAAIBv/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAOBEMA"
+    "TQBZAEsAAD8AuhgkeKzAAAAf/9k="
+)
 
 
 @pytest.fixture
@@ -92,25 +100,42 @@ def described(birds: Path) -> None:
         change(birds, split, lambda content: content["categories"][0].update(DESCRIPTION))
 
 
-def test_images_of_odd_kinds_and_sizes_are_trained_on_and_evaluated(birds: Path) -> None:
+def test_images_of_odd_kinds_and_sizes_are_checked_trained_on_evaluated_and_predicted(birds: Path) -> None:
     described(birds)
-    odd = [
-        np.full((1, 1), 9, np.uint8),
-        np.full((40, 64), 90, np.uint8),
-        np.full((64, 3, 3), 30000, np.uint16),
-    ]
-    for split in ("train", "val"):
+    one, gray, deep = (
+        cv2.imencode(".png", pixels)[1].tobytes()
+        for pixels in (
+            np.full((1, 1), 9, np.uint8),
+            np.full((40, 64), 90, np.uint8),
+            np.full((64, 3, 3), 30000, np.uint16),
+        )
+    )
+    odd = {
+        "train": [("1.png", one), ("2.png", gray), ("3.png", deep), ("4.jpg", CMYK)],
+        # The same pixels in other files: an image of both splits would be a problem.
+        "val": [("5.jpg", CMYK + b"\0"), ("6.png", deep + b"\0")],
+    }
+    for split, files in odd.items():
+        folder = birds / "images" / f"{split}2017"
 
-        def replace_images(content: dict[str, Any], split: str = split) -> None:
-            for entry, pixels in zip(content["images"], odd, strict=False):
-                entry["file_name"] = entry["file_name"].replace(".jpg", ".png")
-                entry["height"], entry["width"] = pixels.shape[:2]
-                assert cv2.imwrite(str(birds / "images" / f"{split}2017" / entry["file_name"]), pixels)
+        def replace_images(
+            content: dict[str, Any], files: list[tuple[str, bytes]] = files, folder: Path = folder
+        ) -> None:
+            for entry, (name, data) in zip(content["images"], files, strict=True):
+                (folder / name).write_bytes(data)
+                height, width, _ = read_image(folder / name).shape
+                entry.update(file_name=name, height=height, width=width)
 
         change(birds, split, replace_images)
+    assert np.abs(read_image(birds / "images" / "val2017" / "5.jpg") - np.array((164, 80, 42))).max() <= 1
+    assert run(["data", "check", str(birds)]) == 0
     assert train(birds) == 0
     assert evaluate(birds) == 0
     assert evaluate(birds, "--resize", "paper", "--scales", "0.5,1") == 0
+    images = [
+        str(birds / "images" / f"{split}2017" / name) for split, files in odd.items() for name, _ in files
+    ]
+    assert run(["predict", str(birds.parent / "run" / "final.pt"), *images, "-o", str(birds / "poses")]) == 0
 
 
 @pytest.mark.parametrize("command", ["train", "eval"])
