@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,26 +24,32 @@ class Journal:
 
     def __init__(self, out: Path, step: int) -> None:
         self.path = out / LOG
-        _forget_after(self.path, step)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        self._board = _tensorboard(out / TENSORBOARD, step)
+        with self._writing():
+            _forget_after(self.path, step)
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+            self._board = _tensorboard(out / TENSORBOARD, step)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Add a line and a scalar for every number; SamkrError SE-D72 where the disk refuses."""
-        try:
+        with self._writing():
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
+            if self._board is not None:
+                for name, value in values.items():
+                    if isinstance(value, (int, float)):
+                        self._board.add_scalar(name, value, step)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SamkrError(
                 "SE-D72",
-                f"{self.path} could not be written, so training stopped",
+                f"the record of the run in {self.path.parent} could not be written, so training stopped",
                 [f"reason     {error.strerror or error}"],
                 fix="free some room there, and repeat the command with --resume",
             ) from error
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(name, value, step)
 
     def __enter__(self) -> Journal:
         return self
@@ -51,7 +59,8 @@ class Journal:
     ) -> None:
         self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):  # the log has every number
+                self._board.close()
 
 
 def _forget_after(log: Path, step: int) -> None:

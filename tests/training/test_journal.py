@@ -1,6 +1,8 @@
 """The record of a run holds every step once, and a disk that refuses it is named."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ def test_it_forgets_steps_that_are_repeated_and_a_line_that_was_cut_off(tmp_path
     ]  # fmt: skip
 
 
-def test_a_full_disk_is_an_error_with_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_the_folder(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with Journal(tmp_path, 0) as journal:
@@ -32,30 +34,53 @@ def test_a_full_disk_is_an_error_with_the_file(tmp_path: Path) -> None:
             journal.write(1, {"loss": 0.5})
         journal._file = open(tmp_path / LOG, "a", encoding="utf-8")  # noqa: SIM115
     assert caught.value.code == "SE-D72"
-    assert str(tmp_path / LOG) in caught.value.message
+    assert str(tmp_path) in caught.value.message
 
 
-def test_tensorboard_gets_the_numbers_where_it_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[tuple[Any, ...]] = []
+class SummaryWriter:
+    """Stands in for torch's: takes what that takes, and says what it was given."""
 
-    class SummaryWriter:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            written.append((folder, purge_step))
+    def __init__(self, log_dir: str, *, purge_step: int) -> None:
+        self.given: list[tuple[Any, ...]] = [(log_dir, purge_step)]
+        self.full = False
 
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            written.append((name, value, step))
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        self._write(tag, scalar_value, global_step)
 
-        def close(self) -> None:
-            written.append(("closed",))
+    def close(self) -> None:
+        self._write("closed")
 
+    def _write(self, *what: Any) -> None:
+        if self.full:  # its thread could not write; it says so at the next call
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.given.append(what)
+
+
+@pytest.fixture
+def tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+
+
+@pytest.mark.usefixtures("tensorboard")
+def test_tensorboard_gets_the_numbers_where_it_is_installed(tmp_path: Path) -> None:
     with Journal(tmp_path, 7) as journal:
         journal.write(8, {"ap": 12.5, "note": "not a number"})
-    assert written == [(str(tmp_path / "tensorboard"), 8), ("ap", 12.5, 8), ("closed",)]
+    # What was logged of later steps, before the run was stopped, is not shown beside their repetition.
+    assert journal._board.given == [(str(tmp_path / "tensorboard"), 8), ("ap", 12.5, 8), ("closed",)]
+
+
+@pytest.mark.usefixtures("tensorboard")
+def test_a_disk_that_fills_up_under_tensorboard_is_the_same_error(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        journal.write(1, {"loss": 0.5})
+        journal._board.full = True
+        with pytest.raises(SamkrError) as caught:
+            journal.write(2, {"loss": 0.4})
+        # Closing it fails as well: no second error, since the log has every number.
+    assert caught.value.code == "SE-D72"
+    assert "No space left" in caught.value.facts[0]
 
 
 def test_it_is_never_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
