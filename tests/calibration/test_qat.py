@@ -18,6 +18,7 @@ from calibration.restore import restore_network
 from samkr_edge.dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
+from training.compiled import compiled
 from training.fit import FINAL, LAST, fit
 from training.losses import LossSettings
 from training.models.deploy import normalise
@@ -150,3 +151,10 @@ def test_a_teacher_must_be_float(four_bits: Checkpoint, source: Checkpoint) -> N
         open_teacher(four_bits, "ptq.pt", source)
     assert caught.value.code == "SE-A79"
     assert open_teacher(source, "fp32.pt", four_bits).config == source.config
+
+
+def test_a_quantized_network_is_not_compiled_in_pieces(source: Checkpoint, four_bits: Checkpoint) -> None:
+    assert callable(compiled(network_of(source)))
+    with pytest.raises(SamkrError) as caught:
+        compiled(network_of(four_bits))
+    assert (caught.value.code, caught.value.fix) == ("SE-V59", "--set compile=false")
