@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured
+from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import PoseModel
 
@@ -17,7 +18,9 @@ class Stage:
 
     Attributes:
         name: the file's.
+        sha256: of its bytes.
         form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ``, ...
+        input_size: (height, width).
         ap, oks: AP in 0..100, mean OKS in 0..1.
         parent: name of the stage it is compared with; None for the first.
         difference: to the parent.
@@ -27,7 +30,9 @@ class Stage:
     """
 
     name: str
+    sha256: str
     form: str
+    input_size: tuple[int, int]
     ap: float
     oks: float
     parent: str | None
@@ -91,7 +96,9 @@ def follow(
         stages.append(
             Stage(
                 model.path.name,
+                sha256_of(model.path),
                 form_of(model),
+                model.card.input_size,
                 now.ap,
                 now.oks,
                 None if parent is None else models[parent].path.name,

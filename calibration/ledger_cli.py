@@ -28,6 +28,9 @@ def ledger(
     split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write it here too, as JSON: a run to keep.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The same images through every form of a network, naming the step where accuracy left.
@@ -40,14 +43,21 @@ def ledger(
       samkr-edge ledger fp32/final.pt fp32.onnx ptq.pt ptq.onnx ptq.cpu.onnx --data people
 
       samkr-edge ledger fp32/final.pt ptq.pt --data people --limit 100 --json
+
+      samkr-edge ledger fp32/final.pt qat.pt qat.onnx qat.engine --data /data/coco -o ledger.json
     """
+    from datetime import datetime, timezone
+
     from rich.console import Group
 
     from calibration.inputs import warn_if_meaningless
     from calibration.ledger import follow, verdict
     from calibration.measure import Bench
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge import __version__
+    from samkr_edge.artefact import require_writable, sha256_of, write_json
+    from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.doctor import environment
     from samkr_edge.pose_model import load_model
 
     if len(models) < 2:
@@ -56,6 +66,8 @@ def ledger(
             "a ledger compares at least two models",
             fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
         )
+    if out is not None:
+        require_writable(out)
     dataset = open_dataset(data, split)
     opened = [load_model(path, threads=threads) for path in models]
     bench = Bench(dataset, limit)
@@ -63,17 +75,24 @@ def ledger(
         stages = follow(opened, bench, advance=advance)
     warn_if_meaningless(stages[0].ap)
     text = verdict(stages)
-    emit(
-        {
-            "data": data.name,
-            "split": split,
-            "images": len(bench.images),
-            "stages": [stage.to_dict() for stage in stages],
-            "verdict": text,
-        },
-        Group(_table(stages, len(bench.images)), text),
-        as_json,
-    )
+    payload = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "environment": environment(),
+        "network": opened[0].card.model,
+        "data": dataset.root.resolve().name,
+        "split": split,
+        "annotations_sha256": sha256_of(dataset.annotation_path),
+        "images": len(bench.images),
+        "images_digest": bench.digest,
+        "threads": threads,
+        "stages": [stage.to_dict() for stage in stages],
+        "verdict": text,
+    }
+    if out is not None:
+        write_json(out, {"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
+        say(f"wrote {out}")
+    emit(payload, Group(_table(stages, len(bench.images)), text), as_json)
 
 
 def _table(stages: Sequence[Stage], images: int) -> Table:

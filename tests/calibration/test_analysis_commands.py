@@ -14,6 +14,7 @@ import calibration.measure
 import calibration.search
 import calibration.trials as trials
 from calibration.policy import load_policy
+from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
 from training.checkpoint import load_checkpoint
 
@@ -186,18 +187,35 @@ def test_a_ledger_follows_each_form_from_its_parent(
     onnx, built = tmp_path / "ptq.onnx", tmp_path / "ptq.cpu.onnx"
     assert run(["export", str(ptq), "-o", str(onnx)]) == 0
     assert run(["build", str(onnx), "--target", "cpu", "-o", str(built)]) == 0
-    found = output(
-        ["ledger", *map(str, (fp32, ptq, onnx, built)), "--data", str(people), "--limit", "3"], capsys
-    )
+    kept = tmp_path / "ledger.json"
+    where = ["--data", str(people), "--limit", "3", "-o", str(kept)]
+    found = output(["ledger", *map(str, (fp32, ptq, onnx, built)), *where], capsys)
+    assert json.loads(kept.read_text()) == found
+    # What a kept run needs to be trusted and repeated, and nothing private.
+    assert set(found) >= {"schema_version", "time", "version", "environment", "annotations_sha256"}
+    assert (found["data"], found["images"], len(str(found["images_digest"]))) == (people.name, 3, 64)
+    assert str(tmp_path) not in kept.read_text()
     stages = found["stages"]
     assert isinstance(stages, list)
     assert [s["form"] for s in stages] == ["torch FP32", "torch PTQ", "ONNX PTQ", "built PTQ"]
     assert [s["parent"] for s in stages] == [None, "final.pt", "ptq.pt", "ptq.onnx"]
+    assert stages[3]["sha256"] == sha256_of(built)
     assert stages[0]["difference"] is None
     for stage in stages[1:]:
         assert 0 < stage["offset_error"] < 0.5
         assert len(stage["difference"]["oks"]) == 3
     assert "accuracy" in str(found["verdict"])
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(
+    fp32: Path, ptq: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "ledger.json"
+    assert run(["ledger", str(fp32), str(ptq), "--data", str(people), "-o", str(out)]) == 3
+    shown = capsys.readouterr().err
+    assert "SE-D01" in shown
+    assert "following" not in shown
 
 
 def test_a_ledger_of_two_networks_is_refused(
