@@ -209,6 +209,7 @@ def test_the_papers_page_needs_no_results_and_shares_no_column(
 ) -> None:
     assert run(["report", "--paper", "-o", str(tmp_path / "paper.html"), "--json"]) == 0
     page = (tmp_path / "paper.html").read_text(encoding="utf-8")
+    assert "#numbers" not in page  # a link to what is not there
     assert page.count('<table class="tables">') == 6
     assert not re.search(r"https?://", page)
     for figure in ("164.4", "71.6", "74.4", "63.9", "70.4"):

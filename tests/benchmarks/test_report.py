@@ -94,6 +94,23 @@ def test_the_page_is_well_formed_and_loads_nothing(page: str) -> None:
     assert "script" not in parser.tags
 
 
+def test_what_scrolls_or_opens_is_reached_with_the_keyboard_and_has_a_name(page: str) -> None:
+    """Nothing else can be operated: the page has no script, and no link but the one to the numbers."""
+    tags = re.findall(r"<[a-z][^>]*>", page[page.index("<body>") :])
+    scrolling = [tag for tag in tags if 'class="scroll"' in tag]
+    assert len(scrolling) >= 2
+    for tag in scrolling:
+        assert 'tabindex="0" role="region"' in tag
+        assert re.search(r'aria-label(ledby)?="([^"]+)"', tag)
+    assert len(scrolling) == sum("tabindex" in tag for tag in tags)
+    names = re.findall(r'(?:aria-labelledby="|href="#)([^"]+)"', " ".join(tags))
+    ids = re.findall(r' id="([^"]+)"', " ".join(tags))
+    assert set(names) <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert [tag for tag in tags if tag.startswith("<a ")] == ['<a class="skip" href="#numbers">']
+    assert ":focus-visible { outline: 3px solid" in page
+
+
 def test_every_model_stands_once_in_the_table(page: str, three_models: list[ModelResult]) -> None:
     table = page[page.index('<table class="models"') : page.index("</table>")]
     for model in three_models:
