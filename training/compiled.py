@@ -15,16 +15,16 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
     """``module`` as a function that its first call compiles, backward pass included; that takes minutes.
 
     Raises:
-        SamkrError: SE-V59: ``module`` is fake-quantized; or, from the first call, no C++ compiler (CPU), no Triton
-            (GPU), or the compiler failed.
+        SamkrError: SE-U34: ``module`` is fake-quantized. SE-V59, from the first call: no C++ compiler (CPU), no
+            Triton (GPU), or the compiler failed.
     """
     from torch._dynamo.exc import TorchDynamoException
 
     if any(hasattr(part, "disable_quant") for part in module.modules()):
         raise SamkrError(
-            "SE-V59",
+            "SE-U34",
             "torch.compile cannot compile a fake-quantized network as a whole, so nothing was trained",
-            ["reason     ModelOpt's quantizers branch on values; in pieces it is slower than uncompiled"],
+            ["reason     ModelOpt's quantizers branch on values; it would be compiled in dozens of pieces"],
             fix="--set compile=false",
         )
     ready = torch.compile(module)

@@ -157,4 +157,4 @@ def test_a_quantized_network_is_not_compiled_in_pieces(source: Checkpoint, four_
     assert callable(compiled(network_of(source)))
     with pytest.raises(SamkrError) as caught:
         compiled(network_of(four_bits))
-    assert (caught.value.code, caught.value.fix) == ("SE-V59", "--set compile=false")
+    assert (caught.value.code, caught.value.fix) == ("SE-U34", "--set compile=false")
