@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build import deform, enlarge, retarget
+from samkr_edge.build import deform, enlarge, retarget, thin
 from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.retarget import RetargetReport
@@ -385,6 +385,49 @@ def test_what_mixes_the_branches_reads_them_joined(mixing: str) -> None:
     assert operations(apart)["Relu"] == 2
     assert operations(apart)[mixing] == 1
     np.testing.assert_array_equal(run(apart, data())[0], run(model, data())[0])
+
+
+def convolution(outputs: int, size: int = 3, inputs: int = 4, **attributes: Any) -> onnx.ModelProto:
+    rng = np.random.default_rng(6)
+    constants = {
+        "w": rng.normal(size=(outputs, inputs, size, size)).astype(np.float32),
+        "b": rng.normal(size=outputs).astype(np.float32),
+    }
+    return model_of([helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)], constants)
+
+
+@pytest.mark.parametrize(
+    ("size", "attributes"),
+    [
+        (1, {}),
+        (3, {"pads": [1, 1, 1, 1]}),
+        (3, {"pads": [0, 1, 2, 0], "kernel_shape": [3, 3]}),
+        (3, {"pads": [2, 1, 2, 1], "dilations": [2, 1], "strides": [1, 1]}),
+    ],
+)
+def test_a_convolution_with_few_outputs_is_a_transposed_one(size: int, attributes: dict[str, Any]) -> None:
+    model = convolution(2, size, **attributes)
+    expected = run(model, data())[0]
+    graph = Graph(model)
+    assert thin.transpose_thin_convolutions(graph) == 1
+    written = graph.write()
+    onnx.checker.check_model(written)
+    assert operations(written) == {"ConvTranspose": 1}
+    np.testing.assert_allclose(run(written, data())[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "attributes"),
+    [
+        (3, 4, {}),  # not few
+        (2, 4, {"strides": [2, 1]}),
+        (2, 2, {"group": 2}),
+        (2, 4, {"pads": [3, 3, 3, 3]}),  # some outputs see nothing of the map
+        (2, 4, {"auto_pad": "SAME_UPPER"}),
+    ],
+)
+def test_other_convolutions_stay(outputs: int, inputs: int, attributes: dict[str, Any]) -> None:
+    assert thin.transpose_thin_convolutions(Graph(convolution(outputs, 3, inputs, **attributes))) == 0
 
 
 def up(tensor: str, scales: str, output: str, mode: str = "nearest") -> Any:
