@@ -21,7 +21,7 @@ _MOVES = {
     "Unsqueeze",
     "Identity",
 }
-_ALWAYS_INT8 = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+_ALWAYS_INT8 = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 
 
 def int8_share(path: Path) -> float | None:
@@ -79,7 +79,11 @@ def _macs(node: Any, shapes: Mapping[str, list[int]]) -> int | None:
         out = shapes.get(node.output[0])
         # (out channels, in channels / group, kernel height, kernel width)
         return None if weight is None or out is None else prod(out) * prod(weight[1:])
-    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+    if node.op_type == "ConvTranspose":
+        # (in channels, out channels, kernel height, kernel width): ours have no groups
+        weight, out = shapes.get(node.input[1]), shapes.get(node.output[0])
+        return None if weight is None or out is None else prod(out) * weight[0] * prod(weight[2:])
+    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul"):
         left, out = shapes.get(node.input[0]), shapes.get(node.output[0])
         if left is None or out is None:
             return None

@@ -53,7 +53,7 @@ def enlarge_bytes(graph: Graph) -> int:
     ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize takes
     longer there than two look-ups.
     """
-    sizes = _sizes(graph)
+    sizes = graph.map_sizes()
     found = 0
     for resize in [node for node in graph.nodes if node.op_type == "Resize"]:
         restored, readers = graph.producer.get(resize.input[0]), graph.consumers[resize.output[0]]
@@ -77,15 +77,6 @@ def enlarge_bytes(graph: Graph) -> int:
         graph.drop_dead()
         found += 1
     return found
-
-
-def _sizes(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Rows and columns of the maps (N, C, H, W) whose sizes are known."""
-    model = graph.onnx.ModelProto()
-    model.CopyFrom(graph.write())
-    inferred = graph.onnx.shape_inference.infer_shapes(model)
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info}
-    return {name: (shape[2], shape[3]) for name, shape in shapes.items() if len(shape) == 4}
 
 
 def _same_steps(graph: Graph, restored: Any, quantizer: Any) -> bool:

@@ -36,6 +36,7 @@ class Graph:
         sizes = self.graph.input[0].type.tensor_type.shape.dim
         self.batch = sizes[0].dim_value if sizes else 0
         self.fresh = 0
+        self.noted: list[Any] = []
         self.index()
 
     def index(self) -> None:
@@ -90,6 +91,21 @@ class Graph:
         self.nodes += [q, dq]
         return q, dq
 
+    def note_shape(self, tensor: str, shape: tuple[int, ...]) -> None:
+        """Write down the shape of a float tensor that shape inference cannot know: it knows ONNX's own operations."""
+        kind = self.onnx.TensorProto.FLOAT
+        self.noted.append(self.onnx.helper.make_tensor_value_info(tensor, kind, shape))
+
+    def map_sizes(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the maps (N, C, H, W) whose sizes are known."""
+        model = self.onnx.ModelProto()
+        model.CopyFrom(self.write())
+        inferred = self.onnx.shape_inference.infer_shapes(model)
+        shapes = {
+            v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info
+        }
+        return {name: (shape[2], shape[3]) for name, shape in shapes.items() if len(shape) == 4}
+
     def write(self) -> Any:
         """Sort, drop what nothing reads, and put nodes and constants back into the model."""
         self.index()
@@ -120,4 +136,5 @@ class Graph:
             if name in used
         )
         del self.graph.value_info[:]
+        self.graph.value_info.extend(self.noted)
         return self.model

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.products import PRODUCT
 
 # Operations that only move or choose values run in the precision of their neighbours.
 _MOVERS = {
@@ -28,7 +29,8 @@ _MOVERS = {
     "Unsqueeze",
     "Identity",
 }
-_CONVOLUTIONS = {"Conv", "DeformConv"}
+# Those of a built model too: :mod:`samkr_edge.build.thin` and :mod:`samkr_edge.build.products`.
+_CONVOLUTIONS = {"Conv", "DeformConv", "ConvTranspose", PRODUCT}
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
 # From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
@@ -164,6 +166,8 @@ def _int8_nodes(graph: Graph) -> set[int]:
             # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
             loose = [name for name in data if not from_dq(name)]
             runs = len(loose) < len(data) and all(fuses(name) for name in loose)
+        elif node.op_type == PRODUCT:
+            runs = True
         else:
             runs = _moves(node) and bool(data) and all(is_int8(name) for name in data)
         if runs:
@@ -375,9 +379,9 @@ def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
         weight = sizes.get(node.input[1], ())
         out = sizes.get(node.output[0], ())
         # Output positions and channels, times what one output reads: channels of its group and taps.
-        macs = (
-            int(np.prod(out, dtype=np.int64) * np.prod(weight[1:], dtype=np.int64)) if out and weight else 0
-        )
+        axis = 1 if node.op_type in ("ConvTranspose", PRODUCT) else 0  # of the outputs
+        reads = (*weight[:axis], *weight[axis + 1 :])
+        macs = int(np.prod(out, dtype=np.int64) * np.prod(reads, dtype=np.int64)) if out and weight else 0
         yield Convolution(module_of(node.name), macs, id(node) in int8)
 
 

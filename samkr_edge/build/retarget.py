@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build import deform, enlarge
+from samkr_edge.build import deform, enlarge, products, thin
 from samkr_edge.build.graph import Graph
 
 
@@ -22,6 +22,7 @@ class RetargetReport:
     """What the passes did, for the passport and for people."""
 
     deform_convolutions: int = 0
+    thin_convolutions: int = 0
     dropped_quantizers: int = 0
     merged_quantizers: int = 0
     enlarged_sums: int = 0
@@ -33,14 +34,15 @@ class RetargetReport:
     byte_enlargements: int = 0
     image_bytes: int = 0
     folded_weights: int = 0
+    float_products: int = 0
     steps: list[str] = field(default_factory=list)
 
 
 def retarget(model: Any) -> tuple[Any, RetargetReport]:
     """All passes in order; returns the changed model and what was done. The model passes ``onnx.checker``.
 
-    A float model only gets its sampling changed (:mod:`samkr_edge.build.deform`); the passes over quantizers find
-    nothing to do in it.
+    A float model only gets its sampling (:mod:`samkr_edge.build.deform`) and its thin convolutions
+    (:mod:`samkr_edge.build.thin`) changed; the passes over quantizers find nothing to do in it.
     """
     from onnx import version_converter
 
@@ -50,6 +52,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
+    report.thin_convolutions = thin.transpose_thin_convolutions(graph)
     report.enlarged_sums = enlarge.enlarge_sums(graph)
     quantize_intermediate_sums(graph, report)
     hoist_quantizers(graph, report)
@@ -58,6 +61,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     take_image_bytes(graph, report)
     report.byte_enlargements = enlarge.enlarge_bytes(graph)
     fold_weights(graph, report)
+    report.float_products = products.multiply_to_float(graph)
     changed = graph.write()
     graph.onnx.checker.check_model(changed)
     return changed, report

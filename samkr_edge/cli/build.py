@@ -142,6 +142,7 @@ def build(
     if done["retargeted"]:
         passes = {
             "deform_convolutions": "samplings as DeformConv",
+            "thin_convolutions": "thin convolutions transposed",
             "dropped_quantizers": "idle quantizers dropped",
             "merged_quantizers": "quantizers merged",
             "enlarged_sums": "sums over resolutions enlarged late",
@@ -149,6 +150,7 @@ def build(
             "quantized_sums": "partial sums in INT8",
             "hoisted_quantizers": "resizes and concats in INT8",
             "folded_weights": "weights stored as INT8",
+            "float_products": "INT8 convolutions with float results",
         }
         made = [f"{done[name]} {words}" for name, words in passes.items() if done[name]]
         how = f"retargeted for x86: {', '.join(made) or 'nothing to change'}"

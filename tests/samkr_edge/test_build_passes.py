@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build import deform, enlarge, retarget
+from samkr_edge.build import deform, enlarge, products, retarget, thin
 from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.retarget import RetargetReport
@@ -387,6 +387,101 @@ def test_what_mixes_the_branches_reads_them_joined(mixing: str) -> None:
     np.testing.assert_array_equal(run(apart, data())[0], run(model, data())[0])
 
 
+def convolution(outputs: int, size: int = 3, inputs: int = 4, **attributes: Any) -> onnx.ModelProto:
+    rng = np.random.default_rng(6)
+    constants = {
+        "w": rng.normal(size=(outputs, inputs, size, size)).astype(np.float32),
+        "b": rng.normal(size=outputs).astype(np.float32),
+    }
+    return model_of([helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)], constants)
+
+
+@pytest.mark.parametrize(
+    ("size", "attributes"),
+    [
+        (1, {}),
+        (3, {"pads": [1, 1, 1, 1]}),
+        (3, {"pads": [0, 1, 2, 0], "kernel_shape": [3, 3]}),
+        (3, {"pads": [2, 1, 2, 1], "dilations": [2, 1], "strides": [1, 1]}),
+    ],
+)
+def test_a_convolution_with_few_outputs_is_a_transposed_one(size: int, attributes: dict[str, Any]) -> None:
+    model = convolution(2, size, **attributes)
+    expected = run(model, data())[0]
+    graph = Graph(model)
+    assert thin.transpose_thin_convolutions(graph) == 1
+    written = graph.write()
+    onnx.checker.check_model(written)
+    assert operations(written) == {"ConvTranspose": 1}
+    np.testing.assert_allclose(run(written, data())[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "attributes"),
+    [
+        (3, 4, {}),  # not few
+        (2, 4, {"strides": [2, 1]}),
+        (2, 2, {"group": 2}),
+        (2, 4, {"pads": [3, 3, 3, 3]}),  # some outputs see nothing of the map
+        (2, 4, {"auto_pad": "SAME_UPPER"}),
+    ],
+)
+def test_other_convolutions_stay(outputs: int, inputs: int, attributes: dict[str, Any]) -> None:
+    assert thin.transpose_thin_convolutions(Graph(convolution(outputs, 3, inputs, **attributes))) == 0
+
+
+def int8_convolution(reader: str, size: int = 1, inputs: int = 4, **attributes: Any) -> onnx.ModelProto:
+    """From an unsigned map, with a zero point, and INT8 weights; what ``reader`` reads of it is the output."""
+    rng = np.random.default_rng(7)
+    constants = {
+        **CONSTANTS,
+        "grey": np.asarray(np.uint8(128)),
+        "w": rng.integers(-127, 128, (6, inputs, size, size)).astype(np.int8),
+        "ws": rng.uniform(0.001, 0.01, 6).astype(np.float32),
+        "wz": np.zeros(6, np.int8),
+        "b": rng.normal(size=6).astype(np.float32),
+    }
+    nodes = [
+        *pair("x", "wide", "grey"),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["x_wide_dq", "wd", "b"], ["c"], **attributes),
+        *(pair("c", "s") if reader == "quantizer" else []),
+        helper.make_node("Relu", ["c_s_dq" if reader == "quantizer" else "c"], ["y"]),
+    ]
+    return model_of(nodes, constants)
+
+
+def test_an_int8_convolution_that_floats_read_is_a_matrix_product_without_rounding() -> None:
+    model = int8_convolution("relu", pads=[0, 0, 0, 0])
+    expected = run(model, data())[0]
+    graph = Graph(model)
+    assert products.multiply_to_float(graph) == 1
+    written = graph.write()
+    onnx.checker.check_model(written)
+    assert operations(written)[products.PRODUCT] == 1
+    assert "Conv" not in operations(written)
+    np.testing.assert_allclose(run(written, data())[0], expected, rtol=1e-5, atol=1e-5)
+    # What counts a built model's operations finds the sizes of all that follows.
+    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(written).graph.value_info}
+    assert [axis.dim_value for axis in inferred["c"].type.tensor_type.shape.dim] == [1, 6, 6, 5]
+
+
+@pytest.mark.parametrize(
+    ("reader", "size", "inputs", "attributes"),
+    [
+        ("quantizer", 1, 4, {}),  # ONNX Runtime fuses it
+        ("relu", 3, 4, {}),
+        ("relu", 1, 2, {"group": 2}),
+        ("relu", 1, 4, {"strides": [2, 2]}),
+        ("relu", 1, 4, {"pads": [1, 1, 0, 0]}),
+    ],
+)
+def test_a_convolution_that_is_no_matrix_product_or_fused_stays(
+    reader: str, size: int, inputs: int, attributes: dict[str, Any]
+) -> None:
+    assert products.multiply_to_float(Graph(int8_convolution(reader, size, inputs, **attributes))) == 0
+
+
 def up(tensor: str, scales: str, output: str, mode: str = "nearest") -> Any:
     modes = {"nearest_mode": "floor"} if mode == "nearest" else {}
     return helper.make_node(
@@ -507,7 +602,7 @@ def int8_to_int8(graph: Graph, node: Any) -> bool:
 
 
 def test_onnx_runtime_fuses_every_int8_convolution_and_sum(int8_onnx: Path, tmp_path: Path) -> None:
-    built, _ = retarget.retarget(onnx.load(int8_onnx))
+    built, report = retarget.retarget(onnx.load(int8_onnx))
     graph = Graph(built)
     expected = Counter(node.op_type for node in graph.nodes if int8_to_int8(graph, node))
     options = onnxruntime.SessionOptions()
@@ -519,3 +614,7 @@ def test_onnx_runtime_fuses_every_int8_convolution_and_sum(int8_onnx: Path, tmp_
     assert expected["Add"] > 10
     assert fused["QLinearConv"] == expected["Conv"]
     assert fused["QLinearAdd"] == expected["Add"]
+    # Between the trunk in INT8 and an offset head in float.
+    assert fused[products.PRODUCT] == report.float_products == 1
+    folded = report.folded_weights
+    assert folded == expected["Conv"] + report.float_products  # none is dequantized to be computed in float
