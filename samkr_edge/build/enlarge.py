@@ -53,20 +53,18 @@ def enlarge_bytes(graph: Graph) -> int:
     ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize takes
     longer there than two look-ups.
     """
-    sizes = graph.map_sizes()
+    resizes = [node for node in graph.nodes if node.op_type == "Resize"]
+    sizes = graph.map_sizes() if resizes else {}
     found = 0
-    for resize in [node for node in graph.nodes if node.op_type == "Resize"]:
+    for resize in resizes:
         restored, readers = graph.producer.get(resize.input[0]), graph.consumers[resize.output[0]]
         if restored is None or restored.op_type != "DequantizeLinear" or len(readers) != 1:
             continue
         (quantizer,) = readers
-        rows, columns = sizes.get(resize.input[0], (0, 0))
-        if (
-            not _is_nearest(graph, resize)
-            or not _same_steps(graph, restored, quantizer)
-            or not rows * columns
-        ):
+        known = sizes.get(resize.input[0])
+        if known is None or not _is_nearest(graph, resize) or not _same_steps(graph, restored, quantizer):
             continue
+        rows, columns = known
         factor = _factor(graph, resize)
         tensor = graph.append("Transpose", [restored.input[0]], perm=[0, 2, 3, 1])
         for axis, size in ((2, columns), (1, rows)):

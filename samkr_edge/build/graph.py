@@ -13,6 +13,13 @@ def integers(node: Any) -> dict[str, int]:
     return {attribute.name: attribute.i for attribute in node.attribute}
 
 
+def attributes(node: Any) -> dict[str, Any]:
+    """All attributes of a node by name."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
 class Graph:
     """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
 
@@ -96,15 +103,21 @@ class Graph:
         kind = self.onnx.TensorProto.FLOAT
         self.noted.append(self.onnx.helper.make_tensor_value_info(tensor, kind, shape))
 
-    def map_sizes(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of the maps (N, C, H, W) whose sizes are known."""
-        model = self.onnx.ModelProto()
-        model.CopyFrom(self.write())
-        inferred = self.onnx.shape_inference.infer_shapes(model)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Static shape by tensor name, of the model as it was read or last written; 0 is a size not known."""
+        inferred = self.onnx.shape_inference.infer_shapes(self.model).graph
         shapes = {
-            v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info
+            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+            for value in (*inferred.value_info, *inferred.input, *inferred.output)
         }
-        return {name: (shape[2], shape[3]) for name, shape in shapes.items() if len(shape) == 4}
+        return {**shapes, **{name: value.shape for name, value in self.constants.items()}}
+
+    def map_sizes(self) -> dict[str, tuple[int, ...]]:
+        """Rows and columns of the maps (N, C, H, W) whose sizes are known; writes the model."""
+        self.write()
+        return {
+            name: shape[2:] for name, shape in self.shapes().items() if len(shape) == 4 and all(shape[2:])
+        }
 
     def write(self) -> Any:
         """Sort, drop what nothing reads, and put nodes and constants back into the model."""

@@ -372,24 +372,14 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any]) ->
 
 
 def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
-    sizes = _sizes(graph)
+    shapes = graph.shapes()
     for node in graph.nodes:
         if node.op_type not in _CONVOLUTIONS:
             continue
-        weight = sizes.get(node.input[1], ())
-        out = sizes.get(node.output[0], ())
+        weight = shapes.get(node.input[1], ())
+        out = shapes.get(node.output[0], ())
         # Output positions and channels, times what one output reads: channels of its group and taps.
         axis = 1 if node.op_type in ("ConvTranspose", PRODUCT) else 0  # of the outputs
         reads = (*weight[:axis], *weight[axis + 1 :])
         macs = int(np.prod(out, dtype=np.int64) * np.prod(reads, dtype=np.int64)) if out and weight else 0
         yield Convolution(module_of(node.name), macs, id(node) in int8)
-
-
-def _sizes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Static shape by tensor name, for tensors that have one."""
-    inferred = graph.onnx.shape_inference.infer_shapes(graph.model).graph
-    sizes = {
-        value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-        for value in (*inferred.value_info, *inferred.input, *inferred.output)
-    }
-    return {**sizes, **{name: value.shape for name, value in graph.constants.items()}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samkr_edge.build.graph import Graph
+from samkr_edge.build.graph import Graph, attributes
 
 # Of ONNX Runtime's own operations.
 DOMAIN = "com.microsoft"
@@ -21,15 +21,11 @@ def multiply_to_float(graph: Graph) -> int:
 
     Activations must be unsigned and weights stored as INT8 already.
     """
-    sizes = graph.map_sizes()
-    found = 0
-    for node in list(graph.nodes):
-        rows, columns = sizes.get(node.output[0], (0, 0))
-        read_as_float = all(reader.op_type != "QuantizeLinear" for reader in graph.consumers[node.output[0]])
-        factors = _factors(graph, node)
-        if factors is None or not read_as_float or not rows * columns:
-            continue
-        image, weight = factors
+    candidates = [(node, *factors) for node in graph.nodes if (factors := _factors(graph, node)) is not None]
+    sizes = graph.map_sizes() if candidates else {}
+    found = [candidate for candidate in candidates if candidate[0].output[0] in sizes]
+    for node, image, weight in found:
+        rows, columns = sizes[node.output[0]]
         kernel = graph.constants[weight.input[0]]
         matrix = graph.constant(kernel[:, :, 0, 0].T, "product_weight")
         # Channels last, as ONNX Runtime keeps what lies between INT8 convolutions: it cancels this transpose.
@@ -39,16 +35,18 @@ def multiply_to_float(graph: Graph) -> int:
         graph.note_shape(product, (graph.batch, rows, columns, len(kernel)))
         graph.nodes.remove(node)
         graph.append("Transpose", [product], list(node.output), perm=[0, 3, 1, 2])
-        found += 1
     if found:
         graph.model.opset_import.append(graph.onnx.helper.make_opsetid(DOMAIN, 1))
     graph.index()
-    return found
+    return len(found)
 
 
 def _factors(graph: Graph, node: Any) -> tuple[Any, Any] | None:
-    """The DequantizeLinear nodes of map and weight of a convolution that is a matrix product, None for any other."""
+    """The DequantizeLinear nodes of map and weight of a convolution to be rewritten, None for any other."""
     if node.op_type != "Conv":
+        return None
+    readers = graph.consumers[node.output[0]]
+    if not readers or any(reader.op_type == "QuantizeLinear" for reader in readers):
         return None
     image, weight = (graph.producer.get(name) for name in node.input[:2])
     if image is None or weight is None or {image.op_type, weight.op_type} != {"DequantizeLinear"}:
@@ -56,6 +54,6 @@ def _factors(graph: Graph, node: Any) -> tuple[Any, Any] | None:
     kernel, zero = (graph.constants.get(weight.input[index]) for index in (0, 2))
     if kernel is None or zero is None or kernel.shape[2:] != (1, 1) or zero.any():
         return None
-    attributes = {a.name: graph.onnx.helper.get_attribute_value(a) for a in node.attribute}
-    moves = {*attributes.get("strides", ()), *(1 + pad for pad in attributes.get("pads", ()))} - {1}
-    return None if moves or attributes.get("group", 1) != 1 else (image, weight)
+    given = attributes(node)
+    moves = {*given.get("strides", ()), *(1 + pad for pad in given.get("pads", ()))} - {1}
+    return None if moves or given.get("group", 1) != 1 else (image, weight)

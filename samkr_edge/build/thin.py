@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build.graph import Graph
+from samkr_edge.build.graph import Graph, attributes
 
 # Half of the 16. With more outputs little is thrown away, and a chain of convolutions stays in the reordered layout.
 MOST_OUTPUTS = 8
@@ -27,8 +27,8 @@ def transpose_thin_convolutions(graph: Graph) -> int:
         kernel = graph.constants.get(node.input[1]) if node.op_type == "Conv" else None
         if kernel is None or len(kernel) > min(MOST_OUTPUTS, kernel.shape[1] // 2):
             continue
-        attributes = {a.name: graph.onnx.helper.get_attribute_value(a) for a in node.attribute}
-        pads = _pads(attributes, kernel.shape[2:])
+        given = attributes(node)
+        pads = _pads(given, kernel.shape[2:])
         if pads is None:
             continue
         # What output p gathers from input p + g, a transposed convolution scatters from input p to output p - g.
@@ -39,7 +39,7 @@ def transpose_thin_convolutions(graph: Graph) -> int:
             list(node.output),
             name=node.name,
             kernel_shape=kernel.shape[2:],
-            dilations=attributes.get("dilations"),
+            dilations=given.get("dilations"),
             pads=pads,
         )
         found += 1
@@ -47,14 +47,12 @@ def transpose_thin_convolutions(graph: Graph) -> int:
     return found
 
 
-def _pads(attributes: dict[str, Any], sizes: tuple[int, ...]) -> list[int] | None:
+def _pads(given: dict[str, Any], sizes: tuple[int, ...]) -> list[int] | None:
     """What the transposed convolution cuts off, so that the map has the size it had; None where it cannot be one."""
-    strided = any(stride != 1 for stride in attributes.get("strides", ()))
-    if strided or attributes.get("group", 1) != 1 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
+    strided = any(stride != 1 for stride in given.get("strides", ()))
+    if strided or given.get("group", 1) != 1 or given.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
     ones = [1] * len(sizes)
-    spans = [(n - 1) * d for n, d in zip(sizes, attributes.get("dilations", ones), strict=True)]
-    pads = [
-        span - pad for span, pad in zip(spans * 2, attributes.get("pads", [0] * 2 * len(sizes)), strict=True)
-    ]
+    spans = [(n - 1) * d for n, d in zip(sizes, given.get("dilations", ones), strict=True)]
+    pads = [span - pad for span, pad in zip(spans * 2, given.get("pads", [0] * 2 * len(sizes)), strict=True)]
     return pads if min(pads) >= 0 else None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from training.models.full_precision import full_precision, widened
 from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.sums import ResidualAdd
+from training.models.tracing import is_exported
 
 TAPS = 9
 # Bytes of float32 taps that inference on a CPU makes at once.
@@ -132,7 +133,7 @@ class AdaptiveBlock(nn.Module):
         branches = self.sampling.branches
         quantized = type(self.adapt_conv) is not GroupedPointwise  # ModelOpt gives it another class
         heard = any(m._forward_hooks or m._forward_pre_hooks for m in (self.sampling, self.adapt_conv))
-        kept = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+        kept = torch.is_grad_enabled() or is_exported()
         if x.device.type != "cpu" or quantized or heard or kept:
             return branches
         return max(1, LARGEST_TAPS // (TAPS * x.numel() // branches * 4))

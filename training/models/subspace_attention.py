@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from training.models.full_precision import full_precision, widened
 from training.models.grouped_conv import GroupedPointwise
+from training.models.tracing import is_exported
 
 # ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
 BN_MOMENTUM = 0.9
@@ -49,6 +50,6 @@ class SubspaceAttention(nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         """``pool(x)``. ATen's pooling on a CPU is vectorised over channels alone, so they lie innermost for it."""
-        if x.device.type != "cpu" or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+        if x.device.type != "cpu" or is_exported():
             return self.pool(x)
         return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()
