@@ -253,11 +253,17 @@ def _fit(
             "waiting for data" + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
         )
     settling = recipe.norm_batches > 0 and not frozen
-    # What validation saw had other statistics than the settled network: its AP would be another one's.
-    finished = result(**({"validation": checked} if checked and not settling else {}))
+    finished = result(**({"validation": checked} if checked else {}))
     if settling and team.first:
         settled = settle_norms(network, finished.state, samples, recipe.norm_batches, recipe.batch_size)
-        finished = replace(finished, state=on_cpu(settled))
+        if validation is not None:
+            # What was validated before had other statistics: its AP is another network's.
+            scores = validation.measure(settled, start.card, team.device)
+            say(
+                f"with batch norm statistics taken anew: {validation.label} {scores.ap:.1f} on {validation.where}"
+            )
+            finished = result(validation=validation.facts(state, scores))
+        finished = replace(finished, state=on_cpu(settled.state_dict()))
     if team.first:
         save_checkpoint(out / FINAL, finished)
     save()  # last: a run that is over according to last.pt has its final.pt

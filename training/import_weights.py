@@ -106,7 +106,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
-        facts = [f"reason     {reason.splitlines()[0][:160] if reason else type(error).__name__}"]
+        # The message of some classes is a lone number: what the unpickler looked up in something that is no pickle.
+        told = (
+            reason.splitlines()[0][:160]
+            if " " in reason
+            else f"not a file that torch.save wrote ({error!r:.60})"
+        )
+        facts = [f"reason     {told}"]
         if foreign:
             facts.append(f"in it      an object of class {foreign[1]}")
         raise SamkrError(

@@ -22,8 +22,8 @@ from training.models.pose_net import PoseNet
 @torch.no_grad()
 def settle_norms(
     network: PoseNet, weights: dict[str, Tensor], samples: TrainingSet, batches: int, batch_size: int
-) -> dict[str, Tensor]:
-    """``weights`` with the statistics that they give over ``batches`` of the training set; ``network`` is not changed.
+) -> PoseNet:
+    """A copy of ``network`` with ``weights`` and the statistics that they give over ``batches`` of the training set.
 
     The images are those of the first epoch's order, augmented as they were then, so the result is the same every time.
     Each statistic is the plain mean over the batches.
@@ -42,4 +42,4 @@ def settle_norms(
         if len(images) < 2:
             break
         settled(normalise(torch.stack(images).to(device)))
-    return settled.state_dict()
+    return settled

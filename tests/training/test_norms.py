@@ -28,7 +28,7 @@ def network() -> PoseNet:
 
 def test_the_statistics_are_those_of_the_images(network: PoseNet, samples: TrainingSet) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    settled = settle_norms(network, before, samples, 2, 4)
+    settled = settle_norms(network, before, samples, 2, 4).state_dict()
     images = [samples.sample(0, index)["image"] for index in samples.order(0).tolist()]
     with torch.no_grad():
         first = network.backbone.conv1(normalise(torch.stack(images)))
@@ -40,11 +40,11 @@ def test_the_statistics_are_those_of_the_images(network: PoseNet, samples: Train
 
 
 def test_the_same_weights_get_the_same_statistics(network: PoseNet, samples: TrainingSet) -> None:
-    one, again = (settle_norms(network, network.state_dict(), samples, 2, 4) for _ in range(2))
+    one, again = (settle_norms(network, network.state_dict(), samples, 2, 4).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
 def test_a_last_batch_of_one_image_is_left_out(network: PoseNet, samples: TrainingSet) -> None:
-    whole = settle_norms(network, network.state_dict(), samples, 1, 7)
-    longer = settle_norms(network, network.state_dict(), samples, 2, 7)
+    whole = settle_norms(network, network.state_dict(), samples, 1, 7).state_dict()
+    longer = settle_norms(network, network.state_dict(), samples, 2, 7).state_dict()
     assert torch.equal(whole["backbone.bn1.running_mean"], longer["backbone.bn1.running_mean"])

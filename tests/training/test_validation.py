@@ -71,6 +71,24 @@ def test_the_ap_is_that_of_the_file_that_is_written(
     assert {name: line[name] for name in again.to_dict()} == pytest.approx(again.to_dict())
 
 
+def test_statistics_taken_anew_have_their_own_ap_on_the_card(
+    tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, 10.0, 30.0)
+    measured: list[dict[str, Any]] = []
+    measure = Validation.measure
+
+    def listening(self: Validation, network: Any, *rest: Any) -> Scores:
+        measured.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return measure(self, network, *rest)
+
+    monkeypatch.setattr(Validation, "measure", listening)
+    done = train(tmp_path, people, validation={"every_epochs": 100}, norm_batches=2)
+    assert done.card.provenance["training"]["validation"]["ap"] == 30.0
+    assert [line["ap"] for line in lines_of(tmp_path) if "ap" in line] == [10.0]
+    assert [same(done.state, state) for state in measured] == [False, True]
+
+
 def test_the_best_is_kept_with_its_weights_and_its_ap(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
