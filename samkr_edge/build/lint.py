@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.graph import Graph
-from samkr_edge.build.products import PRODUCT
+from samkr_edge.build.matrix_products import PRODUCT
 
 # Operations that only move or choose values run in the precision of their neighbours.
 _MOVERS = {
@@ -29,7 +29,7 @@ _MOVERS = {
     "Unsqueeze",
     "Identity",
 }
-# Those of a built model too: :mod:`samkr_edge.build.thin` and :mod:`samkr_edge.build.products`.
+# Those of a built model too: :mod:`samkr_edge.build.thin_convolutions` and :mod:`samkr_edge.build.matrix_products`.
 _CONVOLUTIONS = {"Conv", "DeformConv", "ConvTranspose", PRODUCT}
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}

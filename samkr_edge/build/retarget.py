@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build import deform, enlarge, products, thin
+from samkr_edge.build import deform, enlarge, matrix_products, thin_convolutions
 from samkr_edge.build.graph import Graph
 
 
@@ -42,7 +42,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     """All passes in order; returns the changed model and what was done. The model passes ``onnx.checker``.
 
     A float model only gets its sampling (:mod:`samkr_edge.build.deform`) and its thin convolutions
-    (:mod:`samkr_edge.build.thin`) changed; the passes over quantizers find nothing to do in it.
+    (:mod:`samkr_edge.build.thin_convolutions`) changed; the passes over quantizers find nothing to do in it.
     """
     from onnx import version_converter
 
@@ -52,7 +52,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
-    report.thin_convolutions = thin.transpose_thin_convolutions(graph)
+    report.thin_convolutions = thin_convolutions.transpose_thin_convolutions(graph)
     report.enlarged_sums = enlarge.enlarge_sums(graph)
     quantize_intermediate_sums(graph, report)
     hoist_quantizers(graph, report)
@@ -61,7 +61,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     take_image_bytes(graph, report)
     report.byte_enlargements = enlarge.enlarge_bytes(graph)
     fold_weights(graph, report)
-    report.float_products = products.multiply_to_float(graph)
+    report.float_products = matrix_products.multiply_to_float(graph)
     changed = graph.write()
     graph.onnx.checker.check_model(changed)
     return changed, report

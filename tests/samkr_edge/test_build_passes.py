@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build import deform, enlarge, products, retarget, thin
+from samkr_edge.build import deform, enlarge, matrix_products, retarget, thin_convolutions
 from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.retarget import RetargetReport
@@ -409,7 +409,7 @@ def test_a_convolution_with_few_outputs_is_a_transposed_one(size: int, attribute
     model = convolution(2, size, **attributes)
     expected = run(model, data())[0]
     graph = Graph(model)
-    assert thin.transpose_thin_convolutions(graph) == 1
+    assert thin_convolutions.transpose_thin_convolutions(graph) == 1
     written = graph.write()
     onnx.checker.check_model(written)
     assert operations(written) == {"ConvTranspose": 1}
@@ -427,7 +427,10 @@ def test_a_convolution_with_few_outputs_is_a_transposed_one(size: int, attribute
     ],
 )
 def test_other_convolutions_stay(outputs: int, inputs: int, attributes: dict[str, Any]) -> None:
-    assert thin.transpose_thin_convolutions(Graph(convolution(outputs, 3, inputs, **attributes))) == 0
+    assert (
+        thin_convolutions.transpose_thin_convolutions(Graph(convolution(outputs, 3, inputs, **attributes)))
+        == 0
+    )
 
 
 def int8_convolution(reader: str, size: int = 1, inputs: int = 4, **attributes: Any) -> onnx.ModelProto:
@@ -455,10 +458,10 @@ def test_an_int8_convolution_that_floats_read_is_a_matrix_product_without_roundi
     model = int8_convolution("relu", pads=[0, 0, 0, 0])
     expected = run(model, data())[0]
     graph = Graph(model)
-    assert products.multiply_to_float(graph) == 1
+    assert matrix_products.multiply_to_float(graph) == 1
     written = graph.write()
     onnx.checker.check_model(written)
-    assert operations(written)[products.PRODUCT] == 1
+    assert operations(written)[matrix_products.PRODUCT] == 1
     assert "Conv" not in operations(written)
     np.testing.assert_allclose(run(written, data())[0], expected, rtol=1e-5, atol=1e-5)
     # What counts a built model's operations finds the sizes of all that follows.
@@ -479,7 +482,7 @@ def test_an_int8_convolution_that_floats_read_is_a_matrix_product_without_roundi
 def test_a_convolution_that_is_no_matrix_product_or_fused_stays(
     reader: str, size: int, inputs: int, attributes: dict[str, Any]
 ) -> None:
-    assert products.multiply_to_float(Graph(int8_convolution(reader, size, inputs, **attributes))) == 0
+    assert matrix_products.multiply_to_float(Graph(int8_convolution(reader, size, inputs, **attributes))) == 0
 
 
 def up(tensor: str, scales: str, output: str, mode: str = "nearest") -> Any:
@@ -615,6 +618,6 @@ def test_onnx_runtime_fuses_every_int8_convolution_and_sum(int8_onnx: Path, tmp_
     assert fused["QLinearConv"] == expected["Conv"]
     assert fused["QLinearAdd"] == expected["Add"]
     # Between the trunk in INT8 and an offset head in float.
-    assert fused[products.PRODUCT] == report.float_products == 1
+    assert fused[matrix_products.PRODUCT] == report.float_products == 1
     folded = report.folded_weights
     assert folded == expected["Conv"] + report.float_products  # none is dequantized to be computed in float
