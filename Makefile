@@ -1,14 +1,11 @@
 # Two commands matter: `make demo` (the whole road on this machine) and `make test` (all checks).
-# Both create .venv once; a later run installs nothing again unless pyproject.toml or constraints.txt changed.
+# Both create .venv once; a later run installs nothing again unless what is to be installed has changed.
+# PYTHON=/path/to/python3.12 and INSTALLER=uv|pip: see install.sh.
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
-
-# The first interpreter of 3.10-3.12; PYTHON=... overrides.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: demo test lint unit install clean
 
@@ -30,11 +27,8 @@ unit: $(STAMP)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: samkr-edge needs Python 3.10, 3.11 or 3.12; none was found"; \
-		echo "fix: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+$(STAMP): pyproject.toml constraints.txt install.sh
+	PYTHON='$(PYTHON)' INSTALLER='$(INSTALLER)' sh install.sh $(VENV)
 	@touch $@
 
 clean:

@@ -5,81 +5,65 @@ machine with a GPU and TensorRT of any version, both fake.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import torch
 from fake_tensorrt import Driver, FakeTensorRT
 from red_dot import write_red_dot_model
 
 import samkr_edge.device
-from calibration.policy import load_policy
-from calibration.ptq import quantize_network
-from training.checkpoint import network_of, untrained_checkpoint
-from training.export import export_onnx
-from training.models.adaptive_conv import AffineSampling
-from training.models.pose_net import PoseNet
 
-SIZE = (64, 64)
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
 
 
 @pytest.fixture(scope="session")
-def float_network() -> PoseNet:
-    """An untrained samkr_tiny whose adaptive taps move: every position of a grid differs from the regular one."""
-    network = network_of(untrained_checkpoint("samkr_tiny"))
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, AffineSampling):
-            weight = module.affine.weight
-            with torch.no_grad():
-                weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
-    return network
-
-
-def noise(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+def exported() -> ModuleType:
+    """:mod:`exported_network`; where there is no torch, as on a device, tests that need its networks are skipped."""
+    module: ModuleType = pytest.importorskip("exported_network")
+    return module
 
 
 @pytest.fixture(scope="session")
-def float_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE)
-    return path
+def float_network(exported: ModuleType) -> PoseNet:
+    return exported.float_network()
 
 
 @pytest.fixture(scope="session")
-def int8_network(float_network: PoseNet) -> PoseNet:
-    def batches() -> Iterator[np.ndarray]:
-        yield from np.split(noise(8), 2)
-
-    return quantize_network(float_network, load_policy("default"), batches())[0]
+def int8_network(exported: ModuleType, float_network: PoseNet) -> PoseNet:
+    return exported.int8_network(float_network)
 
 
 @pytest.fixture(scope="session")
-def int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "ptq.onnx"
-    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
-    export_onnx(int8_network, card, path, size=SIZE)
-    return path
+def float_onnx(
+    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return exported.export(float_network, tmp_path_factory.mktemp("onnx") / "tiny.onnx")
 
 
 @pytest.fixture(scope="session")
-def decoding_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8_onnx(exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported.export(int8_network, tmp_path_factory.mktemp("onnx") / "ptq.onnx", precision="int8")
+
+
+@pytest.fixture(scope="session")
+def decoding_onnx(
+    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The float network with decoding in the graph."""
     path = tmp_path_factory.mktemp("onnx") / "decoding.onnx"
-    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE, decode="graph")
-    return path
+    return exported.export(float_network, path, decode="graph")
 
 
 @pytest.fixture(scope="session")
-def decoding_int8_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def decoding_int8_onnx(
+    exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "decoding-ptq.onnx"
-    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
-    export_onnx(int8_network, card, path, size=SIZE, decode="graph")
-    return path
+    return exported.export(int8_network, path, precision="int8", decode="graph")
 
 
 @pytest.fixture

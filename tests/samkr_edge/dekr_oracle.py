@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import curve_fit
+import pytest
 
 STRIDE = 4
 PEOPLE = 30
@@ -180,6 +180,7 @@ def absorb(people: Sequence[Person], mean: np.ndarray) -> None:
 
 def adjust(people: Sequence[Person], mean: np.ndarray) -> None:
     """Joints with a score above 0.05 move to the centre of a Gaussian fitted to the 13x13 pixels around them."""
+    curve_fit = pytest.importorskip("scipy.optimize").curve_fit
 
     def gaussian(
         at: tuple[np.ndarray, np.ndarray], height: float, x0: float, y0: float, sigma: float

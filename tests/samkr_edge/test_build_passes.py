@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.build import deform, enlarge, matrix_products, retarget, thin_convolutions
@@ -256,6 +255,7 @@ def test_writing_a_graph_sorts_it_drops_the_dead_and_keeps_scalars_scalar() -> N
 
 
 def test_the_first_convolution_reads_bytes_and_normalises_by_its_weights() -> None:
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(4)
     factor = np.array([0.0171, 0.0175, 0.0174], np.float32).reshape(1, 3, 1, 1)
     shift = np.array([2.12, 2.04, 1.80], np.float32).reshape(1, 3, 1, 1)

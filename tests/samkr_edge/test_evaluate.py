@@ -20,19 +20,20 @@ from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
 from samkr_edge.pose_model import load_model
-from training.checkpoint import save_checkpoint, untrained_checkpoint
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
-
-SCENE = SceneSettings(size=96, people=(1, 5), person_height=(0.4, 0.9))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rendered people in both layouts, and a network for each that finds something everywhere."""
+    pytest.importorskip("torch")
+    from training.checkpoint import save_checkpoint, untrained_checkpoint
+    from training.data.synthetic import SceneSettings
+    from training.data.synthetic_dataset import SynthSettings, write_dataset
+
+    scene = SceneSettings(size=96, people=(1, 5), person_height=(0.4, 0.9))
     root = tmp_path_factory.mktemp("eval")
     for name, keypoints, count in (("coco", "coco", 17), ("crowdpose", "crowdpose", 14)):
-        settings = SynthSettings(train=1, val=12, keypoints=keypoints, scene=SCENE)
+        settings = SynthSettings(train=1, val=12, keypoints=keypoints, scene=scene)
         write_dataset(root / name, settings, processes=1)
         checkpoint = untrained_checkpoint("samkr_tiny", count)
         checkpoint.card = replace(

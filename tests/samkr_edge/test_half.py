@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -15,27 +16,23 @@ from samkr_edge.build.half import SMALLEST_SCALE, bake, half_scale, to_half
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
-from training.checkpoint import untrained_checkpoint
-from training.export import export_onnx
-from training.models.pose_net import PoseNet
+
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
 
 SIZE = (64, 64)
 FP32, FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module")
-def half_onnx(float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("half") / "half.onnx"
-    export_onnx(float_network, untrained_checkpoint("samkr_tiny").card, path, size=SIZE, half=True)
-    return path
+def half_onnx(exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported.export(float_network, tmp_path_factory.mktemp("half") / "half.onnx", half=True)
 
 
 @pytest.fixture(scope="module")
-def mixed_onnx(int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixed_onnx(exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("half") / "mixed.onnx"
-    card = replace(untrained_checkpoint("samkr_tiny").card, precision="int8", stage="ptq")
-    export_onnx(int8_network, card, path, size=SIZE, half=True, opset=19)
-    return path
+    return exported.export(int8_network, path, precision="int8", half=True, opset=19)
 
 
 def types_of(path: Path) -> dict[str, int]:

@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import helper, numpy_helper
 
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.lint import Lint, lint, module_of
 from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.cli import run
-from training.models.macs import count_macs
-from training.models.zoo import build_model, model_config
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -85,6 +82,11 @@ def test_a_float_model_has_no_int8_and_no_findings(float_onnx: Path) -> None:
 
 
 def test_macs_are_those_that_the_network_counts(float_onnx: Path) -> None:
+    import torch
+
+    from training.models.macs import count_macs
+    from training.models.zoo import build_model, model_config
+
     with torch.device("meta"):
         network = build_model(model_config("samkr_tiny"))
     expected = count_macs(network, (64, 64))

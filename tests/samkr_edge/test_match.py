@@ -1,8 +1,7 @@
 """Matching joints to heatmap peaks: the nearest peak within reach, then the centre of its Gaussian."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+import pytest
 
 from samkr_edge.decode import ScaledMaps
 from samkr_edge.match import absorb, fit_gaussians, match_to_heatmaps, upsample
@@ -14,6 +13,8 @@ def blob(x: float, y: float, side: int = 64, spread: float = 2.5, height: float 
 
 
 def test_upsampling_is_align_corners_and_repeats_the_border() -> None:
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     maps = np.random.default_rng(0).random((3, 9, 13), np.float32)
     for factor in (2, 4, 8):
         size = (8 * factor + 1, 12 * factor + 1)

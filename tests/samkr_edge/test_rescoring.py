@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.poses import Poses
@@ -35,6 +34,7 @@ def poses(count: int = 4) -> Poses:
 
 
 def test_it_computes_what_torch_computes() -> None:
+    torch = pytest.importorskip("torch")
     ours, some = network(), poses()
     features = ours.features(some.keypoints, some.joint_scores)
     assert features.shape == (4, 74)

@@ -1,0 +1,80 @@
+"""The wheel as a user gets it: built, installed into an empty environment, and used from a folder of the user's.
+
+    python tests/installation/wheel.py
+
+A model is made and built for the CPU here; the empty environment holds the wheel's own dependencies and nothing else,
+so no torch and no onnx. There `samkr-edge doctor` and `samkr-edge predict` must work. The wheel is built from the
+sdist, so that both are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from uv import find_uv_bin
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a command; returns what it printed, and shows that where it failed."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, words))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ours = [sys.executable, "-m", "samkr_edge"]
+        run(
+            *ours,
+            "export",
+            "samkr_tiny",
+            "--untrained",
+            "--size",
+            "64x64",
+            "-o",
+            folder / "tiny.onnx",
+            cwd=ROOT,
+        )
+        run(*ours, "build", folder / "tiny.onnx", "--target", "cpu", "-o", folder / "tiny.cpu.onnx", cwd=ROOT)
+        image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "photo.jpg"), image)
+
+        run(find_uv_bin(), "build", "--quiet", "--out-dir", folder / "dist", ROOT, cwd=folder)
+        (wheel,) = (folder / "dist").glob("*.whl")
+        (sdist,) = (folder / "dist").glob("*.tar.gz")
+        print(f"built {sdist.name} and {wheel.name}")
+
+        run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+        python, command = folder / "venv/bin/python", folder / "venv/bin/samkr-edge"
+        run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=folder)
+        facts = json.loads(run(command, "doctor", "--json", cwd=folder))
+        works = {finding["what"]: finding["works"] for finding in facts["findings"]}
+        print(f"doctor: {works}")
+        assert works["run and score models"], facts
+        assert not works["train and export"], "the environment is not empty: torch is in it"
+        run(command, "predict", "tiny.cpu.onnx", "photo.jpg", "-o", "overlays", cwd=folder)
+        written = sorted(path.name for path in (folder / "overlays").iterdir())
+        print(f"predict: {written}")
+        assert any(path.endswith(".jpg") for path in written)
+    print("the wheel works")
+
+
+if __name__ == "__main__":
+    main()
