@@ -33,7 +33,9 @@ def check(python: str) -> bool:
         print(f"\n== Python {python}", flush=True)
         uv("venv", "--quiet", "--python", python, str(venv))
         lowest = ("--resolution", "lowest-direct", "--only-binary", ":all:")
-        uv("pip", "install", "--quiet", *lowest, "-e", ".[build,report]")
+        extras = ("--extra", "build", "--extra", "report")
+        uv("pip", "install", "--quiet", *lowest, "-r", "pyproject.toml", *extras)
+        uv("pip", "install", "--quiet", "--no-deps", "-e", ".")
         uv("pip", "install", "--quiet", "pytest", "pytest-xdist", "hatchling")
         uv("pip", "list", "--exclude-editable")
         command = [str(venv / "bin/python"), "-m", "pytest", "-n", "auto", "--dist", "loadfile", *TESTS]
