@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.device import require_gpu
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
 
 INPUT = "image"
@@ -159,10 +160,8 @@ class TensorRTRunner:
         self.path = Path(path)
         self.passport, data = admit(self.path)
         self.card = ModelCard.from_dict(self.passport.card)
-        import tensorrt as trt
-
         self.graph_note: str | None = None
-        self._trt, self._wants_graph = trt, cuda_graph
+        self._trt, self._wants_graph = import_tensorrt(), cuda_graph
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
@@ -173,13 +172,23 @@ class TensorRTRunner:
         try:
             self._load(data)
         except BaseException:
-            self.close()
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self.close()
             raise
 
     def _load(self, data: bytes) -> None:
         with self._cuda.bound():
             self._logger = make_logger(self._trt)
-            self._runtime = self._trt.Runtime(self._logger)
+            try:
+                self._runtime = self._trt.Runtime(self._logger)
+            except TypeError as error:  # pybind's way to say that the factory gave nothing
+                raise SamkrError(
+                    "SE-V89",
+                    "TensorRT does not start on this GPU",
+                    [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]]
+                    or [f"reason     {reason_of(error)}"],
+                    fix="update the NVIDIA driver, or install a TensorRT that is made for it",
+                ) from error
             if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
                 # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
                 self._runtime.engine_host_code_allowed = True
