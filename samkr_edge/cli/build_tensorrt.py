@@ -132,7 +132,7 @@ def _free_bytes(device: Device) -> int | None:
 
     if device.l4t is not None:
         return available_memory()
-    cuda = open_cuda("driver")
+    cuda = open_cuda()
     try:
         with cuda.bound():
             return cuda.memory()[0]

@@ -52,7 +52,8 @@ class Lane:
             self.events += (cuda.event() for _ in range(4))
             self._allocate(trt, engine, batch)
         except BaseException:
-            self.close()
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self.close()
             raise
 
     def _allocate(self, trt: Any, engine: Any, batch: int | None) -> None:
@@ -120,8 +121,10 @@ class Lane:
                     self.cuda.free_graph(self.cuda.end_capture(self.stream))
                 raise
             self.graph = self.cuda.end_capture(self.stream)
-        except Exception as error:  # an old driver, pycuda, or a layer that waits for the GPU
-            return str(error).splitlines()[0]
+        except SamkrError as refusal:  # an old driver, pycuda, or a layer that waits for the GPU
+            return "; ".join((refusal.message, *(" ".join(fact.split()) for fact in refusal.facts)))
+        except Exception as error:  # a binding that raises where others answer False
+            return reason_of(error)
         return None
 
     def close(self) -> None:
@@ -146,11 +149,13 @@ class TensorRTRunner:
         path: the engine; its passport lies beside it.
         cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
             ``graph_note`` says why.
-        backend: one of :data:`samkr_edge.runtime.cuda.BACKENDS`; by default the first that is installed.
+        backend: the way to the driver, one of :data:`samkr_edge.runtime.cuda.BACKENDS`. By default ``driver``, which
+            needs no package and can all that the others can; ``cuda-python`` and ``pycuda`` are for a process that
+            works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
         SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V89 TensorRT refuses the engine;
-            SE-V90 a CUDA call fails.
+            SE-V90 a CUDA call fails; SE-V99 the backend that was named cannot be opened.
     """
 
     kind = "engine"
@@ -272,12 +277,14 @@ class TensorRTRunner:
             if not self._open:
                 return
             self._open = False
-            with self._cuda.bound():
-                for lane in self._lanes:
-                    lane.close()
-                self._lanes, self._idle = [], []
-                self._engine = self._runtime = None
-            self._cuda.close()
+            try:
+                with self._cuda.bound():
+                    for lane in self._lanes:
+                        lane.close()
+                    self._lanes, self._idle = [], []
+                    self._engine = self._runtime = None
+            finally:
+                self._cuda.close()
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
