@@ -200,6 +200,8 @@ def _build(
     finally:
         if calibrator is not None:
             calibrator.close()
+    if calibrator is not None and calibrator.failure is not None:
+        raise calibrator.failure
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt
@@ -216,9 +218,8 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     """The plan's settings as a builder configuration."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, plan.workspace_bytes)
-    config.profiling_verbosity = (
-        trt.ProfilingVerbosity.DETAILED
-    )  # what the inspector shows is written now or never
+    # What the inspector shows is written now or never.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
     if plan.optimization_level is not None:
