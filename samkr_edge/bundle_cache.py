@@ -80,12 +80,13 @@ def _wants_engine() -> bool:
     if target == "cpu":
         return False
     from samkr_edge.doctor import gpu_count
+    from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
     if gpu_count() == 0:
         return False
     try:
-        import tensorrt  # noqa: F401
-    except ImportError:
+        import_tensorrt()
+    except SamkrError:
         return False
     return True
 

@@ -9,16 +9,24 @@ from __future__ import annotations
 import ctypes
 import platform
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from targets.jetpack import parse_tegra_release
 from targets.recognise import Device, parse_compatible, parse_model, parse_power_mode
 
+LIBRARY = "libcuda.so.1"
+# What is called in this file.
+FUNCTIONS = (
+    "cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2", "cuDriverGetVersion",
+    "cuDeviceGetAttribute",
+)  # fmt: skip
 # CUdevice_attribute
 _SMS, _MAJOR, _MINOR = 16, 75, 76
+_STUB = 34  # CUDA_ERROR_STUB_LIBRARY
 
 
 def running_device() -> Device:
@@ -60,13 +68,27 @@ def require_gpu() -> Any:
 
 @cache
 def _load_driver() -> tuple[Any | None, str]:
+    return open_driver(ctypes.CDLL)
+
+
+def open_driver(load: Callable[[str], Any]) -> tuple[Any | None, str]:
+    """The driver library that ``load`` gives, initialised, or None and why it cannot be used.
+
+    A library that is there may be the toolkit's stub, half of an update, or a mount of a container without its rest.
+    """
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None, "libcuda.so.1 cannot be loaded: no NVIDIA driver is installed, or a container hides it"
+        driver = load(LIBRARY)
+    except OSError as error:
+        if f"{LIBRARY}: cannot open shared object file" in str(error):
+            return None, f"{LIBRARY} cannot be loaded: no NVIDIA driver is installed, or a container hides it"
+        return None, f"{LIBRARY} is there and cannot be loaded: {reason_of(error)}"
+    missing = [name for name in FUNCTIONS if not hasattr(driver, name)]
+    if missing:
+        return None, f"{LIBRARY} is there and is no NVIDIA driver: it has no {missing[0]}"
     code = driver.cuInit(0)
     if code:
-        return None, f"cuInit failed with CUDA error {code}"
+        stub = ": this is the toolkit's stub, not a driver" if code == _STUB else ""
+        return None, f"cuInit failed with CUDA error {code}{stub}"
     count = ctypes.c_int(0)
     code = driver.cuDeviceGetCount(ctypes.byref(count))
     if code or not count.value:
@@ -74,8 +96,14 @@ def _load_driver() -> tuple[Any | None, str]:
     return driver, ""
 
 
+def count_gpus(driver: Any) -> int:
+    """GPUs that the driver shows to this process. ``driver`` is what :func:`load_driver` gives."""
+    count = ctypes.c_int(0)
+    return 0 if driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
 def ask_driver(driver: Any) -> dict[str, Any]:
-    """GPU 0 as fields of :class:`Device`. ``driver`` has the functions of libcuda."""
+    """GPU 0 as fields of :class:`Device`. ``driver`` is what :func:`load_driver` gives."""
     device, version, memory = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_size_t(0)
     name = ctypes.create_string_buffer(256)
     if driver.cuDeviceGet(ctypes.byref(device), 0):

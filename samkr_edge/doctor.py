@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import os
 import platform
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
+from samkr_edge.device import count_gpus, load_driver
 from samkr_edge.passport import cpu_features
 
 PACKAGES = (
@@ -105,14 +105,8 @@ def installed(distribution: str) -> str | None:
 
 def gpu_count() -> int:
     """GPUs the NVIDIA driver shows; asked through ctypes, since TensorRT ends the process where there is none."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+    driver = load_driver()
+    return 0 if driver is None else count_gpus(driver)
 
 
 def cpu_name() -> str:

@@ -15,6 +15,11 @@ EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
 _CODE = re.compile(r"SE-([UDABQV])\d{2}")
 
 
+def reason_of(error: BaseException) -> str:
+    """Another library's exception as one line for a fact; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
+
+
 class SamkrError(Exception):
     """One clear error.
 

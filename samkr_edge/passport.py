@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.device import require_gpu, running_device
 from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import version_tuple
 from targets.recognise import Device, recognise
 
@@ -281,16 +282,7 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
 
 def tensorrt_version() -> str:
     """Version of the TensorRT that is installed here; raises SamkrError SE-V91 where there is none."""
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise SamkrError(
-            "SE-V91",
-            "TensorRT is not installed here, so the engine was not loaded",
-            [f"reason     {str(error).splitlines()[0][:160]}"],
-            fix='pip install "samkr-edge[tensorrt]"   # on a Jetson: a venv with --system-site-packages',
-        ) from error
-    return str(tensorrt.__version__)
+    return str(import_tensorrt().__version__)
 
 
 def _loads(built: str, here: str, version_compatible: bool) -> bool:

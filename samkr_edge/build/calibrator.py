@@ -69,18 +69,31 @@ def calibration_cache(prepared: bytes, images: CalibrationImages, version: str) 
 
 
 def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int, cache: Path) -> Any:
-    """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``."""
+    """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``.
+
+    TensorRT prints what a calibrator raises, takes it for the end of the images and goes on: the engine would have the
+    ranges of a part of them, and the cache would keep these. So the exception stays here as ``failure``, for the
+    builder to raise, and no ranges are kept.
+    """
 
     class Calibrator(trt.IInt8EntropyCalibrator2):
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
             self._batches = images.batches(batch)
             self._address = self._stream = 0
+            self.failure: Exception | None = None
 
         def get_batch_size(self) -> int:
             return batch
 
         def get_batch(self, names: list[str], p_str: Any = None) -> list[int] | None:
+            try:
+                return self._next_batch()
+            except Exception as error:
+                self.failure = error
+                return None
+
+        def _next_batch(self) -> list[int] | None:
             found = next(self._batches, None)
             if found is None:
                 return None
@@ -96,7 +109,8 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
             return load_cache(cache) or None
 
         def write_calibration_cache(self, ranges: Any) -> None:
-            store_cache(cache, bytes(ranges))
+            if self.failure is None:
+                store_cache(cache, bytes(ranges))
 
         def close(self) -> None:
             if self._address:

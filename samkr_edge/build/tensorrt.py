@@ -37,6 +37,7 @@ from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import INPUT, TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
 WARM_UP, ROUNDS, PER_ROUND = 50, 20, 10
@@ -127,8 +128,7 @@ def build_bytes(
     The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
     thread that runs Python. From TensorRT 10 on the build is then told to stop.
     """
-    import tensorrt as trt
-
+    trt = import_tensorrt()
     graph = read_onnx(source)
     prepared = prepare(graph, plan.steps)
     # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
@@ -200,6 +200,8 @@ def _build(
     finally:
         if calibrator is not None:
             calibrator.close()
+    if calibrator is not None and calibrator.failure is not None:
+        raise calibrator.failure
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt
@@ -216,9 +218,8 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     """The plan's settings as a builder configuration."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, plan.workspace_bytes)
-    config.profiling_verbosity = (
-        trt.ProfilingVerbosity.DETAILED
-    )  # what the inspector shows is written now or never
+    # What the inspector shows is written now or never.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
     if plan.optimization_level is not None:

@@ -99,12 +99,9 @@ def find_features(target: Target, here: bool, version: str | None) -> Features:
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":
-        from samkr_edge.passport import tensorrt_version
+        from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
-        tensorrt_version()  # says what to install where it is missing
-        import tensorrt
-
-        return features_of(tensorrt)
+        return features_of(import_tensorrt())
     if target.jetpack:
         releases = [release for name in target.jetpack if (release := load_jetpack(name))]
         # 7.2.2 may take TensorRT 11; what it brings is 10.
@@ -135,7 +132,7 @@ def _free_bytes(device: Device) -> int | None:
 
     if device.l4t is not None:
         return available_memory()
-    cuda = open_cuda("driver")
+    cuda = open_cuda()
     try:
         with cuda.bound():
             return cuda.memory()[0]

@@ -1,8 +1,13 @@
 """CUDA memory, streams, events and graphs through one small interface.
 
-Three ways to the same driver: cuda-python, pycuda, or ctypes, which needs nothing but the driver. All use the device's
-primary context, as PyTorch and the CUDA runtime do: a context of one's own (``pycuda.autoinit``) ends in "invalid
-resource handle" as soon as two libraries share a process.
+Three ways to the same driver: ctypes, which needs nothing but the driver, has graphs and finds every function that the
+driver has; cuda-python and pycuda only where a caller names them, for a process that works with one of them already.
+A package says nothing about the driver: torch's CUDA build brings cuda-python to machines that have none, and its
+version 13 asks drivers below CUDA 12.8 (all of JetPack 6) for functions that they lack.
+
+All use the device's primary context, as PyTorch and the CUDA runtime do: a context of one's own (``pycuda.autoinit``)
+ends in "invalid resource handle" as soon as two libraries share a process. Whatever a library below raises leaves here
+as SamkrError.
 """
 
 from __future__ import annotations
@@ -13,20 +18,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 
-# name -> (what must be importable, "module:class"), in the order in which they are tried.
-BACKENDS: dict[str, tuple[str | None, str]] = {
-    "cuda-python": ("cuda.bindings.driver", "samkr_edge.runtime.cuda_driver:CudaPython"),
-    "pycuda": ("pycuda.driver", "samkr_edge.runtime.cuda_pycuda:PyCuda"),
-    "driver": (None, "samkr_edge.runtime.cuda_driver:CtypesCuda"),
+DRIVER = "driver"
+# name, which is also that of its package -> "module:class".
+BACKENDS = {
+    DRIVER: "samkr_edge.runtime.cuda_driver:CtypesCuda",
+    "cuda-python": "samkr_edge.runtime.cuda_driver:CudaPython",
+    "pycuda": "samkr_edge.runtime.cuda_pycuda:PyCuda",
 }
 
 
 class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
 
-    Every other method is called within :meth:`bound`, and so is TensorRT.
+    Every other method is called within :meth:`bound`, and so is TensorRT. What fails is SamkrError SE-V90.
     """
 
     name: str
@@ -82,20 +88,40 @@ class Cuda(Protocol):
 
 
 def open_cuda(backend: str | None = None) -> Cuda:
-    """The first backend that is installed, or the one named."""
-    for name, (needed, target) in BACKENDS.items():
-        if backend not in (None, name):
-            continue
-        if needed is not None and not _importable(needed):
-            continue
-        module, _, attribute = target.partition(":")
-        cuda: Cuda = getattr(importlib.import_module(module), attribute)()
-        return cuda
-    raise ValueError(f"CUDA backend {backend!r} is not one of {', '.join(BACKENDS)}, or not installed")
+    """CUDA by ctypes on the driver, or by the one of :data:`BACKENDS` that is named.
+
+    Raises:
+        SamkrError: SE-V87 no driver or no GPU; SE-V99 there is no such backend, its package is missing or broken, or
+            does not reach the driver; SE-V90 the driver refuses.
+    """
+    name = DRIVER if backend is None else backend
+    if name not in BACKENDS:
+        raise SamkrError(
+            "SE-V99",
+            f"there is no CUDA backend {name!r}",
+            [f"known      {', '.join(BACKENDS)}"],
+            fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone',
+        )
+    module, _, attribute = BACKENDS[name].partition(":")
+    opener = getattr(importlib.import_module(module), attribute)
+    try:
+        cuda: Cuda = opener()
+    except SamkrError:
+        raise
+    except Exception as error:  # a package has many ways to be broken, and classes of its own for some
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(("cuda", "pycuda"))
+        raise SamkrError(
+            "SE-V99",
+            f"the CUDA backend {name} {'is not installed' if missing else 'is installed and does not work here'}",
+            [f"reason     {reason_of(error)}"],
+            fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone'
+            + (f"; or: pip install {name}" if missing else ""),
+        ) from error
+    return cuda
 
 
 def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
-    """The error of a failed driver call; SE-V90."""
+    """The error of a driver call that answered with an error code; SE-V90."""
     if code == 2:
         return SamkrError(
             "SE-V90",
@@ -106,9 +132,21 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
     return SamkrError("SE-V90", "a CUDA call failed", [f"call       {what}", f"answer     {name or code}"])
 
 
-def _importable(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except Exception:  # ImportError, and OSError where a library is missing
-        return False
-    return True
+def raised_error(backend: str, what: str, error: Exception) -> SamkrError:
+    """The error of a call that raised instead of answering, for example of a function that is not there; SE-V90."""
+    fix = "update the NVIDIA driver" if backend == DRIVER else f'backend="{DRIVER}"   # it needs no package'
+    return SamkrError(
+        "SE-V90",
+        "a CUDA call failed",
+        [f"call       {what}", f"answer     {reason_of(error)}", f"backend    {backend}"],
+        fix=fix,
+    )
+
+
+def no_graphs(backend: str) -> SamkrError:
+    """The error of a backend without CUDA graphs; SE-V90."""
+    return SamkrError(
+        "SE-V90",
+        f"{backend} has no CUDA graphs, the backend {DRIVER!r} has them",
+        fix=f'backend="{DRIVER}"',
+    )

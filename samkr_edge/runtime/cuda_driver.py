@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.device import require_gpu
-from samkr_edge.runtime.cuda import cuda_error
+from samkr_edge.runtime.cuda import cuda_error, raised_error
 
 _NON_BLOCKING, _THREAD_LOCAL = 1, 1
 
@@ -135,50 +135,69 @@ class CtypesCuda(DriverCuda):
         if result is not None:
             # The result pointer comes first, except here.
             given.insert(1 if function == "cuStreamEndCapture" else 0, ctypes.byref(result))
-        code = getattr(self._library, function + ("_v2" if function in self.SECOND else ""))(*given)
-        if code:
-            raise cuda_error(function, code, self._name_of(code))
+        self._do(function, *given)
         return None if result is None else (result.value or 0)
 
     def memory(self) -> tuple[int, int]:
         free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
-        code = self._library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
-        if code:
-            raise cuda_error("cuMemGetInfo", code, self._name_of(code))
+        self._do("cuMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return free.value, total.value
+
+    def _do(self, function: str, *given: Any) -> None:
+        try:
+            symbol = getattr(self._library, function + ("_v2" if function in self.SECOND else ""))
+        except AttributeError as error:  # a function that is newer than this driver
+            raise raised_error(self.name, function, error) from error
+        code = symbol(*given)
+        if code:
+            raise cuda_error(function, code, self._name_of(code))
 
     def _name_of(self, code: int) -> str:
         text = ctypes.c_char_p()
-        self._library.cuGetErrorName(code, ctypes.byref(text))
-        return (text.value or b"").decode()
+        try:
+            self._library.cuGetErrorName(code, ctypes.byref(text))
+        except AttributeError:
+            return ""  # the number has to do
+        return (text.value or b"").decode("ascii", "replace")
 
 
 class CudaPython(DriverCuda):
-    """cuda-python's ``cuda.bindings.driver``: every call gives (code, result)."""
+    """cuda-python's ``cuda.bindings.driver``: every call gives (code, result), or raises.
+
+    It raises where a function is not in the driver, where it finds no driver, and where the bindings are older than a
+    function.
+    """
 
     name = "cuda-python"
 
     def __init__(self) -> None:
+        require_gpu()  # what is wrong without a driver is not the package
         from cuda.bindings import driver
 
-        require_gpu()
+        driver.cuInit(0)  # the first call looks for the driver, in other places than the dynamic linker does
         self._driver = driver
         super().__init__()
 
     def call(self, function: str, *arguments: Any, out: Any = None) -> Any:
-        if function == "cuStreamBeginCapture":
-            arguments = (arguments[0], self._driver.CUstreamCaptureMode(arguments[1]))
         # CUDA 12 gave the short name to the form with flags.
         function = "cuGraphInstantiate" if function == "cuGraphInstantiateWithFlags" else function
-        code, *results = getattr(self._driver, function)(*arguments)
-        if int(code):
-            raise cuda_error(function, int(code), str(code))
+        results = self._do(function, *arguments)
         if out is None:
             return None
         return float(results[0]) if out is ctypes.c_float else int(results[0])
 
     def memory(self) -> tuple[int, int]:
-        code, free, total = self._driver.cuMemGetInfo()
-        if int(code):
-            raise cuda_error("cuMemGetInfo", int(code), str(code))
+        free, total = self._do("cuMemGetInfo")
         return int(free), int(total)
+
+    def _do(self, function: str, *arguments: Any) -> list[Any]:
+        """What the function gives beside its code."""
+        try:
+            if function == "cuStreamBeginCapture":
+                arguments = (arguments[0], self._driver.CUstreamCaptureMode(arguments[1]))
+            code, *results = getattr(self._driver, function)(*arguments)
+        except Exception as error:  # RuntimeError, AttributeError, and cuda-pathfinder's own
+            raise raised_error(self.name, function, error) from error
+        if int(code):
+            raise cuda_error(function, int(code), str(getattr(code, "name", code)))
+        return results

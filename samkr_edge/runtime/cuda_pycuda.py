@@ -10,14 +10,15 @@ Source: pycuda's documentation of ``pycuda.driver`` and its src/cpp/cuda.hpp (co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from samkr_edge.device import require_gpu
-from samkr_edge.runtime.cuda import cuda_error
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.cuda import cuda_error, no_graphs, raised_error
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
@@ -36,9 +37,9 @@ class PyCuda:
     name = "pycuda"
 
     def __init__(self) -> None:
+        require_gpu()  # without a driver pycuda cannot even be imported
         import pycuda.driver as driver
 
-        require_gpu()
         self._driver = driver
         self._context = _primary_context(driver)
         self._blocks: dict[int, Any] = {}
@@ -46,20 +47,31 @@ class PyCuda:
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        self._context.push()
+        with self._calling("Context.push"):
+            self._context.push()
         try:
             yield
-        finally:
+        except BaseException:
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self._pop()
+            raise
+        self._pop()
+
+    def _pop(self) -> None:
+        with self._calling("Context.pop"):
             self._context.pop()
 
     def alloc(self, size: int) -> int:
         with self._calling("mem_alloc"):
             block = self._driver.mem_alloc(size)
-        self._blocks[int(block)] = block
-        return int(block)
+            address = int(block)
+        self._blocks[address] = block
+        return address
 
     def free(self, address: int) -> None:
-        self._blocks.pop(address).free()
+        block = self._blocks.pop(address)
+        with self._calling("DeviceAllocation.free"):
+            block.free()
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         with self._calling("pagelocked_zeros"):
@@ -68,53 +80,67 @@ class PyCuda:
 
     def free_pinned(self, array: np.ndarray) -> None:
         allocation: Any = array.base  # a PagelockedHostAllocation
-        allocation.free()
+        with self._calling("PagelockedHostAllocation.free"):
+            allocation.free()
 
     def stream(self) -> int:
-        stream = self._driver.Stream(_NON_BLOCKING)
-        self._streams[int(stream.handle)] = stream
-        return int(stream.handle)
+        with self._calling("Stream"):
+            stream = self._driver.Stream(_NON_BLOCKING)
+            handle = int(stream.handle)
+        self._streams[handle] = stream
+        return handle
 
     def free_stream(self, stream: int) -> None:
         del self._streams[stream]
 
     def to_device(self, address: int, array: np.ndarray, stream: int) -> None:
-        self._driver.memcpy_htod_async(address, array, self._streams[stream])
+        queue = self._streams[stream]
+        with self._calling("memcpy_htod_async"):
+            self._driver.memcpy_htod_async(address, array, queue)
 
     def to_host(self, array: np.ndarray, address: int, stream: int) -> None:
-        self._driver.memcpy_dtoh_async(array, address, self._streams[stream])
+        queue = self._streams[stream]
+        with self._calling("memcpy_dtoh_async"):
+            self._driver.memcpy_dtoh_async(array, address, queue)
 
     def synchronize(self, stream: int) -> None:
+        queue = self._streams[stream]
         with self._calling("Stream.synchronize"):
-            self._streams[stream].synchronize()
+            queue.synchronize()
 
     def event(self) -> Any:
-        return self._driver.Event()
+        with self._calling("Event"):
+            return self._driver.Event()
 
     def record(self, event: Any, stream: int) -> None:
-        event.record(self._streams[stream])
+        queue = self._streams[stream]
+        with self._calling("Event.record"):
+            event.record(queue)
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        end.synchronize()
-        return float(start.time_till(end))
+        with self._calling("Event.synchronize"):
+            end.synchronize()
+        with self._calling("Event.time_till"):
+            return float(start.time_till(end))
 
     def free_event(self, event: Any) -> None:
         """pycuda frees it with the object."""
 
     def begin_capture(self, stream: int) -> None:
-        raise NotImplementedError("pycuda has no CUDA graphs; cuda-python has them: pip install cuda-python")
+        raise no_graphs(self.name)
 
     def end_capture(self, stream: int) -> Any:
-        raise NotImplementedError
+        raise no_graphs(self.name)
 
     def launch(self, graph: Any, stream: int) -> None:
-        raise NotImplementedError
+        raise no_graphs(self.name)
 
     def free_graph(self, graph: Any) -> None:
-        raise NotImplementedError
+        raise no_graphs(self.name)
 
     def memory(self) -> tuple[int, int]:
-        free, total = self._driver.mem_get_info()
+        with self._calling("mem_get_info"):
+            free, total = self._driver.mem_get_info()
         return int(free), int(total)
 
     def close(self) -> None:
@@ -123,10 +149,10 @@ class PyCuda:
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
-        """pycuda's exceptions as ours."""
+        """Whatever pycuda raises in here as ours: its classes, and AttributeError or TypeError between versions."""
         try:
             yield
         except self._driver.MemoryError as error:
             raise cuda_error(what, _OUT_OF_MEMORY) from error
-        except self._driver.Error as error:
-            raise cuda_error(what, 0, str(error).splitlines()[0]) from error
+        except Exception as error:
+            raise raised_error(self.name, what, error) from error

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.device import require_gpu
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
 
 INPUT = "image"
@@ -51,7 +52,8 @@ class Lane:
             self.events += (cuda.event() for _ in range(4))
             self._allocate(trt, engine, batch)
         except BaseException:
-            self.close()
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self.close()
             raise
 
     def _allocate(self, trt: Any, engine: Any, batch: int | None) -> None:
@@ -119,8 +121,10 @@ class Lane:
                     self.cuda.free_graph(self.cuda.end_capture(self.stream))
                 raise
             self.graph = self.cuda.end_capture(self.stream)
-        except Exception as error:  # an old driver, pycuda, or a layer that waits for the GPU
-            return str(error).splitlines()[0]
+        except SamkrError as refusal:  # an old driver, pycuda, or a layer that waits for the GPU
+            return "; ".join((refusal.message, *(" ".join(fact.split()) for fact in refusal.facts)))
+        except Exception as error:  # a binding that raises where others answer False
+            return reason_of(error)
         return None
 
     def close(self) -> None:
@@ -145,11 +149,13 @@ class TensorRTRunner:
         path: the engine; its passport lies beside it.
         cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
             ``graph_note`` says why.
-        backend: one of :data:`samkr_edge.runtime.cuda.BACKENDS`; by default the first that is installed.
+        backend: the way to the driver, one of :data:`samkr_edge.runtime.cuda.BACKENDS`. By default ``driver``, which
+            needs no package and can all that the others can; ``cuda-python`` and ``pycuda`` are for a process that
+            works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
         SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V89 TensorRT refuses the engine;
-            SE-V90 a CUDA call fails.
+            SE-V90 a CUDA call fails; SE-V99 the backend that was named cannot be opened.
     """
 
     kind = "engine"
@@ -159,10 +165,8 @@ class TensorRTRunner:
         self.path = Path(path)
         self.passport, data = admit(self.path)
         self.card = ModelCard.from_dict(self.passport.card)
-        import tensorrt as trt
-
         self.graph_note: str | None = None
-        self._trt, self._wants_graph = trt, cuda_graph
+        self._trt, self._wants_graph = import_tensorrt(), cuda_graph
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
@@ -173,13 +177,23 @@ class TensorRTRunner:
         try:
             self._load(data)
         except BaseException:
-            self.close()
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self.close()
             raise
 
     def _load(self, data: bytes) -> None:
         with self._cuda.bound():
             self._logger = make_logger(self._trt)
-            self._runtime = self._trt.Runtime(self._logger)
+            try:
+                self._runtime = self._trt.Runtime(self._logger)
+            except TypeError as error:  # pybind's way to say that the factory gave nothing
+                raise SamkrError(
+                    "SE-V89",
+                    "TensorRT does not start on this GPU",
+                    [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]]
+                    or [f"reason     {reason_of(error)}"],
+                    fix="update the NVIDIA driver, or install a TensorRT that is made for it",
+                ) from error
             if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
                 # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
                 self._runtime.engine_host_code_allowed = True
@@ -263,12 +277,14 @@ class TensorRTRunner:
             if not self._open:
                 return
             self._open = False
-            with self._cuda.bound():
-                for lane in self._lanes:
-                    lane.close()
-                self._lanes, self._idle = [], []
-                self._engine = self._runtime = None
-            self._cuda.close()
+            try:
+                with self._cuda.bound():
+                    for lane in self._lanes:
+                        lane.close()
+                    self._lanes, self._idle = [], []
+                    self._engine = self._runtime = None
+            finally:
+                self._cuda.close()
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:

@@ -5,6 +5,7 @@ No Jetson was at hand: the formats are those that NVIDIA's documentation and use
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.sensors import (
     find_device,
     jetson_power_mode,
     nvml_gpu,
+    open_nvidia,
     parse_nvpmodel,
     parse_smi,
     read_cpu,
@@ -176,6 +178,22 @@ def test_nvml_is_read_with_what_the_driver_has() -> None:
     assert gpu.reading().watts == pytest.approx(123.4)
     assert gpu.read() == MachineState(gpu_mhz=1980, gpu_celsius=61, throttled=("hardware thermal slowdown",))
     assert gpu.power_mode() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["def nvmlInit(): raise OSError('libnvidia-ml.so.1')", "raise OSError('libnvidia-ml.so.1')", ""],
+)
+def test_nvml_without_its_driver_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """The package comes to machines without a GPU as well: ModelOpt brings it."""
+    (tmp_path / "pynvml.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", "")  # nor nvidia-smi
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.delitem(sys.modules, "pynvml")
+    assert open_nvidia() is None
 
 
 def test_a_gpu_that_throttles_makes_the_run_unstable_only_where_a_model_runs_on_it() -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_cuda_packages import PACKAGES, FakeCudaPython, FakePyCuda
 from fake_tensorrt import Driver, FakeTensorRT
 from red_dot import write_red_dot_model
 
@@ -66,6 +67,16 @@ def decoding_int8_onnx(
     return exported.export(int8_network, path, precision="int8", decode="graph")
 
 
+@pytest.fixture(autouse=True)
+def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages that know CUDA are not there, whatever is installed; a test that wants one asks for its stand-in."""
+    if request.node.get_closest_marker("gpu") or request.node.get_closest_marker("jetson"):
+        return
+    for package, modules in PACKAGES.items():
+        for name in (package, *modules):
+            monkeypatch.setitem(sys.modules, name, None)
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""
@@ -85,6 +96,29 @@ def install(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         return fake
 
     return put
+
+
+@pytest.fixture
+def cuda_python(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> FakeCudaPython:
+    """``from cuda.bindings import driver`` gives cuda-python over the fake driver."""
+    fake, package, bindings = FakeCudaPython(driver), ModuleType("cuda"), ModuleType("cuda.bindings")
+    bindings.driver = fake  # type: ignore[attr-defined]
+    for module in (package, bindings, fake):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return fake
+
+
+@pytest.fixture
+def pycuda(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePyCuda]:
+    """``import pycuda.driver`` gives pycuda over the fake driver; at the end nothing of it may be left."""
+    fake, package = FakePyCuda(driver), ModuleType("pycuda")
+    package.driver = fake  # type: ignore[attr-defined]
+    for module in (package, fake):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    yield fake
+    # pycuda would have ended the process.
+    assert not any(fake.stacks.values())
+    assert fake.live == set()
 
 
 @pytest.fixture(scope="session")

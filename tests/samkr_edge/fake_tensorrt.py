@@ -13,6 +13,7 @@ import enum
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +82,13 @@ class Driver:
 
     def _bound(self) -> bool:
         return bool(getattr(self.current, "context", 0))
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDeviceGetCount(self, out: Any) -> int:
+        out._obj.value = 1
+        return 0
 
     def cuDeviceGet(self, out: Any, index: Any) -> int:
         out._obj.value = 0
@@ -472,8 +480,10 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             calibrator = settings.get("int8_calibrator")
             if calibrator is not None and calibrator.read_calibration_cache() is None:
                 seen = 0
-                while calibrator.get_batch(["image"]):
-                    seen += calibrator.get_batch_size()
+                # What a calibrator raises is printed and taken for the end of its images (python/src/infer/pyInt8.cpp).
+                with suppress(Exception):
+                    while calibrator.get_batch(["image"]):
+                        seen += calibrator.get_batch_size()
                 trt.builds[-1]["calibrated_on"] = seen
                 calibrator.write_calibration_cache(b"ranges")
             if trt.build_messages or trt.cancelled:

@@ -161,7 +161,9 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
     import types
 
     monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 1)
-    monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
+    tensorrt = types.ModuleType("tensorrt")
+    tensorrt.__version__ = "10.3.0"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
     asked: list[Path] = []
 
     def build(bundle: Path, source: Path, out: Path) -> Path:
@@ -176,6 +178,18 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
     monkeypatch.setenv("SAMKR_EDGE_TARGET", "gpu")
     with pytest.raises(SamkrError, match="auto"):
         ready_model(plain)
+
+
+def test_where_tensorrt_does_not_load_the_cpu_is_used(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / "tensorrt.py").write_text("import ctypes; ctypes.CDLL('libnvinfer.so.0')")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 1)
+    assert ready_model(plain).name == "tiny.cpu.onnx"
 
 
 def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_error(

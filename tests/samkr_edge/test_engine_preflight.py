@@ -1,6 +1,7 @@
 """Engines that must not be loaded: each change to a good one is refused, and none reaches TensorRT."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,39 @@ def test_without_tensorrt_it_says_what_to_install(engine: Path, monkeypatch: pyt
         preflight(engine)
     assert raised.value.code == "SE-V91"
     assert "samkr-edge[tensorrt]" in (raised.value.fix or "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "reason"),
+    [
+        ("import ctypes; ctypes.CDLL('libnvinfer.so.0')", "does not load", "libnvinfer.so.0"),
+        ("raise RuntimeError('TensorRT does not support this machine')", "does not load", "this machine"),
+        ("raise ImportError", "not installed", "ImportError"),
+        (None, "not installed", "not NVIDIA's package"),
+    ],
+    ids=["a library is missing", "refuses the machine", "says nothing", "a folder of models"],
+)
+def test_a_tensorrt_that_does_not_load_is_told_as_one_that_is_missing(
+    engine: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    message: str,
+    reason: str,
+) -> None:
+    """Packages as Python finds them on its path, not entries of sys.modules."""
+    folder = tmp_path / "packages" / "tensorrt"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "__init__.py").write_text(content)
+    monkeypatch.setattr(sys, "path", [str(folder.parent)])
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    for use in (preflight, TensorRTRunner):
+        with pytest.raises(SamkrError, match=message) as raised:
+            use(engine)
+        assert raised.value.code == "SE-V91"
+        assert reason in raised.value.facts[0]
+        sys.modules.pop("tensorrt", None)
 
 
 def orin_passport(engine: Path, **settings: Any) -> Any:

@@ -4,15 +4,13 @@ pycuda keeps a stack of contexts for every thread, refuses to allocate with an e
 is current, and ends the process when a thread ends with a context on its stack.
 """
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
+from fake_cuda_packages import FakePyCuda
 from fake_tensorrt import Driver, FakeTensorRT
 from tensorrt_graphs import write_residual
 
@@ -29,166 +27,6 @@ from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.profile import load_target
 
 
-class Error(Exception):
-    pass
-
-
-class OutOfMemory(Error):
-    pass
-
-
-class FakePyCuda(ModuleType):
-    """``pycuda.driver`` over the fake driver's memory.
-
-    Attributes:
-        stacks: thread -> its contexts.
-        live: what was made and not freed.
-    """
-
-    Error, MemoryError = Error, OutOfMemory
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__("pycuda.driver")
-        self.driver = driver
-        self.stacks: dict[int, list[Any]] = {}
-        self.live: set[Any] = set()
-        self.initialised = 0
-
-    def stack(self) -> list[Any]:
-        return self.stacks.setdefault(threading.get_ident(), [])
-
-    def need_context(self) -> None:
-        if not self.stack():
-            raise Error(
-                "explicit_context_dependent failed: invalid device context - no currently active context?"
-            )
-
-    def init(self, flags: int = 0) -> None:
-        self.initialised += 1
-
-    def Device(self, number: int) -> Any:
-        assert (self.initialised, number) == (1, 0)
-        return _Device(self)
-
-    def mem_alloc(self, size: int) -> Any:
-        self.need_context()
-        if size > self.driver.free_bytes:
-            raise OutOfMemory("cuMemAlloc failed: out of memory")
-        return _Block(self, np.zeros(size, np.uint8))
-
-    def pagelocked_zeros(self, shape: Any, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
-        self.need_context()
-        return _Pinned.of(_Block(self, np.zeros(shape, dtype)))
-
-    def Stream(self, flags: int = 0) -> Any:
-        self.need_context()
-        return _Stream(self, flags)
-
-    def Event(self, flags: int = 0) -> Any:
-        self.need_context()
-        return _Event(self)
-
-    def memcpy_htod_async(self, dest: int, src: np.ndarray, stream: Any = None) -> None:
-        self.need_context()
-        self.driver._copy(dest, src.ctypes.data, src.nbytes)
-
-    def memcpy_dtoh_async(self, dest: np.ndarray, src: int, stream: Any = None) -> None:
-        self.need_context()
-        self.driver._copy(dest.ctypes.data, src, dest.nbytes)
-
-    def mem_get_info(self) -> tuple[int, int]:
-        self.need_context()
-        return 5, 8
-
-
-class _Device:
-    def __init__(self, module: FakePyCuda) -> None:
-        self.module = module
-
-    def retain_primary_context(self) -> Any:
-        return _Context(self.module)
-
-
-class _Context:
-    def __init__(self, module: FakePyCuda) -> None:
-        self.module = module
-
-    def push(self) -> None:
-        self.module.stack().append(self)
-        self.module.driver.current.context = 77  # the driver's own notion of it, which TensorRT goes by
-
-    def pop(self) -> None:
-        self.module.stack().pop()
-        self.module.driver.current.context = 77 if self.module.stack() else 0
-
-
-class _Block:
-    def __init__(self, module: FakePyCuda, array: np.ndarray) -> None:
-        self.module, self.array = module, array
-        module.live.add(self)
-
-    def __int__(self) -> int:
-        return int(self.array.ctypes.data)
-
-    def free(self) -> None:
-        self.module.need_context()
-        self.module.live.remove(self)
-
-
-class _Pinned(np.ndarray):
-    """pycuda's arrays have the allocation as their ``base``."""
-
-    owner: Any
-
-    @staticmethod
-    def of(block: _Block) -> np.ndarray:
-        array = block.array.view(_Pinned)
-        array.owner = block
-        return array
-
-    @property
-    def base(self) -> Any:
-        return self.owner
-
-
-class _Stream:
-    handles = iter(range(1000, 10_000))
-
-    def __init__(self, module: FakePyCuda, flags: int) -> None:
-        assert flags == 1, "a blocking stream waits for whatever uses the legacy one"
-        self.handle = next(self.handles)
-
-    def synchronize(self) -> None:
-        pass
-
-
-class _Event:
-    def __init__(self, module: FakePyCuda) -> None:
-        self.module, self.ms = module, 0.0
-
-    def record(self, stream: Any = None) -> Any:
-        self.ms = self.module.driver.clock_ms
-        return self
-
-    def synchronize(self) -> Any:
-        return self
-
-    def time_till(self, event: Any) -> float:
-        return float(event.ms - self.ms)
-
-
-@pytest.fixture
-def pycuda(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePyCuda]:
-    fake, package = FakePyCuda(driver), ModuleType("pycuda")
-    package.driver = fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
-    yield fake
-    # pycuda would have ended the process.
-    assert not any(fake.stacks.values())
-    assert fake.live == set()
-
-
 def engine(trt: FakeTensorRT, folder: Path) -> Path:
     source = write_residual(folder / "model.onnx", batch=2)
     plan = plan_build(load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(source)), Wishes())
@@ -199,9 +37,9 @@ def images(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (3, 8, 8, 3), dtype=np.uint8)
 
 
-def test_it_is_chosen_where_it_is_installed_and_cuda_python_is_not(pycuda: FakePyCuda) -> None:
-    assert open_cuda().name == "pycuda"
-    assert PyCuda.name == "pycuda"
+def test_it_is_used_where_it_is_named_only(pycuda: FakePyCuda) -> None:
+    assert open_cuda().name == "driver"
+    assert isinstance(open_cuda("pycuda"), PyCuda)
 
 
 def test_an_engine_runs_and_everything_is_given_back(
@@ -244,7 +82,7 @@ def test_it_has_no_graphs_and_says_what_has(
     install: Callable[[str], FakeTensorRT], tmp_path: Path, pycuda: FakePyCuda
 ) -> None:
     runner = TensorRTRunner(engine(install("10.3.0"), tmp_path), backend="pycuda", cuda_graph=True)
-    assert "cuda-python" in (runner.graph_note or "")
+    assert "pycuda has no CUDA graphs, the backend 'driver' has them" in (runner.graph_note or "")
     assert runner.run(images())[0].shape == (3, 3, 8, 8)
     runner.close()
 

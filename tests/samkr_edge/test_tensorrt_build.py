@@ -194,6 +194,25 @@ def test_calibration_feeds_every_whole_batch_once_and_keeps_the_ranges(
     assert driver.live == 0
 
 
+def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_kept(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT itself would go on with the ranges of the images so far."""
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1)
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((9, 12, 3), index, np.uint8))
+    listing = tmp_path / "images.txt"
+    listing.write_text("".join(f"{index}.png\n" for index in range(3)))
+    copies = iter((0, 700))
+    monkeypatch.setattr(driver, "cuMemcpyHtoDAsync_v2", lambda *arguments: next(copies))
+    with pytest.raises(SamkrError) as raised:
+        build(install("10.3.0"), source, Wishes(calibrate=True), calibration=listing)
+    assert raised.value.code == "SE-V90"
+    assert "cuMemcpyHtoDAsync" in raised.value.facts[0]
+    assert not list((tmp_path / "cache").glob("calibration-*"))
+    assert driver.live == 0
+
+
 @pytest.mark.parametrize("content", ["", "missing.png\n"])
 def test_a_calibration_list_without_images_is_refused(install: Install, tmp_path: Path, content: str) -> None:
     source = write_residual(tmp_path / "fp32.onnx", quantized=False)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
-from samkr_edge.runtime.cuda import BACKENDS, open_cuda
+from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.profile import load_target
@@ -290,7 +291,44 @@ def test_copies_go_through_pinned_memory_and_back(driver: Driver) -> None:
     assert driver.live == 0
 
 
-def test_a_backend_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match="driver"):
-        open_cuda("opencl")
-    assert list(BACKENDS)[-1] == "driver"
+def test_a_gpu_that_tensorrt_does_not_start_on_is_an_error(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    path = engine(trt, tmp_path)
+
+    def refuse(logger: Any) -> None:
+        logger.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, "Runtime", refuse)
+    with pytest.raises(SamkrError, match="does not start") as raised:
+        TensorRTRunner(path)
+    assert raised.value.code == "SE-V89"
+    assert "error: 35" in raised.value.facts[0]
+    assert driver.live == 0
+
+
+def test_what_happened_first_is_told_where_closing_fails_as_well(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kernel that failed every call of the driver fails, those that free as well."""
+    path = engine(install("10.3.0"), tmp_path)
+    for name in ("cuEventCreate", "cuStreamDestroy_v2"):
+        monkeypatch.setattr(driver, name, lambda *arguments: 700)
+    with pytest.raises(SamkrError) as raised:
+        TensorRTRunner(path)
+    assert "cuEventCreate" in raised.value.facts[0]
+    assert driver.retained == 0
+
+
+def test_a_driver_without_graphs_is_named_in_the_note(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = engine(install("10.3.0"), tmp_path)
+    monkeypatch.delattr(Driver, "cuGraphInstantiateWithFlags")
+    runner = TensorRTRunner(path, cuda_graph=True)
+    assert "cuGraphInstantiateWithFlags" in (runner.graph_note or "")
+    assert runner.run(images(1))[0].shape == (1, 3, 8, 8)
+    runner.close()
+    assert driver.live == 0
