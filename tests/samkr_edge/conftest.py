@@ -5,7 +5,7 @@ machine with a GPU and TensorRT of any version, both fake.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
