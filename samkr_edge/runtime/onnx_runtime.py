@@ -11,6 +11,11 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
+from targets.profile import version_tuple
+
+# From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
+# half a step of INT8 in every tensor, 1.30.0 to 1.32.0 agree with FP32 scales).
+ROUNDS_BY_HALF_SCALES = "1.30"
 
 
 def session_options(threads: int, optimise: bool = True) -> Any:
@@ -99,10 +104,39 @@ class OnnxRunner:
 
 
 def open_onnx(path: Path, threads: int) -> OnnxRunner:
-    """Open an ONNX file; one that was built for a target is first compared with its passport."""
+    """Open an ONNX file; one that was built for a target is first compared with its passport.
+
+    Raises:
+        SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what :class:`OnnxRunner`
+            refuses.
+    """
     if is_built(path):
         preflight(path)
     runner = OnnxRunner(path, threads)
+    if runner.card.precision == "int8" and runner.card.provenance.get("floats") == "fp16":
+        _require_rounding(path)
     if runner.target is not None and not is_built(path):
         read_passport(path)  # renamed and alone: says what is missing
     return runner
+
+
+def rounds_by_half_scales(version: str) -> bool:
+    """Whether this ONNX Runtime quantizes rightly where the scales are FP16."""
+    return version_tuple(version) >= version_tuple(ROUNDS_BY_HALF_SCALES)
+
+
+def _require_rounding(path: Path) -> None:
+    import onnxruntime
+
+    if rounds_by_half_scales(onnxruntime.__version__):
+        return
+    raise SamkrError(
+        "SE-A98",
+        f"{path.name} is INT8 with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
+        [
+            f"found      onnxruntime {onnxruntime.__version__}",
+            f"expected   {ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",
+            "instead    export without --precision fp16; that form is for strongly typed TensorRT",
+        ],
+        fix=f'pip install "onnxruntime>={ROUNDS_BY_HALF_SCALES}"',
+    )

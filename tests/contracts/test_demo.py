@@ -26,6 +26,7 @@ def samkr_edge(*arguments: str, timeout: float = 280) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    pytest.importorskip("modelopt", reason="the demo trains and quantizes")
     out = tmp_path_factory.mktemp("road") / "demo"
     return out, samkr_edge("demo", "--quick", "--threads", "1", "--out", str(out))
 

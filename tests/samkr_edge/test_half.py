@@ -16,6 +16,7 @@ from samkr_edge.build.half import SMALLEST_SCALE, bake, half_scale, to_half
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
+from samkr_edge.runtime.onnx_runtime import rounds_by_half_scales
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
@@ -83,6 +84,10 @@ def test_fp16_computes_what_fp32_does_within_two_hundredths(half_onnx: Path, flo
     assert half_onnx.stat().st_size < 0.6 * float_onnx.stat().st_size
 
 
+@pytest.mark.skipif(
+    not rounds_by_half_scales(onnxruntime.__version__),
+    reason="this ONNX Runtime cuts off what it should round",
+)
 def test_fp16_beside_int8_is_as_close_to_fp32_as_int8_itself(
     mixed_onnx: Path, int8_onnx: Path, float_onnx: Path
 ) -> None:
@@ -91,6 +96,44 @@ def test_fp16_beside_int8_is_as_close_to_fp32_as_int8_itself(
     assert load_model(mixed_onnx).card.precision == "int8"
     for exact, one, other in zip(expected, int8, mixed, strict=True):
         assert np.linalg.norm(other - exact) < 1.5 * np.linalg.norm(one - exact)
+
+
+@pytest.mark.parametrize(("version", "loads"), [("1.23.2", False), ("1.29.0", False), ("1.30.0", True)])
+def test_an_onnx_runtime_that_cuts_off_by_fp16_scales_does_not_load_fp16_beside_int8(
+    mixed_onnx: Path, half_onnx: Path, monkeypatch: pytest.MonkeyPatch, version: str, loads: bool
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    load_model(half_onnx)
+    if loads:
+        load_model(mixed_onnx)
+        return
+    with pytest.raises(SamkrError) as caught:
+        load_model(mixed_onnx)
+    assert caught.value.code == "SE-A98"
+    assert f"onnxruntime {version}" in str(caught.value)
+
+
+def test_the_versions_that_round_by_fp16_scales_are_known() -> None:
+    # Steps of 1/64, which FP16 holds: 0.7 steps and -0.7 steps round to 1 and -1, and are cut to 0.
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=FP16),
+        helper.make_node("QuantizeLinear", ["half", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("Cast", ["dq"], ["y"], to=FP32),
+    ]
+    constants = {"scale": np.float16(1 / 64), "zero": np.int8(0)}
+    graph = helper.make_graph(
+        nodes,
+        "rounding",
+        [helper.make_tensor_value_info("x", FP32, [2])],
+        [helper.make_tensor_value_info("y", FP32, [2])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": np.array([0.7, -0.7], np.float32) / 64})[0] * 64
+    step = 1 if rounds_by_half_scales(onnxruntime.__version__) else 0
+    np.testing.assert_array_equal(found, [step, -step])
 
 
 def test_a_softmax_over_128_by_128_positions_is_not_flushed() -> None:
@@ -189,6 +232,7 @@ def test_joints_decoded_in_the_graph_are_not_rounded(decoding_onnx: Path) -> Non
 def test_the_command_exports_fp16_and_refuses_what_it_does_not_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("torch")
     out = tmp_path / "h.onnx"
     arguments = ["export", "samkr_tiny", "--untrained", "--size", "64x64", "-o", str(out), "--precision"]
     assert run([*arguments, "fp16"]) == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
 from red_dot import dots
@@ -21,7 +22,7 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.cuda import open_cuda
-from samkr_edge.runtime.onnx_runtime import OnnxRunner
+from samkr_edge.runtime.onnx_runtime import OnnxRunner, rounds_by_half_scales
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.profile import load_target
 
@@ -69,8 +70,11 @@ def test_batches_of_any_size_give_what_the_onnx_gives(
         for left, right in zip(found, expected, strict=True):
             assert left.shape == (count, 3, 8, 8)
             assert left.dtype == np.float32
-            # The engine has lost the branch quantizer: one INT8 step of difference.
-            np.testing.assert_allclose(left, right, atol=0.03)
+            # The engine has lost the branch quantizer: one INT8 step of difference. From 11 on FP16 is baked in, which
+            # the stand-in runs on ONNX Runtime, and that may lose half a step in each of four quantizers.
+            cut_off = version.startswith("11.") and not rounds_by_half_scales(onnxruntime.__version__)
+            steps = 3 if cut_off else 1
+            np.testing.assert_allclose(left, right, atol=0.01 + 0.02 * steps)
     runner.close()
 
 
