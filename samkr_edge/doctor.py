@@ -1,4 +1,7 @@
-"""What is installed here, and what that means: looked up without importing anything heavy."""
+"""What is installed here and what of it works.
+
+:func:`environment` only looks things up, since every result carries it; :func:`findings` judges by real imports.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,31 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.device import count_gpus, load_driver
 from samkr_edge.passport import cpu_features
+from samkr_edge.trial_import import Trial, trial_imports
 
-PACKAGES = (
-    "numpy", "opencv-python-headless", "onnxruntime", "pycocotools", "pydantic", "typer", "rich", "onnx", "torch",
-    "nvidia-modelopt", "jinja2", "tensorrt", "pycuda",
-)  # fmt: skip
+# Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
+PACKAGES = {
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "onnxruntime": "onnxruntime",
+    "pycocotools": "pycocotools.mask",
+    "pydantic": "pydantic",
+    "typer": "typer",
+    "rich": "rich",
+    "onnx": "onnx",
+    "torch": "torch",
+    "nvidia-modelopt": "modelopt.torch.quantization",
+    "jinja2": "jinja2",
+    "tensorrt": "tensorrt",
+    "pycuda": "pycuda.driver",
+}
 
 
 @dataclass(frozen=True)
@@ -47,21 +64,22 @@ def environment() -> dict[str, Any]:
     }
 
 
-def findings(facts: dict[str, Any]) -> list[Finding]:
-    """What works here and what does not, from :func:`environment`'s facts; pure."""
-    packages = facts["packages"]
+def try_packages() -> dict[str, Trial]:
+    """Distribution -> what its import gave; some seconds where torch is installed."""
+    trials = trial_imports(list(PACKAGES.values()))
+    return {distribution: trials[module] for distribution, module in PACKAGES.items()}
+
+
+def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
+    """What works here and what does not, from :func:`environment`'s facts and :func:`try_packages`; pure."""
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
+    needs = partial(_needs, facts["packages"], trials)
     found = [
-        _needs(
-            "run and score models",
-            packages,
-            ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools"),
-            "",
-        ),
-        _needs("build for the CPU", packages, ("onnx",), "build"),
-        _needs("train and export", packages, ("torch", "onnx"), "train"),
-        _needs("quantize", packages, ("torch", "onnx", "nvidia-modelopt"), "quantize"),
-        _needs("write HTML reports", packages, ("jinja2",), "report"),
+        needs("run and score models", ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools"), ""),
+        needs("build for the CPU", ("onnx",), "build"),
+        needs("train and export", ("torch", "onnx"), "train"),
+        needs("quantize", ("torch", "onnx", "nvidia-modelopt"), "quantize"),
+        needs("write HTML reports", ("jinja2",), "report"),
     ]
     if len(runtimes) > 1:
         found.append(
@@ -76,7 +94,7 @@ def findings(facts: dict[str, Any]) -> list[Finding]:
     detail = ", ".join(sorted(vnni)) if vnni else "no integer dot product: INT8 may be no faster than FP32"
     found.append(Finding(bool(vnni), "fast INT8 on this CPU", detail))
     if facts["gpus"]:
-        found.append(_needs("TensorRT engines", packages, ("tensorrt",), "tensorrt"))
+        found.append(needs("TensorRT engines", ("tensorrt",), "tensorrt"))
     else:
         found.append(
             Finding(False, "TensorRT engines", "no NVIDIA driver or GPU is visible", "use --target cpu here")
@@ -84,12 +102,19 @@ def findings(facts: dict[str, Any]) -> list[Finding]:
     return found
 
 
-def _needs(what: str, packages: dict[str, str], names: tuple[str, ...], extra: str) -> Finding:
-    missing = [name for name in names if name not in packages]
-    if not missing:
-        return Finding(True, what, ", ".join(f"{name} {packages[name]}" for name in names))
-    wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
-    return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
+def _needs(
+    versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
+) -> Finding:
+    broken = [name for name in names if trials[name].error is not None]
+    if broken:
+        reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
+        return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {' '.join(broken)}")
+    missing = [name for name in names if not trials[name].found]
+    if missing:
+        wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
+        return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
+    shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)
+    return Finding(True, what, ", ".join(shown))
 
 
 def installed(distribution: str) -> str | None:

@@ -21,11 +21,14 @@ class Advance(Protocol):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; 100 columns where the output is not a terminal, so that a table in a log stays readable."""
+    """A console; 110 columns where the output is not a terminal, so that a table in a log stays readable.
+
+    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup.
+    """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 110, highlight=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else 110, highlight=False, markup=False)
 
 
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
@@ -38,7 +41,7 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
 
 def say(text: str) -> None:
     """One line on stderr."""
-    console(stderr=True).print(text, markup=False)
+    console(stderr=True).print(text)
 
 
 @contextmanager
@@ -57,13 +60,13 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
     )
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console(stderr=True),
     )
     with bar:

@@ -74,7 +74,6 @@ def demo(
         console(stderr=True).print(
             f"the demo stopped at `{failure.step.command}`; what was made before is kept, and the same demo "
             "command goes on from there",
-            markup=False,
         )
         raise typer.Exit(failure.exit_code) from failure
     _conclude(out, seconds, as_json)
@@ -259,10 +258,11 @@ def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:
         )
         return
     reused = sum(1 for value in seconds if value == 0.0)
+    from rich.text import Text
+
     screen = console()
-    screen.rule("[bold]Verdict", align="left")
-    screen.print(results["verdict"], style="bold", markup=False)
+    screen.rule(Text("Verdict", "bold"), align="left")
+    screen.print(results["verdict"], style="bold")
     screen.print(
         f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)",
-        markup=False,
     )

@@ -8,7 +8,7 @@ import typer
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What works on this machine, and how to fix the rest.
+    """What works on this machine, and how to fix the rest. Whatever it calls ok, it has imported.
 
     Examples:
 
@@ -19,12 +19,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from dataclasses import asdict
 
     from rich.table import Table
+    from rich.text import Text
 
-    from samkr_edge.cli.console import emit
-    from samkr_edge.doctor import environment, findings
+    from samkr_edge.cli.console import console, emit
+    from samkr_edge.doctor import environment, findings, try_packages
 
-    facts = environment()
-    found = findings(facts)
+    with console(stderr=True).status("importing what is installed"):
+        facts = environment()
+        found = findings(facts, try_packages())
     table = Table(
         title=f"samkr-edge {facts['samkr_edge']}, Python {facts['python']}, {facts['cpu']}, {facts['cores']} cores",
         title_justify="left",
@@ -32,5 +34,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     for column in ("", "what", "found", "fix"):
         table.add_column(column, overflow="fold")
     for finding in found:
-        table.add_row("[green]ok" if finding.works else "[red]no", finding.what, finding.detail, finding.fix)
+        mark = Text("ok", "green") if finding.works else Text("no", "red")
+        table.add_row(mark, finding.what, finding.detail, finding.fix)
     emit({"environment": facts, "findings": [asdict(finding) for finding in found]}, table, as_json)

@@ -116,6 +116,7 @@ def check(
       samkr-edge data check /data/coco --json
     """
     from rich.table import Table
+    from rich.text import Text
 
     from samkr_edge.cli.console import emit, progress
     from training.data.check import NOTES, PROBLEMS, check_splits, open_splits, problems_error
@@ -131,7 +132,7 @@ def check(
     for kinds, style in ((PROBLEMS, "red"), (NOTES, "yellow")):
         for kind, meaning in kinds.items():
             counts = [len(report.found.get(kind, [])) for report in reports]
-            shown = [f"[{style}]{count}[/]" if count else "0" for count in counts]
+            shown = [Text(str(count), style if count else "") for count in counts]
             table.add_row(meaning, *shown, end_section=kind in ("no_area",))
     if error is not None:
         # --json prints one object, and that is the error's: its facts name every kind of problem.

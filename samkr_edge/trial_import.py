@@ -1,0 +1,95 @@
+"""Which modules really import here, tried in a process of its own.
+
+Metadata says that a package is installed, not that it works: ONNX Runtime 1.18 beside NumPy 2, an OpenCV without libGL
+and a CUDA package without its libraries are all "installed". An import can also end the whole process, so it is not
+tried in the caller's. Run as ``python -m samkr_edge.trial_import MODULE...``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+_LIMIT_S = 300
+_MARK = "samkr-edge-trial "
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one import.
+
+    Attributes:
+        found: False where there is no such module at all.
+        version: the ``__version__`` of the top-level package, if it has one.
+        error: why the import failed; None where it worked or nothing was found.
+    """
+
+    found: bool
+    version: str | None = None
+    error: str | None = None
+
+    @property
+    def works(self) -> bool:
+        return self.found and self.error is None
+
+
+def trial_imports(modules: Sequence[str]) -> dict[str, Trial]:
+    """Import each module in a child process; where one ends the child, the rest is tried in another."""
+    trials: dict[str, Trial] = {}
+    while remaining := [module for module in modules if module not in trials]:
+        trials.update(_in_a_child(remaining))
+    return trials
+
+
+def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
+    """The trials that one child finished, and the one that ended it."""
+    command = [sys.executable, "-m", "samkr_edge.trial_import", *modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S)
+        printed, ending = done.stdout, f"it ends the process (exit code {done.returncode})"
+    except subprocess.TimeoutExpired as error:
+        printed, ending = (error.stdout or b"").decode("utf-8", "replace"), f"it took more than {_LIMIT_S} s"
+    trials: dict[str, Trial] = {}
+    for line in printed.splitlines():
+        # Modules print too when they are imported.
+        if line.startswith(_MARK):
+            module, facts = json.loads(line.removeprefix(_MARK))
+            trials[module] = Trial(**facts)
+    unfinished = next((module for module in modules if module not in trials), None)
+    if unfinished is not None:
+        trials[unfinished] = Trial(True, error=ending)
+    return trials
+
+
+def _try(module: str) -> Trial:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.partition(".")[0]
+        if error.name == top:
+            return Trial(False)
+        return Trial(True, error=str(error))
+    except BaseException as error:  # SystemExit among them: a package must not end the trial of the others
+        # NumPy tells of a module that was compiled for another NumPy on stderr, and raises an ImportError without text.
+        reason = " ".join((str(error).strip() or said.getvalue()).split())
+        return Trial(True, error=f"{type(error).__name__}: {reason}"[:200])
+    version = getattr(sys.modules[module.partition(".")[0]], "__version__", None)
+    return Trial(True, None if version is None else str(version))
+
+
+def _main(modules: Sequence[str]) -> None:
+    for module in modules:
+        trial = _try(module)
+        print(_MARK + json.dumps([module, asdict(trial)]), flush=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

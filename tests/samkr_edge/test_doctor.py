@@ -1,0 +1,93 @@
+"""`samkr-edge doctor` calls ok what it has imported, names what is broken, and says how to mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.cli import run
+from samkr_edge.doctor import PACKAGES, environment, findings
+from samkr_edge.trial_import import Trial, trial_imports
+
+WORKS = {name: Trial(True, "1.0") for name in PACKAGES}
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path of every child process."""
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    monkeypatch.setenv("PYTHONPATH", path)
+    return tmp_path
+
+
+def test_an_import_that_works_gives_its_version(modules: Path) -> None:
+    (modules / "sound.py").write_text("__version__ = '1.2'\nprint('hello from an import')\n")
+    assert trial_imports(["sound"]) == {"sound": Trial(True, "1.2")}
+
+
+def test_what_is_missing_and_what_is_broken_are_told_apart(modules: Path) -> None:
+    (modules / "half.py").write_text("import a_library_that_is_not_here\n")
+    (modules / "silent.py").write_text(
+        "import sys\nprint('compiled for\\nanother NumPy', file=sys.stderr)\nraise ImportError\n"
+    )
+    found = trial_imports(["nowhere", "half", "silent", "json"])
+    assert found["nowhere"] == Trial(False)
+    assert "a_library_that_is_not_here" in str(found["half"].error)
+    assert found["silent"].error == "ImportError: compiled for another NumPy"
+    assert found["json"].works
+
+
+def test_an_import_that_ends_the_process_is_named_and_the_rest_is_tried(modules: Path) -> None:
+    (modules / "deadly.py").write_text("import os\nos._exit(9)\n")
+    (modules / "leaving.py").write_text("raise SystemExit(3)\n")
+    found = trial_imports(["json", "deadly", "leaving", "math"])
+    assert found["json"].works
+    assert found["math"].works
+    assert "ends the process (exit code 9)" in str(found["deadly"].error)
+    assert "SystemExit" in str(found["leaving"].error)
+
+
+def test_everything_that_imports_is_ok() -> None:
+    found = {finding.what: finding for finding in findings(environment(), WORKS)}
+    assert found["run and score models"].works
+    assert found["quantize"].works
+
+
+def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
+    broken = {**WORKS, "onnxruntime": Trial(True, error="ImportError: compiled for NumPy 1")}
+    found = {finding.what: finding for finding in findings(environment(), broken)}
+    assert not found["run and score models"].works
+    assert "compiled for NumPy 1" in found["run and score models"].detail
+    assert "onnxruntime" in found["run and score models"].fix
+    assert found["build for the CPU"].works
+
+
+def test_a_missing_package_names_the_extra_also_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {**WORKS, "torch": Trial(False)}
+    monkeypatch.setattr("samkr_edge.doctor.try_packages", lambda: missing)
+    assert run(["doctor"]) == 0
+    assert "samkr-edge[train]" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_doctor_itself_runs_where_nothing_compiled_imports() -> None:
+    code = """
+import sys
+for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "torch", "onnx"):
+    sys.modules[name] = None
+import samkr_edge.doctor
+from samkr_edge.trial_import import Trial
+samkr_edge.doctor.try_packages = lambda: {name: Trial(False) for name in samkr_edge.doctor.PACKAGES}
+from samkr_edge.cli import run
+sys.exit(run(["doctor", "--json"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["findings"]
+    assert "missing: numpy" in found[0]["detail"]
