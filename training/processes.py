@@ -10,6 +10,7 @@ must be one that all processes see.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -114,11 +115,25 @@ def processes() -> Iterator[Processes]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    with _results_alone_on_stdout():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(device, rank, count, here)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _results_alone_on_stdout() -> Iterator[None]:
+    """What is printed within goes to stderr, by C++ too: Gloo of torch 2.8 tells there of its connections."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _launched() -> bool:

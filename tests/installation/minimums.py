@@ -48,7 +48,9 @@ def check(python: str, extras: tuple[str, ...], tests: tuple[str, ...]) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pythons", nargs="+", metavar="PYTHON", help="3.10, or a path")
     parser.add_argument("--host", action="store_true", help="training and quantization too")
     given = parser.parse_args()

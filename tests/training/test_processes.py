@@ -1,6 +1,7 @@
 """Two processes, started as a user does with torchrun, train like one that makes all their batches itself."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
@@ -83,3 +85,18 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
     assert caught.value.code == "SE-V73"
     assert "--nproc-per-node 1" in caught.value.fix
+
+
+def test_what_a_backend_prints_when_it_connects_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(dist, "init_process_group", lambda *a, **k: os.write(1, b"[Gloo] connected"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with processes() as one:
+        print(f"process {one.rank}")
+    printed = capfd.readouterr()
+    assert printed.out == "process 0\n"
+    assert "[Gloo] connected" in printed.err
