@@ -54,9 +54,10 @@ def protect_children() -> None:
         os.environ.setdefault("PYTHONSAFEPATH", "1")
         return
     # Python 3.10 has nothing public for it. Isolated, they still get PYTHONPATH and all: with the import path.
-    import multiprocessing.util as helpers
+    import importlib
 
-    flags = helpers._args_from_interpreter_flags  # type: ignore[attr-defined]
+    helpers = importlib.import_module("multiprocessing.util")
+    flags = helpers._args_from_interpreter_flags
     helpers._args_from_interpreter_flags = lambda: ["-I", *flags()]  # type: ignore[attr-defined]
 
 
