@@ -2,7 +2,7 @@
 
 Host memory only: what an engine holds on a desktop GPU is not in it (on a Jetson both are one memory).
 Measured in a child process, since memory that one model has freed would be counted against, or hidden from, the next.
-Run as ``python -m benchmarks.footprint MODEL THREADS``.
+The child runs this file: ``python -m benchmarks.footprint MODEL THREADS``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.results import MemoryMb
+from samkr_edge import launch
 from samkr_edge.errors import SamkrError
 
 _FRAMES = 3
@@ -25,7 +26,7 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
     Raises:
         SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory.
     """
-    command = [sys.executable, "-m", "benchmarks.footprint", str(path), str(threads)]
+    command = launch.module("benchmarks.footprint", str(path), str(threads))
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)
         return MemoryMb.model_validate_json(child.stdout.strip().splitlines()[-1])

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -23,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from samkr_edge import launch
 from samkr_edge.artefact import write_json
 from samkr_edge.decode import DecodeSettings, decode, find_peaks, refine, sample
 from samkr_edge.geometry import fit_matrix, warp
@@ -192,7 +192,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
 
 def of_a_process(code: str, runs: int = 7) -> float:
     """Median of what a fresh Python prints for ``code``."""
-    run = [sys.executable, "-c", code]
+    run = launch.code(code)
     printed = [subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(runs)]
     return float(np.median([float(text.splitlines()[-1]) for text in printed]))
 

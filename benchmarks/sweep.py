@@ -20,7 +20,7 @@ from benchmarks.bench import Plan, Progress, run_bench
 from benchmarks.results import read_results, write_results
 from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
-from samkr_edge import __version__
+from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
 
@@ -302,8 +302,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     shown = f"samkr-edge {' '.join(command)}"
     print(f"$ {shown}", file=sys.stderr)
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
-    words = [sys.executable, "-m", "samkr_edge", *command, "--json"]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE)
+    child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
     try:
         printed, _ = child.communicate()
     except KeyboardInterrupt:

@@ -10,7 +10,6 @@ This package is the device side: it imports neither torch nor modelopt, and heav
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too; this is for a copied source tree
     raise ImportError(
@@ -21,8 +20,11 @@ if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too; this is for a c
 
 __version__ = "0.1.0"
 
+# As `typing` has it, without importing it: under `python -m` a user's typing.py could still hide it here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from samkr_edge.errors import SamkrError
     from samkr_edge.pose_model import PoseModel

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from samkr_edge import launch
 from samkr_edge.artefact import cache_folder
 from samkr_edge.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
@@ -128,7 +129,7 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
     _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
     # Its result is not ours: it goes where progress goes.
-    done = subprocess.run([sys.executable, "-m", "samkr_edge", *words], stdout=2)
+    done = subprocess.run(launch.command(*words), stdout=2)
     if done.returncode != 0:
         raise SamkrError(
             "SE-B94",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import Fit, apply, fit_matrix, invert, warp
 from samkr_edge.model_card import ModelCard
+from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.poses import Poses
 from samkr_edge.proposals import select
 from samkr_edge.runtime.protocol import Runner
@@ -164,7 +164,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
 
     Raises:
         SamkrError: SE-A23 missing file, SE-U24 unknown kind, SE-U25 a package that this kind needs is not
-            installed; and what the runtime itself refuses.
+            installed, SE-U91 another package has the name of one of ours; and what the runtime itself refuses.
     """
     path = Path(path)
     opener = OPENERS.get(path.suffix)
@@ -176,13 +176,19 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         )
     if not path.is_file():
         raise SamkrError("SE-A23", f"there is no model {path}", fix=f"ls {path.parent}")
-    module, _, name = opener.partition(":")
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}
-        runner: Runner = getattr(importlib.import_module(module), name)(path, threads, **options)
-    except ModuleNotFoundError as error:
+        runner: Runner = resolve(opener)(path, threads, **options)
+    except SamkrError:
+        raise
+    except Exception as error:
+        foreign = foreign_behind(error)
+        if foreign is not None:
+            raise foreign from error
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         missing = (error.name or "?").split(".")[0]
-        if missing in {"training", "samkr_edge"}:
+        if missing in PACKAGES:
             raise
         extra = {".pt": "quantize" if missing == "modelopt" else "train", ".engine": "tensorrt"}.get(
             path.suffix, "build"

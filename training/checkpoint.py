@@ -5,7 +5,6 @@ Written atomically, read with ``weights_only=True``: a hostile file can be refus
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.packages import resolve
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
@@ -110,8 +110,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def network_of(checkpoint: Checkpoint) -> PoseNet:
     """The network with its weights, in eval mode; fake-quantized if the checkpoint is."""
-    module, _, name = RESTORERS[checkpoint.kind].partition(":")
-    network: PoseNet = getattr(importlib.import_module(module), name)(checkpoint)
+    network: PoseNet = resolve(RESTORERS[checkpoint.kind])(checkpoint)
     return network.eval()
 
 

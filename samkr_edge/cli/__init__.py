@@ -6,7 +6,6 @@ a Jetson without torch lists every command, and a command whose packages are mis
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__
+from samkr_edge import __version__, launch
 from samkr_edge.errors import SamkrError
+from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,6 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
-# Distribution behind an import name, for the error that names what is missing.
-_OURS = {"samkr_edge", "targets", "training", "calibration", "benchmarks"}
-
 
 def load_command(name: str) -> typer.Typer:
     """Import one command and wrap it as a Typer application of its own.
@@ -108,9 +105,8 @@ def load_command(name: str) -> typer.Typer:
         SamkrError: SE-U70 when a package that the command needs is not installed.
     """
     entry = COMMANDS[name]
-    module_name, _, attribute = entry.target.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found = resolve(entry.target)
     except ModuleNotFoundError as error:
         raise missing_package(name, error) from error
     if isinstance(found, typer.Typer):
@@ -123,7 +119,7 @@ def load_command(name: str) -> typer.Typer:
 def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     """The error for a command whose package is not installed; ours missing means a broken install."""
     package = (error.name or "?").split(".")[0]
-    if package in _OURS:
+    if package in PACKAGES:
         return error
     extra = COMMANDS[command].extra
     return SamkrError(
@@ -220,6 +216,9 @@ def run(arguments: list[str]) -> int:
             return int(getattr(error, "exit_code", 2))
         if debug:
             raise
+        foreign = foreign_behind(error)
+        if foreign is not None:
+            return _print_error(foreign, as_json)
         if isinstance(error, ModuleNotFoundError):
             command = next((argument for argument in arguments if argument in COMMANDS), None)
             found = missing_package(command, error) if command else error
@@ -250,4 +249,5 @@ def _print_error(error: SamkrError, as_json: bool) -> int:
 
 def main() -> None:
     """Entry point of the ``samkr-edge`` script."""
+    launch.protect_children()
     sys.exit(run(sys.argv[1:]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samkr_edge import __version__
+from samkr_edge import __version__, launch
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.cli.console import console
 
@@ -140,7 +140,7 @@ def run_steps(steps: list[Step], log: StepLog) -> list[float]:
 def _run(arguments: tuple[str, ...]) -> int:
     """One command in a process of its own: its memory is returned, and it is what a user would have run."""
     sys.stdout.flush()
-    child = subprocess.Popen([sys.executable, "-m", "samkr_edge", *arguments])
+    child = subprocess.Popen(launch.command(*arguments))
     try:
         return child.wait()
     except KeyboardInterrupt:

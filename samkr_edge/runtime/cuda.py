@@ -12,13 +12,13 @@ as SamkrError.
 
 from __future__ import annotations
 
-import importlib
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.packages import resolve
 
 DRIVER = "driver"
 # name, which is also that of its package -> "module:class".
@@ -102,8 +102,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
             [f"known      {', '.join(BACKENDS)}"],
             fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone',
         )
-    module, _, attribute = BACKENDS[name].partition(":")
-    opener = getattr(importlib.import_module(module), attribute)
+    opener = resolve(BACKENDS[name])
     try:
         cuda: Cuda = opener()
     except SamkrError:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_model import SIZE, tiny_onnx
 
-from samkr_edge import bundle_cache
+from samkr_edge import bundle_cache, launch
 from samkr_edge.artefact import sha256_of
 from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.bundle import MANIFEST, read_bundle, write_bundle
@@ -208,7 +208,7 @@ def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_err
     assert caught.value.code == "SE-B94"
     assert "SAMKR_EDGE_TARGET=cpu" in str(caught.value)
     ((*command, out),) = asked
-    assert command[1:4] == ["-m", "samkr_edge", "build"]
+    assert command[1:4] == [launch.__file__, "samkr_edge", "build"]
     assert command[5:] == ["--target", "auto", "-o"]
     assert out.endswith("built/tiny.engine")
 

@@ -1,0 +1,94 @@
+"""Our five packages are the folders beside this file's own; "module:attribute" strings are looked up in them alone.
+
+`training`, `targets` and the like are names that a user's project has too. A script's own folder, PYTHONPATH and
+`sys.modules` come before ours, and nothing about that is wrong until ours is needed: then it is one clear error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from samkr_edge.errors import SamkrError
+
+PACKAGES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+# The folder they are in, as the import path has it and with symbolic links followed.
+_HOMES = (os.path.dirname(_PACKAGE), os.path.dirname(os.path.realpath(_PACKAGE)))
+
+
+def resolve(target: str) -> Any:
+    """What "module:attribute" names; strings are used where an import would run upward, or load what few need.
+
+    Raises:
+        SamkrError: SE-U91 another package has the name of the one that is needed.
+        ImportError: and whatever else importing the module raises.
+    """
+    module, _, attribute = target.partition(":")
+    error = _foreign(module.partition(".")[0])
+    if error is not None:
+        raise error
+    return getattr(importlib.import_module(module), attribute)
+
+
+def foreign_behind(error: BaseException) -> SamkrError | None:
+    """SE-U91 where an exception comes from a package that hides one of ours, else None.
+
+    For imports that are plain statements, as those of `targets` are: the exception says which name it could not
+    import, or was raised in the other package's own code.
+    """
+    wanted = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    ran = list(_files_of(error))
+    for name in PACKAGES:
+        place = _place(name)
+        if place is None or _is_ours(name, place):
+            continue
+        if name == wanted or any(file == place or file.startswith(place + os.sep) for file in ran):
+            return _foreign(name)
+    return None
+
+
+def _foreign(name: str) -> SamkrError | None:
+    place = _place(name)
+    if name not in PACKAGES or place is None or _is_ours(name, place):
+        return None
+    return SamkrError(
+        "SE-U91",
+        f"another `{name}` hides the package `{name}` of samkr-edge, which is needed here",
+        [f"found      {place}", f"expected   {os.path.join(_HOMES[0], name)}"],
+        fix="rename the other one, take its folder off PYTHONPATH, or use the `samkr-edge` command, which does not "
+        "look into the folder it runs in",
+    )
+
+
+def _place(name: str) -> str | None:
+    """The folder, or the file, of the package that Python has or would import; None where there is none."""
+    module = sys.modules.get(name)
+    if module is not None:
+        folders, file = getattr(module, "__path__", None), getattr(module, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return None
+        if spec is None:
+            return None
+        folders, file = spec.submodule_search_locations, spec.origin
+    return next(iter(folders or ()), None) or file or f"a module {name} made by the program itself"
+
+
+def _is_ours(name: str, place: str) -> bool:
+    return any(os.path.realpath(place) == os.path.realpath(os.path.join(home, name)) for home in _HOMES)
+
+
+def _files_of(error: BaseException) -> Iterator[str]:
+    """Files whose code ran between where an exception was caught and where it was raised."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        yield traceback.tb_frame.f_code.co_filename
+        traceback = traceback.tb_next

@@ -1,0 +1,264 @@
+"""A user's own numpy.py, random.py or training/ in the working folder is neither executed nor taken for ours.
+
+For real: every way in which one of our processes is started, from inside such a folder.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from benchmarks.footprint import measure_memory
+from benchmarks.sweep import _command
+from samkr_edge import bundle_cache, launch
+from samkr_edge.cli.steps import Step, StepLog, run_steps
+from samkr_edge.errors import SamkrError
+from samkr_edge.packages import PACKAGES, resolve
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "samkr_edge"))
+
+from red_dot import write_red_dot_model
+
+ROOT = Path(__file__).parents[2]
+
+MODULES = ("numpy", "random", "types", "typing", "json", "typer", "cv2", "torch", "training", "targets")
+IN_FOLDERS = ("calibration", "benchmarks")
+
+
+class Hostile:
+    """A folder of modules that say so when they are executed, and fail."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for place in (*(f"{name}.py" for name in MODULES), *(f"{name}/__init__.py" for name in IN_FOLDERS)):
+            file = path / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            marker = repr(str(path / "executed"))
+            file.write_text(
+                f"with open({marker}, 'a') as f: f.write(__file__ + ' ')\nraise RuntimeError('hostile')\n"
+            )
+
+    @property
+    def executed(self) -> str:
+        marker = self.path / "executed"
+        return marker.read_text() if marker.exists() else ""
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hostile:
+    folder = Hostile(tmp_path / "hostile")
+    monkeypatch.chdir(folder.path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_red_dot_model(tmp_path_factory.mktemp("model") / "dot.onnx")
+
+
+def ran(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
+
+
+# Every process of ours.
+
+
+def test_a_command_and_its_arguments(hostile: Hostile) -> None:
+    done = ran(launch.command("--version"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("samkr-edge ")
+    wrong = ran(launch.command("targets", "--no-such"))
+    assert wrong.returncode == 2
+    assert "Usage: samkr-edge targets" in wrong.stderr
+    assert hostile.executed == ""
+
+
+def test_the_working_folder_named_in_pythonpath_is_left_too(hostile: Hostile) -> None:
+    # What `export PYTHONPATH=$PYTHONPATH:/more` makes of an empty variable. Without `types`: the start of Python
+    # itself and of `runpy` imports that, and from PYTHONPATH before any code of ours runs.
+    (hostile.path / "types.py").unlink()
+    for command in (launch.command("targets"), [sys.executable, "-m", "samkr_edge", "targets"]):
+        done = ran(command, PYTHONPATH=f":{hostile.path}", COLUMNS="120")
+        assert done.returncode == 0, done.stderr
+        assert "jetson" in done.stdout
+    assert hostile.executed == ""
+
+
+def test_what_a_user_types_after_python(hostile: Hostile) -> None:
+    # `python -m` runs `runpy` with the working folder on the path, and that imports `types` (and `warnings`, ...).
+    (hostile.path / "types.py").unlink()
+    done = ran([sys.executable, "-m", "samkr_edge", "bench", "--help"])
+    assert done.returncode == 0, done.stderr
+    assert "Usage: samkr-edge bench" in done.stdout
+    assert hostile.executed == ""
+
+
+def test_the_memory_measurement(hostile: Hostile, model: Path) -> None:
+    assert measure_memory(model, 1).peak > 20
+    assert hostile.executed == ""
+
+
+def test_a_step_of_the_demo(hostile: Hostile, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    seconds = run_steps([Step("profiles", ("targets",))], StepLog(tmp_path / "log.json"))
+    assert len(seconds) == 1
+    assert "jetson" in capfd.readouterr().out
+    assert hostile.executed == ""
+
+
+def test_a_cell_of_a_sweep(hostile: Hostile, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dot.cpu.onnx"
+    _command(["build", str(model), "--target", "cpu"], out, "test")
+    assert out.stat().st_size > 0
+    assert hostile.executed == ""
+
+
+def test_the_builder_behind_a_bundle(
+    hostile: Hostile, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for what is not there, on a machine with TensorRT and without: the refusal is the command's own."""
+    with pytest.raises(SamkrError) as caught:
+        bundle_cache._build_engine(tmp_path / "x.samkr", tmp_path / "missing.onnx", tmp_path / "x.engine")
+    assert caught.value.code == "SE-B94"
+    said = capfd.readouterr().err
+    assert "error SE-" in said
+    assert "SE-X01" not in said
+    assert hostile.executed == ""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_multiprocessing_starts_for_a_command(hostile: Hostile, method: str) -> None:
+    text = (
+        "import multiprocessing; from samkr_edge.launch import protect_children; protect_children()\n"
+        f"with multiprocessing.get_context({method!r}).Pool(1) as pool: print(pool.map(abs, [-3]))"
+    )
+    done = ran(launch.code(text))
+    assert (done.stdout, done.returncode) == ("[3]\n", 0), done.stderr
+    assert hostile.executed == ""
+
+
+def test_the_command_line_protects_what_multiprocessing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(launch, "protect_children", lambda: asked.append(True))
+    monkeypatch.setattr(sys, "argv", ["samkr-edge", "--version"])
+    with pytest.raises(SystemExit):
+        importlib.import_module("samkr_edge.cli").main()
+    assert asked == [True]
+
+
+def test_no_process_is_started_in_another_way() -> None:
+    """``sys.executable`` appears in the one file that knows how; else with a script's own place, or to be shown."""
+    users = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if "sys.executable" in path.read_text(encoding="utf-8")
+    }
+    scripts = {"benchmarks/host/head.py", "benchmarks/host/this_checkout.py"}
+    assert users == {"samkr_edge/launch.py", "samkr_edge/cli/__init__.py", *scripts}
+
+
+# Which entries of the import path are meant.
+
+
+def test_entries_before_the_standard_library_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = str(Path(os.__file__).parent)
+    monkeypatch.chdir(tmp_path)
+    before = ["", str(tmp_path), "/elsewhere", str(tmp_path / "."), library]
+    monkeypatch.setattr(sys, "path", [*before, "/site-packages", str(tmp_path)])
+    launch.leave_working_folder()
+    # The last one was put there by an installation, and hides nothing of the standard library's.
+    assert sys.path == ["/elsewhere", library, "/site-packages", str(tmp_path)]
+
+
+def test_our_own_checkout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    launch.leave_working_folder()
+    assert sys.path[0] == ""
+
+
+# Where another package is found all the same.
+
+SCRIPT = """
+import sys
+import samkr_edge
+for model in sys.argv[1:]:
+    try:
+        print(samkr_edge.load(model).kind)
+    except samkr_edge.SamkrError as error:
+        print(error)
+"""
+
+
+def project(folder: Path, name: str, text: str) -> Path:
+    """A user's script beside a package of the user's own."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(text)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    return script
+
+
+@pytest.mark.parametrize("already", ["", "import training\n"])
+def test_a_script_beside_its_own_training(tmp_path: Path, model: Path, already: str) -> None:
+    script = project(tmp_path / "mine", "training", "RATE = 0.1\n")
+    script.write_text(already + SCRIPT)
+    checkpoint = tmp_path / "x.pt"
+    checkpoint.write_bytes(b"never read")
+    done = ran([sys.executable, str(script), str(model), str(checkpoint)])
+    assert done.returncode == 0, done.stderr
+    kind, message, found, expected, fix = done.stdout.splitlines()
+    assert kind == "onnx"
+    assert message.startswith("error SE-U91: another `training` hides the package `training` of samkr-edge")
+    assert found.split() == ["found", str(tmp_path / "mine" / "training")]
+    assert expected.split() == ["expected", str(ROOT / "training")]
+    assert fix.startswith("fix: rename")
+
+
+@pytest.mark.parametrize("text", ["", "raise ValueError('not meant to be imported')\n"])
+def test_a_script_beside_its_own_targets(tmp_path: Path, model: Path, text: str) -> None:
+    """`targets` is imported by plain statements on the way to every runtime."""
+    done = ran([sys.executable, str(project(tmp_path / "mine", "targets", text)), str(model)])
+    assert done.returncode == 0, done.stderr
+    assert "error SE-U91: another `targets` hides" in done.stdout
+    assert str(tmp_path / "mine" / "targets") in done.stdout
+
+
+@pytest.mark.parametrize(("name", "command"), [("benchmarks", "bench"), ("targets", "targets")])
+def test_a_foreign_package_on_pythonpath(tmp_path: Path, name: str, command: str) -> None:
+    project(tmp_path, name, "")
+    done = ran(launch.command(command), PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error SE-U91: another `{name}` hides" in done.stderr
+    assert str(tmp_path / name) in done.stderr
+
+
+def test_one_that_the_program_has_imported_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "calibration", ModuleType("calibration"))
+    with pytest.raises(SamkrError, match="another `calibration`") as caught:
+        resolve("calibration.restore:restore_network")
+    assert "made by the program itself" in str(caught.value)
+
+
+def test_a_foreign_package_that_is_not_needed_is_none_of_our_business(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "calibration", ModuleType("calibration"))
+    assert resolve("samkr_edge.errors:SamkrError") is SamkrError
+
+
+def test_ours_reached_by_symbolic_links_are_ours(tmp_path: Path) -> None:
+    for name in PACKAGES:
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = ran([sys.executable, str(tmp_path / "samkr_edge" / "launch.py"), "samkr_edge", "bench", "--help"])
+    assert done.returncode == 0, done.stderr
