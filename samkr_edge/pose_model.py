@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.decode import decode
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.geometry import Fit, apply, fit_matrix, invert, warp
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
@@ -185,8 +185,15 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         foreign = foreign_behind(error)
         if foreign is not None:
             raise foreign from error
-        if not isinstance(error, ModuleNotFoundError):
+        if not isinstance(error, ImportError):
             raise
+        if not isinstance(error, ModuleNotFoundError):
+            raise SamkrError(
+                "SE-U25",
+                f"opening {path.name} needs a package that is installed here and does not import",
+                [f"reason     {reason_of(error)}"],
+                fix="samkr-edge doctor   # says which, and how to mend it",
+            ) from error
         missing = (error.name or "?").split(".")[0]
         if missing in PACKAGES:
             raise

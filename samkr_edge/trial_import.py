@@ -2,7 +2,7 @@
 
 Metadata says that a package is installed, not that it works: ONNX Runtime 1.18 beside NumPy 2, an OpenCV without libGL
 and a CUDA package without its libraries are all "installed". An import can also end the whole process, so it is not
-tried in the caller's. Run as ``python -m samkr_edge.trial_import MODULE...``.
+tried in the caller's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+from samkr_edge import launch
 
 _LIMIT_S = 300
 _MARK = "samkr-edge-trial "
@@ -49,7 +51,7 @@ def trial_imports(modules: Sequence[str]) -> dict[str, Trial]:
 
 def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
     """The trials that one child finished, and the one that ended it."""
-    command = [sys.executable, "-m", "samkr_edge.trial_import", *modules]
+    command = launch.module("samkr_edge.trial_import", *modules)
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S)
         printed, ending = done.stdout, f"it ends the process (exit code {done.returncode})"

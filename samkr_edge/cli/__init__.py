@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch
-from samkr_edge.errors import SamkrError
+from samkr_edge.cli import typer_check
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
 
@@ -132,6 +133,7 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
 
 def _dispatcher(name: str) -> Any:
     def dispatch(context: typer.Context) -> Any:
+        context.obj.append(name)  # :func:`run` asks whether it came to this
         command = typer.main.get_command(load_command(name))
         # Without standalone mode the code of a typer.Exit comes back as the result.
         return command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
@@ -193,10 +195,15 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     # --debug is accepted anywhere, since it is wanted after a command has failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
+    entered: list[str] = []
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="samkr-edge", standalone_mode=False)
+        code = typer.main.get_command(app).main(
+            arguments, prog_name="samkr-edge", standalone_mode=False, obj=entered
+        )
         if code == 130:  # Typer's answer to Ctrl-C
             raise KeyboardInterrupt
+        if typer_check.did_nothing(arguments, entered):
+            raise typer_check.mismatch("it ended without running the command")
         return code if isinstance(code, int) else 0
     except SamkrError as error:
         if debug:
@@ -211,23 +218,43 @@ def run(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         show = getattr(error, "show", None)
+        cause = error
         if callable(show):  # Typer's own usage errors
-            show()
-            return int(getattr(error, "exit_code", 2))
+            try:
+                show()
+                return int(getattr(error, "exit_code", 2))
+            except Exception as failed:
+                cause = failed
         if debug:
-            raise
-        foreign = foreign_behind(error)
-        if foreign is not None:
-            return _print_error(foreign, as_json)
-        if isinstance(error, ModuleNotFoundError):
-            command = next((argument for argument in arguments if argument in COMMANDS), None)
-            found = missing_package(command, error) if command else error
-            if isinstance(found, SamkrError):
-                return _print_error(found, as_json)
-        print(f"error SE-X01: {type(error).__name__}: {error}", file=sys.stderr)
+            raise cause from None
+        known = _known_cause(cause, arguments)
+        if known is not None:
+            return _print_error(known, as_json)
+        print(f"error SE-X01: {type(cause).__name__}: {cause}", file=sys.stderr)
         print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
         print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
         return 1
+
+
+def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
+    """What is wrong with this installation, where an exception that is not ours comes from that; else None."""
+    foreign = foreign_behind(error)
+    if foreign is not None:
+        return foreign
+    if typer_check.is_of_the_parser(error):
+        return typer_check.mismatch(reason_of(error))
+    if isinstance(error, ModuleNotFoundError):
+        command = next((argument for argument in arguments if argument in COMMANDS), None)
+        found = missing_package(command, error) if command else error
+        return found if isinstance(found, SamkrError) else None
+    if isinstance(error, ImportError):
+        return SamkrError(
+            "SE-U99",
+            "a package that is installed here does not import",
+            [f"reason     {reason_of(error)}", f"python     {sys.executable}"],
+            fix="samkr-edge doctor   # says which, and how to mend it",
+        )
+    return None
 
 
 def _stopped(arguments: list[str]) -> str:
@@ -249,5 +276,6 @@ def _print_error(error: SamkrError, as_json: bool) -> int:
 
 def main() -> None:
     """Entry point of the ``samkr-edge`` script."""
+    launch.leave_working_folder()  # an empty entry of PYTHONPATH means it, too
     launch.protect_children()
     sys.exit(run(sys.argv[1:]))
