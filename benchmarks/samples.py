@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from samkr_edge.artefact import read_json, replacing
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 
 if TYPE_CHECKING:
     from samkr_edge.dataset import ImageRecord, KeypointDataset
@@ -124,7 +124,7 @@ def read_samples(folder: Path) -> Samples | None:
         raise SamkrError(
             "SE-A63",
             f"{path} is not an index of samples that this version reads",
-            [f"reason     {str(error).splitlines()[0]}"],
+            [f"reason     {reason_of(error)}"],
             fix=f"measure again, or remove {folder} to have a report without pictures",
         ) from error
     return samples.model_copy(

@@ -136,7 +136,7 @@ def load_policy(name: str) -> Policy:
             f"there is no policy {name!r}",
             [f"shipped    {', '.join(policy_names())}", *(f"nearest    {found}" for found in near)],
         ) from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise SamkrError(
             "SE-U41", f"{path} is not a policy", [f"reason     {' '.join(str(error).split())[:160]}"]
         ) from error

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.device import require_gpu, running_device
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import version_tuple
 from targets.recognise import Device, recognise
@@ -162,11 +162,10 @@ def read_passport(model: Path) -> Passport:
             fix=build,
         ) from error
     except (OSError, ValidationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise SamkrError(
             "SE-A52",
             f"the passport of {model.name} cannot be read, so the model was not loaded",
-            [f"reason     {reason[:160]}", f"passport   {path}"],
+            [f"reason     {reason_of(error)}", f"passport   {path}"],
             fix=build,
         ) from error
     raise SamkrError(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.artefact import replacing
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
@@ -84,7 +84,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "SE-A30",
             f"{path} could not be read as a checkpoint, so nothing was loaded",
             [
-                f"reason     {str(error).splitlines()[0][:160]}",
+                f"reason     {reason_of(error)}",
                 f"size       {Path(path).stat().st_size} bytes",
             ],
             fix="use another copy; a file cut off while being copied cannot be repaired",

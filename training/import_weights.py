@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.rescoring import LAYERS
 from training.models.pose_net import ModelConfig, PoseNet
 
@@ -107,11 +107,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
         # The message of some classes is a lone number: what the unpickler looked up in something that is no pickle.
-        told = (
-            reason.splitlines()[0][:160]
-            if " " in reason
-            else f"not a file that torch.save wrote ({error!r:.60})"
-        )
+        told = reason_of(error) if " " in reason else f"not a file that torch.save wrote ({error!r:.60})"
         facts = [f"reason     {told}"]
         if foreign:
             facts.append(f"in it      an object of class {foreign[1]}")

@@ -64,13 +64,20 @@ class Journal:
 
 
 def _forget_after(log: Path, step: int) -> None:
-    """Drop lines about later steps, and one that was cut off."""
+    """Drop lines about later steps, and what is no line of ours: one that was cut off, or a damaged one."""
     if not log.is_file():
         return
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("}\n") and _is_until(step, line)]
     with replacing(log) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _is_until(step: int, line: str) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

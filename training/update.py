@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from training.batches import Batches
 from training.compiled import compiled
 from training.ema import WeightAverage
@@ -142,7 +142,7 @@ def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
     return SamkrError(
         "SE-U59",
         f"a batch of {size} images does not fit into the GPU's memory, so training stopped",
-        [f"reason     {str(error).splitlines()[0][:160]}"],
+        [f"reason     {reason_of(error)}"],
         fix=smaller if size > 1 else "a smaller input: --set 'data.input_size=[256,256]'",
     )
 

@@ -393,7 +393,7 @@ def layers_of_engine(engine: Path) -> str:
     """
     beside = engine.with_name(engine.name + ".layers.json")
     if beside.is_file():
-        return beside.read_text(encoding="utf-8")
+        return beside.read_text(encoding="utf-8", errors="replace")
     _require(engine)
     from samkr_edge.device import load_driver
 
@@ -419,7 +419,7 @@ def profile_of_engine(engine: Path) -> tuple[str | None, str]:
     beside = profile_path(engine)
     if not beside.is_file():
         return None, f"no profile; on the device: samkr-edge inspect {engine.name} --profile"
-    text = beside.read_text(encoding="utf-8")
+    text = beside.read_text(encoding="utf-8", errors="replace")
     measured = profiled_engine(text)
     if measured is not None and engine.is_file() and measured != sha256_of(engine):
         again = f"samkr-edge inspect {engine.name} --profile"

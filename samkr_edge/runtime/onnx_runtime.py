@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
 from targets.profile import version_tuple
@@ -64,7 +64,7 @@ class OnnxRunner:
                 "SE-A22",
                 f"ONNX Runtime cannot load {path}",
                 [
-                    f"reason     {str(error).splitlines()[0][:160]}",
+                    f"reason     {reason_of(error)}",
                     f"size       {Path(path).stat().st_size} bytes",
                 ],
                 fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",

@@ -14,9 +14,9 @@ from samkr_edge.errors import SamkrError
 from training.journal import LOG, Journal
 
 
-def test_it_forgets_steps_that_are_repeated_and_a_line_that_was_cut_off(tmp_path: Path) -> None:
+def test_it_forgets_steps_that_are_repeated_and_lines_that_are_cut_off_or_damaged(tmp_path: Path) -> None:
     log = tmp_path / LOG
-    log.write_text('{"step": 20}\n{"step": 40}\n{"step": 60}\n{"ste')
+    log.write_bytes(b'{"step": 20}\n{"step": \xff}\n{}\n{"step": 40}\n{"step": 60}\n{"ste')
     with Journal(tmp_path, 40) as journal:
         journal.write(60, {"loss": 0.5})
     assert [json.loads(line) for line in log.read_text().splitlines()] == [

@@ -1,0 +1,104 @@
+"""A file of every kind that a command reads, empty, of junk, of text or a folder: one of our errors, never SE-X01.
+
+Files cut in half are tested with the code that reads each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from samkr_edge.cli import run
+
+pytest.importorskip("modelopt", reason="some of the commands train and quantize")
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(bytes(range(256)) * 8),
+    "text": lambda path: path.write_text("hello: [world"),
+    "a folder": lambda path: path.mkdir(),
+}
+# File name -> command lines that read it, and the exit codes that fit (3 data, 4 artefact, 5 build, 2 usage).
+LINES = {
+    "bad.pt": (
+        (4,),
+        "predict FILE IMAGE -o OUT",
+        "export FILE -o OUT.onnx",
+        "eval FILE --data DATA",
+        "quantize FILE --dry-run",
+        "quantize FILE --data DATA -o OUT.pt",
+        "qat FILE --data DATA -o OUT.pt",
+        "bench FILE",
+        "sensitivity FILE --data DATA",
+        "search FILE --data DATA --max-drop 1 -o OUT.yaml",
+        "ledger FILE FILE --data DATA",
+        "rescore FILE --data DATA -o OUT.npz",
+    ),
+    "bad.pth": ((4,), "import FILE --model samkr_w32 -o OUT.pt"),
+    "bad.onnx": (
+        (2, 4, 5),
+        "predict FILE IMAGE -o OUT",
+        "build FILE --target cpu -o OUT.cpu.onnx",
+        "build FILE --target rtx-4090 --tensorrt 10.3.0 --dry-run",
+        "inspect FILE",
+        "bundle FILE -o OUT.samkr",
+    ),
+    "bad.engine": ((3, 4, 7), "predict FILE IMAGE -o OUT", "inspect FILE"),
+    "x.engine.layers.json": ((3, 5), "inspect ENGINE"),
+    "bad.samkr": ((4,), "predict FILE IMAGE -o OUT", "inspect FILE", "build FILE --target cpu -o OUT.onnx"),
+    "results.json": ((3,), "report FILE -o OUT.html", "bench MODEL --baseline FILE"),
+    "recipe.yaml": ((2,), "train FILE --data DATA --out OUT"),
+    "policy.yaml": ((2, 3), "quantize samkr_tiny --untrained --dry-run --policy FILE"),
+    "suite.yaml": ((2, 4), "sweep FILE --out OUT"),
+    "bad.jpg": ((2, 3), "predict MODEL FILE -o OUT"),
+    "bad.mp4": ((2, 3), "predict MODEL FILE -o OUT"),
+    "person_keypoints_val2017.json": ((3,), "data check FOLDER", "eval MODEL --data FOLDER"),
+}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A model, an image and a data folder that are whole."""
+    folder = tmp_path_factory.mktemp("good")
+    assert run(["export", "samkr_tiny", "--untrained", "--size", "64x64", "-o", str(folder / "m.onnx")]) == 0
+    assert run(["data", "synth", str(folder / "people"), "--train", "2", "--val", "2", "--size", "64"]) == 0
+    cv2.imwrite(str(folder / "image.png"), np.zeros((64, 64, 3), np.uint8))
+    return {
+        "MODEL": str(folder / "m.onnx"),
+        "IMAGE": str(folder / "image.png"),
+        "DATA": str(folder / "people"),
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("name", "codes", "line"), [(name, codes, line) for name, (codes, *lines) in LINES.items() for line in lines]
+)  # fmt: skip
+def test_a_damaged_file_is_one_clear_error(
+    good: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    codes: tuple[int, ...],
+    line: str,
+    damage: str,
+) -> None:
+    file = tmp_path / "annotations" / name
+    (tmp_path / "images" / "val2017").mkdir(parents=True)
+    file.parent.mkdir()
+    DAMAGES[damage](file)
+    words = {**good, "FILE": str(file), "OUT": str(tmp_path / "out"), "FOLDER": str(tmp_path)}
+    words["ENGINE"] = words["FILE"].removesuffix(".layers.json")
+    arguments = line.split()
+    for placeholder, value in words.items():
+        arguments = [argument.replace(placeholder, value) for argument in arguments]
+    code = run(arguments)
+    shown = capsys.readouterr().err
+    assert code in codes, shown
+    assert "error SE-" in shown
+    assert "SE-X01" not in shown
+    assert not list(tmp_path.glob("out*")), "something was written"
