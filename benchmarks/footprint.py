@@ -2,7 +2,7 @@
 
 Host memory only: what an engine holds on a desktop GPU is not in it (on a Jetson both are one memory).
 Measured in a child process, since memory that one model has freed would be counted against, or hidden from, the next.
-The child runs this file: ``python -m benchmarks.footprint MODEL THREADS``.
+The child runs this module, as ``benchmarks.footprint MODEL THREADS``.
 """
 
 from __future__ import annotations
