@@ -6,7 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
+export PYTHON INSTALLER
 
+# An environment whose Python was removed is looked at again, whatever the stamp says.
+ifeq ($(wildcard $(BIN)/python),)
+.PHONY: $(STAMP)
+endif
 .PHONY: demo test lint unit install clean
 
 demo: $(STAMP)
@@ -28,7 +33,7 @@ unit: $(STAMP)
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt install.sh
-	PYTHON='$(PYTHON)' INSTALLER='$(INSTALLER)' sh install.sh $(VENV)
+	sh install.sh $(VENV)
 	@touch $@
 
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.device import count_gpus, load_driver
-from samkr_edge.passport import cpu_features
+from samkr_edge.cpu import cpu_features, cpu_name
+from samkr_edge.driver import count_gpus, load_driver
 from samkr_edge.trial_import import Trial, trial_imports
+from samkr_edge.typer_check import is_too_old
 
 # Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
-PACKAGES = {
+# None where it is only looked up.
+PACKAGES: dict[str, str | None] = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "onnxruntime": "onnxruntime",
     "pycocotools": "pycocotools.mask",
     "pydantic": "pydantic",
+    "pyyaml": "yaml",
     "typer": "typer",
     "rich": "rich",
     "onnx": "onnx",
@@ -33,7 +37,7 @@ PACKAGES = {
     "nvidia-modelopt": "modelopt.torch.quantization",
     "jinja2": "jinja2",
     "tensorrt": "tensorrt",
-    "pycuda": "pycuda.driver",
+    "pycuda": None,
 }
 
 
@@ -66,15 +70,21 @@ def environment() -> dict[str, Any]:
 
 def try_packages() -> dict[str, Trial]:
     """Distribution -> what its import gave; some seconds where torch is installed."""
-    trials = trial_imports(list(PACKAGES.values()))
-    return {distribution: trials[module] for distribution, module in PACKAGES.items()}
+    modules = {distribution: module for distribution, module in PACKAGES.items() if module is not None}
+    trials = trial_imports(list(modules.values()))
+    return {distribution: trials[module] for distribution, module in modules.items()}
 
 
 def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
-    """What works here and what does not, from :func:`environment`'s facts and :func:`try_packages`; pure."""
+    """What works here and what does not, from :func:`environment`'s facts and :func:`try_packages`."""
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
     needs = partial(_needs, facts["packages"], trials)
+    files = needs("read its own files", ("pydantic", "pyyaml", "typer", "rich"), "")
+    if files.works and is_too_old(facts["packages"].get("typer") or trials["typer"].version):
+        detail = f"{files.detail}; this typer misreads command lines"
+        files = Finding(False, files.what, detail, f'pip install "{requirement("typer")}"')
     found = [
+        files,
         needs("run and score models", ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools"), ""),
         needs("build for the CPU", ("onnx",), "build"),
         needs("train and export", ("torch", "onnx"), "train"),
@@ -105,16 +115,30 @@ def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
 def _needs(
     versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
 ) -> Finding:
-    broken = [name for name in names if trials[name].error is not None]
-    if broken:
-        reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
-        return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {' '.join(broken)}")
     missing = [name for name in names if not trials[name].found]
+    missing += [f"{lacks} ({name} imports it)" for name in names if (lacks := trials[name].lacks) is not None]
     if missing:
         wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
         return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
+    broken = [name for name in names if trials[name].error is not None]
+    if broken:
+        reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
+        wanted = " ".join(f'"{requirement(name)}"' for name in broken)
+        return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
     shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)
     return Finding(True, what, ", ".join(shown))
+
+
+def requirement(distribution: str) -> str:
+    """What this package asks for, with its bounds: ``onnxruntime>=1.21``; the bare name where it does not say."""
+    try:
+        asked = importlib.metadata.requires("samkr-edge") or []
+    except importlib.metadata.PackageNotFoundError:  # a source tree that was not installed
+        asked = []
+    names = (line.partition(";")[0].strip() for line in asked)
+    return next(
+        (line for line in names if re.match(rf"{re.escape(distribution)}(?![\w.-])", line)), distribution
+    )
 
 
 def installed(distribution: str) -> str | None:
@@ -132,13 +156,6 @@ def gpu_count() -> int:
     """GPUs the NVIDIA driver shows; asked through ctypes, since TensorRT ends the process where there is none."""
     driver = load_driver()
     return 0 if driver is None else count_gpus(driver)
-
-
-def cpu_name() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_gb() -> float | None:

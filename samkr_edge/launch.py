@@ -13,6 +13,7 @@ import sys
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # The folder that holds our five packages: a checkout, or site-packages.
 HOME = os.path.dirname(_PACKAGE)
+NAMES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
 
 
 def command(*arguments: str) -> list[str]:
@@ -28,6 +29,29 @@ def module(name: str, *arguments: str) -> list[str]:
 def code(text: str) -> list[str]:
     """The command line of a few lines of Python, for measuring a fresh process: nothing of ours is imported yet."""
     return [sys.executable, os.path.abspath(__file__), "-c", text]
+
+
+def main() -> None:
+    """The ``samkr-edge`` script, and ``python -m samkr_edge``: the import path is put in order before more is imported.
+
+    PYTHONPATH may still name a project that has a `training` of its own: for the command line, ours come first.
+    """
+    leave_working_folder()
+    _find_ours()
+    try:
+        from samkr_edge.cli import main as command_line
+    except ImportError as failed:
+        from samkr_edge.errors import SamkrError, reason_of
+
+        error = SamkrError(
+            "SE-U97",
+            "the command line cannot start: a package that it needs does not import",
+            [f"reason     {reason_of(failed)}", f"python     {sys.executable}"],
+            fix="pip install --force-reinstall samkr-edge",
+        )
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    command_line()
 
 
 def leave_working_folder() -> None:
@@ -70,11 +94,23 @@ def _drop(folder: str) -> None:
 
 
 def _find_ours() -> None:
-    """Put ``HOME`` first where Python would find no `samkr_edge`, or another one."""
-    holds = (entry for entry in sys.path if os.path.isfile(os.path.join(entry, "samkr_edge", "__init__.py")))
-    first = next(holds, None)
-    if first is None or os.path.realpath(first) != os.path.realpath(HOME):
-        sys.path.insert(0, HOME)
+    """Put ``HOME`` before the first entry of the import path that holds another package of one of our names.
+
+    First of all where none holds `samkr_edge`. Nowhere else: site-packages before the standard library could hide it.
+    """
+    home = os.path.realpath(HOME)
+    for index, entry in enumerate(sys.path):
+        if os.path.realpath(entry) == home:
+            return
+        if any(_holds(entry, name) for name in NAMES):
+            sys.path.insert(index, HOME)
+            return
+    sys.path.insert(0, HOME)
+
+
+def _holds(folder: str, name: str) -> bool:
+    place = os.path.join(folder, name)
+    return os.path.isfile(place + ".py") or os.path.isfile(os.path.join(place, "__init__.py"))
 
 
 def _start() -> None:

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from samkr_edge import launch
 from samkr_edge.errors import SamkrError
 
-PACKAGES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+PACKAGES = launch.NAMES
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # The folder they are in, as the import path has it and with symbolic links followed.

@@ -18,7 +18,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.device import require_gpu, running_device
+from samkr_edge.cpu import cpu_features
+from samkr_edge.device import running_device
+from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import version_tuple
@@ -76,16 +78,6 @@ def is_built(model: Path) -> bool:
 def cpu_device() -> dict[str, Any]:
     """What decides whether a CPU model runs as built."""
     return {"machine": platform.machine(), "cpu_features": cpu_features()}
-
-
-def cpu_features() -> list[str]:
-    """The vector instructions that ONNX Runtime's INT8 kernels choose by."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return []
-    known = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
-    return [name for name in known if name in flags]
 
 
 def gpu_device(device: Device) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Trial:
         found: False where there is no such module at all.
         version: the ``__version__`` of the top-level package, if it has one.
         error: why the import failed; None where it worked or nothing was found.
+        lacks: another package whose absence is the reason; it has to be installed, this one is whole.
     """
 
     found: bool
     version: str | None = None
     error: str | None = None
+    lacks: str | None = None
 
     @property
     def works(self) -> bool:
@@ -75,22 +77,32 @@ def _try(module: str) -> Trial:
         with contextlib.redirect_stderr(said):
             importlib.import_module(module)
     except ModuleNotFoundError as error:
-        top = module.partition(".")[0]
-        if error.name == top:
+        top, name = module.partition(".")[0], error.name or ""
+        if name == top:
             return Trial(False)
-        return Trial(True, error=str(error))
+        return Trial(
+            True, error=str(error), lacks=None if name.startswith(f"{top}.") else name.partition(".")[0]
+        )
     except BaseException as error:  # SystemExit among them: a package must not end the trial of the others
         # NumPy tells of a module that was compiled for another NumPy on stderr, and raises an ImportError without text.
         reason = " ".join((str(error).strip() or said.getvalue()).split())
         return Trial(True, error=f"{type(error).__name__}: {reason}"[:200])
-    version = getattr(sys.modules[module.partition(".")[0]], "__version__", None)
+    package = sys.modules[module.partition(".")[0]]
+    if (
+        getattr(package, "__file__", None) is None
+        and package.__spec__ is not None
+        and package.__spec__.origin is None
+    ):
+        return Trial(False)  # a folder of that name without anything of the package in it
+    version = getattr(package, "__version__", None)
     return Trial(True, None if version is None else str(version))
 
 
 def _main(modules: Sequence[str]) -> None:
     for module in modules:
         trial = _try(module)
-        print(_MARK + json.dumps([module, asdict(trial)]), flush=True)
+        # On a line of its own: a module may have printed without ending its line.
+        print("\n" + _MARK + json.dumps([module, asdict(trial)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def train(
 
       samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
 
-      torchrun --nproc-per-node 4 -m samkr_edge train samkr_w32_coco --data /data/coco --out runs/w32
+      torchrun --nproc-per-node 4 --no-python samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32
     """
     import torch
 

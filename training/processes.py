@@ -132,6 +132,7 @@ def _results_alone_on_stdout() -> Iterator[None]:
         os.dup2(2, 1)
         yield
     finally:
+        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 

@@ -72,8 +72,7 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
     """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``.
 
     TensorRT prints what a calibrator raises, takes it for the end of the images and goes on: the engine would have the
-    ranges of a part of them, and the cache would keep these. So the exception stays here as ``failure``, for the
-    builder to raise, and no ranges are kept.
+    ranges of a part of them, and the cache would keep these. So no ranges are kept, and ``close()`` raises it.
     """
 
     class Calibrator(trt.IInt8EntropyCalibrator2):
@@ -113,11 +112,18 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
                 store_cache(cache, bytes(ranges))
 
         def close(self) -> None:
-            if self._address:
-                with cuda.bound():
-                    cuda.free(self._address)
-                    cuda.free_stream(self._stream)
-                self._address = 0
-            cuda.close()
+            """Free the buffer and ``cuda``; raises ``failure`` if there is one, else what freeing raises."""
+            try:
+                if self._address:
+                    address, self._address = self._address, 0
+                    with cuda.bound():
+                        cuda.free(address)
+                        cuda.free_stream(self._stream)
+            except SamkrError as error:
+                self.failure = self.failure or error  # what happened first is the one to tell
+            finally:
+                cuda.close()
+            if self.failure is not None:
+                raise self.failure
 
     return Calibrator()

@@ -395,7 +395,7 @@ def layers_of_engine(engine: Path) -> str:
     if beside.is_file():
         return beside.read_text(encoding="utf-8", errors="replace")
     _require(engine)
-    from samkr_edge.device import load_driver
+    from samkr_edge.driver import load_driver
 
     if load_driver() is not None:
         from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -29,7 +29,8 @@ from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
 from samkr_edge.build.plan import MIB, BuildPlan
 from samkr_edge.build.tensorrt_graph import edit, precision_mix, prepare
 from samkr_edge.build.timing_cache import load_cache, store_cache
-from samkr_edge.device import require_gpu, running_device
+from samkr_edge.device import running_device
+from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import Passport, gpu_device, tensorrt_version, write_passport
@@ -200,8 +201,6 @@ def _build(
     finally:
         if calibrator is not None:
             calibrator.close()
-    if calibrator is not None and calibrator.failure is not None:
-        raise calibrator.failure
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch
-from samkr_edge.cli import typer_check
+from samkr_edge import __version__, launch, typer_check
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
@@ -226,6 +225,8 @@ def run(arguments: list[str]) -> int:
             except Exception as failed:
                 cause = failed
         if debug:
+            if cause is error:
+                raise  # with all that led to it
             raise cause from None
         known = _known_cause(cause, arguments)
         if known is not None:
@@ -241,20 +242,31 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     foreign = foreign_behind(error)
     if foreign is not None:
         return foreign
-    if typer_check.is_of_the_parser(error):
-        return typer_check.mismatch(reason_of(error))
     if isinstance(error, ModuleNotFoundError):
         command = next((argument for argument in arguments if argument in COMMANDS), None)
         found = missing_package(command, error) if command else error
         return found if isinstance(found, SamkrError) else None
     if isinstance(error, ImportError):
+        itself = arguments[:1] == ["doctor"]
         return SamkrError(
             "SE-U99",
             "a package that is installed here does not import",
-            [f"reason     {reason_of(error)}", f"python     {sys.executable}"],
-            fix="samkr-edge doctor   # says which, and how to mend it",
+            [f"reason     {reason_of(error)}", f"raised in  {_place(error)}", f"python     {sys.executable}"],
+            fix="pip install --force-reinstall samkr-edge"
+            if itself
+            else "samkr-edge doctor   # says which, and how to mend it",
         )
+    if typer_check.is_too_old() and not isinstance(error, OSError):
+        return typer_check.mismatch(reason_of(error))
     return None
+
+
+def _place(error: Exception) -> str:
+    """The file whose code raised an exception."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_code.co_filename if traceback is not None else "?"
 
 
 def _stopped(arguments: list[str]) -> str:
@@ -275,7 +287,6 @@ def _print_error(error: SamkrError, as_json: bool) -> int:
 
 
 def main() -> None:
-    """Entry point of the ``samkr-edge`` script."""
-    launch.leave_working_folder()  # an empty entry of PYTHONPATH means it, too
+    """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     launch.protect_children()
     sys.exit(run(sys.argv[1:]))

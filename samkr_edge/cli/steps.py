@@ -70,7 +70,8 @@ class StepLog:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             if state.get("schema_version") == STATE_VERSION:
-                self.entries = dict(state["steps"])
+                # A damaged entry is none: its step is made again.
+                self.entries = {k: dict(v) for k, v in state["steps"].items() if isinstance(v, dict)}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -21,7 +21,7 @@ from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.packages import resolve
 
 DRIVER = "driver"
-# name, which is also that of its package -> "module:class".
+# name (of the two others also that of the package) -> "module:class".
 BACKENDS = {
     DRIVER: "samkr_edge.runtime.cuda_driver:CtypesCuda",
     "cuda-python": "samkr_edge.runtime.cuda_driver:CudaPython",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from samkr_edge.device import require_gpu
+from samkr_edge.driver import require_gpu
+from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import cuda_error, raised_error
 
 _NON_BLOCKING, _THREAD_LOCAL = 1, 1
@@ -90,9 +91,13 @@ class DriverCuda:
     def end_capture(self, stream: int) -> int:
         graph = self.call("cuStreamEndCapture", stream, out=ctypes.c_void_p)
         try:
-            return self.call("cuGraphInstantiateWithFlags", graph, 0, out=ctypes.c_void_p)
-        finally:
-            self.call("cuGraphDestroy", graph)
+            made = self.call("cuGraphInstantiateWithFlags", graph, 0, out=ctypes.c_void_p)
+        except SamkrError:
+            with suppress(SamkrError):  # what happened first is the one to tell
+                self.call("cuGraphDestroy", graph)
+            raise
+        self.call("cuGraphDestroy", graph)
+        return made
 
     def launch(self, graph: int, stream: int) -> None:
         self.call("cuGraphLaunch", graph, stream)

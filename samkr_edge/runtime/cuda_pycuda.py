@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.device import require_gpu
+from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import cuda_error, no_graphs, raised_error
 

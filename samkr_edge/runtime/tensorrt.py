@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.device import require_gpu
+from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit

@@ -16,21 +16,26 @@ def import_tensorrt() -> Any:
     """
     try:
         import tensorrt
-    except ImportError as error:
-        raise _missing("is not installed here", error) from error
     except Exception as error:
-        raise _missing("is installed here and does not load", error) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "tensorrt":
+            raise _missing(error) from error
+        raise SamkrError(
+            "SE-V91",
+            "TensorRT is installed here and does not load, so no engine was built or loaded",
+            [f"reason     {reason_of(error)}"],
+            fix="samkr-edge doctor   # then: update the NVIDIA driver, or install the TensorRT that fits it",
+        ) from error
     if not hasattr(tensorrt, "__version__"):
         # Python takes any folder of that name for a package, one of models in the working directory for example.
         where = ", ".join(getattr(tensorrt, "__path__", ())) or "an empty module"
-        raise _missing("is not installed here", ImportError(f"`tensorrt` is {where}, not NVIDIA's package"))
+        raise _missing(ImportError(f"`tensorrt` is {where}, not NVIDIA's package"))
     return tensorrt
 
 
-def _missing(what: str, error: Exception) -> SamkrError:
+def _missing(error: Exception) -> SamkrError:
     return SamkrError(
         "SE-V91",
-        f"TensorRT {what}, so no engine was built or loaded",
+        "TensorRT is not installed here, so no engine was built or loaded",
         [f"reason     {reason_of(error)}"],
         fix='pip install "samkr-edge[tensorrt]"   # on a Jetson: a venv with --system-site-packages',
     )

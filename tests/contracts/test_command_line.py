@@ -29,6 +29,12 @@ def test_a_mistyped_command_is_a_usage_error_with_the_nearest_name(
     assert "train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["inspect", "build", "bundle", "eval", "sweep", "data check", "data synth"])
+def test_a_missing_argument_is_a_usage_error(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert run(line.split()) == 2
+    assert "Missing argument" in capsys.readouterr().err
+
+
 def test_a_mistyped_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--jsn"]) == 2
     assert "--json" in capsys.readouterr().err

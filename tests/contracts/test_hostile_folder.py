@@ -92,6 +92,26 @@ def test_the_working_folder_named_in_pythonpath_is_left_too(hostile: Hostile) ->
     assert hostile.executed == ""
 
 
+def test_the_script_leaves_it_before_more_is_imported(hostile: Hostile, tmp_path: Path) -> None:
+    # As an installer writes it. The start of Python itself imports `types` from PYTHONPATH.
+    script = tmp_path / "samkr-edge"
+    script.write_text("import sys\nfrom samkr_edge.launch import main\nsys.exit(main())\n")
+    (hostile.path / "types.py").unlink()
+    done = ran([sys.executable, str(script), "targets"], PYTHONPATH=f":{ROOT}", COLUMNS="120")
+    assert done.returncode == 0, done.stderr
+    assert "jetson" in done.stdout
+    assert hostile.executed == ""
+
+
+def test_the_code_beside_the_launcher_runs_whatever_else_is_found(tmp_path: Path) -> None:
+    (tmp_path / "samkr_edge").mkdir()
+    (tmp_path / "samkr_edge" / "__init__.py").write_text("raise RuntimeError('another checkout')")
+    text = "import samkr_edge; print(samkr_edge.__file__)"
+    for path in (str(tmp_path), ""):  # another one is found; without site-packages none is
+        command = [sys.executable, "-S", *launch.code(text)[1:]]
+        assert ran(command, PYTHONPATH=path).stdout.strip() == str(ROOT / "samkr_edge" / "__init__.py")
+
+
 def test_what_a_user_types_after_python(hostile: Hostile) -> None:
     # `python -m` runs `runpy` with the working folder on the path, and that imports `types` (and `warnings`, ...).
     (hostile.path / "types.py").unlink()
@@ -215,7 +235,7 @@ def test_a_script_beside_its_own_training(tmp_path: Path, model: Path, already: 
     script.write_text(already + SCRIPT)
     checkpoint = tmp_path / "x.pt"
     checkpoint.write_bytes(b"never read")
-    done = ran([sys.executable, str(script), str(model), str(checkpoint)])
+    done = ran([sys.executable, str(script), str(model), str(checkpoint)], PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     kind, message, found, expected, fix = done.stdout.splitlines()
     assert kind == "onnx"
@@ -228,19 +248,34 @@ def test_a_script_beside_its_own_training(tmp_path: Path, model: Path, already: 
 @pytest.mark.parametrize("text", ["", "raise ValueError('not meant to be imported')\n"])
 def test_a_script_beside_its_own_targets(tmp_path: Path, model: Path, text: str) -> None:
     """`targets` is imported by plain statements on the way to every runtime."""
-    done = ran([sys.executable, str(project(tmp_path / "mine", "targets", text)), str(model)])
+    script = project(tmp_path / "mine", "targets", text)
+    done = ran([sys.executable, str(script), str(model)], PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert "error SE-U91: another `targets` hides" in done.stdout
     assert str(tmp_path / "mine" / "targets") in done.stdout
 
 
-@pytest.mark.parametrize(("name", "command"), [("benchmarks", "bench"), ("targets", "targets")])
-def test_a_foreign_package_on_pythonpath(tmp_path: Path, name: str, command: str) -> None:
-    project(tmp_path, name, "")
-    done = ran(launch.command(command), PYTHONPATH=str(tmp_path))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"error SE-U91: another `{name}` hides" in done.stderr
-    assert str(tmp_path / name) in done.stderr
+@pytest.mark.parametrize(("name", "line"), [("benchmarks", "bench --help"), ("targets", "targets cpu")])
+def test_the_command_line_finds_its_own_before_one_on_pythonpath(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    project(tmp_path, name, "raise RuntimeError('not meant to be imported')")
+    script = tmp_path / "samkr-edge"
+    script.write_text("import sys\nfrom samkr_edge.launch import main\nsys.exit(main())\n")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    for command in (launch.command(), [sys.executable, str(script)], [sys.executable, "-m", "samkr_edge"]):
+        done = ran([*command, *line.split()], PYTHONPATH=path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_command_line_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('built for another Python')")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    done = ran([sys.executable, "-m", "samkr_edge", "doctor"], PYTHONPATH=path)
+    assert done.returncode == 2
+    assert "error SE-U97" in done.stderr
+    assert "built for another Python" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_one_that_the_program_has_imported_or_made(monkeypatch: pytest.MonkeyPatch) -> None:

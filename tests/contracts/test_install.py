@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ("sh", "dirname", "mktemp", "rm", "cat", "mkdir", "cp", "chmod")
+TOOLS = ("sh", "dirname", "mktemp", "rm", "cat", "mkdir", "cp", "chmod", "grep")
 
 # Answers as CPython would: its version, `-m venv` (a folder whose python is this script again), `-m pip`.
 PYTHON = """#!/bin/sh
@@ -20,13 +20,15 @@ case "$*" in
 *python_version*) echo {version} ;;
 "-m venv "*) mkdir -p "$3/bin"; {venv}; cp "$0" "$3/bin/python" ;;
 "-m pip install"*) exit {pip} ;;
+*ensurepip*) {venv} ;;
 esac
 """
 UV = """#!/bin/sh
 echo "uv $*" >> "$CALLS"
 case "$*" in
 "venv "*) for folder in "$@"; do :; done; mkdir -p "$folder/bin"; cp "$FITTING" "$folder/bin/python" ;;
-"pip install"*) echo "why uv failed"; exit {pip} ;;
+"pip install --help") echo "{help}" ;;
+"pip install"*) echo "error: no way to the index"; exit {pip} ;;
 esac
 """
 
@@ -56,8 +58,9 @@ class Machine:
         )
         self._write(self.bin / name, text)
 
-    def uv(self, *, pip: bool = True) -> None:
-        self._write(self.bin / "uv", UV.format(pip=int(not pip)))
+    def uv(self, *, pip: bool = True, old: bool = False) -> None:
+        text = UV.format(pip=int(not pip), help="--upgrade" if old else "--torch-backend <BACKEND>")
+        self._write(self.bin / "uv", text)
 
     def install(self, **environment: str) -> subprocess.CompletedProcess[str]:
         given = {
@@ -110,7 +113,25 @@ def test_where_uv_cannot_reach_its_index_pip_installs_and_it_is_said(machine: Ma
     assert [call.split()[0] for call in machine.installs] == ["uv", "python"]
     assert "pip installs" in done.stderr
     assert "several GB" in done.stderr
-    assert (machine.project / ".venv/uv.log").read_text() == "why uv failed\n"
+    assert "(error: no way to the index)" in done.stderr
+
+
+def test_a_uv_that_cannot_choose_torch_is_not_used(machine: Machine) -> None:
+    machine.python("python3")
+    machine.uv(old=True)
+    machine.install()
+    assert "python -m pip install --quiet -c constraints.txt uv" in machine.calls.read_text()
+    assert not any(call.startswith("uv pip install --torch-backend") for call in machine.installs)
+
+
+def test_another_python_than_that_of_the_environment_is_refused(machine: Machine) -> None:
+    machine.python("python3")
+    machine.python("newer", "3.13.0")
+    machine.uv()
+    machine.install()
+    done = machine.install(PYTHON="newer")
+    assert done.returncode == 2
+    assert ".venv has Python 3.12.1, and newer is 3.13.0" in done.stderr
 
 
 def test_where_both_fail_so_does_the_installation(machine: Machine) -> None:
@@ -132,7 +153,7 @@ def test_uv_alone_can_be_asked_for_and_shows_why_it_failed(machine: Machine) -> 
     machine.uv(pip=False)
     done = machine.install(INSTALLER="uv")
     assert done.returncode == 2
-    assert "why uv failed" in done.stderr
+    assert "no way to the index" in done.stderr
     assert [call.split()[0] for call in machine.installs] == ["uv"]
 
 
@@ -141,6 +162,7 @@ def test_an_unknown_installer_is_refused(machine: Machine) -> None:
     done = machine.install(INSTALLER="conda")
     assert done.returncode == 2
     assert "none of auto, uv and pip" in done.stderr
+    assert not (machine.project / ".venv").exists()
 
 
 def test_the_first_python_that_fits_is_taken(machine: Machine) -> None:
@@ -188,6 +210,15 @@ def test_a_python_without_venv_leaves_nothing_that_looks_like_an_environment(mac
     assert done.returncode == 2
     assert "apt install python3-venv" in done.stderr
     assert not (machine.project / ".venv").exists()
+
+
+def test_where_python_has_no_venv_uv_makes_the_environment(machine: Machine) -> None:
+    machine.python("python3", venv=False)
+    machine.uv()
+    done = machine.install()
+    assert done.returncode == 0, done.stderr
+    assert "uv venv --quiet --seed --python python3 .venv" in machine.calls.read_text()
+    assert not (machine.project / ".venv.log").exists()
 
 
 def test_an_environment_of_another_python_is_refused_and_kept(machine: Machine) -> None:

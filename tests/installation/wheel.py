@@ -2,9 +2,9 @@
 
     python tests/installation/wheel.py
 
-A model is made and built for the CPU here; the empty environment holds the wheel's own dependencies and nothing else,
-so no torch and no onnx. There `samkr-edge doctor` and `samkr-edge predict` must work. The wheel is built from the
-sdist, so that both are whole.
+A model is made and built for the CPU here; the empty environment holds the wheel's own dependencies, at the versions of
+constraints.txt, and nothing else: no torch and no onnx. There `samkr-edge doctor` and `samkr-edge predict` must work.
+The wheel is built from the sdist, so that both are whole.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from fake_cuda_packages import PACKAGES, FakeCudaPython, FakePyCuda
 from fake_tensorrt import Driver, FakeTensorRT
 from red_dot import write_red_dot_model
 
-import samkr_edge.device
+import samkr_edge.driver
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
@@ -81,7 +81,7 @@ def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""
     fake = Driver()
-    monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: (fake, ""))
+    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (fake, ""))
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "cache"))
     return fake
 

@@ -14,7 +14,7 @@ from samkr_edge.cli import run
 from samkr_edge.doctor import PACKAGES, environment, findings
 from samkr_edge.trial_import import Trial, trial_imports
 
-WORKS = {name: Trial(True, "1.0") for name in PACKAGES}
+WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
 
 
 @pytest.fixture
@@ -26,18 +26,20 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_import_that_works_gives_its_version(modules: Path) -> None:
-    (modules / "sound.py").write_text("__version__ = '1.2'\nprint('hello from an import')\n")
+    (modules / "sound.py").write_text("__version__ = '1.2'\nprint('hello from an import', end='')\n")
     assert trial_imports(["sound"]) == {"sound": Trial(True, "1.2")}
 
 
 def test_what_is_missing_and_what_is_broken_are_told_apart(modules: Path) -> None:
-    (modules / "half.py").write_text("import a_library_that_is_not_here\n")
+    (modules / "half.py").write_text("import a_library.of_its_own\n")
+    (modules / "leftover").mkdir()
     (modules / "silent.py").write_text(
         "import sys\nprint('compiled for\\nanother NumPy', file=sys.stderr)\nraise ImportError\n"
     )
-    found = trial_imports(["nowhere", "half", "silent", "json"])
+    found = trial_imports(["nowhere", "half", "silent", "leftover", "json"])
     assert found["nowhere"] == Trial(False)
-    assert "a_library_that_is_not_here" in str(found["half"].error)
+    assert found["leftover"] == Trial(False)
+    assert found["half"].lacks == "a_library"
     assert found["silent"].error == "ImportError: compiled for another NumPy"
     assert found["json"].works
 
@@ -63,8 +65,15 @@ def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
     found = {finding.what: finding for finding in findings(environment(), broken)}
     assert not found["run and score models"].works
     assert "compiled for NumPy 1" in found["run and score models"].detail
-    assert "onnxruntime" in found["run and score models"].fix
+    assert found["run and score models"].fix.endswith('"onnxruntime>=1.21"')
     assert found["build for the CPU"].works
+
+
+def test_a_package_that_misses_another_names_the_extra_that_brings_it() -> None:
+    lacking = {**WORKS, "nvidia-modelopt": Trial(True, error="No module named 'requests'", lacks="requests")}
+    found = {finding.what: finding for finding in findings(environment(), lacking)}
+    assert found["quantize"].detail == "missing: requests (nvidia-modelopt imports it)"
+    assert found["quantize"].fix == 'pip install "samkr-edge[quantize]"'
 
 
 def test_a_missing_package_names_the_extra_also_in_the_table(
@@ -76,18 +85,25 @@ def test_a_missing_package_names_the_extra_also_in_the_table(
     assert "samkr-edge[train]" in capsys.readouterr().out.replace("\n", "")
 
 
-def test_doctor_itself_runs_where_nothing_compiled_imports() -> None:
+def test_it_needs_the_standard_library_alone() -> None:
     code = """
-import sys
-for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "torch", "onnx"):
+import json, sys
+for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "pydantic", "yaml", "typer", "rich", "torch", "onnx"):
     sys.modules[name] = None
-import samkr_edge.doctor
+from samkr_edge.doctor import PACKAGES, environment, findings
 from samkr_edge.trial_import import Trial
-samkr_edge.doctor.try_packages = lambda: {name: Trial(False) for name in samkr_edge.doctor.PACKAGES}
-from samkr_edge.cli import run
-sys.exit(run(["doctor", "--json"]))
+found = findings(environment(), {name: Trial(False) for name in PACKAGES})
+print(json.dumps([finding.detail for finding in found]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["findings"]
-    assert "missing: numpy" in found[0]["detail"]
+    details = json.loads(done.stdout)
+    assert details[0] == "missing: pydantic, pyyaml, typer, rich"
+    assert details[1].startswith("missing: numpy")
+
+
+def test_a_typer_that_is_too_old_is_not_ok() -> None:
+    old = {**WORKS, "typer": Trial(True, "0.15.0")}
+    found = {finding.what: finding for finding in findings({**environment(), "packages": {}}, old)}
+    assert not found["read its own files"].works
+    assert "typer 0.15.0" in found["read its own files"].detail

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from fake_tensorrt import Driver
 
-import samkr_edge.device
+import samkr_edge.driver
 from samkr_edge import doctor
 from samkr_edge.cli import run
-from samkr_edge.device import FUNCTIONS, ask_driver, open_driver, require_gpu, running_device
+from samkr_edge.device import ask_driver, running_device
+from samkr_edge.driver import FUNCTIONS, open_driver, require_gpu
 from samkr_edge.errors import SamkrError
 
 
@@ -54,7 +55,7 @@ def test_it_is_no_gpu_and_why_is_told(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load, reason = BROKEN[kind]
-    monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: open_driver(load))
+    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: open_driver(load))
     with pytest.raises(SamkrError) as raised:
         require_gpu()
     assert raised.value.code == "SE-V87"
@@ -66,7 +67,7 @@ def test_it_is_no_gpu_and_why_is_told(
 
 
 def test_where_there_is_none_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samkr_edge.device, "LIBRARY", "libnothing.so.0")
+    monkeypatch.setattr(samkr_edge.driver, "LIBRARY", "libnothing.so.0")
     assert "no NVIDIA driver is installed" in open_driver(ctypes.CDLL)[1]
 
 
@@ -92,5 +93,5 @@ def test_a_whole_driver_is_opened_and_every_function_that_is_called_is_looked_fo
     assert (driver, reason) == (library, "")
     used.clear()
     assert ask_driver(driver)["gpu"] == "NVIDIA GeForce RTX 4090"
-    assert samkr_edge.device.count_gpus(driver) == 1
+    assert samkr_edge.driver.count_gpus(driver) == 1
     assert used <= set(FUNCTIONS)

@@ -151,10 +151,19 @@ def test_without_tensorrt_it_says_what_to_install(engine: Path, monkeypatch: pyt
     [
         ("import ctypes; ctypes.CDLL('libnvinfer.so.0')", "does not load", "libnvinfer.so.0"),
         ("raise RuntimeError('TensorRT does not support this machine')", "does not load", "this machine"),
-        ("raise ImportError", "not installed", "ImportError"),
+        (
+            "raise ImportError('libnvinfer.so.10: cannot open shared object file')",
+            "does not load",
+            "libnvinfer.so.10",
+        ),
         (None, "not installed", "not NVIDIA's package"),
     ],
-    ids=["a library is missing", "refuses the machine", "says nothing", "a folder of models"],
+    ids=[
+        "a library is missing",
+        "refuses the machine",
+        "a wheel without its libraries",
+        "a folder of models",
+    ],
 )
 def test_a_tensorrt_that_does_not_load_is_told_as_one_that_is_missing(
     engine: Path,

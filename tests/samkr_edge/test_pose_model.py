@@ -59,6 +59,20 @@ def test_a_kind_whose_package_is_not_installed_names_the_extra(
     assert "samkr-edge[train]" in str(caught.value)
 
 
+def test_a_kind_whose_package_does_not_import_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_runtime.py").write_text("raise ImportError('compiled for another NumPy')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(pose_model.OPENERS, ".pt", "broken_runtime:open")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(SamkrError) as caught:
+        load_model(tmp_path / "model.pt")
+    assert caught.value.code == "SE-U25"
+    assert "compiled for another NumPy" in str(caught.value)
+    assert "samkr-edge doctor" in str(caught.value)
+
+
 def test_maps_of_a_batch_are_those_of_its_images(float_onnx: Path) -> None:
     runner = OnnxRunner(float_onnx)
     images = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)

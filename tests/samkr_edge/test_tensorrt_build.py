@@ -194,8 +194,9 @@ def test_calibration_feeds_every_whole_batch_once_and_keeps_the_ranges(
     assert driver.live == 0
 
 
+@pytest.mark.parametrize("free", ["works", "fails too"])
 def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_kept(
-    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: str
 ) -> None:
     """TensorRT itself would go on with the ranges of the images so far."""
     source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1)
@@ -205,12 +206,21 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
     listing.write_text("".join(f"{index}.png\n" for index in range(3)))
     copies = iter((0, 700))
     monkeypatch.setattr(driver, "cuMemcpyHtoDAsync_v2", lambda *arguments: next(copies))
+    released: list[int] = []
+    release = driver.cuDevicePrimaryCtxRelease_v2
+    monkeypatch.setattr(
+        driver, "cuDevicePrimaryCtxRelease_v2", lambda device: released.append(1) or release(device)
+    )
+    if free != "works":  # as after an illegal access: nothing works in that context any more
+        monkeypatch.setattr(driver, "cuMemFree_v2", lambda address: 700)
     with pytest.raises(SamkrError) as raised:
         build(install("10.3.0"), source, Wishes(calibrate=True), calibration=listing)
     assert raised.value.code == "SE-V90"
     assert "cuMemcpyHtoDAsync" in raised.value.facts[0]
     assert not list((tmp_path / "cache").glob("calibration-*"))
-    assert driver.live == 0
+    assert released
+    if free == "works":
+        assert driver.live == 0
 
 
 @pytest.mark.parametrize("content", ["", "missing.png\n"])

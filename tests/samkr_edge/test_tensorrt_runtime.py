@@ -256,9 +256,9 @@ def test_gpu_time_is_that_of_the_network(install: Install, driver: Driver, tmp_p
 
 
 def test_without_a_gpu_tensorrt_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import samkr_edge.device
+    import samkr_edge.driver
 
-    monkeypatch.setattr(samkr_edge.device, "_load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (None, "no driver"))
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(tmp_path / "any.engine")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import typer
 
-from samkr_edge.cli import _application, run, typer_check
+from samkr_edge import typer_check
+from samkr_edge.cli import _application, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,17 +43,19 @@ def test_what_was_run_ends_well(capsys: pytest.CaptureFixture[str], line: str) -
     assert capsys.readouterr().err == ""
 
 
-def in_typer(text: str) -> Any:
-    """A function that raises TypeError, defined in a module of Typer's as far as a traceback can tell."""
-    made: dict[str, Any] = {"__name__": "typer.rich_utils"}
-    exec(f"def fail(*a, **k):\n    raise TypeError({text!r})", made)
-    return made["fail"]
+@pytest.fixture
+def old_typer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typer_check, "_version", lambda distribution: "0.15.0")
+
+
+def failing(*given: Any, **named: Any) -> None:
+    raise TypeError("make_metavar() lacks an argument")
 
 
 def test_a_typer_that_fails_while_it_prints_help_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    old_typer: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("typer.rich_utils.rich_format_help", in_typer("make_metavar() lacks an argument"))
+    monkeypatch.setattr("typer.rich_utils.rich_format_help", failing)
     assert run(["--help"]) == 2
     shown = capsys.readouterr().err
     assert "SE-U98" in shown
@@ -60,10 +63,10 @@ def test_a_typer_that_fails_while_it_prints_help_is_named(
 
 
 def test_a_typer_that_fails_while_it_prints_a_usage_error_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    old_typer: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class UsageError(Exception):
-        show = in_typer("make_metavar() lacks an argument")
+        show = failing
 
     def fail() -> None:
         raise UsageError("no such option")
@@ -71,6 +74,27 @@ def test_a_typer_that_fails_while_it_prints_a_usage_error_is_named(
     monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
     assert run(["targets"]) == 2
     assert "SE-U98" in capsys.readouterr().err
+
+
+def test_what_fails_in_a_typer_that_works_is_not_blamed_on_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("typer.rich_utils.rich_format_help", failing)
+    assert run(["--help"]) == 1
+    assert "SE-U98" not in capsys.readouterr().err
+
+
+def test_debug_shows_all_that_led_to_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise RuntimeError("then") from error
+
+    monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
+    with pytest.raises(RuntimeError) as caught:
+        run(["targets", "--debug"])
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_an_exception_of_a_command_is_not_taken_for_typers(

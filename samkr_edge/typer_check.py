@@ -1,19 +1,19 @@
 """Whether the installed Typer can drive the command line.
 
-A Typer that is older than the Click beside it fails in two ways: it raises while it prints help or a usage error, or it
-takes every option for given, prints the version and ends well without having run anything (0.12 beside Click 8.5).
-pyproject.toml asks for a Typer that works; who forces another one is told, and nothing looks as if it were done.
+A Typer that is older than the Click beside it raises while it prints help or a usage error, passes None for an argument
+that is missing, or takes every option for given, prints the version and ends well without having run anything (0.12
+beside Click 8.5). pyproject.toml asks for a Typer that works; who forces another one is told.
 """
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 
 from samkr_edge.errors import SamkrError
 
-# From here on help, options and usage errors all work with the newest Click that it accepts: 0.12.0 to 0.15.0 misread
-# Click 8.5, 0.17.0 to 0.17.3 do not find `rich.markup`.
-LOWEST = "0.17.4"
+# From here on help, options, missing arguments and usage errors all work with the newest Click that it accepts.
+LOWEST = "0.17.5"
 
 
 def did_nothing(arguments: list[str], entered: list[str]) -> bool:
@@ -21,13 +21,9 @@ def did_nothing(arguments: list[str], entered: list[str]) -> bool:
     return bool(arguments) and not arguments[0].startswith("-") and not entered
 
 
-def is_of_the_parser(error: BaseException) -> bool:
-    """Whether an exception was raised in Typer or Click themselves, and not in what they call."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback is not None else ""
-    return module.partition(".")[0] in ("typer", "click")
+def is_too_old(version_of_typer: str | None = None) -> bool:
+    """Whether the installed Typer, or the one named, is older than what works."""
+    return _numbers(version_of_typer or _version("typer")) < _numbers(LOWEST)
 
 
 def mismatch(reason: str) -> SamkrError:
@@ -49,3 +45,7 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "without metadata"
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)[:3]]
