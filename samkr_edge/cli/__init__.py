@@ -15,6 +15,7 @@ import typer
 
 from samkr_edge import __version__, launch
 from samkr_edge.cli import typer_check
+from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
@@ -254,7 +255,7 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
             [f"reason     {reason_of(error)}", f"python     {sys.executable}"],
             fix="samkr-edge doctor   # says which, and how to mend it",
         )
-    return None
+    return refused_file(error)
 
 
 def _stopped(arguments: list[str]) -> str:
