@@ -66,21 +66,28 @@ class TrialStore:
         self._trials: dict[str, Any] = {}
         if path.is_file():
             content = read_json(path, "file of trials")
-            if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-                raise SamkrError(
-                    "SE-D80",
-                    f"{path} holds no trials of this version, so it was not touched",
-                    fix=f"mv {path} {path}.old   # everything is then measured anew",
-                )
-            self._trials = content["trials"]
+            trials = content.get("trials") if isinstance(content, dict) else None
+            if not isinstance(trials, dict) or content.get("schema_version") != SCHEMA_VERSION:
+                raise self._foreign()
+            self._trials = trials
 
     def get(self, key: str) -> Trial | None:
         found = self._trials.get(key)
-        return None if found is None else Trial.from_dict(found["trial"])
+        try:
+            return None if found is None else Trial.from_dict(found["trial"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._foreign() from error
 
     def put(self, key: str, what: str, trial: Trial) -> None:
         self._trials[key] = {"what": what, "trial": trial.to_dict()}
         write_json(self.path, {"schema_version": SCHEMA_VERSION, "trials": self._trials})
+
+    def _foreign(self) -> SamkrError:
+        return SamkrError(
+            "SE-D80",
+            f"{self.path} holds no trials of this version, so it was not touched",
+            fix=f"mv {self.path} {self.path}.old   # everything is then measured anew",
+        )
 
 
 class Trials:

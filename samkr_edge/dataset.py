@@ -358,7 +358,7 @@ def _skeleton_of(
     category_id = category.get("id")
 
     file = path.parent / SKELETON_FILE
-    if file.is_file():
+    if file.exists():  # a folder of that name is a mistake to name, not to pass over
         return category_id, _skeleton_from_file(file, count)
     normal = tuple(_normal_name(name) for name in names)
     for known in (COCO17, CROWDPOSE14):

@@ -119,7 +119,7 @@ def _fit(
         recipe, len(samples), sha256_of(dataset.annotation_path), digest, hooks.facts()
     )
     last, best = out / LAST, out / BEST
-    if resume and last.is_file():
+    if resume and last.exists():
         state = restore(load_checkpoint(last), fingerprint, network, updater, last)
     if team.agree(state.step) != [state.step]:
         raise SamkrError(

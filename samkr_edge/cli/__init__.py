@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, typer_check
+from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
@@ -256,9 +257,9 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
             if itself
             else "samkr-edge doctor   # says which, and how to mend it",
         )
-    if typer_check.is_too_old() and not isinstance(error, OSError):
+    if not isinstance(error, OSError) and typer_check.is_too_old():
         return typer_check.mismatch(reason_of(error))
-    return None
+    return refused_file(error)
 
 
 def _place(error: Exception) -> str:

@@ -70,8 +70,7 @@ class StepLog:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             if state.get("schema_version") == STATE_VERSION:
-                # A damaged entry is none: its step is made again.
-                self.entries = {k: dict(v) for k, v in state["steps"].items() if isinstance(v, dict)}
+                self.entries = {name: _entry(entry) for name, entry in dict(state["steps"]).items()}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -94,6 +93,13 @@ class StepLog:
             console(stderr=True).print(f"{path} is missing or was changed, so it is made again")
             path.unlink(missing_ok=True)
         return not damaged
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    """One step as :meth:`StepLog.is_done` reads it; TypeError where it is something else."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("outputs", {}), dict):
+        raise TypeError("a step is not an object with outputs")
+    return entry
 
 
 def run_steps(steps: list[Step], log: StepLog) -> list[float]:

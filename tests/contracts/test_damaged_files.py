@@ -57,6 +57,11 @@ LINES = {
     "bad.jpg": ((2, 3), "predict MODEL FILE -o OUT"),
     "bad.mp4": ((2, 3), "predict MODEL FILE -o OUT"),
     "person_keypoints_val2017.json": ((3,), "data check FOLDER", "eval MODEL --data FOLDER"),
+    # Beside a model, beside annotations, in the folder of a run: read without being named on the command line.
+    "whole.cpu.onnx.json": ((4,), "predict BUILT IMAGE -o OUT", "inspect BUILT"),
+    "skeleton.yaml": ((3,), "data check FOLDER", "eval MODEL --data FOLDER"),
+    "last.pt": ((4,), "train smoke --data DATA --out PLACE --resume"),
+    "rescore.npz": ((4,), "eval MODEL --data DATA --rescore FILE"),
 }
 
 
@@ -88,11 +93,19 @@ def test_a_damaged_file_is_one_clear_error(
     damage: str,
 ) -> None:
     file = tmp_path / "annotations" / name
-    (tmp_path / "images" / "val2017").mkdir(parents=True)
+    (tmp_path / "images").symlink_to(f"{good['DATA']}/images")  # whole, so that only the damage is found
     file.parent.mkdir()
+    beside = {
+        "whole.cpu.onnx": good["MODEL"],
+        "person_keypoints_val2017.json": f"{good['DATA']}/annotations/person_keypoints_val2017.json",
+    }
+    for sound, source in beside.items():
+        if sound != name:
+            file.with_name(sound).symlink_to(source)
     DAMAGES[damage](file)
     words = {**good, "FILE": str(file), "OUT": str(tmp_path / "out"), "FOLDER": str(tmp_path)}
     words["ENGINE"] = words["FILE"].removesuffix(".layers.json")
+    words |= {"BUILT": str(file.with_name("whole.cpu.onnx")), "PLACE": str(file.parent)}
     arguments = line.split()
     for placeholder, value in words.items():
         arguments = [argument.replace(placeholder, value) for argument in arguments]

@@ -105,3 +105,19 @@ def test_an_unreadable_log_means_that_everything_is_made_again(
     run_steps([copy(tmp_path / "a", tmp_path / "b")], StepLog(tmp_path / "log.json"))
     assert len(calls) == 1
     assert json.loads((tmp_path / "log.json").read_text())["steps"]
+
+
+@pytest.mark.parametrize("entry", [5, {"finished": True, "outputs": [1]}])
+def test_a_log_whose_steps_are_something_else_is_not_reused(
+    tmp_path: Path, calls: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str], entry: object
+) -> None:
+    (tmp_path / "a").write_text("1")
+    steps = [copy(tmp_path / "a", tmp_path / "b")]
+    run_steps(steps, StepLog(tmp_path / "log.json"))
+    state = json.loads((tmp_path / "log.json").read_text())
+    key = state["steps"]["01 copy"]["key"]
+    state["steps"]["01 copy"] = {**entry, "key": key} if isinstance(entry, dict) else entry
+    (tmp_path / "log.json").write_text(json.dumps(state))
+    run_steps(steps, StepLog(tmp_path / "log.json"))
+    assert len(calls) == 2
+    assert "log.json is not readable, so nothing is reused" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""A file that the operating system refuses: no permission, a failing disk, a link to itself.
+
+Each reader explains what is wrong inside its own kind of file. That a file cannot be opened or read at all is the same
+for every kind, so what no reader has explained is named here, once.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from samkr_edge.errors import SamkrError, reason_of
+
+# Not ENOENT: a file of the user's that is missing is named by its reader, and one of ours would be a bug.
+_REFUSED = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+        errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EMFILE, errno.ENFILE,
+    }
+)  # fmt: skip
+
+
+def refused_file(error: BaseException) -> SamkrError | None:
+    """SE-D04 where the operating system would not give a file; None for any other exception."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    file = error.filename
+    # A read that fails midway names no file; then the command line is what the user can look at.
+    return SamkrError(
+        "SE-D04",
+        f"{file} could not be read or written" if file else "a file could not be read or written",
+        [f"reason     {error.strerror or reason_of(error)}"],
+        fix=f"namei -l {file}   # the permissions of it and of every folder above"
+        if file
+        else "copy the files of this command to another disk, then try again",
+    )

@@ -1,0 +1,51 @@
+"""A file that the operating system refuses is a clear error, whichever command wanted it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.cli import run
+from samkr_edge.cli.file_errors import refused_file
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "loop.onnx"
+    file.symlink_to(file)
+    assert run(["inspect", str(file)]) == 3
+    shown = capsys.readouterr().err
+    assert f"error SE-D04: {file} could not be read or written" in shown
+    assert f"fix: namei -l {file}" in shown
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that opens and fails when read")
+def test_a_disk_that_fails_while_reading_is_no_bug_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.symlink_to("/proc/self/mem")
+    assert run(["sweep", str(suite), "--out", str(tmp_path / "out")]) == 3
+    shown = capsys.readouterr().err
+    assert "error SE-D04: a file could not be read or written" in shown
+    assert f"reason     {os.strerror(errno.EIO)}" in shown
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "closed/model.onnx")
+
+    monkeypatch.setattr("samkr_edge.cli.targets.targets", refuse)
+    assert run(["targets"]) == 3
+    assert "error SE-D04: closed/model.onnx could not be read or written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "x"), ConnectionRefusedError(), ValueError()]
+)
+def test_what_is_no_refused_file_is_left_alone(error: Exception) -> None:
+    assert refused_file(error) is None
