@@ -124,7 +124,7 @@ if [ "$INSTALLER" != pip ]; then
         cat "$VENV/uv.log" >&2
         fail "uv could not install" "INSTALLER=pip installs without it"
     }
-    why=$(grep -m 1 '^error' "$VENV/uv.log" || echo "see $VENV/uv.log")
+    why=$(grep -m 1 -o 'Failed to fetch.*' "$VENV/uv.log" || grep -m 1 '^error' "$VENV/uv.log" || echo "see $VENV/uv.log")
     say "uv could not ($why); pip installs: on Linux x86-64 torch is then the CUDA build, several GB"
 fi
 with_pip
