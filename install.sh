@@ -6,11 +6,16 @@
 #                                is none; pip takes the CUDA build on Linux x86-64 whatever the machine has (several GB).
 #                                auto: uv, and pip where uv or its index of torch cannot be reached
 set -eu
+unset CDPATH
+INSTALLER=${INSTALLER:-auto}
+PYTHON=${PYTHON:-}
+case $PYTHON in
+/*) ;;
+*/*) PYTHON=$PWD/$PYTHON ;; # relative to where the command was typed
+esac
 cd "$(dirname "$0")"
 
 VENV=${1:-.venv}
-INSTALLER=${INSTALLER:-auto}
-PYTHON=${PYTHON:-}
 # As `requires-python` in pyproject.toml says; what uv fetches is the version that most packages have wheels for.
 OLDEST=10 NEWEST=14 FETCHED=3.12
 RANGE="Python 3.$OLDEST to 3.$NEWEST"
@@ -24,7 +29,9 @@ fail() { # MESSAGE FIX
 }
 
 fits() { # INTERPRETER
-    "$1" -c "import sys; sys.exit(not (3, $OLDEST) <= sys.version_info[:2] <= (3, $NEWEST))" 2>/dev/null
+    "$1" -c "import sys
+cpython = sys.implementation.name == 'cpython'
+sys.exit(not (cpython and (3, $OLDEST) <= sys.version_info[:2] <= (3, $NEWEST)))" 2>/dev/null
 }
 
 version_of() {
@@ -32,12 +39,15 @@ version_of() {
     "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo "something that does not run"
 }
 
+# The first that fits and can make an environment, which Debian's cannot without python3-venv; else the first that fits.
 find_python() {
-    for candidate in python3 python3.12 python3.13 python3.11 python3.14 python3.10 python; do
-        if fits "$candidate"; then
-            echo "$candidate"
-            return
-        fi
+    for needed in ensurepip sys; do
+        for candidate in python3 python3.12 python3.13 python3.11 python3.14 python3.10 python; do
+            if fits "$candidate" && "$candidate" -c "import $needed" 2>/dev/null; then
+                echo "$candidate"
+                return
+            fi
+        done
     done
 }
 
@@ -93,11 +103,15 @@ with_uv() {
         uv=$VENV/bin/uv
         "$VENV/bin/python" -m pip install --quiet -c constraints.txt uv >"$VENV/uv.log" 2>&1 || return 1
     }
-    VIRTUAL_ENV=$VENV "$uv" pip install --torch-backend="${UV_TORCH_BACKEND:-auto}" \
+    # By name: UV_SYSTEM_PYTHON and the like would put all of it elsewhere.
+    "$uv" pip install --python "$VENV/bin/python" --torch-backend="${UV_TORCH_BACKEND:-auto}" \
         -c constraints.txt -e '.[dev]' >"$VENV/uv.log" 2>&1
 }
 
-with_pip() { "$VENV/bin/python" -m pip install --quiet -c constraints.txt -e '.[dev]'; }
+with_pip() {
+    "$VENV/bin/python" -m pip install --quiet -c constraints.txt -e '.[dev]' ||
+        fail "pip could not install either; what it said stands above" "the same command, once that is mended"
+}
 
 case $INSTALLER in
 auto | uv | pip) ;;

@@ -35,11 +35,14 @@ def ask_driver(driver: Any) -> dict[str, Any]:
     """GPU 0 as fields of :class:`Device`. ``driver`` is what :func:`samkr_edge.driver.load_driver` gives."""
     device, version, memory = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_size_t(0)
     name = ctypes.create_string_buffer(256)
-    if driver.cuDeviceGet(ctypes.byref(device), 0):
+    codes = (
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGetName(name, 256, device),
+        driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+        driver.cuDriverGetVersion(ctypes.byref(version)),
+    )
+    if any(codes):
         return {}
-    driver.cuDeviceGetName(name, 256, device)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    driver.cuDriverGetVersion(ctypes.byref(version))
     return {
         "gpu": name.value.decode("utf-8", "replace"),
         "compute_capability": f"{_attribute(driver, _MAJOR, device)}.{_attribute(driver, _MINOR, device)}",

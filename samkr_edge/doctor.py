@@ -41,6 +41,10 @@ PACKAGES: dict[str, str | None] = {
 }
 
 
+FILES = ("pydantic", "pyyaml", "typer", "rich")
+MODELS = ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that works or does not, and how to change that."""
@@ -79,13 +83,13 @@ def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
     """What works here and what does not, from :func:`environment`'s facts and :func:`try_packages`."""
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
     needs = partial(_needs, facts["packages"], trials)
-    files = needs("read its own files", ("pydantic", "pyyaml", "typer", "rich"), "")
+    files = needs("read its own files", FILES, "")
     if files.works and is_too_old(facts["packages"].get("typer") or trials["typer"].version):
         detail = f"{files.detail}; this typer misreads command lines"
         files = Finding(False, files.what, detail, f'pip install "{requirement("typer")}"')
     found = [
         files,
-        needs("run and score models", ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools"), ""),
+        needs("run and score models", MODELS, ""),
         needs("build for the CPU", ("onnx",), "build"),
         needs("train and export", ("torch", "onnx"), "train"),
         needs("quantize", ("torch", "onnx", "nvidia-modelopt"), "quantize"),
@@ -115,12 +119,16 @@ def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
 def _needs(
     versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
 ) -> Finding:
-    missing = [name for name in names if not trials[name].found]
-    missing += [f"{lacks} ({name} imports it)" for name in names if (lacks := trials[name].lacks) is not None]
+    # Every command stands on the base, and most also on what runs models.
+    needed = dict.fromkeys((*FILES, *(MODELS if names != FILES else ()), *names))
+    missing = [name for name in needed if not trials[name].found]
+    missing += [
+        f"{lacks} ({name} imports it)" for name in needed if (lacks := trials[name].lacks) is not None
+    ]
     if missing:
         wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
         return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
-    broken = [name for name in names if trials[name].error is not None]
+    broken = [name for name in needed if trials[name].error is not None]
     if broken:
         reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
         wanted = " ".join(f'"{requirement(name)}"' for name in broken)

@@ -18,7 +18,8 @@ LOWEST = "0.17.5"
 
 def did_nothing(arguments: list[str], entered: list[str]) -> bool:
     """Whether a command line that ended well names a command (and not an option of the root), and none was entered."""
-    return bool(arguments) and not arguments[0].startswith("-") and not entered
+    words = [argument for argument in arguments if argument != "--"]
+    return bool(words) and not words[0].startswith("-") and not entered
 
 
 def is_too_old(version_of_typer: str | None = None) -> bool:

@@ -113,7 +113,9 @@ def open_cuda(backend: str | None = None) -> Cuda:
             "SE-V99",
             f"the CUDA backend {name} {'is not installed' if missing else 'is installed and does not work here'}",
             [f"reason     {reason_of(error)}"],
-            fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone'
+            fix="samkr-edge doctor"
+            if name == DRIVER
+            else f'backend="{DRIVER}"   # needs the NVIDIA driver alone'
             + (f"; or: pip install {name}" if missing else ""),
         ) from error
     return cuda

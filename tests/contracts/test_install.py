@@ -62,7 +62,7 @@ class Machine:
         text = UV.format(pip=int(not pip), help="--upgrade" if old else "--torch-backend <BACKEND>")
         self._write(self.bin / "uv", text)
 
-    def install(self, **environment: str) -> subprocess.CompletedProcess[str]:
+    def install(self, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         given = {
             "PATH": str(self.bin),
             "CALLS": str(self.calls),
@@ -73,6 +73,7 @@ class Machine:
         return subprocess.run(
             [str(self.bin / "sh"), str(self.project / "install.sh")],
             env={**given, **environment},
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=60,
@@ -94,7 +95,9 @@ def test_uv_chooses_the_build_of_torch(machine: Machine) -> None:
     machine.uv()
     done = machine.install()
     assert done.returncode == 0, done.stderr
-    assert machine.installs == ["uv pip install --torch-backend=auto -c constraints.txt -e .[dev]"]
+    assert machine.installs == [
+        "uv pip install --python .venv/bin/python --torch-backend=auto -c constraints.txt -e .[dev]"
+    ]
     assert done.stderr.count("\n") == 1
 
 
@@ -121,7 +124,7 @@ def test_a_uv_that_cannot_choose_torch_is_not_used(machine: Machine) -> None:
     machine.uv(old=True)
     machine.install()
     assert "python -m pip install --quiet -c constraints.txt uv" in machine.calls.read_text()
-    assert not any(call.startswith("uv pip install --torch-backend") for call in machine.installs)
+    assert not any(call.startswith("uv pip install --python") for call in machine.installs)
 
 
 def test_another_python_than_that_of_the_environment_is_refused(machine: Machine) -> None:
@@ -210,6 +213,23 @@ def test_a_python_without_venv_leaves_nothing_that_looks_like_an_environment(mac
     assert done.returncode == 2
     assert "apt install python3-venv" in done.stderr
     assert not (machine.project / ".venv").exists()
+
+
+def test_a_python_that_can_make_environments_is_preferred(machine: Machine) -> None:
+    machine.python("python3", venv=False)
+    machine.python("python3.13", "3.13.0")
+    machine.uv()
+    done = machine.install()
+    assert done.returncode == 0, done.stderr
+    assert (machine.project / ".venv/bin/python").read_text() == (machine.bin / "python3.13").read_text()
+
+
+def test_a_relative_python_is_that_of_the_folder_of_the_command(machine: Machine, tmp_path: Path) -> None:
+    machine.python("mine", "3.13.0")
+    machine.uv()
+    done = machine.install(PYTHON="bin/mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (machine.project / ".venv/bin/python").read_text() == (machine.bin / "mine").read_text()
 
 
 def test_where_python_has_no_venv_uv_makes_the_environment(machine: Machine) -> None:

@@ -28,6 +28,10 @@ def test_the_wheel_holds_the_five_packages_and_no_tests(shipped: set[str]) -> No
     assert {name for name in top if not name.endswith(".dist-info")} == PACKAGES
 
 
+def test_scripts_that_need_a_checkout_and_kept_runs_stay_in_it(shipped: set[str]) -> None:
+    assert not [name for name in shipped if name.startswith(("benchmarks/host/", "benchmarks/results/"))]
+
+
 @pytest.mark.parametrize(
     ("folder", "suffix"),
     [

@@ -26,7 +26,9 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typer.main, "get_command", lambda application: Command())
 
 
-@pytest.mark.parametrize("line", ["targets", "doctor --json", "data synth out", "bench --help", "nonsense"])
+@pytest.mark.parametrize(
+    "line", ["targets", "doctor --json", "data synth out", "bench --help", "nonsense", "-- targets"]
+)
 def test_a_command_that_was_not_run_does_not_end_well(
     deaf: None, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
