@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 
 from calibration.policy import Policy, assign
 from calibration.ptq import enabled_quantizers, insert_quantizers
@@ -19,9 +20,12 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     Nothing but tensors and plain values is read: no pickled class of ModelOpt is in the file.
 
     Raises:
-        SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names.
+        SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names, or that is no policy.
     """
-    policy = Policy.model_validate(checkpoint.quantization["policy"])
+    try:
+        policy = Policy.model_validate(checkpoint.quantization["policy"])
+    except ValidationError as error:
+        raise _misfit([f"reason     {' '.join(str(error).split())[:150]}"]) from error
     folded = fold_batch_norms(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
     quantizers = enabled_quantizers(network)

@@ -92,13 +92,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         if payload["format"] != FORMAT:
             raise ValueError(f"format {payload['format']!r}")
+        kind = payload["kind"]
+        if kind not in RESTORERS:
+            raise ValueError(f"kind {kind!r}, this version reads {' and '.join(RESTORERS)}")
+        quantization = _table(payload, "quantization")
+        if kind == "quantized" and "name" not in _table(quantization, "policy"):
+            raise ValueError("its policy has no name")
         return Checkpoint(
-            card=ModelCard.from_dict(payload["card"]),
-            config=ModelConfig.from_dict(payload["config"]),
-            state=payload["state"],
-            kind=payload["kind"],
-            training=payload["training"],
-            quantization=payload["quantization"],
+            card=ModelCard.from_dict(_table(payload, "card")),
+            config=ModelConfig.from_dict(_table(payload, "config")),
+            state=_weights(payload),
+            kind=kind,
+            training=_table(payload, "training"),
+            quantization=quantization,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SamkrError(
@@ -106,6 +112,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint of samkr-edge",
             [f"reason     {type(error).__name__} {error}", f"expected   format {FORMAT!r}"],
         ) from error
+
+
+def _table(payload: dict[str, Any], name: str) -> dict[str, Any]:
+    """One part of a file whose parts may be anything that torch reads; TypeError where it is no table."""
+    part = payload[name]
+    if not isinstance(part, dict):
+        raise TypeError(f"{name} is no table but of class {type(part).__name__}")
+    return part
+
+
+def _weights(payload: dict[str, Any]) -> dict[str, Tensor]:
+    state = _table(payload, "state")
+    if strange := [
+        name for name, tensor in state.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)
+    ]:
+        raise TypeError(f"state holds {strange[0]!r}, which is no tensor with a name")
+    return state
 
 
 def network_of(checkpoint: Checkpoint) -> PoseNet:
@@ -118,16 +141,19 @@ def restore_float(checkpoint: Checkpoint) -> PoseNet:
     """A float network.
 
     Raises:
-        SamkrError: SE-A33 the weights do not fit the structure, SE-A34 they hold NaN or infinity.
+        SamkrError: SE-A33 the weights do not fit the structure, or there can be no such structure, SE-A34 they
+            hold NaN or infinity.
     """
-    network = build_model(checkpoint.config)
     try:
+        network = build_model(checkpoint.config)
         network.load_state_dict(checkpoint.state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # a structure that cannot be, or other weights
+        # torch heads its list of misfits with a line that says only that there are some.
+        first, *others = str(error).splitlines() or [type(error).__name__]
         raise SamkrError(
             "SE-A33",
             f"the weights do not fit {checkpoint.config.name}",
-            [f"reason     {line.strip()[:150]}" for line in str(error).splitlines()[1:4]],
+            [f"reason     {line.strip()[:150]}" for line in others[:3] or [first]],
         ) from error
     refuse_broken_weights(network)
     return network

@@ -109,6 +109,14 @@ def test_weights_that_do_not_fit_their_policy_are_refused(saved: Path, tmp_path:
     assert caught.value.code == "SE-A47"
 
 
+def test_a_policy_that_this_version_does_not_know_is_refused(saved: Path) -> None:
+    checkpoint = load_checkpoint(saved)
+    other = {"policy": {**checkpoint.quantization["policy"], "of_a_later_version": 1}}
+    with pytest.raises(SamkrError, match="of_a_later_version") as caught:
+        restore_network(replace(checkpoint, quantization=other))
+    assert caught.value.code == "SE-A47"
+
+
 def test_too_few_images_are_refused(source: Checkpoint) -> None:
     with pytest.raises(SamkrError) as caught:
         quantize_network(open_network(source), load_policy("default"), [images(4)])

@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -119,3 +120,48 @@ def test_foreign_weights_are_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         load_checkpoint(tmp_path / "other.pt")
     assert caught.value.code == "SE-A31"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"card": None},
+        {"config": []},
+        {"state": None},
+        {"state": {"a": 1}},
+        {"state": {1: torch.zeros(1)}},
+        {"kind": "of a later version"},
+        {"kind": []},
+        {"training": "x"},
+        {"quantization": None},
+        {"kind": "quantized"},
+        {"kind": "quantized", "quantization": {"policy": {}}},
+    ],
+    ids=str,
+)
+def test_parts_that_are_not_ours_are_refused_when_it_is_read(
+    checkpoint: Checkpoint, tmp_path: Path, part: dict[str, object]
+) -> None:
+    save_checkpoint(tmp_path / "c.pt", checkpoint)
+    whole = torch.load(tmp_path / "c.pt", weights_only=True)
+    torch.save({**whole, **part}, tmp_path / "c.pt")
+    with pytest.raises(SamkrError) as caught:
+        load_checkpoint(tmp_path / "c.pt")
+    assert caught.value.code == "SE-A31"
+
+
+@pytest.mark.parametrize("structure", [{"channels": -1}, {"blocks": None}, {"groups": -1}], ids=str)
+def test_a_structure_that_cannot_be_is_refused_with_its_reason(
+    checkpoint: Checkpoint, structure: dict[str, Any]
+) -> None:
+    with pytest.raises(SamkrError) as caught:
+        network_of(replace(checkpoint, config=replace(checkpoint.config, **structure)))
+    assert caught.value.code == "SE-A33"
+    assert caught.value.facts
+
+
+def test_weights_of_another_network_are_named(checkpoint: Checkpoint) -> None:
+    with pytest.raises(SamkrError) as caught:
+        network_of(replace(checkpoint, state={"other": torch.zeros(1)}))
+    assert caught.value.code == "SE-A33"
+    assert "Missing key" in caught.value.facts[0]
