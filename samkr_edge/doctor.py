@@ -138,7 +138,7 @@ def _needs(
 
 
 def requirement(distribution: str) -> str:
-    """What this package asks for, with its bounds: ``onnxruntime>=1.21``; the bare name where it does not say."""
+    """What this package asks for, with its bounds: ``onnxruntime>=1.22``; the bare name where it does not say."""
     try:
         asked = importlib.metadata.requires("samkr-edge") or []
     except importlib.metadata.PackageNotFoundError:  # a source tree that was not installed

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from samkr_edge.errors import SamkrError
 
 # From here on help, options, missing arguments and usage errors all work with the newest Click that it accepts.
-LOWEST = "0.17.5"
+LOWEST = "0.18.0"
 
 
 def did_nothing(arguments: list[str], entered: list[str]) -> bool:

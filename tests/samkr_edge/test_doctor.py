@@ -65,7 +65,7 @@ def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
     found = {finding.what: finding for finding in findings(environment(), broken)}
     assert not found["run and score models"].works
     assert "compiled for NumPy 1" in found["run and score models"].detail
-    assert found["run and score models"].fix.endswith('"onnxruntime>=1.21"')
+    assert found["run and score models"].fix.endswith('"onnxruntime>=1.22"')
     # It stands on the same: to check what it has built, it runs it.
     assert not found["build for the CPU"].works
     assert found["read its own files"].works
