@@ -22,7 +22,9 @@ test: lint unit
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@# NumPy 2.2, the last for Python 3.10, has types too coarse for this code; its syntax is checked as 3.10 everywhere.
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then echo mypy; $(BIN)/mypy; \
+		else echo "mypy: left out on Python 3.10"; fi
 	$(BIN)/lint-imports --no-logo
 
 # One process a core and one thread each: on a busy two-core machine a second torch thread made the same work 10 to 35
