@@ -20,6 +20,15 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
 
 
+def files_of(error: BaseException) -> list[str]:
+    """Files whose code ran between where an exception was caught and where it was raised; the last one raised it."""
+    traceback, files = error.__traceback__, []
+    while traceback is not None:
+        files.append(traceback.tb_frame.f_code.co_filename)
+        traceback = traceback.tb_next
+    return files
+
+
 class SamkrError(Exception):
     """One clear error.
 

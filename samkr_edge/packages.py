@@ -10,11 +10,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from samkr_edge import launch
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, files_of
 
 PACKAGES = launch.NAMES
 
@@ -44,7 +43,7 @@ def foreign_behind(error: BaseException) -> SamkrError | None:
     import, or was raised in the other package's own code.
     """
     wanted = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    ran = list(_files_of(error))
+    ran = files_of(error)
     for name in PACKAGES:
         place = _place(name)
         if place is None or _is_ours(name, place):
@@ -85,11 +84,3 @@ def _place(name: str) -> str | None:
 
 def _is_ours(name: str, place: str) -> bool:
     return any(os.path.realpath(place) == os.path.realpath(os.path.join(home, name)) for home in _HOMES)
-
-
-def _files_of(error: BaseException) -> Iterator[str]:
-    """Files whose code ran between where an exception was caught and where it was raised."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        yield traceback.tb_frame.f_code.co_filename
-        traceback = traceback.tb_next

@@ -15,7 +15,7 @@ import typer
 
 from samkr_edge import __version__, launch, typer_check
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
 
@@ -252,7 +252,11 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
         return SamkrError(
             "SE-U99",
             "a package that is installed here does not import",
-            [f"reason     {reason_of(error)}", f"raised in  {_place(error)}", f"python     {sys.executable}"],
+            [
+                f"reason     {reason_of(error)}",
+                f"raised in  {files_of(error)[-1]}",
+                f"python     {sys.executable}",
+            ],
             fix="pip install --force-reinstall samkr-edge"
             if itself
             else "samkr-edge doctor   # says which, and how to mend it",
@@ -260,14 +264,6 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     if not isinstance(error, OSError) and typer_check.is_too_old():
         return typer_check.mismatch(reason_of(error))
     return refused_file(error)
-
-
-def _place(error: Exception) -> str:
-    """The file whose code raised an exception."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback.tb_frame.f_code.co_filename if traceback is not None else "?"
 
 
 def _stopped(arguments: list[str]) -> str:
