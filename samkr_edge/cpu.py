@@ -15,9 +15,14 @@ def cpu_name() -> str:
 
 def cpu_features() -> list[str]:
     """The vector instructions that ONNX Runtime's INT8 kernels choose by."""
-    flags = set(_cpuinfo().split())
+    flags = cpu_flags()
     known = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
     return [name for name in known if name in flags]
+
+
+def cpu_flags() -> set[str]:
+    """All that the kernel says this CPU can; empty where it does not say."""
+    return set(_cpuinfo().split())
 
 
 def _cpuinfo() -> str:

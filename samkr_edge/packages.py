@@ -17,9 +17,8 @@ from samkr_edge.errors import SamkrError, files_of
 
 PACKAGES = launch.NAMES
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # The folder they are in, as the import path has it and with symbolic links followed.
-_HOMES = (os.path.dirname(_PACKAGE), os.path.dirname(os.path.realpath(_PACKAGE)))
+_HOMES = (launch.HOME, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
 def resolve(target: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samkr_edge.cpu import cpu_flags
 from samkr_edge.errors import SamkrError, reason_of
 from training.batches import Batches
 from training.compiled import compiled
@@ -155,11 +156,7 @@ def half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if recipe.precision == "bf16" else torch.float16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else None
+    return torch.bfloat16 if cpu_flags() & {"avx512_bf16", "amx_bf16"} else None
 
 
 def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

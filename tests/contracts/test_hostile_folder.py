@@ -68,6 +68,13 @@ def ran(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+def console_script(folder: Path) -> Path:
+    """The `samkr-edge` script as an installer writes it."""
+    script = folder / "samkr-edge"
+    script.write_text("import sys\nfrom samkr_edge.launch import main\nsys.exit(main())\n")
+    return script
+
+
 # Every process of ours.
 
 
@@ -93,9 +100,8 @@ def test_the_working_folder_named_in_pythonpath_is_left_too(hostile: Hostile) ->
 
 
 def test_the_script_leaves_it_before_more_is_imported(hostile: Hostile, tmp_path: Path) -> None:
-    # As an installer writes it. The start of Python itself imports `types` from PYTHONPATH.
-    script = tmp_path / "samkr-edge"
-    script.write_text("import sys\nfrom samkr_edge.launch import main\nsys.exit(main())\n")
+    # The start of Python itself imports `types` from PYTHONPATH.
+    script = console_script(tmp_path)
     (hostile.path / "types.py").unlink()
     done = ran([sys.executable, str(script), "targets"], PYTHONPATH=f":{ROOT}", COLUMNS="120")
     assert done.returncode == 0, done.stderr
@@ -260,8 +266,7 @@ def test_the_command_line_finds_its_own_before_one_on_pythonpath(
     tmp_path: Path, name: str, line: str
 ) -> None:
     project(tmp_path, name, "raise RuntimeError('not meant to be imported')")
-    script = tmp_path / "samkr-edge"
-    script.write_text("import sys\nfrom samkr_edge.launch import main\nsys.exit(main())\n")
+    script = console_script(tmp_path)
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
     for command in (launch.command(), [sys.executable, str(script)], [sys.executable, "-m", "samkr_edge"]):
         done = ran([*command, *line.split()], PYTHONPATH=path)

@@ -50,6 +50,15 @@ def old_typer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typer_check, "_version", lambda distribution: "0.15.0")
 
 
+def raising(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on `samkr-edge targets` raises this."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
+
+
 def failing(*given: Any, **named: Any) -> None:
     raise TypeError("make_metavar() lacks an argument")
 
@@ -70,10 +79,7 @@ def test_a_typer_that_fails_while_it_prints_a_usage_error_is_named(
     class UsageError(Exception):
         show = failing
 
-    def fail() -> None:
-        raise UsageError("no such option")
-
-    monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
+    raising(UsageError("no such option"), monkeypatch)
     assert run(["targets"]) == 2
     assert "SE-U98" in capsys.readouterr().err
 
@@ -102,10 +108,7 @@ def test_debug_shows_all_that_led_to_an_error(monkeypatch: pytest.MonkeyPatch) -
 def test_an_exception_of_a_command_is_not_taken_for_typers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
-        raise TypeError("ours")
-
-    monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
+    raising(TypeError("ours"), monkeypatch)
     assert run(["targets"]) == 1
     assert "SE-X01: TypeError: ours" in capsys.readouterr().err
 
@@ -113,10 +116,7 @@ def test_an_exception_of_a_command_is_not_taken_for_typers(
 def test_a_package_that_does_not_import_is_no_bug_of_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
-        raise ImportError("numpy.core.multiarray failed to import")
-
-    monkeypatch.setattr("samkr_edge.cli.targets.targets", fail)
+    raising(ImportError("numpy.core.multiarray failed to import"), monkeypatch)
     assert run(["targets"]) == 2
     shown = capsys.readouterr().err
     assert "SE-U99" in shown
