@@ -84,6 +84,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     Raises:
         SamkrError: SE-U89 no such flavour, or the version is of the other.
     """
+    from samkr_edge.build.features import RTX_CAPABILITIES
     from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
@@ -102,9 +103,15 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
         )
     if asked is not None or named is not None:
         return "rtx" if "rtx" in (asked, named) else "tensorrt"
-    if target.family != "rtx" or (here and is_importable("tensorrt")):
+    if target.compute_capabilities:
+        return "rtx"
+    if here and is_importable("tensorrt"):
         return "tensorrt"
-    return "rtx"
+    # A card without a profile may be a laptop's or a workstation's RTX.
+    unknown_rtx = (
+        target.family == "gpu" and target.compute_capability in RTX_CAPABILITIES and is_importable("rtx")
+    )
+    return "rtx" if target.family == "rtx" or unknown_rtx else "tensorrt"
 
 
 def find_features(target: Target, here: bool, version: str | None, flavour: str | None = None) -> Features:
