@@ -50,7 +50,8 @@ def listings_of_log(log: str) -> list[dict[str, Any]]:
     Raises:
         SamkrError: SE-B62 a listing that is cut off, or in a form that is not known.
     """
-    lines = log.split("\n")  # no `splitlines`: it would also split at the separators inside the metadata
+    # No `splitlines`: it would also split at separators that metadata may hold.
+    lines = log.replace("\r\n", "\n").split("\n")
     found = []
     capabilities: int | None = None
     for number, line in enumerate(lines):
@@ -101,30 +102,28 @@ def layers_path(engine: Path) -> Path:
 
 def _listing(lines: Sequence[str], start: int, capabilities: int | None) -> dict[str, Any]:
     """The listing whose first layer is at ``start``."""
-    layers = []
-    for number in range(start, len(lines)):
-        line = lines[number].rstrip("\r")
-        if not line:
-            break
-        layers.append(_layer(line, number))
-    else:
-        raise _unreadable(len(lines), "the log ends within the layers", lines[-1])
-    if not layers:
+    end = _empty_line(lines, start)
+    if end == len(lines):
+        raise _unreadable(end, "the log ends within the layers", lines[-1])
+    if end == start:
         raise _unreadable(start, "no layer follows `Layers:`", "")
-    bindings = []
-    if lines[number + 1 : number + 2] != ["I/O Tensors:"]:
+    if lines[end + 1 : end + 2] != ["I/O Tensors:"]:
         raise _unreadable(
-            number + 1, "`I/O Tensors:` should follow the layers", "".join(lines[number + 1 :])[:80]
+            end + 1, "`I/O Tensors:` should follow the layers", "".join(lines[end + 1 : end + 2])
         )
-    for number in range(number + 2, len(lines)):
-        line = lines[number].rstrip("\r")
-        if not line:
-            break
-        bindings.append(_binding(line, number))
-    listing: dict[str, Any] = {"Layers": layers, "I/O Tensors": bindings}
+    listing: dict[str, Any] = {
+        "Layers": [_layer(lines[number], number) for number in range(start, end)],
+        "I/O Tensors": [
+            _binding(lines[number], number) for number in range(end + 2, _empty_line(lines, end + 2))
+        ],
+    }
     if capabilities is not None:
         listing["Number of Compute Capabilities"] = capabilities
     return listing
+
+
+def _empty_line(lines: Sequence[str], start: int) -> int:
+    return next((number for number in range(start, len(lines)) if not lines[number]), len(lines))
 
 
 def _layer(line: str, number: int) -> dict[str, Any]:
