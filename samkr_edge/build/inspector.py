@@ -60,7 +60,7 @@ class EngineReport:
     def _sum(self, value: Any) -> dict[str, Any]:
         found: dict[str, Any] = defaultdict(int)
         for layer in self.layers:
-            if layer.role != "conversion" and value(layer):
+            if layer.role not in ("conversion", "none") and value(layer):
                 found[layer.precision] += value(layer)
         return dict(found)
 
