@@ -269,6 +269,8 @@ def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) 
         return _role_of_generated(name, nodes)
     if myelin.is_convolution(name, kind):
         return "conv"
+    if kind in myelin.FUSIONS:
+        return "other"
     if entry.get("ParameterType") == "Convolution" or "conv" in kind.lower() or "Conv" in operations:
         return "conv"
     if nodes and all(operation in _QUANTIZERS for operation in operations):
@@ -311,19 +313,23 @@ def _work(
 def _listed_weights(
     inputs: Sequence[Tensor], constants: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> Tensor | None:
-    """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs."""
-    if not outputs or len(outputs[0].shape) != 4:
+    """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs.
+
+    Those of a 1x1 convolution that became a matrix product are (1, out, in); they are returned as (out, in).
+    """
+    if not outputs or len(outputs[0].shape) not in (3, 4):
         return None
-    maps = [tensor for tensor in inputs if len(tensor.shape) == 4]
-    found = [
-        tensor
-        for tensor in (*constants, *maps[1:])
-        if len(tensor.shape) == 4
-        and tensor.shape[0] == outputs[0].shape[1]
-        and any(_groups(tensor, one) for one in maps if one is not tensor)
-    ]
+    rank, c_out = len(outputs[0].shape), outputs[0].shape[1]
+    maps = [tensor for tensor in inputs if len(tensor.shape) == rank]
+    found = []
+    for tensor in (*constants, *maps[1:]):
+        shape = tensor.shape[1:] if rank == 3 and tensor.shape[:1] == (1,) else tensor.shape
+        weights = Tensor(tensor.name, shape, tensor.dtype)
+        fits = len(tensor.shape) == rank and len(shape) in (2, 4) and shape[0] == c_out
+        if fits and any(_groups(weights, one) for one in maps if one is not tensor):
+            found.append(weights)
     # A bias of (1, out, 1, 1) passes for the weights of a convolution with one output.
-    return max(found, key=lambda tensor: prod(tensor.shape), default=None)
+    return max(found, key=lambda weights: prod(weights.shape), default=None)
 
 
 def _listed_work(
@@ -335,13 +341,13 @@ def _listed_work(
     c_out, c_in = weights.shape[:2]
     macs = _images(outputs[0]) * prod(outputs[0].shape[2:]) * prod(weights.shape)
     # What is added to the result is an input too: of those that fit, the one that needs no groups is convolved.
-    groups = min(n for one in inputs if one is not weights and (n := _groups(weights, one)))
+    groups = min(n for one in inputs if one.name != weights.name and (n := _groups(weights, one)))
     return macs, (c_in, c_out // groups)
 
 
 def _groups(weights: Tensor, image: Tensor) -> int:
     """Groups of the convolution of ``image`` with ``weights``; 0 where they do not fit."""
-    if len(image.shape) != 4 or weights.shape[1] <= 0:
+    if len(image.shape) not in (3, 4) or weights.shape[1] <= 0:
         return 0
     groups, rest = divmod(image.shape[1], weights.shape[1])
     return groups if rest == 0 and groups > 0 and weights.shape[0] % groups == 0 else 0

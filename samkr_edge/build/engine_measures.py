@@ -28,8 +28,9 @@ class EngineMeasures:
     Attributes:
         macs: multiply-accumulates of convolutions by the type they compute in; where the batch is open, of one image.
         kernels: layers that launch something: not the waits of streams for each other.
-        elementwise: kernels that the compiler generated, TensorRT's own pointwise ones, and reformats.
-        requantizing: of these, such that round to INT8.
+        elementwise: kernels that the compiler generated, TensorRT's own pointwise ones, and reformats; not what is
+            compiled on the card (a resize alone), and not poolings.
+        requantizing: of these, such that round to INT8, or in float to its steps.
         bytes_moved: bytes of all inputs and outputs of kernels, in their real types; constants are not counted.
         convolutions: (type computed in, type written) -> how many.
         conversions: kernels that change layout, precision or quantization only.
@@ -65,7 +66,7 @@ class EngineMeasures:
         total = sum(self.macs.values()) or 1
         shares = sorted(self.macs.items(), key=lambda item: -item[1])
         parts = [
-            ", ".join(f"{100 * macs / total:.0f} % {kind.upper()}" for kind, macs in shares) + " of MACs"
+            ", ".join(f"{100 * macs / total:.1f} % {kind.upper()}" for kind, macs in shares) + " of MACs"
         ]
         if self.int8_convolutions:
             parts.append(
@@ -124,8 +125,10 @@ def is_elementwise(layer: Layer) -> bool:
 
 
 def requantizes(layer: Layer) -> bool:
-    """Whether a kernel of the compiler's rounds activations to INT8, with other work or without."""
-    return layer.kind == myelin.GENERATED and any(tensor.dtype == "int8" for tensor in layer.outputs)
+    """Whether a generated kernel rounds to INT8, or in float to the steps of INT8; with other work or without."""
+    return layer.kind == myelin.GENERATED and (
+        myelin.quantizes(layer.name) or any(tensor.dtype == "int8" for tensor in layer.outputs)
+    )
 
 
 def moved(layer: Layer) -> int:

@@ -11,7 +11,7 @@ import re
 # Kinds of layers that launch nothing: two streams wait for each other, or the host computes a shape.
 NO_KERNELS = ("signal", "wait", "shape_call")
 CONVOLUTION = "correlation"
-# A convolution with what follows it, or something else that is compiled on the card.
+# A convolution with what follows it, or something else (a resize) that is compiled on the card.
 FUSIONS = ("runtime_fusion", "runtime_function")
 GENERATED = "kgen"
 
@@ -29,7 +29,8 @@ def operations(name: str) -> tuple[str, ...]:
 
 def is_convolution(name: str, kind: str) -> bool:
     """Whether a layer is a convolution, alone or with what is fused into it."""
-    return kind == CONVOLUTION or (kind in FUSIONS and "Corr" in operations(name))
+    # `Fc`: a 1x1 convolution as a matrix product.
+    return kind == CONVOLUTION or (kind in FUSIONS and bool({"Corr", "Fc"} & set(operations(name))))
 
 
 def converts(name: str) -> bool:
@@ -39,5 +40,5 @@ def converts(name: str) -> bool:
 
 
 def quantizes(name: str) -> bool:
-    """Whether a kernel rounds to INT8, whatever else it does; the end of a long name is not known."""
+    """Whether a kernel rounds to steps of a scale, whatever else it does; the end of a long name is not known."""
     return "Roun" in operations(name)
