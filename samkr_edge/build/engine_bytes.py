@@ -93,7 +93,7 @@ def _build(
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # pybind's way to say that the factory gave nothing
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB) from error
+        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph) from error
     flags = 0
     for flag in plan.network_flags:
         flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
@@ -125,7 +125,7 @@ def _build(
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB)
+        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph)
     timing_cache = config.get_timing_cache() if cache_file is not None else None
     if cache_file is not None and timing_cache is not None:
         # Without it the next build takes longer; no reason to lose this one.

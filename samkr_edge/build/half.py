@@ -29,7 +29,7 @@ def bake(data: bytes) -> bytes:
     The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
 
     Raises:
-        SamkrError: SE-B04 the onnx package is missing; what :func:`to_half` refuses.
+        SamkrError: SE-B04 the onnx package is missing, SE-B84 this is no valid ONNX; what :func:`to_half` refuses.
     """
     try:
         import onnx
@@ -45,7 +45,16 @@ def bake(data: bytes) -> bytes:
         ) from error
     from onnx import version_converter
 
-    model = onnx.load_from_string(data)
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # protobuf's, the checker's and the shape inference's own classes
+        raise SamkrError(
+            "SE-B84",
+            "this graph is no valid ONNX, so nothing was built",
+            [f"reason     {' '.join(str(error).split())[:300]}"],
+            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+        ) from error
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if quantized and _opset(model) < OPSET:
         model = version_converter.convert_version(model, OPSET)
@@ -56,7 +65,7 @@ def to_half(model: Any) -> Any:
     """Cast weights and activations of a float or Q/DQ model to FP16; returns the changed model.
 
     Raises:
-        SamkrError: SE-B85 a weight is larger than FP16 can be, SE-B86 Q/DQ below opset 19.
+        SamkrError: SE-B85 a weight or scale is larger than FP16 can be, SE-B86 Q/DQ below opset 19.
     """
     graph = Graph(model)
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
@@ -120,20 +129,20 @@ def _typed_constant(graph: Graph, node: Any, index: int, name: str, half: bool) 
     typed = f"{name}_fp16"
     if typed not in graph.constants:
         scales = node.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 1
-        graph.constants[typed] = half_scale(value) if scales else _half(name, value)
+        _refuse_large(name, value)
+        graph.constants[typed] = half_scale(value) if scales else value.astype(np.float16)
     return typed
 
 
-def _half(name: str, value: np.ndarray) -> np.ndarray:
+def _refuse_large(name: str, value: np.ndarray) -> None:
     largest = float(np.abs(value).max(initial=0))
     if not largest <= LARGEST:
         raise SamkrError(
             "SE-B85",
-            "a weight is larger than FP16 can be, so nothing was written",
-            [f"weight     {name}", f"largest    {largest:.3g}, FP16 ends at {LARGEST:.0f}"],
+            "a weight or scale is larger than FP16 can be, so nothing was written",
+            [f"constant   {name}", f"largest    {largest:.3g}, FP16 ends at {LARGEST:.0f}"],
             fix="samkr-edge export CHECKPOINT -o model.onnx   # FP32",
         )
-    return value.astype(np.float16)
 
 
 def half_scale(scale: np.ndarray) -> np.ndarray:

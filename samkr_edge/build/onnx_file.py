@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
 def _tensor(message: memoryview) -> Tensor:
     tensor = Tensor("", 0, (), message)
     dims: list[int] = []
+    held: int | None = None
     for number, kind, value in _fields(message):
         if number == 1:
             dims += _varints(kind, value)
@@ -226,7 +228,12 @@ def _tensor(message: memoryview) -> Tensor:
             tensor.data_type = value
         elif number == 8:
             tensor.name = _string(value)
+        elif number == 9:
+            held = len(value)
     tensor.dims = tuple(dims)
+    dtype = DTYPES.get(tensor.data_type)
+    if dtype is not None and held not in (None, prod(dims) * np.dtype(dtype).itemsize):
+        raise ValueError(f"{tensor.name or 'a constant'} holds {held} bytes, and its shape is {tensor.dims}")
     return tensor
 
 

@@ -17,6 +17,7 @@ class Complaint:
     node: str = ""
 
 
+EXPORT_AGAIN = "export it again: samkr-edge export CHECKPOINT -o model.onnx"
 # Part of TensorRT's text, lower case -> (what it means, what to do). The first match wins.
 MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("symmetric quantization", "zero points must be 0", "samkr-edge quantize ... and export again"),
@@ -40,6 +41,16 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("getplugincreator could not find", "this version does not know the operation", "update TensorRT"),
     ("uint8", "this version takes no image bytes here", "update TensorRT, or report this graph"),
     ("unsupported onnx data type", "a type that TensorRT has not", "export again with samkr-edge export"),
+    (
+        "reshape changes volume",
+        "the graph holds another batch or image size than its input has",
+        "samkr-edge export CHECKPOINT -o model.onnx --size HxW --batch N",
+    ),
+    ("input was not registered", "a node reads what no node writes", EXPORT_AGAIN),
+    ("sort the model topologically", "nodes wait for each other, or two write the same", EXPORT_AGAIN),
+    ("null tensor", "the graph gives an output that no node writes", EXPORT_AGAIN),
+    ("kernel weight dimension", "these weights do not fit what they are applied to", EXPORT_AGAIN),
+    ("failed to import initializer", "weights are not in the file, or not whole", EXPORT_AGAIN),
     ("dynamic", "a shape that is not fixed", "export with --size and --batch"),
     ("strongly typed", "types meet that do not match", "export again with --precision fp16"),
 )
@@ -90,7 +101,9 @@ def explain(text: str) -> tuple[str, str]:
     return next(((meaning, remedy) for part, meaning, remedy in MEANINGS if part in lower), ("", ""))
 
 
-def build_error(model: str, title: str, messages: list[str], workspace_mib: int) -> SamkrError:
+def build_error(
+    model: str, title: str, messages: list[str], workspace_mib: int, graph: OnnxFile
+) -> SamkrError:
     """The error for a build that gave no engine: out of memory is named as such, SE-B90."""
     text = next((m for m in messages if any(part in m.lower() for part in OUT_OF_MEMORY)), None)
     if text is not None:
@@ -105,6 +118,10 @@ def build_error(model: str, title: str, messages: list[str], workspace_mib: int)
             f"samkr-edge build {model} --target auto --workspace {workspace_mib * 2}",
         )
     last = messages[-1] if messages else "it gave no reason"
+    operation, node = locate(Complaint(last), graph)
     meaning, remedy = explain(last)
-    facts = [f"TensorRT   {' '.join(last.split())[:200]}"] + ([f"meaning    {meaning}"] if meaning else [])
+    facts = [f"node       {node} ({operation})"] if node else []
+    facts.append(f"TensorRT   {' '.join(last.split())[:200]}")
+    if meaning:
+        facts.append(f"meaning    {meaning}")
     return SamkrError("SE-B90", f"{title} could not build {model}", facts, fix=remedy or "samkr-edge doctor")

@@ -178,8 +178,8 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
         )
     if onnx.broken_weights:
         raise _refused(
-            "weights of this graph are NaN or infinite, so nothing was built",
-            [f"weights    {', '.join(onnx.broken_weights[:3])}"],
+            "weights or scales of this graph are NaN or infinite, so nothing was built",
+            [f"found      {', '.join(onnx.broken_weights[:3])}"],
             "train or quantize again; samkr-edge eval shows which checkpoint is sound",
         )
     if precision == "int8":

@@ -32,7 +32,7 @@ class OnnxFacts:
         branch_quantizers: Q/DQ pairs on the branch side of residual sums.
         fp16_scales, bare_quantizers, zero_points, bad_scales: Q/DQ that some or all versions refuse: FP16 scales,
             no zero point, zero points that are not 0, scales that are not positive; names for the last two.
-        broken_weights: names of weights with NaN or infinity.
+        broken_weights: names of weights and scales with NaN or infinity.
         built_for: the target it was already built for, if any.
     """
 
@@ -79,10 +79,13 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
     weights = [tensor for tensor in model.tensors.values() if tensor.data_type in (FLOAT, FLOAT16)]
     heavy = [tensor for tensor in weights if len(tensor.dims) == 4]
     half = sum(tensor.data_type == FLOAT16 for tensor in heavy) * 2 > len(heavy)
+    # By the name that nodes read: the tensor of a Constant has none of its own.
     broken = [
-        tensor.name
-        for tensor in weights
-        if (values := tensor.array()) is not None and not bool(np.isfinite(values).all())
+        name
+        for name, tensor in model.tensors.items()
+        if tensor.data_type in (FLOAT, FLOAT16)
+        and (values := tensor.array()) is not None
+        and not bool(np.isfinite(values).all())
     ]
     modes = [
         str(node.attributes.get("mode") or ("bilinear" if model.opset < 20 else "linear"))
