@@ -1,0 +1,40 @@
+"""NVIDIA's own parser and builder, TensorRT for RTX: it builds for every GeForce RTX on a machine without a GPU.
+
+Where there is no wheel of it (macOS, Windows on ARM, another C library) these tests are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samkr_edge.build.engine_bytes import SerializedEngine, build_bytes
+from samkr_edge.build.features import Features, features_of
+from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.plan import plan_build
+from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.wishes import Wishes
+from targets.profile import load_target
+
+Build = Callable[..., SerializedEngine]
+
+
+@pytest.fixture(scope="session")
+def features() -> Features:
+    """Of the wheel that is installed here."""
+    reason = "no wheel of TensorRT for RTX (tensorrt-rtx-cu12, tensorrt-rtx-cu13) can be imported here"
+    return features_of(pytest.importorskip("tensorrt_rtx", reason=reason, exc_type=ImportError), "rtx")
+
+
+@pytest.fixture(scope="session")
+def build(features: Features) -> Build:
+    """``build(onnx, "rtx-4090", precision=...)``: plan and build as the command does, for one target or many."""
+
+    def plan_and_build(source: Path, target: str = "rtx-4090", **wishes: Any) -> SerializedEngine:
+        facts = facts_of(read_onnx(source))
+        return build_bytes(source, plan_build(load_target(target), features, facts, Wishes(**wishes)))
+
+    return plan_and_build
