@@ -161,11 +161,12 @@ def _write(
     if milliseconds:
         measured["gpu_ms"] = milliseconds
     passport = chosen.passport.model_copy(update={"measured": measured})
+    # The engine takes its name last: where the disk is full before, the old one keeps the passport that is its own.
     with replacing(out) as temporary:
         temporary.write_bytes(chosen.data)
-    write_passport(out, passport)
-    if chosen.layers is not None:
-        write_json(layers_path(out), chosen.layers)
+        if chosen.layers is not None:
+            write_json(layers_path(out), chosen.layers)
+        write_passport(out, passport)
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
     return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
 

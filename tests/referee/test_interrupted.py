@@ -1,0 +1,158 @@
+"""A build that ends early, by Ctrl-C or a full disk, leaves what was there and nothing else; one built twice is the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Build
+from engine_types import convolution_types, layers_of, nodes_of
+from small_exports import export, shallow_network
+
+from samkr_edge.cli import run
+from samkr_edge.passport import read_passport
+from training.checkpoint import network_of, untrained_checkpoint
+from training.export import export_onnx
+
+pytestmark = pytest.mark.usefixtures("features")
+
+
+@pytest.fixture(scope="module")
+def papers_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """samkr_w32 at its depth: the builder works on it for seconds."""
+    path = tmp_path_factory.mktemp("w32") / "samkr_w32.onnx"
+    checkpoint = untrained_checkpoint("samkr_w32")
+    export_onnx(network_of(checkpoint), checkpoint.card, path, size=(64, 64))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(shallow_network("samkr_tiny"), tmp_path_factory.mktemp("small") / "model.onnx")
+
+
+# The command line, whose builder says on stdout that it is at work.
+AT_WORK = """
+import sys
+from samkr_edge.build import tensorrt
+from samkr_edge.cli import run
+
+build = tensorrt.build_bytes
+
+
+def telling(source, plan, images, report):
+    return build(source, plan, images, lambda *step: print(*step, flush=True))
+
+
+tensorrt.build_bytes = telling
+sys.exit(run(sys.argv[1:]))
+"""
+YESTERDAY = b"the engine of yesterday"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_papers_network_at_its_depth(build: Build, papers_network: Path) -> None:
+    types = convolution_types(build(papers_network, "rtx-any"))
+    assert types.keys() == nodes_of(papers_network, "Conv")
+    assert len(types) > 300
+
+
+def test_ctrl_c_in_the_builder(papers_network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.engine"
+    out.write_bytes(YESTERDAY)
+    words = ["build", str(papers_network), "--target", "rtx-any", "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped by Ctrl-C" in errors
+    assert "Traceback" not in errors
+    assert files_of(tmp_path) == {"model.engine": YESTERDAY}
+
+
+def test_ctrl_c_before_the_builder_is_at_work(papers_network: Path, tmp_path: Path) -> None:
+    """While FP16 is baked in, or NVIDIA's library is loaded, or the graph is parsed: at any place of these."""
+    out = tmp_path / "model.engine"
+    words = ["build", str(papers_network), "--target", "rtx-any", "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "samkr_edge", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "libtensorrt_rtx" not in maps.read_text():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert files_of(tmp_path) == {}
+
+
+def test_a_disk_that_is_full_when_the_engine_is_written(small: Path, tmp_path: Path) -> None:
+    """A limit on file sizes, as of a full disk, that only the engine breaks."""
+    out = tmp_path / "model.engine"
+    out.write_bytes(YESTERDAY)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000));"
+        "from samkr_edge.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    words = ["build", str(small), "--target", "rtx-any", "-o", str(out)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3, done.stderr
+    assert "SE-D01" in done.stderr
+    assert "unchanged" in done.stderr
+    assert files_of(tmp_path) == {"model.engine": YESTERDAY}
+
+
+@pytest.mark.parametrize("full_at", ["layers.json", "engine.json"])
+def test_a_disk_that_is_full_behind_the_engine_keeps_the_old_one(
+    small: Path,
+    tmp_path: Path,
+    full_at: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its passport and its list of layers are files of their own; an engine without them would be none."""
+    out = tmp_path / "model.engine"
+    words = ["build", str(small), "--target", "rtx-any", "-o", str(out)]
+    assert run([*words, "--precision", "fp32"]) == 0
+    before = files_of(tmp_path)
+    write_text = Path.write_text
+
+    def full(path: Path, *text: Any, **options: Any) -> int:
+        if path.name.endswith(".json") and ("layers" in path.name) is full_at.startswith("layers"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_text(path, *text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert run(words) == 3
+    assert f"{full_at} could not be written" in capsys.readouterr().err
+    after = files_of(tmp_path)
+    assert after.keys() == before.keys()
+    assert {name for name in before if after[name] != before[name]} <= {"model.engine.layers.json"}
+    assert read_passport(out).precision["engine"] == "fp32"
+
+
+def test_a_graph_built_twice_is_the_same_engine_but_for_some_bytes(build: Build, small: Path) -> None:
+    """What differs, in some builds and not in others, is written by NVIDIA's builder; the layers are the same."""
+    first, second = build(small), build(small)
+    assert layers_of(first) == layers_of(second)
+    assert len(first.data) == len(second.data)
+    differing = sum(a != b for a, b in zip(first.data, second.data, strict=True))
+    assert differing < 1000
