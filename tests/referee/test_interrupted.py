@@ -1,4 +1,4 @@
-"""A build that ends early, by Ctrl-C or a full disk, leaves what was there and nothing else; one built twice is the same."""
+"""A build that Ctrl-C or a full disk ends leaves what was there and nothing else; one built twice is the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Build
-from engine_types import convolution_types, layers_of, nodes_of
+from engine_types import check_full_precision, convolution_types, layers_of, nodes_of
 from small_exports import export, shallow_network
 
 from samkr_edge.cli import run
@@ -62,9 +62,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_papers_network_at_its_depth(build: Build, papers_network: Path) -> None:
-    types = convolution_types(build(papers_network, "rtx-any"))
+    engine = build(papers_network, "rtx-any")
+    types = convolution_types(engine)
     assert types.keys() == nodes_of(papers_network, "Conv")
     assert len(types) > 300
+    check_full_precision(engine, papers_network)
 
 
 def test_ctrl_c_in_the_builder(papers_network: Path, tmp_path: Path) -> None:
