@@ -1,6 +1,6 @@
 """NVIDIA's own parser and builder, TensorRT for RTX: it builds for every GeForce RTX on a machine without a GPU.
 
-Where there is no wheel of it (macOS, Windows on ARM, another C library) these tests are skipped, and say so.
+Where there is no wheel of it (no Linux, another C library) these tests are skipped, and say so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import load_target
 
 Build = Callable[..., SerializedEngine]
@@ -25,8 +27,11 @@ Build = Callable[..., SerializedEngine]
 @pytest.fixture(scope="session")
 def features() -> Features:
     """Of the wheel that is installed here."""
-    reason = "no wheel of TensorRT for RTX (tensorrt-rtx-cu12, tensorrt-rtx-cu13) can be imported here"
-    return features_of(pytest.importorskip("tensorrt_rtx", reason=reason, exc_type=ImportError), "rtx")
+    try:
+        return features_of(import_tensorrt("rtx"), "rtx")
+    except SamkrError as error:
+        reason = " ".join(error.facts)
+        pytest.skip(f"no wheel tensorrt-rtx-cu12 or tensorrt-rtx-cu13 that can be imported here: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -42,22 +42,41 @@ def convolution_types(engine: SerializedEngine) -> dict[str, str]:
     }
 
 
+def check_types(engine: SerializedEngine, source: Path, precision: str) -> None:
+    """The engine holds every convolution of the graph, those meant INT8 as INT8, and FP32 what must be.
+
+    Args:
+        precision: of the trunk: ``fp32``, ``fp16`` or ``int8``.
+    """
+    types = convolution_types(engine)
+    assert types.keys() == nodes_of(source, "Conv")
+    assert {kind for node, kind in types.items() if "/backbone/" in node} == {precision}
+    if precision == "int8":
+        meant = {node for node in quantized_convolutions(source) if not node.endswith(LAST)}
+        assert {node for node, kind in types.items() if kind == "int8"} == meant
+    check_full_precision(engine, source)
+
+
 def check_full_precision(engine: SerializedEngine, source: Path) -> None:
     """What loses joints in fewer bits is FP32: the softmax, the grid that is sampled at, the last convolutions."""
-    layers = layers_of(engine)
-    found = {operation: 0 for operation in ("Softmax", "GridSample", "last")}
-    for layer in layers:
+    found = set()
+    for layer in layers_of(engine):
         operations = {operation_of(node) for node in layer.nodes}
-        inputs, outputs = ([tensor.dtype for tensor in some] for some in (layer.inputs, layer.outputs))
+        outputs = {tensor.dtype for tensor in layer.outputs}
         if "Softmax" in operations:
-            found["Softmax"] += 1
-            assert {*inputs, *outputs} == {"fp32"}, layer
+            found.add("Softmax")
+            # Its weights are (N, branches, H * W) and sums of them; a map (N, C, H, W) is what they are applied to.
+            weights = {one.dtype for one in (*layer.inputs, *layer.outputs) if len(one.shape) == 3}
+            assert weights | outputs == {"fp32"}, layer
         if "GridSample" in operations:
-            found["GridSample"] += 1
-            # Its other input is the map that is sampled: (N, C, H, W).
-            assert [tensor.dtype for tensor in layer.inputs if tensor.shape[-1] == 2] == ["fp32"], layer
-        if layer.role == "conv" and any(node.endswith(LAST) for node in layer.nodes):
-            found["last"] += 1
-            assert {layer.precision, *inputs, *outputs} == {"fp32"}, layer
-    wanted = {name: len(nodes_of(source, name)) for name in ("Softmax", "GridSample")}
-    assert found == {**wanted, "last": 2}
+            found.add("GridSample")
+            # (N, H, W, 2); the map that is sampled is (N, C, H, W).
+            assert {one.dtype for one in layer.inputs if one.shape[-1] == 2} == {"fp32"}, layer
+        if layer.role == "conv" and (last := [node for node in layer.nodes if node.endswith(LAST)]):
+            found.update(last)
+            inputs = {tensor.dtype for tensor in layer.inputs}
+            assert {layer.precision} | inputs | outputs == {"fp32"}, layer
+    graph = {node.op_type for node in read_onnx(source).nodes}
+    last = {node for node in nodes_of(source, "Conv") if node.endswith(LAST)}
+    assert len(last) == 2
+    assert found == last | ({"Softmax", "GridSample"} & graph)

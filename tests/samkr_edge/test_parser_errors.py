@@ -21,12 +21,21 @@ def graph(*names: str) -> OnnxFile:
         ("No importer registered for op: Einsum", "does not know"),
         ("getPluginCreator could not find plugin: GroupNorm version: 1", "does not know"),
         ("Unsupported ONNX data type: DOUBLE (11)", "type"),
-        ("Error Code 4: Shape Error (reshape changes volume. Reshaping [1,102,24,24] to [1,6,2312].)", "batch"),
-        ("Assertion failed: (ctx->tensors().count(inputName)): Node input was not registered.", "no node writes"),
+        (
+            "Error Code 4: Shape Error (reshape changes volume. Reshaping [1,102,24,24] to [1,6,2312].)",
+            "batch",
+        ),
+        (
+            "Assertion failed: (ctx->tensors().count(inputName)): Node input was not registered.",
+            "no node writes",
+        ),
         ("Failed to sort the model topologically.", "wait for each other"),
         ("Trying to access weights or a null tensor!", "output"),
         ("Kernel weight dimension failed to broadcast to input.", "do not fit"),
-        ("Failed to import initializer: In node -1 with name: and operator: (importInitializers)", "not whole"),
+        (
+            "Failed to import initializer: In node -1 with name: and operator: (importInitializers)",
+            "not whole",
+        ),
     ],
 )
 def test_a_known_text_gets_a_meaning_and_a_remedy(text: str, meaning: str) -> None:
@@ -74,7 +83,9 @@ def test_any_other_failure_quotes_the_last_message() -> None:
 
 
 def test_a_failure_of_the_builder_names_the_node_that_its_text_names() -> None:
-    text = "Error Code 4: API Usage Error (IShuffleLayer /net/a/Reshape_3: reshape changes volume to a multiple)"
+    text = (
+        "Error Code 4: API Usage Error (IShuffleLayer /net/a/Reshape_3: reshape changes volume to a multiple)"
+    )
     error = build_error("m.onnx", "10.3.0", [text], 512, graph("/net/a/Reshape", "/net/a/Reshape_3"))
     assert "/net/a/Reshape_3" in error.facts[0]
     assert "--batch" in (error.fix or "")

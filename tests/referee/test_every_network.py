@@ -1,0 +1,34 @@
+"""NVIDIA's parser takes every network of the zoo, and its builder makes an engine of it that has lost no convolution.
+
+64x64 pixels, and trunks that do not repeat themselves: what is new to a parser is all there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from conftest import Build
+from engine_types import check_types, nodes_of
+from small_exports import export, shallow_network
+
+from training.models.zoo import model_names
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_network_of_the_zoo(build: Build, tmp_path: Path, name: str) -> None:
+    source = export(shallow_network(name), tmp_path / "model.onnx")
+    assert bool(nodes_of(source, "GridSample")) is ("nodc" not in name)
+    check_types(build(source), source, "fp16")
+
+
+def test_an_open_batch_is_built_for_the_batch_asked_for(build: Build, tmp_path: Path) -> None:
+    source = export(shallow_network("dekr_w32_nodc"), tmp_path / "open.onnx")
+    model = onnx.load(source)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, source)
+    engine = build(source, batch=3)
+    check_types(engine, source, "fp16")
+    assert "MinShape: [3,64,64,3], OptShape: [3,64,64,3], MaxShape: [3,64,64,3]" in (engine.listing or "")
