@@ -282,8 +282,7 @@ def _role_of_generated(name: str, nodes: Sequence[str]) -> str:
     """A generated kernel is no convolution, though it may do what the graph has at a convolution's node: its bias."""
     if myelin.converts(name) or (nodes and all(operation_of(node) in _QUANTIZERS for node in nodes)):
         return "conversion"
-    alone = all(operation_of(node) in ("Add", "Relu", *_QUANTIZERS) for node in nodes)
-    return "sum" if alone and _sums(nodes) else "elementwise"
+    return "sum" if myelin.adds(name) and _sums(nodes) else "elementwise"
 
 
 def _sums(nodes: Sequence[str]) -> bool:

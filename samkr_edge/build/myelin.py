@@ -39,6 +39,12 @@ def converts(name: str) -> bool:
     return bool(found) and found <= _MOVES | _QUANTIZES
 
 
+def adds(name: str) -> bool:
+    """Whether a kernel does nothing but add maps, and cut off what is below zero."""
+    found = set(operations(name))
+    return "Add" in found and found <= {"Add", "Relu", "Cast"}
+
+
 def quantizes(name: str) -> bool:
     """Whether a kernel rounds to steps of a scale, whatever else it does; the end of a long name is not known."""
     return "Roun" in operations(name)
