@@ -86,17 +86,15 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
     return found[0]
 
 
-def write_listing(engine: Path, log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]:
-    """Write ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU, and return what is in it.
+def write_layers(engine: Path, listing: Mapping[str, Any]) -> None:
+    """Write ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU.
 
     Raises:
-        SamkrError: as :func:`listing_of_log`; SE-D01 it cannot be written.
+        SamkrError: SE-D01 it cannot be written.
     """
-    listing = listing_of_log(log, capabilities)
-    sections = [f'"{key}": {_rows(value)}' for key, value in listing.items()]
+    sections = [f"{json.dumps(key)}: {_rows(value)}" for key, value in listing.items()]
     with replacing(layers_path(engine)) as temporary:
         temporary.write_text("{\n" + ",\n".join(sections) + "\n}\n", encoding="utf-8")
-    return listing
 
 
 def _rows(value: Any) -> str:

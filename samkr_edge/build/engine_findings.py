@@ -23,7 +23,8 @@ class Finding:
     """Something that costs time.
 
     Attributes:
-        kind: ``float_island``, ``unfused_sum``, ``small_convolution``, ``conversions`` or ``fp32_remainder``.
+        kind: ``float_island``, ``unfused_sum``, ``small_convolution``, ``conversions`` or ``fp32_remainder``; in
+            :mod:`samkr_edge.build.kernel_findings` ``int8_writes_float``, ``many_elementwise_kernels``, ``not_int8``.
         what: one sentence.
         modules: whom it concerns.
         ms: time of the layers concerned, where there is a profile.

@@ -20,6 +20,8 @@ from samkr_edge.build.engine_layers import (
     profile_records,
     profiled_engine,
 )
+from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.build.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
 
 # Inferences whose layers are timed: a few seconds, and enough for a mean.
@@ -54,6 +56,10 @@ class EngineReport:
         found["conversions"] = sum(layer.ms or 0.0 for layer in self.conversions())
         return found
 
+    def measures(self) -> EngineMeasures:
+        """Kernels, bytes moved and what convolutions write."""
+        return measure(self.layers)
+
     def conversions(self) -> list[Layer]:
         return [layer for layer in self.layers if layer.role == "conversion"]
 
@@ -71,6 +77,7 @@ class EngineReport:
             "ms_by_precision": self.ms(),
             "unlisted_ms": self.unlisted_ms,
             "conversions": len(self.conversions()),
+            "measures": self.measures().to_dict(),
             "findings": [asdict(finding) for finding in self.findings],
             "layers": [{**asdict(layer), "module": layer.module} for layer in self.layers],
         }
@@ -89,7 +96,8 @@ def inspect_layers(text: str, profile: str | None = None) -> EngineReport:
     times = parse_profile(profile) if profile else {}
     layers = parse_layers(text, times)
     unlisted = sum(times[name] for name in times.keys() - {layer.name for layer in layers})
-    return EngineReport(tuple(layers), tuple(find(layers)), unlisted)
+    findings = sorted([*find_kernels(layers), *find(layers)], key=lambda finding: -(finding.ms or 0.0))
+    return EngineReport(tuple(layers), tuple(findings), unlisted)
 
 
 # Asking TensorRT itself.

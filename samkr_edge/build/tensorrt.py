@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of, write_json
-from samkr_edge.build.builder_listing import layers_path, listing_of_log
+from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
+from samkr_edge.build.builder_listing import listing_of_log, write_layers
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.build.engine_layers import parse_layers
@@ -165,7 +165,7 @@ def _write(
         temporary.write_bytes(chosen.data)
     write_passport(out, passport)
     if chosen.layers is not None:
-        write_json(layers_path(out), chosen.layers)
+        write_layers(out, chosen.layers)
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
     return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
 

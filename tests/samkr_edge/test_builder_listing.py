@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from builder_logs import BUILDS, builder_log
 
-from samkr_edge.build.builder_listing import layers_path, listing_of_log, listings_of_log, write_listing
+from samkr_edge.build.builder_listing import layers_path, listing_of_log, listings_of_log, write_layers
 from samkr_edge.build.engine_layers import parse_layers
 from samkr_edge.errors import SamkrError
 
@@ -123,10 +123,11 @@ def test_the_engines_of_one_log_are_kept_apart() -> None:
 
 def test_the_listing_beside_an_engine_is_what_the_log_says(tmp_path: Path) -> None:
     engine = tmp_path / "pose.engine"
-    written = write_listing(engine, builder_log("int8").replace("\n", "\r\n"), ["SM86", "SM89"])
+    listing = listing_of_log(builder_log("int8").replace("\n", "\r\n"), ["8.6", "8.9"])
+    write_layers(engine, listing)
     text = layers_path(engine).read_text(encoding="utf-8")
-    assert json.loads(text) == written
-    assert written["Compute Capabilities"] == ["SM86", "SM89"]
-    assert written["Number of Compute Capabilities"] == 1  # as the log has it
-    assert len(parse_layers(text)) == len(written["Layers"])
-    assert text.count("\n") < len(written["Layers"]) + 20  # a layer a line
+    assert json.loads(text) == listing
+    assert listing["Compute Capabilities"] == ["8.6", "8.9"]
+    assert listing["Number of Compute Capabilities"] == 1  # as the log has it
+    assert len(parse_layers(text)) == len(listing["Layers"])
+    assert text.count("\n") < len(listing["Layers"]) + 20  # a layer a line
