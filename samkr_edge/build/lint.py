@@ -104,7 +104,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     Args:
         built: the model was built for a target, which may want zero points; they are no finding then.
     """
-    int8 = _int8_nodes(graph)
+    int8 = int8_nodes(graph)
     on_grid = _on_the_way_to_a_grid(graph)
     sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
@@ -138,7 +138,7 @@ def module_of(node_name: str) -> str:
     return ".".join(parts) or node_name
 
 
-def _int8_nodes(graph: Graph) -> set[int]:
+def int8_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that a runtime runs in INT8, movers between them included."""
     found: set[int] = set()
 
