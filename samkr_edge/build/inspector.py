@@ -81,7 +81,10 @@ class EngineReport:
             "conversions": len(self.conversions()),
             "measures": self.measures().to_dict(),
             "findings": [asdict(finding) for finding in self.findings],
-            "layers": [{**asdict(layer), "module": layer.module} for layer in self.layers],
+            "layers": [
+                {**asdict(layer), "constants": len(layer.constants), "module": layer.module}
+                for layer in self.layers
+            ],
         }
 
 

@@ -68,14 +68,14 @@ def test_full_tensorrt_is_not_told_to_give_up_scales_per_channel() -> None:
     assert found.policy == ""
 
 
-def test_a_float_convolution_between_int8_ones_is_an_island_across_generated_kernels() -> None:
+def test_what_breaks_int8_by_full_tensorrts_rules_is_not_said_of_tensorrt_for_rtx() -> None:
     layers = json.loads(builder_layers("int8"))
     name = "/net/backbone/layer1/layer1.0/conv2/Conv"
     island = next(layer for layer in layers["Layers"] if layer["Name"].startswith(name))
     for tensor in (*island["Inputs"], *island["Constants"], *island["Outputs"]):
-        tensor["Datatype"] = "Half"
-    (found,) = [f for f in inspect_layers(json.dumps(layers)).findings if f.kind == "float_island"]
-    assert found.modules == ("backbone.layer1.0.conv2",)
+        tensor["Datatype"] = "Half"  # and the next one gets its INT8 from a kernel that is there anyway
+    kinds = {finding.kind for finding in inspect_layers(json.dumps(layers)).findings}
+    assert kinds == {"int8_writes_float", "many_elementwise_kernels"}
 
 
 def test_inspect_shows_kernels_bytes_and_types_without_a_gpu(
