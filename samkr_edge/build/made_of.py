@@ -1,4 +1,4 @@
-"""What a freshly built engine is made of, by its builder's list of layers, and whether it keeps its graph's promises."""
+"""What an engine is made of, by its builder's list of layers, and whether it keeps its graph's promises."""
 
 from __future__ import annotations
 
