@@ -11,6 +11,8 @@ from targets.profile import version_tuple
 OLDEST, NEWEST_MAJOR = (8, 5), 11
 # TensorRT for RTX counts its own versions. 1.7 has the API and the parser of TensorRT 11.
 RTX_GENERATION, RTX_NEWEST = (11, 0), "1.7"
+# Before it, it was built with flags, fails with them on a machine without a GPU, and lists layers in another form.
+RTX_OLDEST = (1, 5)
 # Before it, the builder refused INT8 convolutions.
 RTX_INT8 = (1, 7)
 # On these it runs what is INT8 in FP16, and in an engine that serves other cards too, on those as well.

@@ -6,7 +6,15 @@ something else), SE-U88 wishes that contradict each other or the graph.
 
 from __future__ import annotations
 
-from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, RTX_INT8, RTX_NEWEST, RTX_NO_INT8, Features
+from samkr_edge.build.features import (
+    NEWEST_MAJOR,
+    OLDEST,
+    RTX_INT8,
+    RTX_NEWEST,
+    RTX_NO_INT8,
+    RTX_OLDEST,
+    Features,
+)
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -69,6 +77,13 @@ def runs_no_int8(target: Target, features: Features) -> bool:
 
 
 def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
+    if version_tuple(features.version) < RTX_OLDEST:
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} is too old, so nothing was built",
+            [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_OLDEST))}"],
+            fix='pip install --upgrade "samkr-edge[rtx]"',
+        )
     unknown = [one for one in target.capabilities if one not in features.capabilities]
     if unknown or not target.capabilities:
         raise SamkrError(

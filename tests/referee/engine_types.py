@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
+
 from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_bytes import SerializedEngine
 from samkr_edge.build.engine_layers import Layer, operation_of, parse_layers
+from samkr_edge.build.engine_promises import broken_promises, promises_of
+from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_file import read_onnx
 
 LAST = ("/heatmap_head/final/Conv", "/offset_head/final/Conv")
@@ -54,6 +58,8 @@ def check_types(engine: SerializedEngine, source: Path, precision: str) -> None:
     if precision == "int8":
         meant = {node for node in quantized_convolutions(source) if not node.endswith(LAST)}
         assert {node for node, kind in types.items() if kind == "int8"} == meant
+    promises = promises_of(Graph(onnx.load_from_string(engine.parsed)))
+    assert not broken_promises(layers_of(engine), promises)
     check_full_precision(engine, source)
 
 
