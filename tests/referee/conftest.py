@@ -5,11 +5,11 @@ Where there is no wheel of it (no Linux, another C library) these tests are skip
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_types import Build
 
 from samkr_edge.build.engine_bytes import SerializedEngine, build_bytes
 from samkr_edge.build.features import Features, features_of
@@ -20,8 +20,6 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import load_target
-
-Build = Callable[..., SerializedEngine]
 
 
 @pytest.fixture(scope="session")

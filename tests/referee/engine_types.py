@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,8 @@ from samkr_edge.build.engine_promises import broken_promises, promises_of
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_file import read_onnx
 
+# The fixture `build`.
+Build = Callable[..., SerializedEngine]
 LAST = ("/heatmap_head/final/Conv", "/offset_head/final/Conv")
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Build
-from engine_types import check_types, convolution_types
+from engine_types import Build, check_types, convolution_types
 from small_exports import export, quantized, shallow_network
 
 from samkr_edge.build.engine_bytes import build_bytes

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import Build
-from engine_types import check_types, nodes_of
+from engine_types import Build, check_types, nodes_of
 from small_exports import export, shallow_network
 
 from training.models.zoo import model_names

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Build
-from engine_types import check_types, layers_of, nodes_of
+from engine_types import Build, check_types, layers_of, nodes_of
 from small_exports import export, shallow_network
 
 from samkr_edge.cli import run

@@ -240,3 +240,13 @@ def test_the_command_exports_fp16_and_refuses_what_it_does_not_know(
     assert any(i.data_type == FP16 for i in onnx.load(out).graph.initializer)
     assert run([*arguments, "int4"]) == 2
     assert "SE-U84" in capsys.readouterr().err
+
+
+def test_what_is_no_valid_onnx_is_refused_before_it_is_changed(float_onnx: Path) -> None:
+    model = onnx.load(float_onnx)
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type = "Frobnicate"
+    with pytest.raises(SamkrError) as caught:
+        bake(model.SerializeToString())
+    assert caught.value.code == "SE-B84"
+    assert node.name in caught.value.facts[0]

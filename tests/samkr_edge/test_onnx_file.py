@@ -140,3 +140,13 @@ def test_a_float_input_gives_the_same_output(source: Path) -> None:
     edited = prepare(read_onnx(source), ("cast_first", "float_input"))
     onnx.checker.check_model(onnx.load_from_string(edited))
     np.testing.assert_array_equal(run(edited, image(np.float32)), run(source.read_bytes(), image()))
+
+
+def test_weights_that_do_not_fill_their_shape_are_refused_by_name(tmp_path: Path) -> None:
+    model = residual_graph()
+    weights = next(one for one in model.graph.initializer if one.name == "weights")
+    weights.raw_data = weights.raw_data[:-4]
+    (tmp_path / "short.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(SamkrError, match="not a whole ONNX") as caught:
+        read_onnx(tmp_path / "short.onnx")
+    assert "weights holds" in caught.value.facts[0]
