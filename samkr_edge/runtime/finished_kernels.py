@@ -42,8 +42,9 @@ class FinishedKernels:
         if self._done:
             return
         self._done = True
-        finished = bytes(self._runtime_cache.serialize())
-        if finished != self._kept:
+        serialized = self._runtime_cache.serialize()  # None where TensorRT cannot
+        finished = bytes(serialized) if serialized is not None else b""
+        if finished and finished != self._kept:
             # Without it the next start takes longer; no reason to lose this run.
             with suppress(SamkrError):
                 store_cache(self._path, finished)

@@ -296,7 +296,7 @@ class TensorRTRunner:
                     for lane in self._lanes:
                         lane.close()
                     self._lanes, self._idle = [], []
-                    self._engine = self._runtime = self._kernels = None
+                    self._kernels = self._engine = self._runtime = None  # what came from another goes first
             finally:
                 self._cuda.close()
 
