@@ -20,6 +20,7 @@ PACKAGES = {
     "cuda": ("cuda.bindings", "cuda.bindings.driver"),
     "pycuda": ("pycuda.driver",),
     "tensorrt": (),
+    "tensorrt_rtx": (),
     "pynvml": (),
 }
 

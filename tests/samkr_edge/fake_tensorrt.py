@@ -1,4 +1,4 @@
-"""A ``tensorrt`` module and a CUDA driver for tests without a GPU.
+"""A ``tensorrt`` or ``tensorrt_rtx`` module and a CUDA driver for tests without a GPU.
 
 Classes, enum members and settable attributes are those of tests/data/tensorrt_api.json for the version asked for, and
 nothing else: code that uses what a version lacks fails here as it would on the device. "Engines" hold the ONNX that was
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -23,11 +24,14 @@ import numpy as np
 API: dict[str, dict[str, dict[str, list[str] | None]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "tensorrt_api.json").read_text()
 )
-VERSIONS = tuple(API)
-MAGIC = b"PLAN"
+# Of TensorRT, and of TensorRT for RTX.
+VERSIONS = tuple(version for version in API if not version.startswith("rtx "))
+RTX_VERSIONS = tuple(version for version in API if version.startswith("rtx "))
+MAGIC, RTX_MAGIC = b"PLAN", b"RTXP"
 ENUMS = (
     "BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType", "DeviceType",
     "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat", "LayerType",
+    "ComputeCapability",
 )  # fmt: skip
 # Operation of ONNX -> name of the layer's type, and type of a tensor -> its name, where our code asks.
 LAYER_TYPES = {
@@ -205,10 +209,15 @@ class Driver:
 
 
 class FakeTensorRT(ModuleType):
-    """``import tensorrt`` of one version.
+    """``import tensorrt`` of one version; of ``rtx 1.7.1.116``: ``import tensorrt_rtx``.
+
+    TensorRT for RTX builds without a driver for the compute capabilities that it is told, prints what it made, and must
+    not be asked for a timing cache, for which the real one looks for a GPU. What a context and its first inference need
+    is finished on the card, and kept in the runtime cache of the configuration that the context was made with.
 
     Attributes:
         driver: whose memory the engines run in.
+        finished: the parts of engines that the card has finished, in order; not those out of a runtime cache.
         builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
             ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
         speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
@@ -218,9 +227,12 @@ class FakeTensorRT(ModuleType):
     """
 
     def __init__(self, version: str, driver: Driver) -> None:
-        super().__init__("tensorrt")
-        self.__version__ = version
+        super().__init__("tensorrt_rtx" if version in RTX_VERSIONS else "tensorrt")
+        self.__version__ = version.removeprefix("rtx ")
+        self.is_rtx = version in RTX_VERSIONS
+        self.magic = RTX_MAGIC if self.is_rtx else MAGIC
         self.driver = driver
+        self.finished: list[str] = []
         self.builds: list[dict[str, Any]] = []
         self.speed: dict[frozenset[str], float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
@@ -285,6 +297,10 @@ def _callbacks(trt: FakeTensorRT) -> list[type]:
         pass
 
     return [IProgressMonitor, IInt8EntropyCalibrator2, IProfiler]
+
+
+class HostMemory(bytes):
+    """What TensorRT gives for bytes, ``IHostMemory``."""
 
 
 def _builder(trt: FakeTensorRT) -> list[type]:
@@ -419,6 +435,12 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             self._pools: dict[str, int] = {}
             self._cache: Any = None
             self._profiles: list[Any] = []
+            self._capabilities: dict[int, str] = {}
+
+        def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+            if index < self.num_compute_capabilities:
+                self._capabilities[index] = compute_capability.name
+            return index < self.num_compute_capabilities
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(flag.name)
@@ -427,6 +449,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             self._pools[pool.name] = pool_size
 
         def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+            assert not trt.is_rtx, "TensorRT for RTX times nothing, and would look for a GPU"
             return trt.ITimingCache(bytes(serialized_timing_cache))
 
         def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
@@ -435,14 +458,12 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             return True
 
         def get_timing_cache(self) -> Any:
+            assert not trt.is_rtx, "TensorRT for RTX times nothing, and would look for a GPU"
             return self._cache
 
         def add_optimization_profile(self, profile: Any) -> int:
             self._profiles.append(profile._shape)
             return 0
-
-    class IHostMemory(bytes):
-        pass
 
     class Builder:
         def __init__(self, logger: Any) -> None:
@@ -467,6 +488,10 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             pools, profiles = config._pools, config._profiles
             kept = {"network": names, "flags": set(flags), "pools": pools, "profiles": profiles}
             given = {"onnx": network._onnx, "constraints": network._constraints()}
+            if trt.is_rtx:
+                given["capabilities"] = [
+                    config._capabilities[i] for i in range(config.num_compute_capabilities)
+                ]
             trt.builds.append({**kept, **settings, **given})
             for text in trt.build_messages:
                 self._logger.log(trt.ILogger.Severity.ERROR, text)
@@ -486,10 +511,19 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                         seen += calibrator.get_batch_size()
                 trt.builds[-1]["calibrated_on"] = seen
                 calibrator.write_calibration_cache(b"ranges")
+            if trt.is_rtx:
+                say = self._logger.log
+                say(
+                    trt.ILogger.Severity.ERROR,
+                    "[defaultAllocator.cpp::] Error Code 1: Cuda Runtime (cudaError 35)",
+                )
+                if settings["profiling_verbosity"].name == "DETAILED":
+                    for layer in network._layers:
+                        say(trt.ILogger.Severity.VERBOSE, listed(layer._node))
             if trt.build_messages or trt.cancelled:
                 return None
-            head = json.dumps(sorted(flags)).encode()
-            return IHostMemory(MAGIC + len(head).to_bytes(4, "little") + head + network._onnx)
+            head = json.dumps({"flags": sorted(flags), "capabilities": given.get("capabilities")}).encode()
+            return HostMemory(trt.magic + len(head).to_bytes(4, "little") + head + network._onnx)
 
     return [
         ITimingCache,
@@ -504,14 +538,62 @@ def _builder(trt: FakeTensorRT) -> list[type]:
     ]
 
 
+def listed(node: Any) -> str:
+    """A line of the listing that a builder without a GPU prints: of every layer, here of every node."""
+    ends = [
+        ", ".join(f"{{ Name: {name}, Datatype: Half }}" for name in names)
+        for names in (node.input, node.output)
+    ]
+    return f"Name: {node.name}, LayerType: kgen, Inputs: [ {ends[0]} ], Outputs: [ {ends[1]} ]"
+
+
 def _runtime(trt: FakeTensorRT) -> list[type]:
     class EngineInspector:
         def get_engine_information(self, format: Any) -> str:
             return trt.layers_json
 
+    class IRuntimeCache:
+        """What is finished, for one GPU and version; the bytes of another are refused."""
+
+        def __init__(self) -> None:
+            self._parts: list[str] = []
+            self._where = f"{trt.__name__} {trt.__version__} {trt.driver.capability} {trt.driver.gpu!r}"
+
+        def deserialize(self, blob: bytes) -> bool:
+            where, *parts = bytes(blob).decode("utf-8", "replace").splitlines() or [""]
+            if where == self._where:
+                self._parts = parts
+            return where == self._where
+
+        def serialize(self) -> Any:
+            return HostMemory("\n".join((self._where, *self._parts)).encode())
+
+    class IRuntimeConfig:
+        def __init__(self) -> None:
+            self._cache: Any = None
+
+        def create_runtime_cache(self) -> Any:
+            return trt.IRuntimeCache()
+
+        def set_runtime_cache(self, cache: Any = None) -> bool:
+            self._cache = cache
+            return True
+
     class IExecutionContext:
-        def __init__(self, engine: Any) -> None:
+        def __init__(self, engine: Any, runtime_config: Any) -> None:
             self._engine, self._addresses, self._shapes = engine, {}, {}
+            self._cache = runtime_config and runtime_config._cache
+            self._finish("kernels")
+
+        def _finish(self, part: str) -> None:
+            """What the card compiles, unless it lies in the runtime cache."""
+            if not trt.is_rtx:
+                return
+            assert trt.driver._bound(), "kernels are finished in the context of the thread"
+            kept, part = self._cache._parts if self._cache else [], f"{self._engine._digest} {part}"
+            if part not in kept:
+                trt.finished.append(part)
+                kept.append(part)
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self._shapes[name] = tuple(shape)
@@ -527,6 +609,7 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
+            self._finish("first inference")
             trt.driver.queue(stream_handle, self._execute)
             profiler = vars(self).get("profiler")
             for name, ms in trt.layer_times.items() if profiler else ():
@@ -554,7 +637,8 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             options = onnxruntime.SessionOptions()
             options.log_severity_level, options.intra_op_num_threads = 3, 1
             length = int.from_bytes(data[4:8], "little")
-            self._flags = frozenset(json.loads(data[8 : 8 + length]))
+            self._flags = frozenset(json.loads(data[8 : 8 + length])["flags"])
+            self._digest = hashlib.sha256(data).hexdigest()[:8]
             self._session = onnxruntime.InferenceSession(
                 data[8 + length :], options, providers=["CPUExecutionProvider"]
             )
@@ -578,8 +662,11 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             kinds = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(float16)": "HALF"}
             return trt.DataType[kinds[self._tensors[name].type]]
 
-        def create_execution_context(self) -> Any:
-            return trt.IExecutionContext(self)
+        def create_runtime_config(self) -> Any:
+            return trt.IRuntimeConfig()
+
+        def create_execution_context(self, runtime_config: Any = None) -> Any:
+            return trt.IExecutionContext(self, runtime_config)
 
         def create_engine_inspector(self) -> Any:
             return trt.EngineInspector()
@@ -588,11 +675,15 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
 
+        def _may_run(self, engine: bytes) -> bool:
+            head = json.loads(engine[8 : 8 + int.from_bytes(engine[4:8], "little")])
+            return not trt.is_rtx or "SM{}{}".format(*trt.driver.capability) in head["capabilities"]
+
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
             assert trt.may_deserialise, "bytes that nobody vouches for were deserialised"
-            if serialized_engine[:4] != MAGIC:
+            if serialized_engine[:4] != trt.magic or not self._may_run(serialized_engine):
                 self._logger.log(trt.ILogger.Severity.ERROR, "the engine plan file is not compatible")
                 return None
             return trt.ICudaEngine(serialized_engine)
 
-    return [EngineInspector, IExecutionContext, ICudaEngine, Runtime]
+    return [EngineInspector, IRuntimeCache, IRuntimeConfig, IExecutionContext, ICudaEngine, Runtime]
