@@ -91,7 +91,12 @@ def _finding(finding: Finding) -> list[str]:
 def _passport_lines(passport: Passport | None) -> list[str]:
     if passport is None:
         return ["  passport     none"]
-    return [f"  passport     target {passport.target}, built {passport.created} from {passport.source}"]
+    from samkr_edge.runtime.tensorrt_module import TITLES
+
+    return [
+        f"  passport     target {passport.target}, built {passport.created} from {passport.source}",
+        f"               {TITLES[passport.runtime]} {passport.runtime_version}, {passport.runs_on}",
+    ]
 
 
 def _parts(numbers: dict[str, int], form: str) -> str:
