@@ -146,6 +146,12 @@ def profiled_engine(text: str) -> str | None:
     return first.get("engine_sha256") if isinstance(first, dict) else None
 
 
+def listed_engine(text: str) -> str | None:
+    """SHA-256 of the engine that a list of layers is of; None where it does not say, as trtexec's."""
+    loaded = _load(text, "engine layers")
+    return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
+
+
 def parse_profile(text: str) -> dict[str, float]:
     """Layer name -> milliseconds of one inference."""
     loaded = _load(text, "profile")

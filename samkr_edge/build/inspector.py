@@ -15,6 +15,7 @@ from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.build.engine_findings import Finding, find
 from samkr_edge.build.engine_layers import (
     Layer,
+    listed_engine,
     parse_layers,
     parse_profile,
     profile_records,
@@ -102,8 +103,13 @@ def layers_of_engine(engine: Path) -> str:
         SamkrError: SE-D93 no such engine, SE-V92 there is neither; and what opening the engine refuses.
     """
     beside = engine.with_name(engine.name + ".layers.json")
+    found = f"looked for {beside.name}"
     if beside.is_file():
-        return beside.read_text(encoding="utf-8", errors="replace")
+        text = beside.read_text(encoding="utf-8", errors="replace")
+        listed = listed_engine(text)
+        if listed is None or not engine.is_file() or listed == sha256_of(engine):
+            return text
+        found = f"found      {beside.name}, of another engine"
     _require(engine)
     from samkr_edge.driver import load_driver
 
@@ -118,7 +124,7 @@ def layers_of_engine(engine: Path) -> str:
     raise SamkrError(
         "SE-V92",
         f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",
-        [f"looked for {beside.name}"],
+        [found],
         fix=f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: "
         f"trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name}",
     )
