@@ -218,6 +218,7 @@ class FakeTensorRT(ModuleType):
     Attributes:
         driver: whose memory the engines run in.
         finished: the parts of engines that the card has finished, in order; not those out of a runtime cache.
+        listings: what the next builds print of their layers, in place of the truth.
         builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
             ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
         speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
@@ -233,6 +234,7 @@ class FakeTensorRT(ModuleType):
         self.magic = RTX_MAGIC if self.is_rtx else MAGIC
         self.driver = driver
         self.finished: list[str] = []
+        self.listings: list[str] = []
         self.builds: list[dict[str, Any]] = []
         self.speed: dict[frozenset[str], float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
@@ -370,6 +372,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             types |= {constant.name: constant.data_type for constant in graph.initializer}
             kinds = {name: TENSOR_TYPES.get(number, "INT32") for name, number in types.items()}
             tensors = {name: trt.ITensor(name, kind) for name, kind in kinds.items()}
+            self._listing = listing(model)
             self._layers = [trt.ILayer(node, tensors) for node in graph.node]
             self._inputs = [tensors[value.name] for value in graph.input]
             self._outputs = [tensors[value.name] for value in graph.output]
@@ -518,8 +521,10 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                     "[defaultAllocator.cpp::] Error Code 1: Cuda Runtime (cudaError 35)",
                 )
                 if settings["profiling_verbosity"].name == "DETAILED":
-                    for layer in network._layers:
-                        say(trt.ILogger.Severity.VERBOSE, listed(layer._node))
+                    say(
+                        trt.ILogger.Severity.VERBOSE,
+                        trt.listings.pop(0) if trt.listings else network._listing,
+                    )
             if trt.build_messages or trt.cancelled:
                 return None
             head = json.dumps({"flags": sorted(flags), "capabilities": given.get("capabilities")}).encode()
@@ -538,13 +543,39 @@ def _builder(trt: FakeTensorRT) -> list[type]:
     ]
 
 
-def listed(node: Any) -> str:
-    """A line of the listing that a builder without a GPU prints: of every layer, here of every node."""
-    ends = [
-        ", ".join(f"{{ Name: {name}, Datatype: Half }}" for name in names)
-        for names in (node.input, node.output)
-    ]
-    return f"Name: {node.name}, LayerType: kgen, Inputs: [ {ends[0]} ], Outputs: [ {ends[1]} ]"
+def listing(model: Any) -> str:
+    """What the builder of TensorRT for RTX prints of an engine, in its words; here every node is a kernel."""
+    graph = model.graph
+    shapes = {v.name: v.type.tensor_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    names = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8", "UINT8": "UInt8"}
+
+    def described(name: str) -> tuple[str, str]:
+        kind = names.get(TENSOR_TYPES.get(shapes[name].elem_type, ""), "Int32")
+        return kind, ",".join(str(size.dim_value or -1) for size in shapes[name].shape.dim)
+
+    def tensors(found: list[str]) -> str:
+        parts = []
+        for name in found:
+            kind, sizes = described(name)
+            layout = f"Strides: [{sizes}], StrideOrder: [], Datatype: {kind}, Format: (Linear) Row major linear format"
+            parts.append(f" {{ Name: {name}, Dimensions: [{sizes}], {layout} }}")
+        return f"[{','.join(parts)}]"
+
+    lines = ["Layers:"]
+    for node in graph.node:
+        kind = "correlation" if node.op_type == "Conv" else "kgen"
+        inputs = tensors([name for name in node.input if name in shapes])
+        ends = f"Inputs: {inputs}, Constants: [], Outputs: {tensors(list(node.output))}"
+        tail = f"TacticName: __myelin, StreamId: 0, Metadata: [ONNX Layer: {node.name}]"
+        lines.append(f"Name: {node.name}_myl0_0, LayerType: {kind}, {ends}, {tail}")
+    lines += ["", "I/O Tensors:"]
+    for mode, values in (("Input", graph.input), ("Output", graph.output)):
+        for value in values:
+            kind, sizes = described(value.name)
+            lines.append(
+                f" Name: {value.name}, IOMode: {mode}, DataType: {kind}, Dimensions: [{sizes}], Location: Device"
+            )
+    return "\n".join(lines)
 
 
 def _runtime(trt: FakeTensorRT) -> list[type]:

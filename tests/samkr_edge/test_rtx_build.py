@@ -16,7 +16,10 @@ from tensorrt_graphs import residual_graph, write_residual
 from samkr_edge.artefact import cache_folder
 from samkr_edge.build import engine_bytes
 from samkr_edge.build import tensorrt as builder
+from samkr_edge.build.builder_listing import layers_path
+from samkr_edge.build.engine_layers import parse_layers
 from samkr_edge.build.features import features_of
+from samkr_edge.build.inspector import layers_of_engine
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
@@ -74,6 +77,7 @@ def test_a_machine_without_a_gpu_builds_and_says_that_nothing_was_compared(
 @pytest.mark.usefixtures("no_gpu")
 def test_one_engine_for_every_geforce_rtx(trt: FakeTensorRT, source: Path) -> None:
     built = build(trt, source, "rtx-any")
+    assert built.passport.precision["engine"] == "fp16"
     assert trt.builds[0]["capabilities"] == ["SM75", "SM86", "SM89", "SM120"]
     assert built.passport.device["compute_capabilities"] == ["7.5", "8.6", "8.9", "12.0"]
 
@@ -103,9 +107,8 @@ def test_what_the_builder_lists_is_kept_and_its_complaint_about_the_driver_is_no
     facts = facts_of(read_onnx(source))
     plan = plan_build(load_target("rtx-4090"), features_of(trt, "rtx"), facts, Wishes())
     engine = engine_bytes.build_bytes(source, plan)
-    listing = (engine.listing or "").splitlines()
-    assert len(listing) > 5
-    assert all(line.startswith("Name: ") and "LayerType: " in line for line in listing)
+    assert engine.listing is not None
+    assert "LayerType: correlation" in engine.listing
     trt.build_messages = ["Assertion failed: the layer /Conv is not supported"]
     with pytest.raises(SamkrError) as raised:
         engine_bytes.build_bytes(source, plan)
@@ -113,6 +116,51 @@ def test_what_the_builder_lists_is_kept_and_its_complaint_about_the_driver_is_no
     assert raised.value.message.startswith("TensorRT for RTX 1.7")
     assert "/Conv" in raised.value.facts[0]
     assert "35" not in " ".join(raised.value.facts)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_the_list_of_layers_lies_beside_the_engine_and_says_whose_it_is(
+    trt: FakeTensorRT, source: Path
+) -> None:
+    built = build(trt, source)
+    listed = json.loads(layers_path(built.path).read_text())
+    assert listed["engine_sha256"] == built.passport.sha256
+    assert listed["Compute Capabilities"] == ["8.9"]
+    assert built.measures["int8"].kernels == len(listed["Layers"])
+    assert built.passport.precision["layers"]["bytes_moved"] == built.measures["int8"].bytes_moved > 0
+    (layer,) = [layer for layer in parse_layers(layers_of_engine(built.path)) if layer.role == "conv"]
+    assert "/Conv" in layer.name
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("told", ["Layers:\nName: /Conv, LayerType: correlation, Inputs: [", ""])
+def test_an_engine_whose_list_cannot_be_read_is_whole_all_the_same(
+    trt: FakeTensorRT, source: Path, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trt.listings = [told]
+    assert run(["build", str(source), "--target", "rtx-4090"]) == 0
+    assert ("what the engine is made of is not known" in " ".join(capsys.readouterr().out.split())) is bool(
+        told
+    )
+    assert source.with_suffix(".engine").is_file()
+    assert not layers_path(source.with_suffix(".engine")).exists()
+    assert "layers" not in read_passport(source.with_suffix(".engine")).precision
+
+
+def test_the_list_of_an_engine_that_was_replaced_is_not_taken_for_the_new_ones(
+    trt: FakeTensorRT, install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(trt, source)
+    other = install("10.3.0")
+    other.layers_json = '{"Layers": []}'
+    plan = plan_build(load_target("rtx-4090"), features_of(other), facts_of(read_onnx(source)), Wishes())
+    engine = builder.build_tensorrt(source, source.with_suffix(".engine"), (plan,)).path
+    assert layers_of_engine(engine) == other.layers_json
+    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    with pytest.raises(SamkrError) as raised:
+        layers_of_engine(engine)
+    assert raised.value.code == "SE-V92"
+    assert "another engine" in " ".join(raised.value.facts)
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -149,7 +197,7 @@ def test_an_open_batch_is_built_with_a_profile(trt: FakeTensorRT, tmp_path: Path
 def test_on_a_gpu_that_it_is_for_an_engine_is_compared_with_its_graph(
     trt: FakeTensorRT, driver: Driver, source: Path
 ) -> None:
-    built = build(trt, source, "rtx-any")
+    built = build(trt, source, "rtx-30-and-up")
     assert built.cosines is not None
     assert min(built.cosines) > 0.98
     assert read_passport(built.path).measured["cosine"]["heatmap"] == built.cosines[0]
@@ -183,6 +231,33 @@ def test_best_is_timed_where_a_gpu_can_run_both(trt: FakeTensorRT, source: Path)
     built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
     assert set(built.milliseconds) == {"fp16", "int8"}
     assert read_passport(built.path).measured["gpu_ms"] == built.milliseconds
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_best_goes_by_the_lists_where_nothing_can_be_timed_and_says_that_it_predicts(
+    trt: FakeTensorRT, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed(kind: str) -> str:
+        tensor = f"Dimensions: [1,8,32,32], Strides: [1], StrideOrder: [0], Datatype: {kind}, Format: (Linear) rows"
+        return (
+            f"Layers:\nName: /Conv_myl0_0, LayerType: correlation, Inputs: [ {{ Name: x, {tensor} }}], "
+            f"Constants: [], Outputs: [ {{ Name: y, {tensor} }}], TacticName: t, StreamId: 0, Metadata: \n\n"
+            "I/O Tensors:\n Name: x, IOMode: Input, DataType: UInt8, Dimensions: [1,8,32,32], Location: Device"
+        )
+
+    command = ["build", str(source), "--target", "rtx-4090", "--precision", "best"]
+    for kinds, winner in (
+        (("Half", "Int8"), "int8"),
+        (("Half", "Float"), "fp16"),
+        (("Half", "Half"), "fp16"),
+    ):
+        trt.listings = [listed(kind) for kind in kinds]
+        assert run(command) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"{winner} was chosen by a prediction" in shown
+        passport = read_passport(source.with_suffix(".engine"))
+        assert passport.precision["engine"] == winner
+        assert "gpu_ms" not in passport.measured
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -56,11 +56,10 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("target", "capabilities"),
     [
-        ("rtx-2060", ("7.5",)),
         ("rtx-3090", ("8.6",)),
         ("rtx-4090", ("8.9",)),
         ("rtx-5090", ("12.0",)),
-        ("rtx-any", ("7.5", "8.6", "8.9", "12.0")),
+        ("rtx-30-and-up", ("8.6", "8.9", "12.0")),
     ],
 )
 def test_a_plan_names_the_gpus_it_is_for_and_times_nothing(
@@ -76,14 +75,27 @@ def test_a_plan_names_the_gpus_it_is_for_and_times_nothing(
     assert made.by_hand is None
 
 
-def test_turing_is_told_that_int8_gains_nothing_there() -> None:
-    def told(*arguments: Any, **wishes: Any) -> bool:
-        return any("SM 7.5" in note for note in plan(*arguments, **wishes).notes)
+@pytest.mark.parametrize(
+    ("target", "capabilities"), [("rtx-2060", ("7.5",)), ("rtx-any", ("7.5", "8.6", "8.9", "12.0"))]
+)
+def test_an_engine_that_serves_turing_is_fp16_and_says_why(
+    target: str, capabilities: tuple[str, ...]
+) -> None:
+    """Its builder would run the INT8 convolutions in FP16, for every card of the engine."""
+    made = plan(target)
+    assert (made.precision, made.compute_capabilities) == ("fp16", capabilities)
+    assert made.steps == ("strip_quantizers", "cast_first", "bake_fp16")
+    assert any("SM 7.5" in note and "rtx-30-and-up" in note for note in made.notes)
+    assert not any("SM 7.5" in note for note in plan(target, onnx=FP32).notes)
+    assert not any("SM 7.5" in note for note in plan(target, precision="fp16").notes)
+    error = refusal(target, precision="int8")
+    assert (error.code, error.fix) == ("SE-V88", "--precision fp16")
+    assert "rtx-30-and-up" in " ".join(error.facts)
 
-    assert told("rtx-2060")
-    assert told("rtx-any")
-    assert not told("rtx-2060", precision="fp16")
-    assert not told("rtx-4090")
+
+def test_full_tensorrt_runs_int8_on_turing_as_before() -> None:
+    made = plan_build(load_target("rtx-2060"), features_for("10.3.0"), INT8, Wishes())
+    assert (made.precision, made.compute_capabilities) == ("int8", ())
 
 
 def test_a_release_that_nobody_has_tried_is_named_in_a_note() -> None:
@@ -92,9 +104,9 @@ def test_a_release_that_nobody_has_tried_is_named_in_a_note() -> None:
 
 
 def test_best_is_fp16_and_int8_for_the_same_gpus() -> None:
-    plans = plan_best(load_target("rtx-any"), features_for("1.7", "rtx"), INT8, Wishes())
+    plans = plan_best(load_target("rtx-30-and-up"), features_for("1.7", "rtx"), INT8, Wishes())
     assert [made.precision for made in plans] == ["fp16", "int8"]
-    assert {made.compute_capabilities for made in plans} == {("7.5", "8.6", "8.9", "12.0")}
+    assert {made.compute_capabilities for made in plans} == {("8.6", "8.9", "12.0")}
 
 
 def test_int8_before_its_release_is_refused_and_fp16_offered() -> None:
@@ -168,7 +180,7 @@ def test_many_gpus_are_not_for_tensorrt_itself() -> None:
     assert "7.5, 8.6, 8.9, 12.0" in " ".join(raised.value.facts)
 
 
-@pytest.mark.parametrize("target", ["rtx-2060", "rtx-4090", "rtx-any"])
+@pytest.mark.parametrize("target", ["rtx-2060", "rtx-4090", "rtx-any", "rtx-30-and-up"])
 def test_without_a_tensorrt_a_geforce_gets_tensorrt_for_rtx(target: str) -> None:
     assert choose_flavour(load_target(target), here=False, version=None, asked=None) == "rtx"
     assert choose_flavour(load_target(target), here=True, version=None, asked=None) == "rtx"
@@ -181,6 +193,16 @@ def test_a_tensorrt_on_that_very_card_comes_first(install: Install) -> None:
     assert choose_flavour(card, here=True, version=None, asked="rtx") == "rtx"
     # Elsewhere it could not build for that card.
     assert choose_flavour(card, here=False, version=None, asked=None) == "rtx"
+
+
+def test_a_workstation_card_takes_it_where_it_is_installed(install: Install) -> None:
+    """It has no profile, so nobody knows that it is an RTX; its compute capability tells."""
+    card = recognise(Device(machine="x86_64", gpu="NVIDIA RTX A6000", compute_capability="8.6"))
+    server = recognise(Device(machine="x86_64", gpu="NVIDIA H100", compute_capability="9.0"))
+    assert choose_flavour(card, here=True, version=None, asked=None) == "tensorrt"
+    install(RTX)
+    assert choose_flavour(card, here=True, version=None, asked=None) == "rtx"
+    assert choose_flavour(server, here=True, version=None, asked=None) == "tensorrt"
 
 
 @pytest.mark.parametrize("target", ["jetson-agx-orin", "cpu"])
