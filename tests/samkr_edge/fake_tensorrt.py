@@ -567,7 +567,7 @@ def listing(model: Any) -> str:
         inputs = tensors([name for name in node.input if name in shapes])
         ends = f"Inputs: {inputs}, Constants: [], Outputs: {tensors(list(node.output))}"
         tail = f"TacticName: __myelin, StreamId: 0, Metadata: [ONNX Layer: {node.name}]"
-        lines.append(f"Name: {node.name}_myl0_0, LayerType: {kind}, {ends}, {tail}")
+        lines.append(f"Name: {node.name or node.output[0]}_myl0_0, LayerType: {kind}, {ends}, {tail}")
     lines += ["", "I/O Tensors:"]
     for mode, values in (("Input", graph.input), ("Output", graph.output)):
         for value in values:
