@@ -21,7 +21,7 @@ from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.device import running_device
 from samkr_edge.passport import read_passport
-from samkr_edge.runtime.finished_kernels import kernels_path
+from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
@@ -93,6 +93,15 @@ def test_a_second_start_finishes_nothing_again(trt: FakeTensorRT, engine: Path) 
     assert len(trt.finished) == PARTS
     for left, right in zip(first, second, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_whether_kept_kernels_were_taken_is_known(trt: FakeTensorRT, engine: Path) -> None:
+    start(engine)
+    loaded = trt.Runtime(None).deserialize_cuda_engine(engine.read_bytes())  # type: ignore[attr-defined]
+    assert FinishedKernels(loaded, kept(engine)).reused
+    assert not FinishedKernels(loaded, kept(engine).with_name("none.kernels")).reused
+    store_cache(kept(engine), b"of another driver")
+    assert not FinishedKernels(loaded, kept(engine)).reused
 
 
 def test_kernels_are_kept_beside_the_timing_caches_by_engine_gpu_and_release(
