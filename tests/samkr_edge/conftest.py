@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_cuda_packages import PACKAGES, FakeCudaPython, FakePyCuda
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from red_dot import write_red_dot_model
 
 import samkr_edge.driver

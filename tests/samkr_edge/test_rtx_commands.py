@@ -8,7 +8,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from fake_tensorrt import RTX_VERSIONS, Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from red_dot import dots
 
 from samkr_edge.artefact import cache_folder

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build.features import features_for

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_tensorrt import RTX_VERSIONS, Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from tensorrt_graphs import write_residual
 
 from samkr_edge.artefact import cache_folder
@@ -97,7 +98,7 @@ def test_a_second_start_finishes_nothing_again(trt: FakeTensorRT, engine: Path) 
 
 def test_whether_kept_kernels_were_taken_is_known(trt: FakeTensorRT, engine: Path) -> None:
     start(engine)
-    loaded = trt.Runtime(None).deserialize_cuda_engine(engine.read_bytes())  # type: ignore[attr-defined]
+    loaded = trt.Runtime(None).deserialize_cuda_engine(engine.read_bytes())
     assert FinishedKernels(loaded, kept(engine)).reused
     assert not FinishedKernels(loaded, kept(engine).with_name("none.kernels")).reused
     store_cache(kept(engine), b"of another driver")
@@ -153,7 +154,7 @@ def test_damaged_kernels_are_not_read_and_made_anew(
     whole = kept(engine).read_bytes()
     kept(engine).write_bytes(damage(whole))
     with monkeypatch.context() as patch:
-        patch.delattr(trt.IRuntimeCache, "deserialize")  # type: ignore[attr-defined]
+        patch.delattr(trt.IRuntimeCache, "deserialize")
         start(engine)
     assert len(trt.finished) == 2 * PARTS
     assert kept(engine).read_bytes() == whole
@@ -183,7 +184,7 @@ def test_a_cache_that_cannot_be_written_loses_nothing(
 def test_a_runtime_cache_that_gives_no_bytes_loses_nothing(
     trt: FakeTensorRT, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trt.IRuntimeCache, "serialize", lambda self: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(trt.IRuntimeCache, "serialize", lambda self: None)
     assert len(start(engine)) == 2
     assert not kept(engine).exists()
 
@@ -279,12 +280,12 @@ def test_an_engine_for_other_gpus_is_refused_by_the_stand_in_as_by_the_real_one(
     plan = plan_build(load_target("rtx-3090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     messages: list[str] = []
 
-    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
+    class Logger(trt.ILogger):
         def log(self, severity: object, msg: str) -> None:
             messages.append(msg)
 
     engine = build_bytes(source, plan).data
-    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is None  # type: ignore[attr-defined]
+    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is None
     assert messages
     driver.capability = (8, 6)
-    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is not None  # type: ignore[attr-defined]
+    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is not None

@@ -12,7 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import VERSIONS, FakeTensorRT
 from tensorrt_graphs import residual_graph, write_residual
 
 from samkr_edge.artefact import cache_folder
