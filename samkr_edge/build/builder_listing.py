@@ -11,12 +11,13 @@ read so is an error: a layer passed over would be a wrong count.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 
 # The message begins behind whatever the logger puts before it.
@@ -24,9 +25,10 @@ _HEADER = re.compile(r"(?:^|.*[|\]:] ?)Layers:\s*")
 _CAPABILITIES = re.compile(r"Number of target compute capabilities: (\d+)\s*$")
 _START = re.compile(r", LayerType: ([\w .+-]+), Inputs: \[(?= \{ Name: |\], Constants: \[)")
 _TENSOR = re.compile(
-    r", Dimensions: \[(?P<dimensions>[-\d,]*)\], Strides: \[(?P<strides>[-\d,]*)\], StrideOrder: \[[\d,]*\], "
+    r", Dimensions: \[(?P<dimensions>[-\d,]*)\], Strides: \[[-\d,]*\], StrideOrder: \[[\d,]*\], "
     r"Datatype: (?P<datatype>\w+), Format: (?P<format>[^{}]*?) ?\}(?=, \{ Name: |\], )"
 )
+_FIELD = re.compile(r", (?:Dimensions|Strides|StrideOrder): \[")
 _END = re.compile(
     r", TacticName: (?P<tactic>[^,]*), StreamId: (?P<stream>\d+)(?:, \w+: [^,\[\]{}]*)*, Metadata: (?P<metadata>.*)"
 )
@@ -44,7 +46,7 @@ def listings_of_log(log: str) -> list[dict[str, Any]]:
 
     Returns:
         Objects with ``Layers`` (``Name``, ``LayerType``, ``Inputs``, ``Constants``, ``Outputs``, ``TacticName``,
-        ``StreamId``, ``Metadata``; a tensor has ``Name``, ``Dimensions``, ``Strides``, ``Datatype`` and ``Format``;
+        ``StreamId``, ``Metadata``; a tensor has ``Name``, ``Dimensions``, ``Datatype`` and ``Format``;
         an open dimension is -1), ``I/O Tensors`` and, where the log tells it, ``Number of Compute Capabilities``.
 
     Raises:
@@ -84,15 +86,22 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
     return found[0]
 
 
-def write_listing(engine: Path, log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]:
-    """Write ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU, and return what is in it.
+def write_layers(engine: Path, listing: Mapping[str, Any]) -> None:
+    """Write ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU.
 
     Raises:
-        SamkrError: as :func:`listing_of_log`; SE-D01 it cannot be written.
+        SamkrError: SE-D01 it cannot be written.
     """
-    listing = listing_of_log(log, capabilities)
-    write_json(layers_path(engine), listing)
-    return listing
+    sections = [f"{json.dumps(key)}: {_rows(value)}" for key, value in listing.items()]
+    with replacing(layers_path(engine)) as temporary:
+        temporary.write_text("{\n" + ",\n".join(sections) + "\n}\n", encoding="utf-8")
+
+
+def _rows(value: Any) -> str:
+    """JSON with a line for each layer, so that two listings can be compared by eye."""
+    if not isinstance(value, list):
+        return json.dumps(value)
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value) + "\n]"
 
 
 def layers_path(engine: Path) -> Path:
@@ -156,7 +165,8 @@ def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]
     while True:
         name = _behind(" { Name: ", line, place, number)
         rest = _TENSOR.search(line, name)
-        if rest is None:
+        if rest is None or _FIELD.search(line, name, rest.start()):
+            # With a field within the name, it may be a tensor before the one that was found.
             raise _unreadable(
                 number, "a tensor's dimensions, strides, type and format should follow", line[name:]
             )
@@ -164,7 +174,6 @@ def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]
             {
                 "Name": line[name : rest.start()],
                 "Dimensions": _integers(rest["dimensions"]),
-                "Strides": _integers(rest["strides"]),
                 "Datatype": rest["datatype"],
                 "Format": rest["format"],
             }

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from samkr_edge.build import myelin
 from samkr_edge.build.engine_layers import FLOATS, Layer, module_of, operation_of, sum_op
 
 # INT8 tensor cores work on blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
@@ -23,7 +24,8 @@ class Finding:
     """Something that costs time.
 
     Attributes:
-        kind: ``float_island``, ``unfused_sum``, ``small_convolution``, ``conversions`` or ``fp32_remainder``.
+        kind: ``float_island``, ``unfused_sum``, ``small_convolution``, ``conversions`` or ``fp32_remainder``; in
+            :mod:`samkr_edge.build.kernel_findings` ``int8_writes_float``, ``many_elementwise_kernels``, ``not_int8``.
         what: one sentence.
         modules: whom it concerns.
         ms: time of the layers concerned, where there is a profile.
@@ -40,21 +42,25 @@ class Finding:
 
 
 def find(layers: Sequence[Layer]) -> list[Finding]:
-    """Everything worth saying, the costliest first; without a profile, in the order of the rules."""
+    """Everything worth saying, the costliest first; without a profile, in the order of the rules.
+
+    Islands, sums and conversions cost what they do by full TensorRT's rules of fusion. TensorRT for RTX has others: a
+    float convolution there may write INT8, and a sum of floats fuses. Of its engines they are not said.
+    """
     graph = _Graph(layers)
-    borders = _borders(graph)
-    found = [*_float_islands(graph, borders), *_unfused_sums(layers, borders)]
-    told = {module for finding in found for module in finding.modules}
-    found += [
-        *_small_convolutions(layers),
-        *_conversions(graph, {module: border for module, border in borders.items() if module not in told}),
-        *_fp32_remainder(layers),
-    ]
+    found = [*_small_convolutions(graph), *_fp32_remainder(graph)]
+    if not any(myelin.is_convolution(layer.name, layer.kind) for layer in layers):
+        borders = _borders(graph)
+        broken = [*_float_islands(graph, borders), *_unfused_sums(layers, borders)]
+        told = {module for finding in broken for module in finding.modules}
+        untold = {module: border for module, border in borders.items() if module not in told}
+        found = [*broken, *found, *_conversions(graph, untold)]
     return sorted(found, key=lambda finding: -(finding.ms or 0.0))
 
 
 class _Graph:
-    """Who feeds whom, looking through conversions."""
+    """Who feeds whom, looking through conversions and generated kernels: in some engines there is one behind every
+    convolution."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
@@ -82,7 +88,7 @@ class _Graph:
             if near in seen:
                 continue
             seen.add(near)
-            if near.role == "conversion":
+            if near.role in ("conversion", "elementwise", "none"):
                 waiting += step(near)
             else:
                 found[near] = None
@@ -114,7 +120,7 @@ def _borders(graph: _Graph) -> dict[str, _Border]:
 
 def _with_borders(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> list[Layer]:
     """The layers and the conversions they cause."""
-    around = [borders[module].conversions for module in _modules(layers) if module in borders]
+    around = [borders[module].conversions for module in modules_of(layers) if module in borders]
     return [*layers, *(conversion for conversions in around for conversion in conversions)]
 
 
@@ -131,14 +137,14 @@ def _float_islands(graph: _Graph, borders: Mapping[str, _Border]) -> list[Findin
     ]
     if not found:
         return []
-    modules = _modules(found)
+    modules = modules_of(found)
     return [
         Finding(
             "float_island",
-            f"{_count(found, 'float convolution')} between INT8 layers, with the conversions around",
+            f"{count(found, 'float convolution')} between INT8 layers, with the conversions around",
             modules,
-            _ms(_with_borders(found, borders)),
-            _rules(modules, "conv", "int8", "it breaks a chain of INT8 layers"),
+            ms_of(_with_borders(found, borders)),
+            rules(modules, "conv", "int8", "it breaks a chain of INT8 layers"),
             _KEPT_FLOAT,
         )
     ]
@@ -174,14 +180,14 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
                 policy = ""
             else:
                 note = "a sum fuses with its convolution when the skip input is INT8"
-                policy = _rules(modules, operation, "int8", "an INT8 sum fuses with its convolution")
+                policy = rules(modules, operation, "int8", "an INT8 sum fuses with its convolution")
             how = "INT8" if quantized else "float"
             findings.append(
                 Finding(
                     "unfused_sum",
-                    f"{_count(found, title)} not fused, {how}",
+                    f"{count(found, title)} not fused, {how}",
                     modules,
-                    _ms(_with_borders(found, borders)),
+                    ms_of(_with_borders(found, borders)),
                     policy,
                     note,
                 )
@@ -189,15 +195,15 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
     return findings
 
 
-def _small_convolutions(layers: Sequence[Layer]) -> list[Finding]:
-    """INT8 convolutions that compute mostly padding; the first one, which sees 3 channels, is left alone."""
+def _small_convolutions(graph: _Graph) -> list[Finding]:
+    """INT8 convolutions that compute mostly padding; the first one, which sees the image, is left alone."""
     found = [
         layer
-        for layer in layers
+        for layer in graph.layers
         if layer.role == "conv"
         and layer.precision == "int8"
         and layer.channels is not None
-        and layer.channels[0] > 3
+        and graph.before(layer)
         and min(layer.channels) < SMALLEST_CHANNELS
     ]
     if not found:
@@ -205,10 +211,10 @@ def _small_convolutions(layers: Sequence[Layer]) -> list[Finding]:
     return [
         Finding(
             "small_convolution",
-            f"{_count(found, 'INT8 convolution')} with fewer than {SMALLEST_CHANNELS} channels per group: INT8 works "
+            f"{count(found, 'INT8 convolution')} with fewer than {SMALLEST_CHANNELS} channels per group: INT8 works "
             "on 32 at a time",
-            _modules(found),
-            _ms(found),
+            modules_of(found),
+            ms_of(found),
             f'- match: "*"\n  op: conv\n  below_channels: {SMALLEST_CHANNELS}\n  precision: float\n'
             "  why: INT8 would compute mostly padding",
             "place the rule before the one that makes convolutions INT8",
@@ -221,7 +227,7 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
     total = sum(layer.ms or 0.0 for layer in graph.layers)
     findings = []
     for module, border in borders.items():
-        cause, ms = border.cause, _ms(border.conversions)
+        cause, ms = border.cause, ms_of(border.conversions)
         if ms is not None and ms < NOTABLE_SHARE * total:
             continue
         operation = _policy_op(cause)
@@ -235,11 +241,11 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
             policy = ""
             note = "no policy rule: it is an output of the network, where an INT8 step is a visible error"
         else:
-            policy, note = _rules((module,), operation, "int8", "its borders cost conversions"), _KEPT_FLOAT
+            policy, note = rules((module,), operation, "int8", "its borders cost conversions"), _KEPT_FLOAT
         findings.append(
             Finding(
                 "conversions",
-                f"{_count(border.conversions, 'conversion')} between INT8 and {cause.precision} around {module}",
+                f"{count(border.conversions, 'conversion')} between INT8 and {cause.precision} around {module}",
                 (module,),
                 ms,
                 policy,
@@ -249,38 +255,39 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
     return findings
 
 
-def _fp32_remainder(layers: Sequence[Layer]) -> list[Finding]:
-    """FP32 convolutions in an engine that has INT8 ones: what is not INT8 should be FP16."""
-    convolutions = [layer for layer in layers if layer.role == "conv"]
-    found = [layer for layer in convolutions if layer.precision == "fp32"]
+def _fp32_remainder(graph: _Graph) -> list[Finding]:
+    """FP32 convolutions in an engine that has INT8 ones: what is not INT8 should be FP16, but for the last ones, whose
+    results are offsets and heatmaps."""
+    convolutions = [layer for layer in graph.layers if layer.role == "conv"]
+    found = [layer for layer in convolutions if layer.precision == "fp32" and graph.after(layer)]
     if not found or not any(layer.precision == "int8" for layer in convolutions):
         return []
     return [
         Finding(
             "fp32_remainder",
-            f"{_count(found, 'convolution')} in FP32 beside INT8 ones",
-            _modules(found),
-            _ms(found),
+            f"{count(found, 'convolution')} in FP32 beside INT8 ones",
+            modules_of(found),
+            ms_of(found),
             note="no policy rule: build again with FP16 allowed (TensorRT 8 to 10) or baked in (11), "
             "as `samkr-edge build` does",
         )
     ]
 
 
-def _modules(layers: Iterable[Layer]) -> tuple[str, ...]:
+def modules_of(layers: Iterable[Layer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer.module for layer in layers))
 
 
-def _ms(layers: Sequence[Layer]) -> float | None:
+def ms_of(layers: Sequence[Layer]) -> float | None:
     known = [layer.ms for layer in layers if layer.ms is not None]
     return sum(known) if known else None
 
 
-def _count(layers: Sequence[Layer], what: str) -> str:
+def count(layers: Sequence[Layer], what: str) -> str:
     return f"{len(layers)} {what}{'' if len(layers) == 1 else 's'}"
 
 
-def _rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:
+def rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:
     return "\n".join(
         f'- match: "{module}"\n  op: {op}\n  precision: {precision}\n  why: {why}' for module in modules
     )

@@ -116,6 +116,12 @@ def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[La
         ) from error
 
 
+def listed_engine(text: str) -> str | None:
+    """SHA-256 of the engine whose layers these are; None where they do not say, as the inspector's."""
+    loaded = _load(text, "engine layers")
+    return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
+
+
 def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> list[dict[str, Any]]:
     """A profile as ``trtexec --exportProfile`` writes it, from layer name -> milliseconds of every inference.
 
@@ -144,12 +150,6 @@ def profiled_engine(text: str) -> str | None:
     loaded = _load(text, "profile")
     first = loaded[0] if isinstance(loaded, list) and loaded else None
     return first.get("engine_sha256") if isinstance(first, dict) else None
-
-
-def listed_engine(text: str) -> str | None:
-    """SHA-256 of the engine that a list of layers is of; None where it does not say, as trtexec's."""
-    loaded = _load(text, "engine layers")
-    return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
 
 
 def parse_profile(text: str) -> dict[str, float]:
@@ -288,8 +288,7 @@ def _role_of_generated(name: str, nodes: Sequence[str]) -> str:
     """A generated kernel is no convolution, though it may do what the graph has at a convolution's node: its bias."""
     if myelin.converts(name) or (nodes and all(operation_of(node) in _QUANTIZERS for node in nodes)):
         return "conversion"
-    alone = all(operation_of(node) in ("Add", "Relu", *_QUANTIZERS) for node in nodes)
-    return "sum" if alone and _sums(nodes) else "elementwise"
+    return "sum" if myelin.adds(name) and _sums(nodes) else "elementwise"
 
 
 def _sums(nodes: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.build.builder_listing import layers_path
 from samkr_edge.build.engine_findings import Finding, find
 from samkr_edge.build.engine_layers import (
     Layer,
@@ -21,6 +22,8 @@ from samkr_edge.build.engine_layers import (
     profile_records,
     profiled_engine,
 )
+from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.build.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
 
 # Inferences whose layers are timed: a few seconds, and enough for a mean.
@@ -55,6 +58,10 @@ class EngineReport:
         found["conversions"] = sum(layer.ms or 0.0 for layer in self.conversions())
         return found
 
+    def measures(self) -> EngineMeasures:
+        """Kernels, bytes moved and what convolutions write."""
+        return measure(self.layers)
+
     def conversions(self) -> list[Layer]:
         return [layer for layer in self.layers if layer.role == "conversion"]
 
@@ -72,8 +79,12 @@ class EngineReport:
             "ms_by_precision": self.ms(),
             "unlisted_ms": self.unlisted_ms,
             "conversions": len(self.conversions()),
+            "measures": self.measures().to_dict(),
             "findings": [asdict(finding) for finding in self.findings],
-            "layers": [{**asdict(layer), "module": layer.module} for layer in self.layers],
+            "layers": [
+                {**asdict(layer), "constants": len(layer.constants), "module": layer.module}
+                for layer in self.layers
+            ],
         }
 
 
@@ -90,7 +101,8 @@ def inspect_layers(text: str, profile: str | None = None) -> EngineReport:
     times = parse_profile(profile) if profile else {}
     layers = parse_layers(text, times)
     unlisted = sum(times[name] for name in times.keys() - {layer.name for layer in layers})
-    return EngineReport(tuple(layers), tuple(find(layers)), unlisted)
+    findings = sorted([*find_kernels(layers), *find(layers)], key=lambda finding: -(finding.ms or 0.0))
+    return EngineReport(tuple(layers), tuple(findings), unlisted)
 
 
 # Asking TensorRT itself.
@@ -102,14 +114,14 @@ def layers_of_engine(engine: Path) -> str:
     Raises:
         SamkrError: SE-D93 no such engine, SE-V92 there is neither; and what opening the engine refuses.
     """
-    beside = engine.with_name(engine.name + ".layers.json")
-    found = f"looked for {beside.name}"
+    beside = layers_path(engine)
+    why = f"looked for {beside.name}"
     if beside.is_file():
         text = beside.read_text(encoding="utf-8", errors="replace")
         listed = listed_engine(text)
         if listed is None or not engine.is_file() or listed == sha256_of(engine):
             return text
-        found = f"found      {beside.name}, of another engine"
+        why = f"{beside.name} is of another engine"
     _require(engine)
     from samkr_edge.driver import load_driver
 
@@ -124,7 +136,7 @@ def layers_of_engine(engine: Path) -> str:
     raise SamkrError(
         "SE-V92",
         f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",
-        [found],
+        [why],
         fix=f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: "
         f"trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name}",
     )

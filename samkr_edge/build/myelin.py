@@ -17,6 +17,7 @@ GENERATED = "kgen"
 
 _NAME = re.compile(r"__myl_([A-Za-z]+)_myl\d+_\d+")
 _MOVES = {"Cast", "Move", "Tran", "Resh"}
+_REARRANGES = {"Move", "Tran", "Resh", "Slic", "Conc"}
 # Division by a scale, rounding and clamping, and the way back.
 _QUANTIZES = {"Mul", "Min", "Max", "Roun"}
 
@@ -39,6 +40,23 @@ def converts(name: str) -> bool:
     return bool(found) and found <= _MOVES | _QUANTIZES
 
 
+def adds(name: str) -> bool:
+    """Whether a kernel does nothing but add maps, and cut off what is below zero."""
+    found = set(operations(name))
+    return "Add" in found and found <= {"Add", "Relu", "Cast"}
+
+
 def quantizes(name: str) -> bool:
     """Whether a kernel rounds to steps of a scale, whatever else it does; the end of a long name is not known."""
     return "Roun" in operations(name)
+
+
+def casts_first(name: str) -> bool:
+    """Whether a kernel changes the precision of what it reads before it computes with it.
+
+    The bias and the ReLU of the convolution before it may stand first.
+    """
+    for operation in operations(name):
+        if operation not in _REARRANGES | {"Add", "Relu"}:
+            return operation == "Cast"
+    return False
