@@ -12,6 +12,7 @@ import ctypes
 import enum
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,7 @@ class FakeTensorRT(ModuleType):
     Attributes:
         driver: whose memory the engines run in.
         finished: the parts of engines that the card has finished, in order; not those out of a runtime cache.
-        listings: what the next builds print of their layers, in place of the truth.
+        retell: makes of a list of layers what a build prints; the truth by default.
         builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
             ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
         speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
@@ -66,7 +67,7 @@ class FakeTensorRT(ModuleType):
         self.magic = RTX_MAGIC if self.is_rtx else MAGIC
         self.driver = driver
         self.finished: list[str] = []
-        self.listings: list[str] = []
+        self.retell: Callable[[str], str] = lambda told: told
         self.builds: list[dict[str, Any]] = []
         self.speed: dict[frozenset[str], float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
@@ -353,10 +354,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                     "[defaultAllocator.cpp::] Error Code 1: Cuda Runtime (cudaError 35)",
                 )
                 if settings["profiling_verbosity"].name == "DETAILED":
-                    say(
-                        trt.ILogger.Severity.VERBOSE,
-                        trt.listings.pop(0) if trt.listings else network._listing,
-                    )
+                    say(trt.ILogger.Severity.VERBOSE, trt.retell(network._listing))
             if trt.build_messages or trt.cancelled:
                 return None
             head = json.dumps({"flags": sorted(flags), "capabilities": given.get("capabilities")}).encode()
