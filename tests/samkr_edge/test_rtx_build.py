@@ -148,6 +148,16 @@ def test_an_engine_whose_list_cannot_be_read_is_whole_all_the_same(
     assert "layers" not in read_passport(source.with_suffix(".engine")).precision
 
 
+@pytest.mark.usefixtures("no_gpu")
+def test_an_engine_that_samples_in_half_precision_is_not_written(trt: FakeTensorRT, source: Path) -> None:
+    trt.retell = lambda truth: truth.replace("Datatype: Float", "Datatype: Half")
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source)
+    assert raised.value.code == "SE-B84"
+    assert "/GridSample should be FP32" in " ".join(raised.value.facts)
+    assert [path.name for path in source.parent.iterdir()] == [source.name]
+
+
 def test_the_list_of_an_engine_that_was_replaced_is_not_taken_for_the_new_ones(
     trt: FakeTensorRT, install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
