@@ -153,7 +153,7 @@ def test_an_engine_that_samples_in_half_precision_is_not_written(trt: FakeTensor
     trt.retell = lambda truth: truth.replace("Datatype: Float", "Datatype: Half")
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
-    assert raised.value.code == "SE-B84"
+    assert raised.value.code == "SE-B83"
     assert "/GridSample should be FP32" in " ".join(raised.value.facts)
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
