@@ -319,3 +319,17 @@ def test_a_tensorrt_that_does_not_load_is_none(
     monkeypatch.setattr(sys, "path", [str(folder.parent)])
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     assert choose_flavour(load_target("rtx-4090"), here=True, version=None, asked=None) == "rtx"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_version_that_is_not_here_is_planned_for_and_never_built(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("rtx 1.7.1.116")
+    source = write_residual(tmp_path / "model.onnx")
+    command = ["build", str(source), "--target", "rtx-4090", "--precision", "fp16", "--tensorrt"]
+    assert run([*command, "1.6", "--dry-run"]) == 0
+    assert run([*command, "1.6"]) == 2
+    assert "planned    1.6" in capsys.readouterr().err
+    assert not source.with_suffix(".engine").exists()
+    assert run([*command, "1.7"]) == 0
