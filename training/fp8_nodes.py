@@ -14,7 +14,7 @@ _STANDARD = {"TRT_FP8QuantizeLinear": "QuantizeLinear", "TRT_FP8DequantizeLinear
 
 
 def standardise_fp8(model: Any) -> None:
-    """Replace ModelOpt's FP8 nodes in an ONNX model by standard ones, in place; names and scales stay."""
+    """Replace ModelOpt's FP8 nodes in an ONNX model by standard ones, in place."""
     from onnx import TensorProto, helper
 
     found = [node for node in model.graph.node if node.op_type in _STANDARD]
@@ -24,7 +24,9 @@ def standardise_fp8(model: Any) -> None:
     model.graph.initializer.append(helper.make_tensor(zero, TensorProto.FLOAT8E4M3FN, [], b"\0", raw=True))
     quantized = set()
     for node in found:
-        node.op_type, node.domain = _STANDARD[node.op_type], ""
+        standard = _STANDARD[node.op_type]
+        node.name = node.name.replace(node.op_type, standard)
+        node.op_type, node.domain = standard, ""
         node.input.append(zero)
         if node.op_type == "QuantizeLinear":
             quantized.add(node.output[0])
