@@ -289,11 +289,16 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
             }
         )
     emit(
-        {"assignments": [asdict(a) for a in assignments], "rules": rules, f"{policy.format}_macs_share": share},
+        {
+            "assignments": [asdict(a) for a in assignments],
+            "rules": rules,
+            f"{policy.format}_macs_share": share,
+        },
         Group(
             _assignment_table(assignments),
             _rule_table(rules),
-            f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in {_SHOWN[policy.format]}",
+            f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in "
+            f"{_SHOWN[policy.format]}",
         ),
         as_json,
     )

@@ -1,8 +1,9 @@
-"""FP8 in place of INT8: the 8-bit float E4M3 (OCP, "8-bit Floating Point Specification", 2023), and what it does not mix with.
+"""FP8 in place of INT8: what of a policy it does not mix with.
 
-ModelOpt's FP8: a weight or an activation times 448 / its range, rounded to the nearest of E4M3's numbers. A float has
-the same relative step for large and small numbers, so one range serves a whole weight tensor: channels that are small
-beside the others keep their three bits of mantissa. ModelOpt fake-quantizes it on every device, CPUs included.
+It is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt has it: a weight or an activation times 448 /
+its range, rounded to the nearest of E4M3's numbers. A float has the same relative step for large and small numbers, so
+one range serves a whole weight tensor: channels that are small beside the others keep their three bits of mantissa.
+ModelOpt fake-quantizes it on every device, CPUs included.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from samkr_edge.errors import SamkrError
 
 # ModelOpt's word for it: bits of the exponent and of the mantissa.
 E4M3 = (4, 3)
-LARGEST = 448.0
 # They weigh ranges by the error of integer steps, which are not FP8's.
 _INTEGER_CALIBRATORS = ("entropy", "mse")
 

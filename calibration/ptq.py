@@ -46,8 +46,8 @@ def quantize_network(
         advance: called with the number of images after each batch.
 
     Raises:
-        SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or zero,
-            SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
+        SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
+            zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
     """
     check_fp8(policy)
     folded = fold_batch_norms(network)

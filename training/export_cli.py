@@ -32,11 +32,15 @@ def export(
     batch: Annotated[int, typer.Option(min=1, help="Static batch size.")] = 1,
     opset: Annotated[
         int | None,
-        typer.Option(help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."),
+        typer.Option(
+            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."
+        ),
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="Of what is not quantized: fp32, or fp16 for strongly typed TensorRT (10 and later)."),
+        typer.Option(
+            help="Of what is not quantized: fp32, or fp16 for strongly typed TensorRT (10 and later)."
+        ),
     ] = "fp32",
     decode: Annotated[
         DecodeIn,

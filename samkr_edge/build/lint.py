@@ -66,12 +66,13 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Lint:
-    """What :func:`lint` found."""
+    """What :func:`lint` found; where ``format`` is ``fp8`` that is what runs in place of INT8."""
 
     convolutions: tuple[Convolution, ...]
     sums: int
     int8_sums: int
     findings: tuple[Finding, ...]
+    format: str = "int8"
 
     @property
     def macs(self) -> int:
@@ -88,6 +89,7 @@ class Lint:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "format": self.format,
             "macs": self.macs,
             "int8_macs": self.int8_macs,
             "int8_share": self.int8_share,
@@ -116,6 +118,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
         sums=len(sums),
         int8_sums=sum(id(node) in int8 for node in sums),
         findings=tuple(findings),
+        format="fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8",
     )
 
 
@@ -240,7 +243,8 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
         weight = graph.constants.get(node.input[0])
         where = module_of(node.name)
         match = f'match: "{where}"'
-        if not built and zero is not None and (zero.any() or zero.dtype != np.int8):
+        fp8 = zero is not None and _is_fp8(zero)
+        if not built and zero is not None and (zero.any() or not (zero.dtype == np.int8 or fp8)):
             yield Finding(
                 "asymmetric",
                 where,
@@ -254,7 +258,8 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
                 f"{match}, precision: float   # or calibrate on more images",
             )
-        if weight is not None and weight.ndim == 4 and scale.size == 1 and weight.shape[0] > 1:
+        one = scale.size == 1 and not fp8  # a float has its own scale: FP8 rounds small channels as finely
+        if weight is not None and weight.ndim == 4 and one and weight.shape[0] > 1:
             yield Finding(
                 "per-tensor-weight",
                 where,
@@ -268,6 +273,11 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{scale.size} scales on an activation: no runtime fuses it",
                 f"{match}, precision: int8   # our quantizer gives activations one scale",
             )
+
+
+def _is_fp8(zero: np.ndarray) -> bool:
+    """By name: numpy has no such type, the package that gives it one comes with onnx."""
+    return zero.dtype.name == "float8_e4m3fn"
 
 
 def _quantized_grids(graph: Graph, int8: set[int]) -> Iterator[Finding]:

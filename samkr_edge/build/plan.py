@@ -119,7 +119,11 @@ def plan_build(
     typing = "strong" if _is_strong(features, onnx, precision) else "weak"
     steps = _steps(features, onnx, wishes, precision, typing)
     if "bake_fp16" in steps and features.flavour == "tensorrt":
-        why = "FP8 takes a strongly typed network" if features.precision_flags else f"{features.title} has no FP16 flag"
+        why = (
+            "FP8 takes a strongly typed network"
+            if features.precision_flags
+            else f"{features.title} has no FP16 flag"
+        )
         notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")

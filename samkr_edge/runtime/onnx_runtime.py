@@ -115,8 +115,8 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
     """Open an ONNX file; one that was built for a target is first compared with its passport.
 
     Raises:
-        SamkrError: SE-A98 INT8 or FP8 with FP16 beside it, which this ONNX Runtime computes wrongly; what :class:`OnnxRunner`
-            refuses.
+        SamkrError: SE-A98 INT8 or FP8 with FP16 beside it, which this ONNX Runtime computes wrongly; what
+            :class:`OnnxRunner` refuses.
     """
     if is_built(path):
         preflight(path)
@@ -140,7 +140,7 @@ def _require_rounding(path: Path, precision: str) -> None:
         return
     raise SamkrError(
         "SE-A98",
-        f"{path.name} is {precision} with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
+        f"{path.name} is {precision} with FP16 beside it, and this ONNX Runtime would round wrongly: not loaded",
         [
             f"found      onnxruntime {onnxruntime.__version__}",
             f"expected   {ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",
