@@ -125,7 +125,7 @@ def test_onnx_runtime_computes_what_the_checkpoint_does(fp8: Path, tmp_path: Pat
     assert run(["export", str(fp8), "-o", str(path), "--precision", precision]) == 0
     expected = load_model(fp8).runner.run(images(2))
     for left, right in zip(expected, load_model(path).runner.run(images(2)), strict=True):
-        assert np.linalg.norm(left - right) < 0.2 * np.linalg.norm(left)
+        assert np.linalg.norm(left - right) < 0.3 * np.linalg.norm(left)
 
 
 def test_optimising_a_graph_does_not_lose_its_relus(exported: Path) -> None:
@@ -147,7 +147,7 @@ def test_no_cpu_builds_it(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         build_cpu(exported, tmp_path / "x.onnx")
     assert caught.value.code == "SE-B54"
-    assert "--format int8" in str(caught.value)
+    assert "int8.onnx" in str(caught.value)
 
 
 def test_facts_and_mix_name_it(exported: Path) -> None:
