@@ -73,6 +73,13 @@ class Passport(BaseModel):
         return self.flavour or "tensorrt"
 
     @property
+    def runs_on(self) -> str:
+        """For people: the GPU or machine it was built on, or the compute capabilities it was built for."""
+        if capabilities := self.device.get("compute_capabilities"):
+            return f"SM {', '.join(capabilities)}"
+        return str(self.device.get("model") or self.device.get("machine") or "?")
+
+    @property
     def runtime_version(self) -> str:
         """The version that an engine was built with."""
         return self.versions.get(MODULES[self.runtime], "0")

@@ -13,6 +13,8 @@ OLDEST, NEWEST_MAJOR = (8, 5), 11
 RTX_GENERATION, RTX_NEWEST = (11, 0), "1.7"
 # Before it, the builder refused INT8 convolutions.
 RTX_INT8 = (1, 7)
+# On these it runs what is INT8 in FP16, and in an engine that serves other cards too, on those as well.
+RTX_NO_INT8 = ("7.5",)
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 

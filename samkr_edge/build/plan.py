@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.build.features import RTX_NEWEST, Features
-from samkr_edge.build.refusals import check_device, check_graph, check_precision
+from samkr_edge.build.features import RTX_NEWEST, RTX_NO_INT8, Features
+from samkr_edge.build.refusals import check_device, check_graph, check_precision, runs_no_int8
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -108,9 +108,7 @@ def plan_build(
         SamkrError: SE-U90 a wish that does not fit the graph or the memory; and what
             :mod:`samkr_edge.build.refusals` refuses.
     """
-    precision = wishes.precision or (
-        onnx.precision if onnx.quantized else "int8" if wishes.calibrate else "fp16"
-    )
+    precision = wishes.precision or _default_precision(target, features, onnx, wishes)
     check_device(target, features, wishes, precision)
     check_graph(target, features, onnx, precision)
     shape, profile_batch = _shape(onnx, wishes)
@@ -128,7 +126,7 @@ def plan_build(
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
     if features.flavour == "rtx":
-        notes += _rtx_notes(target, features, precision)
+        notes += _rtx_notes(features, onnx, wishes, precision)
     elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
         notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
     if wishes.version_compatible:
@@ -159,10 +157,22 @@ def plan_build(
     )
 
 
-def _rtx_notes(target: Target, features: Features, precision: str) -> list[str]:
+def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
+    """INT8 for a graph that holds it, where the target runs it; FP8 for one that holds that."""
+    if onnx.precision == "fp8":
+        return "fp8"
+    if wishes.calibrate or (onnx.precision == "int8" and not runs_no_int8(target, features)):
+        return "int8"
+    return "fp16"
+
+
+def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> list[str]:
     notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
-    if precision == "int8" and "7.5" in target.capabilities:
-        notes.append("on SM 7.5 its builder runs the INT8 convolutions in FP16")
+    if onnx.precision == "int8" and precision == "fp16" and wishes.precision is None:
+        notes.append(
+            f"FP16: an engine that serves SM {', '.join(RTX_NO_INT8)} holds no INT8, for no card; "
+            "INT8 from Ampere on: --target rtx-30-and-up"
+        )
     if version_tuple(features.version)[:2] > version_tuple(RTX_NEWEST):
         notes.append(f"{features.title} is newer than what was tried, {RTX_NEWEST}")
     return notes

@@ -6,7 +6,7 @@ something else), SE-U88 wishes that contradict each other or the graph.
 
 from __future__ import annotations
 
-from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, RTX_INT8, RTX_NEWEST, Features
+from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, RTX_INT8, RTX_NEWEST, RTX_NO_INT8, Features
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -84,6 +84,11 @@ def _check_fp8(target: Target, features: Features) -> None:
         )
 
 
+def runs_no_int8(target: Target, features: Features) -> bool:
+    """Whether the builder would turn INT8 into FP16 for this target."""
+    return features.flavour == "rtx" and bool(set(RTX_NO_INT8) & set(target.capabilities))
+
+
 def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
     unknown = [one for one in target.capabilities if one not in features.capabilities]
     if unknown or not target.capabilities:
@@ -109,6 +114,17 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
             f"{features.title} cannot build INT8 convolutions, so nothing was built",
             [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead    --precision fp16"],
             fix='pip install --upgrade "samkr-edge[rtx]"',
+        )
+    if precision == "int8" and runs_no_int8(target, features):
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} builds no INT8 for {target.title}, so nothing was built",
+            [
+                f"reason     SM {', '.join(RTX_NO_INT8)}: its builder runs what is INT8 in FP16 there, "
+                "and on every other card that the engine serves",
+                "instead    --precision fp16, or --target rtx-30-and-up",
+            ],
+            fix="--precision fp16",
         )
     asked = {
         "--hardware-compatible": wishes.hardware_compatible,

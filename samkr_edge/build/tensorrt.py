@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
+from samkr_edge.build.builder_listing import write_layers
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
+from samkr_edge.build.engine_measures import EngineMeasures
 from samkr_edge.build.engine_trial import agree, compare_speed
+from samkr_edge.build.made_of import made_of
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import edit, precision_mix
@@ -32,12 +36,17 @@ class BuiltEngine:
         cosines: heatmap and offset against the graph in ONNX Runtime, on noise; None where no GPU of this machine
             can run the engine.
         milliseconds: precision -> median GPU time of its candidate; only of ``best``, and only where it was timed.
+        measures: precision -> what the builder's list of its layers amounts to; empty where it gave none. Where
+            nothing could be timed, ``best`` goes by it.
+        notes: what the user should know, of the plan and of the build.
     """
 
     path: Path
     passport: Passport
     cosines: tuple[float, float] | None
     milliseconds: dict[str, float]
+    measures: dict[str, EngineMeasures]
+    notes: tuple[str, ...]
 
 
 def build_tensorrt(
@@ -67,23 +76,22 @@ def build_tensorrt(
     require_writable(out)
     card = card_of_file(read_onnx(source), source)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
-    engines = [build_bytes(source, plan, images, report) for plan in plans]
-    passports = [
-        _passport(source, card, plan, engine.data, version, images)
-        for plan, engine in zip(plans, engines, strict=True)
-    ]
+    candidates = []
+    for plan in plans:
+        engine = build_bytes(source, plan, images, report)
+        candidates.append(_candidate(source, card, plan, engine, version, images))
     if ahead_of_time and running_device().compute_capability not in ahead_of_time:
-        return _write(out, engines[0], passports[0], None, {})
+        return _write(out, _cheapest(candidates), candidates, None, {})
     with tempfile.TemporaryDirectory() as folder:
-        candidates = []
-        for plan, engine, passport in zip(plans, engines, passports, strict=True):
-            path = Path(folder) / f"{plan.precision}.engine"
-            path.write_bytes(engine.data)
-            write_passport(path, passport)
-            candidates.append(path)
-        times = compare_speed(candidates) if len(candidates) > 1 else [0.0]
+        paths = []
+        for one in candidates:
+            path = Path(folder) / f"{one.plan.precision}.engine"
+            path.write_bytes(one.data)
+            write_passport(path, one.passport)
+            paths.append(path)
+        times = compare_speed(paths) if len(paths) > 1 else [0.0]
         best = times.index(min(times))
-        agreement = agree(source, plans[best], candidates[best], card)
+        agreement = agree(source, plans[best], paths[best], card)
     milliseconds = {p.precision: t for p, t in zip(plans, times, strict=True)} if len(plans) > 1 else {}
     if not agreement.holds:
         raise SamkrError(
@@ -92,27 +100,71 @@ def build_tensorrt(
             agreement.facts(),
             fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
         )
-    return _write(out, engines[best], passports[best], agreement.cosines, milliseconds)
+    return _write(out, candidates[best], candidates, agreement.cosines, milliseconds)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One built plan; ``layers`` is the inspector's JSON, where the builder says what it made."""
+
+    plan: BuildPlan
+    data: bytes
+    passport: Passport
+    layers: dict[str, Any] | None
+    measures: EngineMeasures | None
+    notes: tuple[str, ...]
+
+
+def _candidate(
+    source: Path,
+    card: ModelCard,
+    plan: BuildPlan,
+    engine: SerializedEngine,
+    version: str,
+    images: CalibrationImages | None,
+) -> _Candidate:
+    passport = _passport(source, card, plan, engine.data, version, images)
+    if engine.listing is None:
+        return _Candidate(plan, engine.data, passport, None, None, plan.notes)
+    found = made_of(engine, plan)
+    layers = None
+    if found.layers is not None and found.measures is not None:
+        layers = {**found.layers, "engine_sha256": passport.sha256}
+        mix = {**passport.precision, "layers": found.measures.to_dict()}
+        passport = passport.model_copy(update={"precision": mix})
+    return _Candidate(plan, engine.data, passport, layers, found.measures, (*plan.notes, *found.notes))
+
+
+def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:
+    """The one that moves the fewest bytes, of equals that with fewer kernels; where a list is missing, the first."""
+
+    def cost(one: _Candidate) -> tuple[float, int]:
+        return (one.measures.bytes_moved, one.measures.kernels) if one.measures else (float("inf"), 0)
+
+    return min(candidates, key=cost)
 
 
 def _write(
     out: Path,
-    engine: SerializedEngine,
-    passport: Passport,
+    chosen: _Candidate,
+    candidates: Sequence[_Candidate],
     cosines: tuple[float, float] | None,
     milliseconds: dict[str, float],
 ) -> BuiltEngine:
-    """The engine and its passport, with what was measured of it."""
+    """The engine and its passport, with what was measured of it, and the list of its layers."""
     measured: dict[str, Any] = {}
     if cosines is not None:
         measured["cosine"] = {"heatmap": cosines[0], "offset": cosines[1]}
     if milliseconds:
         measured["gpu_ms"] = milliseconds
-    passport = passport.model_copy(update={"measured": measured})
+    passport = chosen.passport.model_copy(update={"measured": measured})
     with replacing(out) as temporary:
-        temporary.write_bytes(engine.data)
+        temporary.write_bytes(chosen.data)
     write_passport(out, passport)
-    return BuiltEngine(out, passport, cosines, milliseconds)
+    if chosen.layers is not None:
+        write_layers(out, chosen.layers)
+    measures = {one.plan.precision: one.measures for one in candidates if one.measures}
+    return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
 
 
 def card_of_file(model: OnnxFile, path: Path) -> ModelCard:

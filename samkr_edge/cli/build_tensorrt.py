@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from samkr_edge.build.engine_measures import EngineMeasures
     from samkr_edge.build.features import Features
     from samkr_edge.build.plan import BuildPlan
     from samkr_edge.build.tensorrt_graph import OnnxFacts
@@ -84,6 +85,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     Raises:
         SamkrError: SE-U89 no such flavour, or the version is of the other.
     """
+    from samkr_edge.build.features import RTX_CAPABILITIES
     from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
@@ -102,9 +104,15 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
         )
     if asked is not None or named is not None:
         return "rtx" if "rtx" in (asked, named) else "tensorrt"
-    if target.family != "rtx" or (here and is_importable("tensorrt")):
+    if target.compute_capabilities:
+        return "rtx"
+    if here and is_importable("tensorrt"):
         return "tensorrt"
-    return "rtx"
+    # A card without a profile may be a laptop's or a workstation's RTX.
+    unknown_rtx = (
+        target.family == "gpu" and target.compute_capability in RTX_CAPABILITIES and is_importable("rtx")
+    )
+    return "rtx" if target.family == "rtx" or unknown_rtx else "tensorrt"
 
 
 def find_features(target: Target, here: bool, version: str | None, flavour: str | None = None) -> Features:
@@ -210,6 +218,8 @@ def _build(
             "passport": built.passport.model_dump(mode="json"),
             "cosine": {"heatmap": built.cosines[0], "offset": built.cosines[1]} if built.cosines else None,
             "gpu_ms": built.milliseconds,
+            "layers": {precision: measures.to_dict() for precision, measures in built.measures.items()},
+            "notes": list(built.notes),
             "megabytes": out.stat().st_size / 1e6,
         },
         describe_built(out, built),
@@ -240,5 +250,23 @@ def describe_built(out: Path, built: Any) -> str:
             f"  {winner} is {other / best:.2f} times as fast as {loser}: "
             f"{best:.2f} against {other:.2f} ms, median GPU time"
         )
-    lines += [f"  note: {note}" for note in passport.settings.get("notes", ())]
+    engine = passport.precision["engine"]
+    if engine in built.measures:
+        lines.append(f"  layers: {built.measures[engine].summary()}")
+    if len(built.measures) > 1 and not built.milliseconds:
+        lines += _predicted(engine, built.measures)
+    lines += [f"  note: {note}" for note in built.notes]
     return "\n".join(lines)
+
+
+def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
+    """Of ``best`` where nothing can be timed: what was chosen, by what, and that it is a prediction."""
+    lines = [
+        f"  {chosen} was chosen by a prediction, since no GPU of this machine can time it: fewest bytes moved"
+    ]
+    for precision, found in measures.items():
+        lines.append(
+            f"    {precision:<5} {found.bytes_moved / 1e6:.1f} MB of activations, {found.kernels} kernels, "
+            f"{found.elementwise} of them elementwise"
+        )
+    return lines
