@@ -1,4 +1,4 @@
-"""What a freshly built engine is made of, by its builder's list of layers, and whether it keeps its graph's promises."""
+"""What an engine is made of, by its builder's list of layers, and whether it keeps its graph's promises."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
     """Read an engine's list of layers, and compare it with the graph that was built.
 
     Raises:
-        SamkrError: SE-B84 softmax, sampling or a last convolution is not FP32.
+        SamkrError: SE-B83 softmax, sampling or a last convolution is not FP32.
     """
     import onnx
 
@@ -50,7 +50,7 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
     rounded = [one for one in broken if one.promised == "FP32"]
     if rounded:
         raise SamkrError(
-            "SE-B84",
+            "SE-B83",
             "the engine computes in fewer bits what has to be FP32, so it was not written",
             [f"layer      {one}" for one in rounded[:3]],
             fix="--precision fp32   # then report this graph",
