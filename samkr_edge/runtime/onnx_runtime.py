@@ -34,9 +34,10 @@ def session_options(threads: int, optimise: bool = True) -> Any:
     return options
 
 
-# Optimisations that are right for INT8 and wrong for FP8 (run: 1.32.0): the first drops ReLUs in front of quantizers,
-# the second quantizes biases by the product of two scales, which FP16 rounds to almost nothing.
-WRONG_FOR_FP8 = ("ReluQuantRewrite", "WeightBiasQuantization")
+# Optimisations that are right for INT8 and wrong for FP8. The first drops ReLUs in front of quantizers; the second
+# quantizes biases by the product of two scales, which FP16 rounds to almost nothing (both run: 1.32.0); the third makes
+# integer convolutions of FP8 ones, and the model is then refused (run: 1.22.0, 1.23.2).
+WRONG_FOR_FP8 = ("ReluQuantRewrite", "WeightBiasQuantization", "QDQSelectorActionTransformer")
 
 
 class OnnxRunner:
@@ -103,6 +104,8 @@ def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
         )
     except Exception as error:  # ONNX Runtime raises a dozen classes of its own
+        if "float8" in str(error) and not without:
+            return _open_session(path, options, WRONG_FOR_FP8)
         raise SamkrError(
             "SE-A22",
             f"ONNX Runtime cannot load {path}",
@@ -118,14 +121,14 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
     """Open an ONNX file; one that was built for a target is first compared with its passport.
 
     Raises:
-        SamkrError: SE-A98 INT8 or FP8 with FP16 beside it, which this ONNX Runtime computes wrongly; what
-            :class:`OnnxRunner` refuses.
+        SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what :class:`OnnxRunner`
+            refuses.
     """
     if is_built(path):
         preflight(path)
     runner = OnnxRunner(path, threads)
-    if runner.card.quantized and runner.card.provenance.get("floats") == "fp16":
-        _require_rounding(path, runner.card.precision.upper())
+    if runner.card.precision == "int8" and runner.card.provenance.get("floats") == "fp16":
+        _require_rounding(path)
     if runner.target is not None and not is_built(path):
         read_passport(path)  # renamed and alone: says what is missing
     return runner
@@ -136,14 +139,14 @@ def rounds_by_half_scales(version: str) -> bool:
     return version_tuple(version) >= version_tuple(ROUNDS_BY_HALF_SCALES)
 
 
-def _require_rounding(path: Path, precision: str) -> None:
+def _require_rounding(path: Path) -> None:
     import onnxruntime
 
     if rounds_by_half_scales(onnxruntime.__version__):
         return
     raise SamkrError(
         "SE-A98",
-        f"{path.name} is {precision} with FP16 beside it, and this ONNX Runtime would round wrongly: not loaded",
+        f"{path.name} is INT8 with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
         [
             f"found      onnxruntime {onnxruntime.__version__}",
             f"expected   {ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",

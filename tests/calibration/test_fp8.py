@@ -129,10 +129,10 @@ def test_onnx_runtime_computes_what_the_checkpoint_does(fp8: Path, tmp_path: Pat
 
 
 def test_optimising_a_graph_does_not_lose_its_relus(exported: Path) -> None:
-    """ONNX Runtime drops ReLUs in front of FP8 quantizers unless told not to."""
+    """ONNX Runtime drops ReLUs in front of FP8 quantizers, and rounds biases, unless told not to."""
     plain = OnnxRunner(exported, optimise=False).run(images(1))
     for left, right in zip(plain, OnnxRunner(exported).run(images(1)), strict=True):
-        assert np.linalg.norm(left - right) < 0.1 * np.linalg.norm(left)
+        assert np.linalg.norm(left - right) < 0.01 * np.linalg.norm(left)
 
 
 def test_an_opset_without_fp8_is_refused(fp8: Path, tmp_path: Path) -> None:
