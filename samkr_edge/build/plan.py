@@ -114,10 +114,15 @@ def plan_build(
     shape, profile_batch = _shape(onnx, wishes)
     notes: list[str] = []
     check_precision(features, onnx, wishes, precision)
-    typing = "strong" if _is_strong(features, onnx) else "weak"
+    typing = "strong" if _is_strong(features, onnx, precision) else "weak"
     steps = _steps(features, onnx, wishes, precision, typing)
     if "bake_fp16" in steps and features.flavour == "tensorrt":
-        notes.append(f"{features.title} has no FP16 flag: FP16 is baked into the graph, by the package onnx")
+        why = (
+            "FP8 takes a strongly typed network"
+            if features.precision_flags
+            else f"{features.title} has no FP16 flag"
+        )
+        notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
     if features.flavour == "rtx":
@@ -153,7 +158,9 @@ def plan_build(
 
 
 def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
-    """INT8 for a graph that holds it, where the target runs it."""
+    """INT8 for a graph that holds it, where the target runs it; FP8 for one that holds that."""
+    if onnx.precision == "fp8":
+        return "fp8"
     if wishes.calibrate or (onnx.precision == "int8" and not runs_no_int8(target, features)):
         return "int8"
     return "fp16"
@@ -174,12 +181,12 @@ def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: s
 def plan_best(
     target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, free_bytes: int | None = None
 ) -> tuple[BuildPlan, ...]:
-    """The two plans of ``--precision best``: FP16 and INT8, of which the faster engine is kept.
+    """The two plans of ``--precision best``: FP16 and INT8 (or the graph's FP8), of which the faster engine is kept.
 
     Raises:
         SamkrError: SE-U90 nothing to build INT8 from; and what :func:`plan_build` refuses.
     """
-    if onnx.precision != "int8" and not wishes.calibrate:
+    if not onnx.quantized and not wishes.calibrate:
         raise SamkrError(
             "SE-U90",
             "`best` compares FP16 with INT8, and there is nothing to make INT8 from",
@@ -187,7 +194,7 @@ def plan_best(
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
     fp16 = replace(wishes, precision="fp16", calibrate=False)
-    plans = (fp16, replace(wishes, precision="int8"))
+    plans = (fp16, replace(wishes, precision=onnx.precision if onnx.quantized else "int8"))
     return tuple(plan_build(target, features, onnx, wish, free_bytes) for wish in plans)
 
 
@@ -217,12 +224,14 @@ def timing_cache_name(target: Target, version: str) -> str:
     return f"{gpu}-trt{version}.timing"
 
 
-def _is_strong(features: Features, onnx: OnnxFacts) -> bool:
-    """Strong typing where it must be (the flags are gone) and where the graph brings its own FP16.
+def _is_strong(features: Features, onnx: OnnxFacts, precision: str) -> bool:
+    """Strong typing where it must be (the flags are gone; FP8), and where the graph brings its own FP16.
 
     From 10.12 on weak typing is deprecated; it still works and needs no FP16 baked in, which takes the onnx package.
     """
-    return not features.precision_flags or (features.strongly_typed and onnx.weights == "fp16")
+    return not features.precision_flags or (
+        features.strongly_typed and (onnx.weights == "fp16" or precision == "fp8")
+    )
 
 
 def _network_flags(features: Features, typing: str) -> tuple[str, ...]:
@@ -254,7 +263,7 @@ def _steps(
     features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
 ) -> tuple[str, ...]:
     steps = []
-    if onnx.precision == "int8" and precision != "int8":
+    if onnx.quantized and precision != onnx.precision:
         steps.append("strip_quantizers")
     elif onnx.branch_quantizers:
         steps.append("drop_branch_quantizers")
@@ -262,7 +271,7 @@ def _steps(
         steps.append("cast_first")
         if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
             steps.append("float_input")
-    if typing == "strong" and precision in ("fp16", "int8") and onnx.weights == "fp32":
+    if typing == "strong" and precision in ("fp16", "int8", "fp8") and onnx.weights == "fp32":
         steps.append("bake_fp16")
     return tuple(steps)
 

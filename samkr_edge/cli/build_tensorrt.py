@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from targets.profile import Target
     from targets.recognise import Device
 
-PRECISIONS = ("int8", "fp16", "fp32", "best")
+PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
 
 def build_engine(
