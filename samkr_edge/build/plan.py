@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.build.features import RTX_NEWEST, RTX_NO_INT8, Features
-from samkr_edge.build.refusals import check_device, check_graph, check_precision, runs_no_int8
+from samkr_edge.build.features import RTX_NEWEST, Features
+from samkr_edge.build.refusals import check_device, check_graph, check_precision, without
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -126,7 +126,7 @@ def plan_build(
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
     if features.flavour == "rtx":
-        notes += _rtx_notes(features, onnx, wishes, precision)
+        notes += _rtx_notes(target, features, onnx, wishes, precision)
     elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
         notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
     if wishes.version_compatible:
@@ -158,20 +158,22 @@ def plan_build(
 
 
 def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
-    """INT8 for a graph that holds it, where the target runs it; FP8 for one that holds that."""
-    if onnx.precision == "fp8":
-        return "fp8"
-    if wishes.calibrate or (onnx.precision == "int8" and not runs_no_int8(target, features)):
+    """What a quantized graph holds, where the target runs it; else FP16."""
+    if wishes.calibrate:
         return "int8"
-    return "fp16"
+    runs = onnx.quantized and not without(onnx.precision, target, features)
+    return onnx.precision if runs else "fp16"
 
 
-def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> list[str]:
+def _rtx_notes(
+    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str
+) -> list[str]:
     notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
-    if onnx.precision == "int8" and precision == "fp16" and wishes.precision is None:
+    lacking = without(onnx.precision, target, features)
+    if lacking and precision == "fp16" and wishes.precision is None:
+        newer = "; INT8 from Ampere on: --target rtx-30-and-up" if onnx.precision == "int8" else ""
         notes.append(
-            f"FP16: an engine that serves SM {', '.join(RTX_NO_INT8)} holds no INT8, for no card; "
-            "INT8 from Ampere on: --target rtx-30-and-up"
+            f"FP16: an engine that serves SM {', '.join(lacking)} holds no {onnx.precision.upper()}, for no card{newer}"
         )
     if version_tuple(features.version)[:2] > version_tuple(RTX_NEWEST):
         notes.append(f"{features.title} is newer than what was tried, {RTX_NEWEST}")

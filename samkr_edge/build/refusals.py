@@ -84,9 +84,16 @@ def _check_fp8(target: Target, features: Features) -> None:
         )
 
 
-def runs_no_int8(target: Target, features: Features) -> bool:
-    """Whether the builder would turn INT8 into FP16 for this target."""
-    return features.flavour == "rtx" and bool(set(RTX_NO_INT8) & set(target.capabilities))
+def without(precision: str, target: Target, features: Features) -> list[str]:
+    """Compute capabilities of a target for which TensorRT for RTX builds no INT8 or no FP8.
+
+    INT8 becomes FP16 in every engine that serves one of them; FP8 is refused.
+    """
+    if features.flavour != "rtx":
+        return []
+    if precision == "fp8":
+        return [one for one in target.capabilities if version_tuple(one) < FP8_CAPABILITY]
+    return [one for one in target.capabilities if precision == "int8" and one in RTX_NO_INT8]
 
 
 def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
@@ -115,7 +122,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
             [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead    --precision fp16"],
             fix='pip install --upgrade "samkr-edge[rtx]"',
         )
-    if precision == "int8" and runs_no_int8(target, features):
+    if precision == "int8" and without("int8", target, features):
         raise SamkrError(
             "SE-V88",
             f"{features.title} builds no INT8 for {target.title}, so nothing was built",
