@@ -1,0 +1,207 @@
+"""INT8 in the form in which TensorRT for RTX's builder needs no kernel for it: bytes between two convolutions.
+
+What its listings show (docs/rtx-int8-forms.md). A convolution of INT8 input never writes INT8: with a weight scale per
+tensor and FP16 around it, it writes Half, with bias, a residual addend and ReLU inside; re-quantizing is a kernel of its
+own, which costs more traffic than INT8 saves. A convolution in FP16 can end in more arithmetic, a conversion to bytes
+included, but not in a rounding. So INT8 is kept where its input is written as bytes by a kernel that is there anyway:
+
+* by an FP16 convolution whose ReLU'd result only INT8 convolutions read: quantized by adding one half and truncating;
+* by an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
+
+Everywhere else the quantizers go, and what they were before runs in FP16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.build.graph import Graph
+
+# INT8 units work on 16 channels or more at a time.
+FEWEST_CHANNELS = 16
+# Passed through on the way from a quantizer to the kernel that makes its input: they only name or arrange its values.
+_ARRANGED = ("Reshape", "Cast", "Transpose")
+# Made by a kernel that is there in FP16 too, and that writes bytes as well as halves.
+_ELEMENTWISE = ("Concat", "GridSample")
+
+
+@dataclass(frozen=True)
+class FusedInt8:
+    """What became of a quantized graph's convolutions.
+
+    Attributes:
+        convolutions: all there are.
+        quantized: those that were INT8 before.
+        kept: those that are INT8 now.
+        truncated: convolutions that now write bytes themselves.
+        macs_share: INT8's share of all multiply-accumulates of convolutions now; 0 where sizes are not known.
+    """
+
+    convolutions: int
+    quantized: int
+    kept: int
+    truncated: int
+    macs_share: float
+
+
+def fuse_int8(graph: Graph) -> FusedInt8:
+    """Keep INT8 only where it costs no kernel, in the form that fuses; changes the graph.
+
+    Before and after, for every group of quantizers of one tensor ``t = Relu(Conv(x, w, b))`` whose readers stay INT8:
+    ``Q(t, s)`` becomes ``Cast(Clip(Conv(x, w / s, b / s + 1/2), 0, 127))``: the same bytes but where ``t / s`` is within
+    rounding of a half. Every other quantizer is dropped, with the weights' of its convolution: the float function.
+    """
+    before = [node for node in graph.nodes if _quantized_input(graph, node) is not None]
+    kept = _choose(graph)
+    _drop_quantizers(graph, kept)
+    sources = {name for node in graph.nodes if node.output[0] in kept if (name := _quantized_input(graph, node))}
+    truncated = sum(_truncate(graph, name) for name in sorted(sources))
+    graph.drop_dead()
+    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
+    return FusedInt8(len(convolutions), len(before), len(kept), truncated, _share(graph, convolutions, kept))
+
+
+def _quantized_input(graph: Graph, node: Any) -> str | None:
+    """The float tensor that a convolution of INT8 input and INT8 weights quantizes; None for any other node."""
+    if node.op_type != "Conv":
+        return None
+    restored, weights = (graph.producer.get(name) for name in node.input[:2])
+    if any(one is None or one.op_type != "DequantizeLinear" for one in (restored, weights)):
+        return None
+    quantizer = graph.producer.get(restored.input[0])
+    return str(quantizer.input[0]) if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
+
+
+def _per_tensor(graph: Graph, node: Any) -> bool:
+    """Whether a convolution's weights have one scale: with more it writes Float, and scale and bias are a kernel."""
+    scale = graph.constants.get(graph.producer[node.input[1]].input[1])
+    return scale is not None and scale.size == 1
+
+
+def _choose(graph: Graph) -> set[str]:
+    """Outputs of the convolutions that stay INT8."""
+    kept: set[str] = set()
+    for node in graph.nodes:  # as a file has them: each behind those whose outputs it reads
+        source = _quantized_input(graph, node)
+        if source is None or node.output[0] in kept:
+            continue
+        readers = _readers(graph, source)
+        if all(_may_stay(graph, reader) for reader in readers) and _written_as_bytes(graph, source, kept):
+            kept |= {reader.output[0] for reader in readers}
+    return kept
+
+
+def _may_stay(graph: Graph, node: Any) -> bool:
+    if _quantized_input(graph, node) is None or not _per_tensor(graph, node):
+        return False
+    kernel = _weight(graph, node)
+    return kernel is not None and kernel.shape[1] >= FEWEST_CHANNELS
+
+
+def _weight(graph: Graph, node: Any) -> np.ndarray | None:
+    """Weights of a convolution, float or, where they are stored so, INT8."""
+    name = node.input[1]
+    while name not in graph.constants:
+        maker = graph.producer.get(name)
+        if maker is None:
+            return None
+        name = maker.input[0]
+    return graph.constants[name]
+
+
+def _readers(graph: Graph, tensor: str) -> list[Any]:
+    """Who reads a tensor, through quantizers."""
+    found = []
+    for node in graph.consumers[tensor]:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            found += _readers(graph, node.output[0])
+        else:
+            found.append(node)
+    return found
+
+
+def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
+    """Whether the kernel that makes a tensor can write it as INT8 at no cost."""
+    if tensor in graph.outputs:
+        return False
+    maker = graph.producer.get(tensor)
+    while maker is not None and maker.op_type in _ARRANGED and len(graph.consumers[maker.input[0]]) == 1:
+        maker = graph.producer.get(maker.input[0])
+    if maker is None:
+        return False
+    if maker.op_type in _ELEMENTWISE:
+        return True
+    convolution = _convolution_of(graph, tensor)
+    return convolution is not None and convolution.output[0] not in kept
+
+
+def _convolution_of(graph: Graph, tensor: str) -> Any | None:
+    """The convolution whose ReLU'd output a tensor is, where nothing else reads that output."""
+    relu = graph.producer.get(tensor)
+    if relu is None or relu.op_type != "Relu" or len(graph.consumers[relu.input[0]]) != 1:
+        return None
+    convolution = graph.producer.get(relu.input[0])
+    return convolution if convolution is not None and convolution.op_type == "Conv" else None
+
+
+def _drop_quantizers(graph: Graph, kept: set[str]) -> None:
+    """Let all that is not INT8 any more read what it read before it was quantized."""
+    needed = {name for node in graph.nodes if node.output[0] in kept for name in node.input}
+    for node in graph.nodes:
+        if node.op_type == "Conv" and node.output[0] not in kept and node.input[1] not in graph.constants:
+            node.input[1] = _float_weight(graph, node)
+    for node in graph.nodes:
+        if node.op_type != "DequantizeLinear" or node.output[0] in needed:
+            continue
+        quantizer = graph.producer.get(node.input[0])
+        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            graph.replace_input(node.output[0], quantizer.input[0], graph.consumers[node.output[0]])
+    graph.drop_dead()
+
+
+def _float_weight(graph: Graph, node: Any) -> str:
+    """The float constant behind a convolution's quantized weights."""
+    restored = graph.producer[node.input[1]]
+    quantizer = graph.producer.get(restored.input[0])
+    if quantizer is not None:
+        return str(quantizer.input[0])
+    stored, scale = (graph.constants[name] for name in restored.input[:2])
+    return graph.constant(stored * scale.reshape(-1, *[1] * (stored.ndim - 1)), "weight")
+
+
+def _truncate(graph: Graph, tensor: str) -> bool:
+    """Let the convolution whose ReLU'd output is ``tensor`` write it as the bytes that its quantizers would make of it;
+    False where another kernel makes it."""
+    convolution = _convolution_of(graph, tensor)
+    if convolution is None:
+        return False
+    quantizers = list(graph.consumers[tensor])
+    scale = graph.constants[quantizers[0].input[1]]
+    kernel = graph.constants[convolution.input[1]]
+    given = convolution.input[2] if len(convolution.input) > 2 else ""
+    bias = graph.constants[given] if given else np.zeros(len(kernel), np.float32)
+    del convolution.input[1:]
+    convolution.input.append(graph.constant(kernel / scale, "kernel_in_steps"))
+    convolution.input.append(graph.constant(bias / scale + np.float32(0.5), "bias_in_steps"))
+    limits = [graph.constant(np.array(limit, np.float32), "limit") for limit in (0, 127)]
+    clipped = graph.append("Clip", [convolution.output[0], *limits])
+    quantized = graph.append("Cast", [clipped], to=graph.onnx.TensorProto.INT8)
+    for quantizer in quantizers:
+        graph.replace_input(quantizer.output[0], quantized, graph.consumers[quantizer.output[0]])
+    graph.index()
+    return True
+
+
+def _share(graph: Graph, convolutions: list[Any], kept: set[str]) -> float:
+    """INT8's share of the multiply-accumulates."""
+    graph.write()
+    shapes = graph.shapes()
+    macs = {False: 0, True: 0}
+    for node in convolutions:
+        kernel, shape = _weight(graph, node), shapes.get(node.output[0], ())
+        if kernel is not None:
+            macs[node.output[0] in kept] += int(np.prod(shape)) * int(np.prod(kernel.shape[1:]))
+    return macs[True] / max(sum(macs.values()), 1)
