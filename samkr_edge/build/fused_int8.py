@@ -58,7 +58,10 @@ def fuse_int8(graph: Graph) -> FusedInt8:
     kept = _choose(graph)
     _drop_quantizers(graph, kept)
     sources = {name for node in graph.nodes if node.output[0] in kept if (name := _quantized_input(graph, node))}
-    truncated = sum(_truncate(graph, name) for name in sorted(sources))
+    truncated = 0
+    for source in sorted(sources):
+        _quantize_once(graph, source)
+        truncated += _truncate(graph, source)
     graph.drop_dead()
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
     return FusedInt8(len(convolutions), len(before), len(kept), truncated, _share(graph, convolutions, kept))
@@ -89,7 +92,8 @@ def _choose(graph: Graph) -> set[str]:
         if source is None or node.output[0] in kept:
             continue
         readers = _readers(graph, source)
-        if all(_may_stay(graph, reader) for reader in readers) and _written_as_bytes(graph, source, kept):
+        one_scale = len(_scales(graph, source)) == 1
+        if one_scale and all(_may_stay(graph, n) for n in readers) and _written_as_bytes(graph, source, kept):
             kept |= {reader.output[0] for reader in readers}
     return kept
 
@@ -121,6 +125,12 @@ def _readers(graph: Graph, tensor: str) -> list[Any]:
         else:
             found.append(node)
     return found
+
+
+def _scales(graph: Graph, tensor: str) -> set[float]:
+    """The scales by which a tensor is quantized."""
+    quantizers = [node for node in graph.consumers[tensor] if node.op_type == "QuantizeLinear"]
+    return {float(scale) for node in quantizers for scale in graph.constants[node.input[1]].reshape(-1)}
 
 
 def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
@@ -172,14 +182,22 @@ def _float_weight(graph: Graph, node: Any) -> str:
     return graph.constant(stored * scale.reshape(-1, *[1] * (stored.ndim - 1)), "weight")
 
 
+def _quantize_once(graph: Graph, tensor: str) -> None:
+    """Let all that reads a tensor's bytes read those of its first quantizer."""
+    first, *others = graph.consumers[tensor]
+    for quantizer in others:
+        graph.replace_input(quantizer.output[0], first.output[0], graph.consumers[quantizer.output[0]])
+    graph.drop_dead()
+
+
 def _truncate(graph: Graph, tensor: str) -> bool:
-    """Let the convolution whose ReLU'd output is ``tensor`` write it as the bytes that its quantizers would make of it;
+    """Let the convolution whose ReLU'd output is ``tensor`` write it as the bytes that its quantizer would make of it;
     False where another kernel makes it."""
     convolution = _convolution_of(graph, tensor)
     if convolution is None:
         return False
-    quantizers = list(graph.consumers[tensor])
-    scale = graph.constants[quantizers[0].input[1]]
+    (quantizer,) = graph.consumers[tensor]
+    scale = graph.constants[quantizer.input[1]]
     kernel = graph.constants[convolution.input[1]]
     given = convolution.input[2] if len(convolution.input) > 2 else ""
     bias = graph.constants[given] if given else np.zeros(len(kernel), np.float32)
@@ -189,9 +207,8 @@ def _truncate(graph: Graph, tensor: str) -> bool:
     limits = [graph.constant(np.array(limit, np.float32), "limit") for limit in (0, 127)]
     clipped = graph.append("Clip", [convolution.output[0], *limits])
     quantized = graph.append("Cast", [clipped], to=graph.onnx.TensorProto.INT8)
-    for quantizer in quantizers:
-        graph.replace_input(quantizer.output[0], quantized, graph.consumers[quantizer.output[0]])
-    graph.index()
+    graph.replace_input(quantizer.output[0], quantized, graph.consumers[quantizer.output[0]])
+    graph.drop_dead()
     return True
 
 

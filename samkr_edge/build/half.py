@@ -91,8 +91,16 @@ def _opset(model: Any) -> int:
 def _full_precision_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that compute in FP32."""
     operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
-    wide = full_precision(operations, [graph.graph.input[0].name], graph.outputs)
-    return {id(graph.nodes[index]) for index in wide}
+    wide = {
+        id(graph.nodes[index])
+        for index in full_precision(operations, [graph.graph.input[0].name], graph.outputs)
+    }
+    # A ReLU of halves gives halves: behind it instead of before it the cast costs less, and changes nothing.
+    for node in graph.nodes:
+        maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None
+        if maker is not None and id(maker) not in wide and node.output[0] not in graph.outputs:
+            wide.discard(id(node))
+    return wide
 
 
 def _float_tensors(graph: Graph) -> set[str]:
