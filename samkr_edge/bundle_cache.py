@@ -70,7 +70,7 @@ def ready_model(path: Path) -> Path:
 
 
 def _wants_engine() -> bool:
-    """True where TensorRT can build and run here and the user has not asked for the CPU."""
+    """True where TensorRT, of either flavour, can build and run here and the user has not asked for the CPU."""
     target = os.environ.get("SAMKR_EDGE_TARGET", "auto")
     if target not in ("auto", "cpu"):
         raise SamkrError(
@@ -80,16 +80,16 @@ def _wants_engine() -> bool:
         )
     if target == "cpu":
         return False
+    from samkr_edge.build.features import RTX_CAPABILITIES
+    from samkr_edge.device import running_device
     from samkr_edge.doctor import gpu_count
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt
+    from samkr_edge.runtime.tensorrt_module import is_importable
 
     if gpu_count() == 0:
         return False
-    try:
-        import_tensorrt()
-    except SamkrError:
-        return False
-    return True
+    if is_importable("tensorrt"):
+        return True
+    return running_device().compute_capability in RTX_CAPABILITIES and is_importable("rtx")
 
 
 def _fits(model: Path, why_not: str = "") -> bool:

@@ -17,9 +17,11 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.cpu import cpu_features, cpu_name
+from samkr_edge.device import running_device
 from samkr_edge.driver import count_gpus, load_driver
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
+from targets.profile import version_tuple
 
 # Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
 # None where it is only looked up.
@@ -37,9 +39,11 @@ PACKAGES: dict[str, str | None] = {
     "nvidia-modelopt": "modelopt.torch.quantization",
     "jinja2": "jinja2",
     "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
     "pycuda": None,
 }
-
+# The same modules come under these names too, for one CUDA each.
+_BY_CUDA = {name: tuple(f"{name}-cu{major}" for major in (12, 13)) for name in ("tensorrt", "tensorrt-rtx")}
 
 FILES = ("pydantic", "pyyaml", "typer", "rich")
 MODELS = ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
@@ -68,6 +72,7 @@ def environment() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "jetson": _jetson(),
         "gpus": gpu_count(),
+        "cuda": running_device().cuda,
         "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
     }
 
@@ -113,7 +118,27 @@ def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
         found.append(
             Finding(False, "TensorRT engines", "no NVIDIA driver or GPU is visible", "use --target cpu here")
         )
+    found.append(needs("build for GeForce RTX, without a GPU", ("onnx", "tensorrt-rtx"), "rtx"))
+    found += _rtx_for_this_driver(facts)
     return found
+
+
+def _rtx_for_this_driver(facts: dict[str, Any]) -> list[Finding]:
+    """What keeps an installed TensorRT for RTX from running engines here: two of them, or one for a newer CUDA."""
+    there = [name for name in _BY_CUDA["tensorrt-rtx"] if _version(name)]
+    what = "one TensorRT for RTX"
+    if len(there) > 1:
+        detail = f"{' and '.join(there)} write into the same folder; which one loads is chance"
+        return [
+            Finding(
+                False, what, detail, f"pip uninstall {there[1]} && pip install --force-reinstall {there[0]}"
+            )
+        ]
+    driver = version_tuple(facts.get("cuda") or "")
+    if there and driver and driver < (int(there[0][-2:]),):
+        detail = f"{there[0]} is for CUDA {there[0][-2:]}, and the driver here knows up to {facts['cuda']}"
+        return [Finding(False, what, detail, 'update the driver, or: pip install "samkr-edge[rtx]"')]
+    return []
 
 
 def _needs(
@@ -151,12 +176,19 @@ def requirement(distribution: str) -> str:
 
 def installed(distribution: str) -> str | None:
     """Version of an installed distribution, None where it is missing."""
+    for name in (distribution, *_BY_CUDA.get(distribution, ())):
+        if (version := _version(name)) is not None:
+            return version
+    # A Jetson's own OpenCV has no distribution metadata.
+    if distribution == "opencv-python-headless" and (other := sys.modules.get("cv2")):
+        return str(getattr(other, "__version__", "?"))
+    return None
+
+
+def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        # A Jetson's own OpenCV has no distribution metadata.
-        if distribution == "opencv-python-headless" and (other := sys.modules.get("cv2")):
-            return str(getattr(other, "__version__", "?"))
         return None
 
 

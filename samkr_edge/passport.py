@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
+from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
 from targets.profile import version_tuple
 from targets.recognise import Device, recognise
 
@@ -36,11 +37,12 @@ class Passport(BaseModel):
 
     Attributes:
         target: profile name.
+        flavour: of an engine: ``tensorrt``, or ``rtx`` for TensorRT for RTX; None for a CPU's model.
         card: the model card, as a dictionary.
         sha256: of the built file.
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
-        device: what decides whether it runs here: machine and CPU features, or :func:`gpu_device`.
+        device: what decides whether it runs here: machine and CPU features, :func:`gpu_device`, or :func:`any_gpu`.
         versions: of samkr-edge and of the runtime.
         precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.
@@ -52,6 +54,7 @@ class Passport(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     target: str
+    flavour: Flavour | None = None
     card: dict[str, Any]
     sha256: str
     source: str
@@ -63,6 +66,23 @@ class Passport(BaseModel):
     settings: dict[str, Any] = {}
     measured: dict[str, Any] = {}
     created: str = ""
+
+    @property
+    def runtime(self) -> Flavour:
+        """The flavour of an engine; those from before there were two are TensorRT's."""
+        return self.flavour or "tensorrt"
+
+    @property
+    def runs_on(self) -> str:
+        """For people: the GPU or machine it was built on, or the compute capabilities it was built for."""
+        if capabilities := self.device.get("compute_capabilities"):
+            return f"SM {', '.join(capabilities)}"
+        return str(self.device.get("model") or self.device.get("machine") or "?")
+
+    @property
+    def runtime_version(self) -> str:
+        """The version that an engine was built with."""
+        return self.versions.get(MODULES[self.runtime], "0")
 
 
 def passport_path(model: Path) -> Path:
@@ -97,6 +117,15 @@ def gpu_device(device: Device) -> dict[str, Any]:
         "jetpack": device.jetpack,
         "power_mode": device.power_mode,
         "cuda": device.cuda,
+    }
+
+
+def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, Any]:
+    """What decides whether an engine that was built ahead of time runs as built: any GPU of these capabilities."""
+    return {
+        "machine": device.machine,
+        "system": device.system,
+        "compute_capabilities": list(compute_capabilities),
     }
 
 
@@ -215,7 +244,7 @@ def admit(model: Path) -> tuple[Passport, bytes]:
         _check_cpu(model, passport, _again(model, passport))
     else:
         require_gpu()
-        check_engine(model, passport, running_device(), tensorrt_version())
+        check_engine(model, passport, running_device(), tensorrt_version(passport.runtime))
     return passport, data
 
 
@@ -223,10 +252,11 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
     """Compare an engine's passport with the device ``here`` and its TensorRT version; pure.
 
     A plain engine runs on its GPU model with its TensorRT version. Hardware compatibility widens the first, version
-    compatibility the second. A power mode other than at its building is slower or faster, and no reason to refuse.
+    compatibility the second. An engine of TensorRT for RTX runs on the compute capabilities that it was built for. A
+    power mode other than at its building is slower or faster, and no reason to refuse.
 
     Raises:
-        SamkrError: SE-A87 other platform, SE-A88 other GPU, SE-A89 other TensorRT version.
+        SamkrError: SE-A87 other platform, SE-A88 other GPU, SE-A89 other version of its TensorRT.
     """
     built, now = passport.device, gpu_device(here)
     again = _again(model, passport, target="auto")
@@ -240,6 +270,9 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
             ],
             fix=again,
         )
+    if passport.runtime == "rtx":
+        _check_ahead_of_time(model, passport, here, tensorrt, again)
+        return
     settings = passport.settings
     level = settings.get("hardware_compatibility")
     same_capability = built.get("compute_capability") == now["compute_capability"]
@@ -257,7 +290,7 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
             ],
             fix=again,
         )
-    found = passport.versions.get("tensorrt", "0")
+    found = passport.runtime_version
     compatible = "VERSION_COMPATIBLE" in settings.get("builder_flags", ())
     if not _loads(found, tensorrt, compatible):
         raise SamkrError(
@@ -271,9 +304,30 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
         )
 
 
-def tensorrt_version() -> str:
-    """Version of the TensorRT that is installed here; raises SamkrError SE-V91 where there is none."""
-    return str(import_tensorrt().__version__)
+def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version: str, again: str) -> None:
+    """An engine of TensorRT for RTX runs on its compute capabilities, and with the release that built it only."""
+    capabilities = passport.device.get("compute_capabilities", [])
+    if here.compute_capability not in capabilities:
+        raise SamkrError(
+            "SE-A88",
+            f"{model.name} was built for other GPUs, so it was not loaded",
+            [
+                f"built for  SM {', '.join(capabilities)}",
+                f"this is    {gpu_model(here)}, SM {here.compute_capability}",
+            ],
+            fix=again,
+        )
+    if not _loads(passport.runtime_version, version, version_compatible=False):
+        raise SamkrError(
+            "SE-A89",
+            f"{model.name} was built with another TensorRT for RTX, so it was not loaded",
+            [
+                f"built with {passport.runtime_version}",
+                f"this is    {version}",
+                "reason     a release loads its own engines only",
+            ],
+            fix=f"{again}   # or: pip install tensorrt-rtx=={passport.runtime_version}",
+        )
 
 
 def _loads(built: str, here: str, version_compatible: bool) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PROFILES = Path(__file__).parent
+Capability = Annotated[str, Field(pattern=r"^\d+\.\d$")]
 
 
 class Part(BaseModel):
@@ -50,6 +51,7 @@ class Target(Part):
         modules: device-tree ids of the module; ``models`` parts of the device tree's model line.
         gpu_names: as the driver prints them.
         compute_capability: for example ``8.7``.
+        compute_capabilities: of a target that is many GPUs; it has no ``compute_capability``.
         sms: streaming multiprocessors with all of them live.
         max_mhz: the GPU's highest clock in any mode.
         memory_gb, bandwidth_gbs: capacity and GB/s.
@@ -70,7 +72,8 @@ class Target(Part):
     modules: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     gpu_names: tuple[str, ...] = ()
-    compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d$")
+    compute_capability: Capability | None = None
+    compute_capabilities: tuple[Capability, ...] = ()
     sms: int | None = Field(default=None, ge=1)
     max_mhz: int | None = Field(default=None, ge=1)
     memory_gb: float | None = Field(default=None, gt=0)
@@ -84,6 +87,11 @@ class Target(Part):
     power_modes: tuple[PowerMode, ...] = ()
     cannot: tuple[Limit, ...] = ()
     source: str
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Every compute capability that an engine for this target has to run on."""
+        return self.compute_capabilities or ((self.compute_capability,) if self.compute_capability else ())
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Target:
@@ -99,6 +107,8 @@ class Target(Part):
             raise ValueError(f"{self.name}: refuses INT8 and gives a peak for it")
         if bool(self.dla_cores) == bool(self.refusal("dla")) and self.family == "jetson":
             raise ValueError(f"{self.name}: either has DLA cores or says that it has none")
+        if self.compute_capability and self.compute_capabilities:
+            raise ValueError(f"{self.name}: either one compute capability or several")
         if self.tensorrt and version_tuple(self.tensorrt[0]) > version_tuple(self.tensorrt[1]):
             raise ValueError(f"{self.name}: the TensorRT range runs backwards")
         return self

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.artefact import cache_folder, sha256_of
-from samkr_edge.build.timing_cache import load_cache, store_cache
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.runtime.cuda import Cuda
+from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 
 
 class CalibrationImages:

@@ -2,7 +2,8 @@
 
 The formats of TensorRT 8.5 to 11 differ: up to 10 a tensor has one text ``Format/Datatype``, a sentence
 (``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split in two fields,
-and ``Bindings`` became ``I/O Tensors``.
+and ``Bindings`` became ``I/O Tensors``. TensorRT for RTX's listing (:mod:`samkr_edge.build.builder_listing`) names a
+convolution's constants in place of its kernel and groups, so these follow from the shapes of its weights.
 
 A layer's name and metadata name the ONNX nodes fused into it, and these carry the network's module names.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from samkr_edge.build import myelin
 from samkr_edge.errors import SamkrError
 
 _DTYPES = (
@@ -33,6 +35,7 @@ _DTYPES = (
     ("bool", r"bool"),
     ("fp32", r"fp32|float"),
 )  # fmt: skip
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
 FLOATS = ("fp32", "fp16", "bf16", "fp8")
 
 
@@ -52,13 +55,15 @@ class Layer:
     Attributes:
         name: TensorRT's name of it.
         kind: TensorRT's type of it: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
-        role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum`` or ``other``.
+        role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum``, ``elementwise`` (a generated
+            kernel that does more than that), ``none`` (it launches no kernel) or ``other``.
         nodes: ONNX nodes fused into it.
         inputs, outputs: activations.
-        precision: what it computes in.
+        precision: what it computes in; of a convolution, the type of its weights.
         macs: multiply-accumulates, None where the JSON does not tell.
         channels: (input, output) channels per group of a convolution.
         ms: time from the profile.
+        constants: weights, scales and the like, where the listing names them.
     """
 
     name: str
@@ -71,6 +76,12 @@ class Layer:
     macs: int | None = None
     channels: tuple[int, int] | None = None
     ms: float | None = None
+    constants: tuple[Tensor, ...] = ()
+
+    @property
+    def writes(self) -> str:
+        """Type of its first output."""
+        return self.outputs[0].dtype if self.outputs else "?"
 
     @property
     def module(self) -> str:
@@ -181,9 +192,19 @@ def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
     outputs = tuple(_tensor(tensor) for tensor in entry.get("Outputs", []))
     nodes = _nodes(name, str(entry.get("Metadata", "")))
     role = _role(name, kind, nodes, entry)
-    macs, channels = _work(entry, inputs, outputs) if role == "conv" else (None, None)
-    weights = entry.get("Weights")
-    weight_dtype = dtype_of(str(weights.get("Type", ""))) if isinstance(weights, dict) else "?"
+    constants = tuple(_tensor(tensor) for tensor in entry.get("Constants", []))
+    precision = _precision(inputs, outputs)
+    macs, channels = None, None
+    if role == "conv":
+        weights = entry.get("Weights")
+        listed = _listed_weights(inputs, constants, outputs)
+        if isinstance(weights, dict) and (dtype := dtype_of(str(weights.get("Type", "")))) != "?":
+            precision = dtype
+        elif listed is not None:
+            precision = listed.dtype
+        macs, channels = (
+            _work(entry, inputs, outputs) or _listed_work(listed, inputs, outputs) or (None, None)
+        )
     return Layer(
         name=name,
         kind=kind,
@@ -191,10 +212,11 @@ def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
         nodes=nodes,
         inputs=inputs,
         outputs=outputs,
-        precision=weight_dtype if role == "conv" and weight_dtype != "?" else _precision(inputs, outputs),
+        precision=precision,
         macs=macs,
         channels=channels,
         ms=times.get(name),
+        constants=constants,
     )
 
 
@@ -239,15 +261,32 @@ def operation_of(node: str) -> str:
 
 def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) -> str:
     operations = [operation_of(node) for node in nodes]
-    if kind in ("Reformat", "NoOp") or name.startswith(("Reformatting CopyNode", "reformat")):
+    if kind in (*myelin.NO_KERNELS, "NoOp"):
+        return "none"
+    if kind == "Reformat" or name.startswith(("Reformatting CopyNode", "reformat")):
         return "conversion"
+    if kind == myelin.GENERATED:
+        return _role_of_generated(name, nodes)
+    if myelin.is_convolution(name, kind):
+        return "conv"
+    if kind in myelin.FUSIONS:
+        return "other"
     if entry.get("ParameterType") == "Convolution" or "conv" in kind.lower() or "Conv" in operations:
         return "conv"
-    if nodes and all(operation in ("QuantizeLinear", "DequantizeLinear", "Cast") for operation in operations):
+    if nodes and all(operation in _QUANTIZERS for operation in operations):
         return "conversion"
-    if any(operation_of(node) == "Add" and sum_op(module_of(node)) for node in nodes):
-        return "sum"
-    return "other"
+    return "sum" if _sums(nodes) else "other"
+
+
+def _role_of_generated(name: str, nodes: Sequence[str]) -> str:
+    """A generated kernel is no convolution, though it may do what the graph has at a convolution's node: its bias."""
+    if myelin.converts(name) or (nodes and all(operation_of(node) in _QUANTIZERS for node in nodes)):
+        return "conversion"
+    return "sum" if myelin.adds(name) and _sums(nodes) else "elementwise"
+
+
+def _sums(nodes: Sequence[str]) -> bool:
+    return any(operation_of(node) == "Add" and sum_op(module_of(node)) for node in nodes)
 
 
 def sum_op(module: str) -> str | None:
@@ -260,11 +299,59 @@ def sum_op(module: str) -> str | None:
 
 def _work(
     entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> tuple[int | None, tuple[int, int] | None]:
-    """(multiply-accumulates, channels per group) of a convolution, from its shapes (N, C, H, W)."""
+) -> tuple[int, tuple[int, int]] | None:
+    """(multiply-accumulates, channels per group) of a convolution, from its kernel and the shapes of its maps."""
     kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
     if not kernel or not inputs or not outputs or min(len(inputs[0].shape), len(outputs[0].shape)) < 3:
-        return None, None
+        return None
     c_in, c_out = inputs[0].shape[1] // groups, int(entry.get("OutMaps") or outputs[0].shape[1])
-    macs = outputs[0].shape[0] * c_out * prod(outputs[0].shape[2:]) * c_in * prod(kernel)
+    macs = _images(outputs[0]) * c_out * prod(outputs[0].shape[2:]) * c_in * prod(kernel)
     return macs, (c_in, c_out // groups)
+
+
+def _listed_weights(
+    inputs: Sequence[Tensor], constants: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> Tensor | None:
+    """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs.
+
+    Those of a 1x1 convolution that became a matrix product are (1, out, in); they are returned as (out, in).
+    """
+    if not outputs or len(outputs[0].shape) not in (3, 4):
+        return None
+    rank, c_out = len(outputs[0].shape), outputs[0].shape[1]
+    maps = [tensor for tensor in inputs if len(tensor.shape) == rank]
+    found = []
+    for tensor in (*constants, *maps[1:]):
+        shape = tensor.shape[1:] if rank == 3 and tensor.shape[:1] == (1,) else tensor.shape
+        weights = Tensor(tensor.name, shape, tensor.dtype)
+        fits = len(tensor.shape) == rank and len(shape) in (2, 4) and shape[0] == c_out
+        if fits and any(_groups(weights, one) for one in maps if one is not tensor):
+            found.append(weights)
+    # A bias of (1, out, 1, 1) passes for the weights of a convolution with one output.
+    return max(found, key=lambda weights: prod(weights.shape), default=None)
+
+
+def _listed_work(
+    weights: Tensor | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[int, tuple[int, int]] | None:
+    """The same as :func:`_work`, from the shape of the weights."""
+    if weights is None:
+        return None
+    c_out, c_in = weights.shape[:2]
+    macs = _images(outputs[0]) * prod(outputs[0].shape[2:]) * prod(weights.shape)
+    # What is added to the result is an input too: of those that fit, the one that needs no groups is convolved.
+    groups = min(n for one in inputs if one.name != weights.name and (n := _groups(weights, one)))
+    return macs, (c_in, c_out // groups)
+
+
+def _groups(weights: Tensor, image: Tensor) -> int:
+    """Groups of the convolution of ``image`` with ``weights``; 0 where they do not fit."""
+    if len(image.shape) not in (3, 4) or weights.shape[1] <= 0:
+        return 0
+    groups, rest = divmod(image.shape[1], weights.shape[1])
+    return groups if rest == 0 and groups > 0 and weights.shape[0] % groups == 0 else 0
+
+
+def _images(tensor: Tensor) -> int:
+    """The batch; an open one counts as one image."""
+    return max(tensor.shape[0], 1)

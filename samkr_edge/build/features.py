@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 from targets.profile import version_tuple
 
 OLDEST, NEWEST_MAJOR = (8, 5), 11
+# TensorRT for RTX counts its own versions. 1.7 has the API and the parser of TensorRT 11.
+RTX_GENERATION, RTX_NEWEST = (11, 0), "1.7"
+# Before it, the builder refused INT8 convolutions.
+RTX_INT8 = (1, 7)
+# On these it runs what is INT8 in FP16, and in an engine that serves other cards too, on those as well.
+RTX_NO_INT8 = ("7.5",)
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 @dataclass(frozen=True)
@@ -15,7 +23,9 @@ class Features:
     """Parts of the Python API that come and go.
 
     Attributes:
-        version: ``10.3.0``.
+        version: ``10.3.0``; of TensorRT for RTX ``1.7.1``.
+        flavour: ``tensorrt``, or ``rtx`` for TensorRT for RTX.
+        capabilities: compute capabilities that it builds for where no GPU is; empty where it builds for its own only.
         precision_flags: FP16 and INT8 as builder flags (weak typing); gone in 11.
         strongly_typed: networks that take every type from the ONNX; from 10.
         explicit_batch: the network flag exists; needed in 8.x.
@@ -29,6 +39,8 @@ class Features:
     """
 
     version: str
+    flavour: Flavour
+    capabilities: tuple[str, ...]
     precision_flags: bool
     strongly_typed: bool
     explicit_batch: bool
@@ -42,15 +54,23 @@ class Features:
 
     @property
     def number(self) -> tuple[int, ...]:
-        return version_tuple(self.version)
+        """The TensorRT version that this one is like."""
+        return RTX_GENERATION if self.flavour == "rtx" else version_tuple(self.version)
+
+    @property
+    def title(self) -> str:
+        """For people: ``TensorRT 10.3.0``, ``TensorRT for RTX 1.7``."""
+        return f"{TITLES[self.flavour]} {self.version}"
 
 
-def features_of(trt: Any) -> Features:
-    """Ask an imported ``tensorrt`` module; touches classes only, never the GPU."""
+def features_of(trt: Any, flavour: Flavour = "tensorrt") -> Features:
+    """Ask an imported ``tensorrt`` or ``tensorrt_rtx`` module; touches classes only, never the GPU."""
     config, flags = trt.IBuilderConfig, trt.BuilderFlag
     levels = getattr(trt, "HardwareCompatibilityLevel", None)
     return Features(
         version=str(trt.__version__),
+        flavour=flavour,
+        capabilities=_capabilities(getattr(trt, "ComputeCapability", None)),
         precision_flags=hasattr(flags, "FP16") and hasattr(flags, "INT8"),
         strongly_typed=hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
         explicit_batch=hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"),
@@ -66,14 +86,25 @@ def features_of(trt: Any) -> Features:
     )
 
 
-def features_for(version: str) -> Features:
+def _capabilities(known: Any) -> tuple[str, ...]:
+    """``SM89``, ``SM120`` -> ``8.9``, ``12.0``, out of the members of an enum."""
+    numbers = sorted(int(name[2:]) for name in dir(known) if name.startswith("SM") and name[2:].isdigit())
+    return tuple(f"{number // 10}.{number % 10}" for number in numbers)
+
+
+def features_for(version: str, flavour: Flavour = "tensorrt") -> Features:
     """What a version is known to have; for plans of a device elsewhere. Tests hold it against real bindings."""
+    if flavour == "rtx":
+        like = features_for(".".join(map(str, (*RTX_GENERATION, 0))))
+        return replace(like, version=version, flavour=flavour, capabilities=RTX_CAPABILITIES)
     number = version_tuple(version)
     levels: tuple[str, ...] = ("AMPERE_PLUS",) if number >= (8, 6) else ()
     if number >= (10, 13):
         levels += ("SAME_COMPUTE_CAPABILITY",)
     return Features(
         version=version,
+        flavour=flavour,
+        capabilities=(),
         precision_flags=number < (11,),
         strongly_typed=number >= (10,),
         explicit_batch=number < (11,),

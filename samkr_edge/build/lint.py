@@ -33,6 +33,8 @@ _MOVERS = {
 _CONVOLUTIONS = {"Conv", "DeformConv", "ConvTranspose", PRODUCT}
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
+# Of the 127 that the largest weight of a channel may have; three bits are left of them.
+FEWEST_STEPS = 8
 # From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
 LAST_SAFE_GRID_OPSET = 19
 
@@ -66,11 +68,17 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Lint:
-    """What :func:`lint` found."""
+    """What :func:`lint` found.
+
+    Attributes:
+        channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
+            Runtime too; TensorRT for RTX writes their results in FP32.
+    """
 
     convolutions: tuple[Convolution, ...]
     sums: int
     int8_sums: int
+    channel_scales: int
     findings: tuple[Finding, ...]
 
     @property
@@ -94,6 +102,7 @@ class Lint:
             "convolutions": [asdict(one) for one in self.convolutions],
             "sums": self.sums,
             "int8_sums": self.int8_sums,
+            "channel_scales": self.channel_scales,
             "findings": [asdict(one) for one in self.findings],
         }
 
@@ -104,7 +113,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     Args:
         built: the model was built for a target, which may want zero points; they are no finding then.
     """
-    int8 = _int8_nodes(graph)
+    int8 = int8_nodes(graph)
     on_grid = _on_the_way_to_a_grid(graph)
     sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
@@ -115,6 +124,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
         convolutions=tuple(_convolutions(graph, int8)),
         sums=len(sums),
         int8_sums=sum(id(node) in int8 for node in sums),
+        channel_scales=_channel_scales(graph, int8),
         findings=tuple(findings),
     )
 
@@ -138,7 +148,7 @@ def module_of(node_name: str) -> str:
     return ".".join(parts) or node_name
 
 
-def _int8_nodes(graph: Graph) -> set[int]:
+def int8_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that a runtime runs in INT8, movers between them included."""
     found: set[int] = set()
 
@@ -214,6 +224,16 @@ def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
     return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, ("Conv",))}
 
 
+def _channel_scales(graph: Graph, int8: set[int]) -> int:
+    weights = [
+        graph.producer.get(node.input[1])
+        for node in graph.nodes
+        if node.op_type == "Conv" and id(node) in int8
+    ]
+    scales = [graph.constants.get(node.input[1]) for node in weights if node is not None]
+    return sum(scale is not None and scale.size > 1 for scale in scales)
+
+
 def _nearest_grids(graph: Graph) -> Iterator[Finding]:
     opset = next(entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx"))
     for node in graph.nodes:
@@ -254,12 +274,14 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
                 f"{match}, precision: float   # or calibrate on more images",
             )
-        if weight is not None and weight.ndim == 4 and scale.size == 1 and weight.shape[0] > 1:
+        if weight is not None and weight.ndim == 4 and scale.size == 1 and (lost := _coarse(weight, scale)):
             yield Finding(
                 "per-tensor-weight",
                 where,
-                f"one scale for {weight.shape[0]} output channels: small channels are rounded away",
-                f"{match}, op: conv, precision: int8   # our quantizer gives every channel its own",
+                f"one scale for {weight.shape[0]} output channels leaves {lost} of them fewer than {FEWEST_STEPS} of "
+                "its 127 steps: they are rounded away",
+                f"{match}, op: conv, precision: int8, granularity: channel   # or equalise the channels first: "
+                "TensorRT for RTX fuses only what has one scale",
             )
         if weight is None and node.op_type == "QuantizeLinear" and scale.size > 1:
             yield Finding(
@@ -268,6 +290,16 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{scale.size} scales on an activation: no runtime fuses it",
                 f"{match}, precision: int8   # our quantizer gives activations one scale",
             )
+
+
+def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:
+    """How many output channels one scale leaves hardly a step; those that are all zero lose nothing."""
+    if not scale.item() > 0:
+        return 0  # a finding of its own
+    steps = np.abs(weight.astype(np.float32)).reshape(len(weight), -1).max(axis=1)
+    if weight.dtype != np.int8:
+        steps = steps / scale.item()
+    return int(((steps > 0) & (steps < FEWEST_STEPS)).sum())
 
 
 def _quantized_grids(graph: Graph, int8: set[int]) -> Iterator[Finding]:

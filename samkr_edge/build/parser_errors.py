@@ -55,7 +55,7 @@ OUT_OF_MEMORY = (
 )
 
 
-def parser_error(model: str, version: str, complaints: list[Complaint], graph: OnnxFile) -> SamkrError:
+def parser_error(model: str, title: str, complaints: list[Complaint], graph: OnnxFile) -> SamkrError:
     """The error for a graph that TensorRT's parser refuses, SE-B91."""
     first = complaints[0] if complaints else Complaint("the parser gave no reason")
     operation, node = locate(first, graph)
@@ -68,7 +68,7 @@ def parser_error(model: str, version: str, complaints: list[Complaint], graph: O
         facts.append(f"and        {len(complaints) - 1} more")
     return SamkrError(
         "SE-B91",
-        f"TensorRT {version} cannot take {model}, so nothing was built",
+        f"{title} cannot take {model}, so nothing was built",
         facts,
         fix=remedy or "samkr-edge inspect " + model,
     )
@@ -90,7 +90,7 @@ def explain(text: str) -> tuple[str, str]:
     return next(((meaning, remedy) for part, meaning, remedy in MEANINGS if part in lower), ("", ""))
 
 
-def build_error(model: str, version: str, messages: list[str], workspace_mib: int) -> SamkrError:
+def build_error(model: str, title: str, messages: list[str], workspace_mib: int) -> SamkrError:
     """The error for a build that gave no engine: out of memory is named as such, SE-B90."""
     text = next((m for m in messages if any(part in m.lower() for part in OUT_OF_MEMORY)), None)
     if text is not None:
@@ -107,6 +107,4 @@ def build_error(model: str, version: str, messages: list[str], workspace_mib: in
     last = messages[-1] if messages else "it gave no reason"
     meaning, remedy = explain(last)
     facts = [f"TensorRT   {' '.join(last.split())[:200]}"] + ([f"meaning    {meaning}"] if meaning else [])
-    return SamkrError(
-        "SE-B90", f"TensorRT {version} could not build {model}", facts, fix=remedy or "samkr-edge doctor"
-    )
+    return SamkrError("SE-B90", f"{title} could not build {model}", facts, fix=remedy or "samkr-edge doctor")

@@ -10,11 +10,12 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.build.features import Features
-from samkr_edge.build.refusals import check_device, check_graph, check_precision
+from samkr_edge.build.features import RTX_NEWEST, RTX_NO_INT8, Features
+from samkr_edge.build.refusals import check_device, check_graph, check_precision, runs_no_int8
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 from targets.profile import Target, version_tuple
 
 MIB = 1 << 20
@@ -27,7 +28,8 @@ class BuildPlan:
     """Explicit settings of one build.
 
     Attributes:
-        target, tensorrt: profile name and version.
+        target, tensorrt: profile name and version; ``flavour`` is ``tensorrt``, or ``rtx`` for TensorRT for RTX.
+        compute_capabilities: that the engine is built for ahead of time; empty where a GPU builds for itself.
         precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
         steps: edits of the graph, what :func:`samkr_edge.build.tensorrt_graph.prepare` knows.
         network_flags, builder_flags: names of enum members.
@@ -37,13 +39,15 @@ class BuildPlan:
         hardware_compatibility: name of the level, or None.
         dla_core: or None.
         calibrate: with the entropy calibrator.
-        timing_cache: file name of the timing cache.
+        timing_cache: file name of the timing cache; None where nothing is timed.
         by_hand: the version cannot run our runtime; this command builds on the device.
         notes: what the user should know.
     """
 
     target: str
     tensorrt: str
+    flavour: Flavour
+    compute_capabilities: tuple[str, ...]
     precision: str
     typing: str
     steps: tuple[str, ...]
@@ -56,7 +60,7 @@ class BuildPlan:
     hardware_compatibility: str | None
     dla_core: int | None
     calibrate: bool
-    timing_cache: str
+    timing_cache: str | None
     by_hand: str | None
     notes: tuple[str, ...]
 
@@ -75,12 +79,15 @@ class BuildPlan:
             "level": self.optimization_level
             if self.optimization_level is not None
             else "not in this version",
-            "portable": self.hardware_compatibility or "this GPU model only",
+            "runs on": f"SM {', '.join(self.compute_capabilities)}" if self.compute_capabilities else None,
+            "portable": None
+            if self.compute_capabilities
+            else self.hardware_compatibility or "this GPU model only",
             "DLA": f"core {self.dla_core}, GPU for the rest" if self.dla_core is not None else None,
             "calibration": "entropy, with cache" if self.calibrate else None,
             "timing cache": self.timing_cache,
         }
-        text = [f"{self.target}, TensorRT {self.tensorrt}"]
+        text = [f"{self.target}, {TITLES[self.flavour]} {self.tensorrt}"]
         text += [f"  {name:<13}{value}" for name, value in lines.items() if value is not None]
         text += [f"  note         {note}" for note in self.notes]
         if self.by_hand:
@@ -101,7 +108,7 @@ def plan_build(
         SamkrError: SE-U90 a wish that does not fit the graph or the memory; and what
             :mod:`samkr_edge.build.refusals` refuses.
     """
-    precision = wishes.precision or ("int8" if onnx.precision == "int8" or wishes.calibrate else "fp16")
+    precision = wishes.precision or _default_precision(target, features, onnx, wishes)
     check_device(target, features, wishes, precision)
     check_graph(target, features, onnx, precision)
     shape, profile_batch = _shape(onnx, wishes)
@@ -109,13 +116,13 @@ def plan_build(
     check_precision(features, onnx, wishes, precision)
     typing = "strong" if _is_strong(features, onnx) else "weak"
     steps = _steps(features, onnx, wishes, precision, typing)
-    if "bake_fp16" in steps:
-        notes.append(
-            f"TensorRT {features.version} has no FP16 flag: FP16 is baked into the graph, by the package onnx"
-        )
+    if "bake_fp16" in steps and features.flavour == "tensorrt":
+        notes.append(f"{features.title} has no FP16 flag: FP16 is baked into the graph, by the package onnx")
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
-    if target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
+    if features.flavour == "rtx":
+        notes += _rtx_notes(features, onnx, wishes, precision)
+    elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
         notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
     if wishes.version_compatible:
         notes.append("version-compatible engines are slower; they load in newer versions (8 to 10, 10 to 11)")
@@ -125,6 +132,8 @@ def plan_build(
     return BuildPlan(
         target=target.name,
         tensorrt=features.version,
+        flavour=features.flavour,
+        compute_capabilities=target.capabilities if features.capabilities else (),
         precision=precision,
         typing=typing,
         steps=steps,
@@ -137,10 +146,29 @@ def plan_build(
         hardware_compatibility=_hardware_level(target, features, wishes),
         dla_core=wishes.dla_core,
         calibrate=wishes.calibrate,
-        timing_cache=timing_cache_name(target, features.version),
+        timing_cache=None if features.capabilities else timing_cache_name(target, features.version),
         by_hand=None if features.tensor_names else _by_hand(target, precision),
         notes=tuple(notes),
     )
+
+
+def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
+    """INT8 for a graph that holds it, where the target runs it."""
+    if wishes.calibrate or (onnx.precision == "int8" and not runs_no_int8(target, features)):
+        return "int8"
+    return "fp16"
+
+
+def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> list[str]:
+    notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
+    if onnx.precision == "int8" and precision == "fp16" and wishes.precision is None:
+        notes.append(
+            f"FP16: an engine that serves SM {', '.join(RTX_NO_INT8)} holds no INT8, for no card; "
+            "INT8 from Ampere on: --target rtx-30-and-up"
+        )
+    if version_tuple(features.version)[:2] > version_tuple(RTX_NEWEST):
+        notes.append(f"{features.title} is newer than what was tried, {RTX_NEWEST}")
+    return notes
 
 
 def plan_best(

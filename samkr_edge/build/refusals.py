@@ -6,7 +6,7 @@ something else), SE-U88 wishes that contradict each other or the graph.
 
 from __future__ import annotations
 
-from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, Features
+from samkr_edge.build.features import NEWEST_MAJOR, OLDEST, RTX_INT8, RTX_NEWEST, RTX_NO_INT8, Features
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -24,11 +24,21 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
             f"{target.title} cannot run INT8, so nothing was built",
             [f"reason     {limit.why}", f"instead    {limit.instead}"],
         )
+    if features.flavour == "rtx":
+        _check_rtx(target, features, wishes, precision)
+        return
+    if target.compute_capabilities:
+        raise SamkrError(
+            "SE-V88",
+            f"{target.title}: one engine of TensorRT cannot run on all of them, so nothing was built",
+            [f"SM         {', '.join(target.compute_capabilities)}"],
+            fix="leave --flavour out: TensorRT for RTX builds for all of them",
+        )
     number = features.number
     if number[0] > NEWEST_MAJOR:
         raise SamkrError(
             "SE-V88",
-            f"TensorRT {features.version} is newer than samkr-edge knows, so nothing was built",
+            f"{features.title} is newer than samkr-edge knows, so nothing was built",
             [f"known      {'.'.join(map(str, OLDEST))} to {NEWEST_MAJOR}.x"],
             fix="pip install --upgrade samkr-edge",
         )
@@ -36,7 +46,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
     if old and not target.refusal("gridsample"):
         raise SamkrError(
             "SE-V88",
-            f"TensorRT {features.version} is too old, so nothing was built",
+            f"{features.title} is too old, so nothing was built",
             [f"needed     {'.'.join(map(str, OLDEST))}: from there on it has GridSample and named tensors"],
             fix="update the device to JetPack 5.1 or later"
             if target.family == "jetson"
@@ -45,12 +55,69 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
     if target.tensorrt and number[:2] < version_tuple(target.tensorrt[0]):
         raise SamkrError(
             "SE-V88",
-            f"TensorRT {features.version} does not know {target.title}, so nothing was built",
+            f"{features.title} does not know {target.title}, so nothing was built",
             [f"SM         {target.compute_capability}", f"needed     TensorRT {target.tensorrt[0]} or later"],
             fix=f"install TensorRT {target.tensorrt[0]} or later",
         )
     if wishes.dla_core is not None:
         _check_dla(target, features, wishes, precision)
+
+
+def runs_no_int8(target: Target, features: Features) -> bool:
+    """Whether the builder would turn INT8 into FP16 for this target."""
+    return features.flavour == "rtx" and bool(set(RTX_NO_INT8) & set(target.capabilities))
+
+
+def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
+    unknown = [one for one in target.capabilities if one not in features.capabilities]
+    if unknown or not target.capabilities:
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} does not build for {target.title}, so nothing was built",
+            [
+                f"asked      SM {', '.join(unknown) or 'unknown'}",
+                f"known      SM {', '.join(features.capabilities)}",
+            ],
+            fix="leave --flavour out: TensorRT itself builds on the device",
+        )
+    if version_tuple(features.version)[0] > version_tuple(RTX_NEWEST)[0]:
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} is newer than samkr-edge knows, so nothing was built",
+            [f"known      up to {RTX_NEWEST}"],
+            fix="pip install --upgrade samkr-edge",
+        )
+    if precision == "int8" and version_tuple(features.version) < RTX_INT8:
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} cannot build INT8 convolutions, so nothing was built",
+            [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead    --precision fp16"],
+            fix='pip install --upgrade "samkr-edge[rtx]"',
+        )
+    if precision == "int8" and runs_no_int8(target, features):
+        raise SamkrError(
+            "SE-V88",
+            f"{features.title} builds no INT8 for {target.title}, so nothing was built",
+            [
+                f"reason     SM {', '.join(RTX_NO_INT8)}: its builder runs what is INT8 in FP16 there, "
+                "and on every other card that the engine serves",
+                "instead    --precision fp16, or --target rtx-30-and-up",
+            ],
+            fix="--precision fp16",
+        )
+    asked = {
+        "--hardware-compatible": wishes.hardware_compatible,
+        "--version-compatible": wishes.version_compatible,
+        "--dla-core": wishes.dla_core is not None,
+    }
+    given = [name for name, value in asked.items() if value]
+    if given:
+        raise SamkrError(
+            "SE-U88",
+            f"{', '.join(given)}: TensorRT for RTX has no such thing, so nothing was built",
+            ["instead    one engine for every GeForce RTX: --target rtx-any"],
+            fix=f"leave {' and '.join(given)} out",
+        )
 
 
 def _check_dla(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
@@ -72,7 +139,7 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
     if features.number >= DLA_GONE:
         raise SamkrError(
             "SE-V88",
-            f"TensorRT {features.version} builds nothing for a DLA here",
+            f"{features.title} builds nothing for a DLA here",
             [
                 "has it     8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
             ],
@@ -107,13 +174,13 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
     limit = target.refusal("gridsample")
     if onnx.samples and features.number < OLDEST:
         raise _refused(
-            f"TensorRT {features.version} has no GridSample, so nothing was built",
+            f"{features.title} has no GridSample, so nothing was built",
             [f"reason     {limit.why}" if limit else f"needed     TensorRT {'.'.join(map(str, OLDEST))}"],
             "train and export a *_nodc network: samkr-edge models",
         )
     if "DeformConv" in onnx.ops and features.number < (10, 1):
         raise _refused(
-            f"TensorRT {features.version} has no DeformConv, so nothing was built",
+            f"{features.title} has no DeformConv, so nothing was built",
             ["needed     TensorRT 10.1", f"graph      {onnx.ops['DeformConv']} of them"],
             "samkr-edge export CHECKPOINT -o model.onnx --sampling grid",
         )
@@ -121,7 +188,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
     highest = 17 if features.number < (10,) else 19 if onnx.samples else 21
     if onnx.opset > highest:
         raise _refused(
-            f"TensorRT {features.version} takes this graph up to opset {highest}, so nothing was built",
+            f"{features.title} takes this graph up to opset {highest}, so nothing was built",
             [f"found      opset {onnx.opset}"],
             f"samkr-edge export CHECKPOINT -o model.onnx --opset {min(highest, 19)}",
         )
@@ -151,13 +218,13 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
         )
     if features.number < (10,) and onnx.fp16_scales:
         raise _refused(
-            f"TensorRT {features.version} would read these FP16 scales as FP32, which is noise",
+            f"{features.title} would read these FP16 scales as FP32, which is noise",
             [f"found      {onnx.fp16_scales} FP16 scales", "needed     TensorRT 10, or FP32 scales"],
             "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )
     if features.number < (10,) and onnx.bare_quantizers:
         raise _refused(
-            f"TensorRT {features.version} wants a zero point on every quantizer",
+            f"{features.title} wants a zero point on every quantizer",
             [f"without    {onnx.bare_quantizers}"],
             again,
         )
@@ -174,7 +241,7 @@ def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precisi
     if wishes.calibrate and not features.calibrators:
         raise SamkrError(
             "SE-V88",
-            f"TensorRT {features.version} calibrates nothing itself: INT8 comes as Q/DQ in the graph",
+            f"{features.title} calibrates nothing itself: INT8 comes as Q/DQ in the graph",
             ["has it     TensorRT up to 10"],
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )

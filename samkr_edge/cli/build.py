@@ -14,6 +14,12 @@ def build(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`, or a bundle.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
+    flavour: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorrt, or rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
     ] = None,
@@ -41,7 +47,10 @@ def build(
         Path | None, typer.Option(help="List of images: INT8 without Q/DQ, by TensorRT up to 10.")
     ] = None,
     tensorrt: Annotated[
-        str | None, typer.Option(help="Plan for this version, or `jetpack-6.2` [default: what is there].")
+        str | None,
+        typer.Option(
+            help="Plan for this version (1.x: TensorRT for RTX), or `jetpack-6.2` [default: what is there]."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be built, and how.")
@@ -56,12 +65,15 @@ def build(
 ) -> None:
     """Turn an ONNX into what a target runs fastest, with a passport beside it.
 
-    Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86. Any other target: a
-    TensorRT engine, built on that device.
+    Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86. A GeForce RTX: an
+    engine by TensorRT for RTX, built on any machine, or by TensorRT on that card. Any other target: a TensorRT engine,
+    built on that device.
 
     Examples:
 
       samkr-edge build qat.onnx --target cpu -o qat.cpu.onnx
+
+      samkr-edge build qat.onnx --target rtx-4090   # needs no GPU; rtx-any: every GeForce RTX
 
       samkr-edge build qat.onnx --target auto --precision best
 
@@ -100,6 +112,7 @@ def build(
                 hardware_compatible=hardware_compatible,
                 version_compatible=version_compatible,
             ),
+            flavour=flavour,
             calibrate=calibrate,
             version=tensorrt,
             dry_run=dry_run,
@@ -120,6 +133,7 @@ def build(
             "--version-compatible": version_compatible or None,
             "--calibrate": calibrate,
             "--tensorrt": tensorrt,
+            "--flavour": flavour,
             "--prepared": prepared,
         },
     )

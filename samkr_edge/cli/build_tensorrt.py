@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from samkr_edge.build.engine_measures import EngineMeasures
     from samkr_edge.build.features import Features
     from samkr_edge.build.plan import BuildPlan
     from samkr_edge.build.tensorrt_graph import OnnxFacts
     from samkr_edge.build.wishes import Wishes
+    from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.profile import Target
     from targets.recognise import Device
 
@@ -26,6 +28,7 @@ def build_engine(
     precision: str | None,
     wishes: Wishes,
     *,
+    flavour: str | None,
     calibrate: Path | None,
     version: str | None,
     dry_run: bool,
@@ -54,14 +57,14 @@ def build_engine(
     device = running_device()
     here = recognise(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
-    features = find_features(target, here, version)
+    features = find_features(target, here, version, flavour)
     plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
     shown = "\n".join(plan.describe() for plan in plans)
     if prepared is not None:
         _write_prepared(model, plans, prepared, shown, as_json)
     elif dry_run:
         emit({"plans": [plan.to_dict() for plan in plans], "target_is_this_device": here}, shown, as_json)
-    elif not here or plans[0].by_hand:
+    elif not (here or plans[0].compute_capabilities) or plans[0].by_hand:
         raise SamkrError(
             "SE-V50",
             f"an engine for {target.title} must be built on that device, so nothing was built",
@@ -76,14 +79,56 @@ def build_engine(
         _build(model, out or model.with_suffix(".engine"), plans, calibrate, as_json)
 
 
-def find_features(target: Target, here: bool, version: str | None) -> Features:
-    """Of the TensorRT installed here, where the target is this device; else of the version named or expected.
+def choose_flavour(target: Target, here: bool, version: str | None, asked: str | None) -> Flavour:
+    """The flavour asked for, or of the version named; else TensorRT for RTX for GeForce cards without a TensorRT.
+
+    Raises:
+        SamkrError: SE-U89 no such flavour, or the version is of the other.
+    """
+    from samkr_edge.build.features import RTX_CAPABILITIES
+    from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
+    from targets.profile import version_tuple
+
+    if asked is not None and asked not in TITLES:
+        raise SamkrError("SE-U89", f"there is no flavour {asked!r}", [f"known      {', '.join(TITLES)}"])
+    number = version_tuple(version or "")
+    named: Flavour | None = None
+    if version is not None:
+        named = "rtx" if number[:1] == (1,) else "tensorrt"
+    if asked is not None and named not in (None, asked):
+        raise SamkrError(
+            "SE-U89",
+            f"{version} is no version of {TITLES['rtx' if asked == 'rtx' else 'tensorrt']}",
+            ["known      1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"],
+            fix="leave --flavour or --tensorrt out",
+        )
+    if asked is not None or named is not None:
+        return "rtx" if "rtx" in (asked, named) else "tensorrt"
+    if target.compute_capabilities:
+        return "rtx"
+    if here and is_importable("tensorrt"):
+        return "tensorrt"
+    # A card without a profile may be a laptop's or a workstation's RTX.
+    unknown_rtx = (
+        target.family == "gpu" and target.compute_capability in RTX_CAPABILITIES and is_importable("rtx")
+    )
+    return "rtx" if target.family == "rtx" or unknown_rtx else "tensorrt"
+
+
+def find_features(target: Target, here: bool, version: str | None, flavour: str | None = None) -> Features:
+    """Of the TensorRT installed here, where it can build for the target; else of the version named or expected.
 
     What is expected: the newest JetPack of a module, the newest known version for a card.
     """
-    from samkr_edge.build.features import features_for, features_of
+    from samkr_edge.build.features import RTX_NEWEST, features_for, features_of
+    from samkr_edge.runtime.tensorrt_module import import_tensorrt, is_importable
     from targets.jetpack import load_jetpack
     from targets.profile import version_tuple
+
+    if choose_flavour(target, here, version, flavour) == "rtx":
+        if version is None and is_importable("rtx"):
+            return features_of(import_tensorrt("rtx"), "rtx")
+        return features_for(version or RTX_NEWEST, "rtx")
 
     if version is not None:
         release = load_jetpack(version.removeprefix("jetpack-")) if version.startswith("jetpack-") else None
@@ -99,8 +144,6 @@ def find_features(target: Target, here: bool, version: str | None) -> Features:
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":
-        from samkr_edge.runtime.tensorrt_module import import_tensorrt
-
         return features_of(import_tensorrt())
     if target.jetpack:
         releases = [release for name in target.jetpack if (release := load_jetpack(name))]
@@ -173,8 +216,10 @@ def _build(
         {
             "path": str(out),
             "passport": built.passport.model_dump(mode="json"),
-            "cosine": {"heatmap": built.cosines[0], "offset": built.cosines[1]},
+            "cosine": {"heatmap": built.cosines[0], "offset": built.cosines[1]} if built.cosines else None,
             "gpu_ms": built.milliseconds,
+            "layers": {precision: measures.to_dict() for precision, measures in built.measures.items()},
+            "notes": list(built.notes),
             "megabytes": out.stat().st_size / 1e6,
         },
         describe_built(out, built),
@@ -184,17 +229,44 @@ def _build(
 
 def describe_built(out: Path, built: Any) -> str:
     """The result for people; of ``best`` also what lost, and by how much."""
+    from samkr_edge.runtime.tensorrt_module import TITLES
+
     passport = built.passport
     lines = [
         f"{out}: {passport.precision['engine']}, {out.stat().st_size / 1e6:.1f} MB, "
-        f"TensorRT {passport.versions['tensorrt']}; passport {out.name}.json",
-        f"  against its source: cosine heatmap {built.cosines[0]:.5f}, offset {built.cosines[1]:.5f}",
+        f"{TITLES[passport.runtime]} {passport.runtime_version}; passport {out.name}.json",
     ]
+    if passport.device.get("compute_capabilities"):
+        lines.append(f"  runs on SM {', '.join(passport.device['compute_capabilities'])}")
+    if built.cosines is None:
+        lines.append("  not compared with its source: no GPU of this machine can run it")
+    else:
+        lines.append(
+            f"  against its source: cosine heatmap {built.cosines[0]:.5f}, offset {built.cosines[1]:.5f}"
+        )
     if built.milliseconds:
         (winner, best), (loser, other) = sorted(built.milliseconds.items(), key=lambda item: item[1])
         lines.append(
             f"  {winner} is {other / best:.2f} times as fast as {loser}: "
             f"{best:.2f} against {other:.2f} ms, median GPU time"
         )
-    lines += [f"  note: {note}" for note in passport.settings.get("notes", ())]
+    engine = passport.precision["engine"]
+    if engine in built.measures:
+        lines.append(f"  layers: {built.measures[engine].summary()}")
+    if len(built.measures) > 1 and not built.milliseconds:
+        lines += _predicted(engine, built.measures)
+    lines += [f"  note: {note}" for note in built.notes]
     return "\n".join(lines)
+
+
+def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
+    """Of ``best`` where nothing can be timed: what was chosen, by what, and that it is a prediction."""
+    lines = [
+        f"  {chosen} was chosen by a prediction, since no GPU of this machine can time it: fewest bytes moved"
+    ]
+    for precision, found in measures.items():
+        lines.append(
+            f"    {precision:<5} {found.bytes_moved / 1e6:.1f} MB of activations, {found.kernels} kernels, "
+            f"{found.elementwise} of them elementwise"
+        )
+    return lines

@@ -81,6 +81,5 @@ def describe_lines(bundle: Bundle) -> str:
     ]
     for name in manifest.built:
         passport = bundle.passport(name)
-        device = passport.device.get("model") or passport.device.get("machine") or "?"
-        lines.append(f"  built        {name}  target {passport.target}, on {device}")
+        lines.append(f"  built        {name}  target {passport.target}, {passport.runs_on}")
     return "\n".join(lines)

@@ -112,6 +112,11 @@ def _summary(found: Lint) -> list[str]:
         f"  INT8       {found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
         f"{int8} of {len(found.convolutions)} convolutions, {found.int8_sums} of {found.sums} sums"
     ]
+    if found.channel_scales:
+        lines.append(
+            f"  weights    {found.channel_scales} of {int8} INT8 convolutions have a scale per channel; "
+            "TensorRT for RTX writes the results of these in FP32"
+        )
     if found.int8_macs:
         largest = sorted(floating, key=lambda one: one.macs, reverse=True)[:6]
         lines += [f"  float      {one.module}  {one.macs / 1e6:.1f} MMACs" for one in largest]

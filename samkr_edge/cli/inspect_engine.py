@@ -58,6 +58,15 @@ def render(report: EngineReport, untimed: str = "no profile") -> list[str]:
         unknown = sum(layer.role == "conv" and layer.macs is None for layer in report.layers)
         rest = f"; {unknown} convolutions do not tell" if unknown else ""
         lines.append(f"  MACs         {_shares(macs)} of {sum(macs.values()) / 1e9:.2f} G{rest}")
+    found = report.measures()
+    convolutions = {
+        f"{computes} -> {writes}": number for (computes, writes), number in found.convolutions.items()
+    }
+    lines += [
+        f"  kernels      {found.kernels}, {found.elementwise} of them elementwise; "
+        f"{found.bytes_moved / 1e6:.1f} MB of activations moved",
+        f"  convolutions {_parts(convolutions, 'd')}" if convolutions else "  convolutions none",
+    ]
     times = report.ms()
     if times is None:
         lines.append(f"  time         {untimed}")
@@ -91,7 +100,12 @@ def _finding(finding: Finding) -> list[str]:
 def _passport_lines(passport: Passport | None) -> list[str]:
     if passport is None:
         return ["  passport     none"]
-    return [f"  passport     target {passport.target}, built {passport.created} from {passport.source}"]
+    from samkr_edge.runtime.tensorrt_module import TITLES
+
+    return [
+        f"  passport     target {passport.target}, built {passport.created} from {passport.source}",
+        f"               {TITLES[passport.runtime]} {passport.runtime_version}, {passport.runs_on}",
+    ]
 
 
 def _parts(numbers: dict[str, int], form: str) -> str:

@@ -50,7 +50,7 @@ def targets(
         table.add_row(
             target.name,
             target.title,
-            target.compute_capability or "",
+            ", ".join(target.capabilities),
             f"{target.memory_gb:g} GB" if target.memory_gb else "",
             f"{target.int8_tops:g} TOPS" if target.int8_tops else "no INT8" if target.refusal("int8") else "",
             " to ".join(target.tensorrt) if target.tensorrt else "",
@@ -81,7 +81,7 @@ def _describe(target: Target) -> str:
     lines = [f"{target.name}: {target.title}"]
     dla = f"{target.dla_cores} x {target.dla_int8_tops or '?'} TOPS INT8, dense" if target.dla_cores else None
     facts = {
-        "SM": target.compute_capability,
+        "SM": ", ".join(target.capabilities) or None,
         "SMs": target.sms,
         "GPU clock": figure(target.max_mhz, "MHz at most"),
         "memory": figure(target.memory_gb, "GB"),

@@ -1,4 +1,4 @@
-"""TensorRT 8.5 to 11: an engine with its passport, run through the named-tensor API that all of them share.
+"""TensorRT 8.5 to 11 and TensorRT for RTX: an engine with its passport, run by the named tensors that all of them know.
 
 Several threads may call :meth:`TensorRTRunner.run` at once: each takes a lane (an execution context with its stream
 and buffers) and gives it back, so there are as many lanes as there ever were calls at one time.
@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
+from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.tensorrt_log import make_logger
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
@@ -32,9 +34,15 @@ class Lane:
     ``inputs`` and ``outputs`` map tensor names to pinned arrays of the engine's shapes and types.
     """
 
-    def __init__(self, trt: Any, engine: Any, cuda: Cuda, batch: int | None) -> None:
+    def __init__(
+        self, trt: Any, engine: Any, cuda: Cuda, batch: int | None, kernels: FinishedKernels | None = None
+    ) -> None:
         self.cuda = cuda
-        self.context = engine.create_execution_context()
+        self.context = (
+            engine.create_execution_context()
+            if kernels is None
+            else engine.create_execution_context(runtime_config=kernels.runtime_config)
+        )
         if self.context is None:
             raise SamkrError(
                 "SE-V89",
@@ -166,7 +174,8 @@ class TensorRTRunner:
         self.passport, data = admit(self.path)
         self.card = ModelCard.from_dict(self.passport.card)
         self.graph_note: str | None = None
-        self._trt, self._wants_graph = import_tensorrt(), cuda_graph
+        self._trt, self._wants_graph = import_tensorrt(self.passport.runtime), cuda_graph
+        self._kernels: FinishedKernels | None = None
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
@@ -205,6 +214,9 @@ class TensorRTRunner:
                 [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]],
                 fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
             )
+        if self.passport.runtime == "rtx":
+            with self._cuda.bound():
+                self._kernels = FinishedKernels(self._engine, kernels_path(self.passport, running_device()))
         self._batch_wish = self.passport.settings.get("profile_batch")
         with self._lane():
             pass  # the first one is made now, so that a lack of memory shows here
@@ -236,6 +248,8 @@ class TensorRTRunner:
                 parts.append(
                     tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in self.card.outputs)
                 )
+            if self._kernels is not None:
+                self._kernels.keep()
         self._times.last = tuple(map(sum, zip(*times, strict=True)))
         if len(parts) == 1:
             return parts[0]
@@ -253,7 +267,7 @@ class TensorRTRunner:
         """
         profiler = make_profiler(self._trt)
         with self._cuda.bound():
-            lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
+            lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish, self._kernels)
             try:
                 for _ in range(warm_up):
                     lane.run()
@@ -282,7 +296,7 @@ class TensorRTRunner:
                     for lane in self._lanes:
                         lane.close()
                     self._lanes, self._idle = [], []
-                    self._engine = self._runtime = None
+                    self._engine = self._runtime = self._kernels = None
             finally:
                 self._cuda.close()
 
@@ -302,7 +316,7 @@ class TensorRTRunner:
                     self._idle.append(lane)
 
     def _new_lane(self) -> Lane:
-        lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish)
+        lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish, self._kernels)
         self._lanes.append(lane)
         if self._wants_graph:
             self.graph_note = lane.capture() or self.graph_note

@@ -1,41 +1,70 @@
-"""The package ``tensorrt``, or one clear error: a place of its own, since it can be missing in many ways."""
+"""The package ``tensorrt`` or ``tensorrt_rtx``, or one clear error: they can be missing in many ways.
+
+TensorRT has two flavours with one API. **TensorRT** builds an engine on the GPU that will run it, by timing kernels
+there. **TensorRT for RTX** builds on any machine, GPU or none, for named compute capabilities; the card finishes the
+kernels when it first loads the engine.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal
 
 from samkr_edge.errors import SamkrError, reason_of
 
+Flavour = Literal["tensorrt", "rtx"]
+TITLES: dict[Flavour, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
+MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+_INSTALL: dict[Flavour, str] = {
+    "tensorrt": 'pip install "samkr-edge[tensorrt]"   # on a Jetson: a venv with --system-site-packages',
+    "rtx": 'pip install "samkr-edge[rtx]"',
+}
 
-def import_tensorrt() -> Any:
-    """The module ``tensorrt``.
+
+def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
+    """The module of a flavour.
 
     Raises:
         SamkrError: SE-V91 it is not installed, or does not load here: its libraries or the driver's are missing
             (ImportError, OSError), it refuses this Python or machine (RuntimeError), or the name is a folder's.
     """
+    name, title = MODULES[flavour], TITLES[flavour]
     try:
-        import tensorrt
+        module = import_module(name)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "tensorrt":
-            raise _missing(error) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise _missing(flavour, error) from error
         raise SamkrError(
             "SE-V91",
-            "TensorRT is installed here and does not load, so no engine was built or loaded",
+            f"{title} is installed here and does not load, so no engine was built or loaded",
             [f"reason     {reason_of(error)}"],
-            fix="samkr-edge doctor   # then: update the NVIDIA driver, or install the TensorRT that fits it",
+            fix=f"samkr-edge doctor   # then: update the NVIDIA driver, or install the {title} that fits it",
         ) from error
-    if not hasattr(tensorrt, "__version__"):
+    if not hasattr(module, "__version__"):
         # Python takes any folder of that name for a package, one of models in the working directory for example.
-        where = ", ".join(getattr(tensorrt, "__path__", ())) or "an empty module"
-        raise _missing(ImportError(f"`tensorrt` is {where}, not NVIDIA's package"))
-    return tensorrt
+        where = ", ".join(getattr(module, "__path__", ())) or "an empty module"
+        raise _missing(flavour, ImportError(f"`{name}` is {where}, not NVIDIA's package"))
+    return module
 
 
-def _missing(error: Exception) -> SamkrError:
+def is_importable(flavour: Flavour) -> bool:
+    """Whether :func:`import_tensorrt` succeeds."""
+    try:
+        import_tensorrt(flavour)
+    except SamkrError:
+        return False
+    return True
+
+
+def tensorrt_version(flavour: Flavour = "tensorrt") -> str:
+    """Version of what is installed here; raises SamkrError SE-V91 where there is none."""
+    return str(import_tensorrt(flavour).__version__)
+
+
+def _missing(flavour: Flavour, error: Exception) -> SamkrError:
     return SamkrError(
         "SE-V91",
-        "TensorRT is not installed here, so no engine was built or loaded",
+        f"{TITLES[flavour]} is not installed here, so no engine was built or loaded",
         [f"reason     {reason_of(error)}"],
-        fix='pip install "samkr-edge[tensorrt]"   # on a Jetson: a venv with --system-site-packages',
+        fix=_INSTALL[flavour],
     )

@@ -27,12 +27,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "tests" / "data" / "tensorrt_api.json"
 SOURCES = (
-    "samkr_edge/build/tensorrt.py",
+    "samkr_edge/build/engine_bytes.py",
     "samkr_edge/build/calibrator.py",
     "samkr_edge/build/features.py",
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
     "samkr_edge/runtime/tensorrt_profiler.py",
+    "samkr_edge/runtime/finished_kernels.py",
 )
 # In these files a variable or attribute of this name holds an object of this class; a leading underscore is ignored.
 CLASSES = {
@@ -51,6 +52,8 @@ CLASSES = {
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
     "inspector": "EngineInspector",
+    "runtime_config": "IRuntimeConfig",
+    "runtime_cache": "IRuntimeCache",
 }
 # Names that are asked for by a text: enum members of plans, and what our callbacks override.
 BY_TEXT = {

@@ -102,8 +102,14 @@ def test_an_output_layer_is_never_advised_to_be_int8() -> None:
     assert finding(found, "conversions", "heatmap_head.final").policy == ""
 
 
-def test_fp32_beside_int8_is_named(report: EngineReport) -> None:
-    assert finding(report, "fp32_remainder", "heatmap_head.final").policy == ""
+def test_fp32_beside_int8_is_named_but_not_the_last_convolutions(report: EngineReport) -> None:
+    assert not [f for f in report.findings if f.kind == "fp32_remainder"]  # of heatmap_head.final alone
+    layers = json.loads(layers_text("11"))
+    island = next(entry for entry in layers["Layers"] if "conv2/Conv" in entry["Metadata"])
+    island["Weights"]["Type"] = "Float"
+    remainder = finding(inspect_layers(json.dumps(layers)), "fp32_remainder", "backbone.layer1.0.conv2")
+    assert remainder.modules == ("backbone.layer1.0.conv2",)
+    assert remainder.policy == ""
 
 
 def test_every_policy_line_is_one_the_quantizer_accepts(report: EngineReport) -> None:

@@ -134,14 +134,19 @@ def test_a_zero_point_is_asymmetric(int8_onnx: Path) -> None:
     assert {f.kind for f in found.findings if f.where == "backbone.layer1.0.conv1"} == {"asymmetric"}
 
 
-def test_a_weight_with_one_scale_is_found(int8_onnx: Path) -> None:
+@pytest.mark.parametrize(("scale", "found"), [(0.001, False), (1.0, True)])
+def test_one_scale_for_a_weight_is_found_where_it_rounds_channels_away(
+    int8_onnx: Path, scale: float, found: bool
+) -> None:
     def flatten(model: onnx.ModelProto) -> None:
         for node in constants_of(model, CONV + "weight_quantizer", 1):
-            set_constant(node, np.array(0.01, np.float32))
+            set_constant(node, np.array(scale, np.float32))
         for node in constants_of(model, CONV + "weight_quantizer", 2):
             set_constant(node, np.array(0, np.int8))
 
-    assert "per-tensor-weight" in kinds(check(int8_onnx, flatten))
+    coarse = [f for f in check(int8_onnx, flatten).findings if f.kind == "per-tensor-weight"]
+    assert [f.where for f in coarse] == (["backbone.layer1.0.conv1"] if found else [])
+    assert all("granularity: channel" in f.fix and "TensorRT for RTX" in f.fix for f in coarse)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])

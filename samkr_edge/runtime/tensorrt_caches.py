@@ -1,7 +1,8 @@
-"""Timing caches: what TensorRT measured for one GPU and version, so that a second build takes a fraction of the time.
+"""What TensorRT wrote to read again: timing caches and calibration ranges of builds, runtime caches of engines.
 
-A file holds the SHA-256 of the cache and then the cache: TensorRT reads it with native code, so one that was cut off or
-edited is ignored and made anew.
+With a timing cache (what was measured for one GPU and version) a second build takes a fraction of the time; with a
+runtime cache TensorRT for RTX finishes no kernel twice. A file holds the SHA-256 of the cache and then the cache: it is
+read with native code, so one that was cut off or edited is ignored and made anew.
 """
 
 from __future__ import annotations

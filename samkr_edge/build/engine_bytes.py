@@ -1,0 +1,235 @@
+"""One plan, one serialized engine, by the TensorRT that is installed here.
+
+Names and arguments of every TensorRT call here and in the runtime are checked against the bindings of 8.6, 10.3,
+10.13, 10.16, 11.0, 11.4 and of TensorRT for RTX (tests/contracts/tensorrt_api.py); what a version may lack is used only
+where the plan, which knows the version's features, asks for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.artefact import cache_folder
+from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
+from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.onnx_file import OnnxFile, read_onnx
+from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
+from samkr_edge.build.plan import MIB, BuildPlan
+from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.cuda import open_cuda
+from samkr_edge.runtime.tensorrt import INPUT
+from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
+
+# (phase, step, of how many)
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SerializedEngine:
+    """An engine's bytes; ``listing`` is what the builder said of its layers, where it says it without a GPU."""
+
+    data: bytes
+    listing: str | None = None
+
+
+def build_bytes(
+    source: Path, plan: BuildPlan, images: CalibrationImages | None = None, report: Report | None = None
+) -> SerializedEngine:
+    """The serialized engine of one plan.
+
+    The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
+    thread that runs Python. From TensorRT 10 on the build is then told to stop.
+    """
+    trt = import_tensorrt(plan.flavour)
+    graph = read_onnx(source)
+    prepared = prepare(graph, plan.steps)
+    # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
+    stop, done = threading.Event(), threading.Event()
+    result: list[SerializedEngine | BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(_build(trt, source.name, plan, graph, prepared, images, report, stop))
+        except BaseException as error:
+            result.append(error)
+        finally:
+            done.set()
+
+    worker = threading.Thread(target=work, name="tensorrt-build", daemon=True)
+    try:
+        worker.start()
+        while not done.wait(0.1):
+            pass
+    except KeyboardInterrupt:
+        stop.set()
+        done.wait(10)
+        raise
+    outcome = result[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _build(
+    trt: Any,
+    name: str,
+    plan: BuildPlan,
+    graph: OnnxFile,
+    prepared: bytes,
+    images: CalibrationImages | None,
+    report: Report | None,
+    stop: threading.Event,
+) -> SerializedEngine:
+    logger = make_logger(trt, keep_listing=bool(plan.compute_capabilities))
+    title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # pybind's way to say that the factory gave nothing
+        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB) from error
+    flags = 0
+    for flag in plan.network_flags:
+        flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(prepared):
+        raise parser_error(name, title, _complaints(parser), graph)
+    if "OBEY_PRECISION_CONSTRAINTS" in plan.builder_flags:
+        keep_full_precision(trt, network)
+    config = _configure(trt, builder, plan)
+    cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
+    # A cache of another device or version is refused here, and the build starts from nothing.
+    if cache_file is not None and not config.set_timing_cache(
+        config.create_timing_cache(load_cache(cache_file)), ignore_mismatch=False
+    ):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    if hasattr(config, "progress_monitor"):
+        config.progress_monitor = _make_monitor(trt, report, stop)
+    calibrator = None
+    if plan.calibrate and images is not None:
+        cache = calibration_cache(prepared, images, plan.tensorrt)
+        calibrator = make_calibrator(trt, open_cuda(), images, plan.input_shape[0], cache)
+        config.int8_calibrator = calibrator
+    try:
+        serialized = builder.build_serialized_network(network, config)
+    finally:
+        if calibrator is not None:
+            calibrator.close()
+    if serialized is None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB)
+    timing_cache = config.get_timing_cache() if cache_file is not None else None
+    if cache_file is not None and timing_cache is not None:
+        # Without it the next build takes longer; no reason to lose this one.
+        with suppress(SamkrError):
+            store_cache(cache_file, bytes(timing_cache.serialize()))
+    return SerializedEngine(bytes(serialized), logger.listing)
+
+
+def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
+    """The plan's settings as a builder configuration."""
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, plan.workspace_bytes)
+    # What the inspector shows is written now or never.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    for flag in plan.builder_flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    if plan.optimization_level is not None:
+        config.builder_optimization_level = plan.optimization_level
+    if plan.hardware_compatibility is not None:
+        config.hardware_compatibility_level = getattr(
+            trt.HardwareCompatibilityLevel, plan.hardware_compatibility
+        )
+    if plan.compute_capabilities:
+        config.num_compute_capabilities = len(plan.compute_capabilities)
+        for index, number in enumerate(plan.compute_capabilities):
+            name = f"SM{number.replace('.', '')}"
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    if plan.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = plan.dla_core
+    if plan.profile_batch is not None:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(INPUT, plan.input_shape, plan.input_shape, plan.input_shape)
+        config.add_optimization_profile(profile)
+    return config
+
+
+def keep_full_precision(trt: Any, network: Any) -> None:
+    """Mark the layers of a weakly typed network that FP16 would lose joints in."""
+    kinds = {
+        trt.LayerType.CONVOLUTION: "Conv",
+        trt.LayerType.QUANTIZE: "QuantizeLinear",
+        trt.LayerType.DEQUANTIZE: "DequantizeLinear",
+        trt.LayerType.GRID_SAMPLE: "GridSample",
+        trt.LayerType.SOFTMAX: "Softmax",
+    }
+    # A cast has its types from the graph; TensorRT 8.5 calls it an identity.
+    casts = {getattr(trt.LayerType, name, None) for name in ("CAST", "IDENTITY")}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    outputs = [[layer.get_output(index) for index in range(layer.num_outputs)] for layer in layers]
+    # An optional input that is not there is None.
+    inputs = [[layer.get_input(index) for index in range(layer.num_inputs)] for layer in layers]
+    inputs = [[tensor for tensor in taken if tensor is not None] for taken in inputs]
+    operations = [
+        Operation(
+            kinds.get(layer.type, ""), [tensor.name for tensor in taken], [tensor.name for tensor in given]
+        )
+        for layer, taken, given in zip(layers, inputs, outputs, strict=True)
+    ]
+    ends = [network.get_output(index).name for index in range(network.num_outputs)]
+    begins = [network.get_input(index).name for index in range(network.num_inputs)]
+    dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
+    for index in sorted(full_precision(operations, begins, ends)):
+        layer, operation = layers[index], operations[index]
+        if operation.kind == "Conv" and dequantized & set(operation.inputs):
+            continue  # INT8, by the graph
+        floats = any(tensor.dtype == trt.DataType.FLOAT for tensor in inputs[index])
+        if layer.type in casts or not floats:  # no floats: constants and indices
+            continue
+        layer.precision = trt.DataType.FLOAT
+        for at, tensor in enumerate(outputs[index]):
+            if tensor.dtype == trt.DataType.FLOAT:
+                layer.set_output_type(at, trt.DataType.FLOAT)
+
+
+def _complaints(parser: Any) -> list[Complaint]:
+    found = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        # node_name and node_operator came with TensorRT 10; before, the text may hold the name.
+        names = [
+            str(getattr(error, key)()) if hasattr(error, key) else ""
+            for key in ("node_operator", "node_name")
+        ]
+        found.append(Complaint(str(error.desc()), *names))
+    return found
+
+
+def _make_monitor(trt: Any, report: Report | None, stop: threading.Event) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if report is not None and phase_name in self._steps:
+                report(phase_name, step + 1, self._steps[phase_name])
+            return not stop.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()

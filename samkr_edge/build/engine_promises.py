@@ -1,0 +1,125 @@
+"""What a graph promises of its engine, and whether the engine's layers keep it.
+
+A builder is free in what it computes in, within what the graph says: it may run a convolution that is quantized in
+FP16, and one that should be FP32 in FP16 with casts around. The list of layers tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from samkr_edge.build import myelin
+from samkr_edge.build.engine_layers import Layer
+from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.graph import Graph
+from samkr_edge.build.lint import int8_nodes
+
+
+@dataclass(frozen=True)
+class Promises:
+    """Names of ONNX nodes.
+
+    Attributes:
+        int8: convolutions that are quantized.
+        fp32: convolutions whose results are offsets and heatmaps.
+        softmaxes, samplings: ``Softmax`` and ``GridSample``, FP32 in what they read and compute.
+    """
+
+    int8: tuple[str, ...]
+    fp32: tuple[str, ...]
+    softmaxes: tuple[str, ...]
+    samplings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BrokenPromise:
+    """One node that the engine computes otherwise than the graph promises.
+
+    Attributes:
+        node: its name in the graph.
+        promised: ``INT8`` or ``FP32``.
+        found: what the engine does instead.
+    """
+
+    node: str
+    promised: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.node} should be {self.promised}: {self.found}"
+
+
+def promises_of(graph: Graph) -> Promises:
+    """Of the graph that the builder gets (``samkr-edge build --prepared``), whose nodes the engine's layers name.
+
+    What stays FP32 is :func:`samkr_edge.build.full_precision.full_precision`'s to say.
+    """
+    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
+    constants = graph.constants.keys()
+    images = [one.name for one in graph.graph.input if one.name not in constants]
+    wide = full_precision(operations, images, graph.outputs)
+    int8 = int8_nodes(graph)
+
+    def names(kind: str) -> tuple[str, ...]:
+        return tuple(
+            node.name for index, node in enumerate(graph.nodes) if node.op_type == kind and index in wide
+        )
+
+    return Promises(
+        int8=tuple(node.name for node in graph.nodes if node.op_type == "Conv" and id(node) in int8),
+        fp32=names("Conv"),
+        softmaxes=names("Softmax"),
+        samplings=names("GridSample"),
+    )
+
+
+def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenPromise]:
+    """What the engine does not keep, in the graph's order; a node that no layer names is not kept either."""
+    layers_of: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for node in layer.nodes:
+            layers_of.setdefault(node, []).append(layer)
+    found = []
+    for promised, nodes in (("INT8", promises.int8), ("FP32", promises.fp32)):
+        for node in nodes:
+            convolutions = [layer for layer in layers_of.get(node, ()) if layer.role == "conv"]
+            wrong = [layer for layer in convolutions if layer.precision != promised.lower()]
+            if wrong or not convolutions:
+                found.append(BrokenPromise(node, promised, _computed(wrong)))
+    for nodes, operation in ((promises.softmaxes, "Exp"), (promises.samplings, "Grid")):
+        for node in nodes:
+            kernels = _kernels(layers_of.get(node, ()), operation)
+            wrong = [layer for layer in kernels if not _in_fp32(layer, layers)]
+            if wrong or not kernels:
+                found.append(BrokenPromise(node, "FP32", _computed(wrong)))
+    return found
+
+
+def _computed(wrong: Sequence[Layer]) -> str:
+    if not wrong:
+        return "no layer names it"
+    reads = " and ".join(dict.fromkeys(tensor.dtype.upper() for tensor in wrong[0].inputs))
+    return f"{wrong[0].name} reads {reads}"
+
+
+def _kernels(layers: Iterable[Layer], operation: str) -> list[Layer]:
+    """The layers that compute a node, among those that name it: some only begin what others go on with.
+
+    A kernel of the graph compiler's tells its operations, but for the last of a long name.
+    """
+    found = [layer for layer in layers if layer.role not in ("none", "conv", "conversion")]
+    return [layer for layer in found if operation in myelin.operations(layer.name)] or found
+
+
+def _in_fp32(layer: Layer, layers: Sequence[Layer]) -> bool:
+    """Whether a softmax or a sampling reads FP32, or makes it FP32 before it computes; and its coordinates alike."""
+    if not (all(tensor.dtype == "fp32" for tensor in layer.inputs) or myelin.casts_first(layer.name)):
+        return False
+    coordinates = [tensor for tensor in layer.inputs if tensor.shape[-1:] == (2,)]
+    if "Grid" not in myelin.operations(layer.name) or not coordinates:
+        return True
+    makers = [one for one in layers if any(tensor in coordinates for tensor in one.outputs)]
+    return all(tensor.dtype == "fp32" for tensor in coordinates) and all(
+        _in_fp32(one, layers) for one in makers
+    )

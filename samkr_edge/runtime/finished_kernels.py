@@ -1,0 +1,55 @@
+"""The kernels that a card finishes for an engine of TensorRT for RTX, kept from one start to the next.
+
+Such an engine is built ahead of time; its kernels are finished for the card at hand when a context is made and in the
+first inference. TensorRT's runtime cache holds them: it lies in our cache folder, by engine, GPU and version, and is
+read before the first context. TensorRT compares it with the running GPU, driver and version and refuses what does not
+fit, which then is made anew.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.artefact import cache_folder
+from samkr_edge.errors import SamkrError
+from samkr_edge.passport import Passport
+from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from targets.recognise import Device
+
+
+class FinishedKernels:
+    """The runtime cache of one engine.
+
+    Attributes:
+        runtime_config: what every execution context of the engine is made with.
+    """
+
+    def __init__(self, engine: Any, path: Path) -> None:
+        self.runtime_config = engine.create_runtime_config()
+        self._path = path
+        self._runtime_cache = self.runtime_config.create_runtime_cache()
+        self._kept = load_cache(path)
+        if self._kept and not self._runtime_cache.deserialize(self._kept):
+            self._kept = b""
+        self.runtime_config.set_runtime_cache(self._runtime_cache)
+        self._done = False
+
+    def keep(self) -> None:
+        """Write what is finished by now, once: after the first inference nothing is left to finish."""
+        if self._done:
+            return
+        self._done = True
+        finished = bytes(self._runtime_cache.serialize())
+        if finished != self._kept:
+            # Without it the next start takes longer; no reason to lose this run.
+            with suppress(SamkrError):
+                store_cache(self._path, finished)
+
+
+def kernels_path(passport: Passport, device: Device) -> Path:
+    """Where the finished kernels of an engine lie for this GPU."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", (device.gpu or "gpu").lower()).strip("-")
+    return cache_folder() / f"{passport.sha256[:16]}-{gpu}-rtx{passport.runtime_version}.kernels"
