@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 from rtx_chains import Chain, Grain, Kind
 
 from samkr_edge.artefact import write_json
 from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_layers import parse_layers
-from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.build.engine_measures import measure
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
@@ -43,7 +45,7 @@ class Row:
 
 
 class Builder:
-    """Builds graphs for one compute capability and measures the engines' layers."""
+    """Builds graphs and measures the engines' layers."""
 
     def __init__(self, target: str) -> None:
         self.trt = import_tensorrt("rtx")
@@ -58,22 +60,42 @@ class Builder:
         self.logger = Logger()
         self.builder = self.trt.Builder(self.logger)
 
-    def measure(self, model: ModelProto, settings: Settings | None = None) -> EngineMeasures | str:
-        """Sums over the layers, or why there are none."""
+    def row(
+        self,
+        group: str,
+        form: str,
+        model: ModelProto,
+        settings: Settings | None = None,
+        targets: Sequence[str] = (),
+    ) -> Row:
+        """What a graph becomes; for other compute capabilities than usual where they are given."""
         self.messages.clear()
         network = self.builder.create_network(0)
         parser = self.trt.OnnxParser(network, self.logger)
         if not parser.parse(model.SerializeToString()):
-            return " ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+            reasons = (parser.get_error(i) for i in range(parser.num_errors))
+            return refused(group, form, " ".join(f"{e.desc()} ({e.node_operator()})" for e in reasons))
         config = self.builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(self.trt.ComputeCapability, self.target), 0)
+        targets = targets or [self.target]
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            config.set_compute_capability(getattr(self.trt.ComputeCapability, target), index)
         config.profiling_verbosity = self.trt.ProfilingVerbosity.DETAILED
         if settings:
             settings(self.trt, config)
         if self.builder.build_serialized_network(network, config) is None:
-            return next((text for text in reversed(self.messages) if "Error Code" in text), "no reason given")
-        return measure(parse_layers(json.dumps(listing_of_log("\n".join(self.messages)))))
+            reason = next((text for text in reversed(self.messages) if "Error Code" in text), "no reason given")
+            return refused(group, form, reason)
+        layers = parse_layers(json.dumps(listing_of_log("\n".join(self.messages))))
+        found = measure(layers)
+        kinds = Counter(found.convolutions)
+        kinds.update((layer.inputs[0].dtype, layer.outputs[0].dtype) for layer in layers if layer.kind == "gemm")
+        text = ", ".join(f"{count} {reads} -> {writes}" for (reads, writes), count in sorted(kinds.items()))
+        return Row(group, form, text, found.elementwise, found.kernels, found.bytes_moved / 1e6)
+
+
+def refused(group: str, form: str, reason: str) -> Row:
+    return Row(group, form, "", 0, 0, 0.0, " ".join(reason.split())[:160])
 
 
 def chain(
@@ -109,6 +131,21 @@ def chain(
     return chain.model(x)
 
 
+def integer_operator(kind: str) -> ModelProto:
+    """One convolution by ONNX's other ways to write integer arithmetic."""
+    chain = Chain()
+    x, kernel = chain.q(chain.input(1, 64, 64, 64)), chain.constant(np.ones((64, 64, 3, 3)), "int8")
+    if kind == "QLinearConv":
+        steps = [chain.constant(value, kind) for value, kind in ((0.05, "fp32"), (0, "int8"))]
+        y = chain.dq(chain.op(kind, x, *steps, kernel, *steps, *steps, pads=[1] * 4))
+    elif kind == "ConvInteger":
+        y = chain.cast(chain.op(kind, x, kernel, pads=[1] * 4), "fp16")
+    else:
+        bias = chain.op("DequantizeLinear", chain.constant(np.arange(64), "int32"), chain.number(0.0005))
+        y = chain.op("Conv", chain.dq(x), chain.weights((64, 64, 3, 3), "tensor"), bias, pads=[1] * 4)
+    return chain.model(y)
+
+
 def products(
     quantized: Kind = "int8", bias: bool = False, relu: bool = True, grain: Grain = "tensor", batch: int = 1
 ) -> ModelProto:
@@ -129,7 +166,13 @@ def pairs(quantizer: str, first: Grain | None = None, quantized: Kind = "int8") 
     for _ in range(2):
         y = chain.conv(chain.qdq(x) if first else x, 64, 64, grain=first)
         # What truncates cuts negative values itself.
-        y = chain.truncated(y) if quantizer == "truncated" else _quantized(chain, chain.relu(y), quantizer)
+        if quantizer == "limited":
+            y = chain.op("Clip", y, chain.number(0), chain.number(127))
+            y = chain.dq(chain.cast(y, quantized))
+        elif quantizer == "truncated":
+            y = chain.truncated(y)
+        else:
+            y = _quantized(chain, chain.relu(y), quantizer)
         x = chain.relu(chain.conv(y, 64, 64))
     return chain.model(x)
 
@@ -262,6 +305,8 @@ def forms() -> Iterator[tuple[str, str, ModelProto]]:
     yield group, "weights INT4, activations FP16 (opset 21)", chain(before="", quantized="int4", opset=21)
     for grain in ("channel", "tensor"):
         yield group, f"FP8 for INT8, weights per {grain}", chain(quantized="fp8", grain=grain)  # type: ignore[arg-type]
+    for kind in ("QLinearConv", "ConvInteger", "DequantizeLinear of INT32 bias"):
+        yield group, kind, integer_operator(kind)
     group = "three 1x1 as matrix products, channels last"
     for quantized in ("int8", "fp8"):
         for bias, relu in ((True, True), (False, True), (False, False)):
@@ -276,7 +321,9 @@ def forms() -> Iterator[tuple[str, str, ModelProto]]:
     yield group, "first FP16, then Mul, Round, Clip, Cast", pairs("written_out")
     yield group, "first FP16, then Mul, Add 1/2, Floor, Clip, Cast", pairs("floored")
     yield group, "first FP16, then Mul, Add 1/2, Clip, Cast", pairs("truncated")
+    yield group, "first FP16, step and 1/2 in its weights, then Clip, Cast", pairs("limited")
     yield group, "first FP16, FP8 for INT8, Q and DQ", pairs("qdq", quantized="fp8")
+    yield group, "first FP16, FP8 for INT8, Clip, Cast", pairs("limited", quantized="fp8")
     group = "four basic blocks of 32 channels, 128x128"
     yield group, "FP16", blocks("fp16")
     for form in ("one Q for all", "Q per reader", "both addends", "no addend"):
@@ -321,26 +368,37 @@ def builder_settings(trt: Any) -> Iterator[tuple[str, Settings]]:
         yield f"auxiliary streams {streams}", lambda _, c, v=streams: setattr(c, "max_aux_streams", v)
 
 
-def row(group: str, form: str, found: EngineMeasures | str) -> Row:
-    if isinstance(found, str):
-        return Row(group, form, "", 0, 0, 0.0, " ".join(found.split())[:160])
-    kinds = ", ".join(
-        f"{count} {reads} -> {writes}" for (reads, writes), count in sorted(found.convolutions.items())
-    )
-    return Row(group, form, kinds, found.elementwise, found.kernels, found.bytes_moved / 1e6)
-
-
 def table(rows: list[Row]) -> str:
     """Markdown, one table for every group."""
     lines: list[str] = []
     for before, one in zip([None, *rows], rows, strict=False):
         if before is None or before.group != one.group:
             lines += ["", f"**{one.group[0].upper()}{one.group[1:]}**", "",
-                      "| form | convolutions | elementwise | kernels | MB |", "|---|---|---|---|---|"]  # fmt: skip
+                      "| form | reads -> writes | elementwise | kernels | MB |", "|---|---|---|---|---|"]  # fmt: skip
         cells = [f"refused: {one.refused}", "", "", ""] if one.refused else [
             one.convolutions, str(one.elementwise), str(one.kernels), f"{one.megabytes:.2f}"]  # fmt: skip
         lines.append("| " + " | ".join([one.form, *cells]) + " |")
     return "\n".join(lines[1:])
+
+
+def settings_rows(builder: Builder, group: str, model: ModelProto) -> Iterator[Row]:
+    """One row for all settings under which the same comes out."""
+    outcomes: dict[Row, list[str]] = {}
+    for name, settings in builder_settings(builder.trt):
+        outcomes.setdefault(builder.row(group, "", model, settings), []).append(name)
+    for outcome, names in outcomes.items():
+        yield replace(outcome, form="; ".join(names))
+
+
+def card_rows(builder: Builder) -> Iterator[Row]:
+    """What other cards get, and what an engine for several gets."""
+    group = "the four basic blocks for other cards"
+    everything = [name for name in builder.trt.ComputeCapability.__members__ if name.startswith("SM")]
+    for targets in ([name] for name in everything):
+        for form in ("fp16", "one Q for all", "bytes inside"):
+            yield builder.row(group, f"{targets[0]}, {form}", blocks(form), targets=targets)
+    for targets in (everything, [name for name in everything if name != "SM75"]):
+        yield builder.row(group, f"{' + '.join(targets)}, bytes inside", blocks("bytes inside"), targets=targets)
 
 
 def main() -> None:
@@ -352,13 +410,10 @@ def main() -> None:
         builder = Builder(arguments.target)
     except SamkrError as error:
         raise SystemExit(str(error)) from error
-    rows = [row(group, form, builder.measure(model)) for group, form, model in forms()]
-    best, usual = blocks("bytes inside"), chain()
-    for name, settings in builder_settings(builder.trt):
-        rows.append(row("settings of the builder, on three INT8 convolutions", name, builder.measure(usual, settings)))
-        rows.append(row("settings of the builder, on the truncated blocks", name, builder.measure(best, settings)))
-    groups = [one.group for one in rows]
-    rows.sort(key=lambda one: groups.index(one.group))
+    rows = [builder.row(group, form, model) for group, form, model in forms()]
+    rows += settings_rows(builder, "settings of the builder, on three INT8 convolutions", chain())
+    rows += settings_rows(builder, "settings of the builder, on the truncated blocks", blocks("bytes inside"))
+    rows += card_rows(builder)
     print(f"TensorRT for RTX {builder.trt.__version__}, {arguments.target}\n")
     print(table(rows))
     if arguments.out:
