@@ -1,12 +1,12 @@
 """INT8 in the form in which TensorRT for RTX's builder needs no kernel for it: bytes between two convolutions.
 
-What its listings show (docs/rtx-int8-forms.md). A convolution of INT8 input never writes INT8: with a weight scale per
-tensor and FP16 around it, it writes Half, with bias, a residual addend and ReLU inside; re-quantizing is a kernel of its
-own, which costs more traffic than INT8 saves. A convolution in FP16 can end in more arithmetic, a conversion to bytes
-included, but not in a rounding. So INT8 is kept where its input is written as bytes by a kernel that is there anyway:
+What its listings show (docs/rtx-int8-forms.md): a convolution of INT8 input never writes INT8. With a weight scale per
+tensor and FP16 around it, it writes FP16, with bias, a residual addend and ReLU inside, and to quantize again is a
+kernel of its own, which costs more traffic than INT8 saves. A convolution in FP16 can end in more arithmetic, a
+conversion to bytes included, but not in a rounding. So INT8 is kept where a kernel that is there anyway writes bytes:
 
-* by an FP16 convolution whose ReLU'd result only INT8 convolutions read: quantized by adding one half and truncating;
-* by an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
+* an FP16 convolution whose ReLU'd result only INT8 convolutions read: it adds one half and truncates;
+* an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
 
 Everywhere else the quantizers go, and what they were before runs in FP16.
 """
@@ -50,14 +50,16 @@ class FusedInt8:
 def fuse_int8(graph: Graph) -> FusedInt8:
     """Keep INT8 only where it costs no kernel, in the form that fuses; changes the graph.
 
-    Before and after, for every group of quantizers of one tensor ``t = Relu(Conv(x, w, b))`` whose readers stay INT8:
-    ``Q(t, s)`` becomes ``Cast(Clip(Conv(x, w / s, b / s + 1/2), 0, 127))``: the same bytes but where ``t / s`` is within
-    rounding of a half. Every other quantizer is dropped, with the weights' of its convolution: the float function.
+    For the quantizers of a tensor ``t = Relu(Conv(x, w, b))`` whose readers all stay INT8, before and after:
+    ``Q(t, s)`` becomes ``Cast(Clip(Conv(x, w / s, b / s + 1/2), 0, 127))``, the same bytes but where ``t / s`` is a
+    half within rounding. Every other quantizer is dropped, weights' too: what it was before is computed in float.
     """
     before = [node for node in graph.nodes if _quantized_input(graph, node) is not None]
     kept = _choose(graph)
     _drop_quantizers(graph, kept)
-    sources = {name for node in graph.nodes if node.output[0] in kept if (name := _quantized_input(graph, node))}
+    sources = {
+        name for node in graph.nodes if node.output[0] in kept if (name := _quantized_input(graph, node))
+    }
     truncated = 0
     for source in sorted(sources):
         _quantize_once(graph, source)
@@ -72,10 +74,12 @@ def _quantized_input(graph: Graph, node: Any) -> str | None:
     if node.op_type != "Conv":
         return None
     restored, weights = (graph.producer.get(name) for name in node.input[:2])
-    if any(one is None or one.op_type != "DequantizeLinear" for one in (restored, weights)):
+    if restored is None or weights is None or {restored.op_type, weights.op_type} != {"DequantizeLinear"}:
         return None
     quantizer = graph.producer.get(restored.input[0])
-    return str(quantizer.input[0]) if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
+    return (
+        str(quantizer.input[0]) if quantizer is not None and quantizer.op_type == "QuantizeLinear" else None
+    )
 
 
 def _per_tensor(graph: Graph, node: Any) -> bool:

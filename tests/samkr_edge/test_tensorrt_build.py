@@ -21,11 +21,11 @@ from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
-from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import read_passport
+from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
