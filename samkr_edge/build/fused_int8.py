@@ -8,6 +8,7 @@ conversion to bytes included, but not in a rounding. So INT8 is kept where a ker
 * an FP16 convolution whose ReLU'd result only INT8 convolutions read: it adds one half and truncates;
 * an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
 
+Not in front of the last convolutions, which are FP32: an FP16 convolution writes FP32 too, an INT8 one does not.
 Everywhere else the quantizers go, and what they were before runs in FP16.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.graph import Graph
 
 # INT8 units work on 16 channels or more at a time.
@@ -91,19 +93,29 @@ def _per_tensor(graph: Graph, node: Any) -> bool:
 def _choose(graph: Graph) -> set[str]:
     """Outputs of the convolutions that stay INT8."""
     kept: set[str] = set()
+    last = _last_convolutions(graph)
     for node in graph.nodes:  # as a file has them: each behind those whose outputs it reads
         source = _quantized_input(graph, node)
         if source is None or node.output[0] in kept:
             continue
         readers = _readers(graph, source)
         one_scale = len(_scales(graph, source)) == 1
-        if one_scale and all(_may_stay(graph, n) for n in readers) and _written_as_bytes(graph, source, kept):
+        if one_scale and all(_may_stay(graph, n, last) for n in readers) and _written_as_bytes(graph, source, kept):
             kept |= {reader.output[0] for reader in readers}
     return kept
 
 
-def _may_stay(graph: Graph, node: Any) -> bool:
+def _last_convolutions(graph: Graph) -> set[str]:
+    """Outputs of the convolutions that stay FP32."""
+    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
+    wide = full_precision(operations, [graph.graph.input[0].name], graph.outputs)
+    return {graph.nodes[index].output[0] for index in wide if graph.nodes[index].op_type == "Conv"}
+
+
+def _may_stay(graph: Graph, node: Any, last: set[str]) -> bool:
     if _quantized_input(graph, node) is None or not _per_tensor(graph, node):
+        return False
+    if any(reader.output[0] in last for reader in _readers(graph, _written(graph, node))):
         return False
     kernel = _weight(graph, node)
     return kernel is not None and kernel.shape[1] >= FEWEST_CHANNELS
@@ -129,6 +141,16 @@ def _readers(graph: Graph, tensor: str) -> list[Any]:
         else:
             found.append(node)
     return found
+
+
+def _written(graph: Graph, node: Any) -> str:
+    """The tensor that a convolution's kernel writes: behind the sum and the ReLU that it takes in."""
+    tensor = str(node.output[0])
+    while len(readers := _readers(graph, tensor)) == 1 and readers[0].op_type in ("Add", "Relu"):
+        tensor = str(readers[0].output[0])
+        if readers[0].op_type == "Relu":
+            break
+    return tensor
 
 
 def _scales(graph: Graph, tensor: str) -> set[float]:
