@@ -232,7 +232,10 @@ def cell_key(suite: Suite, cell: Cell) -> str:
 
     facts = environment()
     machine = {name: facts.get(name) for name in ("machine", "cpu", "cores", "jetson", "gpus")}
-    runtimes = {name: facts["packages"].get(name) for name in ("onnxruntime", "tensorrt", "onnx", "torch")}
+    runtimes = {
+        name: facts["packages"].get(name)
+        for name in ("onnxruntime", "tensorrt", "tensorrt-rtx", "onnx", "torch")
+    }
     if cell.entry.network is None:
         models: list[str] = [sha256_of(path) for path in cell.entry.files]
     else:

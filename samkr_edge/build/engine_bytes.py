@@ -34,9 +34,15 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SerializedEngine:
-    """An engine's bytes; ``listing`` is what the builder said of its layers, where it says it without a GPU."""
+    """An engine's bytes.
+
+    Attributes:
+        parsed: the ONNX that it was built from, as the plan prepared it.
+        listing: what the builder said of its layers, where it says it without a GPU.
+    """
 
     data: bytes
+    parsed: bytes
     listing: str | None = None
 
 
@@ -89,6 +95,7 @@ def _build(
     stop: threading.Event,
 ) -> SerializedEngine:
     logger = make_logger(trt, keep_listing=bool(plan.compute_capabilities))
+    trt.init_libnvinfer_plugins(logger, "")  # the parser takes DeformConv for a plugin
     title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
     try:
         builder = trt.Builder(logger)
@@ -131,7 +138,7 @@ def _build(
         # Without it the next build takes longer; no reason to lose this one.
         with suppress(SamkrError):
             store_cache(cache_file, bytes(timing_cache.serialize()))
-    return SerializedEngine(bytes(serialized), logger.listing)
+    return SerializedEngine(bytes(serialized), prepared, logger.listing)
 
 
 def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:

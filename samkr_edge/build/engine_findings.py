@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from samkr_edge.build import myelin
 from samkr_edge.build.engine_layers import FLOATS, Layer, module_of, operation_of, sum_op
 
 # INT8 tensor cores work on blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
@@ -41,16 +42,19 @@ class Finding:
 
 
 def find(layers: Sequence[Layer]) -> list[Finding]:
-    """Everything worth saying, the costliest first; without a profile, in the order of the rules."""
+    """Everything worth saying, the costliest first; without a profile, in the order of the rules.
+
+    Islands, sums and conversions cost what they do by full TensorRT's rules of fusion. TensorRT for RTX has others: a
+    float convolution there may write INT8, and a sum of floats fuses. Of its engines they are not said.
+    """
     graph = _Graph(layers)
-    borders = _borders(graph)
-    found = [*_float_islands(graph, borders), *_unfused_sums(layers, borders)]
-    told = {module for finding in found for module in finding.modules}
-    found += [
-        *_small_convolutions(graph),
-        *_conversions(graph, {module: border for module, border in borders.items() if module not in told}),
-        *_fp32_remainder(graph),
-    ]
+    found = [*_small_convolutions(graph), *_fp32_remainder(graph)]
+    if not any(myelin.is_convolution(layer.name, layer.kind) for layer in layers):
+        borders = _borders(graph)
+        broken = [*_float_islands(graph, borders), *_unfused_sums(layers, borders)]
+        told = {module for finding in broken for module in finding.modules}
+        untold = {module: border for module, border in borders.items() if module not in told}
+        found = [*broken, *found, *_conversions(graph, untold)]
     return sorted(found, key=lambda finding: -(finding.ms or 0.0))
 
 
@@ -84,7 +88,7 @@ class _Graph:
             if near in seen:
                 continue
             seen.add(near)
-            if near.role in ("conversion", "elementwise"):
+            if near.role in ("conversion", "elementwise", "none"):
                 waiting += step(near)
             else:
                 found[near] = None

@@ -116,6 +116,12 @@ def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[La
         ) from error
 
 
+def listed_engine(text: str) -> str | None:
+    """SHA-256 of the engine whose layers these are; None where they do not say, as the inspector's."""
+    loaded = _load(text, "engine layers")
+    return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
+
+
 def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> list[dict[str, Any]]:
     """A profile as ``trtexec --exportProfile`` writes it, from layer name -> milliseconds of every inference.
 

@@ -30,7 +30,7 @@ class EngineMeasures:
         kernels: layers that launch something: not the waits of streams for each other.
         elementwise: kernels that the compiler generated, TensorRT's own pointwise ones, and reformats; not what is
             compiled on the card (a resize alone), and not poolings.
-        requantizing: of these, such that round to INT8, or in float to its steps.
+        requantizing: of these, such that write INT8 or FP8, or round to the steps of INT8 in float.
         bytes_moved: bytes of all inputs and outputs of kernels, in their real types; constants are not counted.
         convolutions: (type computed in, type written) -> how many.
         conversions: kernels that change layout, precision or quantization only.
@@ -52,9 +52,9 @@ class EngineMeasures:
         total = sum(self.macs.values())
         return self.macs.get("int8", 0) / total if total else 0.0
 
-    @property
-    def int8_convolutions(self) -> int:
-        return sum(count for (computed, _), count in self.convolutions.items() if computed == "int8")
+    def computed_in(self, kind: str) -> int:
+        """Convolutions that compute in ``int8``, ``fp8``, ..."""
+        return sum(count for (computed, _), count in self.convolutions.items() if computed == kind)
 
     @property
     def int8_writing_float(self) -> int:
@@ -68,13 +68,14 @@ class EngineMeasures:
         parts = [
             ", ".join(f"{100 * macs / total:.1f} % {kind.upper()}" for kind, macs in shares) + " of MACs"
         ]
-        if self.int8_convolutions:
-            parts.append(
-                f"{self.int8_writing_float} of {self.int8_convolutions} INT8 convolutions write FP32"
-            )
+        parts += [
+            f"{self.convolutions.get((kind, 'fp32'), 0)} of {number} {kind.upper()} convolutions write FP32"
+            for kind in ("int8", "fp8")
+            if (number := self.computed_in(kind))
+        ]
         moved = f"{self.bytes_moved / 1e6:.{0 if self.bytes_moved >= 1e8 else 1}f} MB of activations moved"
         parts.append(f"{self.kernels} kernels, {self.elementwise} of them elementwise, {moved}")
-        return "; ".join(parts)
+        return "; ".join(parts if self.macs else parts[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ``convolutions`` is a list of objects."""
@@ -125,9 +126,9 @@ def is_elementwise(layer: Layer) -> bool:
 
 
 def requantizes(layer: Layer) -> bool:
-    """Whether a generated kernel rounds to INT8, or in float to the steps of INT8; with other work or without."""
+    """Whether a generated kernel writes INT8 or FP8, or rounds in float to the steps of INT8; whatever else it does."""
     return layer.kind == myelin.GENERATED and (
-        myelin.quantizes(layer.name) or any(tensor.dtype == "int8" for tensor in layer.outputs)
+        myelin.quantizes(layer.name) or any(tensor.dtype in ("int8", "fp8") for tensor in layer.outputs)
     )
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from samkr_edge.build import myelin
 from samkr_edge.build.engine_layers import Layer
@@ -21,12 +24,13 @@ class Promises:
     """Names of ONNX nodes.
 
     Attributes:
-        int8: convolutions that are quantized.
-        fp32: convolutions whose results are offsets and heatmaps.
+        int8, fp8: convolutions that are quantized to it.
+        fp32: convolutions whose results are offsets and heatmaps, unless the policy has these quantized too.
         softmaxes, samplings: ``Softmax`` and ``GridSample``, FP32 in what they read and compute.
     """
 
     int8: tuple[str, ...]
+    fp8: tuple[str, ...]
     fp32: tuple[str, ...]
     softmaxes: tuple[str, ...]
     samplings: tuple[str, ...]
@@ -38,7 +42,7 @@ class BrokenPromise:
 
     Attributes:
         node: its name in the graph.
-        promised: ``INT8`` or ``FP32``.
+        promised: ``INT8``, ``FP8`` or ``FP32``.
         found: what the engine does instead.
     """
 
@@ -59,7 +63,12 @@ def promises_of(graph: Graph) -> Promises:
     constants = graph.constants.keys()
     images = [one.name for one in graph.graph.input if one.name not in constants]
     wide = full_precision(operations, images, graph.outputs)
-    int8 = int8_nodes(graph)
+    quantized = int8_nodes(graph)
+    types = [
+        (_quantized_type(graph, node), node.name)
+        for node in graph.nodes
+        if node.op_type == "Conv" and id(node) in quantized
+    ]
 
     def names(kind: str) -> tuple[str, ...]:
         return tuple(
@@ -67,11 +76,19 @@ def promises_of(graph: Graph) -> Promises:
         )
 
     return Promises(
-        int8=tuple(node.name for node in graph.nodes if node.op_type == "Conv" and id(node) in int8),
+        int8=tuple(name for dtype, name in types if dtype == "int8"),
+        fp8=tuple(name for dtype, name in types if dtype == "fp8"),
         fp32=names("Conv"),
         softmaxes=names("Softmax"),
         samplings=names("GridSample"),
     )
+
+
+def _quantized_type(graph: Graph, convolution: Any) -> str:
+    """Of a quantized convolution: the type of its weights' zero point."""
+    dequantize = graph.producer[convolution.input[1]]
+    zero = graph.constants.get(dequantize.input[2]) if len(dequantize.input) > 2 else None
+    return "int8" if zero is None or zero.dtype == np.int8 else "fp8"
 
 
 def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenPromise]:
@@ -81,7 +98,7 @@ def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenP
         for node in layer.nodes:
             layers_of.setdefault(node, []).append(layer)
     found = []
-    for promised, nodes in (("INT8", promises.int8), ("FP32", promises.fp32)):
+    for promised, nodes in (("INT8", promises.int8), ("FP8", promises.fp8), ("FP32", promises.fp32)):
         for node in nodes:
             convolutions = [layer for layer in layers_of.get(node, ()) if layer.role == "conv"]
             wrong = [layer for layer in convolutions if layer.precision != promised.lower()]

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.build.builder_listing import layers_path
 from samkr_edge.build.engine_findings import Finding, find
 from samkr_edge.build.engine_layers import (
     Layer,
+    listed_engine,
     parse_layers,
     parse_profile,
     profile_records,
@@ -79,7 +81,10 @@ class EngineReport:
             "conversions": len(self.conversions()),
             "measures": self.measures().to_dict(),
             "findings": [asdict(finding) for finding in self.findings],
-            "layers": [{**asdict(layer), "module": layer.module} for layer in self.layers],
+            "layers": [
+                {**asdict(layer), "constants": len(layer.constants), "module": layer.module}
+                for layer in self.layers
+            ],
         }
 
 
@@ -109,9 +114,14 @@ def layers_of_engine(engine: Path) -> str:
     Raises:
         SamkrError: SE-D93 no such engine, SE-V92 there is neither; and what opening the engine refuses.
     """
-    beside = engine.with_name(engine.name + ".layers.json")
+    beside = layers_path(engine)
+    why = f"looked for {beside.name}"
     if beside.is_file():
-        return beside.read_text(encoding="utf-8", errors="replace")
+        text = beside.read_text(encoding="utf-8", errors="replace")
+        listed = listed_engine(text)
+        if listed is None or not engine.is_file() or listed == sha256_of(engine):
+            return text
+        why = f"{beside.name} is of another engine"
     _require(engine)
     from samkr_edge.driver import load_driver
 
@@ -126,7 +136,7 @@ def layers_of_engine(engine: Path) -> str:
     raise SamkrError(
         "SE-V92",
         f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",
-        [f"looked for {beside.name}"],
+        [why],
         fix=f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: "
         f"trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name}",
     )

@@ -43,8 +43,8 @@ def _int8_writes_float(layers: Sequence[Layer]) -> list[Finding]:
             what += ": scale, bias, ReLU and re-quantization are a kernel of their own"
             policy = _per_tensor(modules, everything=len(found) == len(int8))
             note = (
-                "they write FP16, with bias and ReLU inside, where weights have one scale for all channels and scales "
-                "are FP16, as `samkr-edge build` writes them; small channels lose by it"
+                "where weights have one scale for all channels, they write FP16 with bias and ReLU inside; equalise "
+                "channels first, or small ones are rounded away: samkr-edge quantize --policy rtx does both"
             )
         else:
             policy = ""

@@ -280,8 +280,8 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 where,
                 f"one scale for {weight.shape[0]} output channels leaves {lost} of them fewer than {FEWEST_STEPS} of "
                 "its 127 steps: they are rounded away",
-                f"{match}, op: conv, precision: int8, granularity: channel   # or equalise the channels first: "
-                "TensorRT for RTX fuses only what has one scale",
+                f"{match}, op: conv, precision: int8, granularity: channel   # or equalise channels "
+                "first, as --policy rtx does: TensorRT for RTX fuses only what has one scale",
             )
         if weight is None and node.op_type == "QuantizeLinear" and scale.size > 1:
             yield Finding(

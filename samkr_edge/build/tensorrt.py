@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,12 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
-from samkr_edge.build.builder_listing import listing_of_log, write_layers
+from samkr_edge.build.builder_listing import write_layers
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
-from samkr_edge.build.engine_layers import parse_layers
-from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.build.engine_measures import EngineMeasures
 from samkr_edge.build.engine_trial import agree, compare_speed
+from samkr_edge.build.made_of import made_of
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import edit, precision_mix
@@ -127,15 +126,13 @@ def _candidate(
     passport = _passport(source, card, plan, engine.data, version, images)
     if engine.listing is None:
         return _Candidate(plan, engine.data, passport, None, None, plan.notes)
-    try:
-        layers = listing_of_log(engine.listing, plan.compute_capabilities)
-    except SamkrError as error:  # the engine is whole all the same
-        note = f"what the engine is made of is not known: {error.message} ({error.code})"
-        return _Candidate(plan, engine.data, passport, None, None, (*plan.notes, note))
-    layers["engine_sha256"] = passport.sha256
-    measures = measure(parse_layers(json.dumps(layers)))
-    passport = passport.model_copy(update={"precision": {**passport.precision, "layers": measures.to_dict()}})
-    return _Candidate(plan, engine.data, passport, layers, measures, plan.notes)
+    found = made_of(engine, plan)
+    layers = None
+    if found.layers is not None and found.measures is not None:
+        layers = {**found.layers, "engine_sha256": passport.sha256}
+        mix = {**passport.precision, "layers": found.measures.to_dict()}
+        passport = passport.model_copy(update={"precision": mix})
+    return _Candidate(plan, engine.data, passport, layers, found.measures, (*plan.notes, *found.notes))
 
 
 def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:

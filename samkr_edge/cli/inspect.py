@@ -72,7 +72,7 @@ def inspect(
     lines = [
         f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
         f"input {card.input_size[0]}x{card.input_size[1]}, opset {loaded.opset_import[0].version}",
-        *_summary(found),
+        *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
     if passport:
@@ -105,14 +105,14 @@ def _fail(model: Path, kinds: list[str], fix: str, as_json: bool) -> None:
     raise typer.Exit(error.exit_code)
 
 
-def _summary(found: Lint) -> list[str]:
+def _summary(found: Lint, built: bool) -> list[str]:
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [
         f"  INT8       {found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
         f"{int8} of {len(found.convolutions)} convolutions, {found.int8_sums} of {found.sums} sums"
     ]
-    if found.channel_scales:
+    if found.channel_scales and not built:
         lines.append(
             f"  weights    {found.channel_scales} of {int8} INT8 convolutions have a scale per channel; "
             "TensorRT for RTX writes the results of these in FP32"

@@ -144,8 +144,10 @@ def test_one_scale_for_a_weight_is_found_where_it_rounds_channels_away(
         for node in constants_of(model, CONV + "weight_quantizer", 2):
             set_constant(node, np.array(0, np.int8))
 
-    coarse = [f for f in check(int8_onnx, flatten).findings if f.kind == "per-tensor-weight"]
+    linted = check(int8_onnx, flatten)
+    coarse = [f for f in linted.findings if f.kind == "per-tensor-weight"]
     assert [f.where for f in coarse] == (["backbone.layer1.0.conv1"] if found else [])
+    assert linted.channel_scales == sum(one.int8 for one in linted.convolutions) - 1
     assert all("granularity: channel" in f.fix and "TensorRT for RTX" in f.fix for f in coarse)
 
 
