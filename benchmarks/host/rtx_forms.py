@@ -142,12 +142,16 @@ def _toggle_preview(feature: Any, config: Any) -> None:
     config.set_preview_feature(feature, not config.get_preview_feature(feature))
 
 
+def _title(group: str) -> str:
+    return group if group.endswith(".onnx") else group[0].upper() + group[1:]
+
+
 def table(rows: list[Row]) -> str:
     """Markdown, one table for every group."""
     lines: list[str] = []
     for before, one in zip([None, *rows], rows, strict=False):
         if before is None or before.group != one.group:
-            lines += ["", f"**{one.group[0].upper()}{one.group[1:]}**", "",
+            lines += ["", f"**{_title(one.group)}**", "",
                       "| form | reads -> writes | elementwise | kernels | MB |", "|---|---|---|---|---|"]  # fmt: skip
         cells = [f"refused: {one.refused}", "", "", ""] if one.refused else [
             one.convolutions, str(one.elementwise), str(one.kernels), f"{one.megabytes:.2f}"]  # fmt: skip

@@ -100,7 +100,11 @@ def _choose(graph: Graph) -> set[str]:
             continue
         readers = _readers(graph, source)
         one_scale = len(_scales(graph, source)) == 1
-        if one_scale and all(_may_stay(graph, n, last) for n in readers) and _written_as_bytes(graph, source, kept):
+        if (
+            one_scale
+            and all(_may_stay(graph, n, last) for n in readers)
+            and _written_as_bytes(graph, source, kept)
+        ):
             kept |= {reader.output[0] for reader in readers}
     return kept
 
