@@ -161,7 +161,8 @@ def float_input(model: OnnxFile) -> None:
     _rename(model, {cast.outputs[0]: image.name})
 
 
-# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, see :func:`prepare`.
+# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, and
+# with it `fuse_int8`: see :func:`prepare`.
 STEPS: dict[str, Callable[[OnnxFile], None]] = {
     "drop_branch_quantizers": drop_branch_quantizers,
     "strip_quantizers": strip_quantizers,
@@ -188,7 +189,7 @@ def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
         return model.encode()
     from samkr_edge.build.half import bake
 
-    return bake(model.encode())
+    return bake(model.encode(), fused="fuse_int8" in steps)
 
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
