@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calibration.fp8 import refuse_fp8
 from calibration.groups import Group, group_modules
 from calibration.inputs import best_device, calibration_images, float_checkpoint, use_threads
 from calibration.measure import Bench, NetworkRunner
@@ -65,6 +66,7 @@ class Analysis:
         """
         use_threads(threads)
         wanted = changed_policy(load_policy(policy), **changes)
+        refuse_fp8(wanted)
         source = float_checkpoint(checkpoint)
         network = network_of(source)
         chosen, candidates = int8_modules(network, wanted)

@@ -29,6 +29,10 @@ def quantize(
     calibrator: Annotated[
         str | None, typer.Option(help="max, entropy, percentile or mse, in place of the policy's.")
     ] = None,
+    number_format: Annotated[
+        str | None,
+        typer.Option("--format", help="int8, or fp8 (Ada and newer GPUs), in place of the policy's."),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
     bits: Annotated[
         int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")
@@ -49,7 +53,7 @@ def quantize(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Calibrate to INT8 by a policy (PTQ).
+    """Calibrate to INT8, or to FP8, by a policy (PTQ).
 
     Examples:
 
@@ -57,10 +61,13 @@ def quantize(
 
       samkr-edge quantize fp32/final.pt --policy trunk_only --dry-run
 
+      samkr-edge quantize fp32/final.pt --data people --format fp8 -o fp8.pt
+
       samkr-edge quantize samkr_w32 --untrained --random-images 8 -o w32-int8.pt
     """
     from dataclasses import replace
 
+    from calibration.fp8 import check_fp8
     from calibration.inputs import (
         best_device,
         calibration_images,
@@ -76,8 +83,10 @@ def quantize(
 
     use_threads(threads)
     chosen = changed_policy(
-        load_policy(policy), calibrator=calibrator, bits=bits, activation_bits=activation_bits
-    )
+        load_policy(policy),
+        calibrator=calibrator, bits=bits, activation_bits=activation_bits, format=number_format,
+    )  # fmt: skip
+    check_fp8(chosen)
     source = float_checkpoint(checkpoint, untrained=untrained)
     network = network_of(source)
     if dry_run:
@@ -98,7 +107,7 @@ def quantize(
         "policy_sha256": chosen.sha256,
         "calibration": facts,
     }
-    card = replace(source.card, precision="int8", stage="ptq").with_provenance(
+    card = replace(source.card, precision=chosen.format, stage="ptq").with_provenance(
         policy=chosen.name,
         policy_sha256=chosen.sha256,
         calibrator=chosen.calibrator,
@@ -108,7 +117,7 @@ def quantize(
     )
     state = {name: tensor.detach().cpu().clone() for name, tensor in quantized.state_dict().items()}
     save_checkpoint(out, Checkpoint(card, source.config, state, "quantized", {}, quantization))
-    summary = _summary(assignments)
+    summary = _summary(assignments, chosen.format)
     emit(
         {"checkpoint": str(out), "card": card.to_dict(), "summary": summary, "coverage": coverage},
         _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts),
@@ -215,11 +224,14 @@ def qat(
     )
 
 
-def _summary(assignments: list[Assignment]) -> dict[str, dict[str, int]]:
+_SHOWN = {"int8": "INT8", "fp8": "FP8", "float": "float"}
+
+
+def _summary(assignments: list[Assignment], number_format: str) -> dict[str, dict[str, int]]:
     """Operation -> precision -> number of modules."""
     summary: dict[str, dict[str, int]] = {}
     for assignment in assignments:
-        counts = summary.setdefault(assignment.op, {"int8": 0, "float": 0})
+        counts = summary.setdefault(assignment.op, {number_format: 0, "float": 0})
         counts[assignment.precision] += 1
     return summary
 
@@ -234,7 +246,8 @@ def _quantize_text(
 ) -> str:
     lines = [f"{out}: policy {policy}, calibrator {calibrator}, {facts['images']} images"]
     lines += [
-        f"  {op:<16}{counts['int8']:>4} INT8 {counts['float']:>4} float" for op, counts in summary.items()
+        f"  {op:<16}" + " ".join(f"{count:>4} {_SHOWN[name]}" for name, count in counts.items())
+        for op, counts in summary.items()
     ]
     if coverage:
         lines.append(
@@ -246,19 +259,19 @@ def _quantize_text(
 
 
 def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: bool) -> None:
-    """What each module would get, how much each rule decides, and the share of the work in INT8."""
+    """What each module would get, how much each rule decides, and the share of the work that is quantized."""
     from dataclasses import asdict
 
     from rich.console import Group
 
-    from calibration.policy import assign, int8_share
+    from calibration.policy import assign, quantized_share
     from samkr_edge.cli.console import emit
     from training.models.fold import fold_batch_norms
     from training.models.macs import count_cost
 
     assignments = assign(policy, fold_batch_norms(network))
     macs = count_cost(source.config).by_module
-    share = int8_share(assignments, macs)
+    share = quantized_share(assignments, macs)
     rules = []
     for index in [*range(len(policy.rules)), -1]:
         decided = [a for a in assignments if a.rule == index]
@@ -270,17 +283,22 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
                 "rule": index + 1,
                 "match": rule.match if rule else "no rule",
                 "op": rule.op if rule else None,
-                "precision": rule.precision if rule else "float",
+                "precision": policy.precision_of(rule) if rule else "float",
                 "modules": len(decided),
                 "macs_share": sum(macs.get(a.module, 0) for a in decided) / sum(macs.values()),
             }
         )
     emit(
-        {"assignments": [asdict(a) for a in assignments], "rules": rules, "int8_macs_share": share},
+        {
+            "assignments": [asdict(a) for a in assignments],
+            "rules": rules,
+            f"{policy.format}_macs_share": share,
+        },
         Group(
             _assignment_table(assignments),
             _rule_table(rules),
-            f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in INT8",
+            f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in "
+            f"{_SHOWN[policy.format]}",
         ),
         as_json,
     )

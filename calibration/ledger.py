@@ -66,7 +66,9 @@ def parents(models: Sequence[PoseModel]) -> list[int | None]:
 
 def form_of(model: PoseModel) -> str:
     """``torch FP32``, ``ONNX PTQ``, ``built QAT``, ``engine PTQ``."""
-    numbers = model.card.stage.upper() if model.card.precision == "int8" else model.card.precision.upper()
+    numbers = model.card.stage.upper() if model.card.quantized else model.card.precision.upper()
+    if model.card.precision == "fp8":
+        numbers += " FP8"
     made = {"checkpoint": "torch", "onnx": "ONNX"}.get(model.kind, model.kind)
     if model.kind == "onnx" and model.path.with_name(model.path.name + ".json").exists():
         made = "built"

@@ -1,4 +1,4 @@
-"""The quantization policy: which module becomes INT8, and why. It is data: ordered rules in YAML, first match wins."""
+"""The quantization policy: which module is quantized, and why. It is data: ordered rules in YAML, first match wins."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ OPERATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+# Numbers that quantized modules compute in: 8-bit integers, or 8-bit floats (E4M3; see calibration/fp8.py).
+Format = Literal["int8", "fp8"]
+
 # How a range is found from what the calibration images show; see calibration/ranges.py.
 Calibrator = Literal["max", "entropy", "percentile", "mse"]
 
@@ -40,7 +43,7 @@ class Rule(BaseModel):
         op: restricts the rule to one kind of module.
         below_channels: restricts it to convolutions with fewer input or output channels per group than this.
         grouped: restricts it to grouped (True) or ordinary (False) convolutions.
-        precision: ``int8`` or ``float``.
+        precision: ``float``, or ``int8``: quantized, to the policy's format.
         calibrator: in place of the policy's for these modules.
         granularity: weights have one range per output ``channel``, or one per ``tensor``.
         optional: the rule may match nothing (a network without that part).
@@ -81,6 +84,7 @@ class Policy(BaseModel):
         name: the file's, unless it gives one.
         about: one line for people.
         calibrator: for every rule that names none.
+        format: what the quantized modules compute in; ``fp8`` has one range per weight tensor.
         bits: of weights. Below 8: for analysis, never exported.
         activation_bits: of activations; likewise.
         shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
@@ -92,10 +96,15 @@ class Policy(BaseModel):
     name: str
     about: str
     calibrator: Calibrator = "max"
+    format: Format = "int8"
     bits: int = Field(default=8, ge=2, le=8)
     activation_bits: int = Field(default=8, ge=2, le=8)
     shared_scales: bool = False
     rules: tuple[Rule, ...]
+
+    def precision_of(self, rule: Rule) -> str:
+        """What a module gets that the rule decides: ``int8``, ``fp8`` or ``float``."""
+        return self.format if rule.precision == "int8" else "float"
 
     @property
     def sha256(self) -> str:
@@ -104,7 +113,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the policy decided for one module, and which rule did."""
+    """What the policy decided for one module, and which rule did; ``precision`` is ``int8``, ``fp8`` or ``float``."""
 
     module: str
     op: str
@@ -113,6 +122,10 @@ class Assignment:
     why: str
     calibrator: str = "max"
     granularity: str = "channel"
+
+    @property
+    def quantized(self) -> bool:
+        return self.precision != "float"
 
 
 def policy_names() -> list[str]:
@@ -187,8 +200,9 @@ def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
         for index, rule in enumerate(policy.rules):
             if rule.matches(name, module):
                 calibrator = rule.calibrator or policy.calibrator
+                granularity = "tensor" if policy.format == "fp8" else rule.granularity
                 assignments.append(
-                    Assignment(name, op, rule.precision, index, rule.why, calibrator, rule.granularity)
+                    Assignment(name, op, policy.precision_of(rule), index, rule.why, calibrator, granularity)
                 )
                 used.add(index)
                 break
@@ -209,9 +223,9 @@ def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
     return assignments
 
 
-def int8_share(assignments: Sequence[Assignment], macs: Mapping[str, int]) -> float:
-    """Share of the multiply-accumulates that run in INT8, 0..1; ``macs`` by convolution name."""
-    covered = sum(macs.get(a.module, 0) for a in assignments if a.precision == "int8")
+def quantized_share(assignments: Sequence[Assignment], macs: Mapping[str, int]) -> float:
+    """Share of the multiply-accumulates that run in INT8 or FP8, 0..1; ``macs`` by convolution name."""
+    covered = sum(macs.get(a.module, 0) for a in assignments if a.quantized)
     return covered / max(sum(macs.values()), 1)
 
 

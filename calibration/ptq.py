@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from calibration.fp8 import E4M3, check_fp8
 from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, weight_range
@@ -45,9 +46,10 @@ def quantize_network(
         advance: called with the number of images after each batch.
 
     Raises:
-        SamkrError: SE-U42 a rule matches nothing, SE-D43 too few images, SE-A44 a range is NaN or zero,
-            SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
+        SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
+            zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
     """
+    check_fp8(policy)
     folded = fold_batch_norms(network)
     assignments = assign(policy, folded)
     readers = trace_readers(folded, assignments) if policy.shared_scales else {}
@@ -60,12 +62,12 @@ def quantize_network(
             [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
         )
     _check_ranges(quantized)
-    share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.precision == "int8"}))
+    share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.quantized}))
     return quantized, assignments
 
 
 def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignment]) -> PoseNet:
-    """Replace the policy's INT8 modules by ModelOpt's quantized ones, uncalibrated; raises SE-A46."""
+    """Replace the policy's quantized modules by ModelOpt's quantized ones, uncalibrated; raises SE-A46."""
     import modelopt.torch.quantization as mtq
 
     register_sums()
@@ -74,7 +76,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         quantized: PoseNet = mtq.quantize(folded, config, forward_loop=None)
-    wanted = {a.module for a in assignments if a.precision == "int8"}
+    wanted = {a.module for a in assignments if a.quantized}
     found = {name.rpartition(".")[0] for name, _ in enabled_quantizers(quantized)}
     if wanted != found:
         raise SamkrError(
@@ -86,17 +88,19 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
 
 
 def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, Any]:
-    """ModelOpt's configuration: everything off, then each INT8 module by its own name.
+    """ModelOpt's configuration: everything off, then each quantized module by its own name.
 
     Naming modules one by one keeps ModelOpt's built-in exclusions, which go by name, from having a say.
     """
-    activation = {"num_bits": policy.activation_bits, "axis": None}
+    fp8 = policy.format == "fp8"
+    activation = {"num_bits": E4M3 if fp8 else policy.activation_bits, "axis": None}
     rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
     for assignment in assignments:
-        if assignment.precision != "int8":
+        if not assignment.quantized:
             continue
         if assignment.op == "conv":
-            weight = {"num_bits": policy.bits, "axis": 0 if assignment.granularity == "channel" else None}
+            axis = 0 if assignment.granularity == "channel" else None
+            weight = {"num_bits": E4M3 if fp8 else policy.bits, "axis": axis}
             rules.append(
                 {"quantizer_name": f"{assignment.module}.weight_quantizer", "cfg": weight, "enable": True}
             )
@@ -170,7 +174,7 @@ def _no_data(name: str) -> SamkrError:
         "SE-A45",
         "a quantizer saw no data while calibrating, so nothing was written",
         [f"quantizer  {name}"],
-        fix="leave that module out of INT8 by a rule of the policy",
+        fix="leave that module float by a rule of the policy",
     )
 
 

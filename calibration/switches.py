@@ -64,5 +64,5 @@ def everything_int8(policy: Policy) -> Policy:
 def int8_modules(network: PoseNet, policy: Policy) -> tuple[frozenset[str], list[str]]:
     """What the policy makes INT8, and every module that could be."""
     assignments = assign(policy, fold_batch_norms(network))
-    chosen = frozenset(a.module for a in assignments if a.precision == "int8")
+    chosen = frozenset(a.module for a in assignments if a.quantized)
     return chosen, [a.module for a in assignments]

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.driver import load_driver
+from samkr_edge.driver import cuda_version, load_driver
 from targets.jetpack import parse_tegra_release
 from targets.recognise import Device, parse_compatible, parse_model, parse_power_mode
 
@@ -33,13 +33,12 @@ def running_device() -> Device:
 
 def ask_driver(driver: Any) -> dict[str, Any]:
     """GPU 0 as fields of :class:`Device`. ``driver`` is what :func:`samkr_edge.driver.load_driver` gives."""
-    device, version, memory = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_size_t(0)
+    device, memory = ctypes.c_int(0), ctypes.c_size_t(0)
     name = ctypes.create_string_buffer(256)
     codes = (
         driver.cuDeviceGet(ctypes.byref(device), 0),
         driver.cuDeviceGetName(name, 256, device),
         driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
-        driver.cuDriverGetVersion(ctypes.byref(version)),
     )
     if any(codes):
         return {}
@@ -48,7 +47,7 @@ def ask_driver(driver: Any) -> dict[str, Any]:
         "compute_capability": f"{_attribute(driver, _MAJOR, device)}.{_attribute(driver, _MINOR, device)}",
         "sms": _attribute(driver, _SMS, device),
         "memory_bytes": memory.value,
-        "cuda": f"{version.value // 1000}.{version.value % 1000 // 10}",
+        "cuda": cuda_version(driver),
     }
 
 

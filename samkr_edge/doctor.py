@@ -17,11 +17,9 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.cpu import cpu_features, cpu_name
-from samkr_edge.device import running_device
-from samkr_edge.driver import count_gpus, load_driver
+from samkr_edge.driver import count_gpus, cuda_version, load_driver
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
-from targets.profile import version_tuple
 
 # Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
 # None where it is only looked up.
@@ -72,7 +70,7 @@ def environment() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "jetson": _jetson(),
         "gpus": gpu_count(),
-        "cuda": running_device().cuda,
+        "cuda": cuda_version(driver) if (driver := load_driver()) is not None else None,
         "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
     }
 
@@ -134,8 +132,8 @@ def _rtx_for_this_driver(facts: dict[str, Any]) -> list[Finding]:
                 False, what, detail, f"pip uninstall {there[1]} && pip install --force-reinstall {there[0]}"
             )
         ]
-    driver = version_tuple(facts.get("cuda") or "")
-    if there and driver and driver < (int(there[0][-2:]),):
+    known = facts.get("cuda")
+    if there and known and int(known.partition(".")[0]) < int(there[0][-2:]):
         detail = f"{there[0]} is for CUDA {there[0][-2:]}, and the driver here knows up to {facts['cuda']}"
         return [Finding(False, what, detail, 'update the driver, or: pip install "samkr-edge[rtx]"')]
     return []

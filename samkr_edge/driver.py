@@ -78,3 +78,11 @@ def count_gpus(driver: Any) -> int:
     """GPUs that the driver shows to this process. ``driver`` is what :func:`load_driver` gives."""
     count = ctypes.c_int(0)
     return 0 if driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def cuda_version(driver: Any) -> str | None:
+    """The highest CUDA that the driver knows, ``12.8``. ``driver`` is what :func:`load_driver` gives."""
+    version = ctypes.c_int(0)
+    if driver.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"

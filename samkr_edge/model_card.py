@@ -26,7 +26,7 @@ class ModelCard:
         skeleton: the keypoints, in channel order.
         input_size: (height, width) of the network input in pixels.
         stride: input pixels per map pixel; map pixel i is centred on input pixel ``stride * i``.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
         stage: ``fp32``, ``ptq`` or ``qat``: how the weights came to be.
         decode: settings of the decoder.
         decode_in: ``host``: the network gives maps; ``graph``: it gives candidates (see :attr:`outputs`).
@@ -42,6 +42,11 @@ class ModelCard:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     decode_in: str = "host"
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quantized(self) -> bool:
+        """Its graph has Q/DQ, its checkpoint fake quantizers."""
+        return self.precision in ("int8", "fp8")
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -326,7 +326,7 @@ def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version:
                 f"this is    {version}",
                 "reason     a release loads its own engines only",
             ],
-            fix=f"{again}   # or: pip install tensorrt-rtx=={passport.runtime_version}",
+            fix=again,
         )
 
 

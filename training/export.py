@@ -24,6 +24,7 @@ from samkr_edge.artefact import replacing
 from samkr_edge.build.agreement import relative_error
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
@@ -69,9 +70,9 @@ def export_onnx(
     Args:
         network: float or fake-quantized, eval mode. A float one is exported with its batch norms folded.
         card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
-        opset: 16 to 19.
+        opset: 16 to 19; FP8 needs 19.
         batch: static batch size.
-        half: FP16 beside INT8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
+        half: FP16 beside INT8 or FP8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
         decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
 
     Raises:
@@ -80,14 +81,14 @@ def export_onnx(
     """
     _refuse_few_bits(card)
     size = size or card.input_size
-    _check_request(size, opset, batch)
+    _check_request(size, opset, batch, card.precision)
     refuse_broken_weights(network)
-    quantized = card.precision == "int8"
+    quantized = card.quantized
     maps = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
     card = replace(card, input_size=size, decode_in=decode)
     card = card.with_provenance(weights_sha256=weights_digest(network), opset=opset)
     if half:
-        card = replace(card, precision="int8" if quantized else "fp16").with_provenance(floats="fp16")
+        card = replace(card, precision=card.precision if quantized else "fp16").with_provenance(floats="fp16")
     deployed: nn.Module = maps
     names: tuple[str, ...] = MAPS
     if decode == "graph":
@@ -134,7 +135,7 @@ def _refuse_few_bits(card: ModelCard) -> None:
         )
 
 
-def _check_request(size: tuple[int, int], opset: int, batch: int) -> None:
+def _check_request(size: tuple[int, int], opset: int, batch: int, precision: str) -> None:
     if min(size) < 32 or size[0] % 32 or size[1] % 32 or batch < 1:
         raise SamkrError(
             "SE-U02",
@@ -150,6 +151,13 @@ def _check_request(size: tuple[int, int], opset: int, batch: int) -> None:
             f"opset {opset} is not exported",
             ["needed     16 to 19: GridSample begins at 16, and from 20 on TensorRT samples it as nearest"],
             fix="samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+        )
+    if precision == "fp8" and opset < fp8_nodes.OPSET:
+        raise SamkrError(
+            "SE-U02",
+            f"opset {opset} has no FP8, so nothing was exported",
+            [f"needed     {fp8_nodes.OPSET}"],
+            fix="samkr-edge export CHECKPOINT -o model.onnx   # opset 19 is what FP8 gets",
         )
 
 
@@ -176,6 +184,7 @@ def _finish(path: Path, card: ModelCard, half: bool) -> None:
     from samkr_edge.build.half import to_half
 
     model = onnx.load(path)
+    fp8_nodes.standardise_fp8(model)
     _bypass_no_ops(model)
     if half:
         model = to_half(model)

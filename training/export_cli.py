@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.model_card import ModelCard
 
 
 class DecodeIn(str, Enum):
@@ -29,11 +32,15 @@ def export(
     batch: Annotated[int, typer.Option(min=1, help="Static batch size.")] = 1,
     opset: Annotated[
         int | None,
-        typer.Option(help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16]."),
+        typer.Option(
+            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."
+        ),
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="Of what is not INT8: fp32, or fp16 for strongly typed TensorRT (10 and later)."),
+        typer.Option(
+            help="Of what is not quantized: fp32, or fp16 for strongly typed TensorRT (10 and later)."
+        ),
     ] = "fp32",
     decode: Annotated[
         DecodeIn,
@@ -68,7 +75,7 @@ def export(
         raise SamkrError(
             "SE-U84",
             f"{precision!r} is no precision to export in",
-            ["known      fp32, fp16", "INT8       comes from a quantized checkpoint, and stays what it is"],
+            ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
             fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
         )
     half = precision == "fp16"
@@ -77,7 +84,7 @@ def export(
         network_of(loaded),
         loaded.card,
         out,
-        opset=opset or (19 if half and loaded.card.precision == "int8" else 17),
+        opset=opset or _opset(loaded.card, half),
         batch=batch,
         size=parse_size(size) if size else None,
         half=half,
@@ -86,13 +93,18 @@ def export(
     megabytes = out.stat().st_size / 1e6
     emit(
         {"path": str(out), "card": card.to_dict(), "check": asdict(check), "megabytes": megabytes},
-        f"{out}: {card.model} {card.precision}{' + fp16' if half and card.precision == 'int8' else ''} "
+        f"{out}: {card.model} {card.precision}{' + fp16' if half and card.quantized else ''} "
         f"{card.input_size[0]}x{card.input_size[1]}, opset {card.provenance['opset']}, "
         f"decode: {card.decode_in}, "
         f"{megabytes:.1f} MB; ONNX Runtime against torch: heatmap {check.heatmap_error:.1e}, "
         f"offset {check.offset_error:.1e} (relative L2)",
         as_json,
     )
+
+
+def _opset(card: ModelCard, half: bool) -> int:
+    """The oldest opset that has what is asked: FP8, and FP16 scales, begin at 19."""
+    return 19 if card.precision == "fp8" or (half and card.quantized) else 17
 
 
 def parse_size(text: str) -> tuple[int, int]:

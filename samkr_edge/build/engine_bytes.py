@@ -95,6 +95,7 @@ def _build(
     stop: threading.Event,
 ) -> SerializedEngine:
     logger = make_logger(trt, keep_listing=bool(plan.compute_capabilities))
+    trt.init_libnvinfer_plugins(logger, "")  # the parser takes DeformConv for a plugin
     title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
     try:
         builder = trt.Builder(logger)

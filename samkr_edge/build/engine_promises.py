@@ -43,7 +43,7 @@ class BrokenPromise:
     Attributes:
         node: its name in the graph.
         promised: ``INT8``, ``FP8`` or ``FP32``.
-        found: what the engine does instead.
+        found: what the engine does instead; empty where none of its layers names the node.
     """
 
     node: str
@@ -51,7 +51,7 @@ class BrokenPromise:
     found: str
 
     def __str__(self) -> str:
-        return f"{self.node} should be {self.promised}: {self.found}"
+        return f"{self.node} should be {self.promised}: {self.found or 'no layer names it'}"
 
 
 def promises_of(graph: Graph) -> Promises:
@@ -115,7 +115,7 @@ def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenP
 
 def _computed(wrong: Sequence[Layer]) -> str:
     if not wrong:
-        return "no layer names it"
+        return ""
     reads = " and ".join(dict.fromkeys(tensor.dtype.upper() for tensor in wrong[0].inputs))
     return f"{wrong[0].name} reads {reads}"
 

@@ -72,7 +72,7 @@ def features_of(trt: Any, flavour: Flavour = "tensorrt") -> Features:
     return Features(
         version=str(trt.__version__),
         flavour=flavour,
-        capabilities=_capabilities(getattr(trt, "ComputeCapability", None)),
+        capabilities=_capabilities(trt.ComputeCapability) if flavour == "rtx" else (),
         precision_flags=hasattr(flags, "FP16") and hasattr(flags, "INT8"),
         strongly_typed=hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
         explicit_batch=hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"),

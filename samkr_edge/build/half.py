@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.fused_int8 import fuse_int8
 from samkr_edge.build.graph import Graph
 from samkr_edge.errors import SamkrError
 
@@ -23,8 +24,11 @@ LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_SCALE = np.float16(2.0**-20)
 
 
-def bake(data: bytes) -> bytes:
+def bake(data: bytes, fused: bool = False) -> bytes:
     """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
+
+    Args:
+        fused: its INT8 in the form of :mod:`samkr_edge.build.fused_int8`, for TensorRT for RTX.
 
     The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
 
@@ -55,6 +59,10 @@ def bake(data: bytes) -> bytes:
             [f"reason     {' '.join(str(error).split())[:300]}"],
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
+    if fused:
+        graph = Graph(model)
+        fuse_int8(graph)
+        model = graph.write()
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if quantized and _opset(model) < OPSET:
         model = version_converter.convert_version(model, OPSET)
@@ -100,8 +108,16 @@ def _opset(model: Any) -> int:
 def _full_precision_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that compute in FP32."""
     operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
-    wide = full_precision(operations, [graph.graph.input[0].name], graph.outputs)
-    return {id(graph.nodes[index]) for index in wide}
+    wide = {
+        id(graph.nodes[index])
+        for index in full_precision(operations, [graph.graph.input[0].name], graph.outputs)
+    }
+    # A ReLU of halves gives halves: behind it instead of before it the cast costs less, and changes nothing.
+    for node in graph.nodes:
+        maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None
+        if maker is not None and id(maker) not in wide and node.output[0] not in graph.outputs:
+            wide.discard(id(node))
+    return wide
 
 
 def _float_tensors(graph: Graph) -> set[str]:

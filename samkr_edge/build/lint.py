@@ -73,6 +73,7 @@ class Lint:
     Attributes:
         channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
             Runtime too; TensorRT for RTX writes their results in FP32.
+        format: ``fp8`` where that is what runs in place of INT8.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -80,6 +81,7 @@ class Lint:
     int8_sums: int
     channel_scales: int
     findings: tuple[Finding, ...]
+    format: str = "int8"
 
     @property
     def macs(self) -> int:
@@ -96,6 +98,7 @@ class Lint:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "format": self.format,
             "macs": self.macs,
             "int8_macs": self.int8_macs,
             "int8_share": self.int8_share,
@@ -126,6 +129,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
         int8_sums=sum(id(node) in int8 for node in sums),
         channel_scales=_channel_scales(graph, int8),
         findings=tuple(findings),
+        format="fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8",
     )
 
 
@@ -260,7 +264,8 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
         weight = graph.constants.get(node.input[0])
         where = module_of(node.name)
         match = f'match: "{where}"'
-        if not built and zero is not None and (zero.any() or zero.dtype != np.int8):
+        fp8 = zero is not None and _is_fp8(zero)
+        if not built and zero is not None and (zero.any() or not (zero.dtype == np.int8 or fp8)):
             yield Finding(
                 "asymmetric",
                 where,
@@ -274,7 +279,8 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
                 f"{match}, precision: float   # or calibrate on more images",
             )
-        if weight is not None and weight.ndim == 4 and scale.size == 1 and (lost := _coarse(weight, scale)):
+        one = scale.size == 1 and not fp8  # every number of FP8 has an exponent of its own
+        if weight is not None and weight.ndim == 4 and one and (lost := _coarse(weight, scale)):
             yield Finding(
                 "per-tensor-weight",
                 where,
@@ -290,6 +296,11 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 f"{scale.size} scales on an activation: no runtime fuses it",
                 f"{match}, precision: int8   # our quantizer gives activations one scale",
             )
+
+
+def _is_fp8(zero: np.ndarray) -> bool:
+    """By name: numpy has no such type, the package that gives it one comes with onnx."""
+    return zero.dtype.name == "float8_e4m3fn"
 
 
 def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:

@@ -34,7 +34,7 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     Raises:
         SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
-            graph does not compute what the source does.
+            graph does not compute what the source does, SE-B54 FP8.
     """
     import onnx
     import onnxruntime
@@ -43,6 +43,8 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     model = load_onnx(source)
     card = card_of(model, source)
+    if card.precision == "fp8":
+        raise _no_fp8(source)
     if passport_path(source).exists() or any(p.key == TARGET_KEY for p in model.metadata_props):
         raise SamkrError(
             "SE-B52",
@@ -113,6 +115,15 @@ def card_of(model: Any, path: Path) -> ModelCard:
             [f"metadata   {', '.join(entry.key for entry in model.metadata_props) or 'none'}"],
             fix="samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
+
+
+def _no_fp8(path: Path) -> SamkrError:
+    return SamkrError(
+        "SE-B54",
+        f"{path.name} is FP8, which no CPU computes in, so nothing was built",
+        ["on a CPU   ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"],
+        fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+    )
 
 
 def _compare(source: Path, built: Path, card: ModelCard) -> Agreement:

@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.build.features import RTX_NEWEST, RTX_NO_INT8, Features
-from samkr_edge.build.refusals import check_device, check_graph, check_precision, runs_no_int8
+from samkr_edge.build.features import RTX_NEWEST, Features
+from samkr_edge.build.refusals import check_device, check_graph, check_precision, without
 from samkr_edge.build.tensorrt_graph import OnnxFacts
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
@@ -114,14 +114,19 @@ def plan_build(
     shape, profile_batch = _shape(onnx, wishes)
     notes: list[str] = []
     check_precision(features, onnx, wishes, precision)
-    typing = "strong" if _is_strong(features, onnx) else "weak"
+    typing = "strong" if _is_strong(features, onnx, precision) else "weak"
     steps = _steps(features, onnx, wishes, precision, typing)
     if "bake_fp16" in steps and features.flavour == "tensorrt":
-        notes.append(f"{features.title} has no FP16 flag: FP16 is baked into the graph, by the package onnx")
+        why = (
+            "FP8 takes a strongly typed network"
+            if features.precision_flags
+            else f"{features.title} has no FP16 flag"
+        )
+        notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
     if features.flavour == "rtx":
-        notes += _rtx_notes(features, onnx, wishes, precision)
+        notes += _rtx_notes(target, features, onnx, wishes, precision)
     elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
         notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
     if wishes.version_compatible:
@@ -153,18 +158,22 @@ def plan_build(
 
 
 def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
-    """INT8 for a graph that holds it, where the target runs it."""
-    if wishes.calibrate or (onnx.precision == "int8" and not runs_no_int8(target, features)):
+    """What a quantized graph holds, where the target runs it; else FP16."""
+    if wishes.calibrate:
         return "int8"
-    return "fp16"
+    runs = onnx.quantized and not without(onnx.precision, target, features)
+    return onnx.precision if runs else "fp16"
 
 
-def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> list[str]:
+def _rtx_notes(
+    target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str
+) -> list[str]:
     notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
-    if onnx.precision == "int8" and precision == "fp16" and wishes.precision is None:
+    lacking = without(onnx.precision, target, features)
+    if lacking and precision == "fp16" and wishes.precision is None:
+        newer = "; INT8 from Ampere on: --target rtx-30-and-up" if onnx.precision == "int8" else ""
         notes.append(
-            f"FP16: an engine that serves SM {', '.join(RTX_NO_INT8)} holds no INT8, for no card; "
-            "INT8 from Ampere on: --target rtx-30-and-up"
+            f"FP16: an engine that serves SM {', '.join(lacking)} holds no {onnx.precision.upper()}, for no card{newer}"
         )
     if version_tuple(features.version)[:2] > version_tuple(RTX_NEWEST):
         notes.append(f"{features.title} is newer than what was tried, {RTX_NEWEST}")
@@ -174,12 +183,12 @@ def _rtx_notes(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: s
 def plan_best(
     target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, free_bytes: int | None = None
 ) -> tuple[BuildPlan, ...]:
-    """The two plans of ``--precision best``: FP16 and INT8, of which the faster engine is kept.
+    """The two plans of ``--precision best``: FP16 and INT8 (or the graph's FP8), of which the faster engine is kept.
 
     Raises:
         SamkrError: SE-U90 nothing to build INT8 from; and what :func:`plan_build` refuses.
     """
-    if onnx.precision != "int8" and not wishes.calibrate:
+    if not onnx.quantized and not wishes.calibrate:
         raise SamkrError(
             "SE-U90",
             "`best` compares FP16 with INT8, and there is nothing to make INT8 from",
@@ -187,7 +196,7 @@ def plan_best(
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
     fp16 = replace(wishes, precision="fp16", calibrate=False)
-    plans = (fp16, replace(wishes, precision="int8"))
+    plans = (fp16, replace(wishes, precision=onnx.precision if onnx.quantized else "int8"))
     return tuple(plan_build(target, features, onnx, wish, free_bytes) for wish in plans)
 
 
@@ -217,12 +226,14 @@ def timing_cache_name(target: Target, version: str) -> str:
     return f"{gpu}-trt{version}.timing"
 
 
-def _is_strong(features: Features, onnx: OnnxFacts) -> bool:
-    """Strong typing where it must be (the flags are gone) and where the graph brings its own FP16.
+def _is_strong(features: Features, onnx: OnnxFacts, precision: str) -> bool:
+    """Strong typing where it must be (the flags are gone; FP8), and where the graph brings its own FP16.
 
     From 10.12 on weak typing is deprecated; it still works and needs no FP16 baked in, which takes the onnx package.
     """
-    return not features.precision_flags or (features.strongly_typed and onnx.weights == "fp16")
+    return not features.precision_flags or (
+        features.strongly_typed and (onnx.weights == "fp16" or precision == "fp8")
+    )
 
 
 def _network_flags(features: Features, typing: str) -> tuple[str, ...]:
@@ -254,7 +265,7 @@ def _steps(
     features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
 ) -> tuple[str, ...]:
     steps = []
-    if onnx.precision == "int8" and precision != "int8":
+    if onnx.quantized and precision != onnx.precision:
         steps.append("strip_quantizers")
     elif onnx.branch_quantizers:
         steps.append("drop_branch_quantizers")
@@ -262,7 +273,7 @@ def _steps(
         steps.append("cast_first")
         if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
             steps.append("float_input")
-    if typing == "strong" and precision in ("fp16", "int8") and onnx.weights == "fp32":
+    if typing == "strong" and precision in ("fp16", "int8", "fp8") and onnx.weights == "fp32":
         steps.append("bake_fp16")
     return tuple(steps)
 

@@ -20,6 +20,9 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from targets.profile import Target, version_tuple
 
+# Tensor cores compute with FP8 from Ada on.
+FP8_CAPABILITY = (8, 9)
+
 # TensorRT versions between the last DLA of the Jetson packages and its return: docs 11.3.0 and 11.4.1.
 DLA_GONE = (10, 8)
 
@@ -32,6 +35,8 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
             f"{target.title} cannot run INT8, so nothing was built",
             [f"reason     {limit.why}", f"instead    {limit.instead}"],
         )
+    if precision == "fp8":
+        _check_fp8(target, features)
     if features.flavour == "rtx":
         _check_rtx(target, features, wishes, precision)
         return
@@ -71,9 +76,32 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         _check_dla(target, features, wishes, precision)
 
 
-def runs_no_int8(target: Target, features: Features) -> bool:
-    """Whether the builder would turn INT8 into FP16 for this target."""
-    return features.flavour == "rtx" and bool(set(RTX_NO_INT8) & set(target.capabilities))
+def _check_fp8(target: Target, features: Features) -> None:
+    old = [one for one in target.capabilities if version_tuple(one) < FP8_CAPABILITY]
+    reason = None
+    if old or not target.capabilities:
+        reason = f"SM {', '.join(old) or 'unknown'}: FP8 begins at {'.'.join(map(str, FP8_CAPABILITY))} (Ada)"
+    elif not features.strongly_typed:
+        reason = f"{features.title} has no strongly typed networks; TensorRT 10 has"
+    if reason:
+        raise SamkrError(
+            "SE-V88",
+            f"{target.title} cannot run FP8 here, so nothing was built",
+            [f"reason     {reason}", "instead    --precision fp16, or quantize to INT8"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR --format int8 -o int8.pt",
+        )
+
+
+def without(precision: str, target: Target, features: Features) -> list[str]:
+    """Compute capabilities of a target for which TensorRT for RTX builds no INT8 or no FP8.
+
+    INT8 becomes FP16 in every engine that serves one of them; FP8 is refused.
+    """
+    if features.flavour != "rtx":
+        return []
+    if precision == "fp8":
+        return [one for one in target.capabilities if version_tuple(one) < FP8_CAPABILITY]
+    return [one for one in target.capabilities if precision == "int8" and one in RTX_NO_INT8]
 
 
 def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
@@ -109,7 +137,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
             [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead    --precision fp16"],
             fix='pip install --upgrade "samkr-edge[rtx]"',
         )
-    if precision == "int8" and runs_no_int8(target, features):
+    if precision == "int8" and without("int8", target, features):
         raise SamkrError(
             "SE-V88",
             f"{features.title} builds no INT8 for {target.title}, so nothing was built",
@@ -213,7 +241,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
             [f"found      {', '.join(onnx.broken_weights[:3])}"],
             "train or quantize again; samkr-edge eval shows which checkpoint is sound",
         )
-    if precision == "int8":
+    if precision in ("int8", "fp8"):
         _check_quantizers(features, onnx)
 
 
@@ -246,7 +274,7 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
 
 
 def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> None:
-    if wishes.calibrate and (precision != "int8" or onnx.precision == "int8"):
+    if wishes.calibrate and (precision != "int8" or onnx.quantized):
         raise SamkrError(
             "SE-U88",
             "calibration images only make sense for an INT8 engine of a graph without Q/DQ",
@@ -264,8 +292,16 @@ def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precisi
         raise SamkrError(
             "SE-U88",
             "this graph holds no INT8, so no INT8 engine can be built from it",
-            [f"graph      {onnx.precision}, no Q/DQ"],
+            [f"graph      {onnx.precision}{'' if onnx.quantized else ', no Q/DQ'}"],
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+        )
+    if precision == "fp8" and onnx.precision != "fp8":
+        raise SamkrError(
+            "SE-U88",
+            "this graph holds no FP8, so no FP8 engine can be built from it",
+            [f"graph      {onnx.precision}"],
+            fix="samkr-edge quantize CHECKPOINT --data DIR --format fp8 -o fp8.pt "
+            "&& samkr-edge export fp8.pt -o fp8.onnx",
         )
     if precision == "fp32" and onnx.weights == "fp16":
         raise SamkrError(

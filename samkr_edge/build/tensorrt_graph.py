@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samkr_edge.build.onnx_file import FLOAT, FLOAT16, UINT8, OnnxFile
+from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, OnnxFile
 
 BRANCH_QUANTIZER = "branch_input_quantizer"
 
@@ -25,7 +25,7 @@ class OnnxFacts:
         opset: of the default domain.
         input_shape: (N, H, W, 3); None where a dimension is not fixed.
         uint8_input: image bytes go in.
-        precision: ``int8`` with Q/DQ, else the type of its weights.
+        precision: ``int8`` or ``fp8`` with Q/DQ, else the type of its weights.
         weights: ``fp32`` or ``fp16``: the type of the float part.
         ops: operation -> how often.
         grid_modes: interpolation modes of its GridSample nodes.
@@ -52,6 +52,11 @@ class OnnxFacts:
     built_for: str | None = None
 
     @property
+    def quantized(self) -> bool:
+        """It has Q/DQ."""
+        return self.precision in ("int8", "fp8")
+
+    @property
     def samples(self) -> bool:
         """It needs GridSample."""
         return "GridSample" in self.ops
@@ -60,7 +65,7 @@ class OnnxFacts:
 def facts_of(model: OnnxFile) -> OnnxFacts:
     """Look a model over once."""
     ops = Counter(node.op_type for node in model.nodes)
-    zero_points, bad_scales, fp16_scales, bare, branches = [], [], 0, 0, 0
+    zero_points, bad_scales, fp16_scales, bare, branches, fp8 = [], [], 0, 0, 0, 0
     for node in model.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -73,6 +78,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
             bare += 1
         elif (zero := model.tensors.get(node.inputs[2])) is not None:
             points = zero.array()
+            fp8 += zero.data_type == FP8
             if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
                 zero_points.append(node.name)
         branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
@@ -97,7 +103,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         opset=model.opset,
         input_shape=image.shape,
         uint8_input=image.elem_type == UINT8,
-        precision="int8" if ops["DequantizeLinear"] else "fp16" if half else "fp32",
+        precision="fp8" if fp8 else "int8" if ops["DequantizeLinear"] else "fp16" if half else "fp32",
         weights="fp16" if half else "fp32",
         ops=dict(ops),
         grid_modes=tuple(sorted(set(modes))),
@@ -112,13 +118,13 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
 
 
 def precision_mix(model: OnnxFile) -> dict[str, int]:
-    """How many convolutions there are, and how many read INT8 images and INT8 weights."""
+    """How many convolutions there are, and how many read quantized images and quantized weights."""
     quantized = {
         output for node in model.nodes if node.op_type == "DequantizeLinear" for output in node.outputs
     }
     convolutions = [node for node in model.nodes if node.op_type == "Conv"]
     both = sum(set(node.inputs[:2]) <= quantized for node in convolutions)
-    return {"convolutions": len(convolutions), "int8_convolutions": both}
+    return {"convolutions": len(convolutions), f"{facts_of(model).precision}_convolutions": both}
 
 
 def drop_branch_quantizers(model: OnnxFile) -> None:
@@ -158,7 +164,8 @@ def float_input(model: OnnxFile) -> None:
     _rename(model, {cast.outputs[0]: image.name})
 
 
-# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, see :func:`prepare`.
+# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, and
+# with it `fuse_int8`: see :func:`prepare`.
 STEPS: dict[str, Callable[[OnnxFile], None]] = {
     "drop_branch_quantizers": drop_branch_quantizers,
     "strip_quantizers": strip_quantizers,
@@ -185,7 +192,7 @@ def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
         return model.encode()
     from samkr_edge.build.half import bake
 
-    return bake(model.encode())
+    return bake(model.encode(), fused="fuse_int8" in steps)
 
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:

@@ -10,7 +10,7 @@ class Wishes:
     """What the user asked for; None leaves it to the plan.
 
     Attributes:
-        precision: ``int8``, ``fp16`` or ``fp32``; by default INT8 for a Q/DQ graph, else FP16.
+        precision: ``int8``, ``fp8``, ``fp16`` or ``fp32``; by default that of a Q/DQ graph, else FP16.
         batch: images per inference.
         workspace_mib: cap of the builder's scratch memory.
         level: builder optimisation level, 0 to 5.

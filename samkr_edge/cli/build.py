@@ -25,7 +25,9 @@ def build(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="int8, fp16, fp32, or best: the faster of FP16 and INT8 [default: the graph's]."),
+        typer.Option(
+            help="int8, fp8, fp16, fp32, or best: the faster of FP16 and INT8 [default: the graph's]."
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference.")] = None,
     workspace: Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from targets.profile import Target
     from targets.recognise import Device
 
-PRECISIONS = ("int8", "fp16", "fp32", "best")
+PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
 
 def build_engine(
@@ -76,7 +76,26 @@ def build_engine(
             fix=plans[0].by_hand or f"on the device: samkr-edge build {model.name} --target auto",
         )
     else:
+        _require_installed(plans[0], version)
         _build(model, out or model.with_suffix(".engine"), plans, calibrate, as_json)
+
+
+def _require_installed(plan: BuildPlan, version: str | None) -> None:
+    """A version that was named is for plans and prepared graphs; what builds is what is installed."""
+    from samkr_edge.runtime.tensorrt_module import TITLES, tensorrt_version
+    from targets.profile import version_tuple
+
+    if version is None:
+        return
+    here = tensorrt_version(plan.flavour)
+    planned = version_tuple(plan.tensorrt)
+    if version_tuple(here)[: len(planned)] != planned:
+        raise SamkrError(
+            "SE-U89",
+            f"this is planned for another {TITLES[plan.flavour]} than the one here, so nothing was built",
+            [f"planned    {plan.tensorrt}", f"this is    {here}"],
+            fix="leave --tensorrt out, or only look: --dry-run",
+        )
 
 
 def choose_flavour(target: Target, here: bool, version: str | None, asked: str | None) -> Flavour:

@@ -109,7 +109,7 @@ def _summary(found: Lint, built: bool) -> list[str]:
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [
-        f"  INT8       {found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
+        f"  {found.format.upper():<11}{found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
         f"{int8} of {len(found.convolutions)} convolutions, {found.int8_sums} of {found.sums} sums"
     ]
     if found.channel_scales and not built:
@@ -133,7 +133,12 @@ def _with_table(lines: list[str], found: Lint) -> RenderableType:
     text = Text("\n".join(lines))
     if not found.findings:
         return Group(
-            text, Text("  nothing found that breaks INT8" if found.int8_macs else "  no INT8 inside")
+            text,
+            Text(
+                f"  nothing found that breaks {found.format.upper()}"
+                if found.int8_macs
+                else "  no INT8 inside"
+            ),
         )
     table = Table(title=f"{len(found.findings)} findings")
     for column in ("kind", "where", "what", "policy line that mends it"):

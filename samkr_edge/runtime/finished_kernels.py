@@ -25,6 +25,7 @@ class FinishedKernels:
 
     Attributes:
         runtime_config: what every execution context of the engine is made with.
+        reused: whether TensorRT took what an earlier start has kept.
     """
 
     def __init__(self, engine: Any, path: Path) -> None:
@@ -32,8 +33,7 @@ class FinishedKernels:
         self._path = path
         self._runtime_cache = self.runtime_config.create_runtime_cache()
         self._kept = load_cache(path)
-        if self._kept and not self._runtime_cache.deserialize(self._kept):
-            self._kept = b""
+        self.reused = bool(self._kept) and bool(self._runtime_cache.deserialize(self._kept))
         self.runtime_config.set_runtime_cache(self._runtime_cache)
         self._done = False
 
@@ -42,8 +42,9 @@ class FinishedKernels:
         if self._done:
             return
         self._done = True
-        finished = bytes(self._runtime_cache.serialize())
-        if finished != self._kept:
+        serialized = self._runtime_cache.serialize()  # None where TensorRT cannot
+        finished = bytes(serialized) if serialized is not None else b""
+        if finished and finished != self._kept:
             # Without it the next start takes longer; no reason to lose this run.
             with suppress(SamkrError):
                 store_cache(self._path, finished)

@@ -34,6 +34,12 @@ def session_options(threads: int, optimise: bool = True) -> Any:
     return options
 
 
+# Optimisations that are right for INT8 and wrong for FP8. The first drops ReLUs in front of quantizers; the second
+# quantizes biases by the product of two scales, which FP16 rounds to almost nothing (both run: 1.32.0); the third makes
+# integer convolutions of FP8 ones, and the model is then refused (run: 1.22.0, 1.23.2).
+WRONG_FOR_FP8 = ("ReluQuantRewrite", "WeightBiasQuantization", "QDQSelectorActionTransformer")
+
+
 class OnnxRunner:
     """An ONNX model of ours in ONNX Runtime.
 
@@ -53,22 +59,7 @@ class OnnxRunner:
         optimise: bool = True,
         outputs: Sequence[str] | None = None,
     ) -> None:
-        import onnxruntime
-
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), session_options(threads, optimise), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises a dozen classes of its own
-            raise SamkrError(
-                "SE-A22",
-                f"ONNX Runtime cannot load {path}",
-                [
-                    f"reason     {reason_of(error)}",
-                    f"size       {Path(path).stat().st_size} bytes",
-                ],
-                fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
-            ) from error
+        self._session = _open_session(path, session_options(threads, optimise))
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.target: str | None = metadata.get(TARGET_KEY)
         try:
@@ -80,6 +71,8 @@ class OnnxRunner:
                 [f"metadata   {', '.join(metadata) or 'none'}"],
                 fix="samkr-edge export CHECKPOINT -o model.onnx",
             ) from error
+        if self.card.precision == "fp8" and optimise:  # which only the model's own card tells
+            self._session = _open_session(path, session_options(threads), WRONG_FOR_FP8)
         size = self._session.get_inputs()[0].shape[0]
         self._batch = size if isinstance(size, int) else 1  # a graph may leave it open
         # `build` and `export` compare maps: they name outputs that the card does not.
@@ -101,6 +94,27 @@ class OnnxRunner:
     def close(self) -> None:
         """Free the session."""
         del self._session
+
+
+def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+        )
+    except Exception as error:  # ONNX Runtime raises a dozen classes of its own
+        if "float8" in str(error) and not without:
+            return _open_session(path, options, WRONG_FOR_FP8)
+        raise SamkrError(
+            "SE-A22",
+            f"ONNX Runtime cannot load {path}",
+            [
+                f"reason     {reason_of(error)}",
+                f"size       {Path(path).stat().st_size} bytes",
+            ],
+            fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
+        ) from error
 
 
 def open_onnx(path: Path, threads: int) -> OnnxRunner:

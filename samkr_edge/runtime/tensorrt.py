@@ -22,7 +22,7 @@ from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.tensorrt_log import make_logger
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
+from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
 
 INPUT = "image"
@@ -175,6 +175,7 @@ class TensorRTRunner:
         self.card = ModelCard.from_dict(self.passport.card)
         self.graph_note: str | None = None
         self._trt, self._wants_graph = import_tensorrt(self.passport.runtime), cuda_graph
+        self._title = TITLES[self.passport.runtime]
         self._kernels: FinishedKernels | None = None
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
@@ -198,7 +199,7 @@ class TensorRTRunner:
             except TypeError as error:  # pybind's way to say that the factory gave nothing
                 raise SamkrError(
                     "SE-V89",
-                    "TensorRT does not start on this GPU",
+                    f"{self._title} does not start on this GPU",
                     [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]]
                     or [f"reason     {reason_of(error)}"],
                     fix="update the NVIDIA driver, or install a TensorRT that is made for it",
@@ -210,7 +211,7 @@ class TensorRTRunner:
         if self._engine is None:
             raise SamkrError(
                 "SE-V89",
-                f"TensorRT refuses to load {self.path.name}",
+                f"{self._title} refuses to load {self.path.name}",
                 [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]],
                 fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
             )
@@ -296,7 +297,7 @@ class TensorRTRunner:
                     for lane in self._lanes:
                         lane.close()
                     self._lanes, self._idle = [], []
-                    self._engine = self._runtime = self._kernels = None
+                    self._kernels = self._engine = self._runtime = None  # what came from another goes first
             finally:
                 self._cuda.close()
 

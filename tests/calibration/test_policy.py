@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from calibration.policy import assign, changed_policy, int8_share, load_policy, policy_names
+from calibration.policy import assign, changed_policy, load_policy, policy_names, quantized_share
 from samkr_edge.errors import SamkrError
 from training.models.macs import count_cost
 from training.models.pose_net import PoseNet
@@ -71,9 +71,9 @@ def test_the_default_policy_has_nine_tenths_of_the_work_in_int8(name: str) -> No
     with torch.device("meta"):
         assignments = assign(load_policy("default"), build_model(config))
     macs = count_cost(config).by_module
-    assert int8_share(assignments, macs) > 0.9
+    assert quantized_share(assignments, macs) > 0.9
     none = [replace(a, precision="float") for a in assignments]
-    assert int8_share(none, macs) == 0
+    assert quantized_share(none, macs) == 0
 
 
 def test_a_calibrator_from_outside_holds_for_every_rule(network: PoseNet, tmp_path: Path) -> None:

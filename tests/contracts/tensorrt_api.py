@@ -1,11 +1,13 @@
 """Write tests/data/tensorrt_api.json: which of the TensorRT names that our code uses exist in which version.
 
-The binding wheels (tensorrt-bindings 8.6.1, tensorrt-cu12-bindings and tensorrt-cu13-bindings 10.0 to 11.x, about 1 MB
-each) import over empty stand-ins for TensorRT's libraries, which is enough to look at names, enum members and the
-argument names in the docstrings' first lines. Nothing is ever constructed. To make the snapshot anew:
+The binding wheels (tensorrt-bindings 8.6.1, tensorrt-cu12-bindings and tensorrt-cu13-bindings 10.0 to 11.x,
+tensorrt-rtx-cu12-bindings 1.7, about 1 MB each) import over empty stand-ins for TensorRT's libraries, which is enough
+to look at names, enum members and the argument names in the docstrings' first lines. Nothing is ever constructed.
+Releases of TensorRT for RTX are called ``rtx 1.7.1.116``. To make the snapshot anew:
 
     pip download --no-deps -d wheels tensorrt-bindings==8.6.1
     pip download --no-deps -d wheels tensorrt-cu12-bindings==10.3.0
+    pip download --no-deps -d wheels tensorrt-rtx-cu12-bindings==1.7.1.116
     python tests/contracts/tensorrt_api.py wheels/*.whl
 
 It needs gcc, nm and readelf (binutils). Only names are kept, none of NVIDIA's text.
@@ -62,6 +64,7 @@ BY_TEXT = {
     "HardwareCompatibilityLevel": ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
     "DataType": ("UINT8", "FLOAT", "HALF", "INT8"),
     "LayerType": ("CAST", "IDENTITY"),
+    "ComputeCapability": ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),
     "ILogger": ("log",),
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
     "IInt8EntropyCalibrator2": (
@@ -112,7 +115,12 @@ def snapshot(wheel: Path) -> tuple[str, dict[str, dict[str, list[str] | None]]]:
     """Version, and class -> member -> argument names (None: not a method) of what exists in a wheel."""
     with tempfile.TemporaryDirectory() as folder:
         zipfile.ZipFile(wheel).extractall(folder)
-        library = next(path for path in Path(folder).rglob("tensorrt.so") if "bindings" in path.parent.name)
+        names = ("tensorrt.so", "tensorrt_rtx.so")
+        library = next(
+            path
+            for path in Path(folder).rglob("*.so")
+            if path.name in names and "bindings" in path.parent.name
+        )
         stubs = Path(folder) / "stubs"
         make_stubs(library, stubs)
         environment = {**os.environ, "LD_LIBRARY_PATH": str(stubs), "PYTHONPATH": folder}
@@ -125,7 +133,7 @@ def snapshot(wheel: Path) -> tuple[str, dict[str, dict[str, list[str] | None]]]:
             check=True,
         )
     version, found = json.loads(done.stdout)
-    return version, found
+    return f"rtx {version}" if library.stem == "tensorrt_rtx" else version, found
 
 
 def make_stubs(library: Path, folder: Path) -> None:
@@ -190,12 +198,18 @@ def arguments(member: object) -> list[str] | None:
     return [name for name in dict.fromkeys(names) if name not in ("self", "args", "kwargs")]
 
 
+def _order(key: str) -> tuple[bool, list[int]]:
+    """TensorRT by version, then TensorRT for RTX by version."""
+    flavour, _, version = key.rpartition(" ")
+    return bool(flavour), [int(part) for part in version.split(".")]
+
+
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--look"]:
         print(json.dumps(look(arguments[1], json.loads(arguments[2]))))
         return
     found = dict(snapshot(Path(wheel)) for wheel in arguments)
-    ordered = dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
+    ordered = dict(sorted(found.items(), key=lambda item: _order(item[0])))
     SNAPSHOT.parent.mkdir(exist_ok=True)
     # One class a line: readable, and a new version is a small diff.
     versions = []

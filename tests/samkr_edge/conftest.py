@@ -1,5 +1,5 @@
 """samkr_tiny at 64x64, float and calibrated, exported once for all tests of what happens to an ONNX on a device; and a
-machine with a GPU and TensorRT of any version, both fake.
+machine with a GPU and TensorRT of any version and flavour, all fake.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_cuda_packages import PACKAGES, FakeCudaPython, FakePyCuda
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from red_dot import write_red_dot_model
 
 import samkr_edge.driver
@@ -69,7 +70,10 @@ def decoding_int8_onnx(
 
 @pytest.fixture(autouse=True)
 def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages that know CUDA are not there, whatever is installed; a test that wants one asks for its stand-in."""
+    """Packages that know CUDA are not there, whatever is installed; a test that wants one asks for its stand-in.
+
+    Nor is a TensorRT of either flavour; with the real TensorRT for RTX build the tests in tests/referee.
+    """
     if request.node.get_closest_marker("gpu") or request.node.get_closest_marker("jetson"):
         return
     for package, modules in PACKAGES.items():
@@ -88,14 +92,20 @@ def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
 
 @pytest.fixture
 def install(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeTensorRT]:
-    """``install("10.3.0")``: from now on ``import tensorrt`` gives this version."""
+    """``install("10.3.0")``: ``import tensorrt`` gives this version; ``rtx 1.7.1.116`` comes as ``tensorrt_rtx``."""
 
     def put(version: str) -> FakeTensorRT:
         fake = FakeTensorRT(version, driver)
-        monkeypatch.setitem(sys.modules, "tensorrt", fake)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
         return fake
 
     return put
+
+
+@pytest.fixture
+def no_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has no NVIDIA driver."""
+    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (None, "no driver"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,14 +32,19 @@ def float_network() -> PoseNet:
     return network
 
 
-def int8_network(network: PoseNet) -> PoseNet:
+def int8_network(network: PoseNet, granularity: Literal["channel", "tensor"] = "channel") -> PoseNet:
     """``network`` with fake quantization, calibrated on noise."""
     noise = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), dtype=np.uint8)
 
     def batches() -> Iterator[np.ndarray]:
         yield from np.split(noise, 2)
 
-    return quantize_network(network, load_policy("default"), batches())[0]
+    policy = load_policy("default")
+    rules = [
+        rule.model_copy(update={"granularity": granularity}) if rule.op == "conv" else rule
+        for rule in policy.rules
+    ]
+    return quantize_network(network, policy.model_copy(update={"rules": rules}), batches())[0]
 
 
 def export(network: PoseNet, path: Path, *, precision: str = "fp32", **options: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Stand-ins for the packages that know CUDA, over the fake driver of fake_tensorrt: cuda-python and pycuda.
+"""Stand-ins for the packages that know CUDA, over the fake driver: cuda-python and pycuda.
 
 Tests put them in by fixtures (conftest); what is installed in the environment is never used.
 """
@@ -13,13 +13,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from fake_tensorrt import Driver
+from fake_driver import Driver
 
 # What a test of the TensorRT half must not find by chance, and the modules that our code imports from it.
 PACKAGES = {
     "cuda": ("cuda.bindings", "cuda.bindings.driver"),
     "pycuda": ("pycuda.driver",),
     "tensorrt": (),
+    "tensorrt_rtx": (),
     "pynvml": (),
 }
 

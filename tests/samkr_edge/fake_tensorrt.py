@@ -1,4 +1,4 @@
-"""A ``tensorrt`` module and a CUDA driver for tests without a GPU.
+"""A ``tensorrt`` or ``tensorrt_rtx`` module for tests without a GPU.
 
 Classes, enum members and settable attributes are those of tests/data/tensorrt_api.json for the version asked for, and
 nothing else: code that uses what a version lacks fails here as it would on the device. "Engines" hold the ONNX that was
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import hashlib
 import json
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,15 +19,19 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from fake_driver import Driver
 
 API: dict[str, dict[str, dict[str, list[str] | None]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "tensorrt_api.json").read_text()
 )
-VERSIONS = tuple(API)
-MAGIC = b"PLAN"
+# Of TensorRT, and of TensorRT for RTX.
+VERSIONS = tuple(version for version in API if not version.startswith("rtx "))
+RTX_VERSIONS = tuple(version for version in API if version.startswith("rtx "))
+MAGIC, RTX_MAGIC = b"PLAN", b"RTXP"
 ENUMS = (
     "BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType", "DeviceType",
     "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat", "LayerType",
+    "ComputeCapability",
 )  # fmt: skip
 # Operation of ONNX -> name of the layer's type, and type of a tensor -> its name, where our code asks.
 LAYER_TYPES = {
@@ -37,178 +41,17 @@ LAYER_TYPES = {
 TENSOR_TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 10: "HALF"}
 
 
-class Driver:
-    """libcuda for one GPU, in host memory. ``live`` counts what was handed out and not given back."""
-
-    def __init__(
-        self, name: bytes = b"NVIDIA GeForce RTX 4090", capability: tuple[int, int] = (8, 9)
-    ) -> None:
-        self.gpu, self.capability = name, capability
-        self.blocks: dict[int, Any] = {}
-        self.handles: dict[int, Any] = {}
-        self.current = threading.local()
-        self.retained = 0
-        self.clock_ms = 0.0
-        self.capturing: dict[int, list[Callable[[], None]]] = {}
-        self.launches = 0
-        self.copy_ms = 0.0
-        self.refuse_capture = False
-        self.free_bytes = 8 << 30
-        self._next = 1
-
-    @property
-    def live(self) -> int:
-        return len(self.blocks) + len(self.handles) + self.retained
-
-    def _handle(self, out: Any, content: Any = None) -> int:
-        self._next += 1
-        self.handles[self._next] = content
-        out._obj.value = self._next
-        return 0
-
-    def _block(self, out: Any, size: Any) -> int:
-        if size.value > self.free_bytes:
-            return 2
-        block = (ctypes.c_uint8 * max(1, size.value))()
-        self.blocks[ctypes.addressof(block)] = block
-        out._obj.value = ctypes.addressof(block)
-        return 0
-
-    def queue(self, stream: int, operation: Callable[[], None]) -> None:
-        if stream in self.capturing:
-            self.capturing[stream].append(operation)
-        else:
-            operation()
-
-    def _bound(self) -> bool:
-        return bool(getattr(self.current, "context", 0))
-
-    def cuInit(self, flags: int) -> int:
-        return 0
-
-    def cuDeviceGetCount(self, out: Any) -> int:
-        out._obj.value = 1
-        return 0
-
-    def cuDeviceGet(self, out: Any, index: Any) -> int:
-        out._obj.value = 0
-        return 0
-
-    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
-        name.value = self.gpu
-        return 0
-
-    def cuDeviceTotalMem_v2(self, out: Any, device: Any) -> int:
-        out._obj.value = 24 << 30
-        return 0
-
-    def cuDriverGetVersion(self, out: Any) -> int:
-        out._obj.value = 12080
-        return 0
-
-    def cuDeviceGetAttribute(self, out: Any, number: int, device: Any) -> int:
-        out._obj.value = {16: 128, 75: self.capability[0], 76: self.capability[1]}[number]
-        return 0
-
-    def cuDevicePrimaryCtxRetain(self, out: Any, device: Any) -> int:
-        self.retained += 1
-        out._obj.value = 77
-        return 0
-
-    def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:
-        self.retained -= 1
-        return 0
-
-    def cuCtxSetCurrent(self, context: Any) -> int:
-        self.current.context = context.value
-        return 0
-
-    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
-        free._obj.value, total._obj.value = self.free_bytes, 24 << 30
-        return 0 if self._bound() else 201
-
-    def cuMemAlloc_v2(self, out: Any, size: Any) -> int:
-        return self._block(out, size) if self._bound() else 201
-
-    def cuMemFree_v2(self, address: Any) -> int:
-        return 0 if self.blocks.pop(address.value, None) is not None else 1
-
-    def cuMemHostAlloc(self, out: Any, size: Any, flags: Any) -> int:
-        return self._block(out, size) if self._bound() else 201
-
-    cuMemFreeHost = cuMemFree_v2
-
-    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
-        if not self._bound():
-            return 201
-        self.queue(stream.value, lambda: self._copy(to.value, source.value, size.value))
-        return 0
-
-    cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
-
-    def _copy(self, to: int, source: int, size: int) -> None:
-        ctypes.memmove(to, source, size)
-        self.clock_ms += self.copy_ms
-
-    def cuStreamCreate(self, out: Any, flags: Any) -> int:
-        return self._handle(out)
-
-    def cuEventCreate(self, out: Any, flags: Any) -> int:
-        return self._handle(out)
-
-    def cuStreamDestroy_v2(self, handle: Any) -> int:
-        del self.handles[handle.value]
-        return 0
-
-    cuEventDestroy_v2 = cuGraphDestroy = cuGraphExecDestroy = cuStreamDestroy_v2
-
-    def cuStreamSynchronize(self, stream: Any) -> int:
-        return 0 if self._bound() else 201
-
-    def cuEventSynchronize(self, event: Any) -> int:
-        return 0
-
-    def cuEventRecord(self, event: Any, stream: Any) -> int:
-        # In a capture it becomes an edge of the graph, and has no time.
-        self.handles[event.value] = None if stream.value in self.capturing else self.clock_ms
-        return 0 if self._bound() else 201
-
-    def cuEventElapsedTime(self, out: Any, start: Any, end: Any) -> int:
-        if None in (self.handles[start.value], self.handles[end.value]):
-            return 400
-        out._obj.value = self.handles[end.value] - self.handles[start.value]
-        return 0
-
-    def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
-        if self.refuse_capture:
-            return 900
-        self.capturing[stream.value] = []
-        return 0
-
-    def cuStreamEndCapture(self, stream: Any, out: Any) -> int:
-        return self._handle(out, self.capturing.pop(stream.value, []))
-
-    def cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: Any) -> int:
-        return self._handle(out, self.handles[graph.value])
-
-    def cuGraphLaunch(self, graph: Any, stream: Any) -> int:
-        self.launches += 1
-        for operation in self.handles[graph.value]:
-            operation()
-        return 0
-
-    def cuGetErrorName(self, code: int, out: Any) -> int:
-        out._obj.value = {2: b"CUDA_ERROR_OUT_OF_MEMORY", 201: b"CUDA_ERROR_INVALID_CONTEXT"}.get(
-            code, b"CUDA_ERROR"
-        )
-        return 0
-
-
 class FakeTensorRT(ModuleType):
-    """``import tensorrt`` of one version.
+    """``import tensorrt`` of one version; of ``rtx 1.7.1.116``: ``import tensorrt_rtx``.
+
+    TensorRT for RTX builds without a driver for the compute capabilities that it is told, prints what it made, and must
+    not be asked for a timing cache, for which the real one looks for a GPU. What a context and its first inference need
+    is finished on the card, and kept in the runtime cache of the configuration that the context was made with.
 
     Attributes:
         driver: whose memory the engines run in.
+        finished: the parts of engines that the card has finished, in order; not those out of a runtime cache.
+        retell: makes of a list of layers what a build prints; the truth by default.
         builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
             ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
         speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
@@ -218,9 +61,13 @@ class FakeTensorRT(ModuleType):
     """
 
     def __init__(self, version: str, driver: Driver) -> None:
-        super().__init__("tensorrt")
-        self.__version__ = version
+        super().__init__("tensorrt_rtx" if version in RTX_VERSIONS else "tensorrt")
+        self.__version__ = version.removeprefix("rtx ")
+        self.is_rtx = version in RTX_VERSIONS
+        self.magic = RTX_MAGIC if self.is_rtx else MAGIC
         self.driver = driver
+        self.finished: list[str] = []
+        self.retell: Callable[[str], str] = lambda told: told
         self.builds: list[dict[str, Any]] = []
         self.speed: dict[frozenset[str], float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
@@ -285,6 +132,10 @@ def _callbacks(trt: FakeTensorRT) -> list[type]:
         pass
 
     return [IProgressMonitor, IInt8EntropyCalibrator2, IProfiler]
+
+
+class HostMemory(bytes):
+    """What TensorRT gives for bytes, ``IHostMemory``."""
 
 
 def _builder(trt: FakeTensorRT) -> list[type]:
@@ -354,6 +205,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             types |= {constant.name: constant.data_type for constant in graph.initializer}
             kinds = {name: TENSOR_TYPES.get(number, "INT32") for name, number in types.items()}
             tensors = {name: trt.ITensor(name, kind) for name, kind in kinds.items()}
+            self._listing = listing(model)
             self._layers = [trt.ILayer(node, tensors) for node in graph.node]
             self._inputs = [tensors[value.name] for value in graph.input]
             self._outputs = [tensors[value.name] for value in graph.output]
@@ -419,6 +271,12 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             self._pools: dict[str, int] = {}
             self._cache: Any = None
             self._profiles: list[Any] = []
+            self._capabilities: dict[int, str] = {}
+
+        def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+            if index < self.num_compute_capabilities:
+                self._capabilities[index] = compute_capability.name
+            return index < self.num_compute_capabilities
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(flag.name)
@@ -427,6 +285,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             self._pools[pool.name] = pool_size
 
         def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+            assert not trt.is_rtx, "TensorRT for RTX times nothing, and would look for a GPU"
             return trt.ITimingCache(bytes(serialized_timing_cache))
 
         def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
@@ -435,14 +294,12 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             return True
 
         def get_timing_cache(self) -> Any:
+            assert not trt.is_rtx, "TensorRT for RTX times nothing, and would look for a GPU"
             return self._cache
 
         def add_optimization_profile(self, profile: Any) -> int:
             self._profiles.append(profile._shape)
             return 0
-
-    class IHostMemory(bytes):
-        pass
 
     class Builder:
         def __init__(self, logger: Any) -> None:
@@ -467,6 +324,10 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             pools, profiles = config._pools, config._profiles
             kept = {"network": names, "flags": set(flags), "pools": pools, "profiles": profiles}
             given = {"onnx": network._onnx, "constraints": network._constraints()}
+            if trt.is_rtx:
+                given["capabilities"] = [
+                    config._capabilities[i] for i in range(config.num_compute_capabilities)
+                ]
             trt.builds.append({**kept, **settings, **given})
             for text in trt.build_messages:
                 self._logger.log(trt.ILogger.Severity.ERROR, text)
@@ -486,10 +347,18 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                         seen += calibrator.get_batch_size()
                 trt.builds[-1]["calibrated_on"] = seen
                 calibrator.write_calibration_cache(b"ranges")
+            if trt.is_rtx:
+                say = self._logger.log
+                say(
+                    trt.ILogger.Severity.ERROR,
+                    "[defaultAllocator.cpp::] Error Code 1: Cuda Runtime (cudaError 35)",
+                )
+                if settings["profiling_verbosity"].name == "DETAILED":
+                    say(trt.ILogger.Severity.VERBOSE, trt.retell(network._listing))
             if trt.build_messages or trt.cancelled:
                 return None
-            head = json.dumps(sorted(flags)).encode()
-            return IHostMemory(MAGIC + len(head).to_bytes(4, "little") + head + network._onnx)
+            head = json.dumps({"flags": sorted(flags), "capabilities": given.get("capabilities")}).encode()
+            return HostMemory(trt.magic + len(head).to_bytes(4, "little") + head + network._onnx)
 
     return [
         ITimingCache,
@@ -504,14 +373,88 @@ def _builder(trt: FakeTensorRT) -> list[type]:
     ]
 
 
+def listing(model: Any) -> str:
+    """What the builder of TensorRT for RTX prints of an engine, in its words; here every node is a kernel."""
+    graph = model.graph
+    shapes = {v.name: v.type.tensor_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    names = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8", "UINT8": "UInt8"}
+
+    def described(name: str) -> tuple[str, str]:
+        kind = names.get(TENSOR_TYPES.get(shapes[name].elem_type, ""), "Int32")
+        return kind, ",".join(str(size.dim_value or -1) for size in shapes[name].shape.dim)
+
+    def tensors(found: list[str]) -> str:
+        parts = []
+        for name in found:
+            kind, sizes = described(name)
+            layout = f"Strides: [{sizes}], StrideOrder: [], Datatype: {kind}, Format: (Linear) Row major linear format"
+            parts.append(f" {{ Name: {name}, Dimensions: [{sizes}], {layout} }}")
+        return f"[{','.join(parts)}]"
+
+    lines = ["Layers:"]
+    for node in graph.node:
+        kind = "correlation" if node.op_type == "Conv" else "kgen"
+        inputs = tensors([name for name in node.input if name in shapes])
+        ends = f"Inputs: {inputs}, Constants: [], Outputs: {tensors(list(node.output))}"
+        tail = f"TacticName: __myelin, StreamId: 0, Metadata: [ONNX Layer: {node.name}]"
+        lines.append(f"Name: {node.name or node.output[0]}_myl0_0, LayerType: {kind}, {ends}, {tail}")
+    lines += ["", "I/O Tensors:"]
+    for mode, values in (("Input", graph.input), ("Output", graph.output)):
+        for value in values:
+            kind, sizes = described(value.name)
+            lines.append(
+                f" Name: {value.name}, IOMode: {mode}, DataType: {kind}, Dimensions: [{sizes}], Location: Device"
+            )
+    return "\n".join(lines)
+
+
 def _runtime(trt: FakeTensorRT) -> list[type]:
     class EngineInspector:
         def get_engine_information(self, format: Any) -> str:
             return trt.layers_json
 
+    class IRuntimeCache:
+        """What is finished, for one GPU and version; the bytes of another are refused."""
+
+        def __init__(self) -> None:
+            self._parts: list[str] = []
+            self._where = f"{trt.__name__} {trt.__version__} {trt.driver.capability} {trt.driver.gpu!r}"
+
+        def deserialize(self, blob: bytes) -> bool:
+            where, *parts = bytes(blob).decode("utf-8", "replace").splitlines() or [""]
+            if where == self._where:
+                self._parts = parts
+            return where == self._where
+
+        def serialize(self) -> Any:
+            return HostMemory("\n".join((self._where, *self._parts)).encode())
+
+    class IRuntimeConfig:
+        def __init__(self) -> None:
+            self._cache: Any = None
+
+        def create_runtime_cache(self) -> Any:
+            return trt.IRuntimeCache()
+
+        def set_runtime_cache(self, cache: Any = None) -> bool:
+            self._cache = cache
+            return True
+
     class IExecutionContext:
-        def __init__(self, engine: Any) -> None:
+        def __init__(self, engine: Any, runtime_config: Any) -> None:
             self._engine, self._addresses, self._shapes = engine, {}, {}
+            self._cache = runtime_config and runtime_config._cache
+            self._finish("kernels")
+
+        def _finish(self, part: str) -> None:
+            """What the card compiles, unless it lies in the runtime cache."""
+            if not trt.is_rtx:
+                return
+            assert trt.driver._bound(), "kernels are finished in the context of the thread"
+            kept, part = self._cache._parts if self._cache else [], f"{self._engine._digest} {part}"
+            if part not in kept:
+                trt.finished.append(part)
+                kept.append(part)
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self._shapes[name] = tuple(shape)
@@ -527,6 +470,7 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
+            self._finish("first inference")
             trt.driver.queue(stream_handle, self._execute)
             profiler = vars(self).get("profiler")
             for name, ms in trt.layer_times.items() if profiler else ():
@@ -554,7 +498,8 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             options = onnxruntime.SessionOptions()
             options.log_severity_level, options.intra_op_num_threads = 3, 1
             length = int.from_bytes(data[4:8], "little")
-            self._flags = frozenset(json.loads(data[8 : 8 + length]))
+            self._flags = frozenset(json.loads(data[8 : 8 + length])["flags"])
+            self._digest = hashlib.sha256(data).hexdigest()[:8]
             self._session = onnxruntime.InferenceSession(
                 data[8 + length :], options, providers=["CPUExecutionProvider"]
             )
@@ -578,8 +523,11 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             kinds = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(float16)": "HALF"}
             return trt.DataType[kinds[self._tensors[name].type]]
 
-        def create_execution_context(self) -> Any:
-            return trt.IExecutionContext(self)
+        def create_runtime_config(self) -> Any:
+            return trt.IRuntimeConfig()
+
+        def create_execution_context(self, runtime_config: Any = None) -> Any:
+            return trt.IExecutionContext(self, runtime_config)
 
         def create_engine_inspector(self) -> Any:
             return trt.EngineInspector()
@@ -588,11 +536,15 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
 
+        def _may_run(self, engine: bytes) -> bool:
+            head = json.loads(engine[8 : 8 + int.from_bytes(engine[4:8], "little")])
+            return not trt.is_rtx or "SM{}{}".format(*trt.driver.capability) in head["capabilities"]
+
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
             assert trt.may_deserialise, "bytes that nobody vouches for were deserialised"
-            if serialized_engine[:4] != MAGIC:
+            if serialized_engine[:4] != trt.magic or not self._may_run(serialized_engine):
                 self._logger.log(trt.ILogger.Severity.ERROR, "the engine plan file is not compatible")
                 return None
             return trt.ICudaEngine(serialized_engine)
 
-    return [EngineInspector, IExecutionContext, ICudaEngine, Runtime]
+    return [EngineInspector, IRuntimeCache, IRuntimeConfig, IExecutionContext, ICudaEngine, Runtime]

@@ -28,12 +28,14 @@ def write_red_dot_model(path: Path) -> Path:
         "nothing": np.zeros((1, 34, MAP, MAP), np.float32),
     }
     nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Conv", ["small", "red"], ["center"]),
-        helper.make_node("Concat", ["sure", "center"], ["heatmap"], axis=1),
-        helper.make_node("Add", ["offsets", "nothing"], ["offset"]),
+        helper.make_node("Cast", ["image"], ["float"], name="/Cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], name="/Transpose", perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "AveragePool", ["planes"], ["small"], name="/AveragePool", kernel_shape=[4, 4], strides=[4, 4]
+        ),
+        helper.make_node("Conv", ["small", "red"], ["center"], name="/Conv"),
+        helper.make_node("Concat", ["sure", "center"], ["heatmap"], name="/Concat", axis=1),
+        helper.make_node("Add", ["offsets", "nothing"], ["offset"], name="/Add"),
     ]
     graph = helper.make_graph(
         nodes,

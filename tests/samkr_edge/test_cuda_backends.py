@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_cuda_packages import CALLS, PACKAGES, FakeCudaPython, FakePyCuda, PyCudaError
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
 import samkr_edge.driver

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_tensorrt import Driver
+from fake_driver import Driver
 
 import samkr_edge.driver
 from samkr_edge import doctor

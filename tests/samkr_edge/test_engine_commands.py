@@ -6,7 +6,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from red_dot import dots
 
 from samkr_edge.cli import run

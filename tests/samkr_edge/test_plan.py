@@ -27,6 +27,7 @@ FP32 = replace(INT8, precision="fp32", ops={"Conv": 300, "GridSample": 2}, branc
 NODC = replace(FP32, ops={"Conv": 300}, grid_modes=())
 BAKED_FP16 = replace(FP32, precision="fp16", weights="fp16", opset=19)
 BAKED_INT8 = replace(INT8, weights="fp16", opset=19, fp16_scales=900)
+FP8 = replace(INT8, precision="fp8", opset=19)
 MODULE = {
     NANO: "jetson-nano", TX2: "jetson-tx2", XAVIER: "jetson-xavier-nx", ORIN: "jetson-agx-orin", THOR: "jetson-thor",
 }  # fmt: skip
@@ -126,6 +127,41 @@ def test_a_quantized_graph_gives_float_engines_without_its_quantizers() -> None:
         assert made.steps[0] == "strip_quantizers"
         assert "INT8" not in made.builder_flags
     assert plan("rtx-4090", "10.3.0", precision="fp32").builder_flags == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "version"), [("rtx-4090", "10.3"), ("rtx-5090", "11.1"), ("jetson-thor", "10.13")]
+)
+def test_fp8_is_strongly_typed_from_ada_on(target: str, version: str) -> None:
+    found = plan(target, version, FP8)
+    assert (found.precision, found.typing) == ("fp8", "strong")
+    assert found.steps == ("drop_branch_quantizers", "cast_first", "bake_fp16")
+    assert not {"FP16", "INT8"} & set(found.builder_flags)
+    assert [p.precision for p in plan_best(load_target(target), features_for(version), FP8, Wishes())] == [
+        "fp16",
+        "fp8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "version", "reason"),
+    [
+        ("rtx-3060", "10.3", "SM 8.6"),
+        ("jetson-orin-nano", "10.3", "SM 8.7"),
+        ("rtx-4090", "8.6", "strongly typed"),
+    ],
+)
+def test_fp8_where_it_cannot_run_is_refused_and_fp16_is_not(target: str, version: str, reason: str) -> None:
+    error = refusal(target, version, FP8)
+    assert error.code == "SE-V88"
+    assert reason in str(error)
+    if version != "8.6":  # which takes no opset 19 at all
+        assert plan(target, version, FP8, precision="fp16").steps[0] == "strip_quantizers"
+
+
+def test_fp8_and_int8_are_not_made_of_each_other() -> None:
+    assert "no FP8" in str(refusal("rtx-4090", "10.3", INT8, precision="fp8"))
+    assert "no INT8" in str(refusal("rtx-4090", "10.3", FP8, precision="int8"))
 
 
 def test_best_is_fp16_and_int8_of_one_graph() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_cuda_packages import FakePyCuda
-from fake_tensorrt import Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build import tensorrt as builder

@@ -12,10 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import VERSIONS, FakeTensorRT
 from tensorrt_graphs import residual_graph, write_residual
 
 from samkr_edge.artefact import cache_folder
+from samkr_edge.build import engine_bytes
 from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
@@ -92,11 +94,8 @@ def test_an_engine_that_computes_something_else_is_not_written(
 ) -> None:
     trt = install("10.3.0")
     other = residual_graph(quantized=False, weight=-50.0).SerializeToString()
-    real = builder.prepare
     # TensorRT gets another graph than the one its engine is compared with.
-    monkeypatch.setattr(
-        builder, "prepare", lambda g, steps: other if "cast_first" in steps else real(g, steps)
-    )
+    monkeypatch.setattr(engine_bytes, "prepare", lambda graph, steps: other)
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B89"
@@ -263,7 +262,7 @@ def test_what_fp16_would_lose_joints_in_is_marked_fp32(
 
     trt, path = install(version), decoding_int8_onnx if quantized else decoding_onnx
     plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(path)), Wishes(), 8 << 30)
-    builder.build_bytes(path, plan, None, None)
+    engine_bytes.build_bytes(path, plan, None, None)
     marked = trt.builds[0]["constraints"]
     assert all(precision == "FLOAT" for precision, _ in marked.values())
     nodes = onnx.load(path).graph.node
@@ -340,7 +339,7 @@ def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
     target = load_target("jetson-orin-nx")
     wishes = Wishes(precision="fp16", dla_core=1)
     plan = plan_build(target, features_of(trt), facts_of(read_onnx(source)), wishes)
-    builder.build_bytes(source, plan, None, None)
+    engine_bytes.build_bytes(source, plan, None, None)
     assert trt.builds[0]["default_device_type"].name == "DLA"
     assert trt.builds[0]["DLA_core"] == 1
 
@@ -350,11 +349,11 @@ def test_the_fake_is_as_strict_as_the_real_one(install: Install, source: Path) -
     plan = plan_build(CARD, features_of(install("10.3.0")), facts_of(read_onnx(source)), Wishes())
     install("11.0.0.114")
     with pytest.raises(AttributeError):
-        builder.build_bytes(source, plan, None, None)
+        engine_bytes.build_bytes(source, plan, None, None)
     strong = replace(plan, network_flags=("STRONGLY_TYPED",))
     install("10.3.0")
     with pytest.raises(SamkrError, match="could not build"):
-        builder.build_bytes(source, strong, None, None)
+        engine_bytes.build_bytes(source, strong, None, None)
 
 
 def test_the_command_builds_for_this_device(

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from fake_tensorrt import VERSIONS, Driver, FakeTensorRT
+from fake_driver import Driver
+from fake_tensorrt import VERSIONS, FakeTensorRT
 from red_dot import dots
 from tensorrt_graphs import write_residual
 

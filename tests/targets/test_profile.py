@@ -7,7 +7,7 @@ from targets.jetpack import JETPACKS, jetpack_of, load_jetpack, parse_tegra_rele
 from targets.profile import Target, UnknownTarget, all_targets, load_target, version_tuple
 
 JETSONS = [target for target in all_targets() if target.family == "jetson"]
-CARDS = [target for target in all_targets() if target.family == "rtx"]
+CARDS = [target for target in all_targets() if target.family == "rtx" and not target.compute_capabilities]
 MINIMAL = {"name": "x", "title": "X", "family": "rtx", "source": "none", "sms": 8}
 
 
@@ -16,7 +16,7 @@ def test_every_module_and_every_card_is_there() -> None:
     assert {"jetson-nano", "jetson-tx2", "jetson-xavier-nx", "jetson-agx-xavier"} <= names
     assert {"jetson-orin-nano-4gb", "jetson-orin-nano-8gb", "jetson-orin-nx-8gb"} <= names
     assert {"jetson-orin-nx-16gb", "jetson-agx-orin-32gb", "jetson-agx-orin-64gb"} <= names
-    assert {"jetson-thor-t5000", "jetson-thor-t4000", "cpu"} <= names
+    assert {"jetson-thor-t5000", "jetson-thor-t4000", "cpu", "rtx-any"} <= names
     assert len(CARDS) == 21
 
 
@@ -35,6 +35,19 @@ def test_the_peak_of_a_card_follows_from_its_sms_and_clock(target: Target) -> No
     assert target.sms is not None
     assert target.max_mhz is not None
     assert target.int8_tops == pytest.approx(target.sms * target.max_mhz / 1000 * 2.048, abs=1)
+
+
+def test_any_rtx_is_every_card_and_none_in_particular() -> None:
+    target = load_target("rtx-any")
+    assert target.compute_capability is None
+    assert set(target.capabilities) == {card.compute_capability for card in CARDS}
+    assert list(target.capabilities) == sorted(target.capabilities, key=version_tuple)
+
+
+@pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
+def test_the_capabilities_of_a_single_gpu_are_its_own(target: Target) -> None:
+    if not target.compute_capabilities:
+        assert target.capabilities == ((target.compute_capability,) if target.compute_capability else ())
 
 
 @pytest.mark.parametrize("target", JETSONS, ids=lambda t: t.name)
@@ -78,6 +91,8 @@ def test_an_unknown_name_gives_the_nearest() -> None:
         ({"int8_tops": 3, "cannot": [{"what": "int8", "why": "w", "instead": "i"}]}, "refuses INT8"),
         ({"tensorrt": ["10.3", "8.6"]}, "backwards"),
         ({"family": "jetson"}, "DLA"),
+        ({"compute_capability": "8.9", "compute_capabilities": ["8.9", "12.0"]}, "one compute capability"),
+        ({"compute_capabilities": ["89"]}, "compute_capabilities"),
     ],
 )
 def test_a_profile_that_contradicts_itself_is_an_error(change: dict[str, object], message: str) -> None:

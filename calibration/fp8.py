@@ -1,0 +1,54 @@
+"""FP8 in place of INT8: what of a policy it does not mix with.
+
+It is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt has it: a weight or an activation times 448 /
+its range, rounded to the nearest of E4M3's numbers. A float has the same relative step for large and small numbers, so
+one range serves a whole weight tensor: channels that are small beside the others keep their three bits of mantissa.
+ModelOpt fake-quantizes it on every device, CPUs included.
+"""
+
+from __future__ import annotations
+
+from calibration.policy import Policy
+from samkr_edge.errors import SamkrError
+
+# ModelOpt's word for it: bits of the exponent and of the mantissa.
+E4M3 = (4, 3)
+# They weigh ranges by the error of integer steps, which are not FP8's.
+_INTEGER_CALIBRATORS = ("entropy", "mse")
+
+
+def check_fp8(policy: Policy) -> None:
+    """Refuse what has no meaning for FP8; policies of another format pass.
+
+    Raises:
+        SamkrError: SE-U46 fewer bits than 8, or a calibrator for integer steps.
+    """
+    if policy.format != "fp8":
+        return
+    calibrators = {policy.calibrator, *(rule.calibrator for rule in policy.rules)} - {None}
+    wrong = sorted(name for name in calibrators if name in _INTEGER_CALIBRATORS)
+    if wrong:
+        raise SamkrError(
+            "SE-U46",
+            f"calibrator {wrong[0]!r} compares integer steps, which FP8 does not have, so nothing was quantized",
+            [f"policy     {policy.name}", "for FP8    max, percentile"],
+            fix="--calibrator max",
+        )
+    if min(policy.bits, policy.activation_bits) < 8:
+        raise SamkrError(
+            "SE-U46",
+            "FP8 has 8 bits, no fewer, so nothing was quantized",
+            [f"asked      weights {policy.bits}, activations {policy.activation_bits}"],
+            fix="leave --bits and --activation-bits out, or --format int8",
+        )
+
+
+def refuse_fp8(policy: Policy) -> None:
+    """For the analyses, which say INT8 in all they print; raises SE-U47."""
+    if policy.format == "fp8":
+        raise SamkrError(
+            "SE-U47",
+            f"this analysis is of INT8, and policy {policy.name} quantizes to FP8, so nothing was measured",
+            ["instead    quantize --format fp8, and samkr-edge ledger measures what that loses"],
+            fix="a policy with format: int8",
+        )

@@ -1,0 +1,286 @@
+"""INT8 only where bytes cost no kernel: the same numbers within rounding, and what TensorRT for RTX makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from samkr_edge.build.builder_listing import listing_of_log
+from samkr_edge.build.engine_layers import parse_layers
+from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.build.fused_int8 import FusedInt8, fuse_int8
+from samkr_edge.build.graph import Graph
+from samkr_edge.build.half import bake
+from samkr_edge.build.onnx_file import decode_onnx
+from samkr_edge.build.tensorrt_graph import edit
+from samkr_edge.runtime.tensorrt_log import make_logger
+
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
+
+CHANNELS, SIZE = 16, 12
+STEP = np.float32(0.05)
+
+
+class Writer:
+    """Nodes of a quantized network of one width, (1, 16, 12, 12) in and out."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {"step": STEP, "zero": np.int8(0)}
+        self.random = np.random.default_rng(0)
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def pair(self, x: str, step: str = "step") -> str:
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", x, step, "zero"), step, "zero")
+
+    def conv(self, x: str, per_channel: bool = False, bias: bool = True, quantized: bool = True) -> str:
+        """A 3x3 convolution with quantized weights; the name of its output."""
+        name = f"weight_{len(self.nodes)}"
+        weight = self.random.normal(0, 0.15, (CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+        largest = np.abs(weight).max(axis=(1, 2, 3)) if per_channel else np.abs(weight).max()
+        self.constants[name] = weight
+        self.constants[f"{name}_step"] = (largest / 127).astype(np.float32)
+        self.constants[f"{name}_zero"] = np.zeros(largest.shape, np.int8)
+        steps = f"{name}_step", f"{name}_zero"
+        across = {"axis": 0} if per_channel else {}
+        if quantized:
+            name = self.op(
+                "DequantizeLinear", self.op("QuantizeLinear", name, *steps, **across), *steps, **across
+            )
+        self.constants[f"bias_{name}"] = self.random.normal(0, 0.3, CHANNELS).astype(np.float32)
+        return self.op(
+            "Conv", x, name, *([f"bias_{name}"] if bias else []), kernel_shape=[3, 3], pads=[1] * 4
+        )
+
+    def block(self, x: str, **second: Any) -> str:
+        """A basic block as the exporter writes it: both convolutions and the block's input quantized."""
+        inside = self.op("Relu", self.conv(self.pair(x)))
+        return self.op("Relu", self.op("Add", self.conv(self.pair(inside), **second), self.pair(x)))
+
+    def model(self, y: str) -> onnx.ModelProto:
+        used = {name for node in self.nodes for name in node.input}
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, CHANNELS, SIZE, SIZE))
+            for name in ("x", y)
+        ]
+        constants = [
+            numpy_helper.from_array(np.asarray(v), n) for n, v in self.constants.items() if n in used
+        ]
+        graph = helper.make_graph(self.nodes, "test", ends[:1], ends[1:], constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def run(model: onnx.ModelProto, seed: int = 0) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    x = np.random.default_rng(seed).normal(0, 1, (1, CHANNELS, SIZE, SIZE)).astype(np.float32)
+    result: np.ndarray = session.run(None, {"x": x})[0]
+    return result
+
+
+def fused(model: onnx.ModelProto) -> tuple[onnx.ModelProto, FusedInt8]:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph(copy)
+    found = fuse_int8(graph)
+    result = graph.write()
+    onnx.checker.check_model(result, full_check=True)
+    return result, found
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def test_bytes_inside_a_block_are_those_its_quantizer_would_have_made() -> None:
+    written = Writer()
+    # The block as it is to be: only the second convolution quantized, by QuantizeLinear.
+    inside = written.op("Relu", written.conv("x", quantized=False))
+    y = written.op("Relu", written.op("Add", written.conv(written.pair(inside)), "x"))
+    expected = written.model(y)
+    model, found = fused(expected)
+    assert (found.kept, found.truncated) == (1, 1)
+    assert operators(model)["QuantizeLinear"] == 1  # the weights' own
+    assert operators(model)["Cast"] == operators(model)["Clip"] == 1
+    for seed in range(3):
+        # Ties alone may round another way, and random numbers have none.
+        np.testing.assert_allclose(run(model, seed), run(expected, seed), rtol=0, atol=1e-4)
+
+
+def test_a_tie_is_rounded_up_and_values_out_of_range_are_cut() -> None:
+    steps = np.array([-300, -0.5, 0.49, 0.5, 1.5, 2.5, 126.4, 127.6, 4000], np.float32)
+    expected = np.array([0, 0, 0, 1, 2, 3, 126, 127, 127], np.float32)
+    written = Writer()
+    name = "identity"
+    written.constants[name] = np.eye(CHANNELS, dtype=np.float32).reshape(CHANNELS, CHANNELS, 1, 1)
+    inside = written.op("Relu", written.op("Conv", "x", name))
+    y = written.pair(inside)
+    written.constants |= {"ws": np.float32(1 / 127), "wz": np.int8(0), "step": np.float32(0.5)}
+    weight = written.op("DequantizeLinear", written.op("QuantizeLinear", name, "ws", "wz"), "ws", "wz")
+    model, found = fused(written.model(written.op("Conv", y, weight)))
+    assert found.truncated == 1
+    x = np.zeros((1, CHANNELS, SIZE, SIZE), np.float32)
+    x[0, 0, 0, : len(steps)] = steps * 0.5
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(result[0, 0, 0, : len(steps)], expected * 0.5, rtol=1e-6)
+
+
+def test_what_does_not_fuse_computes_what_it_did_before_it_was_quantized() -> None:
+    written = Writer()
+    y = written.block("x", per_channel=True)  # a scale a channel makes a convolution write FP32
+    quantized = written.model(y)
+    model, found = fused(quantized)
+    assert (found.quantized, found.kept, found.truncated) == (2, 0, 0)
+    assert set(operators(model)) == {"Conv", "Relu", "Add"}
+    plain = Writer()
+    inside = plain.op("Relu", plain.conv("x", quantized=False))
+    y = plain.op("Relu", plain.op("Add", plain.conv(inside, quantized=False), "x"))
+    floats = {v.name: numpy_helper.to_array(v) for v in quantized.graph.initializer}
+    for name, value in zip(
+        [
+            n
+            for n in plain.constants
+            if n.startswith(("weight", "bias")) and not n.endswith(("_step", "_zero"))
+        ],
+        [
+            v
+            for n, v in floats.items()
+            if n.startswith(("weight", "bias")) and not n.endswith(("_step", "_zero"))
+        ],
+        strict=True,
+    ):
+        plain.constants[name] = value
+    np.testing.assert_allclose(run(model), run(plain.model(y)), rtol=0, atol=1e-5)
+
+
+def test_in_a_row_of_blocks_every_second_convolution_stays_int8_and_no_sum_is_quantized() -> None:
+    written = Writer()
+    x = "x"
+    for _ in range(3):
+        x = written.block(x)
+    model, found = fused(written.model(x))
+    assert (found.convolutions, found.quantized, found.kept, found.truncated) == (6, 6, 3, 3)
+    assert found.macs_share == pytest.approx(0.5)
+    made = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            assert not any(made[n].op_type == "DequantizeLinear" for n in node.input if n in made)
+
+
+def test_a_chain_alternates_and_a_result_with_other_readers_stays_float() -> None:
+    written = Writer()
+    x = "x"
+    for _ in range(4):
+        x = written.op("Relu", written.conv(written.pair(x)))
+    _, found = fused(written.model(x))
+    assert (found.kept, found.truncated) == (2, 2)
+    written = Writer()
+    inside = written.op("Relu", written.conv("x", quantized=False))
+    y = written.op("Add", written.conv(written.pair(inside)), inside)  # the sum reads the float result too
+    _, found = fused(written.model(y))
+    assert found.kept == 0
+
+
+def test_readers_of_one_tensor_share_its_bytes_unless_their_scales_differ() -> None:
+    for other, kept in (("step", 2), ("half_step", 0)):
+        written = Writer()
+        written.constants["half_step"] = STEP / 2
+        inside = written.op("Relu", written.conv("x", quantized=False))
+        branches = [written.conv(written.pair(inside)), written.conv(written.pair(inside, other))]
+        model, found = fused(written.model(written.op("Add", *branches)))
+        assert found.kept == kept
+        assert operators(model)["Cast"] == (kept > 0)
+
+
+def test_a_convolution_without_bias_gets_the_half_alone() -> None:
+    written = Writer()
+    inside = written.op("Relu", written.conv("x", quantized=False, bias=False))
+    expected = written.model(written.conv(written.pair(inside)))
+    model, found = fused(expected)
+    assert found.truncated == 1
+    np.testing.assert_allclose(run(model), run(expected), rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def per_tensor_onnx(
+    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """samkr_tiny with one scale a weight."""
+    network = exported.int8_network(float_network, granularity="tensor")
+    return exported.export(network, tmp_path_factory.mktemp("fused") / "tensor.onnx", precision="int8")
+
+
+def maps(model: bytes, image: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return list(session.run(["heatmap", "offset"], {session.get_inputs()[0].name: image}))
+
+
+def test_a_network_in_this_form_is_nearer_to_the_float_one_than_the_quantized_one_is(
+    per_tensor_onnx: Path, float_onnx: Path
+) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    expected = maps(float_onnx.read_bytes(), image)
+    errors = {}
+    quantized = per_tensor_onnx.read_bytes()
+    for name, data in (("all", bake(quantized)), ("fused", bake(quantized, fused=True))):
+        errors[name] = [
+            np.linalg.norm(a - b) / np.linalg.norm(b)
+            for a, b in zip(maps(data, image), expected, strict=True)
+        ]
+    assert max(errors["fused"]) > 0
+    assert sum(errors["fused"]) < sum(errors["all"])
+
+
+def measured(model: bytes) -> EngineMeasures:
+    """What NVIDIA's builder makes of a model; it needs no GPU."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = make_logger(trt, keep_listing=True)
+    network_builder = trt.Builder(logger)
+    network = network_builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(model), [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    config = network_builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    assert network_builder.build_serialized_network(network, config) is not None
+    return measure(parse_layers(json.dumps(listing_of_log(logger.listing))))
+
+
+def test_tensorrt_for_rtx_moves_fewer_bytes_than_in_fp16_in_as_many_kernels() -> None:
+    written = Writer()
+    x = written.op("Relu", written.conv("x", quantized=False))
+    for _ in range(3):
+        x = written.block(x)
+    # The last convolution is FP32, and in FP16 what is in front of it.
+    quantized = written.model(written.conv(x, quantized=False)).SerializeToString()
+    floats = decode_onnx(quantized)
+    edit(floats, ["strip_quantizers"])
+    half, today, form = (
+        measured(model) for model in (bake(floats.encode()), bake(quantized), bake(quantized, fused=True))
+    )
+    assert form.kernels == half.kernels < today.kernels
+    assert form.bytes_moved < half.bytes_moved < today.bytes_moved
+    assert form.convolutions["fp16", "int8"] == form.convolutions["int8", "fp16"] == 2
+    assert ("int8", "fp32") not in form.convolutions
