@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.full_precision import Operation, full_precision
-from samkr_edge.build.fused_int8 import fuse_int8
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.onnx_package import load_checked
 from samkr_edge.errors import SamkrError
 
 # The first opset whose QuantizeLinear takes FP16.
@@ -24,47 +24,19 @@ LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_SCALE = np.float16(2.0**-20)
 
 
-def bake(data: bytes, fused: bool = False) -> bytes:
+def bake(data: bytes) -> bytes:
     """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
-
-    Args:
-        fused: its INT8 in the form of :mod:`samkr_edge.build.fused_int8`, for TensorRT for RTX.
 
     The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
 
     Raises:
-        SamkrError: SE-B04 the onnx package is missing, SE-B84 this is no valid ONNX; what :func:`to_half` refuses.
+        SamkrError: what :func:`samkr_edge.build.onnx_package.load_checked` and :func:`to_half` refuse.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise SamkrError(
-            "SE-B04",
-            "FP16 has to be baked into this graph, and the package onnx, which that takes, is not installed here",
-            [
-                "reason     this TensorRT has no FP16 flag: it runs in the types the graph says",
-                "instead    on the host: samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
-            ],
-            fix='pip install "samkr-edge[build]"',
-        ) from error
-    from onnx import version_converter
-
-    try:
-        model = onnx.load_from_string(data)
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # protobuf's, the checker's and the shape inference's own classes
-        raise SamkrError(
-            "SE-B84",
-            "this graph is no valid ONNX, so nothing was built",
-            [f"reason     {' '.join(str(error).split())[:300]}"],
-            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
-        ) from error
-    if fused:
-        graph = Graph(model)
-        fuse_int8(graph)
-        model = graph.write()
+    model = load_checked(data)
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if quantized and _opset(model) < OPSET:
+        from onnx import version_converter
+
         model = version_converter.convert_version(model, OPSET)
     return bytes(to_half(model).SerializeToString())
 

@@ -169,6 +169,13 @@ def _rtx_notes(
     target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str
 ) -> list[str]:
     notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
+    if precision == "int8":
+        notes.append(
+            "INT8 where it costs no kernel, FP16 elsewhere"
+            if _fuses(features, onnx, precision)
+            else "its weights have a scale for every channel, which this builder does not fuse: FP16 moves fewer bytes "
+            "(--precision best compares); INT8 that pays: samkr-edge quantize --policy rtx"
+        )
     lacking = without(onnx.precision, target, features)
     if lacking and precision == "fp16" and wishes.precision is None:
         newer = "; INT8 from Ampere on: --target rtx-30-and-up" if onnx.precision == "int8" else ""
@@ -261,6 +268,15 @@ def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ..
     return tuple(flags)
 
 
+def _fuses(features: Features, onnx: OnnxFacts, precision: str) -> bool:
+    """Whether the INT8 of a graph is put into the form of :mod:`samkr_edge.build.fused_int8`.
+
+    It takes weights with one scale each; with one for every channel nothing of it would stay INT8.
+    """
+    per_tensor = onnx.channel_scales * 2 < onnx.ops.get("Conv", 0)
+    return features.flavour == "rtx" and precision == onnx.precision == "int8" and per_tensor
+
+
 def _steps(
     features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str, typing: str
 ) -> tuple[str, ...]:
@@ -274,6 +290,10 @@ def _steps(
         if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
             steps.append("float_input")
     if typing == "strong" and precision in ("fp16", "int8", "fp8") and onnx.weights == "fp32":
+        if features.flavour == "rtx":
+            steps.append("enlarge_sums")
+        if _fuses(features, onnx, precision):
+            steps.append("fuse_int8")
         steps.append("bake_fp16")
     return tuple(steps)
 

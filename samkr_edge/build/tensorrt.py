@@ -17,9 +17,9 @@ from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.build.engine_measures import EngineMeasures
 from samkr_edge.build.engine_trial import agree, compare_speed
 from samkr_edge.build.made_of import made_of
-from samkr_edge.build.onnx_file import OnnxFile, read_onnx
+from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.build.plan import BuildPlan
-from samkr_edge.build.tensorrt_graph import edit, precision_mix
+from samkr_edge.build.tensorrt_graph import precision_mix
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
@@ -123,7 +123,7 @@ def _candidate(
     version: str,
     images: CalibrationImages | None,
 ) -> _Candidate:
-    passport = _passport(source, card, plan, engine.data, version, images)
+    passport = _passport(source, card, plan, engine, version, images)
     if engine.listing is None:
         return _Candidate(plan, engine.data, passport, None, None, plan.notes)
     found = made_of(engine, plan)
@@ -185,25 +185,27 @@ def _passport(
     source: Path,
     card: ModelCard,
     plan: BuildPlan,
-    engine: bytes,
+    engine: SerializedEngine,
     version: str,
     images: CalibrationImages | None,
 ) -> Passport:
     cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
-    graph = read_onnx(source)
-    edit(graph, plan.steps)
     caches = {"timing_cache": sha256_of(cache_file)} if cache_file and cache_file.is_file() else {}
     here = running_device()
     return Passport(
         target=plan.target,
         flavour=plan.flavour,
         card=replace(card, precision=plan.precision).to_dict(),
-        sha256=hashlib.sha256(engine).hexdigest(),
+        sha256=hashlib.sha256(engine.data).hexdigest(),
         source=source.name,
         source_sha256=sha256_of(source),
         hashes={**caches, **({"calibration_images": images.digest()} if images else {})},
         device=any_gpu(here, plan.compute_capabilities) if plan.compute_capabilities else gpu_device(here),
         versions={"samkr_edge": __version__, MODULES[plan.flavour]: version},
-        precision={"engine": plan.precision, "typing": plan.typing, **precision_mix(graph)},
+        precision={
+            "engine": plan.precision,
+            "typing": plan.typing,
+            **precision_mix(decode_onnx(engine.parsed)),
+        },
         settings=plan.to_dict(),
     )

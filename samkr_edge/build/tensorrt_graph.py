@@ -30,6 +30,7 @@ class OnnxFacts:
         ops: operation -> how often.
         grid_modes: interpolation modes of its GridSample nodes.
         branch_quantizers: Q/DQ pairs on the branch side of residual sums.
+        channel_scales: quantized weights with a scale for every channel.
         fp16_scales, bare_quantizers, zero_points, bad_scales: Q/DQ that some or all versions refuse: FP16 scales,
             no zero point, zero points that are not 0, scales that are not positive; names for the last two.
         broken_weights: names of weights and scales with NaN or infinity.
@@ -44,6 +45,7 @@ class OnnxFacts:
     ops: dict[str, int]
     grid_modes: tuple[str, ...] = ()
     branch_quantizers: int = 0
+    channel_scales: int = 0
     fp16_scales: int = 0
     bare_quantizers: int = 0
     zero_points: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ class OnnxFacts:
 def facts_of(model: OnnxFile) -> OnnxFacts:
     """Look a model over once."""
     ops = Counter(node.op_type for node in model.nodes)
-    zero_points, bad_scales, fp16_scales, bare, branches, fp8 = [], [], 0, 0, 0, 0
+    zero_points, bad_scales, fp16_scales, bare, branches, fp8, channels = [], [], 0, 0, 0, 0, 0
     for node in model.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -81,6 +83,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
             fp8 += zero.data_type == FP8
             if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
                 zero_points.append(node.name)
+        channels += node.op_type == "DequantizeLinear" and values is not None and values.size > 1
         branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
     weights = [tensor for tensor in model.tensors.values() if tensor.data_type in (FLOAT, FLOAT16)]
     heavy = [tensor for tensor in weights if len(tensor.dims) == 4]
@@ -108,6 +111,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         ops=dict(ops),
         grid_modes=tuple(sorted(set(modes))),
         branch_quantizers=branches,
+        channel_scales=channels,
         fp16_scales=fp16_scales,
         bare_quantizers=bare,
         zero_points=tuple(zero_points),
@@ -164,8 +168,8 @@ def float_input(model: OnnxFile) -> None:
     _rename(model, {cast.outputs[0]: image.name})
 
 
-# Step of a plan -> what does it, in the order in which they are done; `bake_fp16` comes last, and
-# with it `fuse_int8`: see :func:`prepare`.
+# Step of a plan -> what does it, in the order in which they are done. Those that take the onnx package follow, see
+# :func:`prepare`.
 STEPS: dict[str, Callable[[OnnxFile], None]] = {
     "drop_branch_quantizers": drop_branch_quantizers,
     "strip_quantizers": strip_quantizers,
@@ -184,15 +188,34 @@ def edit(model: OnnxFile, steps: Collection[str]) -> None:
 def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
     """Do a plan's steps and give the bytes TensorRT parses.
 
+    Behind :data:`STEPS` come ``enlarge_sums``, ``fuse_int8`` and at last ``bake_fp16``.
+
     Raises:
         SamkrError: what :func:`samkr_edge.build.half.bake` refuses.
     """
     edit(model, steps)
-    if "bake_fp16" not in steps:
-        return model.encode()
-    from samkr_edge.build.half import bake
+    data = model.encode()
+    if {"enlarge_sums", "fuse_int8"} & set(steps):
+        data = _rewrite(data, steps)
+    if "bake_fp16" in steps:
+        from samkr_edge.build.half import bake
 
-    return bake(model.encode(), fused="fuse_int8" in steps)
+        data = bake(data)
+    return data
+
+
+def _rewrite(data: bytes, steps: Collection[str]) -> bytes:
+    from samkr_edge.build.enlarge import enlarge_sums
+    from samkr_edge.build.fused_int8 import fuse_int8
+    from samkr_edge.build.graph import Graph
+    from samkr_edge.build.onnx_package import load_checked
+
+    graph = Graph(load_checked(data))
+    if "enlarge_sums" in steps:
+        enlarge_sums(graph)
+    if "fuse_int8" in steps:
+        fuse_int8(graph)
+    return bytes(graph.write().SerializeToString())
 
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
