@@ -38,33 +38,60 @@ class ConvTies:
 
 @dataclass(frozen=True)
 class ChannelTies:
-    """What :func:`trace_ties` finds: number of free factors, and where they act, by convolution name."""
+    """Where a network's free factors act.
+
+    Attributes:
+        factors: how many there are.
+        convolutions: by name.
+        inputs: numbers int64 (C,) of each tensor (N, C, H, W) that a watched module is handed, by its name.
+    """
 
     factors: int
     convolutions: dict[str, ConvTies]
+    inputs: dict[str, list[Tensor]]
 
 
-def trace_ties(folded: nn.Module) -> ChannelTies:
+def trace_ties(folded: nn.Module, watched: Iterable[str] = ()) -> ChannelTies:
     """Follow all channels through one forward pass; the input size does not matter.
 
     Args:
         folded: (N, 3, H, W) -> tensors; its batch norms folded (one that is left pins its channels).
+        watched: names of modules whose inputs are to be told.
     """
     network = copy.deepcopy(folded).to("meta")
     tracer = _Tracer({id(m.weight): (n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)})
+    handed: dict[str, list[Tensor]] = {}
+
+    def watch(name: str) -> Any:
+        def before(module: nn.Module, given: tuple[Any, ...]) -> None:
+            handed[name] = tensors_of(given)
+
+        return before
+
+    for name in watched:
+        network.get_submodule(name).register_forward_pre_hook(watch(name))
     with torch.no_grad(), tracer:
         outputs = network(torch.empty(1, 3, 64, 64, device="meta"))
-    for output in [outputs] if isinstance(outputs, Tensor) else outputs:
+    for output in tensors_of(outputs):
         tracer.fix(output)
+    inputs = {n: [tracer.by_channel(t)[0, :, 0, 0] for t in tensors] for n, tensors in handed.items()}
     roots = tracer.factors.roots()
     used = torch.unique(torch.cat([roots[writes] for writes, _ in tracer.convolutions.values()]))
-    numbers = torch.zeros_like(roots)
     used = used[used != FIXED]
+    numbers = torch.zeros_like(roots)
     numbers[used] = torch.arange(1, len(used) + 1)
-    ties = {}
-    for name, (writes, reads) in tracer.convolutions.items():
-        ties[name] = ConvTies(numbers[roots[writes]], numbers[roots[reads]])
-    return ChannelTies(len(used), ties)
+    return ChannelTies(
+        len(used),
+        {n: ConvTies(numbers[roots[w]], numbers[roots[r]]) for n, (w, r) in tracer.convolutions.items()},
+        {name: [numbers[roots[each]] for each in given] for name, given in inputs.items()},
+    )
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in nested lists and tuples, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for item in value for t in tensors_of(item)] if isinstance(value, (list, tuple)) else []
 
 
 class _Factors:
@@ -115,7 +142,7 @@ class _Tracer(TorchDispatchMode):
         rule = next((rule for names, rule in _RULES if packet in names), _pin)
         numbers = rule(self, func, args, kwargs or {}, result)
         if numbers is not None:
-            for tensor, number in zip(_tensors(result), _tensors(numbers), strict=False):
+            for tensor, number in zip(tensors_of(result), tensors_of(numbers), strict=False):
                 self._known[id(tensor)] = tensor, number
         return result
 
@@ -136,15 +163,9 @@ class _Tracer(TorchDispatchMode):
         return first
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for item in value for t in _tensors(item)] if isinstance(value, (list, tuple)) else []
-
-
 def _pin(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> None:
     """Not homogeneous, or unknown: what goes in must be as it was, and so is what comes out."""
-    for tensor in _tensors([*args, *kwargs.values()]):
+    for tensor in tensors_of([*args, *kwargs.values()]):
         tracer.fix(tensor)
 
 
@@ -184,7 +205,7 @@ def _product(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor)
 
 def _spread(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Tensor:
     """Pooling and resizing: every pixel of a channel is made of pixels of that channel."""
-    tensor = _tensors(result)[0]
+    tensor = tensors_of(result)[0]
     return tracer.by_channel(args[0]).expand(tensor.shape)
 
 
