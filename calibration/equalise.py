@@ -31,7 +31,7 @@ from calibration.scale_groups import quantizer_names, scale_groups, trace_reader
 
 # How many images tell of the channels: each costs a pass forward and one back.
 IMAGES = 32
-STEPS = 300
+STEPS = 150
 RATE = 0.2
 # Of the squared logarithms: what nothing else decides (a dead channel, one that only float layers see) stays as it is.
 RIDGE = 1e-6
@@ -97,7 +97,7 @@ def equalise(
     if not ties.factors or not 0 < before < math.inf:
         return Equalised(0, before, before)
     logarithms = _within_bounds(_least(noise, ties.factors), ties, statistics)
-    _rescale(folded, ties, logarithms.exp())
+    rescale(folded, ties, logarithms.exp())
     return Equalised(ties.factors, before, noise.of(logarithms).sqrt().item())
 
 
@@ -134,7 +134,7 @@ def _within_bounds(logarithms: Tensor, ties: ChannelTies, statistics: ChannelSta
 
 
 @torch.no_grad()
-def _rescale(folded: nn.Module, ties: ChannelTies, factors: Tensor) -> None:
+def rescale(folded: nn.Module, ties: ChannelTies, factors: Tensor) -> None:
     for name, around in ties.convolutions.items():
         conv: nn.Conv2d = folded.get_submodule(name)  # type: ignore[assignment]
         by = factors[around.writes].to(conv.weight)
