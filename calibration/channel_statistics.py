@@ -23,12 +23,10 @@ class InputStatistics:
 
     Attributes:
         largest: magnitude, rare images set aside as calibration sets them aside.
-        square: mean square.
         filled: share of the values that are not zero: zero is represented exactly.
     """
 
     largest: Tensor
-    square: Tensor
     filled: Tensor
 
 
@@ -40,10 +38,13 @@ class ChannelStatistics:
         inputs: one entry a tensor.
         sensitivity: float32 (C,): squared relative error of the network's outputs, all added up, for an independent
             error of variance 1 in every pixel of the channel.
+        weights: of convolutions, float32 (O, I / groups): the same for an error of variance 1 in every tap of a
+            weight, which is the same error in all pixels.
     """
 
     inputs: dict[str, list[InputStatistics]]
     sensitivity: dict[str, Tensor]
+    weights: dict[str, Tensor]
 
 
 def channel_statistics(
@@ -62,7 +63,9 @@ def channel_statistics(
     def before(name: str) -> Any:
         def collect(module: nn.Module, given: tuple[Any, ...]) -> None:
             tensors = tensors_of(given)
-            for kept, tensor in zip(seen.setdefault(name, [_Collected() for _ in tensors]), tensors, strict=True):
+            for kept, tensor in zip(
+                seen.setdefault(name, [_Collected() for _ in tensors]), tensors, strict=True
+            ):
                 kept.add(tensor.detach())
 
         return collect
@@ -74,12 +77,19 @@ def channel_statistics(
         return collect
 
     handles = []
+    convolutions: dict[str, nn.Conv2d] = {}
     for name in modules:
         module = folded.get_submodule(name)
+        if isinstance(module, nn.Conv2d):
+            convolutions[name] = module
         handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+    weights = {name: torch.zeros(conv.weight.shape[:2]) for name, conv in convolutions.items()}
     trained = [p for p in folded.parameters() if p.requires_grad]
+    images = 0
     try:
         folded.requires_grad_(False)
+        for conv in convolutions.values():
+            conv.weight.requires_grad_()
         for batch in batches:
             image = normalise(torch.from_numpy(batch).to(device)).requires_grad_()
             with torch.enable_grad():
@@ -89,14 +99,22 @@ def channel_statistics(
                     size = output.detach().square().flatten(1).sum(1).sqrt().clamp(min=1e-12)
                     total = total + ((output * signs).flatten(1).sum(1) / size).sum()
             total.backward()
+            images += len(batch)
+            for name, conv in convolutions.items():
+                if conv.weight.grad is not None:
+                    # Signs are drawn for every image: squared, a batch's gradient is the sum of its images'.
+                    weights[name] += conv.weight.grad.square().sum((2, 3)).cpu()
+                    conv.weight.grad = None
     finally:
         for handle in handles:
             handle.remove()
+        folded.requires_grad_(False)
         for parameter in trained:
             parameter.requires_grad_()
     return ChannelStatistics(
         {name: [kept.statistics() for kept in given] for name, given in seen.items()},
         {name: torch.cat(given).mean(0) for name, given in slopes.items()},
+        {name: total / max(images, 1) for name, total in weights.items()},
     )
 
 
@@ -105,12 +123,10 @@ class _Collected:
 
     def __init__(self) -> None:
         self._largest: list[Tensor] = []
-        self._square: list[Tensor] = []
         self._filled: list[Tensor] = []
 
     def add(self, tensor: Tensor) -> None:
         self._largest.append(tensor.abs().amax((2, 3)).cpu())
-        self._square.append(tensor.square().mean((2, 3)).cpu())
         self._filled.append((tensor != 0).float().mean((2, 3)).cpu())
 
     def statistics(self) -> InputStatistics:
@@ -118,6 +134,4 @@ class _Collected:
         by_image = largest.amax(1)
         usual = by_image <= OUTLIER * by_image.median()
         kept = largest[usual] if bool(usual.any()) and math.isfinite(float(by_image.sum())) else largest
-        return InputStatistics(
-            kept.amax(0), torch.cat(self._square).mean(0), torch.cat(self._filled).mean(0)
-        )
+        return InputStatistics(kept.amax(0), torch.cat(self._filled).mean(0))

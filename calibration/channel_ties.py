@@ -134,7 +134,9 @@ class _Tracer(TorchDispatchMode):
         self.factors = _Factors()
         self.convolutions: dict[str, tuple[Tensor, Tensor]] = {}
         self._owners = owners
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # holds the tensor too: an id is unique among the living
+        self._known: dict[
+            int, tuple[Tensor, Tensor]
+        ] = {}  # holds the tensor too: an id is unique among the living
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

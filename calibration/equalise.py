@@ -7,9 +7,9 @@ pair by pair. Here weights, activations, residual streams and sums over resoluti
 balancing weights alone made activations worse than it made weights better (docs/equalisation.md). So all factors are
 chosen at once, where the expected error of the network's outputs is least.
 
-A tensor of range R in steps of R / b has an error of variance R^2 / (12 b^2) wherever it is not zero. In units of the
-channel before rescaling it is divided by s^2, and a weight's meets the mean square of what it multiplies. How much of
-it the outputs feel is measured (:mod:`calibration.channel_statistics`). Every term is a product of powers of factors,
+A tensor of range R in steps of R / b has an error of variance R^2 / (12 b^2) wherever it is not zero; in units of before
+rescaling it is divided by s^2, or for a weight by (s of its output / s of its input)^2. How much of it the outputs feel
+is measured (:mod:`calibration.channel_statistics`). Every term is a product of powers of factors,
 ranges are maxima of such, so in the logarithms of the factors the sum is convex: there is one least value, whatever
 the channels looked like before.
 """
@@ -159,7 +159,7 @@ class _Noise:
         statistics: ChannelStatistics,
         groups: Sequence[Sequence[str]],
     ) -> None:
-        weights, rows, channels = _Columns(6), _Columns(3), _Columns(4)
+        weights, channels = _Columns(5), _Columns(4)
         shared = {name: index for index, group in enumerate(groups) for name in group}
         ranges, count, steps = len(groups), 0, 12.0 * (2 ** (policy.activation_bits - 1) - 1) ** 2
         for assignment in int8:
@@ -169,37 +169,31 @@ class _Noise:
             feels = [felt] * len(inputs)
             if assignment.op == "conv":
                 conv: nn.Conv2d = folded.get_submodule(module)  # type: ignore[assignment]
-                weight, around, seen = conv.weight.detach().float().cpu(), ties.convolutions[module], inputs[0]
+                weight, around = conv.weight.detach().float().cpu(), ties.convolutions[module]
                 outputs, each = weight.shape[:2]
-                group = torch.arange(outputs) // (outputs // conv.groups)
-                column = group[:, None] * each + torch.arange(each)
-                row = torch.arange(outputs)[:, None].expand(outputs, each) + rows.length
-                taps = weight.shape[2] * weight.shape[3]
+                by_channel = assignment.granularity == "channel"
+                row = torch.arange(outputs)[:, None].expand(outputs, each)
                 weights.add(
-                    weight.abs().amax((2, 3)), around.writes[:, None].expand(outputs, each), around.reads,
-                    row, taps * seen.square[column],
-                    # the range that the row belongs to
-                    (row - row[0] + count) if assignment.granularity == "channel" else torch.full_like(row, count),
-                )  # fmt: skip
-                rows.add(
-                    felt, around.writes,
-                    torch.arange(outputs) + count
-                    if assignment.granularity == "channel"
-                    else torch.full((outputs,), count),
-                )  # fmt: skip
-                count += outputs if assignment.granularity == "channel" else 1
-                feels = [
-                    torch.zeros(conv.in_channels).index_add_(
-                        0, column.flatten(), (felt[:, None] * weight.square().sum((2, 3))).flatten()
-                    )
-                ]
+                    weight.abs().amax((2, 3)),
+                    around.writes[:, None].expand(outputs, each),
+                    around.reads,
+                    count + (row if by_channel else torch.zeros_like(row)),
+                    statistics.weights[module],
+                )
+                count += outputs if by_channel else 1
+                # Input channel that each pair reads.
+                column = row // (outputs // conv.groups) * each + torch.arange(each)
+                feel = (felt[:, None] * weight.square().sum((2, 3))).flatten()
+                feels = [torch.zeros(conv.in_channels).index_add_(0, column.flatten(), feel)]
             names = quantizer_names(assignment.op, len(inputs))
             for name, numbers, seen, feel in zip(names, ties.inputs[module], inputs, feels, strict=True):
                 index = shared.get(f"{module}.{name}")
                 if index is None:
                     index, ranges = ranges, ranges + 1
-                channels.add(seen.largest, numbers, torch.full_like(numbers, index), feel * seen.filled / steps)
-        self._weights, self._rows, self._channels = weights.joined(), rows.joined(), channels.joined()
+                channels.add(
+                    seen.largest, numbers, torch.full_like(numbers, index), feel * seen.filled / steps
+                )
+        self._weights, self._channels = weights.joined(), channels.joined()
         self._weight_ranges, self._input_ranges = count, ranges
         self._weight_steps = 12.0 * (2 ** (policy.bits - 1) - 1) ** 2
 
@@ -211,12 +205,10 @@ class _Noise:
     def _of_weights(self, factors: Tensor) -> Tensor:
         if not self._weights:
             return torch.zeros(())
-        size, writes, reads, row, moment, of_range = self._weights
-        felt, row_writes, row_range = self._rows
-        size = size * factors[writes] / factors[reads]
-        ranges = torch.zeros(self._weight_ranges).scatter_reduce(0, of_range, size, "amax")
-        met = torch.zeros(len(felt)).index_add(0, row, moment * factors[reads].square())
-        return (ranges[row_range].square() * felt * met / factors[row_writes].square()).sum() / self._weight_steps
+        size, writes, reads, of_range, felt = self._weights
+        by = factors[writes] / factors[reads]
+        ranges = torch.zeros(self._weight_ranges).scatter_reduce(0, of_range, size * by, "amax")
+        return (ranges[of_range].square() * felt / by.square()).sum() / self._weight_steps
 
     def _of_inputs(self, factors: Tensor) -> Tensor:
         if not self._channels:

@@ -66,7 +66,11 @@ def main() -> None:
             "images": len(bench.images),
             "images_digest": bench.digest,
         },
-        "settings": {"calibration_images": arguments.images, "seed": arguments.seed, "spread": arguments.spread},
+        "settings": {
+            "calibration_images": arguments.images,
+            "seed": arguments.seed,
+            "spread": arguments.spread,
+        },
         "fp32": {"ap": fp32.ap, "oks": fp32.oks},
         "networks": {},
     }
