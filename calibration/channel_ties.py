@@ -188,7 +188,8 @@ def _moved(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> A
 
 def _sum(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor | None:
     if not all(isinstance(term, Tensor) for term in args[:2]):
-        return _pin(tracer, func, args, kwargs, result)
+        _pin(tracer, func, args, kwargs, result)
+        return None
     left, right = (tracer.numbers(term) for term in args[:2])
     tracer.factors.merge(left, right)
     return left.expand(result.shape)
@@ -201,7 +202,8 @@ def _product(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor)
     roots = tracer.factors.roots()
     left, right = torch.broadcast_tensors(*(roots[tracer.numbers(term)] for term in args))
     if bool(((left != FIXED) & (right != FIXED)).any()):
-        return _pin(tracer, func, args, kwargs, result)
+        _pin(tracer, func, args, kwargs, result)
+        return None
     return torch.maximum(left, right)
 
 
@@ -219,7 +221,8 @@ def _sampling(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor
 def _convolution(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor | None:
     image, weight = args[:2]
     if id(weight) not in tracer._owners or image.ndim != 4:
-        return _pin(tracer, func, args, kwargs, result)
+        _pin(tracer, func, args, kwargs, result)
+        return None
     name, module = tracer._owners[id(weight)]
     outputs, each = module.out_channels, module.in_channels // module.groups
     numbers = tracer.by_channel(image)

@@ -88,9 +88,7 @@ def maps(network: PoseNet, image: Tensor) -> tuple[Tensor, ...]:
 def error(network: PoseNet, expected: tuple[Tensor, ...], image: Tensor) -> float:
     """Relative, of both maps together."""
     found = maps(network, image)
-    squares = [
-        float((f - e).square().sum() / e.square().sum()) for f, e in zip(found, expected, strict=True)
-    ]
+    squares = [float((f - e).square().sum() / e.square().sum()) for f, e in zip(found, expected, strict=True)]
     return float(np.sqrt(sum(squares)))
 
 
