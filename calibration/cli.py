@@ -12,6 +12,7 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calibration.equalise import Equalised
     from calibration.policy import Assignment, Policy
     from training.checkpoint import Checkpoint
     from training.models.pose_net import PoseNet
@@ -65,7 +66,7 @@ def quantize(
 
       samkr-edge quantize samkr_w32 --untrained --random-images 8 -o w32-int8.pt
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from calibration.fp8 import check_fp8
     from calibration.inputs import (
@@ -100,8 +101,11 @@ def quantize(
     shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
     facts, coverage = shown.facts, shown.coverage
     network.to(best_device())
+    equalised: list[Equalised] = []
     with progress("calibrating", facts["images"], unit="images") as advance:
-        quantized, assignments = quantize_network(network, chosen, shown.batches, advance=advance)
+        quantized, assignments = quantize_network(
+            network, chosen, shown.batches, advance=advance, equalised=equalised.append
+        )
     quantization = {
         "policy": chosen.model_dump(mode="json"),
         "policy_sha256": chosen.sha256,
@@ -114,13 +118,14 @@ def quantize(
         bits=chosen.bits,
         activation_bits=chosen.activation_bits,
         calibration=facts,
+        **({"equalised": asdict(equalised[0])} if equalised else {}),
     )
     state = {name: tensor.detach().cpu().clone() for name, tensor in quantized.state_dict().items()}
     save_checkpoint(out, Checkpoint(card, source.config, state, "quantized", {}, quantization))
     summary = _summary(assignments, chosen.format)
     emit(
         {"checkpoint": str(out), "card": card.to_dict(), "summary": summary, "coverage": coverage},
-        _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts),
+        _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised),
         as_json,
     )
 
@@ -243,11 +248,17 @@ def _quantize_text(
     summary: dict[str, dict[str, int]],
     coverage: dict[str, tuple[int, int]],
     facts: dict[str, Any],
+    equalised: list[Equalised],
 ) -> str:
     lines = [f"{out}: policy {policy}, calibrator {calibrator}, {facts['images']} images"]
     lines += [
         f"  {op:<16}" + " ".join(f"{count:>4} {_SHOWN[name]}" for name, count in counts.items())
         for op, counts in summary.items()
+    ]
+    lines += [
+        f"  {done.factors} channel factors equalised: expected error of the maps "
+        f"{100 * done.error_before:.1f} % -> {100 * done.error_after:.1f} %"
+        for done in equalised
     ]
     if coverage:
         lines.append(
@@ -264,12 +275,15 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
 
     from rich.console import Group
 
+    from calibration.channel_ties import trace_ties
     from calibration.policy import assign, quantized_share
     from samkr_edge.cli.console import emit
     from training.models.fold import fold_batch_norms
     from training.models.macs import count_cost
 
-    assignments = assign(policy, fold_batch_norms(network))
+    folded = fold_batch_norms(network)
+    assignments = assign(policy, folded)
+    factors = trace_ties(folded).factors if policy.equalise else 0
     macs = count_cost(source.config).by_module
     share = quantized_share(assignments, macs)
     rules = []
@@ -293,12 +307,13 @@ def _print_plan(policy: Policy, network: PoseNet, source: Checkpoint, as_json: b
             "assignments": [asdict(a) for a in assignments],
             "rules": rules,
             f"{policy.format}_macs_share": share,
+            "channel_factors": factors,
         },
         Group(
             _assignment_table(assignments),
             _rule_table(rules),
             f"{policy.name} on {source.card.model}: {100 * share:.1f} % of the multiply-accumulates in "
-            f"{_SHOWN[policy.format]}",
+            f"{_SHOWN[policy.format]}" + (f"; {factors} channel factors to equalise" if factors else ""),
         ),
         as_json,
     )

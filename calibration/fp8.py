@@ -21,10 +21,17 @@ def check_fp8(policy: Policy) -> None:
     """Refuse what has no meaning for FP8; policies of another format pass.
 
     Raises:
-        SamkrError: SE-U46 fewer bits than 8, or a calibrator for integer steps.
+        SamkrError: SE-U46 fewer bits than 8, a calibrator for integer steps, or channels to equalise for them.
     """
     if policy.format != "fp8":
         return
+    if policy.equalise:
+        raise SamkrError(
+            "SE-U46",
+            "equalising channels is for integer steps, and FP8's are relative, so nothing was quantized",
+            [f"policy     {policy.name}"],
+            fix="--policy default --format fp8",
+        )
     calibrators = {policy.calibrator, *(rule.calibrator for rule in policy.rules)} - {None}
     wrong = sorted(name for name in calibrators if name in _INTEGER_CALIBRATORS)
     if wrong:

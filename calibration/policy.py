@@ -88,6 +88,8 @@ class Policy(BaseModel):
         bits: of weights. Below 8: for analysis, never exported.
         activation_bits: of activations; likewise.
         shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
+        equalise: channels are rescaled before calibration, the float network staying what it is, so that a range
+            costs least: calibration/equalise.py.
         rules: first match wins.
     """
 
@@ -100,6 +102,7 @@ class Policy(BaseModel):
     bits: int = Field(default=8, ge=2, le=8)
     activation_bits: int = Field(default=8, ge=2, le=8)
     shared_scales: bool = False
+    equalise: bool = False
     rules: tuple[Rule, ...]
 
     def precision_of(self, rule: Rule) -> str:

@@ -2,7 +2,8 @@
 
 Weights are symmetric per output channel (or tensor, where a rule says so), activations symmetric per tensor, zero
 points zero: what TensorRT accepts.
-Batch norms are folded first, so that torch, ONNX Runtime and TensorRT quantize the same weights.
+Batch norms are folded first, so that torch, ONNX Runtime and TensorRT quantize the same weights; then channels are
+rescaled where the policy says so, and nothing behind this file knows of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from calibration.equalise import Equalised, equalise_network
 from calibration.fp8 import E4M3, check_fp8
 from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
@@ -36,6 +38,7 @@ def quantize_network(
     batches: Iterable[np.ndarray],
     *,
     advance: Callable[..., None] | None = None,
+    equalised: Callable[[Equalised], None] | None = None,
 ) -> tuple[PoseNet, list[Assignment]]:
     """A calibrated, fake-quantized copy of a float network.
 
@@ -44,6 +47,7 @@ def quantize_network(
         policy: rules, calibrator and bits.
         batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference. Calibrates on the network's device.
         advance: called with the number of images after each batch.
+        equalised: called with what was done where the policy equalises channels.
 
     Raises:
         SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
@@ -51,6 +55,11 @@ def quantize_network(
     """
     check_fp8(policy)
     folded = fold_batch_norms(network)
+    if policy.equalise:
+        batches = list(batches)
+        done = equalise_network(folded, policy, batches)
+        if equalised:
+            equalised(done)
     assignments = assign(policy, folded)
     readers = trace_readers(folded, assignments) if policy.shared_scales else {}
     quantized = insert_quantizers(folded, policy, assignments)

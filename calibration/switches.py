@@ -1,7 +1,8 @@
 """One calibrated network in which any set of modules can be INT8: calibrate once, measure many policies.
 
 Whatever set is switched on, the network computes exactly what quantizing by a policy with that set would: ranges are
-found while nothing is quantized yet, so they do not depend on the set, and shared ranges are shared anew for each.
+found while nothing is quantized yet, so they do not depend on the set, and shared ranges are shared anew for each. One
+exception: where the policy equalises channels, their factors are those of its own set for every set.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
+from calibration.equalise import equalise_network
 from calibration.policy import Policy, Rule, assign
 from calibration.ptq import enabled_quantizers, quantize_network, share_ranges
 from calibration.scale_groups import scale_groups, trace_readers
@@ -36,9 +38,12 @@ class Switches:
         advance: Callable[..., None] | None = None,
     ) -> None:
         everything = everything_int8(policy)
-        self._network, assignments = quantize_network(network, everything, batches, advance=advance)
-        shared = policy.shared_scales
-        self._readers = trace_readers(fold_batch_norms(network), assignments) if shared else {}
+        folded = fold_batch_norms(network)
+        if policy.equalise:
+            batches = list(batches)
+            equalise_network(folded, policy, batches)
+        self._network, assignments = quantize_network(folded, everything, batches, advance=advance)
+        self._readers = trace_readers(folded, assignments) if policy.shared_scales else {}
         self._quantizers = dict(enabled_quantizers(self._network))
         self._ranges = {name: quantizer.amax.clone() for name, quantizer in self._quantizers.items()}
 
@@ -58,7 +63,8 @@ def everything_int8(policy: Policy) -> Policy:
     """The policy with every module in INT8, each still by the calibrator and granularity of its rule."""
     rules = [rule.model_copy(update={"precision": "int8", "optional": True}) for rule in policy.rules]
     rest = Rule(match="*", precision="int8", optional=True, why="to be switched on and off")
-    return policy.model_copy(update={"rules": (*rules, rest), "shared_scales": False})
+    changes = {"rules": (*rules, rest), "shared_scales": False, "equalise": False}
+    return policy.model_copy(update=changes)
 
 
 def int8_modules(network: PoseNet, policy: Policy) -> tuple[frozenset[str], list[str]]:
