@@ -32,6 +32,8 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
     try:
         module = import_module(name)
     except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise _missing(flavour, error) from error
         raise SamkrError(
@@ -59,6 +61,15 @@ def is_importable(flavour: Flavour) -> bool:
 def tensorrt_version(flavour: Flavour = "tensorrt") -> str:
     """Version of what is installed here; raises SamkrError SE-V91 where there is none."""
     return str(import_tensorrt(flavour).__version__)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: in the middle of a compiled module's import it comes out as an ImportError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _missing(flavour: Flavour, error: Exception) -> SamkrError:

@@ -1,8 +1,7 @@
-"""INT8 only where bytes cost no kernel: the same numbers within rounding, and what TensorRT for RTX makes of them."""
+"""INT8 only where bytes cost no kernel: the same numbers within rounding."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +13,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build.builder_listing import listing_of_log
-from samkr_edge.build.engine_layers import parse_layers
-from samkr_edge.build.engine_measures import EngineMeasures, measure
 from samkr_edge.build.fused_int8 import FusedInt8, fuse_int8
 from samkr_edge.build.graph import Graph
-from samkr_edge.build.half import bake
 from samkr_edge.build.onnx_file import decode_onnx
-from samkr_edge.build.tensorrt_graph import edit
-from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.build.tensorrt_graph import prepare
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
@@ -243,44 +237,11 @@ def test_a_network_in_this_form_is_nearer_to_the_float_one_than_the_quantized_on
     expected = maps(float_onnx.read_bytes(), image)
     errors = {}
     quantized = per_tensor_onnx.read_bytes()
-    for name, data in (("all", bake(quantized)), ("fused", bake(quantized, fused=True))):
+    for name, steps in (("all", ["bake_fp16"]), ("fused", ["fuse_int8", "bake_fp16"])):
+        data = prepare(decode_onnx(quantized), steps)
         errors[name] = [
             np.linalg.norm(a - b) / np.linalg.norm(b)
             for a, b in zip(maps(data, image), expected, strict=True)
         ]
     assert max(errors["fused"]) > 0
     assert sum(errors["fused"]) < sum(errors["all"])
-
-
-def measured(model: bytes) -> EngineMeasures:
-    """What NVIDIA's builder makes of a model; it needs no GPU."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    logger = make_logger(trt, keep_listing=True)
-    network_builder = trt.Builder(logger)
-    network = network_builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse(model), [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    config = network_builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    assert network_builder.build_serialized_network(network, config) is not None
-    return measure(parse_layers(json.dumps(listing_of_log(logger.listing))))
-
-
-def test_tensorrt_for_rtx_moves_fewer_bytes_than_in_fp16_in_as_many_kernels() -> None:
-    written = Writer()
-    x = written.op("Relu", written.conv("x", quantized=False))
-    for _ in range(3):
-        x = written.block(x)
-    # The last convolution is FP32, and in FP16 what is in front of it.
-    quantized = written.model(written.conv(x, quantized=False)).SerializeToString()
-    floats = decode_onnx(quantized)
-    edit(floats, ["strip_quantizers"])
-    half, today, form = (
-        measured(model) for model in (bake(floats.encode()), bake(quantized), bake(quantized, fused=True))
-    )
-    assert form.kernels == half.kernels < today.kernels
-    assert form.bytes_moved < half.bytes_moved < today.bytes_moved
-    assert form.convolutions["fp16", "int8"] == form.convolutions["int8", "fp16"] == 2
-    assert ("int8", "fp32") not in form.convolutions

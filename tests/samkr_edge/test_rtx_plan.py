@@ -72,7 +72,7 @@ def test_a_plan_names_the_gpus_it_is_for_and_times_nothing(
     assert made.hardware_compatibility is None
     # As TensorRT 11: types come from the graph alone.
     assert (made.typing, made.network_flags, made.builder_flags) == ("strong", (), ())
-    assert made.steps == ("drop_branch_quantizers", "cast_first", "bake_fp16")
+    assert made.steps == ("drop_branch_quantizers", "cast_first", "enlarge_sums", "fuse_int8", "bake_fp16")
     assert made.by_hand is None
 
 
@@ -85,7 +85,7 @@ def test_an_engine_that_serves_turing_is_fp16_and_says_why(
     """Its builder would run the INT8 convolutions in FP16, for every card of the engine."""
     made = plan(target)
     assert (made.precision, made.compute_capabilities) == ("fp16", capabilities)
-    assert made.steps == ("strip_quantizers", "cast_first", "bake_fp16")
+    assert made.steps == ("strip_quantizers", "cast_first", "enlarge_sums", "bake_fp16")
     assert any("SM 7.5" in note and "rtx-30-and-up" in note for note in made.notes)
     assert not any("SM 7.5" in note for note in plan(target, onnx=FP32).notes)
     assert not any("SM 7.5" in note for note in plan(target, precision="fp16").notes)
