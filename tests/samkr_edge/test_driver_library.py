@@ -14,6 +14,7 @@ from samkr_edge.cli import run
 from samkr_edge.device import ask_driver, running_device
 from samkr_edge.driver import FUNCTIONS, open_driver, require_gpu
 from samkr_edge.errors import SamkrError
+from samkr_edge.trial_import import Trial
 
 
 def no_library(name: str) -> Any:
@@ -56,6 +57,8 @@ def test_it_is_no_gpu_and_why_is_told(
 ) -> None:
     load, reason = BROKEN[kind]
     monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: open_driver(load))
+    # Importing every package for each broken driver takes long and says nothing of it.
+    monkeypatch.setattr(doctor, "trial_imports", lambda modules: {name: Trial(False) for name in modules})
     with pytest.raises(SamkrError) as raised:
         require_gpu()
     assert raised.value.code == "SE-V87"
