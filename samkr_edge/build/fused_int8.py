@@ -24,6 +24,8 @@ from samkr_edge.build.graph import Graph
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
+# FP16 ends at the first; from the second on its neighbours are a whole step apart, and one half is lost.
+LARGEST_HALF, LARGEST_BIAS = 65504.0, 1023.0
 # Passed through on the way from a quantizer to the kernel that makes its input: they only name or arrange its values.
 _ARRANGED = ("Reshape", "Cast", "Transpose")
 # Made by a kernel that is there in FP16 too, and that writes bytes as well as halves.
@@ -175,7 +177,19 @@ def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
     if maker.op_type in _ELEMENTWISE:
         return True
     convolution = _convolution_of(graph, tensor)
-    return convolution is not None and convolution.output[0] not in kept
+    if convolution is None or convolution.output[0] in kept:
+        return False
+    (step,) = _scales(graph, tensor)
+    return _fits_half(graph, convolution, step)
+
+
+def _fits_half(graph: Graph, convolution: Any, step: float) -> bool:
+    """Whether weights and bias in steps keep their bits in FP16, the half that rounds among them."""
+    if _weight(graph, convolution) is None:
+        return False
+    kernel, bias = _float_values(graph, convolution), _bias(graph, convolution)
+    largest = [float(np.abs(values).max(initial=0.0)) / step for values in (kernel, bias)]
+    return largest[0] <= LARGEST_HALF and largest[1] < LARGEST_BIAS
 
 
 def _convolution_of(graph: Graph, tensor: str) -> Any | None:
@@ -204,12 +218,28 @@ def _drop_quantizers(graph: Graph, kept: set[str]) -> None:
 
 def _float_weight(graph: Graph, node: Any) -> str:
     """The float constant behind a convolution's quantized weights."""
-    restored = graph.producer[node.input[1]]
-    quantizer = graph.producer.get(restored.input[0])
+    quantizer = graph.producer.get(graph.producer[node.input[1]].input[0])
     if quantizer is not None:
         return str(quantizer.input[0])
-    stored, scale = (graph.constants[name] for name in restored.input[:2])
-    return graph.constant(stored * scale.reshape(-1, *[1] * (stored.ndim - 1)), "weight")
+    return graph.constant(_float_values(graph, node), "weight")
+
+
+def _float_values(graph: Graph, node: Any) -> np.ndarray:
+    """A convolution's weights in float, quantized or not, stored as float or as INT8."""
+    values = _weight(graph, node)
+    assert values is not None, "weights that are constants were chosen"
+    if values.dtype != np.int8:
+        return values
+    scale = graph.constants[graph.producer[node.input[1]].input[1]]
+    return values * scale.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _bias(graph: Graph, node: Any) -> np.ndarray:
+    """A convolution's bias, 0 where it has none."""
+    given = node.input[2] if len(node.input) > 2 else ""
+    if given:
+        return graph.constants[given]
+    return np.zeros(len(_float_values(graph, node)), np.float32)
 
 
 def _quantize_once(graph: Graph, tensor: str) -> None:
@@ -229,8 +259,7 @@ def _truncate(graph: Graph, tensor: str) -> bool:
     (quantizer,) = graph.consumers[tensor]
     scale = graph.constants[quantizer.input[1]]
     kernel = graph.constants[convolution.input[1]]
-    given = convolution.input[2] if len(convolution.input) > 2 else ""
-    bias = graph.constants[given] if given else np.zeros(len(kernel), np.float32)
+    bias = _bias(graph, convolution)
     del convolution.input[1:]
     convolution.input.append(graph.constant(kernel / scale, "kernel_in_steps"))
     convolution.input.append(graph.constant(bias / scale + np.float32(0.5), "bias_in_steps"))

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.build.fused_int8 import FusedInt8, fuse_int8
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.half import bake
 from samkr_edge.build.onnx_file import decode_onnx
 from samkr_edge.build.tensorrt_graph import prepare
 
@@ -214,6 +215,20 @@ def test_a_convolution_without_bias_gets_the_half_alone() -> None:
     model, found = fused(expected)
     assert found.truncated == 1
     np.testing.assert_allclose(run(model), run(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("weight", "bias", "kept"), [(1, 1, 1), (1, 1e3, 0), (1e5, 1, 0)])
+def test_a_convolution_whose_steps_fp16_cannot_hold_stays_float(
+    weight: float, bias: float, kept: int
+) -> None:
+    """Behind a bias of 1023 steps FP16 has no halves left, and at 65504 it ends."""
+    written = Writer()
+    inside = written.op("Relu", written.conv("x", quantized=False))
+    written.constants["weight_0"] = written.constants["weight_0"] * np.float32(weight)
+    written.constants["bias_weight_0"] = written.constants["bias_weight_0"] * np.float32(bias)
+    model, found = fused(written.model(written.conv(written.pair(inside))))
+    assert (found.kept, found.truncated) == (kept, kept)
+    bake(model.SerializeToString())  # is not refused
 
 
 @pytest.fixture(scope="module")
