@@ -21,6 +21,7 @@ import numpy as np
 
 from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.half import half_scale
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
@@ -41,22 +42,21 @@ class FusedInt8:
         quantized: those that were INT8 before.
         kept: those that are INT8 now.
         truncated: convolutions that now write bytes themselves.
-        macs_share: INT8's share of all multiply-accumulates of convolutions now; 0 where sizes are not known.
     """
 
     convolutions: int
     quantized: int
     kept: int
     truncated: int
-    macs_share: float
 
 
 def fuse_int8(graph: Graph) -> FusedInt8:
     """Keep INT8 only where it costs no kernel, in the form that fuses; changes the graph.
 
     For the quantizers of a tensor ``t = Relu(Conv(x, w, b))`` whose readers all stay INT8, before and after:
-    ``Q(t, s)`` becomes ``Cast(Clip(Conv(x, w / s, b / s + 1/2), 0, 127))``, the same bytes but where ``t / s`` is a
-    half within rounding. Every other quantizer is dropped, weights' too: what it was before is computed in float.
+    ``Q(t, s)`` becomes ``Cast(Clip(Conv(x, w / s, b / s + 1/2), 0, 127))``, with s as FP16 has it: the same bytes but
+    where ``t / s`` is a half within rounding. Every other quantizer is dropped, weights' too: what it was before is
+    computed in float.
     """
     before = [node for node in graph.nodes if _quantized_input(graph, node) is not None]
     kept = _choose(graph)
@@ -70,7 +70,7 @@ def fuse_int8(graph: Graph) -> FusedInt8:
         truncated += _truncate(graph, source)
     graph.drop_dead()
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
-    return FusedInt8(len(convolutions), len(before), len(kept), truncated, _share(graph, convolutions, kept))
+    return FusedInt8(len(convolutions), len(before), len(kept), truncated)
 
 
 def _quantized_input(graph: Graph, node: Any) -> str | None:
@@ -257,7 +257,10 @@ def _truncate(graph: Graph, tensor: str) -> bool:
     if convolution is None:
         return False
     (quantizer,) = graph.consumers[tensor]
-    scale = graph.constants[quantizer.input[1]]
+    # The step that FP16 has for it, in which the readers make floats of the bytes again.
+    scale = half_scale(graph.constants[quantizer.input[1]]).astype(np.float32)
+    for reader in graph.consumers[quantizer.output[0]]:
+        reader.input[1] = graph.constant(scale, "step")
     kernel = graph.constants[convolution.input[1]]
     bias = _bias(graph, convolution)
     del convolution.input[1:]
@@ -269,15 +272,3 @@ def _truncate(graph: Graph, tensor: str) -> bool:
     graph.replace_input(quantizer.output[0], quantized, graph.consumers[quantizer.output[0]])
     graph.drop_dead()
     return True
-
-
-def _share(graph: Graph, convolutions: list[Any], kept: set[str]) -> float:
-    """INT8's share of the multiply-accumulates."""
-    graph.write()
-    shapes = graph.shapes()
-    macs = {False: 0, True: 0}
-    for node in convolutions:
-        kernel, shape = _weight(graph, node), shapes.get(node.output[0], ())
-        if kernel is not None:
-            macs[node.output[0] in kept] += int(np.prod(shape)) * int(np.prod(kernel.shape[1:]))
-    return macs[True] / max(sum(macs.values()), 1)

@@ -170,12 +170,7 @@ def _rtx_notes(
 ) -> list[str]:
     notes = ["the card finishes the kernels when it first loads the engine; they are kept"]
     if precision == "int8":
-        notes.append(
-            "INT8 where it costs no kernel, FP16 elsewhere"
-            if _fuses(features, onnx, precision)
-            else "its weights have a scale for every channel, which this builder does not fuse: FP16 moves fewer bytes "
-            "(--precision best compares); INT8 that pays: samkr-edge quantize --policy rtx"
-        )
+        notes.append(_int8_note(features, onnx))
     lacking = without(onnx.precision, target, features)
     if lacking and precision == "fp16" and wishes.precision is None:
         newer = "; INT8 from Ampere on: --target rtx-30-and-up" if onnx.precision == "int8" else ""
@@ -268,13 +263,28 @@ def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ..
     return tuple(flags)
 
 
+def _int8_note(features: Features, onnx: OnnxFacts) -> str:
+    if _fuses(features, onnx, "int8"):
+        return "INT8 where it costs no kernel, FP16 elsewhere"
+    if onnx.tensor_scales > onnx.channel_scales:
+        return (
+            "exported with --precision fp16, so its INT8 is not put into the form that needs no kernel more: "
+            "export it without"
+        )
+    return (
+        "its weights have a scale for every channel, which this builder does not fuse: FP16 moves fewer bytes "
+        "(--precision best compares); INT8 that pays: samkr-edge quantize --policy rtx"
+    )
+
+
 def _fuses(features: Features, onnx: OnnxFacts, precision: str) -> bool:
     """Whether the INT8 of a graph is put into the form of :mod:`samkr_edge.build.fused_int8`.
 
-    It takes weights with one scale each; with one for every channel nothing of it would stay INT8.
+    It takes float weights with one scale each; what has one for every channel would not stay INT8.
     """
-    per_tensor = onnx.channel_scales * 2 < onnx.ops.get("Conv", 0)
-    return features.flavour == "rtx" and precision == onnx.precision == "int8" and per_tensor
+    per_tensor = onnx.tensor_scales > onnx.channel_scales
+    floats = onnx.weights == "fp32"
+    return features.flavour == "rtx" and precision == onnx.precision == "int8" and per_tensor and floats
 
 
 def _steps(
@@ -301,7 +311,14 @@ def _steps(
 def _shape(onnx: OnnxFacts, wishes: Wishes) -> tuple[tuple[int, ...], int | None]:
     batch, *rest = onnx.input_shape or (None,)
     fixed = [size for size in rest if size is not None]
-    if len(fixed) != len(rest) or len(rest) != 3:
+    if len(rest) != 3:
+        raise SamkrError(
+            "SE-U90",
+            "this graph does not take a batch of images, so nothing was planned",
+            ["expected   (N, H, W, 3)", f"input      {onnx.input_shape or 'none'}"],
+            fix="samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    if len(fixed) != len(rest):
         raise SamkrError(
             "SE-U90",
             "this graph leaves its image size open, and TensorRT is given fixed sizes only",

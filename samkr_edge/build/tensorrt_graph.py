@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, OnnxFile
+from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, Node, OnnxFile
+from samkr_edge.errors import SamkrError
 
 BRANCH_QUANTIZER = "branch_input_quantizer"
+# In the metadata of a graph that was prepared for a target: it runs and is evaluated, and is built no second time.
+PREPARED_KEY = "samkr_edge_prepared"
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,11 @@ class OnnxFacts:
         ops: operation -> how often.
         grid_modes: interpolation modes of its GridSample nodes.
         branch_quantizers: Q/DQ pairs on the branch side of residual sums.
-        channel_scales: quantized weights with a scale for every channel.
+        tensor_scales, channel_scales: quantized convolutions whose weights have one scale, or one for every channel.
         fp16_scales, bare_quantizers, zero_points, bad_scales: Q/DQ that some or all versions refuse: FP16 scales,
             no zero point, zero points that are not 0, scales that are not positive; names for the last two.
         broken_weights: names of weights and scales with NaN or infinity.
-        built_for: the target it was already built for, if any.
+        built_for: the target it was already built or prepared for, if any.
     """
 
     opset: int
@@ -45,6 +49,7 @@ class OnnxFacts:
     ops: dict[str, int]
     grid_modes: tuple[str, ...] = ()
     branch_quantizers: int = 0
+    tensor_scales: int = 0
     channel_scales: int = 0
     fp16_scales: int = 0
     bare_quantizers: int = 0
@@ -67,7 +72,7 @@ class OnnxFacts:
 def facts_of(model: OnnxFile) -> OnnxFacts:
     """Look a model over once."""
     ops = Counter(node.op_type for node in model.nodes)
-    zero_points, bad_scales, fp16_scales, bare, branches, fp8, channels = [], [], 0, 0, 0, 0, 0
+    zero_points, bad_scales, fp16_scales, bare, branches, fp8 = [], [], 0, 0, 0, 0
     for node in model.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -83,7 +88,6 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
             fp8 += zero.data_type == FP8
             if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
                 zero_points.append(node.name)
-        channels += node.op_type == "DequantizeLinear" and values is not None and values.size > 1
         branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
     weights = [tensor for tensor in model.tensors.values() if tensor.data_type in (FLOAT, FLOAT16)]
     heavy = [tensor for tensor in weights if len(tensor.dims) == 4]
@@ -101,34 +105,55 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         for node in model.nodes
         if node.op_type == "GridSample"
     ]
-    image = model.inputs[0]
+    image = model.inputs[0] if model.inputs else None
+    scales = _weight_scales(model)
     return OnnxFacts(
         opset=model.opset,
-        input_shape=image.shape,
-        uint8_input=image.elem_type == UINT8,
+        input_shape=image.shape if image else (),
+        uint8_input=image is not None and image.elem_type == UINT8,
         precision="fp8" if fp8 else "int8" if ops["DequantizeLinear"] else "fp16" if half else "fp32",
         weights="fp16" if half else "fp32",
         ops=dict(ops),
         grid_modes=tuple(sorted(set(modes))),
         branch_quantizers=branches,
-        channel_scales=channels,
+        tensor_scales=sum(count == 1 for count in scales),
+        channel_scales=sum(count > 1 for count in scales),
         fp16_scales=fp16_scales,
         bare_quantizers=bare,
         zero_points=tuple(zero_points),
         bad_scales=tuple(bad_scales),
         broken_weights=tuple(broken),
-        built_for=model.metadata.get("samkr_edge_target"),
+        built_for=model.metadata.get("samkr_edge_target") or model.metadata.get(PREPARED_KEY),
     )
+
+
+def _quantized_convolutions(model: OnnxFile) -> list[tuple[Node, Node]]:
+    """(convolution, what dequantizes its weights) of those that read quantized images and quantized weights."""
+    makers = {
+        output: node for node in model.nodes if node.op_type == "DequantizeLinear" for output in node.outputs
+    }
+    return [
+        (node, makers[node.inputs[1]])
+        for node in model.nodes
+        if node.op_type == "Conv" and set(node.inputs[:2]) <= makers.keys()
+    ]
+
+
+def _weight_scales(model: OnnxFile) -> list[int]:
+    """How many scales the weights of each quantized convolution have."""
+    found = []
+    for _, dequantize in _quantized_convolutions(model):
+        scale = model.tensors.get(dequantize.inputs[1])
+        if scale is not None:
+            found.append(prod(scale.dims))
+    return found
 
 
 def precision_mix(model: OnnxFile) -> dict[str, int]:
     """How many convolutions there are, and how many read quantized images and quantized weights."""
-    quantized = {
-        output for node in model.nodes if node.op_type == "DequantizeLinear" for output in node.outputs
-    }
-    convolutions = [node for node in model.nodes if node.op_type == "Conv"]
-    both = sum(set(node.inputs[:2]) <= quantized for node in convolutions)
-    return {"convolutions": len(convolutions), f"{facts_of(model).precision}_convolutions": both}
+    facts = facts_of(model)
+    quantized = len(_quantized_convolutions(model))
+    return {"convolutions": facts.ops.get("Conv", 0), f"{facts.precision}_convolutions": quantized}
 
 
 def drop_branch_quantizers(model: OnnxFile) -> None:
@@ -191,7 +216,7 @@ def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
     Behind :data:`STEPS` come ``enlarge_sums``, ``fuse_int8`` and at last ``bake_fp16``.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.build.half.bake` refuses.
+        SamkrError: SE-B82 `fuse_int8` would leave no INT8; what :func:`samkr_edge.build.half.bake` refuses.
     """
     edit(model, steps)
     data = model.encode()
@@ -214,7 +239,14 @@ def _rewrite(data: bytes, steps: Collection[str]) -> bytes:
     if "enlarge_sums" in steps:
         enlarge_sums(graph)
     if "fuse_int8" in steps:
-        fuse_int8(graph)
+        found = fuse_int8(graph)
+        if found.quantized and not found.kept:
+            raise SamkrError(
+                "SE-B82",
+                "no convolution of this graph can be INT8 without a kernel more, so no INT8 engine was built",
+                [f"quantized  {found.quantized} of {found.convolutions} convolutions", "kept       0"],
+                fix="--precision fp16   # or quantize more of the network: samkr-edge quantize --policy rtx",
+            )
     return bytes(graph.write().SerializeToString())
 
 

@@ -24,6 +24,7 @@ def residual_graph(
     weight: float | None = None,
     samples: bool = True,
     batch: int | str = 1,
+    per_channel: bool = False,
 ) -> ModelProto:
     """image (N, 8, 8, 3) uint8 -> heatmap, offset (N, 3, 8, 8): Conv, quantized residual sum, sampling."""
     random = np.random.default_rng(0)
@@ -37,6 +38,8 @@ def residual_graph(
         "grid": grid,
         "scale": np.float32(scale),
         "zero": np.int8(zero_point),
+        "scales": np.full(3, scale, np.float32),
+        "zeros": np.full(3, zero_point, np.int8),
         "byte": np.float32(1 / 255),
     }
     nodes = [
@@ -49,14 +52,16 @@ def residual_graph(
         if not quantized:
             return tensor
         q, dq = f"{tensor}_{name}_q", f"{tensor}_{name}_dq"
+        many = per_channel and tensor == "weights"
+        params, axis = (("scales", "zeros"), {"axis": 0}) if many else (("scale", "zero"), {})
         nodes.append(
             helper.make_node(
-                "QuantizeLinear", [tensor, "scale", "zero"], [q], name=f"/add/{name}/QuantizeLinear"
+                "QuantizeLinear", [tensor, *params], [q], name=f"/add/{name}/QuantizeLinear", **axis
             )
         )
         nodes.append(
             helper.make_node(
-                "DequantizeLinear", [q, "scale", "zero"], [dq], name=f"/add/{name}/DequantizeLinear"
+                "DequantizeLinear", [q, *params], [dq], name=f"/add/{name}/DequantizeLinear", **axis
             )
         )
         return dq
@@ -74,6 +79,7 @@ def residual_graph(
             helper.make_node("GridSample", ["sum", "grid"], ["heatmap"], name="/GridSample", mode=mode)
         )
     nodes.append(helper.make_node("Neg", ["y"], ["offset"], name="/Neg"))
+    used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "residual",
@@ -82,7 +88,11 @@ def residual_graph(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, 8, 8])
             for name in ("heatmap", "offset")
         ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in constants.items()
+            if name in used
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     for key, value in (("note", "café"), (METADATA_KEY, card("int8" if quantized else "fp32").to_json())):

@@ -40,7 +40,7 @@ def trt(install: Install) -> FakeTensorRT:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return write_residual(tmp_path / "model.onnx")
+    return write_residual(tmp_path / "model.onnx", per_channel=True)
 
 
 def build(
@@ -199,7 +199,7 @@ def test_ctrl_c_stops_the_builder_and_leaves_nothing(trt: FakeTensorRT, source: 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_an_open_batch_is_built_with_a_profile(trt: FakeTensorRT, tmp_path: Path) -> None:
-    source = write_residual(tmp_path / "open.onnx", batch="n")
+    source = write_residual(tmp_path / "open.onnx", batch="n", per_channel=True)
     built = build(trt, source, wishes=Wishes(batch=3))
     assert trt.builds[0]["profiles"] == [("image", (3, 8, 8, 3), (3, 8, 8, 3), (3, 8, 8, 3))]
     assert built.passport.settings["profile_batch"] == 3

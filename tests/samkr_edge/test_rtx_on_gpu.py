@@ -95,7 +95,7 @@ def test_an_engine_for_every_card_runs_on_this_one(card: Target, tmp_path: Path)
     many = load_target("rtx-any")
     if not set(card.capabilities) <= set(many.capabilities):
         pytest.skip(f"rtx-any does not serve SM {', '.join(card.capabilities)}")
-    built = build(write_residual(tmp_path / "model.onnx"), many, tmp_path / "any.engine")
+    built = build(write_residual(tmp_path / "model.onnx", per_channel=True), many, tmp_path / "any.engine")
     assert built.cosines is not None
     assert min(built.cosines) > 0.98
 
@@ -110,7 +110,9 @@ def test_a_second_start_takes_the_kernels_that_the_first_one_finished(
             super().__init__(*arguments)  # type: ignore[arg-type]
             made.append(self)
 
-    path = build(write_residual(tmp_path / "model.onnx"), card, tmp_path / "model.engine").path
+    path = build(
+        write_residual(tmp_path / "model.onnx", per_channel=True), card, tmp_path / "model.engine"
+    ).path
     kept = kernels_path(read_passport(path), running_device())
     assert kept.is_file()  # by the comparison after the build
     kept.unlink()
@@ -127,7 +129,9 @@ def test_a_second_start_takes_the_kernels_that_the_first_one_finished(
 
 
 def test_a_cuda_graph_gives_the_same(card: Target, tmp_path: Path) -> None:
-    path = build(write_residual(tmp_path / "model.onnx"), card, tmp_path / "model.engine").path
+    path = build(
+        write_residual(tmp_path / "model.onnx", per_channel=True), card, tmp_path / "model.engine"
+    ).path
     plain, graph = TensorRTRunner(path), TensorRTRunner(path, cuda_graph=True)
     assert graph.graph_note is None
     image = noise((1, 8, 8, 3))
@@ -138,7 +142,9 @@ def test_a_cuda_graph_gives_the_same(card: Target, tmp_path: Path) -> None:
 
 
 def test_layers_are_listed_and_timed(card: Target, tmp_path: Path) -> None:
-    path = build(write_residual(tmp_path / "model.onnx"), card, tmp_path / "model.engine").path
+    path = build(
+        write_residual(tmp_path / "model.onnx", per_channel=True), card, tmp_path / "model.engine"
+    ).path
     runner = TensorRTRunner(path)
     assert '"Layers"' in runner.layers()
     assert all(sum(run.values()) > 0 for run in runner.layer_milliseconds(3))
@@ -150,7 +156,7 @@ def test_layers_are_listed_and_timed(card: Target, tmp_path: Path) -> None:
 def test_best_times_both(card: Target, tmp_path: Path) -> None:
     import tensorrt_rtx
 
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     if card.compute_capability == "7.5":
         pytest.skip("no INT8 on SM 7.5")
     features = features_of(tensorrt_rtx, "rtx")

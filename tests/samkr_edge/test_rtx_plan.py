@@ -35,8 +35,11 @@ INT8 = OnnxFacts(
     ops={"Conv": 300, "GridSample": 2, "QuantizeLinear": 500, "DequantizeLinear": 500},
     grid_modes=("bilinear",),
     branch_quantizers=60,
+    tensor_scales=290,
 )
-FP32 = replace(INT8, precision="fp32", ops={"Conv": 300, "GridSample": 2}, branch_quantizers=0)
+FP32 = replace(
+    INT8, precision="fp32", ops={"Conv": 300, "GridSample": 2}, branch_quantizers=0, tensor_scales=0
+)
 
 
 def plan(target: str, version: str = "1.7", onnx: OnnxFacts = INT8, **wishes: Any) -> BuildPlan:
@@ -51,7 +54,7 @@ def refusal(*arguments: Any, **wishes: Any) -> SamkrError:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return write_residual(tmp_path / "model.onnx")
+    return write_residual(tmp_path / "model.onnx", per_channel=True)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,7 @@ def test_a_version_that_is_not_here_is_planned_for_and_never_built(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("rtx 1.7.1.116")
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     command = ["build", str(source), "--target", "rtx-4090", "--precision", "fp16", "--tensorrt"]
     assert run([*command, "1.6", "--dry-run"]) == 0
     assert run([*command, "1.6"]) == 2

@@ -44,7 +44,7 @@ def trt(install: Install) -> FakeTensorRT:
 @pytest.fixture
 def engine(trt: FakeTensorRT, tmp_path: Path) -> Path:
     """An engine for an RTX 4090; from now on deserialising fails the test."""
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     plan = plan_build(load_target("rtx-4090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     path = builder.build_tensorrt(source, tmp_path / "model.engine", (plan,)).path
     trt.may_deserialise = False
@@ -67,7 +67,10 @@ def edit_version(path: Path, version: str) -> None:
 MUTATIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another engine": (lambda path: path.write_bytes(b"RTXP" + b"\0" * 64), "SE-A54"),
     "an unknown flavour": (lambda path: edit(path, flavour="lean"), "SE-A52"),
-    "a source that changed": (lambda path: write_residual(path.with_suffix(".onnx"), scale=0.03), "SE-A55"),
+    "a source that changed": (
+        lambda path: write_residual(path.with_suffix(".onnx"), scale=0.03, per_channel=True),
+        "SE-A55",
+    ),
     "another machine": (lambda path: edit_device(path, machine="riscv64"), "SE-A87"),
     "another system": (lambda path: edit_device(path, system="Windows"), "SE-A87"),
     "no device at all": (lambda path: edit(path, device={}), "SE-A87"),
@@ -153,7 +156,7 @@ def test_passports_from_before_there_were_two_flavours_are_tensorrts(
     install: Install, tmp_path: Path
 ) -> None:
     trt = install("10.3.0")
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     plan = plan_build(load_target("rtx-4090"), features_of(trt), facts_of(read_onnx(source)), Wishes())
     path = builder.build_tensorrt(source, tmp_path / "model.engine", (plan,)).path
     old = json.loads(passport_path(path).read_text())

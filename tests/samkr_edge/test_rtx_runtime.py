@@ -44,7 +44,7 @@ def engine(trt: FakeTensorRT, driver: Driver, tmp_path: Path) -> Path:
 
 
 def make(trt: FakeTensorRT, driver: Driver, folder: Path, batch: int | str) -> Path:
-    source = write_residual(folder / "model.onnx", batch=batch)
+    source = write_residual(folder / "model.onnx", batch=batch, per_channel=True)
     wishes = Wishes(batch=2 if isinstance(batch, str) else None)
     plan = plan_build(load_target("rtx-any"), features_of(trt, "rtx"), facts_of(read_onnx(source)), wishes)
     driver.capability = (9, 0)
@@ -75,7 +75,7 @@ def test_batches_of_any_size_give_what_the_onnx_gives(
     trt: FakeTensorRT, driver: Driver, tmp_path: Path, batch: int | str
 ) -> None:
     runner = TensorRTRunner(make(trt, driver, tmp_path, batch))
-    write_residual(tmp_path / "one.onnx", batch=1, samples=isinstance(batch, int))
+    write_residual(tmp_path / "one.onnx", batch=1, samples=isinstance(batch, int), per_channel=True)
     reference = OnnxRunner(tmp_path / "one.onnx")
     assert (runner.kind, runner.batch) == ("engine", 2)
     for count in (1, 2, 5):
@@ -192,7 +192,7 @@ def test_a_runtime_cache_that_gives_no_bytes_loses_nothing(
 def test_what_the_trial_of_a_build_finished_is_there_for_the_first_start(
     trt: FakeTensorRT, tmp_path: Path
 ) -> None:
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     plan = plan_build(load_target("rtx-4090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     built = build_tensorrt(source, tmp_path / "model.engine", (plan,))
     assert built.cosines is not None
@@ -276,7 +276,7 @@ def test_an_engine_for_other_gpus_is_refused_by_the_stand_in_as_by_the_real_one(
     trt: FakeTensorRT, driver: Driver, tmp_path: Path
 ) -> None:
     """The fake is no more lenient than the passport, which is asked first."""
-    source = write_residual(tmp_path / "model.onnx")
+    source = write_residual(tmp_path / "model.onnx", per_channel=True)
     plan = plan_build(load_target("rtx-3090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     messages: list[str] = []
 
