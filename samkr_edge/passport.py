@@ -16,9 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.artefact import replacing, sha256_of
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
@@ -30,6 +30,8 @@ from targets.recognise import Device, recognise
 SCHEMA_VERSION = 1
 # In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
 TARGET_KEY = "samkr_edge_target"
+# In that of a graph that was prepared for a target: it runs like any other, and is built no second time.
+PREPARED_KEY = "samkr_edge_prepared"
 
 
 class Passport(BaseModel):
@@ -66,6 +68,14 @@ class Passport(BaseModel):
     settings: dict[str, Any] = {}
     measured: dict[str, Any] = {}
     created: str = ""
+
+    @field_validator("device")
+    @classmethod
+    def _names_capabilities(cls, device: dict[str, Any]) -> dict[str, Any]:
+        found = device.get("compute_capabilities", [])
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            raise ValueError(f"compute_capabilities is no list of texts: {found!r}")
+        return device
 
     @property
     def runtime(self) -> Flavour:
@@ -150,16 +160,22 @@ def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
 
 
 def write_passport(model: Path, passport: Passport) -> Path:
-    """Write the passport beside the model, with the time of writing and the hashes that its card knows."""
+    """Write the passport beside the model; raises SamkrError SE-D01."""
+    path = passport_path(model)
+    with replacing(path) as temporary:
+        temporary.write_text(passport_text(passport), encoding="utf-8")
+    return path
+
+
+def passport_text(passport: Passport) -> str:
+    """A passport as JSON, with the time of writing and the hashes that its card knows."""
     stamped = passport.model_copy(
         update={
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "hashes": {**origin_hashes(passport.card, passport.source_sha256), **passport.hashes},
         }
     )
-    path = passport_path(model)
-    write_json(path, stamped.model_dump(mode="json"))
-    return path
+    return json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_passport(model: Path) -> Passport:

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 
 # The message begins behind whatever the logger puts before it.
@@ -86,15 +85,10 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
     return found[0]
 
 
-def write_layers(engine: Path, listing: Mapping[str, Any]) -> None:
-    """Write ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU.
-
-    Raises:
-        SamkrError: SE-D01 it cannot be written.
-    """
+def layers_text(listing: Mapping[str, Any]) -> str:
+    """What ``ENGINE.layers.json`` holds, which `samkr-edge inspect` reads without a GPU."""
     sections = [f"{json.dumps(key)}: {_rows(value)}" for key, value in listing.items()]
-    with replacing(layers_path(engine)) as temporary:
-        temporary.write_text("{\n" + ",\n".join(sections) + "\n}\n", encoding="utf-8")
+    return "{\n" + ",\n".join(sections) + "\n}\n"
 
 
 def _rows(value: Any) -> str:

@@ -115,6 +115,11 @@ class OnnxFile:
         return b"".join([*self.model_rest, _block(7, graph)])
 
 
+def with_metadata(data: bytes, key: str, value: str) -> bytes:
+    """A serialized model with one more entry of metadata; behind the others, as a repeated field may lie."""
+    return data + _block(14, _block(1, key.encode()) + _block(2, value.encode()))
+
+
 def read_onnx(path: Path) -> OnnxFile:
     """Read an ONNX file.
 
@@ -125,7 +130,10 @@ def read_onnx(path: Path) -> OnnxFile:
         return decode_onnx(path.read_bytes())
     except OSError as error:
         raise SamkrError(
-            "SE-B87", f"the ONNX file {path} cannot be read", [f"reason     {error.strerror or error}"]
+            "SE-B87",
+            f"the ONNX file {path} cannot be read",
+            [f"reason     {error.strerror or error}"],
+            fix=f"ls {path.parent}",
         ) from error
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         raise SamkrError(
@@ -230,6 +238,8 @@ def _tensor(message: memoryview) -> Tensor:
             tensor.name = _string(value)
         elif number == 9:
             held = len(value)
+        elif number == 14 and value == 1:
+            raise ValueError("its weights lie in another file")
     tensor.dims = tuple(dims)
     dtype = DTYPES.get(tensor.data_type)
     if dtype is not None and held not in (None, prod(dims) * np.dtype(dtype).itemsize):

@@ -13,7 +13,7 @@ from samkr_edge.artefact import replacing, sha256_of
 from samkr_edge.build.agreement import Agreement, compare, noise_input
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import TARGET_KEY, Passport, cpu_device, passport_path, write_passport
+from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_passport
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ def build_cpu(source: Path, out: Path) -> Built:
     card = card_of(model, source)
     if card.precision == "fp8":
         raise _no_fp8(source)
-    if passport_path(source).exists() or any(p.key == TARGET_KEY for p in model.metadata_props):
+    if passport_path(source).exists() or any(
+        p.key in (TARGET_KEY, PREPARED_KEY) for p in model.metadata_props
+    ):
         raise SamkrError(
             "SE-B52",
-            f"{source} is built already, so nothing was done",
+            f"{source} is built or prepared already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}

@@ -11,7 +11,7 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
-from samkr_edge.build.builder_listing import write_layers
+from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.build.engine_measures import EngineMeasures
@@ -24,7 +24,7 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import Passport, any_gpu, gpu_device, write_passport
+from samkr_edge.passport import Passport, any_gpu, gpu_device, passport_path, passport_text, write_passport
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 
 
@@ -67,7 +67,7 @@ def build_tensorrt(
     Raises:
         SamkrError: SE-V87 no GPU, where one is needed, SE-V91 no TensorRT, SE-D01 ``out`` cannot be written, SE-B91
             the parser refuses the graph, SE-B90 the build fails or the memory is short, SE-B89 the engine does not
-            compute what the ONNX does.
+            compute what the ONNX does, SE-B83 it computes in fewer bits what has to be FP32.
     """
     ahead_of_time = plans[0].compute_capabilities
     if not ahead_of_time:
@@ -136,12 +136,11 @@ def _candidate(
 
 
 def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:
-    """The one that moves the fewest bytes, of equals that with fewer kernels; where a list is missing, the first."""
-
-    def cost(one: _Candidate) -> tuple[float, int]:
-        return (one.measures.bytes_moved, one.measures.kernels) if one.measures else (float("inf"), 0)
-
-    return min(candidates, key=cost)
+    """The one of the least predicted cost; where a list is missing, the first, which is FP16."""
+    costs = [one.measures.cost for one in candidates if one.measures is not None]
+    if len(costs) < len(candidates):
+        return candidates[0]
+    return candidates[costs.index(min(costs))]
 
 
 def _write(
@@ -158,12 +157,13 @@ def _write(
     if milliseconds:
         measured["gpu_ms"] = milliseconds
     passport = chosen.passport.model_copy(update={"measured": measured})
-    # The engine takes its name last: where the disk is full before, the old one keeps the passport that is its own.
-    with replacing(out) as temporary:
-        temporary.write_bytes(chosen.data)
+    # All are written before any takes its name: where the disk is full, what was there stays as it was.
+    with replacing(out) as engine, replacing(passport_path(out)) as beside:
+        engine.write_bytes(chosen.data)
+        beside.write_text(passport_text(passport), encoding="utf-8")
         if chosen.layers is not None:
-            write_layers(out, chosen.layers)
-        write_passport(out, passport)
+            with replacing(layers_path(out)) as listed:
+                listed.write_text(layers_text(chosen.layers), encoding="utf-8")
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
     return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
 

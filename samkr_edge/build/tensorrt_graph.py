@@ -15,10 +15,9 @@ import numpy as np
 
 from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, Node, OnnxFile
 from samkr_edge.errors import SamkrError
+from samkr_edge.passport import PREPARED_KEY, TARGET_KEY
 
 BRANCH_QUANTIZER = "branch_input_quantizer"
-# In the metadata of a graph that was prepared for a target: it runs and is evaluated, and is built no second time.
-PREPARED_KEY = "samkr_edge_prepared"
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         zero_points=tuple(zero_points),
         bad_scales=tuple(bad_scales),
         broken_weights=tuple(broken),
-        built_for=model.metadata.get("samkr_edge_target") or model.metadata.get(PREPARED_KEY),
+        built_for=model.metadata.get(TARGET_KEY) or model.metadata.get(PREPARED_KEY),
     )
 
 

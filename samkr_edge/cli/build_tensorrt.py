@@ -204,14 +204,20 @@ def _free_bytes(device: Device) -> int | None:
 
 def _write_prepared(model: Path, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool) -> None:
     from samkr_edge.artefact import replacing
-    from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.onnx_file import read_onnx, with_metadata
     from samkr_edge.build.tensorrt_graph import prepare
     from samkr_edge.cli.console import emit
+    from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
+    if out.exists() and out.samefile(model):
+        raise SamkrError(
+            "SE-U89", "the prepared graph would replace its source", fix=f"--prepared {model.stem}.trt.onnx"
+        )
+    prepared = prepare(read_onnx(model), plans[0].steps)
     with replacing(out) as temporary:
-        temporary.write_bytes(prepare(read_onnx(model), plans[0].steps))
+        temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))
     emit(
         {"path": str(out), "plans": [plans[0].to_dict()]},
         f"{out}: the graph as TensorRT gets it\n{shown}",
@@ -272,7 +278,7 @@ def describe_built(out: Path, built: Any) -> str:
     engine = passport.precision["engine"]
     if engine in built.measures:
         lines.append(f"  layers: {built.measures[engine].summary()}")
-    if len(built.measures) > 1 and not built.milliseconds:
+    if not built.milliseconds:
         lines += _predicted(engine, built.measures)
     lines += [f"  note: {note}" for note in built.notes]
     return "\n".join(lines)
@@ -280,8 +286,13 @@ def describe_built(out: Path, built: Any) -> str:
 
 def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
     """Of ``best`` where nothing can be timed: what was chosen, by what, and that it is a prediction."""
+    from samkr_edge.build.engine_measures import LAUNCH
+
+    if len(measures) < 2:
+        return []
     lines = [
-        f"  {chosen} was chosen by a prediction, since no GPU of this machine can time it: fewest bytes moved"
+        f"  {chosen} was chosen by a prediction, since no GPU of this machine can time it: the least of bytes moved "
+        f"and {LAUNCH / 1e6:g} MB for every kernel"
     ]
     for precision, found in measures.items():
         lines.append(

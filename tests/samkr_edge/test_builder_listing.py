@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from builder_logs import BUILDS, builder_log
 
-from samkr_edge.build.builder_listing import layers_path, listing_of_log, listings_of_log, write_layers
+from samkr_edge.build.builder_listing import layers_path, layers_text, listing_of_log, listings_of_log
 from samkr_edge.build.engine_layers import parse_layers
 from samkr_edge.errors import SamkrError
 
@@ -124,7 +124,7 @@ def test_the_engines_of_one_log_are_kept_apart() -> None:
 def test_the_listing_beside_an_engine_is_what_the_log_says(tmp_path: Path) -> None:
     engine = tmp_path / "pose.engine"
     listing = listing_of_log(builder_log("int8").replace("\n", "\r\n"), ["8.6", "8.9"])
-    write_layers(engine, listing)
+    layers_path(engine).write_text(layers_text(listing), encoding="utf-8")
     text = layers_path(engine).read_text(encoding="utf-8")
     assert json.loads(text) == listing
     assert listing["Compute Capabilities"] == ["8.6", "8.9"]

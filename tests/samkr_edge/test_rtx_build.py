@@ -253,7 +253,7 @@ def test_best_goes_by_the_lists_where_nothing_can_be_timed_and_says_that_it_pred
         left = iter(kinds)
 
         def retell(truth: str) -> str:
-            layout = "Dimensions: [1,8,512,512], Strides: [1], StrideOrder: [0]"
+            layout = "Dimensions: [1,8,2048,2048], Strides: [1], StrideOrder: [0]"
             tensor = f"{layout}, Datatype: {next(left)}, Format: (Linear) Row major linear format"
             kernel = (
                 f"Name: more, LayerType: kgen, Inputs: [ {{ Name: a, {tensor} }}], Constants: [], "
