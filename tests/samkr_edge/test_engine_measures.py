@@ -1,6 +1,7 @@
 """Kernels, bytes and types are summed alike over what TensorRT for RTX's builder and TensorRT's inspector list."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,3 +170,13 @@ def test_the_inspectors_json_of_full_tensorrt_is_measured_by_the_same_code() -> 
     assert versions[0].convolutions[("int8", "int8")] == 5
     assert versions[0].int8_writing_float == 0
     assert versions[0].kernels == 19
+
+
+def test_what_predicts_time_counts_a_megabyte_for_every_kernel() -> None:
+    """INT8 that moves a little less in many more kernels does not win over FP16."""
+    int8, half = measured("int8"), measured("fp16")
+    for one in (int8, half):
+        assert one.cost == one.bytes_moved + 1_000_000 * one.kernels
+    assert int8.kernels > half.kernels
+    fewer = replace(int8, bytes_moved=half.bytes_moved - 1_000_000)
+    assert fewer.cost > half.cost

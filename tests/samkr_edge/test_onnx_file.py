@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx, with_metadata
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.errors import SamkrError
 
@@ -150,3 +150,26 @@ def test_weights_that_do_not_fill_their_shape_are_refused_by_name(tmp_path: Path
     with pytest.raises(SamkrError, match="not a whole ONNX") as caught:
         read_onnx(tmp_path / "short.onnx")
     assert "weights holds" in caught.value.facts[0]
+
+
+def test_weights_in_another_file_are_refused_and_never_looked_for(tmp_path: Path) -> None:
+    model = residual_graph()
+    onnx.save(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    with pytest.raises(SamkrError) as raised:
+        read_onnx(tmp_path / "model.onnx")
+    assert raised.value.code == "SE-B87"
+    assert "another file" in raised.value.facts[0]
+
+
+def test_a_model_without_an_input_is_looked_over(source: Path) -> None:
+    model = onnx.load(source)
+    del model.graph.input[:]
+    assert facts_of(decode_onnx(model.SerializeToString())).input_shape == ()
+
+
+def test_an_entry_of_metadata_is_added_behind_the_others(source: Path) -> None:
+    changed = onnx.load_from_string(with_metadata(source.read_bytes(), "clé", "valeur"))
+    assert [(entry.key, entry.value) for entry in changed.metadata_props][-1] == ("clé", "valeur")
+    assert changed.graph == onnx.load(source).graph

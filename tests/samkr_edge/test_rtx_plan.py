@@ -336,3 +336,59 @@ def test_a_version_that_is_not_here_is_planned_for_and_never_built(
     assert "planned    1.6" in capsys.readouterr().err
     assert not source.with_suffix(".engine").exists()
     assert run([*command, "1.7"]) == 0
+
+
+def refused_with(capsys: pytest.CaptureFixture[str], code: str, *words: str) -> str:
+    """What the command printed, which is an error of this code."""
+    assert run(list(words)) != 0
+    printed = capsys.readouterr().err
+    assert code in printed, printed
+    return printed
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_prepared_graph_never_replaces_its_source_and_is_built_no_second_time(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = source.read_bytes()
+    link = tmp_path / "link.onnx"
+    link.symlink_to(source)
+    for place in (source, link):
+        words = ["build", str(source), "--target", "rtx-4090", "--prepared", str(place)]
+        refused_with(capsys, "SE-U89", *words)
+        assert source.read_bytes() == exported
+    out = tmp_path / "prepared.onnx"
+    assert run(["build", str(source), "--target", "rtx-4090", "--prepared", str(out)]) == 0
+    for target, code in (("rtx-4090", "SE-B88"), ("rtx-any", "SE-B88"), ("cpu", "SE-B52")):
+        refused_with(capsys, code, "build", str(out), "--target", target)
+    assert not out.with_suffix(".engine").exists()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_an_int8_engine_without_int8_is_not_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The only quantized convolution is the last, which stays FP32."""
+    source = write_residual(tmp_path / "last.onnx")
+    out = tmp_path / "prepared.onnx"
+    words = ["build", str(source), "--target", "rtx-4090", "--prepared", str(out)]
+    assert "quantized  1 of 1" in refused_with(capsys, "SE-B82", *words)
+    assert not out.exists()
+    assert run([*words, "--precision", "fp16"]) == 0
+
+
+def test_what_does_not_fuse_is_told_and_has_no_step_for_it() -> None:
+    for onnx, words in (
+        (replace(INT8, tensor_scales=0, channel_scales=290), "a scale for every channel"),
+        # 4 of 300 convolutions: counted against the quantized ones, not against all.
+        (replace(INT8, tensor_scales=0, channel_scales=4), "a scale for every channel"),
+        (replace(INT8, weights="fp16", opset=19), "export it without"),
+    ):
+        made = plan("rtx-4090", onnx=onnx)
+        assert "fuse_int8" not in made.steps
+        assert any(words in note for note in made.notes)
+        assert not any("costs no kernel" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 3), (None, 512, 512)], ids=str)
+def test_a_graph_that_takes_no_images_is_told_so(shape: tuple[int | None, ...]) -> None:
+    error = refusal("rtx-4090", onnx=replace(INT8, input_shape=shape))
+    assert "batch of images" in error.message

@@ -66,6 +66,8 @@ def edit_version(path: Path, version: str) -> None:
 
 MUTATIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another engine": (lambda path: path.write_bytes(b"RTXP" + b"\0" * 64), "SE-A54"),
+    "a capability that is a number": (lambda path: edit_device(path, compute_capabilities=[8.9]), "SE-A52"),
+    "one capability for many": (lambda path: edit_device(path, compute_capabilities="18.92"), "SE-A52"),
     "an unknown flavour": (lambda path: edit(path, flavour="lean"), "SE-A52"),
     "a source that changed": (
         lambda path: write_residual(path.with_suffix(".onnx"), scale=0.03, per_channel=True),
