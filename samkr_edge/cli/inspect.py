@@ -134,8 +134,7 @@ def _summary(found: Lint, built: bool) -> list[str]:
         )
     if found.for_rtx:
         lines.append(
-            "  weights    one scale each, for TensorRT for RTX: where INT8 meets float costs no kernel there, and is "
-            "no finding"
+            "  weights    one scale each, for TensorRT for RTX: INT8 that meets float costs no kernel there"
         )
     if found.int8_macs:
         largest = sorted(floating, key=lambda one: one.macs, reverse=True)[:6]
