@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from samkr_edge.build import myelin
 from samkr_edge.build.engine_layers import FLOATS, Layer, module_of, operation_of, sum_op
 
-# INT8 tensor cores work on blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
+# INT8 tensor cores sum over blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what makes an engine slow.
 NOTABLE_SHARE = 0.02
@@ -196,7 +196,11 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
 
 
 def _small_convolutions(graph: _Graph) -> list[Finding]:
-    """INT8 convolutions that compute mostly padding; the first one, which sees the image, is left alone."""
+    """INT8 convolutions that compute mostly padding; the first one, which sees the image, is left alone.
+
+    Full TensorRT pads what a group reads and what it writes alike. Of TensorRT for RTX only what it reads counts, the
+    channels that are summed over: what it writes is FP16 there, and bytes are read because that is less to move.
+    """
     found = [
         layer
         for layer in graph.layers
@@ -204,7 +208,7 @@ def _small_convolutions(graph: _Graph) -> list[Finding]:
         and layer.precision == "int8"
         and layer.channels is not None
         and graph.before(layer)
-        and min(layer.channels) < SMALLEST_CHANNELS
+        and _narrowest(layer, layer.channels) < SMALLEST_CHANNELS
     ]
     if not found:
         return []
@@ -220,6 +224,11 @@ def _small_convolutions(graph: _Graph) -> list[Finding]:
             "place the rule before the one that makes convolutions INT8",
         )
     ]
+
+
+def _narrowest(layer: Layer, channels: tuple[int, int]) -> int:
+    """Channels that decide whether INT8 is mostly padding; ``channels``: per group, in and out."""
+    return channels[0] if myelin.is_convolution(layer.name, layer.kind) else min(channels)
 
 
 def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]:

@@ -36,7 +36,9 @@ _DTYPES = (
     ("fp32", r"fp32|float"),
 )  # fmt: skip
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
-FLOATS = ("fp32", "fp16", "bf16", "fp8")
+# What layers compute in that no quantizer made.
+FLOATS = ("fp32", "fp16", "bf16")
+_QUANTIZED = ("int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -244,10 +246,10 @@ def dtype_of(text: str) -> str:
 
 
 def _precision(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
-    """INT8 where all inputs are; else the first float type among inputs, then outputs."""
+    """INT8 or FP8 where all inputs are; else the first float type among inputs, then outputs."""
     kinds = [tensor.dtype for tensor in inputs]
-    if kinds and all(kind == "int8" for kind in kinds):
-        return "int8"
+    if kinds and kinds[0] in _QUANTIZED and len(set(kinds)) == 1:
+        return kinds[0]
     everything = [*kinds, *(tensor.dtype for tensor in outputs)]
     return next((kind for kind in everything if kind in FLOATS), everything[0] if everything else "?")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from samkr_edge.build.engine_layers import (
 from samkr_edge.build.engine_measures import EngineMeasures, measure
 from samkr_edge.build.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
+from samkr_edge.passport import Passport, passport_path, read_passport
 
 # Inferences whose layers are timed: a few seconds, and enough for a mean.
 PROFILED_RUNS = 100
@@ -112,15 +115,18 @@ def layers_of_engine(engine: Path) -> str:
     """The inspector's JSON of an engine: from ``ENGINE.layers.json`` beside it, else from TensorRT here.
 
     Raises:
-        SamkrError: SE-D93 no such engine, SE-V92 there is neither; and what opening the engine refuses.
+        SamkrError: SE-D93 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list beside it is damaged; and
+            what opening the engine refuses.
     """
     beside = layers_path(engine)
     why = f"looked for {beside.name}"
     if beside.is_file():
         text = beside.read_text(encoding="utf-8", errors="replace")
-        listed = listed_engine(text)
-        if listed is None or not engine.is_file() or listed == sha256_of(engine):
-            return text
+        with _naming(beside, _lister(engine)):
+            listed = listed_engine(text)
+            if listed is None or not engine.is_file() or listed == sha256_of(engine):
+                parse_layers(text)
+                return text
         why = f"{beside.name} is of another engine"
     _require(engine)
     from samkr_edge.driver import load_driver
@@ -133,13 +139,53 @@ def layers_of_engine(engine: Path) -> str:
             return runner.layers()
         finally:
             runner.close()
-    raise SamkrError(
-        "SE-V92",
-        f"the layers of {engine.name} can be listed only where TensorRT and its GPU are",
-        [why],
-        fix=f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: "
-        f"trtexec --loadEngine={engine.name} --exportLayerInfo={beside.name}",
-    )
+    raise _unlisted(engine, why)
+
+
+def _unlisted(engine: Path, why: str) -> SamkrError:
+    beside, passport = layers_path(engine), _passport(engine)
+    if passport is not None and passport.runtime == "rtx":
+        message = (
+            f"there is no list of the layers of {engine.name} here; its build writes one, on any machine"
+        )
+        fix = _build_again(engine, passport)
+    else:
+        message = f"the layers of {engine.name} can be listed only where TensorRT and its GPU are"
+        fix = f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: {_trtexec(engine)}"
+    return SamkrError("SE-V92", message, [why], fix=fix)
+
+
+def _lister(engine: Path) -> str:
+    """The command that writes the list beside an engine anew."""
+    passport = _passport(engine)
+    if passport is not None and passport.runtime == "rtx":
+        return _build_again(engine, passport)
+    return f"on the device: {_trtexec(engine)}"
+
+
+def _build_again(engine: Path, passport: Passport) -> str:
+    """The build, at the precision it had where that is not the graph's own."""
+    own = passport.card.get("precision")
+    own, built = own if own in ("int8", "fp8") else "fp16", passport.settings.get("precision")
+    precision = f" --precision {built}" if built not in (None, own) else ""
+    return f"samkr-edge build {passport.source} --target {passport.target}{precision} -o {engine}"
+
+
+def _trtexec(engine: Path) -> str:
+    return f"trtexec --loadEngine={engine} --exportLayerInfo={layers_path(engine)}"
+
+
+def _passport(engine: Path) -> Passport | None:
+    return read_passport(engine) if passport_path(engine).is_file() else None
+
+
+@contextmanager
+def _naming(file: Path, fix: str) -> Iterator[None]:
+    """Errors of reading its text name the file, and how to make it anew."""
+    try:
+        yield
+    except SamkrError as error:
+        raise SamkrError(error.code, f"{file.name}: {error.message}", error.facts, fix=fix) from error
 
 
 def profile_of_engine(engine: Path) -> tuple[str | None, str]:
@@ -148,7 +194,9 @@ def profile_of_engine(engine: Path) -> tuple[str | None, str]:
     if not beside.is_file():
         return None, f"no profile; on the device: samkr-edge inspect {engine.name} --profile"
     text = beside.read_text(encoding="utf-8", errors="replace")
-    measured = profiled_engine(text)
+    with _naming(beside, f"on the device: samkr-edge inspect {engine} --profile"):
+        measured = profiled_engine(text)
+        parse_profile(text)
     if measured is not None and engine.is_file() and measured != sha256_of(engine):
         again = f"samkr-edge inspect {engine.name} --profile"
         return None, f"{beside.name} is of another engine; on the device: {again}"

@@ -100,7 +100,7 @@ def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
             conversions.append(maker)
     if not found:
         return []
-    precision = found[0].precision.upper()
+    precision = " and ".join(sorted({layer.precision.upper() for layer in found}))
     return [
         Finding(
             "not_int8",

@@ -74,6 +74,7 @@ class Lint:
         channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
             Runtime too; TensorRT for RTX writes their results in FP32.
         format: ``fp8`` where that is what runs in place of INT8.
+        for_rtx: every INT8 weight has one scale, as TensorRT for RTX fuses it; islands and sums are no findings then.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -82,6 +83,7 @@ class Lint:
     channel_scales: int
     findings: tuple[Finding, ...]
     format: str = "int8"
+    for_rtx: bool = False
 
     @property
     def macs(self) -> int:
@@ -99,6 +101,7 @@ class Lint:
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": self.format,
+            "for_rtx": self.for_rtx,
             "macs": self.macs,
             "int8_macs": self.int8_macs,
             "int8_share": self.int8_share,
@@ -113,6 +116,9 @@ class Lint:
 def lint(graph: Graph, *, built: bool = False) -> Lint:
     """Check a graph whose nodes are in topological order.
 
+    Of a graph for TensorRT for RTX it is no finding where INT8 meets float: a build for it keeps INT8 only where a
+    kernel that is there anyway writes the bytes (:mod:`samkr_edge.build.fused_int8`).
+
     Args:
         built: the model was built for a target, which may want zero points; they are no finding then.
     """
@@ -120,16 +126,22 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     on_grid = _on_the_way_to_a_grid(graph)
     sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    findings = [*_nearest_grids(graph), *_quantizers(graph, built), *_quantized_grids(graph, int8)]
-    if quantized:
-        findings += [*_float_sums(graph, sums, int8), *_islands(graph, int8)]
+    form = "fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8"
+    convolutions = tuple(_convolutions(graph, int8))
+    channel_scales = _channel_scales(graph, int8)
+    one_scale = not channel_scales and any(one.int8 for one in convolutions)
+    for_rtx = one_scale and form == "int8" and not built
+    findings = [*_nearest_grids(graph), *_quantizers(graph, built), *_quantized_grids(graph, int8, form)]
+    if quantized and not for_rtx:
+        findings += [*_float_sums(graph, sums, int8), *_islands(graph, int8, form)]
     return Lint(
-        convolutions=tuple(_convolutions(graph, int8)),
+        convolutions=convolutions,
         sums=len(sums),
         int8_sums=sum(id(node) in int8 for node in sums),
-        channel_scales=_channel_scales(graph, int8),
+        channel_scales=channel_scales,
         findings=tuple(findings),
-        format="fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8",
+        format=form,
+        for_rtx=for_rtx,
     )
 
 
@@ -313,7 +325,7 @@ def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:
     return int(((steps > 0) & (steps < FEWEST_STEPS)).sum())
 
 
-def _quantized_grids(graph: Graph, int8: set[int]) -> Iterator[Finding]:
+def _quantized_grids(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
     for node, grid in _grids(graph):
         guilty = [
             above
@@ -324,7 +336,8 @@ def _quantized_grids(graph: Graph, int8: set[int]) -> Iterator[Finding]:
             yield Finding(
                 "quantized-grid",
                 module_of(node.name),
-                f"INT8 on the way to sampling coordinates, at {module_of(guilty[0].name)}: one step moves every tap",
+                f"{form.upper()} on the way to sampling coordinates, at {module_of(guilty[0].name)}: one step moves "
+                "every tap",
                 'match: "*.sampling.*", precision: float',
             )
 
@@ -362,8 +375,8 @@ def _is_quantized_later(graph: Graph, node: Any) -> bool:
     return False
 
 
-def _islands(graph: Graph, int8: set[int]) -> Iterator[Finding]:
-    """Connected float operations that INT8 flows into and out of again."""
+def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
+    """Connected float operations that INT8, or what takes its place, flows into and out of again."""
     floats = {
         id(node): node
         for node in graph.nodes
@@ -392,13 +405,14 @@ def _islands(graph: Graph, int8: set[int]) -> Iterator[Finding]:
         # A sum with a float addend has a finding of its own.
         work = [n for n in group if not _moves(n) and not _is_sum(graph, n)]
         if entered and left and work:
-            yield _island(graph, group, work, left)
+            yield _island(graph, group, work, left, form)
 
 
-def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any]) -> Finding:
+def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], form: str) -> Finding:
     kinds = sorted({node.op_type for node in work})
     where = module_of(work[0].name)
-    what = f"{len(group)} float operations ({', '.join(kinds[:4])}) between INT8 ones: two conversions a map"
+    number = f"{len(group)} float operation{'' if len(group) == 1 else 's'}"
+    what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions a map"
     if "GridSample" in kinds or "DeformConv" in kinds:
         reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
         module = module_of(reader.name)
@@ -409,9 +423,10 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any]) ->
         where = module_of(convolutions[0].name)
         more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
         return Finding("float-island", where, what, f'match: "{where}", op: conv, precision: int8{more}')
-    return Finding(
-        "float-island", where, what, "no policy line: `samkr-edge build --target cpu` quantizes around it"
-    )
+    fix = "no policy line: a policy decides about convolutions, sums and pools"
+    if form == "int8":  # no CPU computes in FP8
+        fix = "no policy line: `samkr-edge build --target cpu` quantizes around it"
+    return Finding("float-island", where, what, fix)
 
 
 def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:

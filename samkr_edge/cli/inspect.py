@@ -52,7 +52,13 @@ def inspect(
         wasteful = inspect_engine(model, profile, as_json)
         if strict and wasteful:
             first = wasteful[0]
-            _fail(model, [finding.kind for finding in wasteful], first.policy or first.note, as_json)
+            where = ", ".join(first.modules[:1])
+            _fail(
+                model,
+                [one.kind for one in wasteful],
+                f"{where}: {first.what}" if where else first.what,
+                as_json,
+            )
         return
     if model.suffix == ".samkr":
         from samkr_edge.cli.inspect_engine import inspect_bundle
@@ -86,23 +92,32 @@ def inspect(
     }
     emit(payload, _with_table(lines, found), as_json)
     if strict and found.findings:
-        _fail(model, [finding.kind for finding in found.findings], found.findings[0].fix, as_json)
+        worst = found.findings[0]
+        _fail(model, [one.kind for one in found.findings], f"{worst.where}: {worst.what}", as_json)
 
 
-def _fail(model: Path, kinds: list[str], fix: str, as_json: bool) -> None:
-    """End with exit code 6, naming the kinds of what was found."""
+def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
+    """End with exit code 6, naming the kinds of what was found and the first of it."""
     from samkr_edge.cli.console import say
 
+    width = max(map(len, kinds)) + 2
     error = SamkrError(
         "SE-Q84",
-        f"{model.name} has {len(kinds)} findings",
-        [f"{kind:<24}{count}" for kind, count in Counter(kinds).most_common(4)],
-        fix=fix,
+        f"{model.name} has {_findings(len(kinds))}",
+        [
+            *(f"{kind:<{width}}{count}" for kind, count in Counter(kinds).most_common(3)),
+            f"{'first':<{width}}{first}",
+        ],
+        fix=f"samkr-edge inspect {model}   # lists them with the policy line that mends each, where there is one",
     )
     if not as_json:
         raise error
     say(str(error))  # the object that was printed holds them; the root would print a second one
     raise typer.Exit(error.exit_code)
+
+
+def _findings(number: int) -> str:
+    return f"{number} finding{'' if number == 1 else 's'}"
 
 
 def _summary(found: Lint, built: bool) -> list[str]:
@@ -114,8 +129,12 @@ def _summary(found: Lint, built: bool) -> list[str]:
     ]
     if found.channel_scales and not built:
         lines.append(
-            f"  weights    {found.channel_scales} of {int8} INT8 convolutions have a scale per channel; "
-            "TensorRT for RTX writes the results of these in FP32"
+            f"  weights    {found.channel_scales} of {int8} {found.format.upper()} convolutions have a scale per "
+            "channel; TensorRT for RTX writes the results of these in FP32"
+        )
+    if found.for_rtx:
+        lines.append(
+            "  weights    one scale each, for TensorRT for RTX: INT8 that meets float costs no kernel there"
         )
     if found.int8_macs:
         largest = sorted(floating, key=lambda one: one.macs, reverse=True)[:6]
@@ -140,7 +159,7 @@ def _with_table(lines: list[str], found: Lint) -> RenderableType:
                 else "  no INT8 inside"
             ),
         )
-    table = Table(title=f"{len(found.findings)} findings")
+    table = Table(title=_findings(len(found.findings)))
     for column in ("kind", "where", "what", "policy line that mends it"):
         table.add_column(column, overflow="fold")
     for finding in found.findings[:SHOWN]:

@@ -183,7 +183,10 @@ def test_the_command_reads_the_files_beside_an_engine(
     assert "float_island" in shown
     assert "inspect x.engine --profile" in shown
     assert run(["inspect", str(engine), "--strict"]) == 6
-    assert "SE-Q84" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "SE-Q84" in shown
+    assert "backbone.layer1.0.conv2: 1 float convolution" in shown
+    assert shown.splitlines()[-1].startswith(f"fix: samkr-edge inspect {engine}   # ")
     assert run(["inspect", str(tmp_path / "x.onnx"), "--profile"]) == 2
     assert "SE-U04" in capsys.readouterr().err
 
@@ -212,6 +215,34 @@ def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     assert "trtexec --loadEngine" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "no.engine")]) == 3
     assert "there is no engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", '{"Layers": 5}', '{"Layers": []}', '{"Layers": [{"Nme": "x"}]}'])
+def test_a_damaged_list_beside_an_engine_is_named_with_the_command_that_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    engine = tmp_path / "x.engine"
+    engine.write_bytes(b"")
+    beside = tmp_path / "x.engine.layers.json"
+    beside.write_text(text)
+    assert run(["inspect", str(engine)]) == 5
+    first, *_, fix = capsys.readouterr().err.splitlines()
+    assert "x.engine.layers.json" in first
+    assert fix == f"fix: on the device: trtexec --loadEngine={engine} --exportLayerInfo={beside}"
+
+
+@pytest.mark.parametrize("text", ["{", "5", '[{"name": "x", "averageMs": "fast"}]'])
+def test_a_damaged_profile_beside_an_engine_is_named_with_the_command_that_measures_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    engine = tmp_path / "x.engine"
+    engine.write_bytes(b"")
+    (tmp_path / "x.engine.layers.json").write_text(layers_text("11"))
+    (tmp_path / "x.engine.profile.json").write_text(text)
+    assert run(["inspect", str(engine)]) == 5
+    first, *_, fix = capsys.readouterr().err.splitlines()
+    assert "x.engine.profile.json" in first
+    assert fix == f"fix: on the device: samkr-edge inspect {engine} --profile"
 
 
 def test_layers_that_feed_themselves_or_repeat_a_name_do_not_hang() -> None:

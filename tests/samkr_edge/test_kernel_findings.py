@@ -59,6 +59,59 @@ def test_int8_that_the_builder_made_fp16_is_found_and_no_policy_is_promised() ->
     assert "Turing" in found["not_int8"].note
 
 
+def test_fp8_is_not_taken_for_float_that_int8_became() -> None:
+    layers = json.loads(builder_layers("int8_sm75"))
+    for layer in layers["Layers"]:
+        for tensor in (*layer["Inputs"], *layer["Outputs"]):
+            tensor["Datatype"] = tensor["Datatype"].replace("Half", "FP8")
+    assert {finding.kind for finding in inspect_layers(json.dumps(layers)).findings} == {
+        "many_elementwise_kernels"
+    }
+
+
+def small_convolution(layer_type: str, c_in: int, c_out: int) -> str:
+    """The layers of an INT8 convolution in 17 groups, with a kernel before it that makes what it reads."""
+
+    def tensor(name: str, *shape: int, dtype: str = "Int8") -> dict[str, object]:
+        return {"Name": name, "Dimensions": shape, "Datatype": dtype, "Format": "(Linear)"}
+
+    read = tensor("taps", 1, 17 * c_in, 32, 32)
+    taps = {
+        "Name": "grid",
+        "LayerType": "GridSample",
+        "Inputs": [tensor("x", 1, 136, 32, 32, dtype="Half")],
+        "Outputs": [read],
+        "Metadata": "[ONNX Layer: /net/offset_head/blocks/blocks.0/sampling/GridSample]",
+    }
+    convolution = {
+        "Name": "adapt_conv",
+        "LayerType": layer_type,
+        "Inputs": [read],
+        "Constants": [tensor("weights", 17 * c_out, c_in, 1, 1)],
+        "Outputs": [tensor("y", 1, 17 * c_out, 32, 32, dtype="Half")],
+        "Metadata": "[ONNX Layer: /net/offset_head/blocks/blocks.0/adapt_conv/Conv]",
+    }
+    if layer_type != "correlation":
+        convolution |= {"Kernel": [1, 1], "Groups": 17, "OutMaps": 17 * c_out, "Weights": {"Type": "Int8"}}
+    return json.dumps({"Layers": [taps, convolution]})
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "c_in", "c_out", "small"),
+    [
+        ("correlation", 72, 8, False),  # samkr_tiny's taps: 9 of 8 channels are summed over
+        ("correlation", 8, 8, True),
+        ("CaskConvolution", 72, 8, True),
+        ("CaskConvolution", 72, 16, False),
+    ],
+)
+def test_of_tensorrt_for_rtx_a_convolution_is_small_by_what_it_reads(
+    layer_type: str, c_in: int, c_out: int, small: bool
+) -> None:
+    kinds = [finding.kind for finding in inspect_layers(small_convolution(layer_type, c_in, c_out)).findings]
+    assert ("small_convolution" in kinds) is small
+
+
 def test_full_tensorrt_is_not_told_to_give_up_scales_per_channel() -> None:
     layers = json.loads((DATA / "engine_layers_trt10.json").read_text())
     convolution = next(layer for layer in layers["Layers"] if layer["LayerType"] == "CaskConvolution")
@@ -93,6 +146,28 @@ def test_inspect_shows_kernels_bytes_and_types_without_a_gpu(
     assert "granularity: tensor" in shown
     assert run(["inspect", str(engine), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["measures"]["int8_writing_float"] == 75
+
+
+def test_strict_counts_findings_of_long_names_legibly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = tmp_path / "x.engine"
+    engine.write_bytes(b"engine")
+    layers = json.loads(builder_layers("int8"))
+    (tmp_path / "x.engine.layers.json").write_text(json.dumps(layers))
+    assert run(["inspect", str(engine), "--strict"]) == 6
+    shown = capsys.readouterr().err
+    assert "x.engine has 2 findings" in shown
+    assert "many_elementwise_kernels  1\n" in shown
+    for layer in layers["Layers"]:
+        if layer["LayerType"] == "correlation":
+            layer["Outputs"][0]["Datatype"] = "Half"
+    (tmp_path / "x.engine.layers.json").write_text(json.dumps(layers))
+    assert run(["inspect", str(engine), "--strict"]) == 6
+    shown = capsys.readouterr().err
+    assert "x.engine has 1 finding\n" in shown
+    assert "72 elementwise kernels for 81 convolutions" in shown
+    assert "\nfix: samkr-edge inspect " in shown
 
 
 def test_a_listing_of_another_engine_is_not_shown(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.lint import Lint, lint, module_of
 from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.cli import run
+
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -151,6 +155,47 @@ def test_one_scale_for_a_weight_is_found_where_it_rounds_channels_away(
     assert all("granularity: channel" in f.fix and "TensorRT for RTX" in f.fix for f in coarse)
 
 
+def test_a_graph_for_tensorrt_for_rtx_is_not_told_to_break_what_costs_nothing_there(
+    exported: ModuleType,
+    float_network: PoseNet,
+    tmp_path: Path,
+    int8_onnx: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network = exported.int8_network(float_network, "tensor")
+    path = exported.export(network, tmp_path / "rtx.onnx", precision="int8")
+    found = check(path, lambda model: bypass(model, CONV))
+    assert (found.for_rtx, found.channel_scales) == (True, 0)
+    assert not kinds(found) & {"float-island", "float-sum"}
+    assert not check(int8_onnx).for_rtx
+    assert run(["inspect", str(path)]) == 0
+    assert "one scale each, for TensorRT for RTX" in capsys.readouterr().out
+    # A CPU's model is what runs: there they cost what they always did.
+    assert "float-island" in kinds(lint(Graph(onnx.load(path)), built=True))
+
+
+def test_an_fp8_graph_is_spoken_of_as_fp8_and_sent_to_no_cpu(int8_onnx: Path) -> None:
+    def make_fp8(model: onnx.ModelProto) -> None:
+        zeros = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.output[0] in zeros:
+                zero = node.attribute[0].t
+                shape = list(zero.dims)
+                zero.CopyFrom(
+                    helper.make_tensor(
+                        "", TensorProto.FLOAT8E4M3FN, shape, bytes(max(1, *shape, 1)), raw=True
+                    )
+                )
+
+    found = check(int8_onnx, make_fp8)
+    islands = [finding for finding in found.findings if finding.kind == "float-island"]
+    assert (found.format, found.for_rtx) == ("fp8", False)
+    assert any("Resize" in island.what for island in islands)
+    for island in islands:
+        assert "between FP8 ones" in island.what
+        assert "cpu" not in island.fix
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_scale_that_is_not_positive_is_found(int8_onnx: Path, value: float) -> None:
     def spoil(model: onnx.ModelProto) -> None:
@@ -201,7 +246,13 @@ def test_the_command_lists_findings_and_fails_only_when_strict(
     assert run(["inspect", str(int8_onnx)]) == 0
     assert "float-island" in capsys.readouterr().out
     assert run(["inspect", str(int8_onnx), "--strict"]) == 6
-    assert "SE-Q84" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "SE-Q84" in shown
+    assert "float-island" in shown
+    assert "two conversions a map" in shown  # the first finding
+    (fix,) = [line for line in shown.splitlines() if line.startswith("fix: ")]
+    assert fix.startswith(f"fix: samkr-edge inspect {int8_onnx}   # ")
+    assert shown.rstrip().endswith(fix)
 
 
 def test_the_command_prints_one_json_object_strict_or_not(

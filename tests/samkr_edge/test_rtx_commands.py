@@ -13,7 +13,9 @@ from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from red_dot import dots
 
 from samkr_edge.artefact import cache_folder
+from samkr_edge.build.inspector import layers_of_engine
 from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
 
 
 @pytest.fixture
@@ -89,6 +91,54 @@ def test_inspect_reads_the_builders_list_where_no_gpu_is(
     assert "TensorRT for RTX 1.7" in shown
     assert run(["inspect", str(engine), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["passport"]["flavour"] == "rtx"
+
+
+def change_list(engine: Path, change: str) -> None:
+    beside = engine.with_name("red.engine.layers.json")
+    if change == "missing":
+        beside.unlink()
+    elif change == "of another engine":
+        beside.write_text(json.dumps({**json.loads(beside.read_text()), "engine_sha256": "0" * 64}))
+    else:
+        beside.write_text(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [("missing", 7), ("of another engine", 7), ("{", 5), ('{"Layers": 5}', 5)]
+)
+def test_a_list_that_is_not_the_engines_is_written_by_the_build_anywhere(
+    engine: Path,
+    red_dot_model: Path,
+    change: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    change_list(engine, change)
+    assert run(["inspect", str(engine)]) == code
+    shown = capsys.readouterr().err
+    assert "trtexec" not in shown
+    assert "only where" not in shown
+    fix = f"samkr-edge build {red_dot_model.name} --target rtx-any -o {engine}"
+    assert shown.splitlines()[-1] == f"fix: {fix}"
+    monkeypatch.chdir(red_dot_model.parent)
+    assert run(fix.split()[1:]) == 0
+    assert run(["inspect", str(engine)]) == 0
+
+
+def test_the_build_that_writes_the_list_again_keeps_the_precision(
+    trt: FakeTensorRT, engine: Path, red_dot_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(
+        ["build", str(red_dot_model), "--target", "rtx-any", "--precision", "fp32", "-o", str(engine)]
+    ) == 0  # fmt: skip
+    change_list(engine, "missing")
+    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    with pytest.raises(SamkrError) as raised:
+        layers_of_engine(engine)
+    assert raised.value.fix is not None
+    assert "--precision fp32 -o" in raised.value.fix
 
 
 def test_inspect_times_the_layers_on_the_card(
