@@ -51,17 +51,22 @@ def convolution_types(engine: SerializedEngine) -> dict[str, str]:
 
 
 def check_types(engine: SerializedEngine, source: Path, precision: str) -> None:
-    """The engine holds every convolution of the graph, those meant INT8 as INT8, and FP32 what must be.
+    """The engine holds every convolution of the graph, those meant INT8 or FP8 as such, and FP32 what must be.
 
     Args:
-        precision: of the trunk: ``fp32``, ``fp16`` or ``int8``.
+        precision: of the trunk: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
     """
     types = convolution_types(engine)
     assert types.keys() == nodes_of(source, "Conv")
     assert {kind for node, kind in types.items() if "/backbone/" in node} == {precision}
-    if precision == "int8":
+    if precision in ("int8", "fp8"):
         meant = {node for node in quantized_convolutions(source) if not node.endswith(LAST)}
-        assert {node for node, kind in types.items() if kind == "int8"} == meant
+        assert {node for node, kind in types.items() if kind == precision} == meant
+    check_promises(engine, source)
+
+
+def check_promises(engine: SerializedEngine, source: Path) -> None:
+    """The engine holds as INT8, FP8 or FP32 what the graph that was parsed says, and FP32 what must be."""
     promises = promises_of(Graph(onnx.load_from_string(engine.parsed)))
     assert not broken_promises(layers_of(engine), promises)
     check_full_precision(engine, source)

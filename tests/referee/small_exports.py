@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from calibration.policy import load_policy
-from calibration.ptq import quantize_network
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import skeleton_for
 from training.export import export_onnx
 from training.models.adaptive_conv import AffineSampling
+from training.models.hrnet import FuseModule
 from training.models.pose_net import PoseNet
+from training.models.sums import ChannelConcat
 from training.models.zoo import build_model, model_config
 
 SIZE = (64, 64)
@@ -38,14 +39,48 @@ def shallow_network(name: str, keypoints: int = 17) -> PoseNet:
     return network
 
 
-def quantized(network: PoseNet, policy: str) -> PoseNet:
-    """``network`` with fake quantization by a shipped policy, calibrated on noise."""
+class SmallTrunk(nn.Module):
+    """(N, 3, H, W) -> (N, channels, H / 4, W / 4) as HRNet: one of its modules, on two branches."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        branches = [channels // 3, channels - channels // 3]
+        self.conv1 = nn.Conv2d(3, branches[0], 3, stride=4, padding=1)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(branches[0], branches[1], 3, stride=2, padding=1)
+        self.relu2 = nn.ReLU()
+        self.stage2 = FuseModule(branches, 1)
+        self.upsample = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False)
+        self.concat = ChannelConcat(2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.relu1(self.conv1(image))
+        wide, narrow = self.stage2([x, self.relu2(self.conv2(x))])
+        return self.concat([wide, self.upsample(narrow)])
+
+
+def heads_network(name: str, keypoints: int = 17) -> PoseNet:
+    """Both heads of a zoo network, whole, behind a trunk of eight convolutions: a fraction of the time."""
+    network = shallow_network(name, keypoints)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk: Any = SmallTrunk(network.backbone.channels)
+    network.backbone = trunk.eval()
+    return network
+
+
+def quantized(network: PoseNet, policy: str, format: str | None = None) -> PoseNet:
+    """``network`` with fake quantization by a shipped policy, in its format or another, calibrated on noise."""
+    # Seconds of ModelOpt, for the tests that quantize alone.
+    from calibration.policy import changed_policy, load_policy
+    from calibration.ptq import quantize_network
+
     noise = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), dtype=np.uint8)
 
     def batches() -> Iterator[np.ndarray]:
         yield from np.split(noise, 2)
 
-    return quantize_network(network, load_policy(policy), batches())[0]
+    return quantize_network(network, changed_policy(load_policy(policy), format=format), batches())[0]
 
 
 def export(network: PoseNet, path: Path, precision: str = "fp32", **options: Any) -> Path:

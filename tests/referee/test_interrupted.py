@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,16 @@ from small_exports import export, shallow_network
 
 from samkr_edge.cli import run
 from samkr_edge.passport import read_passport
-from training.checkpoint import network_of, untrained_checkpoint
-from training.export import export_onnx
+from training.models.zoo import build_model, model_config
 
 pytestmark = pytest.mark.usefixtures("features")
 
 
 @pytest.fixture(scope="module")
-def papers_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """samkr_w32 at its depth: the builder works on it for seconds."""
-    path = tmp_path_factory.mktemp("w32") / "samkr_w32.onnx"
-    checkpoint = untrained_checkpoint("samkr_w32")
-    export_onnx(network_of(checkpoint), checkpoint.card, path, size=(64, 64))
-    return path
+def deep_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """samkr_w32 at its depth and half its width: the builder works on it for seconds."""
+    config = replace(model_config("samkr_w32"), width=16, scale_branch=False, default_init=True)
+    return export(build_model(config).eval(), tmp_path_factory.mktemp("deep") / "deep.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +58,16 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_papers_network_at_its_depth(build: Build, papers_network: Path) -> None:
-    engine = build(papers_network, "rtx-any")
-    assert len(nodes_of(papers_network, "Conv")) > 300
-    check_types(engine, papers_network, "fp16")
+def test_a_network_as_deep_as_the_papers(build: Build, deep_onnx: Path) -> None:
+    engine = build(deep_onnx, "rtx-any")
+    assert len(nodes_of(deep_onnx, "Conv")) > 300
+    check_types(engine, deep_onnx, "fp16")
 
 
-def test_ctrl_c_in_the_builder(papers_network: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_builder(deep_onnx: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.engine"
     out.write_bytes(YESTERDAY)
-    words = ["build", str(papers_network), "--target", "rtx-any", "-o", str(out)]
+    words = ["build", str(deep_onnx), "--target", "rtx-any", "-o", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-c", AT_WORK, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
