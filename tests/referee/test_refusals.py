@@ -195,7 +195,7 @@ def test_quantizers(
         (gives_nothing, ("SE-B84", "'nothing'"), ("SE-B91", "output that no node writes")),
         (takes_a_larger_image, ("SE-B84", "dimension"), ("SE-B91", "Reshape", "--size HxW")),
         (thinner_weights, ("SE-B91", "conv2/Conv (Conv)"), ("SE-B91", "conv2/Conv (Conv)", "do not fit")),
-        (weights_elsewhere, ("SE-B84", "weights.bin"), ("SE-B91", "not in the file")),
+        (weights_elsewhere, ("SE-B87", "another file"), ("SE-B87", "another file")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
