@@ -37,8 +37,6 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
     Raises:
         SamkrError: SE-B83 softmax, sampling or a last convolution is not FP32.
     """
-    import onnx
-
     try:
         layers = listing_of_log(engine.listing or "", plan.compute_capabilities)
         parsed = parse_layers(json.dumps(layers))
@@ -46,6 +44,11 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
         return MadeOf(
             None, None, (f"what the engine is made of is not known: {error.message} ({error.code})",)
         )
+    try:
+        import onnx
+    except ImportError:  # an FP32 engine is built without it
+        note = "whether the engine keeps to the types of its graph is not known: the package onnx is not installed"
+        return MadeOf(layers, measure(parsed), (note,))
     broken = broken_promises(parsed, promises_of(Graph(onnx.load_from_string(engine.parsed))))
     # What no layer names is not known to be wrong.
     rounded = [one for one in broken if one.promised == "FP32" and one.found]

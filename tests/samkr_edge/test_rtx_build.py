@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -343,3 +344,21 @@ def test_a_place_that_cannot_be_written_is_found_before_building(
         builder.build_tensorrt(source, tmp_path / "file" / "a.engine", (plan,))
     assert raised.value.code == "SE-D01"
     assert trt.builds == []
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_an_fp32_engine_is_built_without_the_onnx_package(
+    trt: FakeTensorRT, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The stand-in's builder reads the graph with it, so it goes only when the engine is there.
+    real = builder.build_bytes
+
+    def then_none(*arguments: Any) -> Any:
+        engine = real(*arguments)
+        monkeypatch.setitem(sys.modules, "onnx", None)
+        return engine
+
+    monkeypatch.setattr(builder, "build_bytes", then_none)
+    built = build(trt, source, wishes=Wishes(precision="fp32"))
+    assert built.measures["fp32"].kernels > 0
+    assert any("package onnx is not installed" in note for note in built.notes)
