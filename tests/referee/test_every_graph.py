@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from engine_types import Build, check_types
-from small_exports import export, shallow_network
+from small_exports import export, heads_network
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ from small_exports import export, shallow_network
 def test_float_graphs_of_every_kind(
     build: Build, tmp_path: Path, keypoints: int, options: dict[str, Any]
 ) -> None:
-    source = export(shallow_network("samkr_tiny", keypoints), tmp_path / "model.onnx", **options)
+    source = export(heads_network("samkr_tiny", keypoints), tmp_path / "model.onnx", **options)
     for precision in ("fp16",) if "half" in options else ("fp32", "fp16"):
         check_types(build(source, precision=precision), source, precision)

@@ -57,6 +57,7 @@ def measured(engine: SerializedEngine) -> EngineMeasures:
         ("samkr_tiny", "trunk_only", 17, {"opset": 18, "batch": 3, "decode": "graph"}),
         ("samkr_tiny", "default", 17, {"opset": 19, "half": True}),
         ("samkr_w32_nodc", "default", 14, {"opset": 19, "decode": "graph"}),
+        ("dekr_w32", "default", 17, {"opset": 17}),
     ],
     ids=str,
 )
@@ -70,15 +71,8 @@ def test_int8_graphs_of_every_kind(
     check_types(build(source), source, "int8")
 
 
-def test_int8_of_the_comparator(build: Build, tmp_path: Path) -> None:
-    """DEKR, with the trunk of the papers' width."""
-    network = quantized(shallow_network("dekr_w32"), "default")
-    source = export(network, tmp_path / "model.onnx", "int8")
-    check_types(build(source), source, "int8")
-
-
 def test_fp8(build: Build, tmp_path: Path) -> None:
-    network = quantized(shallow_network("samkr_tiny"), "default", format="fp8")
+    network = quantized(heads_network("samkr_tiny"), "default", format="fp8")
     source = export(network, tmp_path / "model.onnx", "fp8", opset=19)
     engine = build(source)
     check_types(engine, source, "fp8")
