@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import onnx
 
 from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_bytes import SerializedEngine
-from samkr_edge.build.engine_layers import Layer, operation_of, parse_layers
+from samkr_edge.build.engine_layers import Layer, layers_in, operation_of
 from samkr_edge.build.engine_promises import broken_promises, promises_of
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.myelin import casts_first
@@ -24,7 +23,7 @@ LAST = ("/heatmap_head/final/Conv", "/offset_head/final/Conv")
 def layers_of(engine: SerializedEngine) -> list[Layer]:
     """The engine's layers, out of what its build logged."""
     assert engine.listing is not None
-    return parse_layers(json.dumps(listing_of_log(engine.listing)))
+    return layers_in(listing_of_log(engine.listing))
 
 
 def nodes_of(source: Path, *operations: str) -> set[str]:

@@ -8,10 +8,12 @@ whole way from ``build`` to poses can be walked. A driver call from a thread wit
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import enum
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -548,3 +550,10 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return trt.ICudaEngine(serialized_engine)
 
     return [EngineInspector, IRuntimeCache, IRuntimeConfig, IExecutionContext, ICudaEngine, Runtime]
+
+
+def ctrl_c_at_the_first_step(phase: str, step: int, steps: int) -> None:
+    """A build's ``report`` that is interrupted as a user would."""
+    if step == 1:
+        _thread.interrupt_main()
+    time.sleep(0.3)  # until the main thread has noticed

@@ -1,6 +1,5 @@
 """Engines that must not be loaded: each change to a good one is refused, and none reaches TensorRT."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
+from passport_edits import edit, edit_device
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build import tensorrt as builder
@@ -46,15 +46,6 @@ def engine(install: Install, tmp_path: Path) -> Path:
     path = builder.build_tensorrt(source, tmp_path / "model.engine", (plan,)).path
     trt.may_deserialise = False
     return path
-
-
-def edit(path: Path, **changes: Any) -> None:
-    passport = passport_path(path)
-    passport.write_text(json.dumps({**json.loads(passport.read_text()), **changes}))
-
-
-def edit_device(path: Path, **changes: Any) -> None:
-    edit(path, device={**read_passport(path).device, **changes})
 
 
 def truncate(path: Path) -> None:

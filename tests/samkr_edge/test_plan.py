@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from plan_facts import FP32, INT8
 
 from samkr_edge.build.features import features_for
 from samkr_edge.build.plan import MIB, BuildPlan, plan_best, plan_build, workspace
@@ -13,17 +14,6 @@ from samkr_edge.errors import SamkrError
 from targets.jetpack import JETPACKS, NANO, ORIN, THOR, TX2, XAVIER
 from targets.profile import load_target
 
-INT8 = OnnxFacts(
-    opset=17,
-    input_shape=(1, 512, 512, 3),
-    uint8_input=True,
-    precision="int8",
-    weights="fp32",
-    ops={"Conv": 300, "GridSample": 2, "QuantizeLinear": 500, "DequantizeLinear": 500},
-    grid_modes=("bilinear",),
-    branch_quantizers=60,
-)
-FP32 = replace(INT8, precision="fp32", ops={"Conv": 300, "GridSample": 2}, branch_quantizers=0)
 NODC = replace(FP32, ops={"Conv": 300}, grid_modes=())
 BAKED_FP16 = replace(FP32, precision="fp16", weights="fp16", opset=19)
 BAKED_INT8 = replace(INT8, weights="fp16", opset=19, fp16_scales=900)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_driver import Driver
-from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
+from fake_tensorrt import RTX_VERSIONS, FakeTensorRT, ctrl_c_at_the_first_step
 from tensorrt_graphs import residual_graph, write_residual
 
 from samkr_edge.artefact import cache_folder
@@ -187,13 +185,8 @@ def test_a_refused_graph_names_the_node_and_a_remedy(trt: FakeTensorRT, source: 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_ctrl_c_stops_the_builder_and_leaves_nothing(trt: FakeTensorRT, source: Path) -> None:
-    def interrupt(phase: str, step: int, steps: int) -> None:
-        if step == 1:
-            _thread.interrupt_main()
-        time.sleep(0.3)  # until the main thread has noticed
-
     with pytest.raises(KeyboardInterrupt):
-        build(trt, source, report=interrupt)
+        build(trt, source, report=ctrl_c_at_the_first_step)
     assert trt.cancelled
     assert not list(source.parent.glob("*.engine*"))
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
+from plan_facts import FP32
+from plan_facts import INT8 as QUANTIZED
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build.features import features_for
@@ -26,20 +28,7 @@ from targets.recognise import Device, recognise
 
 Install = Callable[[str], FakeTensorRT]
 RTX = "rtx 1.7.1.116"
-INT8 = OnnxFacts(
-    opset=17,
-    input_shape=(1, 512, 512, 3),
-    uint8_input=True,
-    precision="int8",
-    weights="fp32",
-    ops={"Conv": 300, "GridSample": 2, "QuantizeLinear": 500, "DequantizeLinear": 500},
-    grid_modes=("bilinear",),
-    branch_quantizers=60,
-    tensor_scales=290,
-)
-FP32 = replace(
-    INT8, precision="fp32", ops={"Conv": 300, "GridSample": 2}, branch_quantizers=0, tensor_scales=0
-)
+INT8 = replace(QUANTIZED, tensor_scales=290)
 
 
 def plan(target: str, version: str = "1.7", onnx: OnnxFacts = INT8, **wishes: Any) -> BuildPlan:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_driver import Driver
 from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
+from passport_edits import edit, edit_device
 from tensorrt_graphs import write_residual
 
 from samkr_edge.build import tensorrt as builder
@@ -49,15 +50,6 @@ def engine(trt: FakeTensorRT, tmp_path: Path) -> Path:
     path = builder.build_tensorrt(source, tmp_path / "model.engine", (plan,)).path
     trt.may_deserialise = False
     return path
-
-
-def edit(path: Path, **changes: Any) -> None:
-    passport = passport_path(path)
-    passport.write_text(json.dumps({**json.loads(passport.read_text()), **changes}))
-
-
-def edit_device(path: Path, **changes: Any) -> None:
-    edit(path, device={**read_passport(path).device, **changes})
 
 
 def edit_version(path: Path, version: str) -> None:

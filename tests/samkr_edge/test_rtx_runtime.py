@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from fake_driver import Driver
 from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
+from many_threads import wrong_results
 from tensorrt_graphs import write_residual
 
 from samkr_edge.artefact import cache_folder
@@ -207,22 +207,7 @@ def test_threads_get_a_context_each_and_share_what_is_finished(
     trt: FakeTensorRT, driver: Driver, engine: Path
 ) -> None:
     runner = TensorRTRunner(engine)
-    expected = [runner.run(images(2, seed))[0] for seed in range(4)]
-    wrong: list[str] = []
-    together = threading.Barrier(4)
-
-    def work(seed: int) -> None:
-        together.wait()
-        for _ in range(10):
-            if not np.array_equal(runner.run(images(2, seed))[0], expected[seed]):
-                wrong.append(f"thread {seed}")
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_results(runner, images) == []
     assert len(trt.finished) == PARTS
     runner.close()
     assert driver.live == 0

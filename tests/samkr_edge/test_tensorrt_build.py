@@ -1,9 +1,7 @@
 """Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
 
-import _thread
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_driver import Driver
-from fake_tensorrt import VERSIONS, FakeTensorRT
+from fake_tensorrt import VERSIONS, FakeTensorRT, ctrl_c_at_the_first_step
 from tensorrt_graphs import residual_graph, write_residual
 
 from samkr_edge.artefact import cache_folder
@@ -142,13 +140,8 @@ def test_progress_is_told_where_the_version_tells_it(install: Install, source: P
 def test_ctrl_c_stops_the_builder_and_leaves_nothing(install: Install, source: Path) -> None:
     trt = install("10.3.0")
 
-    def interrupt(phase: str, step: int, steps: int) -> None:
-        if step == 1:
-            _thread.interrupt_main()
-        time.sleep(0.3)  # until the main thread has noticed
-
     with pytest.raises(KeyboardInterrupt):
-        build(trt, source, report=interrupt)
+        build(trt, source, report=ctrl_c_at_the_first_step)
     assert trt.cancelled
     assert not list(source.parent.glob("*.engine*"))
     assert not list(cache_folder().glob("*.timing"))

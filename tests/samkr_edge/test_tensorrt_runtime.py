@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from fake_driver import Driver
 from fake_tensorrt import VERSIONS, FakeTensorRT
+from many_threads import wrong_results
 from red_dot import dots
 from tensorrt_graphs import write_residual
 
@@ -110,22 +111,7 @@ def test_threads_get_a_lane_each_and_their_own_results(
     install: Install, driver: Driver, tmp_path: Path
 ) -> None:
     runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
-    expected = [runner.run(images(2, seed))[0] for seed in range(4)]
-    wrong: list[str] = []
-    together = threading.Barrier(4)
-
-    def work(seed: int) -> None:
-        together.wait()
-        for _ in range(10):
-            if not np.array_equal(runner.run(images(2, seed))[0], expected[seed]):
-                wrong.append(f"thread {seed}")
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_results(runner, images) == []
     runner.close()
     assert driver.live == 0
 
