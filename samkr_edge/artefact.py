@@ -72,7 +72,12 @@ class _Tried(Exception):
 def write_json(path: str | Path, payload: Any) -> None:
     """Write ``payload`` as indented UTF-8 JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(payload, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(payload), encoding="utf-8")
+
+
+def json_text(payload: Any) -> str:
+    """What :func:`write_json` writes."""
+    return json.dumps(payload, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: str | Path, what: str) -> Any:

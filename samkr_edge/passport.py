@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.artefact import json_text, replacing, sha256_of
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
@@ -175,7 +175,7 @@ def passport_text(passport: Passport) -> str:
             "hashes": {**origin_hashes(passport.card, passport.source_sha256), **passport.hashes},
         }
     )
-    return json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return json_text(stamped.model_dump(mode="json"))
 
 
 def read_passport(model: Path) -> Passport:

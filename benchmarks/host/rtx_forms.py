@@ -11,7 +11,6 @@ convolutions read and write, the kernels that only walk over maps, and the bytes
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +23,7 @@ from rtx_chains import blocks, chain, forms
 
 from samkr_edge.artefact import write_json
 from samkr_edge.build.builder_listing import listing_of_log
-from samkr_edge.build.engine_layers import parse_layers
+from samkr_edge.build.engine_layers import layers_in
 from samkr_edge.build.engine_measures import measure
 from samkr_edge.build.enlarge import enlarge_sums
 from samkr_edge.build.fused_int8 import fuse_int8
@@ -94,7 +93,7 @@ class Builder:
                 (text for text in reversed(self.messages) if "Error Code" in text), "no reason given"
             )
             return refused(group, form, reason)
-        layers = parse_layers(json.dumps(listing_of_log("\n".join(self.messages))))
+        layers = layers_in(listing_of_log("\n".join(self.messages)))
         found = measure(layers)
         kinds = Counter(found.convolutions)
         kinds.update(

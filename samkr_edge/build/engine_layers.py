@@ -95,8 +95,16 @@ class Layer:
 
 
 def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
-    """Layers in the engine's order, with their times."""
-    loaded = _load(text, "engine layers")
+    """Layers in the engine's order, with their times, from JSON as text; raises as :func:`layers_in`."""
+    return layers_in(_load(text, "engine layers"), times)
+
+
+def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Layer]:
+    """Layers in the engine's order, with their times.
+
+    Raises:
+        SamkrError: SE-B92 not in a form that is known, SE-B93 names only.
+    """
     entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
     if not isinstance(entries, list):
         raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"])

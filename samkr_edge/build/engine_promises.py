@@ -14,7 +14,7 @@ import numpy as np
 
 from samkr_edge.build import myelin
 from samkr_edge.build.engine_layers import Layer
-from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.full_precision import full_precision_nodes
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.lint import int8_nodes
 
@@ -59,10 +59,7 @@ def promises_of(graph: Graph) -> Promises:
 
     What stays FP32 is :func:`samkr_edge.build.full_precision.full_precision`'s to say.
     """
-    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
-    constants = graph.constants.keys()
-    images = [one.name for one in graph.graph.input if one.name not in constants]
-    wide = full_precision(operations, images, graph.outputs)
+    wide = full_precision_nodes(graph)
     quantized = int8_nodes(graph)
     types = [
         (_quantized_type(graph, node), node.name)

@@ -15,6 +15,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samkr_edge.build.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ def full_precision(
         if operation.kind == "Softmax":
             wide |= {index, *graph.above(operation.inputs[0]), *graph.below(operation.outputs[0])}
     return wide
+
+
+def full_precision_nodes(graph: Graph) -> set[int]:
+    """:func:`full_precision` of an ONNX graph: indices of its nodes."""
+    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
+    images = [value.name for value in graph.graph.input if value.name not in graph.constants]
+    return full_precision(operations, images, graph.outputs)
 
 
 class _Tensors:

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.full_precision import full_precision_nodes
 from samkr_edge.build.graph import Graph
-from samkr_edge.build.half import half_scale
+from samkr_edge.build.half import LARGEST, half_scale
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
-# FP16 ends at the first; from the second on its neighbours are a whole step apart, and one half is lost.
-LARGEST_HALF, LARGEST_BIAS = 65504.0, 1023.0
+# From here on the neighbours of a number of steps are a whole step apart in FP16, and one half is lost.
+LARGEST_BIAS = 1023.0
 # Passed through on the way from a quantizer to the kernel that makes its input: they only name or arrange its values.
 _ARRANGED = ("Reshape", "Cast", "Transpose")
 # Made by a kernel that is there in FP16 too, and that writes bytes as well as halves.
@@ -113,9 +113,8 @@ def _choose(graph: Graph) -> set[str]:
 
 def _last_convolutions(graph: Graph) -> set[str]:
     """Outputs of the convolutions that stay FP32."""
-    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
-    wide = full_precision(operations, [graph.graph.input[0].name], graph.outputs)
-    return {graph.nodes[index].output[0] for index in wide if graph.nodes[index].op_type == "Conv"}
+    nodes = [graph.nodes[index] for index in full_precision_nodes(graph)]
+    return {node.output[0] for node in nodes if node.op_type == "Conv"}
 
 
 def _may_stay(graph: Graph, node: Any, last: set[str]) -> bool:
@@ -189,7 +188,7 @@ def _fits_half(graph: Graph, convolution: Any, step: float) -> bool:
         return False
     kernel, bias = _float_values(graph, convolution), _bias(graph, convolution)
     largest = [float(np.abs(values).max(initial=0.0)) / step for values in (kernel, bias)]
-    return largest[0] <= LARGEST_HALF and largest[1] < LARGEST_BIAS
+    return largest[0] <= LARGEST and largest[1] < LARGEST_BIAS
 
 
 def _convolution_of(graph: Graph, tensor: str) -> Any | None:

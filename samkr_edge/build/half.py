@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build.full_precision import Operation, full_precision
+from samkr_edge.build.full_precision import full_precision_nodes
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_package import load_checked
 from samkr_edge.errors import SamkrError
@@ -32,13 +32,17 @@ def bake(data: bytes) -> bytes:
     Raises:
         SamkrError: what :func:`samkr_edge.build.onnx_package.load_checked` and :func:`to_half` refuse.
     """
-    model = load_checked(data)
+    return bytes(bake_loaded(load_checked(data)).SerializeToString())
+
+
+def bake_loaded(model: Any) -> Any:
+    """:func:`bake` of a ``ModelProto``; raises SamkrError as :func:`to_half`."""
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if quantized and _opset(model) < OPSET:
         from onnx import version_converter
 
         model = version_converter.convert_version(model, OPSET)
-    return bytes(to_half(model).SerializeToString())
+    return to_half(model)
 
 
 def to_half(model: Any) -> Any:
@@ -79,11 +83,7 @@ def _opset(model: Any) -> int:
 
 def _full_precision_nodes(graph: Graph) -> set[int]:
     """ids of the nodes that compute in FP32."""
-    operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
-    wide = {
-        id(graph.nodes[index])
-        for index in full_precision(operations, [graph.graph.input[0].name], graph.outputs)
-    }
+    wide = {id(graph.nodes[index]) for index in full_precision_nodes(graph)}
     # A ReLU of halves gives halves: behind it instead of before it the cast costs less, and changes nothing.
     for node in graph.nodes:
         maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_bytes import SerializedEngine
-from samkr_edge.build.engine_layers import parse_layers
+from samkr_edge.build.engine_layers import layers_in
 from samkr_edge.build.engine_measures import EngineMeasures, measure
 from samkr_edge.build.engine_promises import broken_promises, promises_of
 from samkr_edge.build.graph import Graph
@@ -39,7 +38,7 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
     """
     try:
         layers = listing_of_log(engine.listing or "", plan.compute_capabilities)
-        parsed = parse_layers(json.dumps(layers))
+        parsed = layers_in(layers)
     except SamkrError as error:  # the engine is whole all the same
         return MadeOf(
             None, None, (f"what the engine is made of is not known: {error.message} ({error.code})",)

@@ -10,12 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, Node, OnnxFile
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY
+
+if TYPE_CHECKING:
+    from samkr_edge.build.fused_int8 import FusedInt8
 
 BRANCH_QUANTIZER = "branch_input_quantizer"
 
@@ -218,35 +222,40 @@ def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
         SamkrError: SE-B82 `fuse_int8` would leave no INT8; what :func:`samkr_edge.build.half.bake` refuses.
     """
     edit(model, steps)
-    data = model.encode()
-    if {"enlarge_sums", "fuse_int8"} & set(steps):
-        data = _rewrite(data, steps)
-    if "bake_fp16" in steps:
-        from samkr_edge.build.half import bake
-
-        data = bake(data)
-    return data
+    if not {"enlarge_sums", "fuse_int8", "bake_fp16"} & set(steps):
+        return model.encode()
+    return _rewrite(model.encode(), steps)
 
 
 def _rewrite(data: bytes, steps: Collection[str]) -> bytes:
+    """The steps that take the onnx package."""
     from samkr_edge.build.enlarge import enlarge_sums
     from samkr_edge.build.fused_int8 import fuse_int8
     from samkr_edge.build.graph import Graph
+    from samkr_edge.build.half import bake_loaded
     from samkr_edge.build.onnx_package import load_checked
 
-    graph = Graph(load_checked(data))
-    if "enlarge_sums" in steps:
-        enlarge_sums(graph)
-    if "fuse_int8" in steps:
-        found = fuse_int8(graph)
-        if found.quantized and not found.kept:
-            raise SamkrError(
-                "SE-B82",
-                "no convolution of this graph can be INT8 without a kernel more, so no INT8 engine was built",
-                [f"quantized  {found.quantized} of {found.convolutions} convolutions", "kept       0"],
-                fix="--precision fp16   # or quantize more of the network: samkr-edge quantize --policy rtx",
-            )
-    return bytes(graph.write().SerializeToString())
+    loaded = load_checked(data)
+    if {"enlarge_sums", "fuse_int8"} & set(steps):
+        graph = Graph(loaded)
+        if "enlarge_sums" in steps:
+            enlarge_sums(graph)
+        if "fuse_int8" in steps:
+            _require_some(fuse_int8(graph))
+        loaded = graph.write()
+    if "bake_fp16" in steps:
+        loaded = bake_loaded(loaded)
+    return bytes(loaded.SerializeToString())
+
+
+def _require_some(fused: FusedInt8) -> None:
+    if fused.quantized and not fused.kept:
+        raise SamkrError(
+            "SE-B82",
+            "no convolution of this graph can be INT8 without a kernel more, so no INT8 engine was built",
+            [f"quantized  {fused.quantized} of {fused.convolutions} convolutions", "kept       0"],
+            fix="--precision fp16   # or quantize more of the network: samkr-edge quantize --policy rtx",
+        )
 
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
