@@ -54,7 +54,7 @@ def ledger(
     from calibration.ledger import follow, verdict
     from calibration.measure import Bench
     from samkr_edge import __version__
-    from samkr_edge.artefact import require_writable, sha256_of, write_json
+    from samkr_edge.artefact import require_writable, write_json
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.doctor import environment
@@ -82,9 +82,7 @@ def ledger(
         "network": opened[0].card.model,
         "data": dataset.root.resolve().name,
         "split": split,
-        "annotations_sha256": sha256_of(dataset.annotation_path),
-        "images": len(bench.images),
-        "images_digest": bench.digest,
+        **bench.facts,
         "threads": threads,
         "stages": [stage.to_dict() for stage in stages],
         "verdict": text,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from samkr_edge.artefact import sha256_of
 from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset
 from samkr_edge.evaluate import (
     MAX_DETECTIONS,
@@ -176,6 +177,15 @@ class Bench:
             people = [(p["keypoints"], p["area"]) for p in self.dataset.annotations[image.id]]
             digest.update(f"{image.id} {image.path.name} {size} {people}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the images that were judged."""
+        return {
+            "annotations_sha256": sha256_of(self.dataset.annotation_path),
+            "images": len(self.images),
+            "images_digest": self.digest,
+        }
 
     def run(self, runner: Runner, *, advance: Callable[..., None] | None = None) -> Measured:
         """Predict, decode and score; a :class:`MapRecorder` adds the errors of the maps."""

@@ -32,7 +32,7 @@ from calibration.measure import Bench, MapRecorder, Measured, NetworkRunner
 from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.artefact import write_json
 from samkr_edge.dataset import open_dataset
 from samkr_edge.doctor import environment
 from training.checkpoint import network_of
@@ -62,9 +62,7 @@ def main() -> None:
         "data": {
             "name": arguments.data.name,
             "split": arguments.split,
-            "annotations_sha256": sha256_of(bench.dataset.annotation_path),
-            "images": len(bench.images),
-            "images_digest": bench.digest,
+            **bench.facts,
         },
         "settings": {
             "calibration_images": arguments.images,

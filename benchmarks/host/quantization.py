@@ -51,9 +51,7 @@ def main() -> None:
             "data": {
                 "name": arguments.data.name,
                 "split": arguments.split,
-                "annotations_sha256": sha256_of(bench.dataset.annotation_path),
-                "images": len(bench.images),
-                "images_digest": bench.digest,
+                **bench.facts,
             },
             "settings": {
                 "calibration_images": arguments.images,
