@@ -17,6 +17,7 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.cpu import cpu_features, cpu_name
+from samkr_edge.device import described_by_files
 from samkr_edge.driver import count_gpus, cuda_version, load_driver
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
@@ -204,10 +205,12 @@ def _memory_gb() -> float | None:
 
 
 def _jetson() -> str | None:
-    release = _read("/etc/nv_tegra_release").splitlines()
-    if not release:
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    device = described_by_files()
+    if not device.is_jetson:
         return None
-    return f"{_read('/proc/device-tree/model').strip(chr(0))} {release[0].strip('# ')}".strip()
+    release = _read("/etc/nv_tegra_release").splitlines() or ["L4T unknown"]
+    return f"{device.model or device.chip or 'Jetson'} {release[0].strip('# ')}"
 
 
 def _read(path: str) -> str:
