@@ -36,7 +36,7 @@ class Features:
         progress_monitor: from 10.
         version_compatible: engines that newer versions load; from 8.6.
         hardware_compatibility: names of the levels; from 8.6.
-        uint8: image bytes as an input; from 8.6 as far as is known.
+        uint8: image bytes as an input, which is cast first.
         tensor_names: the only inference API that exists up to 11; from 8.5.
     """
 
@@ -115,6 +115,6 @@ def features_for(version: str, flavour: Flavour = "tensorrt") -> Features:
         progress_monitor=number >= (10,),
         version_compatible=number >= (8, 6),
         hardware_compatibility=levels,
-        uint8=number >= (8, 6),
+        uint8=number >= (8, 5),
         tensor_names=number >= (8, 5),
     )

@@ -27,7 +27,11 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "calibrate on more images",
     ),
     ("gridsample", "this version cannot sample", "use TensorRT 8.5 or later, or a *_nodc network"),
-    ("deformconv", "this version has no DeformConv", "export with --sampling grid"),
+    (
+        "deformconv",
+        "this version has no DeformConv",
+        "start from what samkr-edge export writes: it samples with GridSample",
+    ),
     (
         "no importer registered",
         "this version does not know the operation",
