@@ -27,11 +27,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "calibrate on more images",
     ),
     ("gridsample", "this version cannot sample", "use TensorRT 8.5 or later, or a *_nodc network"),
-    (
-        "deformconv",
-        "this version has no DeformConv",
-        "start from what samkr-edge export writes: it samples with GridSample",
-    ),
+    ("deformconv", "this version has no DeformConv", "export with --sampling grid"),
     (
         "no importer registered",
         "this version does not know the operation",

@@ -225,7 +225,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
         raise _refused(
             f"{features.title} has no DeformConv, so nothing was built",
             ["needed     TensorRT 10.1", f"graph      {onnx.ops['DeformConv']} of them"],
-            "samkr-edge export CHECKPOINT -o model.onnx   # which samples with GridSample",
+            "samkr-edge export CHECKPOINT -o model.onnx --sampling grid",
         )
     # 18 and 19 read scales of other types than the 8.x parser does.
     highest = 17 if features.number < (10,) else 19 if onnx.samples else 21
