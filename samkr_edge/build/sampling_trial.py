@@ -115,7 +115,7 @@ def _float_graph(channels: int, height: int, width: int, points: int, mode: str)
         "grid_shape": np.array([1, points * height, width, 2], np.int64),
         "taps_shape": np.array([1, taps, height, width], np.int64),
     }
-    nodes = [
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Conv", [FEATURES, "map_weight"], "before", {}),
         ("Conv", ["before", "map_weight"], "map", {}),
         ("Conv", [SHIFTS, "shift_weight"], "shifts_before", {}),
