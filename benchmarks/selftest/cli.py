@@ -89,11 +89,12 @@ def _run_all(run: Selftest) -> None:
         if stage.number in known:
             continue
         say(f"[{number}/{len(run.stages)}] stage {stage.number}, {stage.title}")
-        outcome = run.run(stage, _tell)
+        outcome = run.run(stage, tell)
         say(f"  {outcome.state}{f': {outcome.why}' if outcome.why else ''} ({outcome.seconds:.0f} s)")
 
 
-def _tell(check: Check) -> None:
+def tell(check: Check) -> None:
+    """One line on stderr for a check that was just measured."""
     from samkr_edge.cli.console import say
 
     mark = "--" if check.passed is None else "ok" if check.passed else "NO"

@@ -34,11 +34,12 @@ class Machine:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Plain JSON for results."""
+        """Plain JSON for results; ``title`` names the device in a sentence."""
+        target = recognise(self.device)
         return {
             "environment": environment(),
             "device": asdict(self.device),
-            "title": recognise(self.device).title,
+            "title": "" if target.name == "cpu" else target.title,
             "versions": dict(self.versions),
             "code": code_digest(),
         }

@@ -24,17 +24,17 @@ STAGES = (
 )
 
 
-def chosen_stages(wanted: Sequence[str], stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:
-    """``["0-3", "5,7"]`` -> those stages, in their order; all of them where nothing is wanted.
+def chosen_stages(wanted: Sequence[str]) -> tuple[Stage, ...]:
+    """``["0-3", "5,7", "9 12"]`` -> those stages, in their order; all of them where nothing is wanted.
 
     Raises:
         SamkrError: SE-U53 there is no such stage.
     """
     if not wanted:
-        return tuple(stages)
-    known = {stage.number for stage in stages}
+        return STAGES
+    known = {stage.number for stage in STAGES}
     numbers: set[int] = set()
-    for text in (part.strip() for one in wanted for part in one.split(",")):
+    for text in ",".join(wanted).replace(" ", ",").split(","):
         first, dash, last = text.partition("-")
         ends = (first, last if dash else first)
         asked = set(range(int(ends[0]), int(ends[1]) + 1)) if all(end.isdecimal() for end in ends) else set()
@@ -42,8 +42,8 @@ def chosen_stages(wanted: Sequence[str], stages: Sequence[Stage] = STAGES) -> tu
             raise SamkrError(
                 "SE-U53",
                 f"there is no stage {text!r}, so nothing was run",
-                ["known      " + ", ".join(f"{stage.number} {stage.title}" for stage in stages)],
+                ["known      " + ", ".join(f"{stage.number} {stage.title}" for stage in STAGES)],
                 fix="samkr-edge selftest --stage 0-3",
             )
         numbers |= asked
-    return tuple(stage for stage in stages if stage.number in numbers)
+    return tuple(stage for stage in STAGES if stage.number in numbers)

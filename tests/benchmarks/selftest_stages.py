@@ -20,7 +20,9 @@ def good(rig: Rig) -> Iterator[Check]:
     (rig.folder / "left behind").write_text("x")
     yield Check("bytes", "equal", "equal", True, {"bytes": np.int64(4), "largest_error": np.float32(0.25)})
     yield not_run("pycuda", "pycuda is not installed")
-    yield Check("figures", "odd ones", "any", np.bool_(True), {"infinite": float("inf"), "array": np.arange(2)})  # type: ignore[arg-type]
+    yield Check(
+        "figures", "odd ones", "any", np.bool_(True), {"infinite": float("inf"), "array": np.arange(2)}
+    )  # type: ignore[arg-type]
 
 
 def wrong(rig: Rig) -> Iterator[Check]:
