@@ -43,7 +43,7 @@ class Rig:
 
     Attributes:
         folder: an empty folder of the stage's own; what it leaves there is thrown away.
-        shared: a folder for what several stages need (rendered people, built engines), by name; made anew where missing.
+        shared: a folder for what several stages need (rendered people, built engines), by name; made where missing.
     """
 
     folder: Path
