@@ -24,8 +24,9 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
+from targets.device import Device
 from targets.profile import version_tuple
-from targets.recognise import Device, recognise
+from targets.recognise import recognise
 
 SCHEMA_VERSION = 1
 # In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
@@ -264,6 +265,13 @@ def admit(model: Path) -> tuple[Passport, bytes]:
     return passport, data
 
 
+# Docker's --privileged shows the device tree as well.
+_GUESSED = (
+    "by chip and memory: the container hides which module this is; it does not with "
+    "docker run --security-opt systempaths=unconfined"
+)
+
+
 def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -> None:
     """Compare an engine's passport with the device ``here`` and its TensorRT version; pure.
 
@@ -303,6 +311,11 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
                 f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
                 f"this is    {now['model']}, SM {now['compute_capability']}",
                 f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
+                *(
+                    [f"guessed    {_GUESSED}"]
+                    if here.is_jetson and not (here.model or here.compatible)
+                    else ()
+                ),
             ],
             fix=again,
         )

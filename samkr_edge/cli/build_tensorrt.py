@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from samkr_edge.build.tensorrt_graph import OnnxFacts
     from samkr_edge.build.wishes import Wishes
     from samkr_edge.runtime.tensorrt_module import Flavour
+    from targets.device import Device
     from targets.profile import Target
-    from targets.recognise import Device
 
 PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
@@ -188,11 +188,11 @@ def make_plans(
 
 
 def _free_bytes(device: Device) -> int | None:
-    """What a build may use: on a Jetson what the system calls available, else the GPU's free memory."""
+    """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
     from samkr_edge.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
 
-    if device.l4t is not None:
+    if device.shares_memory:
         return available_memory()
     cuda = open_cuda()
     try:

@@ -23,9 +23,11 @@ from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
+from samkr_edge.cli.build_tensorrt import _free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from targets.device import Device
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -325,6 +327,18 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
+
+
+@pytest.mark.parametrize(
+    "device",
+    [Device(kernel="5.15.148-tegra"), Device(gpu="NVIDIA GB10", integrated=True), Device(l4t="36.4.3")],
+)
+def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
+    monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
+    assert _free_bytes(device) == 123
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
