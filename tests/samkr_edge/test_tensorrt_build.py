@@ -229,6 +229,55 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
         assert driver.live == 0
 
 
+def test_a_calibration_that_tensorrt_itself_fails_at_is_sent_to_quantizers(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    """10.3 on an Orin, with every calibrator: NVIDIA/TensorRT#4797."""
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False)
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((9, 12, 3), np.uint8))
+    (tmp_path / "images.txt").write_text("0.png\n")
+    trt = install("10.3.0")
+    trt.calibrates = False
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source, Wishes(calibrate=True), calibration=tmp_path / "images.txt")
+    assert raised.value.code == "SE-B90"
+    assert "a fault inside this TensorRT" in " ".join(raised.value.facts)
+    assert "samkr-edge quantize" in (raised.value.fix or "")
+    assert driver.live == 0
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_image_bytes_are_read_by_a_cast_first_or_the_parser_refuses_them(
+    install: Install, source: Path, version: str
+) -> None:
+    """NVIDIA/TensorRT#3985; the exported graph transposes first, for ONNX Runtime's sake."""
+    trt = install(version)
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    engine_bytes.build_bytes(source, plan, None, None)
+    kept = tuple(step for step in plan.steps if step != "cast_first")
+    with pytest.raises(SamkrError) as raised:
+        engine_bytes.build_bytes(source, replace(plan, steps=kept), None, None)
+    assert raised.value.code == "SE-B91"
+    assert raised.value.facts[0] == "node       /Transpose (Transpose)"
+    assert "by a cast only" in " ".join(raised.value.facts)
+
+
+def test_ctrl_c_while_the_engine_is_compared_with_its_graph_leaves_nothing(
+    install: Install, driver: Driver, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+
+    def interrupt(self: Any, stream_handle: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(trt, source)
+    assert [path.name for path in source.parent.iterdir() if path.is_file()] == ["model.onnx"]
+    assert driver.live == 0
+
+
 @pytest.mark.parametrize("content", ["", "missing.png\n"])
 def test_a_calibration_list_without_images_is_refused(install: Install, tmp_path: Path, content: str) -> None:
     source = write_residual(tmp_path / "fp32.onnx", quantized=False)
