@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
+from targets.device import Device
 from targets.profile import version_tuple
-from targets.recognise import Device, recognise
+from targets.recognise import recognise
 
 if TYPE_CHECKING:
     from samkr_edge.passport import Passport
+
+# Docker's --privileged shows the device tree as well.
+_GUESSED = (
+    "by chip and memory: the container hides which module this is; it does not with "
+    "docker run --security-opt systempaths=unconfined"
+)
 
 
 def gpu_device(device: Device) -> dict[str, Any]:
@@ -89,6 +96,11 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
                 f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
                 f"this is    {now['model']}, SM {now['compute_capability']}",
                 f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
+                *(
+                    [f"guessed    {_GUESSED}"]
+                    if here.is_jetson and not (here.model or here.compatible)
+                    else ()
+                ),
             ],
             fix=again,
         )

@@ -22,6 +22,7 @@ from samkr_edge.build.onnx_file import OnnxFile, read_onnx
 from samkr_edge.build.parser_errors import Complaint, parser_error
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.build.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
@@ -49,15 +50,23 @@ class SerializedEngine:
 
 
 def build_bytes(
-    source: Path, plan: BuildPlan, images: CalibrationImages | None = None, report: Report | None = None
+    source: Path,
+    plan: BuildPlan,
+    images: CalibrationImages | None = None,
+    report: Report | None = None,
+    *,
+    graph: OnnxFile | None = None,
 ) -> SerializedEngine:
     """The serialized engine of one plan.
+
+    Args:
+        graph: what ``source`` holds, where it has been read already.
 
     The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
     thread that runs Python. From TensorRT 10 on the build is then told to stop.
     """
     trt = import_tensorrt(plan.flavour)
-    graph = read_onnx(source)
+    graph = graph or read_onnx(source)
     prepared = prepare(graph, plan.steps)
     # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
     stop, done = threading.Event(), threading.Event()
@@ -109,8 +118,8 @@ def _build(
     parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(prepared):
         raise parser_error(name, title, _complaints(parser), graph)
-    if "OBEY_PRECISION_CONSTRAINTS" in plan.builder_flags:
-        keep_full_precision(trt, network)
+    if {OBEY, PREFER} & set(plan.builder_flags):
+        keep_full_precision(trt, network, wide_sampling="wide_sampling" in plan.steps)
     config = _configure(trt, builder, plan)
     cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
     # A cache of another device or version is refused here, and the build starts from nothing.
@@ -150,6 +159,8 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+    for flag in plan.cleared_flags:
+        config.clear_flag(getattr(trt.BuilderFlag, flag))
     if plan.optimization_level is not None:
         config.builder_optimization_level = plan.optimization_level
     if plan.hardware_compatibility is not None:
@@ -171,8 +182,12 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     return config
 
 
-def keep_full_precision(trt: Any, network: Any) -> None:
-    """Mark the layers of a weakly typed network that FP16 would lose joints in."""
+def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) -> None:
+    """Mark the layers of a weakly typed network that FP16 would lose joints in.
+
+    Args:
+        wide_sampling: see :func:`samkr_edge.build.full_precision.full_precision`.
+    """
     kinds = {
         trt.LayerType.CONVOLUTION: "Conv",
         trt.LayerType.QUANTIZE: "QuantizeLinear",
@@ -196,7 +211,7 @@ def keep_full_precision(trt: Any, network: Any) -> None:
     ends = [network.get_output(index).name for index in range(network.num_outputs)]
     begins = [network.get_input(index).name for index in range(network.num_inputs)]
     dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
-    for index in sorted(full_precision(operations, begins, ends)):
+    for index in sorted(full_precision(operations, begins, ends, wide_sampling=wide_sampling)):
         layer, operation = layers[index], operations[index]
         if operation.kind == "Conv" and dequantized & set(operation.inputs):
             continue  # INT8, by the graph

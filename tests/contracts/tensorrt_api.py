@@ -31,6 +31,7 @@ SNAPSHOT = ROOT / "tests" / "data" / "tensorrt_api.json"
 SOURCES = (
     "samkr_edge/build/engine_bytes.py",
     "samkr_edge/build/calibrator.py",
+    "samkr_edge/build/micro_engine.py",
     "samkr_edge/build/features.py",
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
@@ -61,7 +62,10 @@ CLASSES = {
 # Names that are asked for by a text: enum members of plans, and what our callbacks override.
 BY_TEXT = {
     "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-    "BuilderFlag": ("FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE", "OBEY_PRECISION_CONSTRAINTS"),
+    "BuilderFlag": (
+        "FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE", "OBEY_PRECISION_CONSTRAINTS",
+        "PREFER_PRECISION_CONSTRAINTS", "TF32",
+    ),
     "HardwareCompatibilityLevel": ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
     "DataType": ("UINT8", "FLOAT", "HALF", "INT8"),
     "LayerType": ("CAST", "IDENTITY"),

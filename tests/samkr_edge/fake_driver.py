@@ -94,7 +94,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, out: Any, number: int, device: Any) -> int:
-        out._obj.value = {16: 128, 75: self.capability[0], 76: self.capability[1]}[number]
+        out._obj.value = {16: 128, 18: 0, 75: self.capability[0], 76: self.capability[1]}[number]
         return 0
 
     def cuDevicePrimaryCtxRetain(self, out: Any, device: Any) -> int:

@@ -1,6 +1,7 @@
 """Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
 
 import json
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,9 +24,11 @@ from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
+from samkr_edge.cli.build_tensorrt import _free_bytes
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import read_passport
+from samkr_edge.passport import preflight, read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from targets.device import Device
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -385,6 +388,42 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
+
+
+@pytest.mark.parametrize(
+    "device",
+    [Device(kernel="5.15.148-tegra"), Device(gpu="NVIDIA GB10", integrated=True), Device(l4t="36.4.3")],
+)
+def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
+    monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
+    assert _free_bytes(device) == 123
+
+
+def test_in_a_container_of_a_jetson_an_engine_is_built_and_loaded_without_knowing_its_jetpack(
+    install: Install,
+    driver: Driver,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither release file nor device tree; TensorRT's version is that of the module, and the module has no profile."""
+    trt = install("10.3.0")
+    driver.gpu, driver.capability = b"Orin", (8, 7)
+    monkeypatch.setattr(
+        "samkr_edge.device.described_by_files",
+        lambda: Device(platform.machine(), platform.system(), kernel="5.15.148-tegra"),
+    )
+    assert run(["targets", "auto"]) == 0
+    assert "JetPack unknown: there is no /etc/nv_tegra_release" in capsys.readouterr().out
+    out = source.with_suffix(".engine")
+    assert run(["build", str(source), "--target", "auto", "-o", str(out)]) == 0
+    built = read_passport(out)
+    assert (built.target, built.runtime_version) == ("jetson-sm87", trt.__version__)
+    assert (built.device["l4t"], built.device["jetpack"]) == (None, None)
+    assert preflight(out) == built
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
