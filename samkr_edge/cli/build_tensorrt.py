@@ -58,7 +58,7 @@ def build_engine(
     here = recognise(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
     features = find_features(target, here, version, flavour)
-    plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
+    plans = make_plans(target, features, facts, wishes, precision, free_bytes(device) if here else None)
     shown = "\n".join(plan.describe() for plan in plans)
     if prepared is not None:
         _write_prepared(model, plans, prepared, shown, as_json)
@@ -187,7 +187,7 @@ def make_plans(
     return (plan_build(target, features, facts, replace(wishes, precision=precision), free_bytes),)
 
 
-def _free_bytes(device: Device) -> int | None:
+def free_bytes(device: Device) -> int | None:
     """What a build may use: on a Jetson what the system calls available, else the GPU's free memory."""
     from samkr_edge.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
