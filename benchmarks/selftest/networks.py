@@ -16,7 +16,7 @@ from benchmarks.selftest.against_onnx_runtime import (
     reference_of,
 )
 from benchmarks.selftest.carried import TRAINED
-from benchmarks.selftest.engines import Wanted, engine_of, network_file, plans_for, source_of
+from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for, source_of
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.rendered import IMAGES, rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
@@ -76,7 +76,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
     trained = wanted.model == TRAINED
     images = images_of(people)[: None if trained else FEW]
     try:
-        engine = engine_of(rig, wanted)
+        engine = built_engine(rig, wanted)
         # Of one image: that a batch computes the same for each is a part of what is asked.
         single = source_of(rig, replace(wanted, batch=1))
         expected = look(reference_of(single, engine, rig.folder / "reference.onnx"), images)

@@ -91,7 +91,7 @@ def build(
     return build_tensorrt(source, out, plans_for(source, flavour, precision, wishes), calibration=calibration)
 
 
-def engine_of(rig: Rig, wanted: Wanted) -> Path:
+def built_engine(rig: Rig, wanted: Wanted) -> Path:
     """The engine, built where no stage has built it yet; raises as :func:`build`."""
     path = rig.shared / "engines" / wanted.file
     if not (path.is_file() and passport_path(path).is_file()):
