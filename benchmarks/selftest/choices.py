@@ -119,9 +119,7 @@ def _errors(source: Path, engine: Path) -> list[float]:
     with closing(OnnxRunner(source)) as reference, closing(TensorRTRunner(engine)) as runner:
         size = reference.card.input_size
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-        return [
-            relative_error(a, b) for a, b in zip(reference.run(image), runner.run(image), strict=True)
-        ]
+        return [relative_error(a, b) for a, b in zip(reference.run(image), runner.run(image), strict=True)]
 
 
 def _bundle(rig: Rig) -> Iterator[Check]:
