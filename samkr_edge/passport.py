@@ -78,6 +78,15 @@ class Passport(BaseModel):
             raise ValueError(f"compute_capabilities is no list of texts: {found!r}")
         return device
 
+    @field_validator("settings")
+    @classmethod
+    def _counts_whole(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for name in ("dla_core", "profile_batch"):
+            value = settings.get(name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise ValueError(f"{name} is no count: {value!r}")
+        return settings
+
     @property
     def runtime(self) -> Flavour:
         """The flavour of an engine; those from before there were two are TensorRT's."""
@@ -280,7 +289,8 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
     power mode other than at its building is slower or faster, and no reason to refuse.
 
     Raises:
-        SamkrError: SE-A87 other platform, SE-A88 other GPU, SE-A89 other version of its TensorRT.
+        SamkrError: SE-A86 a DLA core that is not here, SE-A87 other platform, SE-A88 other GPU, SE-A89 other version
+            of its TensorRT.
     """
     built, now = passport.device, gpu_device(here)
     again = _again(model, passport, target="auto")
@@ -320,6 +330,7 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
             fix=again,
         )
     found = passport.runtime_version
+    _check_dla(model, passport, here, again)
     compatible = "VERSION_COMPATIBLE" in settings.get("builder_flags", ())
     if not _loads(found, tensorrt, compatible):
         raise SamkrError(
@@ -329,6 +340,17 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
                 f"built with {found}{' (version compatible)' if compatible else ''}",
                 f"this is    {tensorrt}",
             ],
+            fix=again,
+        )
+
+
+def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> None:
+    core, device = passport.settings.get("dla_core"), recognise(here)
+    if core is not None and core >= device.dla_cores:
+        raise SamkrError(
+            "SE-A86",
+            f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
+            [f"built for  DLA core {core}", f"this is    {device.title}, DLA cores: {device.dla_cores}"],
             fix=again,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from samkr_edge.build.agreement import Agreement, compare, noise_input
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.model_card import ModelCard
@@ -35,7 +35,7 @@ def compare_speed(engines: list[Path]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
+def agree(graph: OnnxFile, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
     """Compare the engine's maps with those of its graph in ONNX Runtime.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
@@ -46,8 +46,8 @@ def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreem
     # In a folder of its own: beside the engine it could be taken for a changed source.
     folder = built.parent / "graph"
     folder.mkdir()
-    expected = _outputs(source, steps, folder, image)
-    unquantized = _outputs(source, {*steps, "strip_quantizers"}, folder, image)
+    expected = _outputs(graph, steps, folder, image)
+    unquantized = _outputs(graph, {*steps, "strip_quantizers"}, folder, image)
     runner = TensorRTRunner(built)
     try:
         found = list(runner.run(image))
@@ -59,11 +59,11 @@ def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreem
     return compare(expected, found, unquantized)
 
 
-def _outputs(source: Path, steps: set[str], folder: Path, image: np.ndarray) -> list[np.ndarray]:
-    """What ONNX Runtime computes for the source after these steps of a plan."""
-    graph = folder / "graph.onnx"
-    graph.write_bytes(prepare(read_onnx(source), steps))
-    runner = OnnxRunner(graph)
+def _outputs(graph: OnnxFile, steps: set[str], folder: Path, image: np.ndarray) -> list[np.ndarray]:
+    """What ONNX Runtime computes for the graph after these steps of a plan."""
+    prepared = folder / "graph.onnx"
+    prepared.write_bytes(prepare(graph, steps))
+    runner = OnnxRunner(prepared)
     try:
         return list(runner.run(image))
     finally:

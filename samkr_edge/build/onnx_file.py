@@ -8,7 +8,7 @@ ONNX 1.0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,11 @@ class OnnxFile:
     # The other fields of the graph and of the model, as read.
     graph_rest: list[bytes] = field(default_factory=list)
     model_rest: list[bytes] = field(default_factory=list)
+
+    def copy(self) -> OnnxFile:
+        """A model to edit while this one stays; what nobody edits, weights above all, is shared."""
+        nodes = [replace(node, inputs=[*node.inputs], outputs=[*node.outputs]) for node in self.nodes]
+        return replace(self, nodes=nodes, inputs=[replace(value) for value in self.inputs])
 
     def encode(self) -> bytes:
         """The model's bytes."""

@@ -1,7 +1,7 @@
 """The smallest network that samples as ours do, and how to tell whether an engine of it samples right.
 
 An engine can sample at the nearest pixel, or at a grid that was rounded, and still look right from afar. Here every tap
-lies a quarter or half a pixel off, so that either shows. The values and shifts are exact in FP16, and every convolution
+lies a part of a pixel off, so that either shows. The values and shifts are exact in FP16, and every convolution
 passes on what it reads: what an engine gets wrong is its sampling.
 """
 
@@ -58,7 +58,7 @@ def sampling_graph(channels: int, height: int, width: int, points: int, form: Fo
     :func:`training.models.adaptive_conv.sample_taps` exports it.
 
     Args:
-        channels, height, width: of the map. ours: 16, 128, 128 for each keypoint of ``samkr_w32`` at 512x512.
+        channels, height, width: of the map; ours are 16, 128, 128 for each keypoint of ``samkr_w32`` at 512x512.
         points: taps at every pixel; ours have nine.
     """
     from samkr_edge.build.half import to_half
@@ -73,9 +73,10 @@ def sampling_case(channels: int, height: int, width: int, points: int) -> Sampli
     # 7 bits and a sign: exact in FP16, and in the TF32 of a convolution.
     features = random.integers(-127, 128, (1, channels, height, width)).astype(np.float32) / 128
     far_x, far_y = width // 2, height // 2  # the far border, where FP16 has the widest steps, and past it
+    # Halves and quarters of a pixel, which tell bilinear from nearest; 47/128 shows a grid that was rounded to FP16.
     ways = [
-        (0.25, 0.25), (0.5, -0.25), (-0.25, 0.5), (far_x + 0.25, far_y + 0.5), (-0.5, -0.25),
-        (-far_x - 0.25, 0.25), (0.25, far_y + 0.25), (0.5, 0.5), (far_x - 0.5, -far_y + 0.25),
+        (0.25, 0.25), (0.5, -0.25), (-0.25, 0.5), (47 / 128, -47 / 128), (far_x + 0.25, far_y + 0.5),
+        (-0.5, -0.25), (-far_x - 0.25, 0.25), (0.5, 0.5), (far_x - 0.5, -far_y + 0.25),
     ]  # fmt: skip
     shifts = np.array([ways[tap % len(ways)] for tap in range(points)], np.float32)
     inputs = {
@@ -114,7 +115,7 @@ def _float_graph(channels: int, height: int, width: int, points: int, mode: str)
         "grid_shape": np.array([1, points * height, width, 2], np.int64),
         "taps_shape": np.array([1, taps, height, width], np.int64),
     }
-    nodes = [
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Conv", [FEATURES, "map_weight"], "before", {}),
         ("Conv", ["before", "map_weight"], "map", {}),
         ("Conv", [SHIFTS, "shift_weight"], "shifts_before", {}),

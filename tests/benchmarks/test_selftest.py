@@ -233,7 +233,7 @@ def test_without_a_gpu_one_line_and_nothing_written(
     assert shown.out == ""
     assert (
         shown.err
-        == "error SE-V86: the self-test needs an NVIDIA GPU, and there is none: no driver is installed\n"
+        == "error SE-V61: the self-test needs an NVIDIA GPU, and there is none: no driver is installed\n"
     )
     assert not (tmp_path / "out").exists()
 

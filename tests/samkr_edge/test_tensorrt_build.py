@@ -20,7 +20,7 @@ from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
-from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import _free_bytes
@@ -93,7 +93,8 @@ def test_an_engine_that_computes_something_else_is_not_written(
     install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trt = install("10.3.0")
-    other = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    graph = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    other = prepare(decode_onnx(graph), ("cast_first",))
     # TensorRT gets another graph than the one its engine is compared with.
     monkeypatch.setattr(engine_bytes, "prepare", lambda graph, steps: other)
     with pytest.raises(SamkrError) as raised:
@@ -120,15 +121,25 @@ def test_an_older_parser_names_no_node_and_it_is_found_in_the_text(install: Inst
     assert "/GridSample (GridSample)" in raised.value.facts[0]
 
 
-def test_out_of_memory_is_named(install: Install, source: Path) -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_a_layer_without_a_kernel_is_short_of_memory_only_where_tensorrt_says_so(
+    install: Install, source: Path, short: bool
+) -> None:
+    """It says so in a warning, which must reach the error."""
     trt = install("10.3.0")
+    if short:
+        trt.build_warnings = [
+            "UNSUPPORTED_STATE: Skipping tactic 9 due to insufficient memory on requested size of 1048576000"
+        ]
     trt.build_messages = [
-        "Error Code 10: Internal Error (Could not find any implementation for node {Conv_1}.)"
+        "Error Code 10: Internal Error (Could not find any implementation for node {/Conv}.)"
     ]
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B90"
-    assert "memory" in raised.value.message
+    assert ("the memory was not enough" in raised.value.message) is short
+    assert ("node       /Conv (Conv)" in raised.value.facts) is not short
+    assert ("--workspace" in (raised.value.fix or "")) is short
     assert not list(source.parent.glob("*.engine*"))
 
 
