@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
+from benchmarks.selftest.carried import TRAINED
 from benchmarks.selftest.machine import served_flavours
+from benchmarks.selftest.network_engines import Wanted, built_engine
 from benchmarks.selftest.stage import Check, Rig, not_run
 from benchmarks.selftest.trtexec import INSTALLED, find_trtexec, measure
-from samkr_edge.packages import resolve
 
 WHAT = "GPU time against trtexec"
 LIMIT = 0.05
@@ -32,9 +33,7 @@ def checks(rig: Rig) -> Iterator[Check]:
         yield compare(_engine(rig), program)
 
 
-def compare(
-    engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, seconds: float = SECONDS
-) -> Check:
+def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, seconds: float = SECONDS) -> Check:
     """Ours before and after trtexec's, with a CUDA graph on both sides, or on none where one of them cannot."""
     graph = True
     for _ in range(ATTEMPTS):
@@ -96,8 +95,5 @@ def _times(gpu_milliseconds: Callable[[int], list[float]], seconds: float) -> li
 
 
 def _engine(rig: Rig) -> Path:
-    engines = resolve("benchmarks.selftest.engines:Wanted"), resolve("benchmarks.selftest.engines:engine_of")
-    wanted, engine_of = engines
-    large, small = (wanted("tensorrt", model, "fp16") for model in ("samkr_w32", "samkr_tiny"))
-    path: Path = engine_of(rig, large if (rig.shared / "engines" / large.file).is_file() else small)
-    return path
+    large, small = (Wanted("tensorrt", model, "fp16") for model in ("samkr_w32", TRAINED))
+    return built_engine(rig, large if (rig.shared / "engines" / large.file).is_file() else small)

@@ -73,9 +73,7 @@ def plans_for(
     device = running_device()
     features = features_of(import_tensorrt(flavour), flavour)
     facts = facts_of(read_onnx(source))
-    return make_plans(
-        recognise(device), features, facts, wishes or Wishes(), precision, free_bytes(device)
-    )
+    return make_plans(recognise(device), features, facts, wishes or Wishes(), precision, free_bytes(device))
 
 
 def build(

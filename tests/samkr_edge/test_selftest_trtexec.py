@@ -71,9 +71,7 @@ def compared(
 
     def compare(program: Path, times: list[float]) -> Check:
         left = [time for time in times for _ in range(2)]  # a warm-up and a measurement each
-        monkeypatch.setattr(
-            TensorRTRunner, "gpu_milliseconds", lambda self, repeats: [left.pop(0)] * repeats
-        )
+        monkeypatch.setattr(TensorRTRunner, "gpu_milliseconds", lambda self, repeats: [left.pop(0)] * repeats)
         return against_trtexec.compare(engine, program, warm_up_s=0, seconds=0)
 
     return compare
@@ -142,7 +140,9 @@ def test_without_trtexec_the_stage_is_not_run(tmp_path: Path, monkeypatch: pytes
     assert "no trtexec" in check.found
 
 
-def test_trtexec_is_found_in_path_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Any) -> None:
+def test_trtexec_is_found_in_path_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Any
+) -> None:
     installed = tmp_path / "trtexec"
     installed.touch()
     monkeypatch.setattr(trtexec, "INSTALLED", installed)
