@@ -230,7 +230,7 @@ def test_a_kernel_that_shows_no_dla_gives_no_verdict(orin: Orin) -> None:
 
 def test_clocks_that_do_not_lock_fail_and_are_restored(orin: Orin) -> None:
     (orin.root / "bin" / "jetson_clocks").write_text(
-        "#!/bin/sh" + PROGRAMS["jetson_clocks"].format(root=orin.root, gpu=GPU).rpartition("\n")[0]
+        "#!/bin/sh" + PROGRAMS["jetson_clocks"].format(root=orin.root, gpu=GPU).rpartition("\n")[0] + "\n:"
     )
     assert changed(orin) == {"clocks locked after jetson_clocks": False}
 
