@@ -1,4 +1,4 @@
-"""Stage 10 of the self-test: our GPU time beside that of a trtexec which is a script that prints what the real one does."""
+"""Stage 10 of the self-test: our GPU time beside that of a trtexec, a script that prints what the real one does."""
 
 from __future__ import annotations
 
