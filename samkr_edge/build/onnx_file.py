@@ -40,6 +40,15 @@ class Node:
         inputs = b"".join(_text(1, name) for name in self.inputs)
         return inputs + b"".join(_text(2, name) for name in self.outputs) + self.rest
 
+    def copy(self, name: str, inputs: list[str], outputs: list[str], **changed: int | str) -> Node:
+        """The same operation under another name, elsewhere in the graph; ``changed`` attributes are replaced."""
+        kept = []
+        for number, _, value, raw in _raw_fields(memoryview(self.rest)):
+            if number != 3 and not (number == 5 and _attribute(value)[0] in changed):
+                kept.append(bytes(raw))
+        rest = b"".join([*kept, _text(3, name), *(_encode_attribute(*one) for one in changed.items())])
+        return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest)
+
 
 @dataclass
 class Value:
@@ -113,6 +122,17 @@ class OnnxFile:
             ]
         )
         return b"".join([*self.model_rest, _block(7, graph)])
+
+    def add_output(self, value: Value) -> None:
+        """One more output; a tensor of that name is inside the graph."""
+        self.outputs.append(value)
+        self.graph_rest.append(_block(12, value.encode()))
+
+
+def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes: int | str) -> Node:
+    """A node of the default domain, called like its first output."""
+    rest = [_text(3, outputs[0]), _text(4, op_type), *(_encode_attribute(*one) for one in attributes.items())]
+    return Node(op_type, outputs[0], inputs, outputs, dict(attributes), b"".join(rest))
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
@@ -223,6 +243,12 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
         elif number == 8:
             integers += [_signed(v) for v in _varints(kind, value)]
     return name, integers or found
+
+
+def _encode_attribute(name: str, value: int | str) -> bytes:
+    # AttributeProto: name, integer or text, and which of them it is.
+    held = _number(3, value) + _number(20, 2) if isinstance(value, int) else _text(4, value) + _number(20, 3)
+    return _block(5, _text(1, name) + held)
 
 
 def _tensor(message: memoryview) -> Tensor:

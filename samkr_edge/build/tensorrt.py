@@ -11,6 +11,7 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
+from samkr_edge.build.agreement import Agreement
 from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
@@ -33,8 +34,7 @@ class BuiltEngine:
     """A built engine: where it is, its passport, and what was measured.
 
     Attributes:
-        cosines: heatmap and offset against the graph in ONNX Runtime, on noise; None where no GPU of this machine
-            can run the engine.
+        agreement: with the graph in ONNX Runtime; None where no GPU of this machine can run the engine.
         milliseconds: precision -> median GPU time of its candidate; only of ``best``, and only where it was timed.
         measures: precision -> what the builder's list of its layers amounts to; empty where it gave none. Where
             nothing could be timed, ``best`` goes by it.
@@ -43,7 +43,7 @@ class BuiltEngine:
 
     path: Path
     passport: Passport
-    cosines: tuple[float, float] | None
+    agreement: Agreement | None
     milliseconds: dict[str, float]
     measures: dict[str, EngineMeasures]
     notes: tuple[str, ...]
@@ -76,12 +76,22 @@ def build_tensorrt(
     require_writable(out)
     card = card_of_file(read_onnx(source), source)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
-    candidates = []
+    candidates: list[_Candidate] = []
+    refused: list[tuple[BuildPlan, SamkrError]] = []
     for plan in plans:
-        engine = build_bytes(source, plan, images, report)
-        candidates.append(_candidate(source, card, plan, engine, version, images))
+        try:
+            engine = build_bytes(source, plan, images, report)
+            candidates.append(_candidate(source, card, plan, engine, version, images))
+        except SamkrError as error:
+            # A broken promise of one candidate of `best` must not stop the other.
+            if error.code != "SE-B83":
+                raise
+            refused.append((plan, error))
     if ahead_of_time and running_device().compute_capability not in ahead_of_time:
-        return _write(out, _cheapest(candidates), candidates, None, {})
+        if not candidates:
+            raise refused[0][1]
+        return _write(out, _cheapest(candidates), candidates, None, {}, _told(refused))
+    milliseconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for one in candidates:
@@ -89,18 +99,38 @@ def build_tensorrt(
             path.write_bytes(one.data)
             write_passport(path, one.passport)
             paths.append(path)
-        times = compare_speed(paths) if len(paths) > 1 else [0.0]
-        best = times.index(min(times))
-        agreement = agree(source, plans[best], paths[best], card)
-    milliseconds = {p.precision: t for p, t in zip(plans, times, strict=True)} if len(plans) > 1 else {}
-    if not agreement.holds:
-        raise SamkrError(
-            "SE-B89",
-            "the engine does not compute what its graph does, so it was not written",
-            agreement.facts(),
-            fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
-        )
-    return _write(out, candidates[best], candidates, agreement.cosines, milliseconds)
+        if len(paths) > 1:
+            times = compare_speed(paths)
+            milliseconds = {c.plan.precision: t for c, t in zip(candidates, times, strict=True)}
+        chosen, agreement = None, None
+        for one, path in sorted(
+            zip(candidates, paths, strict=True), key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0)
+        ):
+            agreement = agree(source, one.plan, path, card)
+            if agreement.holds:
+                chosen = one
+                break
+            refused.append((one.plan, _disagrees(source, agreement)))
+    if chosen is None:
+        raise refused[0][1]
+    return _write(out, chosen, candidates, agreement, milliseconds, _told(refused))
+
+
+def _told(refused: Sequence[tuple[BuildPlan, SamkrError]]) -> tuple[str, ...]:
+    """Notes on the candidates of `best` that were not kept."""
+    return tuple(
+        f"{plan.precision} was not kept, {error.code}: {'; '.join([error.message, *error.facts[:1]])}"
+        for plan, error in refused
+    )
+
+
+def _disagrees(source: Path, agreement: Agreement) -> SamkrError:
+    return SamkrError(
+        "SE-B89",
+        "the engine does not compute what its graph does, so it was not written",
+        agreement.facts(),
+        fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
+    )
 
 
 @dataclass(frozen=True)
@@ -147,13 +177,14 @@ def _write(
     out: Path,
     chosen: _Candidate,
     candidates: Sequence[_Candidate],
-    cosines: tuple[float, float] | None,
+    agreement: Agreement | None,
     milliseconds: dict[str, float],
+    notes: tuple[str, ...],
 ) -> BuiltEngine:
     """The engine and its passport, with what was measured of it, and the list of its layers."""
     measured: dict[str, Any] = {}
-    if cosines is not None:
-        measured["cosine"] = {"heatmap": cosines[0], "offset": cosines[1]}
+    if agreement is not None:
+        measured["agreement"] = agreement.to_dict()
     if milliseconds:
         measured["gpu_ms"] = milliseconds
     passport = chosen.passport.model_copy(update={"measured": measured})
@@ -165,7 +196,7 @@ def _write(
             with replacing(layers_path(out)) as listed:
                 listed.write_text(layers_text(chosen.layers), encoding="utf-8")
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
-    return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
+    return BuiltEngine(out, passport, agreement, milliseconds, measures, (*chosen.notes, *notes))
 
 
 def card_of_file(model: OnnxFile, path: Path) -> ModelCard:
