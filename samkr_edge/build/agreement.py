@@ -209,9 +209,7 @@ def _beside(noise: float) -> float:
     return min(LEAST_ALLOWED + QUANTIZATION_ERRORS * noise, MOST_ALLOWED)
 
 
-def _allowed_of_people(
-    people: People, precision: str, by_quantizing: Staying | None
-) -> tuple[int, float]:
+def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | None) -> tuple[int, float]:
     """How many must stay, and how far joints may move: the largest move in float models, the median one in INT8."""
     diagonal = people.diagonals
     size = float(np.median(diagonal)) if len(diagonal) else 0.0

@@ -30,22 +30,24 @@ def judge_candidates(
     """Compare candidates ``poses`` (N, P, K, 3), ``scores`` (N, P)[, ``proposals`` (N, P, K, 2)] with maps."""
     poses, scores, *proposals = outputs
     joints = proposals[0] if proposals else poses[..., :2]
-    everybody = replace(card.decode, center_threshold=-1e3)  # as the graph, which leaves the threshold to the host
+    everybody = replace(
+        card.decode, center_threshold=-1e3
+    )  # as the graph, which leaves the threshold to the host
     images, places, twins = [], [], []
-    for image, (heatmap, offset) in enumerate(zip(*reference.maps, strict=True)):
+    for number, (heatmap, offset) in enumerate(zip(*reference.maps, strict=True)):
         centers, _ = find_peaks(heatmap[-1], everybody)
-        near = _nearest(card.stride * joints_at(offset, centers), joints[image], card.stride)
-        images += [image] * len(centers)
-        places += list(centers)
-        twins += list(near)
-    image, center, twin = np.array(images), np.array(places).reshape(-1, 2), np.array(twins, np.int64)
+        images.append(np.full(len(centers), number))
+        places.append(centers)
+        twins.append(_nearest(card.stride * joints_at(offset, centers), joints[number], card.stride))
+    image, center, twin = (np.concatenate(parts) for parts in (images, places, twins))
     seen = twin >= 0
-    count = len(seen)
     image, center, twin = image[seen], center[seen], twin[seen]
     keypoints = joints.shape[2]
     found = Maps(
         scores[image, twin].reshape(-1, 1, 1, 1),
-        (center[:, None] - joints[image, twin] / card.stride).reshape(-1, 2 * keypoints, 1, 1).astype(np.float32),
+        (center[:, None] - joints[image, twin] / card.stride)
+        .reshape(-1, 2 * keypoints, 1, 1)
+        .astype(np.float32),
     )
 
     def at_centers(maps: Maps) -> Maps:
@@ -66,8 +68,10 @@ def judge_candidates(
         reference.by_quantizing(card),
         precision,
     )
-    if len(twin) < LEAST_FOUND.get(precision, 0.0) * count:
-        agreement = replace(agreement, faults=(*agreement.faults, "most of its candidates were somewhere else"))
+    if len(twin) < LEAST_FOUND.get(precision, 0.0) * len(seen):
+        agreement = replace(
+            agreement, faults=(*agreement.faults, "most of its candidates were somewhere else")
+        )
     return agreement
 
 

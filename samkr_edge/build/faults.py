@@ -24,15 +24,18 @@ TILE = 8
 EXACT = 0.9
 
 
-def project(error: Sequence[np.ndarray], change: Sequence[np.ndarray], size: Sequence[float]) -> tuple[float, float]:
+def project(
+    error: Sequence[np.ndarray], change: Sequence[np.ndarray], size: Sequence[float]
+) -> tuple[float, float]:
     """(beta, its standard error) of pairs of arrays (blocks, values), each pair divided by a size.
 
     The spread is the jackknife's over the blocks, of which each is left out once: errors of neighbouring pixels are
     alike, and a fault that one block alone shows must not count as sure.
     """
-    along = sum(np.einsum("bi,bi->b", e, d, dtype=np.float64) / s**2 for e, d, s in zip(error, change, size, strict=True))
-    power = sum(np.einsum("bi,bi->b", d, d, dtype=np.float64) / s**2 for d, s in zip(change, size, strict=True))
-    along, power = np.asarray(along), np.asarray(power)
+    along = power = np.zeros(len(error[0]))
+    for e, d, s in zip(error, change, size, strict=True):
+        along = along + np.einsum("bi,bi->b", e, d, dtype=np.float64) / s**2
+        power = power + np.einsum("bi,bi->b", d, d, dtype=np.float64) / s**2
     rest = power.sum() - power
     if len(rest) < 2 or not np.all(rest > 0):
         return 0.0, np.inf

@@ -92,7 +92,7 @@ def _difference(right: Maps, wrong: Maps) -> Maps:
 def _add_branch(
     model: OnnxFile, edit: Callable[[Node, list[str], str], list[Node]], suffix: str
 ) -> dict[str, str]:
-    """Let all that lies between sampling and maps be there once more, with the sampling edited; map -> its other name."""
+    """Copy all that lies between sampling and maps, and edit the sampling of the copy; map -> its name there."""
     renamed: dict[str, str] = {}
     needed = _above(model, MAPS)
     for node in list(model.nodes):

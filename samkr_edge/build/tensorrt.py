@@ -104,7 +104,8 @@ def build_tensorrt(
             milliseconds = {c.plan.precision: t for c, t in zip(candidates, times, strict=True)}
         chosen, agreement = None, None
         for one, path in sorted(
-            zip(candidates, paths, strict=True), key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0)
+            zip(candidates, paths, strict=True),
+            key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0),
         ):
             agreement = agree(source, one.plan, path, card)
             if agreement.holds:
