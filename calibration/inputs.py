@@ -86,7 +86,7 @@ def calibration_images(
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
     selection = select_images(train, evaluation, count, seed)
     facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
-    probe = make_probe("photographs", probe_images(train, selection.images, COUNT))
+    probe = make_probe("calibration", probe_images(train, selection.images, COUNT))
     shown = load_batches(selection.images, card.input_size, batch)
     return CalibrationImages(shown, facts, selection.coverage, probe)
 

@@ -44,8 +44,6 @@ FLOAT_TOLERANCE = 1e-4
 # behind it: weights changed by a millionth part move the outputs about as far as quantization itself does. A wrong
 # graph is off by 1 and more.
 QUANTIZATION_NOISES, LARGEST_TOLERANCE = 1.5, 0.5
-# What eleven bits in every layer add up to.
-HALF_TOLERANCE = 2e-2
 
 
 def export_onnx(
@@ -237,14 +235,9 @@ def _compare(
     found = Maps(*OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(images))
     reference = Reference(expected, unquantized, clear_people(expected, card), (), probe)
     agreement = judge(reference, found, card, card.precision)
-    # An export has to be nearer than a build: it computes the same numbers in the same order.
-    tolerance = HALF_TOLERANCE if half else FLOAT_TOLERANCE
-    bounds = [tolerance, tolerance]
-    if unquantized is not None:
-        noises = [relative_error(a, b) for a, b in zip(expected, unquantized, strict=True)]
-        bounds = [min(tolerance + QUANTIZATION_NOISES * noise, LARGEST_TOLERANCE) for noise in noises]
-    heatmap, offset = (min(pair) for pair in zip(agreement.allowed, bounds, strict=True))
-    agreement = replace(agreement, allowed=(heatmap, offset))
+    if not (quantized and half):
+        # Nearer than a build has to be: the same numbers in the same order. FP16 between quantizers is a build already.
+        agreement = replace(agreement, allowed=_exact(agreement, expected, unquantized))
     if not agreement.holds:
         raise SamkrError(
             "SE-A05",
@@ -252,6 +245,18 @@ def _compare(
             agreement.facts(),
         )
     return agreement
+
+
+def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tuple[float, float]:
+    """The bounds of heatmap and offset where nothing but rounding is allowed."""
+    heatmap, offset = agreement.allowed
+    if agreement.precision == "fp32":
+        return min(heatmap, FLOAT_TOLERANCE), min(offset, FLOAT_TOLERANCE)
+    if unquantized is None:
+        return heatmap, offset
+    noises = (relative_error(a, b) for a, b in zip(expected, unquantized, strict=True))
+    of_heatmap, of_offset = (FLOAT_TOLERANCE + QUANTIZATION_NOISES * noise for noise in noises)
+    return min(heatmap, of_heatmap, LARGEST_TOLERANCE), min(offset, of_offset, LARGEST_TOLERANCE)
 
 
 def _torch_maps(network: nn.Module, images: np.ndarray) -> Maps:

@@ -56,7 +56,7 @@ def export(
     probe: Annotated[
         ProbeFrom,
         typer.Option(
-            help="Small pictures in the ONNX that builds are judged on: photographs that the checkpoint was "
+            help="Small pictures in the ONNX that builds are judged on: those that the checkpoint was "
             "calibrated on, where it has some, or rendered people."
         ),
     ] = ProbeFrom.checkpoint,

@@ -1,7 +1,7 @@
 """Probe images: a handful of small pictures that travel with an ONNX file, for judging what is built from it.
 
 What a build gets wrong shows on pictures of people, and a device has none. So `export` puts four of about 4 kB each
-into the metadata, in an entry of its own that is read without the onnx package. They are photographs that quantizing
+into the metadata, in an entry of its own that is read without the onnx package. They are images that quantizing
 calibrated on, or rendered people.
 """
 
@@ -26,12 +26,12 @@ COUNT, SIDE, QUALITY = 4, 192, 80
 # What a file from elsewhere may ask for.
 _MOST, _LARGEST_SIDE = 16, 1024
 SCHEMA_VERSION = 1
-_KINDS = {"photographs": ("photograph", "photographs"), "rendered": ("rendered image", "rendered images")}
+_KINDS = {"calibration": ("calibration image", "calibration images"), "rendered": ("rendered image", "rendered images")}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Small JPEGs; ``kind`` is ``photographs`` or ``rendered``."""
+    """Small JPEGs; ``kind`` is ``calibration`` or ``rendered``."""
 
     kind: str
     jpegs: tuple[bytes, ...]

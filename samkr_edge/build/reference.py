@@ -41,5 +41,5 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
 def probe_words(probe: Probe | None) -> str:
     """What was looked at; where it was noise, also what to do about it."""
     if probe is None:
-        return "noise, since this ONNX was exported before probe images were (export it again)"
+        return "noise (this ONNX is older than probe images: export it again)"
     return str(probe)
