@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from samkr_edge.passport import Passport, check_engine, gpu_device, verified_bytes, write_passport
-from targets.recognise import Device
+from targets.device import Device
 
 TENSORRT = "10.3.0"
 HERE = Device(

@@ -24,8 +24,9 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
+from targets.device import Device
 from targets.profile import version_tuple
-from targets.recognise import Device, recognise
+from targets.recognise import recognise
 
 SCHEMA_VERSION = 1
 # In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
@@ -76,6 +77,15 @@ class Passport(BaseModel):
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
             raise ValueError(f"compute_capabilities is no list of texts: {found!r}")
         return device
+
+    @field_validator("settings")
+    @classmethod
+    def _counts_whole(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for name in ("dla_core", "profile_batch"):
+            value = settings.get(name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise ValueError(f"{name} is no count: {value!r}")
+        return settings
 
     @property
     def runtime(self) -> Flavour:
@@ -264,6 +274,13 @@ def admit(model: Path) -> tuple[Passport, bytes]:
     return passport, data
 
 
+# Docker's --privileged shows the device tree as well.
+_GUESSED = (
+    "by chip and memory: the container hides which module this is; it does not with "
+    "docker run --security-opt systempaths=unconfined"
+)
+
+
 def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -> None:
     """Compare an engine's passport with the device ``here`` and its TensorRT version; pure.
 
@@ -272,7 +289,8 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
     power mode other than at its building is slower or faster, and no reason to refuse.
 
     Raises:
-        SamkrError: SE-A87 other platform, SE-A88 other GPU, SE-A89 other version of its TensorRT.
+        SamkrError: SE-A86 a DLA core that is not here, SE-A87 other platform, SE-A88 other GPU, SE-A89 other version
+            of its TensorRT.
     """
     built, now = passport.device, gpu_device(here)
     again = _again(model, passport, target="auto")
@@ -303,10 +321,16 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
                 f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
                 f"this is    {now['model']}, SM {now['compute_capability']}",
                 f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
+                *(
+                    [f"guessed    {_GUESSED}"]
+                    if here.is_jetson and not (here.model or here.compatible)
+                    else ()
+                ),
             ],
             fix=again,
         )
     found = passport.runtime_version
+    _check_dla(model, passport, here, again)
     compatible = "VERSION_COMPATIBLE" in settings.get("builder_flags", ())
     if not _loads(found, tensorrt, compatible):
         raise SamkrError(
@@ -316,6 +340,17 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
                 f"built with {found}{' (version compatible)' if compatible else ''}",
                 f"this is    {tensorrt}",
             ],
+            fix=again,
+        )
+
+
+def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> None:
+    core, device = passport.settings.get("dla_core"), recognise(here)
+    if core is not None and core >= device.dla_cores:
+        raise SamkrError(
+            "SE-A86",
+            f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
+            [f"built for  DLA core {core}", f"this is    {device.title}, DLA cores: {device.dla_cores}"],
             fix=again,
         )
 

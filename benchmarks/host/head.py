@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looped_head import LoopedOffsetHead
 from torch import Tensor, nn
 
 from benchmarks.footprint import peak_rss_mb, resident_mb
@@ -27,27 +26,13 @@ from samkr_edge import __version__
 from samkr_edge.artefact import write_json
 from samkr_edge.doctor import environment
 from training.allocator import keep_freed_memory
-from training.models.heads import OffsetHead
-from training.models.zoo import build_model, model_config
+from training.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480
 SIZES = (32, 64, 128)
 # Speed of the loop over that of the grouped head, forward and backward; megabytes of a forward pass.
 TARGET_RATIO = {32: 2.0, 64: 1.4, 128: 1.0}
 TARGET_MEMORY = {128: 200.0}
-
-
-def heads() -> dict[str, nn.Module]:
-    """Both forms of one head, with offsets that reach a few pixels."""
-    torch.manual_seed(0)
-    head: OffsetHead = build_model(model_config(MODEL, KEYPOINTS)).offset_head
-    with torch.no_grad():
-        for name, parameter in head.named_parameters():
-            if "sampling.affine" in name:
-                parameter.normal_(std=0.05)
-            elif parameter.dim() == 4:
-                nn.init.kaiming_normal_(parameter)
-    return {"grouped": head, "looped": LoopedOffsetHead(head, KEYPOINTS)}
 
 
 def forward(head: nn.Module, x: Tensor) -> None:
@@ -70,7 +55,7 @@ PASSES: dict[str, Callable[[nn.Module, Tensor], None]] = {
 
 def measure_times(size: int, rounds: int) -> dict[str, Any]:
     """Median milliseconds by pass and form, and the loop's over the grouped head's."""
-    both = heads()
+    both = both_heads(MODEL, KEYPOINTS)
     result: dict[str, Any] = {}
     for name, run in PASSES.items():
         times: dict[str, list[float]] = {form: [] for form in both}
@@ -95,7 +80,7 @@ def measure_times(size: int, rounds: int) -> dict[str, Any]:
 
 def measure_memory(form: str, name: str, size: int) -> float:
     """Peak megabytes of one pass in this process, which must be fresh."""
-    head = heads()[form]
+    head = both_heads(MODEL, KEYPOINTS)[form]
     PASSES[name](head, torch.randn(1, CHANNELS, 8, 8))  # whatever is set up once
     x = torch.randn(1, CHANNELS, size, size)
     ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken

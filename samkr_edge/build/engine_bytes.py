@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.artefact import cache_folder
+from samkr_edge.build.builder_errors import build_error
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
-from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
-from samkr_edge.build.plan import MIB, BuildPlan
+from samkr_edge.build.parser_errors import Complaint, parser_error
+from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.build.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
-from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
+from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
 # (phase, step, of how many)
 Report = Callable[[str, int, int], None]
@@ -47,15 +50,23 @@ class SerializedEngine:
 
 
 def build_bytes(
-    source: Path, plan: BuildPlan, images: CalibrationImages | None = None, report: Report | None = None
+    source: Path,
+    plan: BuildPlan,
+    images: CalibrationImages | None = None,
+    report: Report | None = None,
+    *,
+    graph: OnnxFile | None = None,
 ) -> SerializedEngine:
     """The serialized engine of one plan.
+
+    Args:
+        graph: what ``source`` holds, where it has been read already.
 
     The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
     thread that runs Python. From TensorRT 10 on the build is then told to stop.
     """
     trt = import_tensorrt(plan.flavour)
-    graph = read_onnx(source)
+    graph = graph or read_onnx(source)
     prepared = prepare(graph, plan.steps)
     # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
     stop, done = threading.Event(), threading.Event()
@@ -94,22 +105,21 @@ def _build(
     report: Report | None,
     stop: threading.Event,
 ) -> SerializedEngine:
-    logger = make_logger(trt, keep_listing=bool(plan.compute_capabilities))
-    trt.init_libnvinfer_plugins(logger, "")  # the parser takes DeformConv for a plugin
+    ahead_of_time = bool(plan.compute_capabilities)
+    if not ahead_of_time:
+        require_fitting_driver(trt, plan.flavour)
+    messages = listen(trt, keep_listing=ahead_of_time)
     title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
-    try:
-        builder = trt.Builder(logger)
-    except TypeError as error:  # pybind's way to say that the factory gave nothing
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph) from error
+    builder = start(trt.Builder, trt, plan.flavour, messages)
     flags = 0
     for flag in plan.network_flags:
         flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(prepared):
         raise parser_error(name, title, _complaints(parser), graph)
-    if "OBEY_PRECISION_CONSTRAINTS" in plan.builder_flags:
-        keep_full_precision(trt, network)
+    if {OBEY, PREFER} & set(plan.builder_flags):
+        keep_full_precision(trt, network, wide_sampling="wide_sampling" in plan.steps)
     config = _configure(trt, builder, plan)
     cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
     # A cache of another device or version is refused here, and the build starts from nothing.
@@ -132,13 +142,13 @@ def _build(
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph)
+        raise build_error(name, title, messages, plan, graph)
     timing_cache = config.get_timing_cache() if cache_file is not None else None
     if cache_file is not None and timing_cache is not None:
         # Without it the next build takes longer; no reason to lose this one.
         with suppress(SamkrError):
             store_cache(cache_file, bytes(timing_cache.serialize()))
-    return SerializedEngine(bytes(serialized), prepared, logger.listing)
+    return SerializedEngine(bytes(serialized), prepared, messages.listing)
 
 
 def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
@@ -149,6 +159,8 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+    for flag in plan.cleared_flags:
+        config.clear_flag(getattr(trt.BuilderFlag, flag))
     if plan.optimization_level is not None:
         config.builder_optimization_level = plan.optimization_level
     if plan.hardware_compatibility is not None:
@@ -170,8 +182,12 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     return config
 
 
-def keep_full_precision(trt: Any, network: Any) -> None:
-    """Mark the layers of a weakly typed network that FP16 would lose joints in."""
+def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) -> None:
+    """Mark the layers of a weakly typed network that FP16 would lose joints in.
+
+    Args:
+        wide_sampling: see :func:`samkr_edge.build.full_precision.full_precision`.
+    """
     kinds = {
         trt.LayerType.CONVOLUTION: "Conv",
         trt.LayerType.QUANTIZE: "QuantizeLinear",
@@ -195,7 +211,7 @@ def keep_full_precision(trt: Any, network: Any) -> None:
     ends = [network.get_output(index).name for index in range(network.num_outputs)]
     begins = [network.get_input(index).name for index in range(network.num_inputs)]
     dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
-    for index in sorted(full_precision(operations, begins, ends)):
+    for index in sorted(full_precision(operations, begins, ends, wide_sampling=wide_sampling)):
         layer, operation = layers[index], operations[index]
         if operation.kind == "Conv" and dequantized & set(operation.inputs):
             continue  # INT8, by the graph

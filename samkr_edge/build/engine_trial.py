@@ -8,7 +8,7 @@ from pathlib import Path
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.candidates import judge_candidates
 from samkr_edge.build.maps import Maps
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.reference import reference_of
 from samkr_edge.build.tensorrt_graph import prepare
@@ -35,14 +35,14 @@ def compare_speed(engines: list[Path]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def agree(source: Path, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
+def agree(graph: OnnxFile, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
     """Compare the engine with its graph in ONNX Runtime, on the probe images that the graph carries.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
     input stays the image bytes that ONNX Runtime is given, and its float part FP32.
     """
-    graph = prepare(read_onnx(source), set(plan.steps) - {"cast_first", "float_input", "bake_fp16"})
-    reference, images = reference_of(graph, card)
+    prepared = prepare(graph, set(plan.steps) - {"cast_first", "float_input", "bake_fp16"})
+    reference, images = reference_of(prepared, card)
     runner = TensorRTRunner(built)
     try:
         found = runner.run(images)

@@ -1,8 +1,9 @@
-"""What a TensorRT version can do, by what is there (``hasattr``), or for a device elsewhere by its version."""
+"""What a TensorRT version can do here, by what is there (``hasattr``), or for a device elsewhere by its version."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
@@ -22,7 +23,7 @@ RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 @dataclass(frozen=True)
 class Features:
-    """Parts of the Python API that come and go.
+    """Parts of the Python API that come and go, and what else a build may lack.
 
     Attributes:
         version: ``10.3.0``; of TensorRT for RTX ``1.7.1``.
@@ -36,8 +37,9 @@ class Features:
         progress_monitor: from 10.
         version_compatible: engines that newer versions load; from 8.6.
         hardware_compatibility: names of the levels; from 8.6.
-        uint8: image bytes as an input; from 8.6 as far as is known.
+        uint8: image bytes as an input, which is cast first.
         tensor_names: the only inference API that exists up to 11; from 8.5.
+        onnx_package: the package onnx, which writes FP16 into a graph; taken to be there on a device elsewhere.
     """
 
     version: str
@@ -53,6 +55,7 @@ class Features:
     hardware_compatibility: tuple[str, ...]
     uint8: bool
     tensor_names: bool
+    onnx_package: bool
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -85,6 +88,7 @@ def features_of(trt: Any, flavour: Flavour = "tensorrt") -> Features:
         ),
         uint8=hasattr(trt.DataType, "UINT8"),
         tensor_names=hasattr(trt.ICudaEngine, "num_io_tensors"),
+        onnx_package=find_spec("onnx") is not None,
     )
 
 
@@ -115,6 +119,7 @@ def features_for(version: str, flavour: Flavour = "tensorrt") -> Features:
         progress_monitor=number >= (10,),
         version_compatible=number >= (8, 6),
         hardware_compatibility=levels,
-        uint8=number >= (8, 6),
+        uint8=number >= (8, 5),
         tensor_names=number >= (8, 5),
+        onnx_package=True,
     )

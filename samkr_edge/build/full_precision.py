@@ -8,6 +8,9 @@ In FP32 stay
 * the last convolution of each head and all behind it: offsets reach tens of pixels, peaks are found by comparing
   heatmap values, and joints decoded in the graph would be rounded to a quarter of a pixel at 512;
 * the normalisation of the image bytes.
+
+Some versions of TensorRT sample wrong in FP32 where FP16 lies around it (pytorch/TensorRT#4074). For these the whole
+adaptive block can stay FP32: up to and including the convolutions above the sampling, and the one that reads it.
 """
 
 from __future__ import annotations
@@ -31,12 +34,17 @@ class Operation:
 
 
 def full_precision(
-    operations: Sequence[Operation], inputs: Iterable[str], outputs: Iterable[str]
+    operations: Sequence[Operation],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    *,
+    wide_sampling: bool = False,
 ) -> set[int]:
     """Indices of the operations that compute in FP32.
 
     Args:
         inputs, outputs: names of the network's.
+        wide_sampling: also the convolutions around a sampling, and all between.
     """
     graph = _Tensors(operations)
     wide: set[int] = set()
@@ -46,17 +54,20 @@ def full_precision(
         wide |= graph.below(name)
     for index, operation in enumerate(operations):
         if operation.kind == "GridSample":
-            wide |= {index, *graph.above(operation.inputs[1])}
+            wide |= {index, *graph.above(operation.inputs[1], including=wide_sampling)}
+            if wide_sampling:
+                wide |= graph.above(operation.inputs[0], including=True)
+                wide |= graph.below(operation.outputs[0], including=True)
         if operation.kind == "Softmax":
             wide |= {index, *graph.above(operation.inputs[0]), *graph.below(operation.outputs[0])}
     return wide
 
 
-def full_precision_nodes(graph: Graph) -> set[int]:
+def full_precision_nodes(graph: Graph, *, wide_sampling: bool = False) -> set[int]:
     """:func:`full_precision` of an ONNX graph: indices of its nodes."""
     operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
     images = [value.name for value in graph.graph.input if value.name not in graph.constants]
-    return full_precision(operations, images, graph.outputs)
+    return full_precision(operations, images, graph.outputs, wide_sampling=wide_sampling)
 
 
 class _Tensors:
@@ -86,13 +97,19 @@ class _Tensors:
                 found.add(index)
         return found
 
-    def below(self, tensor: str) -> set[int]:
-        """Operations below a tensor, up to but without the first convolution or quantizer on every path."""
+    def below(self, tensor: str, including: bool = False) -> set[int]:
+        """Operations below a tensor, up to the first convolution on every path, or including it; a quantizer ends a
+        path too."""
         found: set[int] = set()
         waiting = [tensor]
         while waiting:
             for index in self.readers[waiting.pop()]:
-                if index not in found and self.operations[index].kind not in ("Conv", "QuantizeLinear"):
+                kind = self.operations[index].kind
+                if index in found or kind == "QuantizeLinear":
+                    continue
+                if kind != "Conv":
                     found.add(index)
                     waiting.extend(self.operations[index].outputs)
+                elif including:
+                    found.add(index)
         return found

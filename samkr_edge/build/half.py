@@ -24,7 +24,7 @@ LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_SCALE = np.float16(2.0**-20)
 
 
-def bake(data: bytes) -> bytes:
+def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
     """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
 
     The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
@@ -32,21 +32,24 @@ def bake(data: bytes) -> bytes:
     Raises:
         SamkrError: what :func:`samkr_edge.build.onnx_package.load_checked` and :func:`to_half` refuse.
     """
-    return bytes(bake_loaded(load_checked(data)).SerializeToString())
+    return bytes(bake_loaded(load_checked(data), wide_sampling=wide_sampling).SerializeToString())
 
 
-def bake_loaded(model: Any) -> Any:
+def bake_loaded(model: Any, *, wide_sampling: bool = False) -> Any:
     """:func:`bake` of a ``ModelProto``; raises SamkrError as :func:`to_half`."""
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if quantized and _opset(model) < OPSET:
         from onnx import version_converter
 
         model = version_converter.convert_version(model, OPSET)
-    return to_half(model)
+    return to_half(model, wide_sampling=wide_sampling)
 
 
-def to_half(model: Any) -> Any:
+def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
     """Cast weights and activations of a float or Q/DQ model to FP16; returns the changed model.
+
+    Args:
+        wide_sampling: see :func:`samkr_edge.build.full_precision.full_precision`.
 
     Raises:
         SamkrError: SE-B85 a weight or scale is larger than FP16 can be, SE-B86 Q/DQ below opset 19.
@@ -61,7 +64,8 @@ def to_half(model: Any) -> Any:
             ["reason     QuantizeLinear takes FP16 scales from there on"],
             fix=f"samkr-edge export CHECKPOINT -o model.onnx --precision fp16 --opset {OPSET}",
         )
-    wide = _full_precision_nodes(graph)
+    wide = _full_precision_nodes(graph, wide_sampling)
+    _dequantize_wide(graph, wide)
     floats = _float_tensors(graph)
     casts: dict[tuple[str, bool], str] = {}
     for node in list(graph.nodes):
@@ -81,15 +85,51 @@ def _opset(model: Any) -> int:
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _full_precision_nodes(graph: Graph) -> set[int]:
+def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
     """ids of the nodes that compute in FP32."""
-    wide = {id(graph.nodes[index]) for index in full_precision_nodes(graph)}
+    wide = {id(graph.nodes[index]) for index in full_precision_nodes(graph, wide_sampling=wide_sampling)}
     # A ReLU of halves gives halves: behind it instead of before it the cast costs less, and changes nothing.
     for node in graph.nodes:
         maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None
         if maker is not None and id(maker) not in wide and node.output[0] not in graph.outputs:
             wide.discard(id(node))
     return wide
+
+
+def _dequantize_wide(graph: Graph, wide: set[int]) -> None:
+    """Let what a convolution in FP32 dequantizes come as FP32: a cast in between would keep it from being INT8.
+
+    A tensor that others read too is dequantized once more, and a weight is quantized in FP32 as well. What was
+    quantized in FP16 is dequantized by the same scale, rounded as there.
+    """
+    for dequantize in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
+        readers = graph.consumers[dequantize.output[0]]
+        wanting = [node for node in readers if node.op_type == "Conv" and id(node) in wide]
+        if not wanting:
+            continue
+        if len(wanting) < len(readers):
+            dequantize = _once_more(graph, dequantize, wanting)
+        wide.add(id(dequantize))
+        quantize = graph.producer.get(dequantize.input[0])
+        if quantize is None:
+            continue
+        if quantize.input[0] in graph.constants and len(graph.consumers[quantize.output[0]]) == 1:
+            wide.add(id(quantize))
+        elif (scale := graph.constants.get(dequantize.input[1])) is not None and scale.dtype == np.float32:
+            _refuse_large(dequantize.input[1], scale)
+            rounded = half_scale(scale).astype(np.float32)
+            dequantize.input[1] = graph.constant(rounded, f"{dequantize.input[1]}_rounded")
+    graph.index()
+
+
+def _once_more(graph: Graph, dequantize: Any, readers: list[Any]) -> Any:
+    """A second DequantizeLinear of the same tensor, for these readers."""
+    again = graph.onnx.NodeProto()
+    again.CopyFrom(dequantize)
+    again.name = again.output[0] = graph.name(f"{dequantize.output[0]}_fp32")
+    graph.replace_input(dequantize.output[0], again.output[0], readers)
+    graph.nodes.append(again)
+    return again
 
 
 def _float_tensors(graph: Graph) -> set[str]:

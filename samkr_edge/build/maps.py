@@ -31,6 +31,7 @@ class Maps(NamedTuple):
 @contextmanager
 def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True) -> Iterator[OnnxRunner]:
     """A runner that gives these float tensors of ``model``, outputs or not; closed at the end."""
+    model = model.copy()
     for name in outputs:
         # `export` keeps the names of the maps inside the graph.
         if name not in {output.name for output in model.outputs}:

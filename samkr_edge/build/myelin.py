@@ -34,6 +34,11 @@ def is_convolution(name: str, kind: str) -> bool:
     return kind == CONVOLUTION or (kind in FUSIONS and bool({"Corr", "Fc"} & set(operations(name))))
 
 
+def is_block(name: str, kind: str) -> bool:
+    """Whether a layer is a whole part of a network, compiled as one: it names its first and its last node."""
+    return kind == "Myelin" or "ForeignNode[" in name
+
+
 def converts(name: str) -> bool:
     """Whether a kernel only changes layout, precision or quantization."""
     found = set(operations(name))

@@ -7,8 +7,8 @@ ONNX 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,20 @@ class OnnxFile:
     graph_rest: list[bytes] = field(default_factory=list)
     model_rest: list[bytes] = field(default_factory=list)
 
+    def copy(self) -> OnnxFile:
+        """A model to edit while this one stays; what nobody edits, weights above all, is shared."""
+        nodes = [replace(node, inputs=[*node.inputs], outputs=[*node.outputs]) for node in self.nodes]
+        return replace(
+            self,
+            nodes=nodes,
+            tensors={**self.tensors},
+            inputs=[replace(value) for value in self.inputs],
+            outputs=[*self.outputs],
+            metadata={**self.metadata},
+            graph_rest=[*self.graph_rest],
+            model_rest=[*self.model_rest],
+        )
+
     def encode(self) -> bytes:
         """The model's bytes."""
         graph = b"".join(
@@ -127,6 +141,20 @@ class OnnxFile:
         """One more output; a tensor of that name is inside the graph."""
         self.outputs.append(value)
         self.graph_rest.append(_block(12, value.encode()))
+
+    def put(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give initializers other values, of any shape, and of a type in :data:`DTYPES`."""
+        for index, raw in enumerate(self.graph_rest):
+            ((number, _, message),) = _fields(memoryview(raw))
+            name = _tensor(message).name if number == 5 else None
+            if name is not None and name in values:
+                self.graph_rest[index] = _block(5, _encode_tensor(name, values[name]))
+                self.tensors[name] = _tensor(memoryview(_encode_tensor(name, values[name])))
+
+    def drop_metadata(self, key: str) -> None:
+        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key must be there once."""
+        if self.metadata.pop(key, None) is not None:
+            self.model_rest = [raw for raw in self.model_rest if not _is_entry(raw, key)]
 
 
 def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes: int | str) -> Node:
@@ -271,6 +299,19 @@ def _tensor(message: memoryview) -> Tensor:
     if dtype is not None and held not in (None, prod(dims) * np.dtype(dtype).itemsize):
         raise ValueError(f"{tensor.name or 'a constant'} holds {held} bytes, and its shape is {tensor.dims}")
     return tensor
+
+
+def _encode_tensor(name: str, values: np.ndarray) -> bytes:
+    data_type = next(number for number, dtype in DTYPES.items() if values.dtype == dtype)
+    dims = b"".join(_number(1, size) for size in values.shape)
+    little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return dims + _number(2, data_type) + _text(8, name) + _block(9, little_endian.tobytes())
+
+
+def _is_entry(raw: bytes, key: str) -> bool:
+    """Whether a field of the model is the entry of metadata with this key."""
+    ((number, _, value),) = _fields(memoryview(raw))
+    return number == 14 and _string(_first(value).get(1)) == key
 
 
 def _value(message: memoryview) -> Value:

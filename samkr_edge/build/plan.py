@@ -13,6 +13,7 @@ from typing import Any
 from samkr_edge.build.features import RTX_NEWEST, Features
 from samkr_edge.build.refusals import check_device, check_graph, check_precision, without
 from samkr_edge.build.tensorrt_graph import OnnxFacts
+from samkr_edge.build.typing_choice import CLEARED, bakes, choose_typing, network_flags, precision_flags
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
@@ -32,7 +33,7 @@ class BuildPlan:
         compute_capabilities: that the engine is built for ahead of time; empty where a GPU builds for itself.
         precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
         steps: edits of the graph, what :func:`samkr_edge.build.tensorrt_graph.prepare` knows.
-        network_flags, builder_flags: names of enum members.
+        network_flags, builder_flags: names of enum members; ``cleared_flags`` of those that are set by default.
         input_shape: (N, H, W, 3); ``profile_batch`` is set where the graph leaves N open.
         workspace_bytes: cap of the scratch memory.
         optimization_level: None where the version has none.
@@ -53,6 +54,7 @@ class BuildPlan:
     steps: tuple[str, ...]
     network_flags: tuple[str, ...]
     builder_flags: tuple[str, ...]
+    cleared_flags: tuple[str, ...]
     input_shape: tuple[int, ...]
     profile_batch: int | None
     workspace_bytes: int
@@ -73,6 +75,7 @@ class BuildPlan:
         lines = {
             "precision": f"{self.precision}, {self.typing} typing",
             "flags": flags,
+            "without": " ".join(self.cleared_flags) or None,
             "graph": ", ".join(self.steps) or "as exported",
             "input": "x".join(map(str, self.input_shape)) + (" by profile" if self.profile_batch else ""),
             "workspace": f"{self.workspace_bytes // MIB} MiB",
@@ -114,15 +117,19 @@ def plan_build(
     shape, profile_batch = _shape(onnx, wishes)
     notes: list[str] = []
     check_precision(features, onnx, wishes, precision)
-    typing = "strong" if _is_strong(features, onnx, precision) else "weak"
+    typing, typing_note = choose_typing(features, onnx, wishes, precision)
+    if typing_note:
+        notes.append(typing_note)
     steps = _steps(features, onnx, wishes, precision, typing)
     if "bake_fp16" in steps and features.flavour == "tensorrt":
-        why = (
-            "FP8 takes a strongly typed network"
-            if features.precision_flags
-            else f"{features.title} has no FP16 flag"
-        )
+        why = "strongly typed" if features.precision_flags else f"{features.title} has no FP16 flag"
         notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
+    if "drop_odd_groups" in steps:
+        notes.append(
+            f"{onnx.odd_groups} grouped convolutions stay float: INT8 takes groups of a multiple of 4 channels"
+        )
+    if precision == "fp32":
+        notes.append("FP32 is FP32, without TF32; with TF32 an engine of this graph would be faster")
     if features.number < (8, 6) and features.tensor_names:
         notes.append("TensorRT 8.5 has no optimisation levels")
     if features.flavour == "rtx":
@@ -142,8 +149,9 @@ def plan_build(
         precision=precision,
         typing=typing,
         steps=steps,
-        network_flags=_network_flags(features, typing),
+        network_flags=network_flags(features, typing),
         builder_flags=_builder_flags(wishes, precision, typing),
+        cleared_flags=CLEARED,
         input_shape=shape,
         profile_batch=profile_batch,
         workspace_bytes=workspace(target, wishes, free_bytes),
@@ -228,34 +236,8 @@ def timing_cache_name(target: Target, version: str) -> str:
     return f"{gpu}-trt{version}.timing"
 
 
-def _is_strong(features: Features, onnx: OnnxFacts, precision: str) -> bool:
-    """Strong typing where it must be (the flags are gone; FP8), and where the graph brings its own FP16.
-
-    From 10.12 on weak typing is deprecated; it still works and needs no FP16 baked in, which takes the onnx package.
-    """
-    return not features.precision_flags or (
-        features.strongly_typed and (onnx.weights == "fp16" or precision == "fp8")
-    )
-
-
-def _network_flags(features: Features, typing: str) -> tuple[str, ...]:
-    flags = []
-    if features.explicit_batch and features.number < (10,):
-        flags.append("EXPLICIT_BATCH")
-    if typing == "strong" and features.precision_flags:  # later versions know nothing else
-        flags.append("STRONGLY_TYPED")
-    return tuple(flags)
-
-
 def _builder_flags(wishes: Wishes, precision: str, typing: str) -> tuple[str, ...]:
-    flags = []
-    if typing == "weak" and precision in ("fp16", "int8"):
-        flags.append("FP16")  # for INT8 too: what is not INT8 runs as FP16
-        if precision == "int8":
-            flags.append("INT8")
-        # The builder marks what must stay FP32 (samkr_edge/build/full_precision.py). That all marked layers have FP32
-        # kernels is an assumption: no GPU has run this yet.
-        flags.append("OBEY_PRECISION_CONSTRAINTS")
+    flags = list(precision_flags(precision, typing))
     if wishes.dla_core is not None:
         flags.append("GPU_FALLBACK")
     if wishes.version_compatible:
@@ -293,13 +275,16 @@ def _steps(
     steps = []
     if onnx.quantized and precision != onnx.precision:
         steps.append("strip_quantizers")
-    elif onnx.branch_quantizers:
-        steps.append("drop_branch_quantizers")
+    else:
+        if onnx.branch_quantizers:
+            steps.append("drop_branch_quantizers")
+        if onnx.odd_groups and precision == "int8" and features.flavour == "tensorrt":
+            steps.append("drop_odd_groups")
     if onnx.uint8_input:
         steps.append("cast_first")
         if not features.uint8 or wishes.calibrate:  # the calibrator feeds floats
             steps.append("float_input")
-    if typing == "strong" and precision in ("fp16", "int8", "fp8") and onnx.weights == "fp32":
+    if typing == "strong" and bakes(onnx, precision):
         if features.flavour == "rtx":
             steps.append("enlarge_sums")
         if _fuses(features, onnx, precision):

@@ -26,7 +26,10 @@ COUNT, SIDE, QUALITY = 4, 192, 80
 # What a file from elsewhere may ask for.
 _MOST, _LARGEST_SIDE = 16, 1024
 SCHEMA_VERSION = 1
-_KINDS = {"calibration": ("calibration image", "calibration images"), "rendered": ("rendered image", "rendered images")}
+_KINDS = {
+    "calibration": ("calibration image", "calibration images"),
+    "rendered": ("rendered image", "rendered images"),
+}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
     quantized = any(node.op_type == "QuantizeLinear" for node in model.nodes)
     source = run_maps(model, images) if quantized else None
     if quantized:
-        model = decode_onnx(graph)
         strip_quantizers(model)
     floats, suspects = maps_and_suspects(model, images)
     maps = source if source is not None else floats

@@ -67,8 +67,9 @@ _INPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def maps_and_suspects(model: OnnxFile, images: np.ndarray) -> tuple[Maps, list[Suspect]]:
     """Maps of a float model on uint8 (N, H, W, 3), and what each suspect does to them.
 
-    Faults of the input are computed for the first image only. ``model`` is changed.
+    Faults of the input are computed for the first image only.
     """
+    model = model.copy()
     added = [_add_branch(model, edit, f"__{number}") for number, edit in enumerate(_SAMPLINGS.values())]
     names = [name for branch in added for name in branch.values()]
     with opened(model, (*MAPS, *names)) as runner:

@@ -17,15 +17,18 @@ from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.build.engine_measures import EngineMeasures
 from samkr_edge.build.engine_trial import agree, compare_speed
-from samkr_edge.build.made_of import made_of
+from samkr_edge.build.fallbacks import after_failure
+from samkr_edge.build.made_of import inspect_built, made_of
 from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.build.plan import BuildPlan
+from samkr_edge.build.sampling_check import settle_sampling
 from samkr_edge.build.tensorrt_graph import precision_mix
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import Passport, any_gpu, gpu_device, passport_path, passport_text, write_passport
+from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 
 
@@ -54,6 +57,7 @@ def build_tensorrt(
     out: Path,
     plans: tuple[BuildPlan, ...],
     *,
+    graph: OnnxFile | None = None,
     calibration: Path | None = None,
     report: Report | None = None,
 ) -> BuiltEngine:
@@ -61,77 +65,106 @@ def build_tensorrt(
 
     Args:
         plans: one, or the candidates of ``best``.
+        graph: what ``source`` holds, where it has been read already.
         calibration: list of images, for plans that calibrate.
         report: told of every step of the builder, where TensorRT reports them (10 and later).
 
     Raises:
         SamkrError: SE-V87 no GPU, where one is needed, SE-V91 no TensorRT, SE-D01 ``out`` cannot be written, SE-B91
             the parser refuses the graph, SE-B90 the build fails or the memory is short, SE-B89 the engine does not
-            compute what the ONNX does, SE-B83 it computes in fewer bits what has to be FP32.
+            compute what the ONNX does, SE-B83 it computes in fewer bits what has to be FP32, SE-B80 this TensorRT
+            samples wrong.
     """
     ahead_of_time = plans[0].compute_capabilities
     if not ahead_of_time:
         require_gpu()
     version = tensorrt_version(plans[0].flavour)
     require_writable(out)
-    card = card_of_file(read_onnx(source), source)
+    graph = graph or read_onnx(source)
+    card = card_of_file(graph, source)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
     candidates: list[_Candidate] = []
-    refused: list[tuple[BuildPlan, SamkrError]] = []
-    for plan in plans:
+    refused: list[_Refused] = []
+    for wanted in plans:
         try:
-            engine = build_bytes(source, plan, images, report)
+            plan, engine = _build_nearest(source, graph, wanted, images, report)
             candidates.append(_candidate(source, card, plan, engine, version, images))
         except SamkrError as error:
-            # A broken promise of one candidate of `best` must not stop the other.
-            if error.code != "SE-B83":
-                raise
-            refused.append((plan, error))
+            _set_aside(refused, wanted, error)
+    candidates = _kept(candidates, refused)
     if ahead_of_time and running_device().compute_capability not in ahead_of_time:
-        if not candidates:
-            raise refused[0][1]
-        return _write(out, _cheapest(candidates), candidates, None, {}, _told(refused))
-    milliseconds: dict[str, float] = {}
+        return _write(out, _cheapest(candidates), candidates, None, {})
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for one in candidates:
             path = Path(folder) / f"{one.plan.precision}.engine"
-            path.write_bytes(one.data)
+            path.write_bytes(one.engine.data)
             write_passport(path, one.passport)
             paths.append(path)
+        if not ahead_of_time:
+            candidates = _sound(candidates, paths)
+            paths = [path for path in paths if path.stem in {one.plan.precision for one in candidates}]
+        milliseconds: dict[str, float] = {}
         if len(paths) > 1:
             times = compare_speed(paths)
             milliseconds = {c.plan.precision: t for c, t in zip(candidates, times, strict=True)}
-        chosen, agreement = None, None
-        for one, path in sorted(
-            zip(candidates, paths, strict=True),
-            key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0),
-        ):
-            agreement = agree(source, one.plan, path, card)
-            if agreement.holds:
-                chosen = one
-                break
-            refused.append((one.plan, _disagrees(source, agreement)))
-    if chosen is None:
-        raise refused[0][1]
-    return _write(out, chosen, candidates, agreement, milliseconds, _told(refused))
+        chosen, agreement = _fastest_that_agrees(source, graph, card, candidates, paths, milliseconds)
+    return _write(out, chosen, candidates, agreement, milliseconds)
 
 
-def _told(refused: Sequence[tuple[BuildPlan, SamkrError]]) -> tuple[str, ...]:
-    """Notes on the candidates of `best` that were not kept."""
-    return tuple(
-        f"{plan.precision} was not kept, {error.code}: {'; '.join([error.message, *error.facts[:1]])}"
-        for plan, error in refused
-    )
+def _fastest_that_agrees(
+    source: Path,
+    graph: OnnxFile,
+    card: ModelCard,
+    candidates: Sequence[_Candidate],
+    paths: Sequence[Path],
+    milliseconds: dict[str, float],
+) -> tuple[_Candidate, Agreement]:
+    """The first candidate by time that computes what its graph does; raises SamkrError SE-B89 where none does."""
+    refused: list[_Refused] = []
+    pairs = zip(candidates, paths, strict=True)
+    for one, path in sorted(pairs, key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0)):
+        agreement = agree(graph, one.plan, path, card)
+        if agreement.holds:
+            return _kept([one], refused)[0], agreement
+        error = SamkrError(
+            "SE-B89",
+            "the engine does not compute what its graph does, so it was not written",
+            agreement.facts(),
+            fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
+        )
+        _set_aside(refused, one.plan, error)
+    raise refused[0].error
 
 
-def _disagrees(source: Path, agreement: Agreement) -> SamkrError:
-    return SamkrError(
-        "SE-B89",
-        "the engine does not compute what its graph does, so it was not written",
-        agreement.facts(),
-        fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
-    )
+def _build_nearest(
+    source: Path,
+    graph: OnnxFile,
+    plan: BuildPlan,
+    images: CalibrationImages | None,
+    report: Report | None,
+) -> tuple[BuildPlan, SerializedEngine]:
+    """The engine of the plan, or of the nearest one that this TensorRT builds; with the plan that it was.
+
+    Where none is built, the error is the first plan's.
+    """
+    failure: SamkrError | None = None
+    attempt: BuildPlan | None = plan
+    while attempt is not None:
+        attempt = settle_sampling(attempt, graph)
+        try:
+            return attempt, build_bytes(source, attempt, images, report, graph=graph)
+        except SamkrError as error:
+            failure = failure or error
+            attempt = after_failure(attempt, error.code, reason_in(error))
+    assert failure is not None
+    raise failure
+
+
+def reason_in(error: SamkrError) -> str:
+    """TensorRT's own words in an error, or the error's."""
+    said = (fact.removeprefix("TensorRT ").strip() for fact in error.facts if fact.startswith("TensorRT "))
+    return next(said, error.message)[:120]
 
 
 @dataclass(frozen=True)
@@ -139,7 +172,7 @@ class _Candidate:
     """One built plan; ``layers`` is the inspector's JSON, where the builder says what it made."""
 
     plan: BuildPlan
-    data: bytes
+    engine: SerializedEngine
     passport: Passport
     layers: dict[str, Any] | None
     measures: EngineMeasures | None
@@ -156,14 +189,64 @@ def _candidate(
 ) -> _Candidate:
     passport = _passport(source, card, plan, engine, version, images)
     if engine.listing is None:
-        return _Candidate(plan, engine.data, passport, None, None, plan.notes)
+        return _Candidate(plan, engine, passport, None, None, plan.notes)
     found = made_of(engine, plan)
     layers = None
     if found.layers is not None and found.measures is not None:
         layers = {**found.layers, "engine_sha256": passport.sha256}
         mix = {**passport.precision, "layers": found.measures.to_dict()}
         passport = passport.model_copy(update={"precision": mix})
-    return _Candidate(plan, engine.data, passport, layers, found.measures, (*plan.notes, *found.notes))
+    return _Candidate(plan, engine, passport, layers, found.measures, (*plan.notes, *found.notes))
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A plan whose engine is not to be used, which must not stop the other of `best`."""
+
+    plan: BuildPlan
+    error: SamkrError
+
+    def note(self) -> str:
+        why = " ".join(self.error.facts[0].split()[1:])
+        return f"{self.plan.precision} was set aside: {self.error.message} ({why})"
+
+
+def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> None:
+    """Keep the error of an engine that is not what it should be; any other is raised again."""
+    if error.code not in ("SE-B83", "SE-B89"):
+        raise error
+    refused.append(_Refused(plan, error))
+
+
+def _kept(candidates: Sequence[_Candidate], refused: Sequence[_Refused]) -> list[_Candidate]:
+    """The candidates, with a note on each that was refused; raises the first refusal where none is left."""
+    if not candidates:
+        raise refused[0].error
+    notes = tuple(one.note() for one in refused)
+    return [replace(one, notes=(*one.notes, *notes)) for one in candidates]
+
+
+def _sound(candidates: Sequence[_Candidate], paths: Sequence[Path]) -> list[_Candidate]:
+    """Those that keep their graph's promises; raises SamkrError SE-B83 where none does."""
+    kept: list[_Candidate] = []
+    refused: list[_Refused] = []
+    for candidate, path in zip(candidates, paths, strict=True):
+        try:
+            kept.append(_inspected(candidate, path))
+        except SamkrError as error:
+            _set_aside(refused, candidate.plan, error)
+    return _kept(kept, refused)
+
+
+def _inspected(candidate: _Candidate, path: Path) -> _Candidate:
+    """With what the engine inspector says of it, now that a GPU can load it; raises SamkrError SE-B83."""
+    runner = TensorRTRunner(path)
+    try:
+        text = runner.layers()
+    finally:
+        runner.close()
+    notes = inspect_built(text, candidate.engine, candidate.plan)
+    return replace(candidate, notes=(*candidate.notes, *notes))
 
 
 def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -180,7 +263,6 @@ def _write(
     candidates: Sequence[_Candidate],
     agreement: Agreement | None,
     milliseconds: dict[str, float],
-    notes: tuple[str, ...],
 ) -> BuiltEngine:
     """The engine and its passport, with what was measured of it, and the list of its layers."""
     measured: dict[str, Any] = {}
@@ -191,13 +273,13 @@ def _write(
     passport = chosen.passport.model_copy(update={"measured": measured})
     # All are written before any takes its name: where the disk is full, what was there stays as it was.
     with replacing(out) as engine, replacing(passport_path(out)) as beside:
-        engine.write_bytes(chosen.data)
+        engine.write_bytes(chosen.engine.data)
         beside.write_text(passport_text(passport), encoding="utf-8")
         if chosen.layers is not None:
             with replacing(layers_path(out)) as listed:
                 listed.write_text(layers_text(chosen.layers), encoding="utf-8")
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
-    return BuiltEngine(out, passport, agreement, milliseconds, measures, (*chosen.notes, *notes))
+    return BuiltEngine(out, passport, agreement, milliseconds, measures, chosen.notes)
 
 
 def card_of_file(model: OnnxFile, path: Path) -> ModelCard:

@@ -1,7 +1,7 @@
 """An exported graph, for TensorRT: the facts a build plan asks for, and the few edits a plan may order.
 
 The edits keep the function of the graph (dropping quantizers gives the float function back). They need no onnx package,
-but for `bake_fp16`, which TensorRT 11 makes necessary.
+but for `bake_fp16`, which strong typing makes necessary.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from samkr_edge.build.fused_int8 import FusedInt8
 
 BRANCH_QUANTIZER = "branch_input_quantizer"
+# Channels of a group, in and out, of an INT8 convolution are a multiple of this.
+GROUP_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class OnnxFacts:
         ops: operation -> how often.
         grid_modes: interpolation modes of its GridSample nodes.
         branch_quantizers: Q/DQ pairs on the branch side of residual sums.
+        odd_groups: quantized convolutions in groups whose channels, in or out, are no multiple of 4.
         tensor_scales, channel_scales: quantized convolutions whose weights have one scale, or one for every channel.
         fp16_scales, bare_quantizers, zero_points, bad_scales: Q/DQ that some or all versions refuse: FP16 scales,
             no zero point, zero points that are not 0, scales that are not positive; names for the last two.
@@ -52,6 +55,7 @@ class OnnxFacts:
     ops: dict[str, int]
     grid_modes: tuple[str, ...] = ()
     branch_quantizers: int = 0
+    odd_groups: int = 0
     tensor_scales: int = 0
     channel_scales: int = 0
     fp16_scales: int = 0
@@ -119,6 +123,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         ops=dict(ops),
         grid_modes=tuple(sorted(set(modes))),
         branch_quantizers=branches,
+        odd_groups=len(_odd_groups(model)),
         tensor_scales=sum(count == 1 for count in scales),
         channel_scales=sum(count > 1 for count in scales),
         fp16_scales=fp16_scales,
@@ -130,7 +135,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
     )
 
 
-def _quantized_convolutions(model: OnnxFile) -> list[tuple[Node, Node]]:
+def quantized_convolutions(model: OnnxFile) -> list[tuple[Node, Node]]:
     """(convolution, what dequantizes its weights) of those that read quantized images and quantized weights."""
     makers = {
         output: node for node in model.nodes if node.op_type == "DequantizeLinear" for output in node.outputs
@@ -142,10 +147,29 @@ def _quantized_convolutions(model: OnnxFile) -> list[tuple[Node, Node]]:
     ]
 
 
+def _odd_groups(model: OnnxFile) -> list[tuple[Node, Node]]:
+    """Those of :func:`quantized_convolutions` whose groups INT8 does not take (NvInfer.h, setNbGroups)."""
+    quantizers = {
+        output: node for node in model.nodes if node.op_type == "QuantizeLinear" for output in node.outputs
+    }
+    found = []
+    for node, dequantize in quantized_convolutions(model):
+        groups = int(node.attributes.get("group", 1))
+        stored = dequantize.inputs[0]
+        weights = model.tensors.get(quantizers[stored].inputs[0] if stored in quantizers else stored)
+        if (
+            groups > 1
+            and weights is not None
+            and any(size % GROUP_STEP for size in (weights.dims[0] // groups, weights.dims[1]))
+        ):
+            found.append((node, dequantize))
+    return found
+
+
 def _weight_scales(model: OnnxFile) -> list[int]:
     """How many scales the weights of each quantized convolution have."""
     found = []
-    for _, dequantize in _quantized_convolutions(model):
+    for _, dequantize in quantized_convolutions(model):
         scale = model.tensors.get(dequantize.inputs[1])
         if scale is not None:
             found.append(prod(scale.dims))
@@ -155,7 +179,7 @@ def _weight_scales(model: OnnxFile) -> list[int]:
 def precision_mix(model: OnnxFile) -> dict[str, int]:
     """How many convolutions there are, and how many read quantized images and quantized weights."""
     facts = facts_of(model)
-    quantized = len(_quantized_convolutions(model))
+    quantized = len(quantized_convolutions(model))
     return {"convolutions": facts.ops.get("Conv", 0), f"{facts.precision}_convolutions": quantized}
 
 
@@ -167,6 +191,17 @@ def drop_branch_quantizers(model: OnnxFile) -> None:
 def strip_quantizers(model: OnnxFile) -> None:
     """Remove every Q/DQ pair: the float network behind the quantized one."""
     _drop_quantizers(model, "")
+
+
+def drop_odd_groups(model: OnnxFile) -> None:
+    """Let the convolutions whose groups INT8 does not take read what was quantized for them; others still read INT8."""
+    makers = {output: node for node in model.nodes for output in node.outputs}
+    for node, _ in _odd_groups(model):
+        for index, name in enumerate(node.inputs[:2]):
+            quantize = makers.get(makers[name].inputs[0])
+            if quantize is not None and quantize.op_type == "QuantizeLinear":
+                node.inputs[index] = quantize.inputs[0]
+    _drop_unread(model)
 
 
 def cast_first(model: OnnxFile) -> None:
@@ -201,6 +236,7 @@ def float_input(model: OnnxFile) -> None:
 STEPS: dict[str, Callable[[OnnxFile], None]] = {
     "drop_branch_quantizers": drop_branch_quantizers,
     "strip_quantizers": strip_quantizers,
+    "drop_odd_groups": drop_odd_groups,
     "cast_first": cast_first,
     "float_input": float_input,
 }
@@ -216,11 +252,14 @@ def edit(model: OnnxFile, steps: Collection[str]) -> None:
 def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
     """Do a plan's steps and give the bytes TensorRT parses.
 
-    Behind :data:`STEPS` come ``enlarge_sums``, ``fuse_int8`` and at last ``bake_fp16``.
+    Behind :data:`STEPS` come ``enlarge_sums``, ``fuse_int8`` and at last ``bake_fp16``, with ``wide_sampling`` as
+    :mod:`samkr_edge.build.full_precision` says; without ``bake_fp16`` that is the builder's to heed. The model stays
+    as it is.
 
     Raises:
         SamkrError: SE-B82 `fuse_int8` would leave no INT8; what :func:`samkr_edge.build.half.bake` refuses.
     """
+    model = model.copy()
     edit(model, steps)
     if not {"enlarge_sums", "fuse_int8", "bake_fp16"} & set(steps):
         return model.encode()
@@ -244,7 +283,7 @@ def _rewrite(data: bytes, steps: Collection[str]) -> bytes:
             _require_some(fuse_int8(graph))
         loaded = graph.write()
     if "bake_fp16" in steps:
-        loaded = bake_loaded(loaded)
+        loaded = bake_loaded(loaded, wide_sampling="wide_sampling" in steps)
     return bytes(loaded.SerializeToString())
 
 
@@ -277,8 +316,16 @@ def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
         node for node in model.nodes if id(node) not in dropped or needed & set(node.outputs) - set(renamed)
     ]
     _rename(model, renamed)
-    used = {name for node in model.nodes for name in node.inputs} | {value.name for value in model.outputs}
-    model.nodes = [node for node in model.nodes if node.op_type != "Constant" or node.outputs[0] in used]
+    _drop_unread(model, ("Constant",))
+
+
+def _drop_unread(
+    model: OnnxFile, operations: Collection[str] = ("DequantizeLinear", "QuantizeLinear", "Constant")
+) -> None:
+    """Remove the nodes of these operations that nothing reads any more; readers before what they read."""
+    for operation in operations:
+        used = {name for node in model.nodes for name in node.inputs} | {one.name for one in model.outputs}
+        model.nodes = [node for node in model.nodes if node.op_type != operation or used & set(node.outputs)]
 
 
 def _rename(model: OnnxFile, renamed: dict[str, str]) -> None:

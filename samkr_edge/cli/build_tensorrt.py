@@ -11,12 +11,13 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from samkr_edge.build.engine_measures import EngineMeasures
     from samkr_edge.build.features import Features
+    from samkr_edge.build.onnx_file import OnnxFile
     from samkr_edge.build.plan import BuildPlan
     from samkr_edge.build.tensorrt_graph import OnnxFacts
     from samkr_edge.build.wishes import Wishes
     from samkr_edge.runtime.tensorrt_module import Flavour
+    from targets.device import Device
     from targets.profile import Target
-    from targets.recognise import Device
 
 PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
@@ -61,7 +62,7 @@ def build_engine(
     plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
     shown = "\n".join(plan.describe() for plan in plans)
     if prepared is not None:
-        _write_prepared(model, plans, prepared, shown, as_json)
+        _write_prepared(model, graph, plans, prepared, shown, as_json)
     elif dry_run:
         emit({"plans": [plan.to_dict() for plan in plans], "target_is_this_device": here}, shown, as_json)
     elif not (here or plans[0].compute_capabilities) or plans[0].by_hand:
@@ -77,7 +78,7 @@ def build_engine(
         )
     else:
         _require_installed(plans[0], version)
-        _build(model, out or model.with_suffix(".engine"), plans, calibrate, as_json)
+        _build(model, graph, out or model.with_suffix(".engine"), plans, calibrate, as_json)
 
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:
@@ -188,11 +189,11 @@ def make_plans(
 
 
 def _free_bytes(device: Device) -> int | None:
-    """What a build may use: on a Jetson what the system calls available, else the GPU's free memory."""
+    """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
     from samkr_edge.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
 
-    if device.l4t is not None:
+    if device.shares_memory:
         return available_memory()
     cuda = open_cuda()
     try:
@@ -202,9 +203,11 @@ def _free_bytes(device: Device) -> int | None:
         cuda.close()
 
 
-def _write_prepared(model: Path, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool) -> None:
+def _write_prepared(
+    model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
+) -> None:
     from samkr_edge.artefact import replacing
-    from samkr_edge.build.onnx_file import read_onnx, with_metadata
+    from samkr_edge.build.onnx_file import with_metadata
     from samkr_edge.build.tensorrt_graph import prepare
     from samkr_edge.cli.console import emit
     from samkr_edge.passport import PREPARED_KEY
@@ -215,7 +218,7 @@ def _write_prepared(model: Path, plans: tuple[BuildPlan, ...], out: Path, shown:
         raise SamkrError(
             "SE-U89", "the prepared graph would replace its source", fix=f"--prepared {model.stem}.trt.onnx"
         )
-    prepared = prepare(read_onnx(model), plans[0].steps)
+    prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))
     emit(
@@ -226,7 +229,12 @@ def _write_prepared(model: Path, plans: tuple[BuildPlan, ...], out: Path, shown:
 
 
 def _build(
-    model: Path, out: Path, plans: tuple[BuildPlan, ...], calibrate: Path | None, as_json: bool
+    model: Path,
+    graph: OnnxFile,
+    out: Path,
+    plans: tuple[BuildPlan, ...],
+    calibrate: Path | None,
+    as_json: bool,
 ) -> None:
     from samkr_edge.build.tensorrt import build_tensorrt
     from samkr_edge.cli.console import emit, progress
@@ -236,7 +244,7 @@ def _build(
         def report(phase: str, step: int, steps: int) -> None:
             advance(0, f"{phase} {step}/{steps}")
 
-        built = build_tensorrt(model, out, plans, calibration=calibrate, report=report)
+        built = build_tensorrt(model, out, plans, graph=graph, calibration=calibrate, report=report)
     emit(
         {
             "path": str(out),

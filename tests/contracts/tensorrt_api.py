@@ -31,10 +31,12 @@ SNAPSHOT = ROOT / "tests" / "data" / "tensorrt_api.json"
 SOURCES = (
     "samkr_edge/build/engine_bytes.py",
     "samkr_edge/build/calibrator.py",
+    "samkr_edge/build/micro_engine.py",
     "samkr_edge/build/features.py",
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
     "samkr_edge/runtime/tensorrt_profiler.py",
+    "samkr_edge/runtime/tensorrt_start.py",
     "samkr_edge/runtime/finished_kernels.py",
 )
 # In these files a variable or attribute of this name holds an object of this class; a leading underscore is ignored.
@@ -60,12 +62,16 @@ CLASSES = {
 # Names that are asked for by a text: enum members of plans, and what our callbacks override.
 BY_TEXT = {
     "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-    "BuilderFlag": ("FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE", "OBEY_PRECISION_CONSTRAINTS"),
+    "BuilderFlag": (
+        "FP16", "INT8", "GPU_FALLBACK", "VERSION_COMPATIBLE", "OBEY_PRECISION_CONSTRAINTS",
+        "PREFER_PRECISION_CONSTRAINTS", "TF32",
+    ),
     "HardwareCompatibilityLevel": ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
     "DataType": ("UINT8", "FLOAT", "HALF", "INT8"),
     "LayerType": ("CAST", "IDENTITY"),
     "ComputeCapability": ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),
-    "ILogger": ("log",),
+    "ILogger": ("Severity", "log"),
+    "ILogger.Severity": ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"),
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
     "IInt8EntropyCalibrator2": (
         "get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache",

@@ -19,6 +19,7 @@ SOMETIMES: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]] = {
     ("BuilderFlag", "FP16"): ((0,), (11,)),
     ("BuilderFlag", "INT8"): ((0,), (11,)),
     ("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS"): ((0,), (11,)),
+    ("BuilderFlag", "PREFER_PRECISION_CONSTRAINTS"): ((0,), (11,)),
     ("ILayer", "precision"): ((0,), (11,)),
     ("ILayer", "set_output_type"): ((0,), (11,)),
     ("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"): ((10, 13), (99,)),

@@ -66,7 +66,10 @@ def test_it_is_no_gpu_and_why_is_told(
     assert doctor.gpu_count() == 0
     assert running_device().gpu is None
     assert run(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["environment"]["gpus"] == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["environment"]["gpus"] == 0
+    (row,) = (row for row in shown["findings"] if row["what"] == "TensorRT engines")
+    assert reason in row["detail"]
 
 
 def test_where_there_is_none_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

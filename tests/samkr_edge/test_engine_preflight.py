@@ -21,8 +21,8 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import check_engine, passport_path, preflight, read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.device import Device
 from targets.profile import load_target
-from targets.recognise import Device
 
 Install = Callable[[str], FakeTensorRT]
 ORIN = Device(
@@ -200,6 +200,15 @@ def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> No
     assert raised.value.code == "SE-A88"
     assert "jetson-orin-nx-16gb" in raised.value.facts[0]
     assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+
+
+def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(engine: Path) -> None:
+    hidden = replace(ORIN, model="", compatible=(), l4t=None, kernel="5.15.148-tegra", gpu="Orin", sms=8)
+    check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=16 * 10**9), "10.3.0")
+    with pytest.raises(SamkrError) as raised:
+        check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=8 * 10**9), "10.3.0")
+    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+    assert "systempaths=unconfined" in raised.value.facts[-1]
 
 
 @pytest.mark.parametrize(

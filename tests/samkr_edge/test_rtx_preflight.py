@@ -24,8 +24,8 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import Passport, check_engine, passport_path, preflight, read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.device import Device
 from targets.profile import load_target
-from targets.recognise import Device
 
 Install = Callable[[str], FakeTensorRT]
 HERE = Device(

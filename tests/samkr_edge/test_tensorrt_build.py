@@ -20,12 +20,14 @@ from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
-from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
+from samkr_edge.cli.build_tensorrt import _free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from targets.device import Device
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -91,7 +93,8 @@ def test_an_engine_that_computes_something_else_is_not_written(
     install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trt = install("10.3.0")
-    other = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    graph = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    other = prepare(decode_onnx(graph), ("cast_first",))
     # TensorRT gets another graph than the one its engine is compared with.
     monkeypatch.setattr(engine_bytes, "prepare", lambda graph, steps: other)
     with pytest.raises(SamkrError) as raised:
@@ -118,15 +121,25 @@ def test_an_older_parser_names_no_node_and_it_is_found_in_the_text(install: Inst
     assert "/GridSample (GridSample)" in raised.value.facts[0]
 
 
-def test_out_of_memory_is_named(install: Install, source: Path) -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_a_layer_without_a_kernel_is_short_of_memory_only_where_tensorrt_says_so(
+    install: Install, source: Path, short: bool
+) -> None:
+    """It says so in a warning, which must reach the error."""
     trt = install("10.3.0")
+    if short:
+        trt.build_warnings = [
+            "UNSUPPORTED_STATE: Skipping tactic 9 due to insufficient memory on requested size of 1048576000"
+        ]
     trt.build_messages = [
-        "Error Code 10: Internal Error (Could not find any implementation for node {Conv_1}.)"
+        "Error Code 10: Internal Error (Could not find any implementation for node {/Conv}.)"
     ]
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B90"
-    assert "memory" in raised.value.message
+    assert ("the memory was not enough" in raised.value.message) is short
+    assert ("node       /Conv (Conv)" in raised.value.facts) is not short
+    assert ("--workspace" in (raised.value.fix or "")) is short
     assert not list(source.parent.glob("*.engine*"))
 
 
@@ -325,6 +338,18 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
+
+
+@pytest.mark.parametrize(
+    "device",
+    [Device(kernel="5.15.148-tegra"), Device(gpu="NVIDIA GB10", integrated=True), Device(l4t="36.4.3")],
+)
+def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
+    monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
+    assert _free_bytes(device) == 123
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:

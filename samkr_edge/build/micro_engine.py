@@ -1,0 +1,52 @@
+"""One inference of an engine that was just built, without a passport: for engines of one operation, in their tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.cuda import open_cuda
+from samkr_edge.runtime.tensorrt import Lane
+from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
+
+
+def run_once(
+    data: bytes, inputs: Mapping[str, np.ndarray], flavour: Flavour = "tensorrt"
+) -> dict[str, np.ndarray]:
+    """Outputs by name, for inputs by name, which have the engine's shapes and types.
+
+    Args:
+        data: bytes that this process built: they are deserialised as they are.
+
+    Raises:
+        SamkrError: SE-B81 TensorRT does not load it, SE-V90 a CUDA call fails.
+    """
+    trt = import_tensorrt(flavour)
+    cuda = open_cuda()
+    try:
+        with cuda.bound():
+            logger = make_logger(trt)
+            runtime = trt.Runtime(logger)
+            engine = runtime.deserialize_cuda_engine(data)
+            if engine is None:
+                raise SamkrError(
+                    "SE-B81",
+                    f"{TITLES[flavour]} does not load an engine that it just built",
+                    [f"reason     {text[:160]}" for text in logger.errors()[-3:]],
+                    fix="samkr-edge doctor",
+                )
+            lane = Lane(trt, engine, cuda, batch=None)
+            try:
+                for name, values in inputs.items():
+                    lane.inputs[name][...] = values
+                lane.run()
+                found = {name: np.array(values) for name, values in lane.outputs.items()}
+            finally:
+                lane.close()
+            del engine, runtime  # what came from another goes first, and both before the context
+            return found
+    finally:
+        cuda.close()
