@@ -151,8 +151,15 @@ class OnnxFile:
                 self.graph_rest[index] = _block(5, _encode_tensor(name, values[name]))
                 self.tensors[name] = _tensor(memoryview(_encode_tensor(name, values[name])))
 
+    def set_opset(self, opset: int) -> None:
+        """Say that the nodes are of another opset of the default domain, without changing them."""
+        self.opset = opset
+        self.model_rest = [
+            _block(8, _number(2, opset)) if _is_default_domain(raw) else raw for raw in self.model_rest
+        ]
+
     def drop_metadata(self, key: str) -> None:
-        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key must be there once."""
+        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key is there once."""
         if self.metadata.pop(key, None) is not None:
             self.model_rest = [raw for raw in self.model_rest if not _is_entry(raw, key)]
 
@@ -306,6 +313,12 @@ def _encode_tensor(name: str, values: np.ndarray) -> bytes:
     dims = b"".join(_number(1, size) for size in values.shape)
     little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return dims + _number(2, data_type) + _text(8, name) + _block(9, little_endian.tobytes())
+
+
+def _is_default_domain(raw: bytes) -> bool:
+    """Whether a field of the model is the opset of ONNX's own operators."""
+    ((number, _, value),) = _fields(memoryview(raw))
+    return number == 8 and not _string(_first(value).get(1))
 
 
 def _is_entry(raw: bytes, key: str) -> bool:

@@ -59,7 +59,7 @@ def build_engine(
     here = recognise(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
     features = find_features(target, here, version, flavour)
-    plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
+    plans = make_plans(target, features, facts, wishes, precision, free_bytes(device) if here else None)
     shown = "\n".join(plan.describe() for plan in plans)
     if prepared is not None:
         _write_prepared(model, graph, plans, prepared, shown, as_json)
@@ -188,7 +188,7 @@ def make_plans(
     return (plan_build(target, features, facts, replace(wishes, precision=precision), free_bytes),)
 
 
-def _free_bytes(device: Device) -> int | None:
+def free_bytes(device: Device) -> int | None:
     """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
     from samkr_edge.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
