@@ -58,7 +58,7 @@ def test_one_graph_builds_on_every_version(install: Install, source: Path, versi
     assert trt.builds[0]["network"] == network[version.partition(".")[0]]
     assert trt.builds[0]["pools"] == {"WORKSPACE": 4 << 30}
     assert trt.builds[0]["builder_optimization_level"] == 3
-    assert min(built.cosines) > 0.98
+    assert built.agreement.holds
     assert built.path.read_bytes()[:4] == b"PLAN"
 
 
