@@ -76,6 +76,10 @@ def judge_candidates(
         reference.by_quantizing(card),
         precision,
     )
+    if not len(seen):
+        agreement = replace(
+            agreement, probe=f"{reference.probe} (no peak stands out, so no candidates were compared)"
+        )
     if len(twin) < LEAST_FOUND * len(seen):
         agreement = replace(agreement, faults=(*agreement.faults, "most people were somewhere else"))
     return agreement
