@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from calibration.images import load_batches, select_images
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from calibration.images import load_batches, probe_images, select_images
+from samkr_edge.dataset import KeypointDataset, open_dataset, read_image
 from samkr_edge.errors import SamkrError
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
@@ -72,3 +73,21 @@ def test_batches_have_the_network_s_shape(train: KeypointDataset) -> None:
     selection = select_images(train, None, 5)
     shapes = [batch.shape for batch in load_batches(selection.images, (64, 96), 2)]
     assert shapes == [(2, 64, 96, 3), (2, 64, 96, 3), (1, 64, 96, 3)]
+
+
+def test_the_pictures_that_travel_show_few_and_large_people(train: KeypointDataset) -> None:
+    selection = select_images(train, None, 16)
+    pictures = probe_images(train, selection.images, 4)
+    assert len(pictures) == 4
+
+    def smallest(image_id: int) -> float:
+        boxes = [annotation["bbox"] for annotation in train.annotations[image_id]]
+        return min(max(box[2:]) for box in boxes)
+
+    shown = [
+        image
+        for image in selection.images
+        if any(np.array_equal(read_image(image.path), p) for p in pictures)
+    ]
+    everybody = sorted(smallest(image.id) for image in selection.images)
+    assert min(smallest(image.id) for image in shown) > everybody[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -74,8 +75,6 @@ def test_damaged_pictures_are_one_clear_error(text: str) -> None:
 
 def test_a_huge_picture_is_refused() -> None:
     probe = make_probe("rendered", [picture(64, 64)])
-    import cv2
-
     huge = cv2.imencode(".jpg", np.zeros((1100, 64, 3), np.uint8))[1].tobytes()
     with pytest.raises(SamkrError, match="damaged"):
         parse_probe(type(probe)("rendered", (huge,)).to_text())

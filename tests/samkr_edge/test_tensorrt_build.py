@@ -109,6 +109,29 @@ def test_an_engine_that_computes_something_else_is_not_written(
     assert not source.with_suffix(".engine").exists()
 
 
+def test_a_candidate_that_computes_something_else_does_not_stop_the_other(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    trt.speed = {"float": 3.0, "int8": 2.0}
+    graph = residual_graph(weight=-50.0).SerializeToString()
+    other = prepare(decode_onnx(graph), ("cast_first",))
+    monkeypatch.setattr(
+        engine_bytes,
+        "prepare",
+        lambda graph, steps: (
+            other if graph.metadata and "strip_quantizers" not in steps else prepare(graph, steps)
+        ),
+    )
+    plans = plan_best(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes(), 8 << 30)
+    built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
+    assert built.passport.precision["engine"] == "fp16"
+    assert built.agreement is not None
+    assert built.agreement.holds
+    assert built.milliseconds["int8"] < built.milliseconds["fp16"]
+    assert built.notes[-1].startswith("int8 was set aside: the engine does not compute")
+
+
 def test_a_refused_graph_names_the_node_and_a_remedy(install: Install, source: Path) -> None:
     trt = install("10.3.0")
     trt.parser_errors = [("TensorRT only supports symmetric quantization", "QuantizeLinear", "/add/x")]
