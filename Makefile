@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` (the whole road on this machine) and `make test` (all checks).
 # Both create .venv once; a later run installs nothing again unless what is to be installed has changed.
+# `make test-gpu` is for a machine with an NVIDIA GPU; STAGE=0-3 and MINUTES=10 take a part of it, OUT= a folder.
 # PYTHON=/path/to/python3.12 and INSTALLER=uv|pip: see install.sh.
 
 VENV := .venv
@@ -12,7 +13,7 @@ export PYTHON INSTALLER
 ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)
 endif
-.PHONY: demo test lint unit install clean
+.PHONY: demo test lint unit test-gpu install clean
 
 demo: $(STAMP)
 	$(BIN)/samkr-edge demo $(DEMO_ARGS)
@@ -31,6 +32,19 @@ lint: $(STAMP)
 # times slower.
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# BIN=/path/to/venv/bin tests another environment, a Jetson's with its system's TensorRT for example, and installs
+# nothing there: the stages need no pytest, which only shows them as tests. What else wants a GPU needs all of .venv.
+test-gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(STAMP))
+	@if $(BIN)/python -c 'import pytest' 2>/dev/null; then \
+		STAGE="$(STAGE)" MINUTES="$(MINUTES)" OUT="$(OUT)" $(BIN)/python -m pytest tests/gpu -vv -x -m "gpu or jetson" \
+			-p no:cacheprovider --no-header; \
+	else \
+		$(BIN)/python -m samkr_edge selftest $(if $(STAGE),--stage "$(STAGE)") $(if $(MINUTES),--minutes $(MINUTES)) \
+			$(if $(OUT),--out "$(OUT)"); \
+	fi
+	@if [ "$(BIN)$(STAGE)$(MINUTES)" = $(VENV)/bin ]; then \
+		$(BIN)/python -m pytest -x -m "gpu or jetson" --ignore tests/gpu; fi
 
 install: $(STAMP)
 

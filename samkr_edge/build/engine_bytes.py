@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.artefact import cache_folder
+from samkr_edge.build.builder_errors import build_error
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.build.full_precision import Operation, full_precision
 from samkr_edge.build.onnx_file import OnnxFile, read_onnx
-from samkr_edge.build.parser_errors import Complaint, build_error, parser_error
-from samkr_edge.build.plan import MIB, BuildPlan
+from samkr_edge.build.parser_errors import Complaint, parser_error
+from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.build.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
-from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
+from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
 # (phase, step, of how many)
 Report = Callable[[str, int, int], None]
@@ -103,18 +105,17 @@ def _build(
     report: Report | None,
     stop: threading.Event,
 ) -> SerializedEngine:
-    logger = make_logger(trt, keep_listing=bool(plan.compute_capabilities))
-    trt.init_libnvinfer_plugins(logger, "")  # the parser takes DeformConv for a plugin
+    ahead_of_time = bool(plan.compute_capabilities)
+    if not ahead_of_time:
+        require_fitting_driver(trt, plan.flavour)
+    messages = listen(trt, keep_listing=ahead_of_time)
     title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
-    try:
-        builder = trt.Builder(logger)
-    except TypeError as error:  # pybind's way to say that the factory gave nothing
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph) from error
+    builder = start(trt.Builder, trt, plan.flavour, messages)
     flags = 0
     for flag in plan.network_flags:
         flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(prepared):
         raise parser_error(name, title, _complaints(parser), graph)
     if {OBEY, PREFER} & set(plan.builder_flags):
@@ -141,13 +142,13 @@ def _build(
     if serialized is None:
         if stop.is_set():
             raise KeyboardInterrupt
-        raise build_error(name, title, logger.errors(), plan.workspace_bytes // MIB, graph)
+        raise build_error(name, title, messages, plan, graph)
     timing_cache = config.get_timing_cache() if cache_file is not None else None
     if cache_file is not None and timing_cache is not None:
         # Without it the next build takes longer; no reason to lose this one.
         with suppress(SamkrError):
             store_cache(cache_file, bytes(timing_cache.serialize()))
-    return SerializedEngine(bytes(serialized), prepared, logger.listing)
+    return SerializedEngine(bytes(serialized), prepared, messages.listing)
 
 
 def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:

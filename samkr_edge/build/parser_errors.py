@@ -1,4 +1,4 @@
-"""TensorRT's complaints in words: which ONNX node, what it means, what to do. Pure."""
+"""What TensorRT's parser refuses, in words: which ONNX node, what it means, what to do. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "calibrate on more images",
     ),
     ("gridsample", "this version cannot sample", "use TensorRT 8.5 or later, or a *_nodc network"),
-    ("deformconv", "this version has no DeformConv", "export with --sampling grid"),
+    ("deformconv", "DeformConv takes a plugin", EXPORT_AGAIN),
     (
         "no importer registered",
         "this version does not know the operation",
@@ -39,7 +39,12 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "export with --opset 17, or update TensorRT",
     ),
     ("getplugincreator could not find", "this version does not know the operation", "update TensorRT"),
-    ("uint8", "this version takes no image bytes here", "update TensorRT, or report this graph"),
+    (
+        "first input has type uint8",
+        "image bytes may be read by a cast only, and the exported graph transposes them first",
+        "samkr-edge build MODEL.onnx --target NAME, or --prepared trt.onnx for another builder",
+    ),
+    ("uint8", "this version takes no image bytes", "update TensorRT, or report this graph"),
     ("unsupported onnx data type", "a type that TensorRT has not", "export again with samkr-edge export"),
     (
         "reshape changes volume",
@@ -53,16 +58,6 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("failed to import initializer", "weights are not in the file, or not whole", EXPORT_AGAIN),
     ("dynamic", "a shape that is not fixed", "export with --size and --batch"),
     ("strongly typed", "types meet that do not match", "export again with --precision fp16"),
-)
-# What TensorRT says when memory is short; the first two name anything but memory.
-OUT_OF_MEMORY = (
-    "could not find any implementation for node",
-    "tactic device request",
-    "insufficient memory",
-    "out of memory",
-    "outofmemory",
-    "cudaerrormemoryallocation",
-    "requested amount of gpu memory",
 )
 
 
@@ -99,29 +94,3 @@ def explain(text: str) -> tuple[str, str]:
     """Meaning and remedy of a text of TensorRT's; empty where it is not known."""
     lower = text.lower()
     return next(((meaning, remedy) for part, meaning, remedy in MEANINGS if part in lower), ("", ""))
-
-
-def build_error(
-    model: str, title: str, messages: list[str], workspace_mib: int, graph: OnnxFile
-) -> SamkrError:
-    """The error for a build that gave no engine: out of memory is named as such, SE-B90."""
-    text = next((m for m in messages if any(part in m.lower() for part in OUT_OF_MEMORY)), None)
-    if text is not None:
-        return SamkrError(
-            "SE-B90",
-            f"the memory was not enough to build {model}, so nothing was written",
-            [
-                f"TensorRT   {' '.join(text.split())[:160]}",
-                f"workspace  {workspace_mib} MiB; a tactic that needs more is skipped, and here none was left",
-            ],
-            fix=f"close what else uses memory, then: "
-            f"samkr-edge build {model} --target auto --workspace {workspace_mib * 2}",
-        )
-    last = messages[-1] if messages else "it gave no reason"
-    operation, node = locate(Complaint(last), graph)
-    meaning, remedy = explain(last)
-    facts = [f"node       {node} ({operation})"] if node else []
-    facts.append(f"TensorRT   {' '.join(last.split())[:200]}")
-    if meaning:
-        facts.append(f"meaning    {meaning}")
-    return SamkrError("SE-B90", f"{title} could not build {model}", facts, fix=remedy or "samkr-edge doctor")

@@ -221,11 +221,11 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
             [f"reason     {limit.why}" if limit else f"needed     TensorRT {'.'.join(map(str, OLDEST))}"],
             "train and export a *_nodc network: samkr-edge models",
         )
-    if "DeformConv" in onnx.ops and features.number < (10, 1):
+    if "DeformConv" in onnx.ops:
         raise _refused(
-            f"{features.title} has no DeformConv, so nothing was built",
-            ["needed     TensorRT 10.1", f"graph      {onnx.ops['DeformConv']} of them"],
-            "samkr-edge export CHECKPOINT -o model.onnx --sampling grid",
+            "TensorRT runs DeformConv by a plugin, which no export of samkr-edge needs, so nothing was built",
+            [f"graph      {onnx.ops['DeformConv']} of them", "instead    GridSample, which export writes"],
+            "samkr-edge export CHECKPOINT -o model.onnx",
         )
     # 18 and 19 read scales of other types than the 8.x parser does.
     highest = 17 if features.number < (10,) else 19 if onnx.samples else 21

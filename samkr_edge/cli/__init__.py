@@ -86,6 +86,9 @@ COMMANDS: dict[str, Command] = {
     "report": Command(
         "benchmarks.cli:report", "One self-contained HTML page from results.", DEVICE, "report"
     ),
+    "selftest": Command(
+        "benchmarks.selftest.cli:selftest", "Does this GPU compute what the networks say? In stages.", DEVICE
+    ),
     "doctor": Command(
         "samkr_edge.cli.doctor:doctor", "What works on this machine, and how to fix the rest.", LOOK
     ),

@@ -16,14 +16,17 @@ import numpy as np
 
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
+from samkr_edge.engine_device import power_note
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
-from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_log import is_about_memory, listen
 from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
+from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
+from samkr_edge.runtime.tensorrt_types import numpy_type
 
 INPUT = "image"
 
@@ -38,15 +41,18 @@ class Lane:
         self, trt: Any, engine: Any, cuda: Cuda, batch: int | None, kernels: FinishedKernels | None = None
     ) -> None:
         self.cuda = cuda
+        self._messages = listen(trt)
         self.context = (
             engine.create_execution_context()
             if kernels is None
             else engine.create_execution_context(runtime_config=kernels.runtime_config)
         )
         if self.context is None:
+            short = any(map(is_about_memory, self._messages.texts()))
             raise SamkrError(
                 "SE-V89",
-                "there is no memory for another execution context",
+                f"TensorRT made no execution context{': the memory is not enough' if short else ''}",
+                self._messages.reasons(),
                 fix="close what else uses the GPU, or run fewer threads",
             )
         self.graph: Any = None
@@ -73,7 +79,7 @@ class Lane:
                 self.context.set_input_shape(name, (batch or 1, *shape[1:]))
         for name in names:
             shape = tuple(self.context.get_tensor_shape(name))
-            host = self.cuda.pinned(shape, trt.nptype(engine.get_tensor_dtype(name)))
+            host = self.cuda.pinned(shape, numpy_type(engine.get_tensor_dtype(name), name))
             (self.inputs if name in inputs else self.outputs)[name] = host
             self.addresses[name] = self.cuda.alloc(host.nbytes)
             self.context.set_tensor_address(name, self.addresses[name])
@@ -110,7 +116,12 @@ class Lane:
         if self.graph is not None:
             self.cuda.launch(self.graph, self.stream)
         elif not self.context.execute_async_v3(stream_handle=self.stream):
-            raise SamkrError("SE-V89", "TensorRT refused to run the engine", fix="samkr-edge doctor")
+            raise SamkrError(
+                "SE-V89",
+                "TensorRT refused to run the engine",
+                self._messages.reasons(),
+                fix="samkr-edge doctor",
+            )
 
     def capture(self) -> str | None:
         """Capture :meth:`enqueue` as a CUDA graph; returns why that was not possible, or None.
@@ -162,8 +173,8 @@ class TensorRTRunner:
             works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V89 TensorRT refuses the engine;
-            SE-V90 a CUDA call fails; SE-V99 the backend that was named cannot be opened.
+        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V86 TensorRT does not start here; SE-V89 it
+            refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend that was named cannot be opened.
     """
 
     kind = "engine"
@@ -174,7 +185,9 @@ class TensorRTRunner:
         self.passport, data = admit(self.path)
         self.card = ModelCard.from_dict(self.passport.card)
         self.graph_note: str | None = None
+        self.power_note = power_note(self.path, self.passport, running_device())
         self._trt, self._wants_graph = import_tensorrt(self.passport.runtime), cuda_graph
+        require_fitting_driver(self._trt, self.passport.runtime)
         self._title = TITLES[self.passport.runtime]
         self._kernels: FinishedKernels | None = None
         self._lock = threading.Lock()
@@ -193,26 +206,22 @@ class TensorRTRunner:
 
     def _load(self, data: bytes) -> None:
         with self._cuda.bound():
-            self._logger = make_logger(self._trt)
-            try:
-                self._runtime = self._trt.Runtime(self._logger)
-            except TypeError as error:  # pybind's way to say that the factory gave nothing
-                raise SamkrError(
-                    "SE-V89",
-                    f"{self._title} does not start on this GPU",
-                    [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]]
-                    or [f"reason     {reason_of(error)}"],
-                    fix="update the NVIDIA driver, or install a TensorRT that is made for it",
-                ) from error
+            messages = listen(self._trt)
+            self._runtime = start(self._trt.Runtime, self._trt, self.passport.runtime, messages)
             if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
                 # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
                 self._runtime.engine_host_code_allowed = True
+            core = self.passport.settings.get("dla_core")
+            if core is not None:
+                # An engine does not hold its core: without this all run on core 0 (microsoft/onnxruntime#26680).
+                self._require_dla(core)
+                self._runtime.DLA_core = core
             self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise SamkrError(
                 "SE-V89",
                 f"{self._title} refuses to load {self.path.name}",
-                [f"reason     {text[:160]}" for text in self._logger.errors()[-3:]],
+                messages.reasons(),
                 fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
             )
         if self.passport.runtime == "rtx":
@@ -221,6 +230,17 @@ class TensorRTRunner:
         self._batch_wish = self.passport.settings.get("profile_batch")
         with self._lane():
             pass  # the first one is made now, so that a lack of memory shows here
+
+    def _require_dla(self, core: int) -> None:
+        """The profile of this device has it (preflight); a container may not be given it."""
+        cores = self._runtime.num_DLA_cores
+        if core >= cores:
+            raise SamkrError(
+                "SE-V89",
+                f"{self.path.name} runs on DLA core {core}, which {self._title} does not see, so it was not loaded",
+                [f"cores      {cores}"],
+                fix="give the container the DLA (--runtime nvidia), or build for the GPU: leave --dla-core out",
+            )
 
     @property
     def batch(self) -> int:

@@ -7,7 +7,9 @@ kernels when it first loads the engine.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from samkr_edge.errors import SamkrError, reason_of
@@ -61,6 +63,19 @@ def is_importable(flavour: Flavour) -> bool:
 def tensorrt_version(flavour: Flavour = "tensorrt") -> str:
     """Version of what is installed here; raises SamkrError SE-V91 where there is none."""
     return str(import_tensorrt(flavour).__version__)
+
+
+def cuda_major(module: Any) -> int | None:
+    """The CUDA that an imported TensorRT is made for, by the package that it was installed as: ``tensorrt-cu13`` -> 13.
+
+    None where the name does not say, as that of JetPack's, or where packages for two lie in one folder.
+    """
+    if getattr(module, "__file__", None) is None:
+        return None
+    folder = Path(module.__file__).parents[1]
+    names = (path.name for path in folder.glob(f"{module.__name__}_cu*.dist-info"))
+    majors = {int(found[1]) for name in names if (found := re.match(rf"{module.__name__}_cu(\d+)[-_]", name))}
+    return majors.pop() if len(majors) == 1 else None
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

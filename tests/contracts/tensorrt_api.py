@@ -36,6 +36,7 @@ SOURCES = (
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
     "samkr_edge/runtime/tensorrt_profiler.py",
+    "samkr_edge/runtime/tensorrt_start.py",
     "samkr_edge/runtime/finished_kernels.py",
 )
 # In these files a variable or attribute of this name holds an object of this class; a leading underscore is ignored.
@@ -69,7 +70,8 @@ BY_TEXT = {
     "DataType": ("UINT8", "FLOAT", "HALF", "INT8"),
     "LayerType": ("CAST", "IDENTITY"),
     "ComputeCapability": ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),
-    "ILogger": ("log",),
+    "ILogger": ("Severity", "log"),
+    "ILogger.Severity": ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"),
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
     "IInt8EntropyCalibrator2": (
         "get_batch_size", "get_batch", "read_calibration_cache", "write_calibration_cache",

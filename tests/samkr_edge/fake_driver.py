@@ -12,11 +12,19 @@ from typing import Any
 
 
 class Driver:
-    """libcuda for one GPU, in host memory. ``live`` counts what was handed out and not given back."""
+    """libcuda for one GPU, in host memory. ``live`` counts what was handed out and not given back.
+
+    Attributes:
+        knows_cuda: the highest CUDA that it knows: 12080 is 12.8.
+        missing: functions that it does not have.
+    """
+
+    missing: frozenset[str] = frozenset()
 
     def __init__(
         self, name: bytes = b"NVIDIA GeForce RTX 4090", capability: tuple[int, int] = (8, 9)
     ) -> None:
+        self.knows_cuda = 12080
         self.gpu, self.capability = name, capability
         self.blocks: dict[int, Any] = {}
         self.handles: dict[int, Any] = {}
@@ -29,6 +37,11 @@ class Driver:
         self.refuse_capture = False
         self.free_bytes = 8 << 30
         self._next = 1
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("cu") and name in object.__getattribute__(self, "missing"):
+            raise AttributeError(f"/usr/lib/libcuda.so.1: undefined symbol: {name}")
+        return object.__getattribute__(self, name)
 
     @property
     def live(self) -> int:
@@ -77,11 +90,11 @@ class Driver:
         return 0
 
     def cuDriverGetVersion(self, out: Any) -> int:
-        out._obj.value = 12080
+        out._obj.value = self.knows_cuda
         return 0
 
     def cuDeviceGetAttribute(self, out: Any, number: int, device: Any) -> int:
-        out._obj.value = {16: 128, 75: self.capability[0], 76: self.capability[1]}[number]
+        out._obj.value = {16: 128, 18: 0, 75: self.capability[0], 76: self.capability[1]}[number]
         return 0
 
     def cuDevicePrimaryCtxRetain(self, out: Any, device: Any) -> int:

@@ -4,6 +4,9 @@ Classes, enum members and settable attributes are those of tests/data/tensorrt_a
 nothing else: code that uses what a version lacks fails here as it would on the device. "Engines" hold the ONNX that was
 parsed and run it with ONNX Runtime, between buffers that a fake driver hands out in the memory of the process, so a
 whole way from ``build`` to poses can be walked. A driver call from a thread without a current context is an error.
+
+As in the real ones: bytes of an image may be read by a cast only, ``nptype`` cannot be relied on, an engine of another
+version or one that was cut off is refused, and a logger must live as long as the process.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import enum
 import hashlib
 import json
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +45,29 @@ LAYER_TYPES = {
     "Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "GridSample": "GRID_SAMPLE",
     "Softmax": "SOFTMAX", "Cast": "CAST",
 }  # fmt: skip
+# Texts as real versions print them: TensorRT for RTX 1.7.1; NVIDIA/TensorRT's issues 3848 and 2072, 2913, 4797.
+UINT8_READ = (
+    "ITensor::getDimensions: Error Code 4: API Usage Error ({node}: first input has type UInt8 but must have type "
+    "Float, Half, BFloat16, FP8, E8M0, FP4, Int4, Int8, Int64, Int32, or Bool. In checkType at nodeBase.cpp:456)"
+)
+CUT_OFF = (
+    "Error Code 1: Serialization (Serialization assertion sizeRead == static_cast<uint64_t>(mEnd - mCurrent) failed."
+    "Size specified in header does not match archive size)"
+)
+OTHER_VERSION = (
+    "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion stdVersionRead == "
+    "kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: 237, Serialized Engine Version: "
+    "239)"
+)
+NO_CUDA = (
+    "CUDA initialization failure with error: {code}. Please check your CUDA installation: "
+    "http://docs.nvidia.com/cuda/cuda-installation-guide-linux/index.html"
+)
+CALIBRATION_FAILS = (
+    "[checkSanity.cpp::checkLinks::218] Error Code 2: Internal Error (Assertion item.second != nullptr failed. "
+    "region should have been removed from Graph::regions)"
+)
+NUMPY_TYPES = {"FLOAT": np.float32, "UINT8": np.uint8, "HALF": np.float16, "INT8": np.int8}
 TENSOR_TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 10: "HALF"}
 
 
@@ -60,7 +87,11 @@ class FakeTensorRT(ModuleType):
         trials: the same of the networks that only try how this TensorRT samples.
         speed: milliseconds of an inference by what the engine holds: ``int8``, or ``float`` alone.
         parser_errors: (text, operation, node) that the next parse gives.
-        build_messages: errors that the next build logs, giving no engine.
+        build_messages: errors that the next build logs, giving no engine; before them its ``build_warnings``.
+        cuda_failure: number of the CUDA error for which neither builder nor runtime can be made.
+        calibrates: False fails every calibration, as 10.3 does on an Orin.
+        dla_count: DLA cores that a runtime sees.
+        dla_cores: the core that the runtime was set to, of every engine that was loaded; None is TensorRT's choice.
         typing_faults: what goes wrong with types.
         layers_json: what the engine inspector says; None: what the engine is.
         may_deserialise: False fails the test that deserialises.
@@ -79,6 +110,12 @@ class FakeTensorRT(ModuleType):
         self.speed: dict[str, float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
         self.build_messages: list[str] = []
+        self.build_warnings: list[str] = []
+        self.cuda_failure: int | None = None
+        self.calibrates = True
+        self.dla_count = 0
+        self.dla_cores: list[int | None] = []
+        self.loggers: list[weakref.ref[Any]] = []
         self.may_deserialise = True
         self.typing_faults = TypingFaults()
         self.layers_json: str | None = None
@@ -99,10 +136,19 @@ class FakeTensorRT(ModuleType):
                     setattr(self, cls.__name__, cls)  # of these our code touches no member
 
     def nptype(self, kind: Any) -> Any:
-        return {"FLOAT": np.float32, "UINT8": np.uint8, "HALF": np.float16, "INT8": np.int8}[kind.name]
+        # As 8.5.1 and 8.5.2 with NumPy 1.24 and later.
+        raise AttributeError("module 'numpy' has no attribute 'bool'.")
 
-    def init_libnvinfer_plugins(self, logger: Any, namespace: str) -> bool:
-        return True
+    def _start(self, logger: Any) -> None:
+        """What builder and runtime do with their logger: keep a pointer to it, here and in the plugin registry."""
+        self.loggers.append(weakref.ref(logger))
+        assert all(one() is not None for one in self.loggers), (
+            "a logger was freed that TensorRT still writes to"
+        )
+        if self.cuda_failure is not None:
+            logger.log(self.ILogger.Severity.WARNING, "Unable to determine GPU memory usage")
+            logger.log(self.ILogger.Severity.WARNING, NO_CUDA.format(code=self.cuda_failure))
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 def _restricted(cls: type, members: dict[str, Any]) -> type:
@@ -188,6 +234,10 @@ def _builder(trt: FakeTensorRT) -> list[type]:
         def num_outputs(self) -> int:
             return len(self._node.output)
 
+        def _reads(self, kind: str) -> bool:
+            found = (self._tensors.get(name) for name in self._node.input)
+            return any(tensor is not None and tensor._kind == kind for tensor in found)
+
         def get_input(self, index: int) -> Any:
             return self._tensors.get(self._node.input[index])
 
@@ -258,20 +308,25 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 
     class OnnxParser:
         def __init__(self, network: Any, logger: Any) -> None:
-            self._network = network
+            self._network, self._errors = network, list(trt.parser_errors)
 
         @property
         def num_errors(self) -> int:
-            return len(trt.parser_errors)
+            return len(self._errors)
 
         def get_error(self, index: int) -> Any:
-            return trt.ParserError(*trt.parser_errors[index])
+            return trt.ParserError(*self._errors[index])
 
         def parse(self, model: bytes, path: str | None = None) -> bool:
             self._network._onnx = bytes(model)
-            if not trt.parser_errors:
+            if not self._errors:
                 self._network._read()
-            return not trt.parser_errors
+                self._errors += [
+                    (UINT8_READ.format(node=layer._name), layer._node.op_type, layer._name)
+                    for layer in self._network._layers
+                    if layer._node.op_type != "Cast" and layer._reads("UINT8")
+                ]
+            return not self._errors
 
     class IBuilderConfig:
         def __init__(self) -> None:
@@ -314,6 +369,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 
     class Builder:
         def __init__(self, logger: Any) -> None:
+            trt._start(logger)
             self._logger = logger
 
         def create_network(self, flags: int = 0) -> Any:
@@ -341,6 +397,8 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                 ]
             built = {**kept, **settings, **given}
             (trt.trials if is_trial(network._onnx) else trt.builds).append(built)
+            for text in trt.build_warnings:
+                self._logger.log(trt.ILogger.Severity.WARNING, text)
             strong = "STRONGLY_TYPED" in names or not hasattr(trt.BuilderFlag, "FP16")
             refusal = trt.typing_faults.refusal(strong, flags)
             for text in (*trt.build_messages, *([refusal] if refusal else ())):
@@ -361,6 +419,9 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                         seen += calibrator.get_batch_size()
                 built["calibrated_on"] = seen
                 calibrator.write_calibration_cache(b"ranges")
+            if calibrator is not None and not trt.calibrates:
+                self._logger.log(trt.ILogger.Severity.ERROR, CALIBRATION_FAILS)
+                return None
             if trt.is_rtx:
                 say = self._logger.log
                 say(
@@ -371,14 +432,9 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                     say(trt.ILogger.Severity.VERBOSE, trt.retell(network._listing))
             if trt.build_messages or refusal or trt.cancelled:
                 return None
-            head = json.dumps(
-                {
-                    "flags": sorted(flags),
-                    "capabilities": given.get("capabilities"),
-                    "strong": strong,
-                    "wide": sorted(given["constraints"]),
-                }
-            ).encode()
+            told = {"flags": sorted(flags), "capabilities": given.get("capabilities"), "strong": strong}
+            told |= {"wide": sorted(given["constraints"]), "version": trt.__version__}
+            head = json.dumps({**told, "size": len(network._onnx)}).encode()
             return HostMemory(trt.magic + len(head).to_bytes(4, "little") + head + network._onnx)
 
     return [
@@ -505,7 +561,7 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return trt.driver._bound()
 
         def _array(self, name: str) -> np.ndarray:
-            shape, kind = self.get_tensor_shape(name), trt.nptype(self._engine.get_tensor_dtype(name))
+            shape, kind = self.get_tensor_shape(name), NUMPY_TYPES[self._engine.get_tensor_dtype(name).name]
             size = int(np.prod(shape)) * np.dtype(kind).itemsize
             block = (ctypes.c_uint8 * size).from_address(self._addresses[name])
             return np.frombuffer(block, kind).reshape(shape)
@@ -562,17 +618,35 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            self._logger = logger
+            trt._start(logger)
+            self._logger, self._cores = logger, trt.dla_count
 
-        def _may_run(self, engine: bytes) -> bool:
-            head = json.loads(engine[8 : 8 + int.from_bytes(engine[4:8], "little")])
-            return not trt.is_rtx or "SM{}{}".format(*trt.driver.capability) in head["capabilities"]
+        @property
+        def num_DLA_cores(self) -> int:
+            return self._cores
+
+        def _refusal(self, engine: bytes) -> str | None:
+            if engine[:4] != trt.magic:
+                return "the engine plan file is not compatible"
+            length = int.from_bytes(engine[4:8], "little")
+            if len(engine) < 8 + length:
+                return CUT_OFF
+            head = json.loads(engine[8 : 8 + length])
+            if head["size"] != len(engine) - 8 - length:
+                return CUT_OFF
+            if head["version"] != trt.__version__ and "VERSION_COMPATIBLE" not in head["flags"]:
+                return OTHER_VERSION
+            if trt.is_rtx and "SM{}{}".format(*trt.driver.capability) not in head["capabilities"]:
+                return "the engine plan file is not compatible"
+            return None
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
             assert trt.may_deserialise, "bytes that nobody vouches for were deserialised"
-            if serialized_engine[:4] != trt.magic or not self._may_run(serialized_engine):
-                self._logger.log(trt.ILogger.Severity.ERROR, "the engine plan file is not compatible")
+            refusal = self._refusal(serialized_engine)
+            if refusal is not None:
+                self._logger.log(trt.ILogger.Severity.ERROR, refusal)
                 return None
+            trt.dla_cores.append(vars(self).get("DLA_core"))
             return trt.ICudaEngine(serialized_engine)
 
     return [EngineInspector, IRuntimeCache, IRuntimeConfig, IExecutionContext, ICudaEngine, Runtime]

@@ -20,7 +20,7 @@ from samkr_edge.build.builder_listing import layers_path
 from samkr_edge.build.engine_layers import parse_layers
 from samkr_edge.build.features import features_of
 from samkr_edge.build.inspector import layers_of_engine
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
@@ -52,8 +52,8 @@ def build(
 
 def compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT gets another graph than the one its engine is compared with."""
-    other = residual_graph(quantized=False, weight=-50.0).SerializeToString()
-    prepare = engine_bytes.prepare
+    graph = residual_graph(quantized=False, weight=-50.0).SerializeToString()
+    other = prepare(decode_onnx(graph), ("cast_first",))
     monkeypatch.setattr(
         engine_bytes, "prepare", lambda graph, steps: other if graph.metadata else prepare(graph, steps)
     )

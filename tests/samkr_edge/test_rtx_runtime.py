@@ -26,6 +26,7 @@ from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from samkr_edge.runtime.tensorrt_log import listen
 from targets.profile import load_target
 
 # What the card finishes of every engine: some in making a context, some in its first inference.
@@ -98,7 +99,7 @@ def test_a_second_start_finishes_nothing_again(trt: FakeTensorRT, engine: Path) 
 
 def test_whether_kept_kernels_were_taken_is_known(trt: FakeTensorRT, engine: Path) -> None:
     start(engine)
-    loaded = trt.Runtime(None).deserialize_cuda_engine(engine.read_bytes())
+    loaded = trt.Runtime(listen(trt).logger).deserialize_cuda_engine(engine.read_bytes())
     assert FinishedKernels(loaded, kept(engine)).reused
     assert not FinishedKernels(loaded, kept(engine).with_name("none.kernels")).reused
     store_cache(kept(engine), b"of another driver")
@@ -270,7 +271,8 @@ def test_an_engine_for_other_gpus_is_refused_by_the_stand_in_as_by_the_real_one(
             messages.append(msg)
 
     engine = build_bytes(source, plan).data
-    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is None
+    logger = Logger()
+    assert trt.Runtime(logger).deserialize_cuda_engine(engine) is None
     assert messages
     driver.capability = (8, 6)
-    assert trt.Runtime(Logger()).deserialize_cuda_engine(engine) is not None
+    assert trt.Runtime(logger).deserialize_cuda_engine(engine) is not None

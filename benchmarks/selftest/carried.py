@@ -1,0 +1,147 @@
+"""The networks that the self-test brings along, as ONNX files like those of `samkr-edge export`; without torch.
+
+In ``carried/`` lie graphs without weights, ``MODEL-DECODE-BATCH.onnx.gz``, and one set of weights: a samkr_tiny trained
+on rendered people and quantized, 8 bits a weight. Their scales are in its graph. Multiplied by them in front of the
+quantizers they give the quantized network exactly; without quantizers, a float network whose weights lie on the 8-bit
+grid. The other networks get random weights, the same bytes on every machine: for what a device computes, they do.
+
+``benchmarks/host/selftest_networks.py`` made the folder and measures what is in it.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from samkr_edge.artefact import replacing
+from samkr_edge.build.onnx_file import FLOAT, Node, OnnxFile, decode_onnx, with_metadata
+from samkr_edge.build.tensorrt_graph import strip_quantizers
+from samkr_edge.model_card import METADATA_KEY, ModelCard
+
+FOLDER = Path(__file__).parent / "carried"
+# The one that is trained, and holds quantizers.
+TRAINED = "samkr_tiny"
+NETWORKS = (TRAINED, "samkr_w32", "dekr_w32")
+BATCHES = (1, 4)
+# What export puts in front of a network that decodes itself.
+DECODING_PREFIX = "deployed."
+# Second moment of what a convolution gives, for inputs of one: two keeps it through ReLU (He et al. 2015,
+# arXiv:1502.01852), and what is added to something must not make it grow: a hundred sums lie behind each other.
+KEPT, ADDED = 2.0, 0.05
+BIAS = 0.05
+
+
+def graph_file(model: str, decode_in: str = "host", batch: int = 1) -> Path:
+    """Where a graph without weights lies; ``decode_in`` as in :class:`ModelCard`."""
+    return FOLDER / f"{model}-{decode_in}-{batch}.onnx.gz"
+
+
+def weights_file() -> Path:
+    """The trained weights: name -> int8, or float32 of those that no quantizer reads."""
+    return FOLDER / f"{TRAINED}.npz"
+
+
+def write_network(
+    out: Path, model: str, *, quantized: bool = False, decode_in: str = "host", batch: int = 1
+) -> ModelCard:
+    """Write a carried network as ONNX, the same bytes every time, and return its card.
+
+    Args:
+        model: one of :data:`NETWORKS`.
+        quantized: with its quantizers, INT8; only of :data:`TRAINED`.
+        decode_in: ``host``: it gives maps; ``graph``: people; only :data:`TRAINED` has both.
+        batch: one of :data:`BATCHES`.
+
+    Raises:
+        SamkrError: SE-D01 ``out`` cannot be written.
+    """
+    graph = decode_onnx(gzip.decompress(graph_file(model, decode_in, batch).read_bytes()))
+    graph.put(trained_weights(graph) if model == TRAINED else random_weights(graph))
+    card = ModelCard.from_json(graph.metadata[METADATA_KEY])
+    if card.quantized and not quantized:
+        strip_quantizers(graph)
+        card = replace(card, precision="fp32", stage="fp32")
+    graph.drop_metadata(METADATA_KEY)
+    with replacing(out) as temporary:
+        temporary.write_bytes(with_metadata(graph.encode(), METADATA_KEY, card.to_json()))
+    return card
+
+
+def trained_weights(graph: OnnxFile) -> dict[str, np.ndarray]:
+    """Name -> float32 weights, by the graph's own scales."""
+    stored, quantizers = _stored(), _quantizers(graph)
+    found = {}
+    for name in _weightless(graph):
+        values = stored[name.removeprefix(DECODING_PREFIX)]
+        if values.dtype == np.int8:
+            values = values * _scale(graph, quantizers[name], values.ndim)
+        found[name] = values.astype(np.float32)
+    return found
+
+
+def random_weights(graph: OnnxFile) -> dict[str, np.ndarray]:
+    """Name -> float32 weights and biases that keep activations about one through any number of convolutions."""
+    added = _added(graph)
+    # Of two convolutions that share a bias, either.
+    readers = {name: node for node in graph.nodes for name in node.inputs}
+    found = {}
+    for name in _weightless(graph):
+        dims = graph.tensors[name].dims
+        if len(dims) == 4:
+            moment = ADDED if readers[name].outputs[0] in added else KEPT
+            deviation = (moment / prod(dims[1:])) ** 0.5
+        else:
+            deviation = BIAS
+        found[name] = _uniform(name, dims, deviation)
+    return found
+
+
+@cache
+def _stored() -> Mapping[str, np.ndarray]:
+    with np.load(weights_file()) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _weightless(graph: OnnxFile) -> list[str]:
+    return [
+        name for name, tensor in graph.tensors.items() if tensor.data_type == FLOAT and tensor.array() is None
+    ]
+
+
+def _quantizers(graph: OnnxFile) -> dict[str, Node]:
+    """What is quantized -> its quantizer."""
+    return {node.inputs[0]: node for node in graph.nodes if node.op_type == "QuantizeLinear"}
+
+
+def _scale(graph: OnnxFile, quantizer: Node, dimensions: int) -> np.ndarray:
+    """The scale of a quantizer, float32, to be multiplied with weights of so many dimensions."""
+    scale = graph.tensors[quantizer.inputs[1]].array()
+    assert scale is not None
+    axis = int(quantizer.attributes.get("axis", 1))
+    return scale.reshape([-1 if at == axis else 1 for at in range(dimensions)]) if scale.ndim else scale
+
+
+def _added(graph: OnnxFile) -> set[str]:
+    """Tensors that are a term of a sum, also those that are enlarged before."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op_type == "Add" or (node.op_type == "Resize" and node.outputs[0] in found):
+            found |= set(node.inputs)
+    return found
+
+
+def _uniform(name: str, dims: tuple[int, ...], deviation: float) -> np.ndarray:
+    """Uniform random float32 of this standard deviation, by the name alone.
+
+    Of NumPy only the bits of PCG64 are used: its distributions may change from version to version.
+    """
+    bits = np.random.PCG64(crc32(name.encode())).random_raw(prod(dims))
+    unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0  # in [-1, 1)
+    return (unit * (deviation * 3.0**0.5)).astype(np.float32).reshape(dims)

@@ -1,0 +1,128 @@
+"""An engine of a few operations, built as a network's is and run once: what this TensorRT makes of an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from samkr_edge.build.engine_bytes import build_bytes
+from samkr_edge.build.fallbacks import after_failure
+from samkr_edge.build.features import Features, features_of
+from samkr_edge.build.micro_engine import run_once
+from samkr_edge.build.onnx_file import decode_onnx
+from samkr_edge.build.plan import MIB, BuildPlan
+from samkr_edge.build.typing_choice import CLEARED, OBEY, network_flags
+from samkr_edge.device import running_device
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.tensorrt_module import Flavour, import_tensorrt
+from targets.recognise import recognise
+
+WORKSPACE = 512 * MIB
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the types of an engine come about.
+
+    Attributes:
+        title: for people.
+        typing: ``strong``, ``weak``, or None: strong where this version has it.
+        flags: of the builder.
+        steps: what :func:`samkr_edge.build.tensorrt_graph.prepare` does to the graph.
+    """
+
+    title: str
+    typing: str | None = None
+    flags: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    def lacking(self, features: Features) -> str:
+        """Why this version has no such engines; empty where it has."""
+        if self.typing == "weak" and not features.precision_flags:
+            return f"{features.title} has no weak typing"
+        if self.typing == "strong" and features.precision_flags and not features.strongly_typed:
+            return f"{features.title} has no strong typing"
+        return ""
+
+
+FP32 = Form("FP32")
+# FP16 wherever TensorRT likes, but where it is told to keep FP32.
+WEAK_FP16 = Form("weak FP16", "weak", ("FP16", OBEY))
+# FP16 written into the graph, but where full precision has to stay.
+STRONG_FP16 = Form("FP32 inside strong FP16", "strong", steps=("bake_fp16",))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What an engine gave.
+
+    Attributes:
+        outputs: by name.
+        note: how it was built where it was not built as asked; else empty.
+    """
+
+    outputs: dict[str, np.ndarray]
+    note: str = ""
+
+
+def features_here(flavour: Flavour) -> Features:
+    """Of the TensorRT that is installed; raises SamkrError SE-V91 where there is none."""
+    return features_of(import_tensorrt(flavour), flavour)
+
+
+def plan_of(graph: bytes, form: Form, flavour: Flavour) -> BuildPlan:
+    """The plan of an engine in this form, for this GPU."""
+    features, device = features_here(flavour), running_device()
+    strong = form.typing == "strong" or (
+        form.typing is None and (features.strongly_typed or not features.precision_flags)
+    )
+    typing = "strong" if strong else "weak"
+    return BuildPlan(
+        target=recognise(device).name,
+        tensorrt=features.version,
+        flavour=flavour,
+        compute_capabilities=(device.compute_capability or "",) if features.capabilities else (),
+        precision="fp32" if form == FP32 else "fp16",
+        typing=typing,
+        steps=form.steps,
+        network_flags=network_flags(features, typing),
+        builder_flags=form.flags,
+        cleared_flags=CLEARED,
+        input_shape=tuple(size or 1 for size in decode_onnx(graph).inputs[0].shape),
+        profile_batch=None,
+        workspace_bytes=WORKSPACE,
+        optimization_level=3 if features.optimization_level else None,
+        hardware_compatibility=None,
+        dla_core=None,
+        calibrate=False,
+        timing_cache=None,
+        by_hand=None,
+        notes=(),
+    )
+
+
+def run_plan(graph: bytes, plan: BuildPlan, inputs: Mapping[str, np.ndarray], name: str) -> Ran:
+    """Build and run; where a build fails for which network builds have something else to try, that.
+
+    Args:
+        inputs: by name, of the graph's shapes and types.
+        name: of the graph, for errors.
+
+    Raises:
+        SamkrError: what building and running refuse.
+    """
+    note = ""
+    model = decode_onnx(graph)
+    while True:
+        try:
+            engine = build_bytes(Path(f"{name}.onnx"), plan, graph=model)
+            break
+        except SamkrError as error:
+            instead = after_failure(plan, error.code, error.message)
+            if instead is None:
+                raise
+            note, plan = instead.notes[-1], replace(instead, notes=())
+    return Ran(run_once(engine.data, inputs, plan.flavour), note)

@@ -1,0 +1,124 @@
+"""What this machine has of what stages need, looked up without ending the process that asks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selftest.stage import Needs, Stage
+from samkr_edge.build.features import features_of
+from samkr_edge.device import running_device
+from samkr_edge.doctor import environment
+from samkr_edge.driver import require_gpu
+from samkr_edge.errors import SamkrError
+from samkr_edge.launch import HOME, NAMES
+from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+from samkr_edge.trial_import import Trial, trial_imports
+from targets.device import Device
+from targets.recognise import recognise
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What stages find here.
+
+    Attributes:
+        lacking: what some need and is not here -> why, in a few words.
+        versions: of the TensorRT flavours that import, and of torch where it was asked for: ``TensorRT`` -> ``10.3.0``.
+    """
+
+    device: Device
+    lacking: Mapping[Needs, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON for results; ``title`` names the device in a sentence."""
+        target = recognise(self.device)
+        return {
+            "environment": environment(),
+            "device": asdict(self.device),
+            "title": "" if target.name == "cpu" else target.title,
+            "versions": dict(self.versions),
+            "code": code_digest(),
+        }
+
+
+def look_around(stages: Iterable[Stage]) -> Machine:
+    """What these stages need and find. TensorRT and torch are imported in another process: that can end one."""
+    needed = {need for stage in stages for need in stage.needs}
+    lacking: dict[Needs, str] = {}
+    device = running_device()
+    if "gpu" in needed and (reason := _no_gpu()):
+        lacking["gpu"] = reason
+    if "jetson" in needed and not any("tegra" in part for part in device.compatible):
+        lacking["jetson"] = "this is no Jetson"
+    modules: dict[str, str] = {}
+    if "gpu" not in lacking:  # without a GPU nothing else is worth the seconds
+        modules |= {TITLES[flavour]: MODULES[flavour] for flavour in MODULES} if "tensorrt" in needed else {}
+        modules |= {"torch": "torch"} if "torch" in needed else {}
+    trials = trial_imports(list(modules.values()))
+    complaints = {
+        title: _complaint(title, trials[module])
+        for title, module in modules.items()
+        if not trials[module].works
+    }
+    if "torch" in complaints:
+        lacking["torch"] = complaints.pop("torch")
+    if len(complaints) == len(TITLES):
+        lacking["tensorrt"] = "; ".join(complaints.values())
+    versions = {
+        title: version
+        for title, module in modules.items()
+        if title not in complaints and (version := trials[module].version)
+    }
+    return Machine(device, lacking, versions)
+
+
+def require_gpu_here() -> None:
+    """Raises SamkrError SE-V61, one line, where there is no GPU to test."""
+    if reason := _no_gpu():
+        raise SamkrError("SE-V61", f"the self-test needs an NVIDIA GPU, and there is none: {reason}")
+
+
+def code_digest() -> str:
+    """SHA-256 over our own Python files: a stage that passed with other code says nothing of this one."""
+    digest = hashlib.sha256()
+    for name in NAMES:
+        for path in sorted((Path(HOME) / name).rglob("*.py")):
+            digest.update(f"{path.relative_to(HOME)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def served_flavours() -> tuple[Flavour, ...]:
+    """The flavours of TensorRT that are installed here and make engines for this GPU.
+
+    TensorRT for RTX is made for some compute capabilities, a Jetson's not among them.
+    """
+    found: list[Flavour] = []
+    for flavour in MODULES:
+        try:
+            trt = import_tensorrt(flavour)
+        except SamkrError:
+            continue
+        if flavour != "rtx" or running_device().compute_capability in features_of(trt, flavour).capabilities:
+            found.append(flavour)
+    return tuple(found)
+
+
+def _no_gpu() -> str:
+    """Why there is no GPU; empty where there is one."""
+    try:
+        require_gpu()
+    except SamkrError as error:
+        return " ".join(error.facts[0].removeprefix("reason").split())
+    return ""
+
+
+def _complaint(title: str, trial: Trial) -> str:
+    if not trial.found:
+        return f"{title} is not installed"
+    reason = f"{trial.lacks} is missing" if trial.lacks else trial.error
+    return f"{title} does not import: {reason}"

@@ -1,0 +1,62 @@
+"""What became of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from benchmarks.selftest.stage import Check, Stage
+
+# `unfinished`: stopped before it was through, by Ctrl-C or by the end of `--minutes`, with nothing failed until then.
+State = Literal["passed", "failed", "not run", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One stage, judged.
+
+    Attributes:
+        checks: in the order in which they were measured.
+        why: of a stage that was not run or not finished: the reason; of one that failed: its first failed check.
+        seconds: wall time of its process.
+        said: the last lines that its process wrote to stderr, where it failed.
+    """
+
+    number: int
+    title: str
+    state: State
+    checks: tuple[Check, ...] = ()
+    why: str = ""
+    seconds: float = 0.0
+    said: tuple[str, ...] = ()
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.passed is False)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def not_run_stage(stage: Stage, why: str) -> Outcome:
+    return Outcome(stage.number, stage.title, "not run", why=why)
+
+
+def judge(
+    stage: Stage, checks: Sequence[Check], seconds: float, said: Sequence[str] = (), unfinished: str = ""
+) -> Outcome:
+    """The outcome of a stage that was run; ``unfinished`` says why it was stopped, where it was.
+
+    A stage none of whose checks could be run was not run itself: nothing is known of it.
+    """
+    failed = [check for check in checks if check.passed is False]
+    if failed:
+        why = f"{failed[0].what}: {failed[0].found}"
+        return Outcome(stage.number, stage.title, "failed", tuple(checks), why, seconds, tuple(said))
+    if unfinished:
+        return Outcome(stage.number, stage.title, "unfinished", tuple(checks), unfinished, seconds)
+    if all(check.passed is None for check in checks):
+        why = "; ".join(dict.fromkeys(check.found for check in checks))
+        return Outcome(stage.number, stage.title, "not run", tuple(checks), why, seconds)
+    return Outcome(stage.number, stage.title, "passed", tuple(checks), "", seconds)

@@ -1,0 +1,114 @@
+"""One run of the self-test: which stages, in which order, until when; what became of them is on disk at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from benchmarks.selftest.machine import Machine
+from benchmarks.selftest.outcome import Outcome, judge, not_run_stage
+from benchmarks.selftest.report import payload
+from benchmarks.selftest.stage import Check, Stage
+from benchmarks.selftest.supervise import Measured, StoppedByUser, supervise
+from samkr_edge.artefact import require_writable, write_json
+
+FILE = "selftest.json"
+
+
+class Selftest:
+    """Stages run one after the other by whoever asks: the command line, or a test each.
+
+    Args:
+        folder: gets :data:`FILE`, which is written again after every check.
+        shared: a folder that lives as long as the run; see :class:`Rig`.
+        stages: those of the run, in order.
+        minutes: of the whole run; None without a limit.
+        keep_going: also after a stage has failed.
+
+    Raises:
+        SamkrError: SE-D01 nothing can be written there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shared: Path,
+        stages: Sequence[Stage],
+        machine: Machine,
+        *,
+        minutes: float | None = None,
+        keep_going: bool = False,
+    ) -> None:
+        self.file, self.shared, self.stages = folder / FILE, shared, tuple(stages)
+        self.machine, self.facts = machine, machine.facts()
+        self.minutes, self.keep_going = minutes, keep_going
+        self.begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._start = time.monotonic()
+        self._outcomes: dict[int, Outcome] = {}
+        require_writable(self.file)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of every stage of the run, in order; those that it has not come to are not run."""
+        return [
+            self._outcomes.get(stage.number) or not_run_stage(stage, self._ended()) for stage in self.stages
+        ]
+
+    def run(self, stage: Stage, measured: Measured) -> Outcome:
+        """One stage, unless something is against it; ``measured`` is told of every check at once.
+
+        Raises:
+            StoppedByUser: Ctrl-C; what was measured is in the file.
+        """
+        against = self._against(stage)
+        if against:
+            return self._keep(not_run_stage(stage, against))
+        checks: list[Check] = []
+        begun = time.monotonic()
+
+        def note(check: Check) -> None:
+            # A machine that loses power in the middle of a stage has measured something all the same.
+            checks.append(check)
+            self._keep(judge(stage, checks, time.monotonic() - begun, unfinished="the machine stopped here"))
+            measured(check)
+
+        left = None if self.minutes is None else self.minutes * 60 - (begun - self._start)
+        try:
+            return self._keep(supervise(stage, self.shared, note, left))
+        except StoppedByUser as stopped:
+            self._keep(stopped.outcome)
+            raise
+
+    def take_over(self, known: Iterable[Outcome]) -> None:
+        """Outcomes of an earlier run that still hold."""
+        for outcome in known:
+            self._keep(replace(outcome, why="kept from an earlier run"))
+
+    def _against(self, stage: Stage) -> str:
+        """Why a stage is not run; empty where it is."""
+        failed = self._first_failed()
+        if failed is not None and not self.keep_going:
+            return f"stage {failed.number} failed"
+        for need in stage.needs:
+            if need in self.machine.lacking:
+                return self.machine.lacking[need]
+        if self.minutes is not None:
+            left = max(0.0, self.minutes - (time.monotonic() - self._start) / 60)
+            if stage.minutes > left:
+                return f"it takes about {stage.minutes:g} minutes, {left:.1f} of {self.minutes:g} are left"
+        return ""
+
+    def _ended(self) -> str:
+        failed = self._first_failed()
+        return f"stage {failed.number} failed" if failed else "the self-test ended before it"
+
+    def _first_failed(self) -> Outcome | None:
+        return next((one for one in self._outcomes.values() if one.state == "failed"), None)
+
+    def _keep(self, outcome: Outcome) -> Outcome:
+        self._outcomes[outcome.number] = outcome
+        write_json(self.file, payload(self.begun, self.facts, self.outcomes))
+        return outcome

@@ -1,0 +1,215 @@
+"""Each stage in a process of its own, followed: TensorRT can end a process with a signal, and it can hang.
+
+The process has a process group of its own. So Ctrl-C reaches only the one that follows, which keeps what was measured
+and stops the other; and what a stage has started itself is stopped with it.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from benchmarks.selftest.child import arguments, read_line
+from benchmarks.selftest.outcome import Outcome, judge
+from benchmarks.selftest.stage import Check, Rig, Stage
+from samkr_edge import launch
+
+# A stage that takes this many times what it takes on an Orin Nano hangs.
+PATIENCE = 5
+# Seconds that a process has to end after it was asked to, before it is killed.
+GRACE_S = 10.0
+_SAID_LINES, _SAID_BYTES = 12, 16_384
+
+Measured = Callable[[Check], None]
+
+
+class StoppedByUser(KeyboardInterrupt):
+    """Ctrl-C while a stage ran; ``outcome`` is what it had measured."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("stopped by Ctrl-C")
+        self.outcome = outcome
+
+
+def supervise(
+    stage: Stage,
+    shared: Path,
+    measured: Measured,
+    seconds_left: float | None = None,
+    grace_s: float = GRACE_S,
+) -> Outcome:
+    """Run one stage in a child process.
+
+    Args:
+        shared: :attr:`Rig.shared` of the run; the stage's own folder is made, and thrown away after it.
+        measured: told of every check at once.
+        seconds_left: what is left of ``--minutes``: a stage that is still running then is stopped, and unfinished.
+
+    Raises:
+        StoppedByUser: Ctrl-C; the child has ended by then.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"samkr-edge-stage{stage.number}-") as folder:
+        rig = Rig(Path(folder) / "work", shared)
+        with (Path(folder) / "stderr").open("w+b") as said:
+            follower = _Follower(stage, rig, said, measured, grace_s)
+            return follower.follow(seconds_left)
+
+
+class _Follower:
+    """One child, what it has measured so far, and how it ends."""
+
+    def __init__(self, stage: Stage, rig: Rig, said: IO[bytes], measured: Measured, grace_s: float) -> None:
+        self.stage, self.measured, self.grace_s = stage, measured, grace_s
+        self.checks: list[Check] = []
+        self.done = False
+        self.said, self.begun, self.rest = said, time.monotonic(), b""
+        self.reader, writer = os.pipe()
+        command = launch.module("benchmarks.selftest.child", *arguments(stage, rig, writer))
+        # Caches of the user's are neither relied on nor changed.
+        own = {**os.environ, "SAMKR_EDGE_CACHE": str(rig.shared / "cache")}
+        try:
+            self.child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env=own,
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self.reader)
+            raise
+        finally:
+            os.close(writer)
+
+    def follow(self, seconds_left: float | None) -> Outcome:
+        limit_s = self.stage.minutes * 60 * PATIENCE
+        cut = seconds_left is not None and seconds_left < limit_s
+        allowed = seconds_left if cut and seconds_left is not None else limit_s
+        try:
+            in_time = self._read(self.begun + allowed)
+            if in_time:
+                self._reap()
+                self._judge_end()
+            else:
+                self._stop()
+                if not cut:
+                    self._add(
+                        "process",
+                        f"did not end; stopped after {self._last()}",
+                        f"{limit_s / 60:.3g} minutes",
+                    )
+        except KeyboardInterrupt:
+            self._stop()
+            raise StoppedByUser(self._outcome(f"stopped by Ctrl-C after {self._last()}")) from None
+        finally:
+            self._kill()
+            os.close(self.reader)
+        if not in_time and cut:
+            return self._outcome(f"stopped when the minutes were over, after {self._last()}")
+        return self._outcome()
+
+    def _read(self, until: float) -> bool:
+        """Take checks until the pipe is closed; False where that took too long."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.reader, selectors.EVENT_READ)
+            while (left := until - time.monotonic()) > 0:
+                # In short waits: what the child leaves behind may hold the pipe open when it has ended itself.
+                if not selector.select(min(left, 0.5)):
+                    if self.child.poll() is not None and not selector.select(0):
+                        return True
+                    continue
+                data = os.read(self.reader, 65_536)
+                if not data:
+                    return True
+                self._take(data)
+        return False
+
+    def _take(self, data: bytes) -> None:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            check = read_line(line.decode("utf-8"))
+            if check is None:
+                self.done = True
+            else:
+                self.checks.append(check)
+                self.measured(check)
+
+    def _reap(self) -> None:
+        """Wait for the end of a child that has closed its pipe: interpreters can hang, and crash, on their way out."""
+        with suppress(subprocess.TimeoutExpired):
+            self.child.wait(self.grace_s)
+
+    def _judge_end(self) -> None:
+        code = self.child.poll()
+        if code is None:
+            self._add("process", f"did not end within {self.grace_s:g} s of {self._last()}", "it ends")
+        elif code < 0:
+            self._add("process", f"died of {_signal_name(-code)} after {self._last()}", "it lives")
+        elif code != 0 or not self.done:
+            self._add(
+                "process", f"ended with exit code {code} after {self._last()}", "exit code 0, at its end"
+            )
+        elif not self.checks:
+            self._add("process", "measured nothing", "one check")
+
+    def _last(self) -> str:
+        """Where in the stage it happened."""
+        if self.done:
+            return "its last check"
+        return f'"{self.checks[-1].what}"' if self.checks else "its start"
+
+    def _add(self, what: str, found: str, limit: str) -> None:
+        check = Check(what, found, limit, False)
+        self.checks.append(check)
+        self.measured(check)
+
+    def _stop(self) -> None:
+        """Ask for an end as Ctrl-C does, which lets a build stop and temporary files vanish; then insist."""
+        for ask in (signal.SIGINT, signal.SIGTERM):
+            self._signal(ask)
+            with suppress(subprocess.TimeoutExpired):
+                self.child.wait(self.grace_s)
+                break
+        # What it measured while it was being stopped counts, too.
+        os.set_blocking(self.reader, False)
+        with suppress(BlockingIOError):
+            while data := os.read(self.reader, 65_536):
+                self._take(data)
+
+    def _kill(self) -> None:
+        """Whatever is left of its process group."""
+        self._signal(signal.SIGKILL)
+        self.child.wait()
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.child.pid, number)
+
+    def _outcome(self, unfinished: str = "") -> Outcome:
+        outcome = judge(self.stage, self.checks, time.monotonic() - self.begun, _tail(self.said), unfinished)
+        return outcome if outcome.state == "failed" else replace(outcome, said=())
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _tail(said: IO[bytes]) -> list[str]:
+    """The last lines of what a process wrote."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _SAID_BYTES))
+    return said.read().decode("utf-8", "replace").splitlines()[-_SAID_LINES:]

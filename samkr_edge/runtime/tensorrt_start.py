@@ -1,0 +1,93 @@
+"""TensorRT's two first objects, its builder and its runtime, or why TensorRT does not start on this GPU.
+
+Where CUDA does not start for TensorRT, ``Builder`` gives nothing and ``Runtime`` may end the process. So what can be
+known is asked before: a package made for a newer CUDA than the driver's is refused without being touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from samkr_edge.driver import cuda_version, load_driver
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.runtime.tensorrt_log import Messages
+from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, cuda_major
+
+# "CUDA initialization failure with error: 35. Please check your CUDA installation", as a warning in 8.5 and 8.6 and as
+# an error in others.
+_FAILURE = re.compile(r"CUDA initialization failure with error:? (\d+)", re.IGNORECASE)
+_OLD_DRIVER = (35, 222)  # cudaErrorInsufficientDriver, cudaErrorUnsupportedPtxVersion
+# cudaError -> (what happened, what to do)
+_CAUSES = {
+    2: ("the GPU's memory is full", "close what else uses the GPU"),
+    46: ("another program has the GPU for itself", "close it, or: sudo nvidia-smi -c DEFAULT"),
+    100: ("CUDA finds no GPU", "look at CUDA_VISIBLE_DEVICES, and at the GPUs that the container was given"),
+    101: ("CUDA finds no such GPU", "look at CUDA_VISIBLE_DEVICES"),
+    802: ("the driver is not ready", "restart the machine"),
+    803: ("parts of two NVIDIA drivers are mixed, as after an update", "restart the machine"),
+}
+
+
+def require_fitting_driver(trt: Any, flavour: Flavour) -> None:
+    """Raises SamkrError SE-V86 where the installed package names a newer CUDA than the driver knows."""
+    if _is_newer(cuda_major(trt), _driver_cuda()):
+        raise _old_driver(trt, flavour, [])
+
+
+def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Messages) -> Any:
+    """``make``, that is ``trt.Builder`` or ``trt.Runtime``, called with the logger.
+
+    Raises:
+        SamkrError: SE-V86 it gives nothing: the driver is too old for this TensorRT, or what else the log says.
+    """
+    raised: Exception | None = None
+    made = None
+    try:
+        made = make(messages.logger)
+    except (TypeError, RuntimeError) as error:  # pybind: "factory function returned nullptr"
+        raised = error
+    if made is not None:
+        return made
+    reasons = messages.reasons() or [f"reason     {reason_of(raised) if raised else 'it gave none'}"]
+    failures = [found for text in messages.texts() if (found := _FAILURE.search(text))]
+    code = int(failures[-1][1]) if failures else 0
+    if code in _OLD_DRIVER:
+        raise _old_driver(trt, flavour, [f"TensorRT   {failures[-1][0]}"]) from raised
+    what, fix = _CAUSES.get(
+        code, ("it does not start on this GPU", "samkr-edge doctor   # then: update the NVIDIA driver")
+    )
+    raise SamkrError("SE-V86", f"{TITLES[flavour]} was not used: {what}", reasons, fix=fix) from raised
+
+
+def _old_driver(trt: Any, flavour: Flavour, reasons: list[str]) -> SamkrError:
+    known, needed = _driver_cuda(), cuda_major(trt)
+    package = f"{MODULES[flavour].replace('_', '-')}-cu"
+    fix = "update the NVIDIA driver; on a Jetson take the TensorRT that its JetPack brings, not one of pip's"
+    if _is_newer(needed, known):
+        fix = f"update the NVIDIA driver, or: pip uninstall {package}{needed} && pip install {package}{_major(known)}"
+    return SamkrError(
+        "SE-V86",
+        f"the NVIDIA driver is too old for {TITLES[flavour]} {trt.__version__}, so it was not used",
+        [
+            f"driver     knows CUDA up to {known or 'an unknown version'}",
+            f"needed     {f'CUDA {needed}: the package is {package}{needed}' if needed else 'a newer one'}",
+            *reasons,
+        ],
+        fix=fix,
+    )
+
+
+def _is_newer(needed: int | None, known: str | None) -> bool:
+    """Drivers run every release of the CUDA majors that they know."""
+    return needed is not None and known is not None and _major(known) < needed
+
+
+def _major(version: str | None) -> int:
+    return int((version or "0").partition(".")[0])
+
+
+def _driver_cuda() -> str | None:
+    driver = load_driver()
+    return None if driver is None else cuda_version(driver)
