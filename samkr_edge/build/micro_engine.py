@@ -9,8 +9,9 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import Lane
-from samkr_edge.runtime.tensorrt_log import make_logger
+from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
+from samkr_edge.runtime.tensorrt_start import start
 
 
 def run_once(
@@ -28,14 +29,14 @@ def run_once(
     cuda = open_cuda()
     try:
         with cuda.bound():
-            logger = make_logger(trt)
-            runtime = trt.Runtime(logger)
+            messages = listen(trt)
+            runtime = start(trt.Runtime, trt, flavour, messages)
             engine = runtime.deserialize_cuda_engine(data)
             if engine is None:
                 raise SamkrError(
                     "SE-B81",
                     f"{TITLES[flavour]} does not load an engine that it just built",
-                    [f"reason     {text[:160]}" for text in logger.errors()[-3:]],
+                    messages.reasons(),
                     fix="samkr-edge doctor",
                 )
             lane = Lane(trt, engine, cuda, batch=None)
