@@ -338,6 +338,9 @@ def _builder(trt: FakeTensorRT) -> list[type]:
         def set_flag(self, flag: Any) -> None:
             self._flags.add(flag.name)
 
+        def clear_flag(self, flag: Any) -> None:
+            self._flags.discard(flag.name)
+
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._pools[pool.name] = pool_size
 

@@ -1,4 +1,4 @@
-"""The self-test's stages on networks, over the stand-in: they pass, and fail in the right check where something is wrong."""
+"""Stages 4 and 5 over the stand-in: they pass, and fail in the right check where something is made wrong."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def test_networks_agree_with_onnx_runtime(
     assert f"{names[3]}, offset" in told
 
 
-def test_a_small_error_everywhere_is_seen_in_the_maps(trt: FakeTensorRT, rig: Rig) -> None:
+def test_an_error_where_nobody_is_is_seen_in_the_maps(trt: FakeTensorRT, rig: Rig) -> None:
     built_engine(rig, Wanted("tensorrt", "samkr_tiny", "fp32"))
 
-    def rounded(name: str, values: np.ndarray) -> None:
+    def spoilt_border(name: str, values: np.ndarray) -> None:
         if name == "offset":
-            values += 0.005 * np.abs(values).mean()
+            values[:, :, 0] *= 1.1
 
-    spoil(trt, rounded)
+    spoil(trt, spoilt_border)
     assert failed(networks.checks(rig, IMAGES, [f"{TINY} FP32"])) == [f"{TINY} FP32, offset"]
 
 
@@ -160,16 +160,15 @@ def test_a_softmax_in_halves_is_seen(int8: FakeTensorRT, rig: Rig) -> None:
 
 
 def test_convolutions_that_are_not_int8_are_counted(int8: FakeTensorRT, rig: Rig) -> None:
-    def some_in_halves(listed: list[dict[str, Any]]) -> None:
+    def three_more_in_halves(listed: list[dict[str, Any]]) -> None:
         quantized = [layer for layer in listed if layer["Inputs"][0]["Format/Datatype"] == "Int8"]
-        for layer in quantized[:count]:
+        for layer in quantized[:3]:
             layer["Inputs"][0]["Format/Datatype"] = "Half"
 
-    for count, expected in ((3, []), (6, [f"{INT8}, quantized convolutions INT8"])):
-        before = int8.layers_json
-        edit(int8, some_in_halves)
-        assert failed(layers.checks(rig, [INT8])) == expected
-        int8.layers_json = before
+    edit(int8, three_more_in_halves)
+    assert failed(layers.checks(rig, [INT8])) == []
+    edit(int8, three_more_in_halves)
+    assert failed(layers.checks(rig, [INT8])) == [f"{INT8}, quantized convolutions INT8"]
 
 
 def test_a_sum_in_a_kernel_of_its_own_is_seen(int8: FakeTensorRT, rig: Rig) -> None:
