@@ -53,7 +53,7 @@ def head_errors(
             forms = {
                 form: head.to(device, kind).train() for form, head in both_heads(model, keypoints).items()
             }
-            channels = forms["grouped"].transition[0].in_channels  # type: ignore[index]
+            channels = forms["grouped"].transition[0].in_channels  # type: ignore[index, union-attr]
             generator = torch.Generator().manual_seed(1)
             x = torch.randn((2, channels, size, size), generator=generator, dtype=torch.float64)
             found = {form: _offsets_and_gradients(head, x.to(device, kind)) for form, head in forms.items()}

@@ -16,7 +16,7 @@ from training.models.zoo import build_model, model_config
 
 
 def both_heads(name: str, keypoints: int) -> dict[str, nn.Module]:
-    """``grouped``, the offset head of a zoo network, and ``looped``, the same weights; its offsets reach a few pixels."""
+    """The offset head of a zoo network as ``grouped`` and as ``looped``, with weights that sample a few pixels away."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head: OffsetHead = build_model(model_config(name, keypoints)).offset_head
