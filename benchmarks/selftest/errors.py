@@ -55,15 +55,13 @@ class Ran:
         return found[1] if found else ""
 
 
-Run = Callable[[Words, Path], Ran]
+Run = Callable[[Words], Ran]
 
 
-def in_a_process(words: Words, folder: Path) -> Ran:
-    """``samkr-edge WORDS`` in a process of its own, working in ``folder``."""
+def in_a_process(words: Words) -> Ran:
+    """``samkr-edge WORDS`` in a process of its own."""
     begun = time.perf_counter()
-    done = subprocess.run(
-        launch.command(*words), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    done = subprocess.run(launch.command(*words), capture_output=True, text=True, timeout=TIMEOUT_S)
     return Ran(done.returncode, done.stderr, time.perf_counter() - begun)
 
 
@@ -89,8 +87,17 @@ def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
     title, good = TITLES[flavour], network_file(rig)
 
     def build(source: Path, *more: str) -> Ran:
-        words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
-        return run([*words, *more], rig.folder)
+        words = [
+            "build",
+            str(source),
+            "--target",
+            "auto",
+            "--flavour",
+            flavour,
+            "-o",
+            str(rig.folder / "made.engine"),
+        ]
+        return run([*words, *more])
 
     start = build(good, "--dry-run").seconds
     opset = build(at_opset_20(good, rig.folder / "opset-20.onnx"))
@@ -106,10 +113,10 @@ def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
         yield refused(f"{title}: cut engine", error)
         return
     cut = cut_engine(engine, rig.folder / "cut.engine")
-    yield told(f"{title}: cut engine", run(["inspect", str(cut)], rig.folder), start, ("SE-A54",))
+    yield told(f"{title}: cut engine", run(["inspect", str(cut)]), start, ("SE-A54",))
     cut = cut_engine_that_is_vouched_for(engine, rig.folder / "vouched-for.engine")
     what = f"{title}: cut engine with a passport that fits"
-    yield told(what, run(["inspect", str(cut)], rig.folder), start, ("SE-V89",))
+    yield told(what, run(["inspect", str(cut)]), start, ("SE-V89",))
 
 
 def told(what: str, ran: Ran, start: float, codes: Words, may_work: bool = False) -> Check:
