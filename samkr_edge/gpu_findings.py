@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.finding import Finding
-from samkr_edge.gpu_trial import GpuTrial
+from samkr_edge.gpu_trial import BACKENDS, GpuTrial
 from samkr_edge.tensorrt_install import TensorRTInstall
 
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
 _DRIVER_TOO_OLD = 35
 _CUDA_ERRORS = {2: "the GPU's memory is full", 46: "another process holds the GPU", 100: "CUDA sees no GPU"}
-_BACKENDS = ("driver", "cuda-python", "pycuda")
 
 
 def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Finding:
@@ -99,7 +98,7 @@ def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -
 def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[Finding]:
     """Each way to CUDA that was tried."""
     found = []
-    for name in _BACKENDS:
+    for name in BACKENDS:
         if (trial := trials.get(name)) is None:
             continue
         what = "CUDA by the driver" if name == "driver" else f"CUDA by {name}"

@@ -10,22 +10,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 from samkr_edge import launch
 
-if TYPE_CHECKING:
-    from samkr_edge.runtime.tensorrt_module import Flavour
-
 _LIMIT_S = 120
 _MARK = "samkr-edge-gpu-trial "
-# What is tried here beside the backends of samkr_edge.runtime.cuda. The builder of TensorRT for RTX needs no GPU.
-_FLAVOURS: dict[str, tuple[Flavour, str]] = {
-    "tensorrt": ("tensorrt", "Builder"),
-    "tensorrt-rtx": ("rtx", "Runtime"),
-}
+BACKENDS = ("driver", "cuda-python", "pycuda")  # those of samkr_edge.runtime.cuda, which needs NumPy
+# TensorRT gives its reason in its log alone.
+_LOGGED = re.compile(r"CUDA initialization failure with error: (\d+)|cudaError (\d+):")
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,8 @@ def _in_a_child(name: str) -> GpuTrial:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
         return GpuTrial(False, f"it took more than {_LIMIT_S} s")
-    # TensorRT gives its reason in its log alone.
-    logged = re.search(r"CUDA initialization failure with error: (\d+)", done.stdout + done.stderr)
-    code = int(logged[1]) if logged else None
+    logged = _LOGGED.search(done.stdout + done.stderr)
+    code = int(logged[1] or logged[2]) if logged else None
     for line in done.stdout.splitlines():
         if line.startswith(_MARK):
             works, said = json.loads(line.removeprefix(_MARK))
@@ -84,21 +78,53 @@ def _open_backend(name: str) -> str:
     return f"opened; {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
 
 
-def _open_tensorrt(name: str) -> str:
+def _open_tensorrt() -> str:
+    """Its builder asks the driver at once."""
     from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
-    flavour, what = _FLAVOURS[name]
-    trt = import_tensorrt(flavour)
-    if not getattr(trt, what)(trt.Logger(trt.Logger.WARNING)):
-        raise RuntimeError(f"{what} gave nothing")
-    return f"{name} {trt.__version__}, {what} made"
+    trt = import_tensorrt("tensorrt")
+    if not trt.Builder(trt.Logger(trt.Logger.WARNING)):
+        raise RuntimeError("Builder gave nothing")
+    return f"tensorrt {trt.__version__}, Builder made"
+
+
+def _open_rtx() -> str:
+    """Its builder and its runtime need no GPU; loading an engine does, so that one of one layer is built."""
+    from samkr_edge.device import running_device
+    from samkr_edge.runtime.tensorrt_module import import_tensorrt
+
+    trt = import_tensorrt("rtx")
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    network, config = builder.create_network(), builder.create_builder_config()
+    layer = network.add_activation(network.add_input("x", trt.float32, (1, 8)), trt.ActivationType.RELU)
+    network.mark_output(layer.get_output(0))
+    # Without a GPU it is built all the same, for any card, so that loading it tells what is wrong.
+    capability = (running_device().compute_capability or "8.9").replace(".", "")
+    if not hasattr(trt.ComputeCapability, f"SM{capability}"):
+        raise RuntimeError(f"it has no kernels for SM {capability}")
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), 0)
+    if not (built := builder.build_serialized_network(network, config)):
+        raise RuntimeError("an engine of one layer was not built")
+    engine = trt.Runtime(logger).deserialize_cuda_engine(built)
+    if not engine or not engine.create_execution_context():
+        raise RuntimeError("an engine of one layer was not loaded")
+    return f"tensorrt-rtx {trt.__version__}, engine loaded"
+
+
+_OPENERS: dict[str, Callable[[], str]] = {
+    **{name: partial(_open_backend, name) for name in BACKENDS},
+    "tensorrt": _open_tensorrt,
+    "tensorrt-rtx": _open_rtx,
+}
 
 
 def _main(name: str) -> None:
     from samkr_edge.errors import SamkrError, reason_of
 
     try:
-        works, said = True, (_open_tensorrt if name in _FLAVOURS else _open_backend)(name)
+        works, said = True, _OPENERS[name]()
     except SamkrError as error:
         works, said = False, "; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts)))
     except Exception as error:

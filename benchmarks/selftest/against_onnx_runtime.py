@@ -55,7 +55,7 @@ def look(model: Path, images: Sequence[np.ndarray]) -> Seen:
 
 
 def joint_moves(expected: Sequence[Poses], found: Sequence[Poses]) -> np.ndarray:
-    """How far each joint of each clear person is from that of the nearest person found, image pixels; inf for nobody."""
+    """How far each joint of each clear person is from that of the nearest person found, image pixels; inf: nobody."""
     moves = []
     for before, after in zip(expected, found, strict=True):
         for joints in before.keypoints[before.scores >= CLEAR_SCORE]:

@@ -16,8 +16,8 @@ from benchmarks.selftest.against_onnx_runtime import (
     reference_of,
 )
 from benchmarks.selftest.carried import TRAINED
-from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for, source_of
 from benchmarks.selftest.machine import served_flavours
+from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for, source_of
 from benchmarks.selftest.rendered import IMAGES, rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.dataset import KeypointDataset

@@ -5,6 +5,7 @@ The stand-ins fail as users' logs of the real ones do; no GPU is needed, since e
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -16,7 +17,8 @@ import pytest
 from samkr_edge import doctor, gpu_findings
 from samkr_edge.doctor import PACKAGES, environment, findings, gpu_count
 from samkr_edge.finding import Finding
-from samkr_edge.gpu_trial import GpuTrial, try_on_gpu
+from samkr_edge.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
+from samkr_edge.runtime import cuda
 from samkr_edge.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
 from samkr_edge.trial_import import Trial
 
@@ -114,6 +116,19 @@ def test_the_builder_is_really_made(kind: str, tmp_path: Path, monkeypatch: pyte
     assert try_on_gpu(["tensorrt"]) == {"tensorrt": expected}
 
 
+def test_an_engine_of_tensorrt_for_rtx_is_really_loaded() -> None:
+    """The real one: it makes builder, engine and runtime without a driver, and tells at loading."""
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+        pytest.skip("TensorRT for RTX is not installed")
+    trial = try_on_gpu(["tensorrt-rtx"])["tensorrt-rtx"]
+    if gpu_count() == 0:
+        assert trial == GpuTrial(False, "an engine of one layer was not loaded", 35)
+
+
+def test_every_way_to_cuda_is_known() -> None:
+    assert tuple(cuda.BACKENDS) == BACKENDS
+
+
 def test_the_drivers_own_way_is_tried_and_says_why_it_fails() -> None:
     trial = try_on_gpu(["driver"])["driver"]
     assert trial.works == (gpu_count() > 0)
@@ -169,8 +184,8 @@ def test_a_driver_that_is_too_old_says_what_it_knows_and_what_is_needed(
 def test_a_driver_that_fits_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, tensorrt_cu12=[])
     monkeypatch.syspath_prepend(str(tmp_path))
-    for cuda in ("12.0", "13.1"):
-        facts = {**environment(), **CARD, "cuda": cuda}
+    for known in ("12.0", "13.1"):
+        facts = {**environment(), **CARD, "cuda": known}
         assert "one TensorRT" not in {finding.what for finding in findings(facts, WORKS)}
 
 

@@ -1,6 +1,7 @@
 """Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
 
 import json
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,9 +24,9 @@ from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
-from samkr_edge.cli.build_tensorrt import _free_bytes
+from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import read_passport
+from samkr_edge.passport import preflight, read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device
 from targets.profile import load_target
@@ -50,12 +51,14 @@ def build(
 def test_one_graph_builds_on_every_version(install: Install, source: Path, version: str) -> None:
     trt = install(version)
     built = build(trt, source)
-    flags = set() if version.startswith("11") else {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
+    # TF32 is set unless it is cleared.
+    flags = {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"} if version.startswith("8") else set()
+    network = {"8": {"EXPLICIT_BATCH"}, "10": {"STRONGLY_TYPED"}, "11": set()}
     assert trt.builds[0]["flags"] == flags
-    assert trt.builds[0]["network"] == ({"EXPLICIT_BATCH"} if version.startswith("8") else set())
+    assert trt.builds[0]["network"] == network[version.partition(".")[0]]
     assert trt.builds[0]["pools"] == {"WORKSPACE": 4 << 30}
     assert trt.builds[0]["builder_optimization_level"] == 3
-    assert min(built.cosines) > 0.98
+    assert built.agreement.holds
     assert built.path.read_bytes()[:4] == b"PLAN"
 
 
@@ -68,12 +71,13 @@ def test_the_passport_tells_the_whole_story(install: Install, source: Path) -> N
     assert passport.versions["tensorrt"] == "10.3.0"
     assert passport.precision == {
         "engine": "int8",
-        "typing": "weak",
+        "typing": "strong",
         "convolutions": 1,
         "int8_convolutions": 1,
     }
     assert set(passport.hashes) == {"onnx", "timing_cache"}
-    assert passport.settings["builder_flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
+    assert passport.settings["network_flags"] == ["STRONGLY_TYPED"]
+    assert passport.settings["cleared_flags"] == ["TF32"]
     assert passport.card["precision"] == "int8"
     assert passport.created
 
@@ -82,7 +86,7 @@ def test_best_keeps_the_faster_engine_and_says_by_how_much(install: Install, sou
     trt = install("10.3.0")
     plans = plan_best(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes(), 8 << 30)
     for int8_ms, winner in ((2.0, "int8"), (5.0, "fp16")):
-        trt.speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): int8_ms}
+        trt.speed = {"float": 3.0, "int8": int8_ms}
         built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
         assert built.milliseconds == {"fp16": 3.0, "int8": int8_ms}
         assert built.passport.precision["engine"] == winner
@@ -96,7 +100,9 @@ def test_an_engine_that_computes_something_else_is_not_written(
     graph = residual_graph(quantized=False, weight=-50.0).SerializeToString()
     other = prepare(decode_onnx(graph), ("cast_first",))
     # TensorRT gets another graph than the one its engine is compared with.
-    monkeypatch.setattr(engine_bytes, "prepare", lambda graph, steps: other)
+    monkeypatch.setattr(
+        engine_bytes, "prepare", lambda graph, steps: other if graph.metadata else prepare(graph, steps)
+    )
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B89"
@@ -204,7 +210,8 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
     install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: str
 ) -> None:
     """TensorRT itself would go on with the ranges of the images so far."""
-    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1)
+    # No sampling: that it is tried would copy too.
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1, samples=False)
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((9, 12, 3), index, np.uint8))
     listing = tmp_path / "images.txt"
@@ -226,6 +233,55 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
     assert released
     if free == "works":
         assert driver.live == 0
+
+
+def test_a_calibration_that_tensorrt_itself_fails_at_is_sent_to_quantizers(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    """10.3 on an Orin, with every calibrator: NVIDIA/TensorRT#4797."""
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False)
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((9, 12, 3), np.uint8))
+    (tmp_path / "images.txt").write_text("0.png\n")
+    trt = install("10.3.0")
+    trt.calibrates = False
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source, Wishes(calibrate=True), calibration=tmp_path / "images.txt")
+    assert raised.value.code == "SE-B90"
+    assert "a fault inside this TensorRT" in " ".join(raised.value.facts)
+    assert "samkr-edge quantize" in (raised.value.fix or "")
+    assert driver.live == 0
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_image_bytes_are_read_by_a_cast_first_or_the_parser_refuses_them(
+    install: Install, source: Path, version: str
+) -> None:
+    """NVIDIA/TensorRT#3985; the exported graph transposes first, for ONNX Runtime's sake."""
+    trt = install(version)
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    engine_bytes.build_bytes(source, plan, None, None)
+    kept = tuple(step for step in plan.steps if step != "cast_first")
+    with pytest.raises(SamkrError) as raised:
+        engine_bytes.build_bytes(source, replace(plan, steps=kept), None, None)
+    assert raised.value.code == "SE-B91"
+    assert raised.value.facts[0] == "node       /Transpose (Transpose)"
+    assert "by a cast only" in " ".join(raised.value.facts)
+
+
+def test_ctrl_c_while_the_engine_is_compared_with_its_graph_leaves_nothing(
+    install: Install, driver: Driver, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+
+    def interrupt(self: Any, stream_handle: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(trt, source)
+    assert [path.name for path in source.parent.iterdir() if path.is_file()] == ["model.onnx"]
+    assert driver.live == 0
 
 
 @pytest.mark.parametrize("content", ["", "missing.png\n"])
@@ -253,7 +309,7 @@ def test_the_plans_settings_reach_the_builder(install: Install, source: Path) ->
     made = trt.builds[0]
     assert made["builder_optimization_level"] == 5
     assert made["hardware_compatibility_level"].name == "SAME_COMPUTE_CAPABILITY"
-    assert made["flags"] == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"}
+    assert made["flags"] == {"VERSION_COMPATIBLE"}
     assert made["pools"] == {"WORKSPACE": 256 << 20}
     assert made["profiling_verbosity"].name == "DETAILED"
 
@@ -267,7 +323,8 @@ def test_what_fp16_would_lose_joints_in_is_marked_fp32(
     import onnx
 
     trt, path = install(version), decoding_int8_onnx if quantized else decoding_onnx
-    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(path)), Wishes(), 8 << 30)
+    features = replace(features_of(trt), onnx_package=False)  # so that 10 is weakly typed too
+    plan = plan_build(CARD, features, facts_of(read_onnx(path)), Wishes(), 8 << 30)
     engine_bytes.build_bytes(path, plan, None, None)
     marked = trt.builds[0]["constraints"]
     assert all(precision == "FLOAT" for precision, _ in marked.values())
@@ -300,7 +357,7 @@ def test_best_bakes_fp16_in_where_flags_are_gone(
     fp16, int8 = (facts_of(decode_onnx(build["onnx"])) for build in trt.builds)
     assert payload["passport"]["settings"]["steps"][-1] == "bake_fp16"
     assert "QuantizeLinear" not in fp16.ops
-    assert int8.fp16_scales == 2 * int8.ops["QuantizeLinear"] > 0
+    assert int8.fp16_scales > 0
     assert int8.opset == 19
 
 
@@ -334,7 +391,7 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     trt = install("10.3.0")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "chosen"))
     build(trt, source)
-    assert [path.suffix for path in (tmp_path / "chosen").iterdir()] == [".timing"]
+    assert {path.suffix for path in (tmp_path / "chosen").iterdir()} == {".timing", ".json"}
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
@@ -349,7 +406,31 @@ def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
 ) -> None:
     """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
     monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
-    assert _free_bytes(device) == 123
+    assert free_bytes(device) == 123
+
+
+def test_in_a_container_of_a_jetson_an_engine_is_built_and_loaded_without_knowing_its_jetpack(
+    install: Install,
+    driver: Driver,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither release file nor device tree; TensorRT's version is that of the module, and the module has no profile."""
+    trt = install("10.3.0")
+    driver.gpu, driver.capability = b"Orin", (8, 7)
+    monkeypatch.setattr(
+        "samkr_edge.device.described_by_files",
+        lambda: Device(platform.machine(), platform.system(), kernel="5.15.148-tegra"),
+    )
+    assert run(["targets", "auto"]) == 0
+    assert "JetPack unknown: there is no /etc/nv_tegra_release" in capsys.readouterr().out
+    out = source.with_suffix(".engine")
+    assert run(["build", str(source), "--target", "auto", "-o", str(out)]) == 0
+    built = read_passport(out)
+    assert (built.target, built.runtime_version) == ("jetson-sm87", trt.__version__)
+    assert (built.device["l4t"], built.device["jetpack"]) == (None, None)
+    assert preflight(out) == built
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
@@ -364,7 +445,8 @@ def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
 
 def test_the_fake_is_as_strict_as_the_real_one(install: Install, source: Path) -> None:
     """A plan for a version with flags, given to one without: an AttributeError, as on the device."""
-    plan = plan_build(CARD, features_of(install("10.3.0")), facts_of(read_onnx(source)), Wishes())
+    features = replace(features_of(install("10.3.0")), onnx_package=False)
+    plan = plan_build(CARD, features, facts_of(read_onnx(source)), Wishes())
     install("11.0.0.114")
     with pytest.raises(AttributeError):
         engine_bytes.build_bytes(source, plan, None, None)
@@ -387,7 +469,7 @@ def test_the_command_builds_for_this_device(
 def test_the_command_says_which_of_two_was_faster(
     install: Install, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install("10.3.0").speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): 2.0}
+    install("10.3.0").speed = {"float": 3.0, "int8": 2.0}
     assert run(["build", str(source), "--target", "auto", "--precision", "best"]) == 0
     assert "int8 is 1.50 times as fast as fp16" in " ".join(capsys.readouterr().out.split())
 
@@ -418,7 +500,7 @@ def test_building_for_another_device_is_refused_with_what_it_would_be(
     assert run(["build", str(source), "--target", "jetson-orin-nano"]) == 7
     shown = capsys.readouterr().err
     assert "SE-V50" in shown
-    assert "int8, FP16 INT8 OBEY" in shown
+    assert "int8, strong typing" in shown
 
 
 def test_the_prepared_graph_is_written_for_trtexec(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
