@@ -1,4 +1,4 @@
-"""The script for a day with a GPU: its steps fit together, go on where they stopped, and are judged by their figures."""
+"""The script for a day with a GPU: its steps fit together, resume, and are judged by what they found."""
 
 from __future__ import annotations
 
