@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from samkr_edge.launch import HOME, NAMES
 from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
 from samkr_edge.trial_import import Trial, trial_imports
 from targets.recognise import Device, recognise
+
+NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def look_around(stages: Iterable[Stage]) -> Machine:
         lacking["gpu"] = reason
     if "jetson" in needed and not any("tegra" in part for part in device.compatible):
         lacking["jetson"] = "this is no Jetson"
+    if "onnx" in needed and find_spec("onnx") is None:
+        lacking["onnx"] = NO_ONNX
     modules: dict[str, str] = {}
     if "gpu" not in lacking:  # without a GPU nothing else is worth the seconds
         modules |= {TITLES[flavour]: MODULES[flavour] for flavour in MODULES} if "tensorrt" in needed else {}

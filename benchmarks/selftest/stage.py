@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Needs = Literal["gpu", "tensorrt", "torch", "jetson"]
+Needs = Literal["gpu", "tensorrt", "onnx", "torch", "jetson"]
 
 
 @dataclass(frozen=True)
