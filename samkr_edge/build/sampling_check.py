@@ -113,6 +113,7 @@ def _small(plan: BuildPlan, graph: OnnxFile) -> BuildPlan:
         profile_batch=None,
         dla_core=None,
         calibrate=False,
+        timing_cache=None,
         notes=(),
     )
 

@@ -72,7 +72,7 @@ def build_engine(
             [
                 f"device     SM {target.compute_capability}, TensorRT {plans[0].tensorrt}",
                 f"this is    {recognise(device).title}",
-                f"it would   be {plans[0].precision}, {' '.join(plans[0].builder_flags) or 'no flags'}",
+                f"it would   be {plans[0].precision}, {plans[0].typing} typing",
             ],
             fix=plans[0].by_hand or f"on the device: samkr-edge build {model.name} --target auto",
         )

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
-
 from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_bytes import SerializedEngine
 from samkr_edge.build.engine_layers import Layer, layers_in, operation_of
 from samkr_edge.build.engine_promises import broken_promises, promises_of
-from samkr_edge.build.graph import Graph
 from samkr_edge.build.myelin import casts_first
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 
 # The fixture `build`.
 Build = Callable[..., SerializedEngine]
@@ -66,7 +63,7 @@ def check_types(engine: SerializedEngine, source: Path, precision: str) -> None:
 
 def check_promises(engine: SerializedEngine, source: Path) -> None:
     """The engine holds as INT8, FP8 or FP32 what the graph that was parsed says, and FP32 what must be."""
-    promises = promises_of(Graph(onnx.load_from_string(engine.parsed)))
+    promises = promises_of(decode_onnx(engine.parsed))
     assert not broken_promises(layers_of(engine), promises)
     check_full_precision(engine, source)
 

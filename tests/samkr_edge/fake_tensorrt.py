@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from fake_driver import Driver
+from fake_typing import TypingFaults, inspected, is_trial
 
 API: dict[str, dict[str, dict[str, list[str] | None]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "tensorrt_api.json").read_text()
@@ -83,13 +84,16 @@ class FakeTensorRT(ModuleType):
         retell: makes of a list of layers what a build prints; the truth by default.
         builds: settings of every build: network flags, builder flags, attributes, pool limits; the parsed ``onnx``;
             ``constraints``: layer name -> (precision, types of its outputs) of what is not left to TensorRT.
-        speed: milliseconds of an inference by the set of builder flags' names that choose kernels.
+        trials: the same of the networks that only try how this TensorRT samples.
+        speed: milliseconds of an inference by what the engine holds: ``int8``, or ``float`` alone.
         parser_errors: (text, operation, node) that the next parse gives.
         build_messages: errors that the next build logs, giving no engine; before them its ``build_warnings``.
         cuda_failure: number of the CUDA error for which neither builder nor runtime can be made.
         calibrates: False fails every calibration, as 10.3 does on an Orin.
         dla_count: DLA cores that a runtime sees.
         dla_cores: the core that the runtime was set to, of every engine that was loaded; None is TensorRT's choice.
+        typing_faults: what goes wrong with types.
+        layers_json: what the engine inspector says; None: what the engine is.
         may_deserialise: False fails the test that deserialises.
     """
 
@@ -102,7 +106,8 @@ class FakeTensorRT(ModuleType):
         self.finished: list[str] = []
         self.retell: Callable[[str], str] = lambda told: told
         self.builds: list[dict[str, Any]] = []
-        self.speed: dict[frozenset[str], float] = {}
+        self.trials: list[dict[str, Any]] = []
+        self.speed: dict[str, float] = {}
         self.parser_errors: list[tuple[str, str, str]] = []
         self.build_messages: list[str] = []
         self.build_warnings: list[str] = []
@@ -112,7 +117,8 @@ class FakeTensorRT(ModuleType):
         self.dla_cores: list[int | None] = []
         self.loggers: list[weakref.ref[Any]] = []
         self.may_deserialise = True
-        self.layers_json = '{"Layers": []}'
+        self.typing_faults = TypingFaults()
+        self.layers_json: str | None = None
         self.layer_times: dict[str, float] = {}
         self.cancelled = False
         self.known_caches: list[bytes] = []
@@ -324,7 +330,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 
     class IBuilderConfig:
         def __init__(self) -> None:
-            self._flags: set[str] = set()
+            self._flags: set[str] = {"TF32"}  # set unless it is cleared
             self._pools: dict[str, int] = {}
             self._cache: Any = None
             self._profiles: list[Any] = []
@@ -337,6 +343,9 @@ def _builder(trt: FakeTensorRT) -> list[type]:
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(flag.name)
+
+        def clear_flag(self, flag: Any) -> None:
+            self._flags.discard(flag.name)
 
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._pools[pool.name] = pool_size
@@ -386,10 +395,13 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                 given["capabilities"] = [
                     config._capabilities[i] for i in range(config.num_compute_capabilities)
                 ]
-            trt.builds.append({**kept, **settings, **given})
+            built = {**kept, **settings, **given}
+            (trt.trials if is_trial(network._onnx) else trt.builds).append(built)
             for text in trt.build_warnings:
                 self._logger.log(trt.ILogger.Severity.WARNING, text)
-            for text in trt.build_messages:
+            strong = "STRONGLY_TYPED" in names or not hasattr(trt.BuilderFlag, "FP16")
+            refusal = trt.typing_faults.refusal(strong, flags)
+            for text in (*trt.build_messages, *([refusal] if refusal else ())):
                 self._logger.log(trt.ILogger.Severity.ERROR, text)
             monitor = settings.get("progress_monitor")
             if monitor is not None:
@@ -405,7 +417,7 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                 with suppress(Exception):
                     while calibrator.get_batch(["image"]):
                         seen += calibrator.get_batch_size()
-                trt.builds[-1]["calibrated_on"] = seen
+                built["calibrated_on"] = seen
                 calibrator.write_calibration_cache(b"ranges")
             if calibrator is not None and not trt.calibrates:
                 self._logger.log(trt.ILogger.Severity.ERROR, CALIBRATION_FAILS)
@@ -418,10 +430,18 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                 )
                 if settings["profiling_verbosity"].name == "DETAILED":
                     say(trt.ILogger.Severity.VERBOSE, trt.retell(network._listing))
-            if trt.build_messages or trt.cancelled:
+            if trt.build_messages or refusal or trt.cancelled:
                 return None
-            told = {"flags": sorted(flags), "capabilities": given.get("capabilities")}
-            head = json.dumps({**told, "version": trt.__version__, "size": len(network._onnx)}).encode()
+            head = json.dumps(
+                {
+                    "flags": sorted(flags),
+                    "capabilities": given.get("capabilities"),
+                    "strong": strong,
+                    "wide": sorted(given["constraints"]),
+                    "version": trt.__version__,
+                    "size": len(network._onnx),
+                }
+            ).encode()
             return HostMemory(trt.magic + len(head).to_bytes(4, "little") + head + network._onnx)
 
     return [
@@ -474,8 +494,14 @@ def listing(model: Any) -> str:
 
 def _runtime(trt: FakeTensorRT) -> list[type]:
     class EngineInspector:
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
         def get_engine_information(self, format: Any) -> str:
-            return trt.layers_json
+            if trt.layers_json is not None:
+                return trt.layers_json
+            major = 11 if trt.is_rtx else int(trt.__version__.partition(".")[0])
+            return inspected(*self._engine._built, major, trt.typing_faults)
 
     class IRuntimeCache:
         """What is finished, for one GPU and version; the bytes of another are refused."""
@@ -552,8 +578,7 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             feeds = {i.name: self._array(i.name) for i in session.get_inputs()}
             for output, values in zip(session.get_outputs(), session.run(None, feeds), strict=True):
                 self._array(output.name)[...] = values
-            flags = self._engine._flags - {"OBEY_PRECISION_CONSTRAINTS"}
-            trt.driver.clock_ms += trt.speed.get(flags, 1.0)
+            trt.driver.clock_ms += trt.speed.get(self._engine._holds, 1.0)
 
     class ICudaEngine:
         def __init__(self, data: bytes) -> None:
@@ -562,10 +587,12 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             options = onnxruntime.SessionOptions()
             options.log_severity_level, options.intra_op_num_threads = 3, 1
             length = int.from_bytes(data[4:8], "little")
-            self._flags = frozenset(json.loads(data[8 : 8 + length])["flags"])
+            head, parsed = json.loads(data[8 : 8 + length]), data[8 + length :]
+            self._built = (parsed, head["strong"], head["flags"], head["wide"])
+            self._holds = "int8" if b"QuantizeLinear" in parsed or "INT8" in head["flags"] else "float"
             self._digest = hashlib.sha256(data).hexdigest()[:8]
             self._session = onnxruntime.InferenceSession(
-                data[8 + length :], options, providers=["CPUExecutionProvider"]
+                trt.typing_faults.as_run(*self._built), options, providers=["CPUExecutionProvider"]
             )
             self._tensors = {t.name: t for t in (*self._session.get_inputs(), *self._session.get_outputs())}
 
@@ -594,7 +621,7 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return trt.IExecutionContext(self, runtime_config)
 
         def create_engine_inspector(self) -> Any:
-            return trt.EngineInspector()
+            return trt.EngineInspector(self)
 
     class Runtime:
         def __init__(self, logger: Any) -> None:

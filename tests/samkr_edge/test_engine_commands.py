@@ -37,7 +37,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 def test_bench_splits_a_frame_by_the_gpus_clock(
     trt: FakeTensorRT, driver: Driver, engine: Path, refuse: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trt.speed, driver.copy_ms, driver.refuse_capture = {frozenset({"FP16"}): 4.5}, 0.25, refuse
+    trt.speed, driver.copy_ms, driver.refuse_capture = {"float": 4.5}, 0.25, refuse
     command = ["bench", str(engine), "--rounds", "3", "--no-memory", "--cuda-graph"]
     assert run([*command, "--json"]) == 0
     results = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -102,7 +102,7 @@ def test_the_readmes_road_from_a_bundle_to_numbers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    trt.speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): 2.0}
+    trt.speed = {"float": 3.0, "int8": 2.0}
     monkeypatch.chdir(tmp_path)
     for command in (
         f"bundle {int8_onnx} -o pose.samkr",

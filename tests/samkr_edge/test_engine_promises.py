@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 from builder_logs import BUILDS, builder_layers
 
@@ -12,8 +11,7 @@ from samkr_edge.build.builder_listing import listing_of_log
 from samkr_edge.build.engine_layers import Layer, parse_layers
 from samkr_edge.build.engine_measures import measure
 from samkr_edge.build.engine_promises import Promises, broken_promises, promises_of
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.tensorrt_graph import prepare
 
 FINAL = ("/net/heatmap_head/final/Conv", "/net/offset_head/final/Conv")
@@ -24,7 +22,7 @@ FLOAT = Promises((), (), FINAL, (SOFTMAX,), (SAMPLING,))
 
 @pytest.fixture(scope="module")
 def int8(int8_onnx: Path) -> Promises:
-    return promises_of(Graph(onnx.load(int8_onnx)))
+    return promises_of(read_onnx(int8_onnx))
 
 
 def layers_of(listing: dict[str, Any]) -> list[Layer]:
@@ -107,4 +105,4 @@ def test_a_live_build_is_listed_and_keeps_its_promises(int8_onnx: Path) -> None:
     found = measure(layers)
     assert sum(found.convolutions.values()) == 81
     assert found.computed_in("int8") == 75
-    assert broken_promises(layers, promises_of(Graph(onnx.load_from_string(graph)))) == []
+    assert broken_promises(layers, promises_of(decode_onnx(graph))) == []

@@ -23,20 +23,18 @@ MODULE = {
 }  # fmt: skip
 # JetPack -> typing, network flags, builder flags and steps of an FP32-weight Q/DQ graph.
 WEAK_INT8 = ("FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS")
+BAKED_STEPS = ("drop_branch_quantizers", "cast_first", "bake_fp16")
+WEAK_ROW = ("weak", ("EXPLICIT_BATCH",), WEAK_INT8, ("drop_branch_quantizers", "cast_first"))
+STRONG_ROW = ("strong", ("STRONGLY_TYPED",), (), BAKED_STEPS)
 EXPECTED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "5.1": (
-        "weak",
-        ("EXPLICIT_BATCH",),
-        WEAK_INT8,
-        ("drop_branch_quantizers", "cast_first", "float_input"),
-    ),
-    "6.0": ("weak", ("EXPLICIT_BATCH",), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "6.1": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "6.2": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "7.0": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "7.1": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "7.2": ("weak", (), WEAK_INT8, ("drop_branch_quantizers", "cast_first")),
-    "7.2.2": ("strong", (), (), ("drop_branch_quantizers", "cast_first", "bake_fp16")),
+    "5.1": WEAK_ROW,
+    "6.0": WEAK_ROW,
+    "6.1": STRONG_ROW,
+    "6.2": STRONG_ROW,
+    "7.0": STRONG_ROW,
+    "7.1": STRONG_ROW,
+    "7.2": STRONG_ROW,
+    "7.2.2": ("strong", (), (), BAKED_STEPS),
 }
 ROWS = [(release, chip) for release in JETPACKS for chip in release.chips]
 
@@ -59,6 +57,7 @@ def test_every_jetpack_gives_a_plan_or_says_why_not(release: Any, chip: str) -> 
         made = plan(MODULE[chip], release.tensorrt)
         assert (made.typing, made.network_flags, made.builder_flags, made.steps) == EXPECTED[release.version]
         assert made.precision == "int8"
+        assert made.cleared_flags == ("TF32",)
         assert made.by_hand is None
     else:
         error = refusal(MODULE[chip], release.tensorrt)
@@ -82,7 +81,7 @@ def test_an_old_module_is_offered_fp16_of_a_network_without_sampling(name: str) 
     ("version", "onnx", "typing", "network", "flags"),
     [
         ("8.6.1", FP32, "weak", ("EXPLICIT_BATCH",), ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
-        ("10.3.0", FP32, "weak", (), ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
+        ("10.3.0", FP32, "strong", ("STRONGLY_TYPED",), ()),
         ("10.3.0", BAKED_FP16, "strong", ("STRONGLY_TYPED",), ()),
         ("10.13.3", BAKED_INT8, "strong", ("STRONGLY_TYPED",), ()),
         ("11.4.1", BAKED_FP16, "strong", (), ()),
@@ -96,19 +95,46 @@ def test_precision_comes_by_flags_or_in_the_graph_never_both(
     assert (made.typing, made.network_flags, made.builder_flags) == (typing, network, flags)
 
 
+@pytest.mark.parametrize("version", ["10.3", "10.16.1", "11.4"])
 @pytest.mark.parametrize("onnx", [FP32, INT8])
-def test_where_flags_are_gone_fp16_is_baked_into_the_graph(onnx: OnnxFacts) -> None:
-    made = plan("rtx-4090", "11.4", onnx)
-    assert made.steps[-1] == "bake_fp16"
+def test_where_strong_typing_is_fp16_is_baked_into_the_graph(version: str, onnx: OnnxFacts) -> None:
+    made = plan("rtx-4090", version, onnx)
+    assert (made.typing, made.steps[-1]) == ("strong", "bake_fp16")
     assert any("baked into the graph" in note for note in made.notes)
-    assert "bake_fp16" not in plan("rtx-4090", "11.4", onnx, precision="fp32").steps
+    whole = plan("rtx-4090", version, onnx, precision="fp32")
+    assert (whole.typing, whole.builder_flags) == ("strong", ())
+    assert "bake_fp16" not in whole.steps
+    assert any("without TF32" in note for note in whole.notes)
 
 
-@pytest.mark.parametrize(
-    ("version", "onnx"), [("10.16.1", INT8), ("10.3.0", BAKED_INT8), ("11.4", BAKED_INT8)]
-)
-def test_nothing_is_baked_where_there_are_flags_or_it_is_done_already(version: str, onnx: OnnxFacts) -> None:
+@pytest.mark.parametrize(("version", "onnx"), [("8.6.1", INT8), ("10.3.0", BAKED_INT8), ("11.4", BAKED_INT8)])
+def test_nothing_is_baked_where_typing_is_weak_or_it_is_done_already(version: str, onnx: OnnxFacts) -> None:
     assert "bake_fp16" not in plan("rtx-4090", version, onnx).steps
+
+
+def test_without_the_onnx_package_typing_is_weak_and_the_plan_says_what_to_install() -> None:
+    features = replace(features_for("10.3.0"), onnx_package=False)
+    made = plan_build(load_target("rtx-4090"), features, INT8, Wishes())
+    assert (made.typing, made.network_flags, made.builder_flags) == ("weak", (), WEAK_INT8)
+    assert "bake_fp16" not in made.steps
+    assert "weak typing" in made.describe()
+    assert "samkr-edge[build]" in made.describe()
+    # Nothing needs to be baked for these.
+    for onnx, precision in ((BAKED_INT8, None), (INT8, "fp32")):
+        wishes = Wishes(precision=precision)
+        assert plan_build(load_target("rtx-4090"), features, onnx, wishes).typing == "strong"
+    # Without flags there is no other way, and the build says what it lacks.
+    gone = replace(features_for("11.4"), onnx_package=False)
+    assert plan_build(load_target("rtx-4090"), gone, INT8, Wishes()).typing == "strong"
+
+
+def test_int8_in_groups_of_a_few_channels_stays_float_and_is_told() -> None:
+    onnx = replace(INT8, odd_groups=3)
+    made = plan("rtx-4090", "10.3.0", onnx)
+    assert "drop_odd_groups" in made.steps
+    assert any(note.startswith("3 grouped convolutions") for note in made.notes)
+    assert "drop_odd_groups" not in plan("rtx-4090", "10.3.0", onnx, precision="fp16").steps
+    assert "drop_odd_groups" not in plan("rtx-4090", "10.3.0").steps
 
 
 def test_a_quantized_graph_gives_float_engines_without_its_quantizers() -> None:
@@ -116,7 +142,7 @@ def test_a_quantized_graph_gives_float_engines_without_its_quantizers() -> None:
         made = plan("rtx-4090", "10.3.0", precision=precision)
         assert made.steps[0] == "strip_quantizers"
         assert "INT8" not in made.builder_flags
-    assert plan("rtx-4090", "10.3.0", precision="fp32").builder_flags == ()
+    assert plan("rtx-4090", "8.6.1", precision="fp32").builder_flags == ()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +249,8 @@ def test_wishes_that_do_not_fit_are_usage_errors(onnx: OnnxFacts, wishes: dict[s
 
 def test_calibration_is_for_float_graphs_and_versions_that_have_it() -> None:
     made = plan("rtx-4090", "10.3.0", FP32, calibrate=True)
-    assert (made.precision, made.calibrate) == ("int8", True)
+    assert (made.precision, made.calibrate, made.typing) == ("int8", True, "weak")
+    assert made.builder_flags == WEAK_INT8
     assert "float_input" in made.steps
     assert refusal("rtx-4090", "11.4", BAKED_FP16, calibrate=True).code == "SE-V88"
 
@@ -295,6 +322,9 @@ def test_the_timing_cache_belongs_to_one_device_and_version() -> None:
 
 def test_a_plan_prints_every_setting() -> None:
     shown = plan("jetson-orin-nano", "10.3.0", level=5, version_compatible=True).describe()
-    flags = "FP16 INT8 OBEY_PRECISION_CONSTRAINTS VERSION_COMPATIBLE"
-    for part in ("jetson-orin-nano-8gb", "10.3.0", flags, "cast_first", "1x512x512x3", "MiB", "slower"):
+    parts = ("jetson-orin-nano-8gb", "10.3.0", "strong typing", "STRONGLY_TYPED VERSION_COMPATIBLE", "TF32")
+    for part in (*parts, "cast_first", "1x512x512x3", "MiB", "slower"):
         assert part in shown
+    weak = plan("jetson-xavier-nx", "8.6.2", version_compatible=True).describe()
+    assert "FP16 INT8 OBEY_PRECISION_CONSTRAINTS VERSION_COMPATIBLE" in weak
+    assert "weak typing" in weak

@@ -73,7 +73,7 @@ def test_eval_scores_it(engine: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_bench_splits_a_frame_by_the_gpus_clock(
     trt: FakeTensorRT, driver: Driver, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trt.speed, driver.copy_ms = {frozenset(): 4.5}, 0.25
+    trt.speed, driver.copy_ms = {"float": 4.5}, 0.25
     assert run(["bench", str(engine), "--rounds", "3", "--no-memory", "--cuda-graph", "--json"]) == 0
     results = json.loads(capsys.readouterr().out.splitlines()[-1])
     split = results["models"][0]["split_ms"]

@@ -48,9 +48,11 @@ def build(
 def test_one_graph_builds_on_every_version(install: Install, source: Path, version: str) -> None:
     trt = install(version)
     built = build(trt, source)
-    flags = set() if version.startswith("11") else {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
+    # TF32 is set unless it is cleared.
+    flags = {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"} if version.startswith("8") else set()
+    network = {"8": {"EXPLICIT_BATCH"}, "10": {"STRONGLY_TYPED"}, "11": set()}
     assert trt.builds[0]["flags"] == flags
-    assert trt.builds[0]["network"] == ({"EXPLICIT_BATCH"} if version.startswith("8") else set())
+    assert trt.builds[0]["network"] == network[version.partition(".")[0]]
     assert trt.builds[0]["pools"] == {"WORKSPACE": 4 << 30}
     assert trt.builds[0]["builder_optimization_level"] == 3
     assert min(built.cosines) > 0.98
@@ -66,12 +68,13 @@ def test_the_passport_tells_the_whole_story(install: Install, source: Path) -> N
     assert passport.versions["tensorrt"] == "10.3.0"
     assert passport.precision == {
         "engine": "int8",
-        "typing": "weak",
+        "typing": "strong",
         "convolutions": 1,
         "int8_convolutions": 1,
     }
     assert set(passport.hashes) == {"onnx", "timing_cache"}
-    assert passport.settings["builder_flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
+    assert passport.settings["network_flags"] == ["STRONGLY_TYPED"]
+    assert passport.settings["cleared_flags"] == ["TF32"]
     assert passport.card["precision"] == "int8"
     assert passport.created
 
@@ -80,7 +83,7 @@ def test_best_keeps_the_faster_engine_and_says_by_how_much(install: Install, sou
     trt = install("10.3.0")
     plans = plan_best(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes(), 8 << 30)
     for int8_ms, winner in ((2.0, "int8"), (5.0, "fp16")):
-        trt.speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): int8_ms}
+        trt.speed = {"float": 3.0, "int8": int8_ms}
         built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
         assert built.milliseconds == {"fp16": 3.0, "int8": int8_ms}
         assert built.passport.precision["engine"] == winner
@@ -94,7 +97,9 @@ def test_an_engine_that_computes_something_else_is_not_written(
     graph = residual_graph(quantized=False, weight=-50.0).SerializeToString()
     other = prepare(decode_onnx(graph), ("cast_first",))
     # TensorRT gets another graph than the one its engine is compared with.
-    monkeypatch.setattr(engine_bytes, "prepare", lambda graph, steps: other)
+    monkeypatch.setattr(
+        engine_bytes, "prepare", lambda graph, steps: other if graph.metadata else prepare(graph, steps)
+    )
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B89"
@@ -202,7 +207,8 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
     install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: str
 ) -> None:
     """TensorRT itself would go on with the ranges of the images so far."""
-    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1)
+    # No sampling: that it is tried would copy too.
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False, batch=1, samples=False)
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((9, 12, 3), index, np.uint8))
     listing = tmp_path / "images.txt"
@@ -251,7 +257,7 @@ def test_the_plans_settings_reach_the_builder(install: Install, source: Path) ->
     made = trt.builds[0]
     assert made["builder_optimization_level"] == 5
     assert made["hardware_compatibility_level"].name == "SAME_COMPUTE_CAPABILITY"
-    assert made["flags"] == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"}
+    assert made["flags"] == {"VERSION_COMPATIBLE"}
     assert made["pools"] == {"WORKSPACE": 256 << 20}
     assert made["profiling_verbosity"].name == "DETAILED"
 
@@ -265,7 +271,8 @@ def test_what_fp16_would_lose_joints_in_is_marked_fp32(
     import onnx
 
     trt, path = install(version), decoding_int8_onnx if quantized else decoding_onnx
-    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(path)), Wishes(), 8 << 30)
+    features = replace(features_of(trt), onnx_package=False)  # so that 10 is weakly typed too
+    plan = plan_build(CARD, features, facts_of(read_onnx(path)), Wishes(), 8 << 30)
     engine_bytes.build_bytes(path, plan, None, None)
     marked = trt.builds[0]["constraints"]
     assert all(precision == "FLOAT" for precision, _ in marked.values())
@@ -298,7 +305,7 @@ def test_best_bakes_fp16_in_where_flags_are_gone(
     fp16, int8 = (facts_of(decode_onnx(build["onnx"])) for build in trt.builds)
     assert payload["passport"]["settings"]["steps"][-1] == "bake_fp16"
     assert "QuantizeLinear" not in fp16.ops
-    assert int8.fp16_scales == 2 * int8.ops["QuantizeLinear"] > 0
+    assert int8.fp16_scales > 0
     assert int8.opset == 19
 
 
@@ -332,7 +339,7 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     trt = install("10.3.0")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "chosen"))
     build(trt, source)
-    assert [path.suffix for path in (tmp_path / "chosen").iterdir()] == [".timing"]
+    assert {path.suffix for path in (tmp_path / "chosen").iterdir()} == {".timing", ".json"}
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
@@ -350,7 +357,8 @@ def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:
 
 def test_the_fake_is_as_strict_as_the_real_one(install: Install, source: Path) -> None:
     """A plan for a version with flags, given to one without: an AttributeError, as on the device."""
-    plan = plan_build(CARD, features_of(install("10.3.0")), facts_of(read_onnx(source)), Wishes())
+    features = replace(features_of(install("10.3.0")), onnx_package=False)
+    plan = plan_build(CARD, features, facts_of(read_onnx(source)), Wishes())
     install("11.0.0.114")
     with pytest.raises(AttributeError):
         engine_bytes.build_bytes(source, plan, None, None)
@@ -373,7 +381,7 @@ def test_the_command_builds_for_this_device(
 def test_the_command_says_which_of_two_was_faster(
     install: Install, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install("10.3.0").speed = {frozenset({"FP16"}): 3.0, frozenset({"FP16", "INT8"}): 2.0}
+    install("10.3.0").speed = {"float": 3.0, "int8": 2.0}
     assert run(["build", str(source), "--target", "auto", "--precision", "best"]) == 0
     assert "int8 is 1.50 times as fast as fp16" in " ".join(capsys.readouterr().out.split())
 
@@ -404,7 +412,7 @@ def test_building_for_another_device_is_refused_with_what_it_would_be(
     assert run(["build", str(source), "--target", "jetson-orin-nano"]) == 7
     shown = capsys.readouterr().err
     assert "SE-V50" in shown
-    assert "int8, FP16 INT8 OBEY" in shown
+    assert "int8, strong typing" in shown
 
 
 def test_the_prepared_graph_is_written_for_trtexec(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
