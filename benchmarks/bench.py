@@ -162,7 +162,7 @@ def run_bench(
         stability_fix=None if stable else device.fix,
         dataset=facts,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *(model.graph_note for model in models.values() if model.graph_note)],
+        notes=[*verdict.notes, *(note for model in models.values() for note in model.notes)],
         recommended=verdict.recommended,
         models=rows,
         power=power,

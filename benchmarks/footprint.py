@@ -1,17 +1,22 @@
 """Peak memory of a model: what a process of its own needs, from opening the file to the third frame.
 
-Host memory only: what an engine holds on a desktop GPU is not in it (on a Jetson both are one memory).
-Measured in a child process, since memory that one model has freed would be counted against, or hidden from, the next.
+The host's is what is resident, the GPU's what the machine has less of (:mod:`benchmarks.gpu_memory`), read after
+opening and between frames. They are two figures also where both are one memory, on a Jetson: what is allocated for the
+GPU is resident in no process. Measured in a child process, since memory that one model has freed would be counted
+against, or hidden from, the next.
 The child runs this module, as ``benchmarks.footprint MODEL THREADS``.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.gpu_memory import GpuMemory, open_gpu_memory
 from benchmarks.results import MemoryMb
 from samkr_edge import launch
 from samkr_edge.errors import SamkrError
@@ -21,7 +26,7 @@ _LIMIT_S = 600
 
 
 def measure_memory(path: Path, threads: int) -> MemoryMb:
-    """Peak resident memory of a child process that opens the model and runs three frames.
+    """Peak memory of a child process that opens the model and runs three frames.
 
     Raises:
         SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory.
@@ -70,16 +75,55 @@ def _status_mb(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
+def footprint(
+    open_model: Callable[[], Callable[[np.ndarray], object]],
+    image: np.ndarray,
+    open_gpu: Callable[[], GpuMemory] | None,
+) -> MemoryMb:
+    """Peak memory of this process, which has opened no model before.
+
+    Args:
+        open_model: gives what takes an image.
+        image: uint8 (H, W, 3).
+        open_gpu: gives a way to read the GPU's memory; None for a model that does not run there.
+    """
+    before = peak_rss_mb()
+    gpu = None if open_gpu is None else open_gpu()
+    try:
+        levels = [] if gpu is None else [gpu.used()]
+        model = open_model()
+        for _ in range(_FRAMES):
+            levels += [] if gpu is None else [gpu.used()]
+            model(image)
+        levels += [] if gpu is None else [gpu.used()]
+    finally:
+        if gpu is not None:
+            gpu.close()
+    return MemoryMb(
+        peak=round(peak_rss_mb(), 1),
+        before_opening=round(before, 1),
+        gpu=None if gpu is None else round((max(levels) - levels[0]) / (1 << 20), 1),
+        gpu_source=None if gpu is None else gpu.source,
+        shared=gpu is not None and gpu.shared,
+    )
+
+
 def _main(path: str, threads: str) -> None:
     from benchmarks.bench import random_image
     from samkr_edge.pose_model import load_model
 
-    image = random_image()
-    before = peak_rss_mb()
-    model = load_model(path, threads=int(threads))
-    for _ in range(_FRAMES):
-        model(image)
-    print(json.dumps({"peak": round(peak_rss_mb(), 1), "before_opening": round(before, 1)}))
+    measured = footprint(lambda: load_model(path, threads=int(threads)), random_image(), _gpu_of(Path(path)))
+    print(measured.model_dump_json())
+
+
+def _gpu_of(path: Path) -> Callable[[], GpuMemory] | None:
+    """How to read the GPU that a model may run on. For the others not even the driver is loaded: it takes memory."""
+    from samkr_edge.device import running_device
+    from samkr_edge.pose_model import WITH_GRAPH
+
+    if path.suffix not in WITH_GRAPH or (device := running_device()).gpu is None:
+        return None
+    return lambda: open_gpu_memory(device)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,8 +20,8 @@ def device_name(results: Results) -> str:
         if isinstance(value, dict):  # results of other tools of ours may nest it
             value = value.get("model") or value.get("name")
         if isinstance(value, str) and value:
-            # Behind a Jetson's model stands its release: "... # R36 (release), ...".
-            return value.split(" R3")[0].removeprefix("NVIDIA ").strip()
+            # Behind a Jetson's model stands its release: "... R36 (release), ...", or "... L4T unknown".
+            return re.split(r" (?:R\d|L4T )", value)[0].removeprefix("NVIDIA ").strip()
     return ""
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.passport import Passport, check_engine, gpu_device, verified_bytes, write_passport
-from targets.recognise import Device
+from samkr_edge.engine_device import check_engine, gpu_device
+from samkr_edge.passport import Passport, verified_bytes, write_passport
+from targets.device import Device
 
 TENSORRT = "10.3.0"
 HERE = Device(

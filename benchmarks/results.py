@@ -56,10 +56,20 @@ class SplitMs(_Strict):
 
 
 class MemoryMb(_Strict):
-    """Resident memory of a process of the model's own, MB of 2^20 bytes."""
+    """Memory of a process of the model's own, MB of 2^20 bytes."""
 
-    peak: float = Field(description="highest, from opening the file to the third frame, Python included")
+    peak: float = Field(
+        description="highest resident memory, from opening the file to the third frame, Python included"
+    )
     before_opening: float = Field(description="highest before the model was opened")
+    gpu: float | None = Field(
+        None, description="what the GPU had more in use at most, of the whole machine; None without a GPU"
+    )
+    gpu_source: str | None = Field(
+        None,
+        description="cuMemGetInfo: without the CUDA context; NvMapMemUsed or MemAvailable: with it",
+    )
+    shared: bool = Field(False, description="both are one memory, so that the sum is what the model needs")
 
 
 class Energy(_Strict):

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.tegrastats import Reading, Tegrastats, open_tegrastats
+from samkr_edge.device import described_by_files
+from targets.device import is_gpu_node
 
 ROOT = Path("/")
 Family = Literal["cpu", "jetson", "rtx"]
@@ -69,7 +71,7 @@ def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
         root: ``/``, or a tree of recorded files in a test.
         on_gpu: False where no model runs on a GPU: a desktop's GPU is then not read.
     """
-    if (root / "etc/nv_tegra_release").exists() or gpu_devfreq(root) is not None:
+    if described_by_files(root).is_jetson:
         # Asked only where it is needed: the program itself takes some of a core.
         monitor = open_tegrastats(interval_ms=500) if gpu_devfreq(root) is None else None
         return Device(
@@ -129,21 +131,17 @@ def _hottest(root: Path) -> float | None:
 
 # -- Jetson ------------------------------------------------------------------------------------------------------
 
-# The GPU by JetPack: 4 (Nano, TX2, Xavier), 5 (Orin), 6 and later; Thor's.
-_GPU_NODES = (
-    "sys/class/devfreq/gpu-gpc-0",
-    "sys/devices/platform/17000000.gpu/devfreq_dev",
-    "sys/devices/17000000.gpu/devfreq/17000000.gpu",
-    "sys/devices/17000000.ga10b/devfreq/17000000.ga10b",
-    "sys/devices/17000000.gv11b/devfreq/17000000.gv11b",
-    "sys/devices/17000000.gp10b/devfreq/17000000.gp10b",
-    "sys/devices/57000000.gpu/devfreq/57000000.gpu",
-)
-
 
 def gpu_devfreq(root: Path = ROOT) -> Path | None:
-    """The devfreq folder of a Jetson's GPU."""
-    return next((root / node for node in _GPU_NODES if (root / node / "cur_freq").exists()), None)
+    """The devfreq folder of a Jetson's GPU, by its name or its device-tree node's.
+
+    Where the device itself lies below ``/sys/devices`` changes with every JetPack; its entry in the class does not.
+    """
+    for node in sorted((root / "sys/class/devfreq").glob("*")):
+        named = is_gpu_node(node.name) or is_gpu_node(_text(node / "device/of_node/name") or "")
+        if named and (node / "cur_freq").exists():
+            return node
+    return None
 
 
 def read_jetson(root: Path = ROOT, monitor: Tegrastats | None = None) -> MachineState:

@@ -69,12 +69,23 @@ def extras(results: Results) -> list[Extra]:
     if any(m.int8_share for m in models):
         columns.append(Extra("INT8", lambda m: "" if m.int8_share is None else f"{m.int8_share:.0%}"))
     if any(m.memory_mb for m in models):
-        columns.append(Extra("peak MB", lambda m: "" if m.memory_mb is None else f"{m.memory_mb.peak:.0f}"))
+        cards = any(m.memory_mb.gpu is not None and not m.memory_mb.shared for m in models if m.memory_mb)
+        columns.append(Extra("peak host+GPU MB" if cards else "peak MB", _memory))
     if results.power is not None or results.power_reason is not None:
         columns.append(
             Extra("mJ", lambda m: "" if m.energy is None else f"{m.energy.millijoules_per_frame:.1f}")
         )
     return columns
+
+
+def _memory(model: ModelResult) -> str:
+    """One sum where host and GPU share their memory, two figures where the GPU has its own."""
+    memory = model.memory_mb
+    if memory is None:
+        return ""
+    if memory.gpu is None:
+        return f"{memory.peak:.0f}"
+    return f"{memory.peak + memory.gpu:.0f}" if memory.shared else f"{memory.peak:.0f}+{memory.gpu:.0f}"
 
 
 def _on_device(model: ModelResult) -> str:
@@ -152,6 +163,11 @@ def conditions(results: Results) -> str:
         )
     if results.power_reason is not None:
         parts.append(f"no energy: {results.power_reason}")
+    sources = {m.memory_mb.gpu_source for m in results.models if m.memory_mb and m.memory_mb.gpu_source}
+    if sources:
+        parts.append(
+            f"GPU memory by {', '.join(sorted(sources))}, of the whole machine: other programs move it"
+        )
     if not results.stable:
         parts.append("* unstable")
     return "; ".join(parts)

@@ -5,29 +5,43 @@ from __future__ import annotations
 import ctypes
 import platform
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from samkr_edge.driver import cuda_version, load_driver
+from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.jetpack import parse_tegra_release
-from targets.recognise import Device, parse_compatible, parse_model, parse_power_mode
 
 # CUdevice_attribute
-_SMS, _MAJOR, _MINOR = 16, 75, 76
+_SMS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
+ROOT = Path("/")
 
 
 def running_device() -> Device:
-    """What this machine says about itself."""
-    compatible = parse_compatible(_read("/proc/device-tree/compatible"))
-    jetson = any("tegra" in part for part in compatible)
+    """What this machine says about itself: its files, its driver and, on a Jetson, its power mode."""
+    device = described_by_files()
+    return replace(
+        device,
+        power_mode=_power_mode() if device.is_jetson else None,
+        **(ask_driver(driver) if (driver := load_driver()) else {}),
+    )
+
+
+def described_by_files(root: Path = ROOT) -> Device:
+    """What the files below ``root`` say; ``/``, or in a test a tree of recorded files. Without GPU and power mode."""
+    soc, devfreq = root / "sys/devices/soc0", root / "sys/class/devfreq"
     return Device(
         machine=platform.machine(),
         system=platform.system(),
-        model=parse_model(_read("/proc/device-tree/model")),
-        compatible=compatible,
-        l4t=parse_tegra_release(_read("/etc/nv_tegra_release").decode("utf-8", "replace")),
-        power_mode=_power_mode() if jetson else None,
-        **(ask_driver(driver) if (driver := load_driver()) else {}),
+        kernel=_text(root / "proc/sys/kernel/osrelease"),
+        # Newer kernels repeat the model line where a container can see it.
+        model=parse_model(_read(root / "proc/device-tree/model")) or _text(soc / "machine"),
+        compatible=parse_compatible(_read(root / "proc/device-tree/compatible")),
+        l4t=parse_tegra_release(_text(root / "etc/nv_tegra_release")),
+        soc_family=_text(soc / "family"),
+        soc_id=_text(soc / "soc_id"),
+        devfreq=tuple(sorted(entry.name for entry in devfreq.iterdir())) if devfreq.is_dir() else (),
     )
 
 
@@ -47,13 +61,14 @@ def ask_driver(driver: Any) -> dict[str, Any]:
         "compute_capability": f"{_attribute(driver, _MAJOR, device)}.{_attribute(driver, _MINOR, device)}",
         "sms": _attribute(driver, _SMS, device),
         "memory_bytes": memory.value,
+        "integrated": bool(_attribute(driver, _INTEGRATED, device)),
         "cuda": cuda_version(driver),
     }
 
 
 def available_memory() -> int | None:
     """Bytes that a build may still take from the CPU's memory (on a Jetson: the GPU's as well)."""
-    return parse_available_memory(_read("/proc/meminfo").decode("utf-8", "replace"))
+    return parse_available_memory(_text(ROOT / "proc/meminfo"))
 
 
 def parse_available_memory(meminfo: str) -> int | None:
@@ -78,8 +93,12 @@ def _power_mode() -> str | None:
     return parse_power_mode(done.stdout)
 
 
-def _read(path: str) -> bytes:
+def _text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace").strip("\0 \n")
+
+
+def _read(path: Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError:
         return b""

@@ -10,14 +10,18 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samkr_edge import __version__
+from samkr_edge import __version__, gpu_findings
 from samkr_edge.cpu import cpu_features, cpu_name
-from samkr_edge.driver import count_gpus, cuda_version, load_driver
+from samkr_edge.device import described_by_files
+from samkr_edge.driver import count_gpus, cuda_version, load_driver, why_no_gpu
+from samkr_edge.finding import Finding
+from samkr_edge.gpu_trial import GpuTrial, try_on_gpu
+from samkr_edge.tensorrt_install import MODULES, distribution_version, systems_tensorrt, tensorrt_install
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
 
@@ -40,21 +44,8 @@ PACKAGES: dict[str, str | None] = {
     "tensorrt-rtx": "tensorrt_rtx",
     "pycuda": None,
 }
-# The same modules come under these names too, for one CUDA each.
-_BY_CUDA = {name: tuple(f"{name}-cu{major}" for major in (12, 13)) for name in ("tensorrt", "tensorrt-rtx")}
-
 FILES = ("pydantic", "pyyaml", "typer", "rich")
 MODELS = ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that works or does not, and how to change that."""
-
-    works: bool
-    what: str
-    detail: str
-    fix: str = ""
 
 
 def environment() -> dict[str, Any]:
@@ -82,8 +73,20 @@ def try_packages() -> dict[str, Trial]:
     return {distribution: trials[module] for distribution, module in modules.items()}
 
 
-def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
-    """What works here and what does not, from :func:`environment`'s facts and :func:`try_packages`."""
+def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTrial]:
+    """What is installed for the GPU -> what opening it gave; some seconds each. Nothing where there is no GPU."""
+    if not facts["gpus"]:
+        return {}
+    packages = {"cuda-python": ("cuda-python", "cuda-bindings"), "pycuda": ("pycuda",)}
+    names = ["driver", *(name for name, its in packages.items() if any(map(distribution_version, its)))]
+    return try_on_gpu([*names, *(name for name in MODULES if trials[name].works)])
+
+
+def findings(
+    facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
+) -> list[Finding]:
+    """What works here and what does not, from :func:`environment`, :func:`try_packages` and :func:`try_gpu`."""
+    gpu_trials = gpu_trials or {}
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
     needs = partial(_needs, facts["packages"], trials)
     files = needs("read its own files", FILES, "")
@@ -110,33 +113,38 @@ def findings(facts: dict[str, Any], trials: dict[str, Trial]) -> list[Finding]:
     vnni = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(facts["cpu_features"])
     detail = ", ".join(sorted(vnni)) if vnni else "no integer dot product: INT8 may be no faster than FP32"
     found.append(Finding(bool(vnni), "fast INT8 on this CPU", detail))
-    if facts["gpus"]:
-        found.append(needs("TensorRT engines", ("tensorrt",), "tensorrt"))
-    else:
-        found.append(
-            Finding(False, "TensorRT engines", "no NVIDIA driver or GPU is visible", "use --target cpu here")
-        )
+    found.append(_engines(facts, trials, gpu_trials, needs))
     found.append(needs("build for GeForce RTX, without a GPU", ("onnx", "tensorrt-rtx"), "rtx"))
-    found += _rtx_for_this_driver(facts)
-    return found
+    rtx = tensorrt_install("tensorrt-rtx")
+    if (trial := gpu_trials.get("tensorrt-rtx")) is not None:
+        run = Finding(True, "run engines for GeForce RTX", f"tensorrt-rtx {rtx.version}")
+        found.append(gpu_findings.with_trial(run, "tensorrt-rtx", rtx, facts, trial))
+    for name in MODULES:
+        found += gpu_findings.one_of_each(name, tensorrt_install(name), facts)
+    return found + gpu_findings.backends(gpu_trials, facts) + gpu_findings.jetpack(facts)
 
 
-def _rtx_for_this_driver(facts: dict[str, Any]) -> list[Finding]:
-    """What keeps an installed TensorRT for RTX from running engines here: two of them, or one for a newer CUDA."""
-    there = [name for name in _BY_CUDA["tensorrt-rtx"] if _version(name)]
-    what = "one TensorRT for RTX"
-    if len(there) > 1:
-        detail = f"{' and '.join(there)} write into the same folder; which one loads is chance"
-        return [
-            Finding(
-                False, what, detail, f"pip uninstall {there[1]} && pip install --force-reinstall {there[0]}"
-            )
-        ]
-    known = facts.get("cuda")
-    if there and known and int(known.partition(".")[0]) < int(there[0][-2:]):
-        detail = f"{there[0]} is for CUDA {there[0][-2:]}, and the driver here knows up to {facts['cuda']}"
-        return [Finding(False, what, detail, 'update the driver, or: pip install "samkr-edge[rtx]"')]
-    return []
+def _engines(
+    facts: dict[str, Any],
+    trials: dict[str, Trial],
+    gpu_trials: Mapping[str, GpuTrial],
+    needs: Callable[[str, tuple[str, ...], str], Finding],
+) -> Finding:
+    """Whether TensorRT builds and runs engines here."""
+    systems = systems_tensorrt()
+    if not trials["tensorrt"].found and systems is not None:
+        return gpu_findings.hidden_tensorrt(systems, sys.prefix, sys.version_info[:2])
+    if not facts["gpus"]:
+        reason = why_no_gpu() or "no NVIDIA driver or GPU is visible"
+        fix = "docker run --runtime nvidia   # in a container" if facts["jetson"] else "use --target cpu here"
+        return Finding(False, "TensorRT engines", reason, fix)
+    finding = needs("TensorRT engines", ("tensorrt",), "tensorrt")
+    if not trials["tensorrt"].found:
+        lean = any(distribution_version(f"tensorrt-lean{end}") for end in ("", "-cu11", "-cu12", "-cu13"))
+        return gpu_findings.missing_tensorrt(finding.detail, facts, lean)
+    if finding.works and (trial := gpu_trials.get("tensorrt")) is not None:
+        return gpu_findings.with_trial(finding, "tensorrt", tensorrt_install("tensorrt"), facts, trial)
+    return finding
 
 
 def _needs(
@@ -174,20 +182,14 @@ def requirement(distribution: str) -> str:
 
 def installed(distribution: str) -> str | None:
     """Version of an installed distribution, None where it is missing."""
-    for name in (distribution, *_BY_CUDA.get(distribution, ())):
-        if (version := _version(name)) is not None:
-            return version
+    if distribution in MODULES:
+        return tensorrt_install(distribution).version
+    if (version := distribution_version(distribution)) is not None:
+        return version
     # A Jetson's own OpenCV has no distribution metadata.
     if distribution == "opencv-python-headless" and (other := sys.modules.get("cv2")):
         return str(getattr(other, "__version__", "?"))
     return None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def gpu_count() -> int:
@@ -204,10 +206,12 @@ def _memory_gb() -> float | None:
 
 
 def _jetson() -> str | None:
-    release = _read("/etc/nv_tegra_release").splitlines()
-    if not release:
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    device = described_by_files()
+    if not device.is_jetson:
         return None
-    return f"{_read('/proc/device-tree/model').strip(chr(0))} {release[0].strip('# ')}".strip()
+    release = _read("/etc/nv_tegra_release").splitlines() or ["L4T unknown"]
+    return f"{device.model or device.chip or 'Jetson'} {release[0].strip('# ')}"
 
 
 def _read(path: str) -> str:

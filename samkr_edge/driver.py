@@ -44,6 +44,11 @@ def require_gpu() -> Any:
     return driver
 
 
+def why_no_gpu() -> str:
+    """Why :func:`load_driver` gives nothing; '' where it gives a driver."""
+    return _load_driver()[1]
+
+
 @cache
 def _load_driver() -> tuple[Any | None, str]:
     return open_driver(ctypes.CDLL)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from samkr_edge.artefact import json_text, replacing, sha256_of
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
+from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
 from targets.profile import version_tuple
-from targets.recognise import Device, recognise
 
 SCHEMA_VERSION = 1
 # In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
@@ -44,7 +43,8 @@ class Passport(BaseModel):
         sha256: of the built file.
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
-        device: what decides whether it runs here: machine and CPU features, :func:`gpu_device`, or :func:`any_gpu`.
+        device: what decides whether it runs here: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
+            :mod:`samkr_edge.engine_device`.
         versions: of samkr-edge and of the runtime.
         precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.
@@ -103,6 +103,10 @@ class Passport(BaseModel):
         """The version that an engine was built with."""
         return self.versions.get(MODULES[self.runtime], "0")
 
+    def build_again(self, model: Path, target: str | None = None) -> str:
+        """The command that builds ``model`` anew."""
+        return f"samkr-edge build {self.source} --target {target or self.target} -o {model}"
+
 
 def passport_path(model: Path) -> Path:
     """``model.cpu.onnx`` -> ``model.cpu.onnx.json``."""
@@ -117,41 +121,6 @@ def is_built(model: Path) -> bool:
 def cpu_device() -> dict[str, Any]:
     """What decides whether a CPU model runs as built."""
     return {"machine": platform.machine(), "cpu_features": cpu_features()}
-
-
-def gpu_device(device: Device) -> dict[str, Any]:
-    """What decides whether an engine runs as built, and the circumstances of its building.
-
-    ``model`` is the GPU's model: a card's name, and on a Jetson the profile of the module, since all Orins call
-    themselves "Orin". ``sms`` counts the SMs that were live: a power mode changes it.
-    """
-    return {
-        "machine": device.machine,
-        "system": device.system,
-        "model": gpu_model(device),
-        "compute_capability": device.compute_capability,
-        "sms": device.sms,
-        "memory_bytes": device.memory_bytes,
-        "l4t": device.l4t,
-        "jetpack": device.jetpack,
-        "power_mode": device.power_mode,
-        "cuda": device.cuda,
-    }
-
-
-def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, Any]:
-    """What decides whether an engine that was built ahead of time runs as built: any GPU of these capabilities."""
-    return {
-        "machine": device.machine,
-        "system": device.system,
-        "compute_capabilities": list(compute_capabilities),
-    }
-
-
-def gpu_model(device: Device) -> str | None:
-    """The name that a plain engine is bound to."""
-    target = recognise(device)
-    return target.name if target.family == "jetson" else device.gpu
 
 
 def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
@@ -230,7 +199,7 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
             those that were built, SE-A55 the source has changed since.
     """
     passport = read_passport(model)
-    again = _again(model, passport)
+    again = passport.build_again(model)
     data = model.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != passport.sha256:
@@ -256,8 +225,8 @@ def preflight(model: Path) -> Passport:
 
     Raises:
         SamkrError: what :func:`verified_bytes` refuses; SE-A56 built for another machine, SE-A57 built with CPU
-            features that this CPU lacks, SE-A58 built by a newer runtime; for engines what :func:`check_engine`
-            refuses, SE-V87 no GPU, SE-V91 no TensorRT.
+            features that this CPU lacks, SE-A58 built by a newer runtime; for engines what
+            :func:`samkr_edge.engine_device.check_engine` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
     """
     return admit(model)[0]
 
@@ -266,124 +235,11 @@ def admit(model: Path) -> tuple[Passport, bytes]:
     """:func:`preflight`, with the bytes that it approved of."""
     passport, data = verified_bytes(model)
     if passport.target == "cpu":
-        _check_cpu(model, passport, _again(model, passport))
+        _check_cpu(model, passport, passport.build_again(model))
     else:
         require_gpu()
         check_engine(model, passport, running_device(), tensorrt_version(passport.runtime))
     return passport, data
-
-
-def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -> None:
-    """Compare an engine's passport with the device ``here`` and its TensorRT version; pure.
-
-    A plain engine runs on its GPU model with its TensorRT version. Hardware compatibility widens the first, version
-    compatibility the second. An engine of TensorRT for RTX runs on the compute capabilities that it was built for. A
-    power mode other than at its building is slower or faster, and no reason to refuse.
-
-    Raises:
-        SamkrError: SE-A86 a DLA core that is not here, SE-A87 other platform, SE-A88 other GPU, SE-A89 other version
-            of its TensorRT.
-    """
-    built, now = passport.device, gpu_device(here)
-    again = _again(model, passport, target="auto")
-    if any(built.get(key) != now[key] for key in ("machine", "system")):
-        raise SamkrError(
-            "SE-A87",
-            f"{model.name} was built on another platform, so it was not loaded",
-            [
-                f"built on   {built.get('system')} {built.get('machine')}",
-                f"this is    {now['system']} {now['machine']}",
-            ],
-            fix=again,
-        )
-    if passport.runtime == "rtx":
-        _check_ahead_of_time(model, passport, here, tensorrt, again)
-        return
-    settings = passport.settings
-    level = settings.get("hardware_compatibility")
-    same_capability = built.get("compute_capability") == now["compute_capability"]
-    fits = same_capability and (level is not None or built.get("model") == now["model"])
-    if level == "AMPERE_PLUS":
-        fits = version_tuple(now["compute_capability"] or "0") >= (8, 0)
-    if not fits:
-        raise SamkrError(
-            "SE-A88",
-            f"{model.name} was built for another GPU, so it was not loaded",
-            [
-                f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
-                f"this is    {now['model']}, SM {now['compute_capability']}",
-                f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
-            ],
-            fix=again,
-        )
-    found = passport.runtime_version
-    _check_dla(model, passport, here, again)
-    compatible = "VERSION_COMPATIBLE" in settings.get("builder_flags", ())
-    if not _loads(found, tensorrt, compatible):
-        raise SamkrError(
-            "SE-A89",
-            f"{model.name} was built with another TensorRT, so it was not loaded",
-            [
-                f"built with {found}{' (version compatible)' if compatible else ''}",
-                f"this is    {tensorrt}",
-            ],
-            fix=again,
-        )
-
-
-def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> None:
-    core, device = passport.settings.get("dla_core"), recognise(here)
-    if core is not None and core >= device.dla_cores:
-        raise SamkrError(
-            "SE-A86",
-            f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
-            [f"built for  DLA core {core}", f"this is    {device.title}, DLA cores: {device.dla_cores}"],
-            fix=again,
-        )
-
-
-def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version: str, again: str) -> None:
-    """An engine of TensorRT for RTX runs on its compute capabilities, and with the release that built it only."""
-    capabilities = passport.device.get("compute_capabilities", [])
-    if here.compute_capability not in capabilities:
-        raise SamkrError(
-            "SE-A88",
-            f"{model.name} was built for other GPUs, so it was not loaded",
-            [
-                f"built for  SM {', '.join(capabilities)}",
-                f"this is    {gpu_model(here)}, SM {here.compute_capability}",
-            ],
-            fix=again,
-        )
-    if not _loads(passport.runtime_version, version, version_compatible=False):
-        raise SamkrError(
-            "SE-A89",
-            f"{model.name} was built with another TensorRT for RTX, so it was not loaded",
-            [
-                f"built with {passport.runtime_version}",
-                f"this is    {version}",
-                "reason     a release loads its own engines only",
-            ],
-            fix=again,
-        )
-
-
-def _loads(built: str, here: str, version_compatible: bool) -> bool:
-    """Whether TensorRT ``here`` loads an engine of ``built``; a missing build number matches any."""
-    old, new = version_tuple(built), version_tuple(here)
-    length = min(len(old), len(new))
-    if old[:length] == new[:length]:
-        return length > 0
-    # Across majors only 8 -> 10 and 10 -> 11: NVIDIA's support matrix of 11.4.
-    return (
-        version_compatible
-        and old < new
-        and (old[0], new[0]) in ((8, 8), (10, 10), (11, 11), (8, 10), (10, 11))
-    )
-
-
-def _again(model: Path, passport: Passport, target: str | None = None) -> str:
-    return f"samkr-edge build {passport.source} --target {target or passport.target} -o {model}"
 
 
 def _check_cpu(model: Path, passport: Passport, again: str) -> None:

@@ -80,6 +80,12 @@ class PoseModel:
         reason = getattr(self.runner, "graph_note", "only a TensorRT engine has one")
         return reason and f"{self.path.name} runs without a CUDA graph: {reason}"
 
+    @property
+    def notes(self) -> list[str]:
+        """What to know of how it runs here: an engine of another power mode, a CUDA graph that could not be."""
+        found = (getattr(self.runner, "power_note", None), self.graph_note)
+        return [note for note in found if note]
+
     def __call__(self, image: np.ndarray) -> Poses:
         """People in a uint8 (H, W, 3) RGB image of any size."""
         return self.timed(image)[0]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 # Chips by generation; the Orin family is tegra234, Thor is tegra264.
 NANO, TX2, XAVIER, ORIN, THOR = "tegra210", "tegra186", "tegra194", "tegra234", "tegra264"
+# /sys/devices/soc0/soc_id: the chip id of Linux's include/soc/tegra/fuse.h (0x21, 0x18, 0x19, 0x23, 0x26), in decimals.
+CHIP_IDS = {"33": NANO, "24": TX2, "25": XAVIER, "35": ORIN, "38": THOR}
 
 
 @dataclass(frozen=True)

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from targets.jetpack import jetpack_of
-from targets.profile import Target, all_targets, load_target
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the running device says about itself; empty where it does not say.
-
-    Attributes:
-        machine, system: ``aarch64``, ``Linux``.
-        model: the device tree's model line; ``compatible`` its list of ids.
-        l4t: L4T version, on a Jetson.
-        gpu, compute_capability, sms, memory_bytes: of GPU 0, from the CUDA driver; ``sms`` counts live ones, which a
-            power mode can gate, and ``memory_bytes`` is all memory (a Jetson's is shared with its CPU).
-        cuda: the highest CUDA version the driver knows.
-        power_mode: name of the nvpmodel mode.
-    """
-
-    machine: str = ""
-    system: str = ""
-    model: str = ""
-    compatible: tuple[str, ...] = ()
-    l4t: str | None = None
-    gpu: str | None = None
-    compute_capability: str | None = None
-    sms: int | None = None
-    memory_bytes: int | None = None
-    cuda: str | None = None
-    power_mode: str | None = None
-
-    @property
-    def jetpack(self) -> str | None:
-        """JetPack version, where the L4T version belongs to a known one."""
-        release = jetpack_of(self.l4t) if self.l4t else None
-        return release.version if release else None
+from targets.device import Device
+from targets.profile import Limit, Target, all_targets, load_target
 
 
 def recognise(device: Device) -> Target:
     """The profile of a device.
 
-    A Jetson is known by its module id, else by its model line and the memory nearest to it; a card by the name its
-    driver prints. A GPU without a profile gets one made of what the driver says; without any GPU it is ``cpu``.
+    A Jetson is known by its module id, else by its model line and the memory nearest to it, else (a container hides
+    both) by its chip and memory; a card by the name its driver prints. A GPU without a profile gets one made of what
+    the driver says; without any GPU it is ``cpu``.
     """
     profiles = all_targets()
     ids = {found for text in device.compatible for found in re.findall(r"p\d{4}-\d{4}", text)}
@@ -55,10 +22,11 @@ def recognise(device: Device) -> Target:
             return target
     named = [t for t in profiles if any(part.lower() in device.model.lower() for part in t.models)]
     if device.model and named:
-        size = (device.memory_bytes or 0) / 1e9
-        return min(named, key=lambda t: abs((t.memory_gb or 0) - size))
+        return _nearest(named, device)
     if device.gpu is None:
         return load_target("cpu")
+    if device.is_jetson:
+        return _jetson_by_chip(profiles, device)
     for target in profiles:
         if device.gpu.lower() in (name.lower() for name in target.gpu_names):
             return target
@@ -68,22 +36,40 @@ def recognise(device: Device) -> Target:
         family="gpu",
         compute_capability=device.compute_capability,
         sms=device.sms,
-        memory_gb=round(device.memory_bytes / 2**30, 1) if device.memory_bytes else None,
+        memory_gb=_memory_gb(device),
         source="the CUDA driver of this machine; there is no profile of this GPU",
     )
 
 
-def parse_model(data: bytes) -> str:
-    """``/proc/device-tree/model``: ends in a NUL."""
-    return data.decode("utf-8", "replace").strip("\0 \n")
+def _jetson_by_chip(profiles: tuple[Target, ...], device: Device) -> Target:
+    """The module that its chip, live SMs and memory allow; of two alike the one that promises less: without DLA."""
+    likely = [
+        target
+        for target in profiles
+        if target.family == "jetson"
+        and (target.soc == device.chip or device.chip is None)
+        and target.compute_capability == device.compute_capability
+        and (target.sms or 0) >= (device.sms or 0)
+    ]
+    if likely:
+        return _nearest(likely, device)
+    return Target(
+        name=f"jetson-sm{(device.compute_capability or '0.0').replace('.', '')}",
+        title=f"Jetson, GPU {device.gpu}",
+        family="jetson",
+        soc=device.chip,
+        compute_capability=device.compute_capability,
+        sms=device.sms,
+        memory_gb=_memory_gb(device),
+        cannot=(Limit(what="dla", why="it is not known which module this is", instead="build for the GPU"),),
+        source="the CUDA driver of this machine; there is no profile of this module",
+    )
 
 
-def parse_compatible(data: bytes) -> tuple[str, ...]:
-    """``/proc/device-tree/compatible``: NUL-separated ids, the most exact first."""
-    return tuple(part for part in data.decode("utf-8", "replace").split("\0") if part.strip())
+def _nearest(targets: list[Target], device: Device) -> Target:
+    size = (device.memory_bytes or 0) / 1e9
+    return min(targets, key=lambda target: (abs((target.memory_gb or 0) - size), target.dla_cores))
 
 
-def parse_power_mode(text: str) -> str | None:
-    """Name of the mode from ``nvpmodel -q``: ``NV Power Mode: MODE_30W`` and ``NV Power Mode: 30W`` alike."""
-    found = re.search(r"^NV Power Mode:\s*(?:MODE_)?(\S+)", text, flags=re.MULTILINE)
-    return found[1] if found else None
+def _memory_gb(device: Device) -> float | None:
+    return round(device.memory_bytes / 2**30, 1) if device.memory_bytes else None

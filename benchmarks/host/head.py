@@ -1,9 +1,11 @@
 """Time and memory of the grouped offset head against a loop over keypoints; one thread, interleaved, medians.
 
     python benchmarks/host/head.py -o benchmarks/results/head.json
+    python benchmarks/host/head.py --device cuda -o head.json
 
 The head is samkr_w32's: 480 channels in, 17 keypoints, c = 16, g = 8, two adaptive blocks; float32, batch 1.
-Peak memory is that of a process of its own, above what it holds before the pass; Linux only.
+Peak memory is that of a process of its own, above what it holds before the pass; Linux only. On a GPU it is what torch
+has allocated there.
 """
 
 from __future__ import annotations
@@ -19,35 +21,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looped_head import LoopedOffsetHead
 from torch import Tensor, nn
+
+# A script's own folder is on the path in place of the repository's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.footprint import peak_rss_mb, resident_mb
 from samkr_edge import __version__
 from samkr_edge.artefact import write_json
 from samkr_edge.doctor import environment
 from training.allocator import keep_freed_memory
-from training.models.heads import OffsetHead
-from training.models.zoo import build_model, model_config
+from training.gpu_checks import device_title
+from training.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480
 SIZES = (32, 64, 128)
 # Speed of the loop over that of the grouped head, forward and backward; megabytes of a forward pass.
 TARGET_RATIO = {32: 2.0, 64: 1.4, 128: 1.0}
 TARGET_MEMORY = {128: 200.0}
-
-
-def heads() -> dict[str, nn.Module]:
-    """Both forms of one head, with offsets that reach a few pixels."""
-    torch.manual_seed(0)
-    head: OffsetHead = build_model(model_config(MODEL, KEYPOINTS)).offset_head
-    with torch.no_grad():
-        for name, parameter in head.named_parameters():
-            if "sampling.affine" in name:
-                parameter.normal_(std=0.05)
-            elif parameter.dim() == 4:
-                nn.init.kaiming_normal_(parameter)
-    return {"grouped": head, "looped": LoopedOffsetHead(head, KEYPOINTS)}
 
 
 def forward(head: nn.Module, x: Tensor) -> None:
@@ -68,17 +59,19 @@ PASSES: dict[str, Callable[[nn.Module, Tensor], None]] = {
 }
 
 
-def measure_times(size: int, rounds: int) -> dict[str, Any]:
+def measure_times(size: int, rounds: int, device: str = "cpu") -> dict[str, Any]:
     """Median milliseconds by pass and form, and the loop's over the grouped head's."""
-    both = heads()
+    both = {form: head.to(device) for form, head in both_heads(MODEL, KEYPOINTS).items()}
     result: dict[str, Any] = {}
     for name, run in PASSES.items():
         times: dict[str, list[float]] = {form: [] for form in both}
         for number in range(rounds + 1):
             for form, head in both.items():
-                x = torch.randn(1, CHANNELS, size, size)
+                x = torch.randn(1, CHANNELS, size, size, device=device)
+                wait_for(device)
                 started = time.perf_counter()
                 run(head, x)
+                wait_for(device)
                 if number:  # the first round warms up
                     times[form].append(1e3 * (time.perf_counter() - started))
         median = {form: statistics.median(values) for form, values in times.items()}
@@ -93,11 +86,22 @@ def measure_times(size: int, rounds: int) -> dict[str, Any]:
     return result
 
 
-def measure_memory(form: str, name: str, size: int) -> float:
+def wait_for(device: str) -> None:
+    """Until the GPU has computed what it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> float:
     """Peak megabytes of one pass in this process, which must be fresh."""
-    head = heads()[form]
-    PASSES[name](head, torch.randn(1, CHANNELS, 8, 8))  # whatever is set up once
-    x = torch.randn(1, CHANNELS, size, size)
+    head = both_heads(MODEL, KEYPOINTS)[form].to(device)
+    PASSES[name](head, torch.randn(1, CHANNELS, 8, 8, device=device))  # whatever is set up once
+    x = torch.randn(1, CHANNELS, size, size, device=device)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        PASSES[name](head, x)
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = resident_mb()
@@ -105,8 +109,8 @@ def measure_memory(form: str, name: str, size: int) -> float:
     return peak_rss_mb() - before
 
 
-def in_a_process_of_its_own(form: str, name: str, size: int) -> float:
-    command = [sys.executable, __file__, "--memory", form, name, str(size)]
+def in_a_process_of_its_own(form: str, name: str, size: int, device: str) -> float:
+    command = [sys.executable, __file__, "--device", device, "--memory", form, name, str(size)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -116,21 +120,24 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds of each pass")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="map sizes")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.memory:
         form, name, size = arguments.memory
-        print(measure_memory(form, name, int(size)))
+        print(measure_memory(form, name, int(size), arguments.device))
         return
     keep_freed_memory()  # as in training
     sizes = {}
     for size in arguments.sizes:
-        times = measure_times(size, arguments.rounds)
+        times = measure_times(size, arguments.rounds, arguments.device)
         for name in PASSES:
             for form in ("grouped", "looped"):
-                times[name][f"{form}_peak_mb"] = round(in_a_process_of_its_own(form, name, size), 1)
+                times[name][f"{form}_peak_mb"] = round(
+                    in_a_process_of_its_own(form, name, size, arguments.device), 1
+                )
         sizes[f"{size}x{size}"] = times
         print(_row(size, times), flush=True)
     if arguments.out:
@@ -143,7 +150,13 @@ def main() -> None:
                 "command": "python benchmarks/host/head.py",
                 "version": __version__,
                 "environment": environment(),
-                "settings": {"model": MODEL, "batch": 1, "threads": 1, "rounds": arguments.rounds},
+                "settings": {
+                    "model": MODEL,
+                    "batch": 1,
+                    "threads": 1,
+                    "rounds": arguments.rounds,
+                    "device": device_title(arguments.device),
+                },
                 "maps": sizes,
             },
         )

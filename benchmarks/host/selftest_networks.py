@@ -1,7 +1,7 @@
 """Make the networks that the self-test carries, and measure what is in them.
 
-    python benchmarks/host/selftest_networks.py make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
-    python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on `samkr-edge data synth people`
+python benchmarks/host/selftest_networks.py make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
+python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on `data synth people`
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _export_trained(checkpoint: Path, out: Path, decode_in: str, batch: int) -> 
     from training.export import export_onnx
 
     loaded = load_checkpoint(checkpoint)
-    assert loaded.card.model == TRAINED and loaded.card.precision == "int8", loaded.card
+    assert (loaded.card.model, loaded.card.precision) == (TRAINED, "int8"), loaded.card
     export_onnx(network_of(loaded), loaded.card, out, batch=batch, decode=decode_in)
 
 
@@ -158,7 +158,9 @@ def _maps(path: Path, dataset: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
     work: dict[str, Callable[[Path], None]] = {"make": make, "measure": measure}
     for name, function in work.items():

@@ -1,6 +1,7 @@
 """Where a training step's time goes: loader, forward, backward, update; medians of rounds that take turns.
 
     python benchmarks/host/training_step.py --data people -o benchmarks/results/training_step.json
+    python benchmarks/host/training_step.py --data people --device cuda --recipe samkr_w32_coco --set precision=bf16
 
 The recipe decides network, batch, augmentation, targets and loss. The loader is measured alone, one thread, with its
 images in memory: training overlaps it with the rest.
@@ -31,6 +32,7 @@ from training.allocator import keep_freed_memory
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
+from training.gpu_checks import device_title
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
@@ -43,11 +45,11 @@ STAGES = ("loader", "forward", "backward", "update")
 class Step:
     """One training step that says how long each part took."""
 
-    def __init__(self, recipe: Recipe, data: Path) -> None:
+    def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
         dataset = open_dataset(data, "train")
         config = model_config(recipe.model or "samkr_tiny", len(dataset.skeleton))
         settings, loss = recipe.data, recipe.loss
-        self.recipe = recipe
+        self.recipe, self.device = recipe, device
         self.samples = TrainingSet(
             dataset,
             settings.input_size or config.input_size,
@@ -63,10 +65,10 @@ class Step:
             ),
             seed=recipe.seed,
         )
-        self.network = build_model(config).train()
+        self.network = build_model(config).train().to(device)
         self.loss = PoseLoss(LossSettings(loss.kind, loss.heatmap_weight, loss.offset_weight))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
-        self.half = half_precision(recipe, torch.device("cpu"))
+        self.half = half_precision(recipe, device)
 
     def run(self, number: int) -> list[float]:
         """Milliseconds of each stage; the same few images again and again, so that all are in memory."""
@@ -76,17 +78,24 @@ class Step:
         ]
         batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
         marks.append(time.perf_counter())
-        with torch.autocast("cpu", dtype=self.half, enabled=self.half is not None):
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             heatmap, offset, scale = self.network.forward_training(normalise(batch["image"]))
         heatmap, offset = heatmap.float(), offset.float()
         terms = self.loss(heatmap, offset, None if scale is None else scale.float(), batch)
-        marks.append(time.perf_counter())
+        marks.append(self._now())
         torch.stack(list(terms.values())).sum().backward()
-        marks.append(time.perf_counter())
+        marks.append(self._now())
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        marks.append(time.perf_counter())
+        marks.append(self._now())
         return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
+
+    def _now(self) -> float:
+        """When the device has computed what it was given; copying a batch there counts as forward."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
 def main() -> None:
@@ -100,12 +109,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a data directory; its train split is used")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument(
+        "--tf32", action="store_true", help="on a GPU float32 products may have ten bits [default: 23]"
+    )
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
     cv2.setNumThreads(1)
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    step = Step(recipe, arguments.data)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.tf32
+    torch.backends.cudnn.benchmark = True  # as in training
+    device = torch.device(arguments.device)
+    step = Step(recipe, arguments.data, device)
     times: dict[int, list[list[float]]] = {threads: [] for threads in arguments.threads}
     for number in range(arguments.rounds + 2):
         for threads, found in times.items():
@@ -132,6 +148,11 @@ def main() -> None:
                 "schema_version": 1,
                 "version": __version__,
                 "environment": environment(),
+                "device": device_title(arguments.device),
+                "peak_gpu_mb": (
+                    round(torch.cuda.max_memory_allocated(device) / 2**20) if device.type == "cuda" else None
+                ),
+                "tf32": arguments.tf32,
                 "recipe": recipe.name,
                 "overrides": arguments.overrides,
                 "batch_size": recipe.batch_size,

@@ -111,9 +111,7 @@ def _stored() -> Mapping[str, np.ndarray]:
 
 def _weightless(graph: OnnxFile) -> list[str]:
     return [
-        name
-        for name, tensor in graph.tensors.items()
-        if tensor.data_type == FLOAT and tensor.array() is None
+        name for name, tensor in graph.tensors.items() if tensor.data_type == FLOAT and tensor.array() is None
     ]
 
 

@@ -18,7 +18,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.launch import HOME, NAMES
 from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
 from samkr_edge.trial_import import Trial, trial_imports
-from targets.recognise import Device, recognise
+from targets.device import Device
+from targets.recognise import recognise
 
 NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 

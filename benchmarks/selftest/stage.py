@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from samkr_edge.errors import SamkrError
+
 Needs = Literal["gpu", "tensorrt", "onnx", "torch", "jetson"]
 
 
@@ -48,6 +50,11 @@ class Rig:
 
     folder: Path
     shared: Path
+
+
+def refused(what: str, error: SamkrError, limit: str = "no error") -> Check:
+    """A check that failed with an error of ours, where a figure was wanted."""
+    return Check(what, f"{error.code}: {error.message}", limit, False, {"error": error.to_dict()})
 
 
 Checks = Callable[[Rig], Iterator[Check]]

@@ -20,7 +20,7 @@ STAGES = (
     Stage(9, "choices of a build", "benchmarks.selftest.choices:checks", ("gpu", "tensorrt"), 6),
     Stage(10, "against trtexec", "benchmarks.selftest.against_trtexec:checks", ("gpu", "tensorrt"), 2),
     Stage(11, "Jetson", "benchmarks.selftest.jetson:checks", ("gpu", "tensorrt", "jetson"), 4),
-    Stage(12, "torch on the GPU", "training.gpu_checks:checks", ("gpu", "torch"), 3),
+    Stage(12, "torch on the GPU", "benchmarks.selftest.torch_on_gpu:checks", ("gpu", "torch"), 3),
 )
 
 

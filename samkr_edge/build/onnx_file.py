@@ -40,6 +40,15 @@ class Node:
         inputs = b"".join(_text(1, name) for name in self.inputs)
         return inputs + b"".join(_text(2, name) for name in self.outputs) + self.rest
 
+    def copy(self, name: str, inputs: list[str], outputs: list[str], **changed: int | str) -> Node:
+        """The same operation under another name, elsewhere in the graph; ``changed`` attributes are replaced."""
+        kept = []
+        for number, _, value, raw in _raw_fields(memoryview(self.rest)):
+            if number != 3 and not (number == 5 and _attribute(value)[0] in changed):
+                kept.append(bytes(raw))
+        rest = b"".join([*kept, _text(3, name), *(_encode_attribute(*one) for one in changed.items())])
+        return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest)
+
 
 @dataclass
 class Value:
@@ -119,6 +128,11 @@ class OnnxFile:
         )
         return b"".join([*self.model_rest, _block(7, graph)])
 
+    def add_output(self, value: Value) -> None:
+        """One more output; a tensor of that name is inside the graph."""
+        self.outputs.append(value)
+        self.graph_rest.append(_block(12, value.encode()))
+
     def put(self, values: Mapping[str, np.ndarray]) -> None:
         """Give initializers other values, of any shape, and of a type in :data:`DTYPES`."""
         for index, raw in enumerate(self.graph_rest):
@@ -128,10 +142,23 @@ class OnnxFile:
                 self.graph_rest[index] = _block(5, _encode_tensor(name, values[name]))
                 self.tensors[name] = _tensor(memoryview(_encode_tensor(name, values[name])))
 
+    def set_opset(self, opset: int) -> None:
+        """Say that the nodes are of another opset of the default domain, without changing them."""
+        self.opset = opset
+        self.model_rest = [
+            _block(8, _number(2, opset)) if _is_default_domain(raw) else raw for raw in self.model_rest
+        ]
+
     def drop_metadata(self, key: str) -> None:
-        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key must be there once."""
+        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key is there once."""
         if self.metadata.pop(key, None) is not None:
             self.model_rest = [raw for raw in self.model_rest if not _is_entry(raw, key)]
+
+
+def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes: int | str) -> Node:
+    """A node of the default domain, called like its first output."""
+    rest = [_text(3, outputs[0]), _text(4, op_type), *(_encode_attribute(*one) for one in attributes.items())]
+    return Node(op_type, outputs[0], inputs, outputs, dict(attributes), b"".join(rest))
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
@@ -244,6 +271,12 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
     return name, integers or found
 
 
+def _encode_attribute(name: str, value: int | str) -> bytes:
+    # AttributeProto: name, integer or text, and which of them it is.
+    held = _number(3, value) + _number(20, 2) if isinstance(value, int) else _text(4, value) + _number(20, 3)
+    return _block(5, _text(1, name) + held)
+
+
 def _tensor(message: memoryview) -> Tensor:
     tensor = Tensor("", 0, (), message)
     dims: list[int] = []
@@ -271,6 +304,12 @@ def _encode_tensor(name: str, values: np.ndarray) -> bytes:
     dims = b"".join(_number(1, size) for size in values.shape)
     little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return dims + _number(2, data_type) + _text(8, name) + _block(9, little_endian.tobytes())
+
+
+def _is_default_domain(raw: bytes) -> bool:
+    """Whether a field of the model is the opset of ONNX's own operators."""
+    ((number, _, value),) = _fields(memoryview(raw))
+    return number == 8 and not _string(_first(value).get(1))
 
 
 def _is_entry(raw: bytes, key: str) -> bool:

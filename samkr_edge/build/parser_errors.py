@@ -41,7 +41,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("getplugincreator could not find", "this version does not know the operation", "update TensorRT"),
     (
         "first input has type uint8",
-        "bytes may be read by a cast only, and the exported graph transposes them first",
+        "image bytes may be read by a cast only, and the exported graph transposes them first",
         "samkr-edge build MODEL.onnx --target NAME, or --prepared trt.onnx for another builder",
     ),
     ("uint8", "this version takes no image bytes", "update TensorRT, or report this graph"),

@@ -351,7 +351,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
 
 
 def _by_hand(target: Target, precision: str) -> str:
-    flag = " --fp16" if precision == "fp16" else ""
+    flag = {"fp16": " --fp16", "int8": " --fp16 --int8"}.get(precision, "")
     return (
         f"samkr-edge build MODEL.onnx --target {target.name} --prepared trt.onnx, then on the device: "
         f"trtexec --onnx=trt.onnx --saveEngine=model.engine{flag}"

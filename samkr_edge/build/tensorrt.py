@@ -24,9 +24,10 @@ from samkr_edge.build.sampling_check import settle_sampling
 from samkr_edge.build.tensorrt_graph import precision_mix
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
+from samkr_edge.engine_device import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import Passport, any_gpu, gpu_device, passport_path, passport_text, write_passport
+from samkr_edge.passport import Passport, passport_path, passport_text, write_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from samkr_edge.build.tensorrt_graph import OnnxFacts
     from samkr_edge.build.wishes import Wishes
     from samkr_edge.runtime.tensorrt_module import Flavour
+    from targets.device import Device
     from targets.profile import Target
-    from targets.recognise import Device
 
 PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
@@ -59,7 +59,7 @@ def build_engine(
     here = recognise(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
     features = find_features(target, here, version, flavour)
-    plans = make_plans(target, features, facts, wishes, precision, _free_bytes(device) if here else None)
+    plans = make_plans(target, features, facts, wishes, precision, free_bytes(device) if here else None)
     shown = "\n".join(plan.describe() for plan in plans)
     if prepared is not None:
         _write_prepared(model, graph, plans, prepared, shown, as_json)
@@ -188,12 +188,12 @@ def make_plans(
     return (plan_build(target, features, facts, replace(wishes, precision=precision), free_bytes),)
 
 
-def _free_bytes(device: Device) -> int | None:
-    """What a build may use: on a Jetson what the system calls available, else the GPU's free memory."""
+def free_bytes(device: Device) -> int | None:
+    """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
     from samkr_edge.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
 
-    if device.l4t is not None:
+    if device.shares_memory:
         return available_memory()
     cuda = open_cuda()
     try:

@@ -8,7 +8,7 @@ import typer
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What works on this machine, and how to fix the rest. Whatever it calls ok, it has imported.
+    """What works on this machine, and how to fix the rest. What it calls ok it has imported, and opened on a GPU.
 
     Examples:
 
@@ -22,11 +22,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from rich.text import Text
 
     from samkr_edge.cli.console import console, emit
-    from samkr_edge.doctor import environment, findings, try_packages
+    from samkr_edge.doctor import environment, findings, try_gpu, try_packages
 
-    with console(stderr=True).status("importing what is installed"):
+    with console(stderr=True).status("importing what is installed") as status:
         facts = environment()
-        found = findings(facts, try_packages())
+        trials = try_packages()
+        status.update("opening what is for the GPU")
+        found = findings(facts, trials, try_gpu(facts, trials))
     table = Table(
         title=f"samkr-edge {facts['samkr_edge']}, Python {facts['python']}, {facts['cpu']}, {facts['cores']} cores",
         title_justify="left",

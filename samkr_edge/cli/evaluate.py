@@ -79,8 +79,8 @@ def evaluate(
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
-    if opened.graph_note:
-        say(opened.graph_note)
+    for note in opened.notes:
+        say(note)
     protocol = Protocol(
         flip=flip,
         scales=factors,

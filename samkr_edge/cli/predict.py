@@ -68,8 +68,8 @@ def predict(
     still = [source for source in sources if source not in streams]
     paths = find_images(still) if still else []
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
-    if opened.graph_note:
-        say(opened.graph_note)
+    for note in opened.notes:
+        say(note)
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
     images: ImagesDone | None = None
     done: list[StreamDone] = []

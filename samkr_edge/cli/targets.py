@@ -9,8 +9,8 @@ import typer
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from targets.device import Device
     from targets.profile import Target
-    from targets.recognise import Device
 
 
 def targets(
@@ -109,7 +109,7 @@ def _describe_device(device: Device) -> str:
         "model": device.model,
         "GPU": device.gpu,
         "live SMs": device.sms,
-        "L4T": f"{device.l4t} (JetPack {device.jetpack or 'unknown'})" if device.l4t else None,
+        "release": device.release,
         "power mode": device.power_mode,
         "CUDA": f"up to {device.cuda}" if device.cuda else None,
     }

@@ -126,9 +126,28 @@ class CtypesCuda(DriverCuda):
         }
     )  # fmt: skip
 
+    # What is called in any case, and what for graphs alone.
+    ALWAYS = (
+        "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease", "cuCtxSetCurrent", "cuMemGetInfo",
+        "cuMemAlloc", "cuMemFree", "cuMemHostAlloc", "cuMemFreeHost", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
+        "cuStreamCreate", "cuStreamDestroy", "cuStreamSynchronize", "cuEventCreate", "cuEventDestroy", "cuEventRecord",
+        "cuEventSynchronize", "cuEventElapsedTime",
+    )  # fmt: skip
+    GRAPHS = (
+        "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphDestroy",
+        "cuGraphExecDestroy",
+    )  # fmt: skip
+
     def __init__(self, library: Any = None) -> None:
         self._library = library or require_gpu()
+        for function in self.ALWAYS:
+            self._symbol(function)  # now, and not when something is to be given back
         super().__init__()
+
+    def begin_capture(self, stream: int) -> None:
+        for function in self.GRAPHS:
+            self._symbol(function)
+        super().begin_capture(stream)
 
     def call(self, function: str, *arguments: Any, out: Any = None) -> Any:
         result = out() if out else None
@@ -148,12 +167,14 @@ class CtypesCuda(DriverCuda):
         self._do("cuMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return free.value, total.value
 
-    def _do(self, function: str, *given: Any) -> None:
+    def _symbol(self, function: str) -> Any:
         try:
-            symbol = getattr(self._library, function + ("_v2" if function in self.SECOND else ""))
+            return getattr(self._library, function + ("_v2" if function in self.SECOND else ""))
         except AttributeError as error:  # a function that is newer than this driver
             raise raised_error(self.name, function, error) from error
-        code = symbol(*given)
+
+    def _do(self, function: str, *given: Any) -> None:
+        code = self._symbol(function)(*given)
         if code:
             raise cuda_error(function, code, self._name_of(code))
 

@@ -17,7 +17,7 @@ from samkr_edge.artefact import cache_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import Passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
-from targets.recognise import Device
+from targets.device import Device
 
 
 class FinishedKernels:

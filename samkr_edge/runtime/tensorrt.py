@@ -16,6 +16,7 @@ import numpy as np
 
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
+from samkr_edge.engine_device import power_note
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
@@ -184,6 +185,7 @@ class TensorRTRunner:
         self.passport, data = admit(self.path)
         self.card = ModelCard.from_dict(self.passport.card)
         self.graph_note: str | None = None
+        self.power_note = power_note(self.path, self.passport, running_device())
         self._trt, self._wants_graph = import_tensorrt(self.passport.runtime), cuda_graph
         require_fitting_driver(self._trt, self.passport.runtime)
         self._title = TITLES[self.passport.runtime]

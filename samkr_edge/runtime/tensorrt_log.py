@@ -71,7 +71,7 @@ class Messages:
 
     def reasons(self) -> list[str]:
         """The last errors, else the last warnings, as facts of an error of ours."""
-        return [f"reason     {' '.join(text.split())[:160]}" for text in (self.errors() or self.texts())[-3:]]
+        return [f"reason     {' '.join(text.split())[:200]}" for text in (self.errors() or self.texts())[-3:]]
 
     def said(self) -> list[tuple[bool, str]]:
         """(is it an error, text) of all of them, in their order."""

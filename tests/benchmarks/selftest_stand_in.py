@@ -6,7 +6,7 @@ import os
 
 from benchmarks.selftest import machine, stages
 from benchmarks.selftest.stage import Stage
-from targets.recognise import Device
+from targets.device import Device
 
 machine.require_gpu = lambda: None
 machine.running_device = lambda: Device(gpu="NVIDIA GeForce RTX 4090", compute_capability="8.9")

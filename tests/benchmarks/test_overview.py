@@ -67,6 +67,8 @@ def test_runs_are_named_by_what_tells_them_apart(three_models: list[ModelResult]
         three_models, environment={"cpu": "ARM", "jetson": "NVIDIA Jetson AGX Orin R36 (release), ..."}
     )
     assert run_names([laptop, orin]) == ["A CPU", "Jetson AGX Orin"]
+    container = run_of(three_models, environment={"cpu": "ARM", "jetson": "tegra234 L4T unknown"})
+    assert run_names([laptop, container]) == ["A CPU", "tegra234"]
     two_threads = laptop.model_copy(update={"settings": laptop.settings.model_copy(update={"threads": 2})})
     assert run_names([laptop, two_threads]) == ["1 thread", "2 threads"]
     assert len(set(run_names([laptop, laptop]))) == 2

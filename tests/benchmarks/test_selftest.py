@@ -25,7 +25,7 @@ from benchmarks.selftest.stages import STAGES, chosen_stages
 from benchmarks.selftest.supervise import StoppedByUser
 from samkr_edge.cli import run as command_line
 from samkr_edge.errors import SamkrError
-from targets.recognise import Device
+from targets.device import Device
 
 ORIN = Device(
     machine="aarch64",

@@ -1,6 +1,7 @@
 """Readers of clocks, temperatures and power modes, on small trees and texts written by hand in the devices' formats.
 
-No Jetson was at hand: the formats are those that NVIDIA's documentation and users' logs show for each JetPack.
+No Jetson was at hand: the formats are those that NVIDIA's documentation and users' logs show for each JetPack. Names of
+devfreq nodes are as their owners wrote them down; what stands in the files is ours.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 ORIN = {
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic",
-    "sys/devices/platform/17000000.gpu/devfreq_dev/cur_freq": "918000000\n",
-    "sys/devices/platform/17000000.gpu/devfreq_dev/min_freq": "918000000\n",
-    "sys/devices/platform/17000000.gpu/devfreq_dev/max_freq": "918000000\n",
+    "sys/class/devfreq/17000000.gpu/cur_freq": "918000000\n",
+    "sys/class/devfreq/17000000.gpu/min_freq": "918000000\n",
+    "sys/class/devfreq/17000000.gpu/max_freq": "918000000\n",
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
     "sys/class/thermal/thermal_zone0/temp": "52500\n",
     "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
@@ -68,17 +69,89 @@ def test_a_jetson_is_read_from_sysfs(tmp_path: Path) -> None:
     assert find_device(tmp_path).family == "jetson"
 
 
+def devfreq(root: Path, *devices: str) -> Path:
+    """The class as the kernel shows it: an entry is a link to its device. The last one's clock is 612 MHz."""
+    (root / "sys/class/devfreq").mkdir(parents=True, exist_ok=True)
+    for device in devices:
+        hertz = "612000000\n" if device == devices[-1] else "115200000\n"
+        tree(root, {f"sys/devices/{device}/cur_freq": hertz})
+        (root / "sys/class/devfreq" / device.rpartition("/")[2]).symlink_to(root / "sys/devices" / device)
+    return root
+
+
 @pytest.mark.parametrize(
-    "node",
+    "devices",
     [
-        "sys/devices/17000000.ga10b/devfreq/17000000.ga10b",  # JetPack 5, Orin
-        "sys/devices/17000000.gv11b/devfreq/17000000.gv11b",  # JetPack 4 and 5, Xavier
-        "sys/devices/57000000.gpu/devfreq/57000000.gpu",  # JetPack 4, Nano
-        "sys/class/devfreq/gpu-gpc-0",  # JetPack 7, Thor
+        # JetPack 4, Nano: Qengineering/Jover#3.
+        ("57000000.gpu/devfreq/57000000.gpu",),
+        # JetPack 4, TX2: its name in jetson_stats' list of GPUs.
+        ("17000000.gp10b/devfreq/17000000.gp10b",),
+        # JetPack 4 and 5, Xavier: elinux.org, Jetson/AGX_Xavier_Performance_Governor.
+        ("17000000.gv11b/devfreq/17000000.gv11b",),
+        # JetPack 5, Orin: its name in jetson_stats' list of GPUs; the video engine's from clock scripts for Orin.
+        (
+            "platform/13e40000.host1x/15340000.vic/devfreq/15340000.vic",
+            "17000000.ga10b/devfreq/17000000.ga10b",
+        ),
+        # JetPack 6, Orin Nano and AGX Orin: where users' scripts lock the clock.
+        (
+            "platform/bus@0/13e00000.host1x/15340000.vic/devfreq/15340000.vic",
+            "platform/bus@0/13e00000.host1x/154c0000.nvenc/devfreq/154c0000.nvenc",
+            "platform/bus@0/17000000.gpu/devfreq/17000000.gpu",
+        ),
+        # JetPack 7.2, AGX Thor: rbonghi/jetson_stats#885 and #738 (a PCI device); the memory's clock is bwmgr.
+        (
+            "platform/bwmgr/devfreq/bwmgr",
+            "pci0000:00/0000:00:00.0/0000:01:00.0/devfreq/gpu-nvd-0",
+            "pci0000:00/0000:00:00.0/0000:01:00.0/devfreq/gpu-gpc-0",
+        ),
     ],
+    ids=lambda devices: devices[-1].rpartition("/")[2],
 )
-def test_the_gpu_clock_is_found_on_each_jetpack(node: str, tmp_path: Path) -> None:
-    assert read_jetson(tree(tmp_path, {f"{node}/cur_freq": "612000000"})).gpu_mhz == 612.0
+def test_the_gpu_clock_is_found_on_each_jetpack(devices: tuple[str, ...], tmp_path: Path) -> None:
+    assert read_jetson(devfreq(tmp_path, *devices)).gpu_mhz == 612.0
+    # By its GPU's node alone it is a Jetson: a container hides the rest.
+    assert find_device(tmp_path).family == "jetson"
+
+
+def test_a_gpu_node_of_another_name_is_known_by_its_device_tree_node(tmp_path: Path) -> None:
+    devfreq(tmp_path, "17000000.x/devfreq/devfreq1")
+    tree(tmp_path, {"sys/devices/17000000.x/devfreq/devfreq1/device/of_node/name": "ga10b\0"})
+    assert read_jetson(tmp_path).gpu_mhz == 612.0
+
+
+def test_another_chips_gpu_makes_no_jetson(tmp_path: Path) -> None:
+    devfreq(tmp_path, "platform/ff9a0000.gpu/devfreq/ff9a0000.gpu")  # Mali of a Rockchip
+    tree(tmp_path, {"proc/device-tree/model": "Pine64 RockPro64\0", "sys/module/tegra_xudc/uevent": ""})
+    assert find_device(tmp_path, on_gpu=False).family == "cpu"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"},
+        {
+            "proc/device-tree/model": "Jetson AGX Orin\0"
+        },  # Chr157i4n/PyTmcStepper#78: no "NVIDIA" in JetPack 5
+        {"proc/sys/kernel/osrelease": "5.15.148-tegra\n"},
+        {"proc/sys/kernel/osrelease": "6.8.12-1021-tegra\n"},  # JetPack 7.2, rbonghi/jetson_stats#885
+        {"sys/devices/soc0/family": "Tegra\n", "sys/devices/soc0/soc_id": "35\n"},  # Linux, fuse-tegra.c
+        {"etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic"},
+    ],
+    ids=lambda files: next(iter(files)),
+)
+def test_any_one_thing_that_a_container_shows_makes_it_a_jetson(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    """Docker hides the device tree (ultralytics/ultralytics#18449); /etc is the image's unless a file is mounted."""
+    device = find_device(tree(tmp_path, files))
+    assert (device.family, device.power_mode(), device.modes) == ("jetson", None, ())
+    assert device.read().gpu_mhz is None
+
+
+def test_a_grace_server_is_no_jetson(tmp_path: Path) -> None:
+    tree(tmp_path, {"sys/devices/soc0/family": "Tegra\n", "sys/devices/soc0/soc_id": "36\n"})
+    assert find_device(tmp_path, on_gpu=False).family == "cpu"
 
 
 def test_a_gpu_that_is_cooled_by_its_clock_is_throttled_and_a_fan_is_not(tmp_path: Path) -> None:
@@ -116,7 +189,7 @@ def test_locked_clocks_are_part_of_the_power_mode(tmp_path: Path) -> None:
     tree(tmp_path, ORIN)
     text = "NV Power Mode: MAXN\n0\n"
     assert jetson_power_mode(text, tmp_path) == "MAXN (id 0), clocks locked"
-    tree(tmp_path, {"sys/devices/platform/17000000.gpu/devfreq_dev/min_freq": "306000000"})
+    tree(tmp_path, {"sys/class/devfreq/17000000.gpu/min_freq": "306000000"})
     assert jetson_power_mode(text, tmp_path) == "MAXN (id 0), clocks free"
     assert jetson_power_mode(None, tmp_path) is None
 

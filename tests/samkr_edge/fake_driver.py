@@ -15,7 +15,7 @@ class Driver:
     """libcuda for one GPU, in host memory. ``live`` counts what was handed out and not given back.
 
     Attributes:
-        cuda: the highest CUDA that it knows: 12080 is 12.8.
+        knows_cuda: the highest CUDA that it knows: 12080 is 12.8.
         missing: functions that it does not have.
     """
 
@@ -24,7 +24,7 @@ class Driver:
     def __init__(
         self, name: bytes = b"NVIDIA GeForce RTX 4090", capability: tuple[int, int] = (8, 9)
     ) -> None:
-        self.cuda = 12080
+        self.knows_cuda = 12080
         self.gpu, self.capability = name, capability
         self.blocks: dict[int, Any] = {}
         self.handles: dict[int, Any] = {}
@@ -90,11 +90,11 @@ class Driver:
         return 0
 
     def cuDriverGetVersion(self, out: Any) -> int:
-        out._obj.value = self.cuda
+        out._obj.value = self.knows_cuda
         return 0
 
     def cuDeviceGetAttribute(self, out: Any, number: int, device: Any) -> int:
-        out._obj.value = {16: 128, 75: self.capability[0], 76: self.capability[1]}[number]
+        out._obj.value = {16: 128, 18: 0, 75: self.capability[0], 76: self.capability[1]}[number]
         return 0
 
     def cuDevicePrimaryCtxRetain(self, out: Any, device: Any) -> int:

@@ -432,16 +432,9 @@ def _builder(trt: FakeTensorRT) -> list[type]:
                     say(trt.ILogger.Severity.VERBOSE, trt.retell(network._listing))
             if trt.build_messages or refusal or trt.cancelled:
                 return None
-            head = json.dumps(
-                {
-                    "flags": sorted(flags),
-                    "capabilities": given.get("capabilities"),
-                    "strong": strong,
-                    "wide": sorted(given["constraints"]),
-                    "version": trt.__version__,
-                    "size": len(network._onnx),
-                }
-            ).encode()
+            told = {"flags": sorted(flags), "capabilities": given.get("capabilities"), "strong": strong}
+            told |= {"wide": sorted(given["constraints"]), "version": trt.__version__}
+            head = json.dumps({**told, "size": len(network._onnx)}).encode()
             return HostMemory(trt.magic + len(head).to_bytes(4, "little") + head + network._onnx)
 
     return [

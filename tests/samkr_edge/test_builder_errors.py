@@ -110,8 +110,8 @@ def test_memory_is_named_where_the_log_names_it(said: list[tuple[str, str]]) -> 
                 (
                     E,
                     "10: [optimizer.cpp::computeCosts::3869] Error Code 10: Internal Error (Could not find any "
-                    "implementation for node model.10.attn.pe.conv.weight + model.10.attn.pe.conv.weight_QuantizeLinear "
-                    "+ /model.10/attn/pe/conv/Conv + /model.10/attn/Add.)",
+                    "implementation for node model.10.attn.pe.conv.weight + "
+                    "model.10.attn.pe.conv.weight_QuantizeLinear + /model.10/attn/pe/conv/Conv + /model.10/attn/Add.)",
                 ),
             ],
             "/model.10/attn/pe/conv/Conv",

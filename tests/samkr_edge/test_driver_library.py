@@ -66,7 +66,10 @@ def test_it_is_no_gpu_and_why_is_told(
     assert doctor.gpu_count() == 0
     assert running_device().gpu is None
     assert run(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["environment"]["gpus"] == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["environment"]["gpus"] == 0
+    (row,) = (row for row in shown["findings"] if row["what"] == "TensorRT engines")
+    assert reason in row["detail"]
 
 
 def test_where_there_is_none_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +90,7 @@ def test_a_whole_driver_is_opened_and_every_function_that_is_called_is_looked_fo
 
     class Watched(Driver):
         def __getattribute__(self, name: str) -> Any:
-            if name.startswith("cu") and name != "current":
+            if name.startswith("cu") and name[2].isupper():
                 used.add(name)
             return super().__getattribute__(name)
 

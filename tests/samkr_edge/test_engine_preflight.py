@@ -1,5 +1,6 @@
 """Engines that must not be loaded: each change to a good one is refused, and none reaches TensorRT."""
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +19,13 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.engine_device import check_engine, gpu_device, power_note
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import check_engine, passport_path, preflight, read_passport
+from samkr_edge.passport import passport_path, preflight, read_passport
+from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.device import Device
 from targets.profile import load_target
-from targets.recognise import Device
 
 Install = Callable[[str], FakeTensorRT]
 ORIN = Device(
@@ -118,16 +121,30 @@ def test_bytes_that_change_after_the_check_are_not_the_ones_that_load(
     runner.close()
 
 
-def test_an_engine_that_tensorrt_itself_refuses_is_an_error(engine: Path, install: Install) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: b"not a plan", "not compatible"),
+        (lambda data: data[:-100], "does not match archive size"),
+        (lambda data: data[:6], "does not match archive size"),
+        (lambda data: data.replace(b"10.3.0", b"10.3.1"), "Version tag does not match"),
+    ],
+    ids=["no plan", "cut off", "hardly begun", "another version"],
+)
+def test_an_engine_that_tensorrt_itself_refuses_is_told_with_its_reason(
+    engine: Path, install: Install, driver: Driver, damage: Callable[[bytes], bytes], reason: str
+) -> None:
+    """Damaged before its passport was written, or with a passport that was written again."""
     install("10.3.0")
-    engine.write_bytes(b"not a plan")
-    import hashlib
-
-    edit(engine, sha256=hashlib.sha256(b"not a plan").hexdigest())
+    data = damage(engine.read_bytes())
+    engine.write_bytes(data)
+    edit(engine, sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(engine)
     assert raised.value.code == "SE-V89"
-    assert "not compatible" in raised.value.facts[0]
+    assert reason in raised.value.facts[0]
+    assert (raised.value.fix or "").startswith("samkr-edge build model.onnx")
+    assert driver.live == 0
 
 
 def test_without_tensorrt_it_says_what_to_install(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +198,6 @@ def test_a_tensorrt_that_does_not_load_is_told_as_one_that_is_missing(
 
 
 def orin_passport(engine: Path, **settings: Any) -> Any:
-    from samkr_edge.passport import gpu_device
-
     passport = read_passport(engine)
     return passport.model_copy(
         update={"device": gpu_device(ORIN), "settings": {**passport.settings, **settings}}
@@ -193,6 +208,68 @@ def test_a_power_mode_that_gates_half_of_the_gpu_is_no_reason_to_refuse(engine: 
     check_engine(engine, orin_passport(engine), replace(ORIN, sms=4, power_mode="15W"), "10.3.0")
 
 
+@pytest.mark.parametrize(
+    ("here", "told"),
+    [
+        (ORIN, None),
+        (replace(ORIN, power_mode="25W"), None),
+        (replace(ORIN, sms=None), None),
+        (replace(ORIN, sms=4, power_mode="15W"), "8 SMs (40W) switched on, and now it is 4 SMs (15W)"),
+        (replace(ORIN, sms=4, power_mode=None), "8 SMs (40W) switched on, and now it is 4 SMs:"),
+        (replace(ORIN, compatible=("nvidia,p3701-0005", "nvidia,tegra234"), sms=16), None),
+    ],
+)
+def test_other_sms_than_at_the_building_are_said(engine: Path, here: Device, told: str | None) -> None:
+    """Another module altogether is refused, or takes portable engines, which know nothing of SMs."""
+    note = power_note(engine, orin_passport(engine), here)
+    if told is None:
+        assert note is None
+    else:
+        assert told in (note or "")
+        assert "samkr-edge build model.onnx --target auto" in (note or "")
+
+
+def test_the_note_reaches_whoever_runs_the_engine(engine: Path, install: Install) -> None:
+    install("10.3.0")
+    model = load_model(engine)
+    assert model.notes == []
+    model.close()
+    edit_device(engine, sms=64)
+    model = load_model(engine)
+    assert [note for note in model.notes if "built with 64 SMs" in note] == model.notes != []
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("core", "here", "cores"),
+    [
+        (0, replace(ORIN, compatible=("nvidia,p3767-0003", "nvidia,tegra234")), 0),
+        (1, replace(ORIN, compatible=("nvidia,p3767-0001", "nvidia,tegra234")), 1),
+        (2, ORIN, 2),
+    ],
+)
+def test_an_engine_for_a_dla_core_that_is_not_there_is_refused(
+    engine: Path, core: int, here: Device, cores: int
+) -> None:
+    passport = orin_passport(engine, dla_core=core)
+    passport = passport.model_copy(update={"device": gpu_device(here)})
+    with pytest.raises(SamkrError) as raised:
+        check_engine(engine, passport, here, "10.3.0")
+    assert raised.value.code == "SE-A86"
+    assert f"DLA core {core}" in raised.value.facts[0]
+    assert f"DLA cores: {cores}" in raised.value.facts[1]
+    check_engine(engine, orin_passport(engine, dla_core=1), ORIN, "10.3.0")
+
+
+@pytest.mark.parametrize("name", ["dla_core", "profile_batch"])
+@pytest.mark.parametrize("value", ["1", -1, True, 1.5, [1]])
+def test_a_passport_with_what_is_no_count_is_unreadable(engine: Path, name: str, value: object) -> None:
+    edit(engine, settings={**read_passport(engine).settings, name: value})
+    with pytest.raises(SamkrError) as raised:
+        preflight(engine)
+    assert raised.value.code == "SE-A52"
+
+
 def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> None:
     nano = replace(ORIN, compatible=("nvidia,p3767-0003", "nvidia,tegra234"))
     with pytest.raises(SamkrError) as raised:
@@ -200,6 +277,15 @@ def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> No
     assert raised.value.code == "SE-A88"
     assert "jetson-orin-nx-16gb" in raised.value.facts[0]
     assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+
+
+def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(engine: Path) -> None:
+    hidden = replace(ORIN, model="", compatible=(), l4t=None, kernel="5.15.148-tegra", gpu="Orin", sms=8)
+    check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=16 * 10**9), "10.3.0")
+    with pytest.raises(SamkrError) as raised:
+        check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=8 * 10**9), "10.3.0")
+    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+    assert "systempaths=unconfined" in raised.value.facts[-1]
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import choose_flavour, find_features
 from samkr_edge.errors import SamkrError
+from targets.device import Device
 from targets.profile import load_target
-from targets.recognise import Device, recognise
+from targets.recognise import recognise
 
 Install = Callable[[str], FakeTensorRT]
 RTX = "rtx 1.7.1.116"

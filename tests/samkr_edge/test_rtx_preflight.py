@@ -21,11 +21,12 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import Passport, check_engine, passport_path, preflight, read_passport
+from samkr_edge.passport import Passport, passport_path, preflight, read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from targets.device import Device
 from targets.profile import load_target
-from targets.recognise import Device
 
 Install = Callable[[str], FakeTensorRT]
 HERE = Device(

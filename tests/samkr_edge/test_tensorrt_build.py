@@ -1,6 +1,7 @@
 """Building engines with a fake TensorRT that has what each version has, and runs what it was given."""
 
 import json
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,9 +24,11 @@ from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli import run
+from samkr_edge.cli.build_tensorrt import _free_bytes
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import read_passport
+from samkr_edge.passport import preflight, read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from targets.device import Device
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -232,6 +235,55 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
         assert driver.live == 0
 
 
+def test_a_calibration_that_tensorrt_itself_fails_at_is_sent_to_quantizers(
+    install: Install, driver: Driver, tmp_path: Path
+) -> None:
+    """10.3 on an Orin, with every calibrator: NVIDIA/TensorRT#4797."""
+    source = write_residual(tmp_path / "fp32.onnx", quantized=False)
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((9, 12, 3), np.uint8))
+    (tmp_path / "images.txt").write_text("0.png\n")
+    trt = install("10.3.0")
+    trt.calibrates = False
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source, Wishes(calibrate=True), calibration=tmp_path / "images.txt")
+    assert raised.value.code == "SE-B90"
+    assert "a fault inside this TensorRT" in " ".join(raised.value.facts)
+    assert "samkr-edge quantize" in (raised.value.fix or "")
+    assert driver.live == 0
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_image_bytes_are_read_by_a_cast_first_or_the_parser_refuses_them(
+    install: Install, source: Path, version: str
+) -> None:
+    """NVIDIA/TensorRT#3985; the exported graph transposes first, for ONNX Runtime's sake."""
+    trt = install(version)
+    plan = plan_build(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes())
+    engine_bytes.build_bytes(source, plan, None, None)
+    kept = tuple(step for step in plan.steps if step != "cast_first")
+    with pytest.raises(SamkrError) as raised:
+        engine_bytes.build_bytes(source, replace(plan, steps=kept), None, None)
+    assert raised.value.code == "SE-B91"
+    assert raised.value.facts[0] == "node       /Transpose (Transpose)"
+    assert "by a cast only" in " ".join(raised.value.facts)
+
+
+def test_ctrl_c_while_the_engine_is_compared_with_its_graph_leaves_nothing(
+    install: Install, driver: Driver, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+
+    def interrupt(self: Any, stream_handle: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(trt, source)
+    assert [path.name for path in source.parent.iterdir() if path.is_file()] == ["model.onnx"]
+    assert driver.live == 0
+
+
 @pytest.mark.parametrize("content", ["", "missing.png\n"])
 def test_a_calibration_list_without_images_is_refused(install: Install, tmp_path: Path, content: str) -> None:
     source = write_residual(tmp_path / "fp32.onnx", quantized=False)
@@ -343,6 +395,42 @@ def test_caches_lie_where_the_user_said_and_one_that_cannot_be_kept_loses_no_eng
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "file"))
     assert "timing_cache" not in build(trt, source).passport.hashes
+
+
+@pytest.mark.parametrize(
+    "device",
+    [Device(kernel="5.15.148-tegra"), Device(gpu="NVIDIA GB10", integrated=True), Device(l4t="36.4.3")],
+)
+def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
+    monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
+    assert _free_bytes(device) == 123
+
+
+def test_in_a_container_of_a_jetson_an_engine_is_built_and_loaded_without_knowing_its_jetpack(
+    install: Install,
+    driver: Driver,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither release file nor device tree; TensorRT's version is that of the module, and the module has no profile."""
+    trt = install("10.3.0")
+    driver.gpu, driver.capability = b"Orin", (8, 7)
+    monkeypatch.setattr(
+        "samkr_edge.device.described_by_files",
+        lambda: Device(platform.machine(), platform.system(), kernel="5.15.148-tegra"),
+    )
+    assert run(["targets", "auto"]) == 0
+    assert "JetPack unknown: there is no /etc/nv_tegra_release" in capsys.readouterr().out
+    out = source.with_suffix(".engine")
+    assert run(["build", str(source), "--target", "auto", "-o", str(out)]) == 0
+    built = read_passport(out)
+    assert (built.target, built.runtime_version) == ("jetson-sm87", trt.__version__)
+    assert (built.device["l4t"], built.device["jetpack"]) == (None, None)
+    assert preflight(out) == built
 
 
 def test_a_dla_is_the_default_device(install: Install, source: Path) -> None:

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,12 +22,15 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.driver import FUNCTIONS
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.onnx_runtime import OnnxRunner, rounds_by_half_scales
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from samkr_edge.runtime.tensorrt_log import listen
 from targets.profile import load_target
+from targets.recognise import Device
 
 Install = Callable[[str], FakeTensorRT]
 Seeing = Callable[[FakeTensorRT, Path], Path]
@@ -302,5 +307,171 @@ def test_a_driver_without_graphs_is_named_in_the_note(
     runner = TensorRTRunner(path, cuda_graph=True)
     assert "cuGraphInstantiateWithFlags" in (runner.graph_note or "")
     assert runner.run(images(1))[0].shape == (1, 3, 8, 8)
+    runner.close()
+    assert driver.live == 0
+
+
+# Every function of the driver that is called by ctypes.
+SYMBOLS = sorted(
+    name for name in vars(Driver) if name.startswith("cu") and name not in (*FUNCTIONS, "cuGetErrorName")
+)
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_a_driver_that_lacks_a_function_is_one_clear_error_or_does_without(
+    install: Install, driver: Driver, tmp_path: Path, symbol: str
+) -> None:
+    """It shows when the driver is opened, not when memory is given back; graphs are done without."""
+    path = engine(install("10.3.0"), tmp_path)
+    driver.missing = frozenset({symbol})
+    if "Graph" in symbol or "Capture" in symbol:
+        runner = TensorRTRunner(path, cuda_graph=True)
+        assert symbol in (runner.graph_note or "")
+        assert runner.run(images(1))[0].shape == (1, 3, 8, 8)
+        runner.close()
+    else:
+        with pytest.raises(SamkrError) as raised:
+            TensorRTRunner(path)
+        assert raised.value.code == "SE-V90"
+        assert symbol in " ".join(raised.value.facts)
+        assert "update the NVIDIA driver" in (raised.value.fix or "")
+    driver.missing = frozenset()
+    assert driver.live == 0
+
+
+def test_the_symbols_are_those_that_every_driver_has(driver: Driver) -> None:
+    """Newest of them: cuGraphInstantiateWithFlags, of CUDA 11.4, which JetPack 5 has."""
+    newer = {
+        "cuEventElapsedTime_v2",
+        "cuMemGetInfo_v3",
+        "cuStreamGetCaptureInfo_v3",
+        "cuGraphInstantiateWithParams",
+    }
+    assert not newer & set(SYMBOLS)
+
+
+@pytest.mark.parametrize("kind", ["INT32", "BOOL", "INT64"])
+def test_a_type_that_no_network_has_is_an_error_with_the_tensors_name(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    trt = install("10.3.0")
+    path = engine(trt, tmp_path)
+    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: SimpleNamespace(name=kind))
+    with pytest.raises(SamkrError) as raised:
+        TensorRTRunner(path)
+    assert raised.value.code == "SE-V85"
+    assert raised.value.facts[:2] == ("tensor     image", f"type       {kind}")
+    assert driver.live == 0
+
+
+@pytest.fixture
+def orin(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """This machine is an Orin NX 16 GB."""
+    device = Device(
+        machine="aarch64", system="Linux", compatible=("nvidia,p3767-0000",), l4t="36.4.3", gpu="Orin",
+        compute_capability="8.7", sms=8,
+    )  # fmt: skip
+    for module in ("passport", "build.tensorrt", "runtime.tensorrt"):
+        monkeypatch.setattr(f"samkr_edge.{module}.running_device", lambda: device)
+    return device
+
+
+def dla_engine(trt: FakeTensorRT, folder: Path, core: int | None) -> Path:
+    source = write_residual(folder / "model.onnx", batch=2)
+    wishes = Wishes(precision="fp16", dla_core=core)
+    plan = plan_build(
+        load_target("jetson-orin-nx-16gb"), features_of(trt), facts_of(read_onnx(source)), wishes
+    )
+    return builder.build_tensorrt(source, folder / "model.engine", (plan,)).path
+
+
+@pytest.mark.parametrize("core", [None, 0, 1])
+def test_an_engine_runs_on_the_dla_core_that_it_was_built_for(
+    install: Install, orin: Device, tmp_path: Path, core: int | None
+) -> None:
+    """The engine does not hold it: microsoft/onnxruntime#26680."""
+    trt = install("10.3.0")
+    trt.dla_count = 2
+    path = dla_engine(trt, tmp_path, core)
+    trt.dla_cores.clear()
+    TensorRTRunner(path).close()
+    assert trt.dla_cores == [core]
+
+
+def test_a_dla_core_that_tensorrt_does_not_see_is_refused(
+    install: Install, orin: Device, driver: Driver, tmp_path: Path
+) -> None:
+    """As in a container that was not given it: the profile of the module has two."""
+    trt = install("10.3.0")
+    trt.dla_count = 2
+    path = dla_engine(trt, tmp_path, 1)
+    trt.dla_count = 1
+    with pytest.raises(SamkrError, match="DLA core 1") as raised:
+        TensorRTRunner(path)
+    assert raised.value.code == "SE-V89"
+    assert driver.live == 0
+
+
+def test_a_context_that_is_not_made_and_a_run_that_is_refused_tell_what_tensorrt_said(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    path = engine(trt, tmp_path)
+    said = listen(trt).logger
+    runner = TensorRTRunner(path)
+
+    def refuse(self: Any, stream_handle: int) -> bool:
+        said.log(trt.ILogger.Severity.ERROR, "IExecutionContext::enqueueV3: Error Code 1: Cask (failed)")
+        return False
+
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", refuse)
+    with pytest.raises(SamkrError, match="refused to run") as raised:
+        runner.run(images(1))
+    assert "Error Code 1: Cask" in raised.value.facts[0]
+    runner.close()
+
+    def short(self: Any, runtime_config: Any = None) -> None:
+        said.log(trt.ILogger.Severity.ERROR, "Error Code 2: OutOfMemory (no further information)")
+
+    monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", short)
+    with pytest.raises(SamkrError, match="the memory is not enough") as raised:
+        TensorRTRunner(path)
+    assert "OutOfMemory" in raised.value.facts[-1]
+    assert driver.live == 0
+
+
+@pytest.mark.parametrize("where", ["Runtime.deserialize_cuda_engine", "ICudaEngine.create_execution_context"])
+def test_ctrl_c_while_loading_gives_all_back(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    trt = install("10.3.0")
+    path = engine(trt, tmp_path)
+    before = sorted(file.name for file in tmp_path.rglob("*"))
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(getattr(trt, where.partition(".")[0]), where.partition(".")[2], interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        TensorRTRunner(path)
+    assert driver.live == 0
+    assert sorted(file.name for file in tmp_path.rglob("*")) == before
+
+
+def test_ctrl_c_while_running_leaves_a_runner_that_runs_and_closes(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
+    expected = runner.run(images(2))
+
+    def interrupt(stream: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "cuStreamSynchronize", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(images(2))
+    for left, right in zip(runner.run(images(2)), expected, strict=True):
+        np.testing.assert_array_equal(left, right)
     runner.close()
     assert driver.live == 0

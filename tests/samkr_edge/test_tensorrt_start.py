@@ -56,7 +56,7 @@ def test_a_driver_that_is_too_old_is_told_with_its_cuda(
     trt: FakeTensorRT, use: Use, driver: Driver, code: int
 ) -> None:
     """TensorRT says it in a warning, and gives nothing: NVIDIA/TensorRT#2913, #1052."""
-    trt.cuda_failure, driver.cuda = code, 11040
+    trt.cuda_failure, driver.knows_cuda = code, 11040
     with pytest.raises(SamkrError, match=r"driver is too old for TensorRT 10\.13\.3\.9") as raised:
         use()
     assert raised.value.code == "SE-V86"
@@ -81,7 +81,7 @@ def test_a_package_for_a_newer_cuda_is_refused_without_touching_it(
     )
     assert "pip uninstall tensorrt-cu13 && pip install tensorrt-cu12" in (raised.value.fix or "")
     assert len(trt.loggers) == started
-    driver.cuda = 13000
+    driver.knows_cuda = 13000
     use()
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from samkr_edge.device import ask_driver, parse_available_memory
-from targets.recognise import Device, parse_compatible, parse_model, parse_power_mode, recognise
+from targets.device import Device, parse_compatible, parse_model, parse_power_mode
+from targets.recognise import recognise
 
 GB = 10**9
 
@@ -47,6 +48,67 @@ def test_a_jetson_is_known_by_its_device_tree(
         model=parse_model(model), compatible=parse_compatible(compatible), memory_bytes=int(memory * GB)
     )
     assert recognise(device).name == name
+
+
+def in_a_container(**facts: Any) -> Device:
+    """A Jetson as Docker shows it: no device tree, and no release file unless it is mounted."""
+    return Device(machine="aarch64", kernel="5.15.148-tegra", **facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        (
+            {"gpu": "Orin", "compute_capability": "8.7", "sms": 16, "memory_bytes": 62 * GB},
+            "jetson-agx-orin-64gb",
+        ),
+        (
+            {"gpu": "Orin", "compute_capability": "8.7", "sms": 4, "memory_bytes": 16 * GB},
+            "jetson-orin-nx-16gb",
+        ),
+        # An Orin NX 8 GB looks the same; what is planned for a Nano runs there too, and not the other way round.
+        (
+            {"gpu": "Orin", "compute_capability": "8.7", "sms": 8, "memory_bytes": 8 * GB},
+            "jetson-orin-nano-8gb",
+        ),
+        (
+            {"gpu": "Orin", "compute_capability": "8.7", "sms": 4, "memory_bytes": 4 * GB},
+            "jetson-orin-nano-4gb",
+        ),
+        (
+            {"gpu": "Xavier", "compute_capability": "7.2", "sms": 6, "memory_bytes": 8 * GB},
+            "jetson-xavier-nx",
+        ),
+        (
+            {"gpu": "NVIDIA Thor", "compute_capability": "11.0", "sms": 20, "memory_bytes": 131 * GB},
+            "jetson-thor-t5000",
+        ),
+    ],
+)
+def test_a_jetson_in_a_container_is_known_by_its_chip_and_memory(facts: dict[str, Any], name: str) -> None:
+    device = in_a_container(**facts)
+    assert (device.is_jetson, device.shares_memory, recognise(device).name) == (True, True, name)
+    assert (device.l4t, device.jetpack) == (None, None)
+    assert "JetPack unknown" in device.release
+
+
+def test_a_jetson_of_an_unknown_chip_is_a_jetson_without_a_profile() -> None:
+    target = recognise(in_a_container(gpu="Next", compute_capability="13.0", sms=30, memory_bytes=64 * GB))
+    assert (target.name, target.family, target.jetpack) == ("jetson-sm130", "jetson", ())
+    assert target.refusal("dla") is not None
+
+
+def test_the_chip_is_that_of_the_device_tree_or_of_the_soc_drivers_number() -> None:
+    assert Device(compatible=("nvidia,p3767-0005", "nvidia,tegra234", "nvidia,tegra23x")).chip == "tegra234"
+    assert in_a_container(soc_family="Tegra", soc_id="38").chip == "tegra264"
+    assert in_a_container().chip is None
+    assert Device(soc_family="Snapdragon", soc_id="35").chip is None
+
+
+def test_a_board_that_is_no_jetson_may_share_its_memory_too() -> None:
+    spark = Device(gpu="NVIDIA GB10", compute_capability="12.1", integrated=True)
+    assert (spark.is_jetson, spark.shares_memory) == (False, True)
+    assert not Device(gpu="NVIDIA GeForce RTX 4090").shares_memory
 
 
 def test_a_card_is_known_by_the_name_its_driver_prints() -> None:
@@ -103,7 +165,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, number: int, device: ctypes.c_int) -> int:
-        value._obj.value = {16: 8, 75: 8, 76: 7}[number]
+        value._obj.value = {16: 8, 18: 1, 75: 8, 76: 7}[number]
         return 0
 
 
@@ -113,5 +175,6 @@ def test_the_driver_describes_the_gpu() -> None:
         "compute_capability": "8.7",
         "sms": 8,
         "memory_bytes": 64 << 30,
+        "integrated": True,
         "cuda": "12.6",
     }

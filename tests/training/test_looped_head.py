@@ -11,6 +11,7 @@ import torch
 from small_run import SMALL
 from torch import nn
 
+from training.looped_head import LoopedOffsetHead
 from training.models.zoo import build_model
 
 HOST = Path(__file__).parents[2] / "benchmarks" / "host"
@@ -34,7 +35,7 @@ def test_the_looped_head_equals_the_grouped_one_in_values_and_gradients(blocks: 
     head = build_model(replace(SMALL, keypoints=keypoints, adaptive_blocks=blocks)).offset_head.double()
     for parameter in head.parameters():
         nn.init.normal_(parameter, std=0.4)
-    looped = script("looped_head").LoopedOffsetHead(head, keypoints)
+    looped = LoopedOffsetHead(head, keypoints)
     x = torch.randn(2, head.transition[0].in_channels, 6, 5, dtype=torch.float64, requires_grad=True)
     inputs = [x, *head.parameters()]
     results = []

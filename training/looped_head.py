@@ -12,6 +12,21 @@ from torch import Tensor, nn
 from training.models.adaptive_conv import AdaptiveBlock
 from training.models.heads import OffsetHead
 from training.models.subspace_attention import SubspaceAttention
+from training.models.zoo import build_model, model_config
+
+
+def both_heads(name: str, keypoints: int) -> dict[str, nn.Module]:
+    """The offset head of a zoo network as ``grouped`` and as ``looped``, with weights that sample a few pixels away."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head: OffsetHead = build_model(model_config(name, keypoints)).offset_head
+        with torch.no_grad():
+            for parameter_name, parameter in head.named_parameters():
+                if "sampling.affine" in parameter_name:
+                    parameter.normal_(std=0.05)
+                elif parameter.dim() == 4:
+                    nn.init.kaiming_normal_(parameter)
+    return {"grouped": head, "looped": LoopedOffsetHead(head, keypoints)}
 
 
 class LoopedOffsetHead(nn.Module):
@@ -40,8 +55,8 @@ def looped_adaptive_block(block: AdaptiveBlock, x: Tensor, branch: int, branches
     (n, c, h, w), layer = x.shape, block.sampling.affine
     affine = F.conv2d(x, part(layer.weight, branch, branches), part(layer.bias, branch, branches), padding=1)
     a = affine.unbind(1)  # a00 a01 a10 a11 on (y, x), then t_y t_x; each (N, h, w)
-    rows = torch.arange(h, dtype=x.dtype).view(1, h, 1)
-    columns = torch.arange(w, dtype=x.dtype).view(1, 1, w)
+    rows = torch.arange(h, dtype=x.dtype, device=x.device).view(1, h, 1)
+    columns = torch.arange(w, dtype=x.dtype, device=x.device).view(1, 1, w)
     kernel = part(block.adapt_conv.weight, branch, branches).view(c, c, 3, 3)
     total = x.new_zeros(n, c, h, w)
     for tap in range(9):

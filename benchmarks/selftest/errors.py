@@ -1,0 +1,253 @@
+"""Stage 7: what cannot be built, or is broken, is told in our words, soon, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.selftest.broken import (
+    at_opset_20,
+    cut_engine,
+    cut_engine_that_is_vouched_for,
+    with_unknown_operator,
+)
+from benchmarks.selftest.carried import TRAINED
+from benchmarks.selftest.machine import served_flavours
+from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for
+from benchmarks.selftest.stage import Check, Rig, not_run, refused
+from samkr_edge import launch
+from samkr_edge.build.plan import BuildPlan
+from samkr_edge.build.tensorrt import build_tensorrt
+from samkr_edge.build.typing_choice import OBEY, precision_flags
+from samkr_edge.errors import SamkrError
+from samkr_edge.runtime.cuda import open_cuda
+from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+
+# Seconds that an error may take; the time to start and to look at the device is not counted.
+LONGEST_S = 10.0
+# Megabytes of the GPU that are not back; a Jetson shares its memory with all that runs beside this.
+MOST_KEPT_MB = 64.0
+# What one command may take before it is killed.
+TIMEOUT_S = 300.0
+INTERRUPTED = 130
+Words = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command: exit status (negative: the signal that ended it), what it wrote to stderr, wall seconds."""
+
+    status: int
+    said: str
+    seconds: float
+
+    @property
+    def code(self) -> str:
+        """The code of its error; empty without one."""
+        found = re.search(r"error (SE-[A-Z]\d\d)", self.said)
+        return found[1] if found else ""
+
+
+Run = Callable[[Words, Path], Ran]
+
+
+def in_a_process(words: Words, folder: Path) -> Ran:
+    """``samkr-edge WORDS`` in a process of its own, working in ``folder``."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        launch.command(*words), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    return Ran(done.returncode, done.stderr, time.perf_counter() - begun)
+
+
+def checks(rig: Rig, run: Run = in_a_process, interrupted: str = "samkr_w32") -> Iterator[Check]:
+    """``interrupted`` is the network whose build Ctrl-C ends; empty for none."""
+    free = _free_mb()
+    for flavour in served_flavours():
+        yield from _refusals(rig, flavour, run)
+        yield _obeying(rig, flavour)
+        if interrupted:
+            yield _ctrl_c(rig, flavour, network_file(rig, interrupted))
+    kept = free - _free_mb()
+    yield Check(
+        "memory of the GPU back",
+        f"{kept:+.1f} MB kept",
+        f"less than {MOST_KEPT_MB:g} MB",
+        kept < MOST_KEPT_MB,
+        {"kept_mb": kept},
+    )
+
+
+def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
+    title, good = TITLES[flavour], network_file(rig)
+
+    def build(source: Path, *more: str) -> Ran:
+        words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
+        return run([*words, *more], rig.folder)
+
+    start = build(good, "--dry-run").seconds
+    opset = build(at_opset_20(good, rig.folder / "opset-20.onnx"))
+    yield told(f"{title}: opset 20", opset, start, ("SE-B88",))
+    unknown = build(with_unknown_operator(good, rig.folder / "unknown.onnx"))
+    # By the parser, or by ONNX's own checker where FP16 is baked in.
+    yield told(f"{title}: unknown operator", unknown, start, ("SE-B91", "SE-B84"))
+    small = build(good, "--workspace", "16")
+    yield told(f"{title}: workspace of 16 MiB", small, start, ("SE-B90",), may_work=True)
+    try:
+        engine = built_engine(rig, Wanted(flavour, TRAINED, "fp16"))
+    except SamkrError as error:
+        yield refused(f"{title}: cut engine", error)
+        return
+    cut = cut_engine(engine, rig.folder / "cut.engine")
+    yield told(f"{title}: cut engine", run(["inspect", str(cut)], rig.folder), start, ("SE-A54",))
+    cut = cut_engine_that_is_vouched_for(engine, rig.folder / "vouched-for.engine")
+    what = f"{title}: cut engine with a passport that fits"
+    yield told(what, run(["inspect", str(cut)], rig.folder), start, ("SE-V89",))
+
+
+def told(what: str, ran: Ran, start: float, codes: Words, may_work: bool = False) -> Check:
+    """Whether a command ended with one of our codes, in time, by no signal and without a traceback.
+
+    Args:
+        start: seconds that are not counted.
+        may_work: that it succeeds is right too, however long it takes.
+    """
+    seconds = max(ran.seconds - start, 0.0)
+    works = may_work and ran.status == 0
+    faults = []
+    if ran.status < 0:
+        faults.append(f"ended by {signal.Signals(-ran.status).name}")
+    if "Traceback" in ran.said:
+        faults.append("a traceback")
+    if not works and ran.code not in codes:
+        faults.append(f"{ran.code or 'no code of ours'}, status {ran.status}")
+    if not works and seconds > LONGEST_S:
+        faults.append(f"{seconds:.1f} s")
+    return Check(
+        what,
+        "; ".join(faults) or ("it works" if works else f"{ran.code} after {seconds:.1f} s"),
+        f"{' or '.join(codes)}{', or it works' if may_work else ''}, no traceback, at most {LONGEST_S:g} s",
+        not faults,
+        {"status": ran.status, "code": ran.code, "seconds": seconds, "said": ran.said[-2000:]},
+    )
+
+
+def _obeying(rig: Rig, flavour: Flavour) -> Check:
+    """A weakly typed build that insists on FP32 for some layers is built, or is built otherwise and says so."""
+    what = f"{TITLES[flavour]}: weak typing that insists on FP32"
+    source = network_file(rig)
+    (plan,) = plans_for(source, flavour, "fp16")
+    trt = import_tensorrt(flavour)
+    if not hasattr(trt.BuilderFlag, OBEY):
+        return not_run(what, "this version has no weak typing")
+    try:
+        built = build_tensorrt(source, rig.folder / "weak.engine", (_weakly_typed(plan),))
+    except SamkrError as error:
+        # That layers would not be FP32, or that none of its kernels are: told, and nothing was written.
+        return Check(
+            what,
+            f"{error.code}: {error.message}",
+            "built, or SE-B83 or SE-B90",
+            error.code in ("SE-B83", "SE-B90"),
+            {"error": error.to_dict()},
+        )
+    notes = [note for note in built.notes if "FP32" in note]
+    return Check(
+        what, "; ".join(["built", *notes]), "built, or SE-B83 or SE-B90", True, {"notes": list(built.notes)}
+    )
+
+
+def _weakly_typed(plan: BuildPlan) -> BuildPlan:
+    return replace(
+        plan,
+        typing="weak",
+        steps=tuple(step for step in plan.steps if step != "bake_fp16"),
+        network_flags=tuple(flag for flag in plan.network_flags if flag != "STRONGLY_TYPED"),
+        builder_flags=tuple(dict.fromkeys((*precision_flags(plan.precision, "weak"), *plan.builder_flags))),
+    )
+
+
+def _ctrl_c(rig: Rig, flavour: Flavour, source: Path) -> Check:
+    folder = rig.folder / f"interrupted-{flavour}"
+    folder.mkdir()
+    words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
+    return stopped(f"{TITLES[flavour]}: Ctrl-C in the builder", words, folder, MODULES[flavour])
+
+
+def stopped(what: str, words: Words, folder: Path, library: str, patience: float = 3.0) -> Check:
+    """Ctrl-C for a build in a process of its own, working in the empty ``folder``, when its builder is at work.
+
+    Args:
+        library: part of the name of what it loads when it begins.
+        patience: seconds from there on, in which it parses the graph.
+    """
+    environment = {**os.environ, "SAMKR_EDGE_CACHE": str(folder.parent / f"{folder.name}-cache")}
+    process = subprocess.Popen(
+        launch.command(*words),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,  # with a timing cache it could be done before
+        # As a shell's foreground job it hears Ctrl-C, whatever this process was started to ignore.
+        preexec_fn=_hear_ctrl_c,
+    )
+    _wait_for(process, library)
+    time.sleep(patience)
+    early = process.poll() is not None
+    begun = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, said = process.communicate()
+    seconds = time.perf_counter() - begun
+    if early and process.returncode == 0:
+        return not_run(what, "the build was done before it could be stopped")
+    left = sorted(path.name for path in folder.iterdir())
+    faults = []
+    if process.returncode != INTERRUPTED:
+        faults.append(f"status {process.returncode}")
+    if "Traceback" in said:
+        faults.append("a traceback")
+    if left:
+        faults.append(f"left {', '.join(left)}")
+    if seconds > LONGEST_S:
+        faults.append(f"{seconds:.1f} s")
+    return Check(
+        what,
+        "; ".join(faults) or f"status {INTERRUPTED} after {seconds:.1f} s, nothing left",
+        f"status {INTERRUPTED}, no traceback, nothing left, at most {LONGEST_S:g} s",
+        not faults,
+        {"status": process.returncode, "seconds": seconds, "left": left, "said": said[-2000:]},
+    )
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _wait_for(process: subprocess.Popen[str], library: str) -> None:
+    """Until the process has loaded a library, or ended."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    begun = time.monotonic()
+    while process.poll() is None and time.monotonic() - begun < TIMEOUT_S:
+        try:
+            if library in maps.read_text(encoding="utf-8", errors="replace"):
+                return
+        except OSError:
+            return
+        time.sleep(0.05)
+
+
+def _free_mb() -> float:
+    with closing(open_cuda()) as cuda, cuda.bound():
+        return cuda.memory()[0] / 1e6

@@ -1,0 +1,118 @@
+"""``trtexec``, NVIDIA's benchmark: where it is, how it is asked to measure as we do, and what it prints."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError
+
+# Where JetPack's and Debian's packages put it; no pip wheel brings it.
+INSTALLED = Path("/usr/src/tensorrt/bin/trtexec")
+
+# Up to 10 these are asked for; from 11 on they are what it does unless told otherwise.
+_ALIKE_BEFORE_11 = ("--useSpinWait", "--noDataTransfers")
+_VERSION = re.compile(r"\[TensorRT v(\d+)(\.\d+)*\]")
+# Not "Total GPU Compute Time". Before the summary every line may begin with a time stamp and a level.
+_MEDIAN = re.compile(r"(?:^|\] )GPU Compute Time: .*?\bmedian = ([\d.e+-]+) ms", re.MULTILINE)
+_NO_GRAPH = re.compile(r"CUDA graph capture on the stream has failed|useCudaGraph flag has been ignored")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What it printed.
+
+    Attributes:
+        major: of its TensorRT.
+        median_ms: GPU compute time of one inference.
+        graph: whether it launched the network as one CUDA graph, as it was asked to.
+    """
+
+    major: int
+    median_ms: float
+    graph: bool
+
+
+def find_trtexec() -> Path | None:
+    """From PATH, else from where packages put it."""
+    found = shutil.which("trtexec")
+    if found is not None:
+        return Path(found)
+    return INSTALLED if INSTALLED.is_file() else None
+
+
+def major_version(printed: str) -> int:
+    """Of the head line: ``[TensorRT v8602]``, ``[TensorRT v100300]``, ``[TensorRT v11.1.0.106]``; 0 where none is."""
+    found = _VERSION.search(printed)
+    if found is None:
+        return 0
+    if found[2]:
+        return int(found[1])
+    number = int(found[1])
+    return number // 10_000 if number >= 10_000 else number // 1_000
+
+
+def options(engine: Path, major: int, *, graph: bool, warm_up_s: float, seconds: float) -> list[str]:
+    """For GPU times that compare with :meth:`TensorRTRunner.gpu_milliseconds`: no copies, and the graph or none."""
+    alike = list(_ALIKE_BEFORE_11) if major < 11 else []
+    if graph and major < 11:
+        alike.append("--useCudaGraph")
+    if not graph and major >= 11:
+        alike.append("--noCudaGraph")
+    return [
+        f"--loadEngine={engine}",
+        f"--warmUp={1e3 * warm_up_s:.0f}",
+        f"--duration={seconds:g}",
+        *alike,
+    ]
+
+
+def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, seconds: float) -> Measured:
+    """Run it on an engine.
+
+    Raises:
+        SamkrError: SE-V64 it fails, hangs, or prints no median.
+    """
+    major = major_version(_output(program, ["--help"], 60))
+    printed = _output(
+        program,
+        options(engine, major, graph=graph, warm_up_s=warm_up_s, seconds=seconds),
+        300 + warm_up_s + seconds,
+    )
+    found = _MEDIAN.search(printed)
+    if found is None:
+        raise _failed(program, [f"printed    {line.strip()[:150]}" for line in printed.splitlines()[-3:]])
+    return Measured(major, float(found[1]), graph and _NO_GRAPH.search(printed) is None)
+
+
+def _output(program: Path, arguments: list[str], limit_s: float) -> str:
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _failed(program, [f"reason     {str(error)[:150]}"]) from error
+    if done.returncode != 0 and arguments != ["--help"]:
+        errors = [line for line in done.stdout.splitlines() if "[E]" in line] or done.stdout.splitlines()
+        raise _failed(
+            program,
+            [f"exit code  {done.returncode}", *(f"printed    {line.strip()[:150]}" for line in errors[-3:])],
+        )
+    return done.stdout
+
+
+def _failed(program: Path, facts: list[str]) -> SamkrError:
+    return SamkrError(
+        "SE-V64",
+        "trtexec did not measure the engine",
+        [f"program    {program}", *facts][:4],
+        fix=f"{program} --help   # it must be of the TensorRT that built the engine",
+    )

@@ -1,0 +1,15 @@
+"""One line of ``samkr-edge doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that works or does not, and how to change that."""
+
+    works: bool
+    what: str
+    detail: str
+    fix: str = ""
