@@ -111,6 +111,8 @@ def quantize(
         "policy_sha256": chosen.sha256,
         "calibration": facts,
     }
+    if shown.probe is not None:
+        quantization["probe"] = shown.probe.to_text()
     card = replace(source.card, precision=chosen.format, stage="ptq").with_provenance(
         policy=chosen.name,
         policy_sha256=chosen.sha256,

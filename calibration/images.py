@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from samkr_edge.artefact import sha256_of
 from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
+
+# A person is small below this share of the image.
+_SMALL = 0.3
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,17 @@ def load_batches(
         yield np.stack(part)
 
 
+def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: int) -> list[np.ndarray]:
+    """Those chosen images, uint8 RGB, that still show people when they are made small: few, and nobody tiny."""
+
+    def hard_to_see(image: ImageRecord) -> tuple[bool, bool]:
+        sizes = _person_sizes(train, image)
+        return min(sizes) < _SMALL, len(sizes) > 3
+
+    # Stable: the first chosen are of different strata.
+    return [read_image(image.path) for image in sorted(images, key=hard_to_see)[:count]]
+
+
 def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
     try:
         return sha256_of(image.path)
@@ -89,18 +103,24 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
         ) from error
 
 
-def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:
+def _person_sizes(dataset: KeypointDataset, image: ImageRecord) -> list[float]:
+    """Longer side of each person's visible joints as a share of the image's; of nobody: empty."""
     sizes = []
     for annotation in dataset.annotations.get(image.id, []):
         points = np.array(annotation["keypoints"], float).reshape(-1, 3)
         points = points[points[:, 2] > 0, :2]
         if len(points) > 1 and not annotation.get("iscrowd"):
             sizes.append(float(np.ptp(points, axis=0).max()) / max(image.width, image.height))
+    return sizes
+
+
+def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:
+    sizes = _person_sizes(dataset, image)
     if not sizes:
         return None
     people = "1 person" if len(sizes) == 1 else "2-3 people" if len(sizes) < 4 else "4+ people"
     middle = float(np.median(sizes))
-    size = "small" if middle < 0.3 else "medium" if middle < 0.6 else "large"
+    size = "small" if middle < _SMALL else "medium" if middle < 0.6 else "large"
     if dataset.kind != "crowdpose":
         return f"{people}, {size}"
     crowding = image.crowd_index or 0.0

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from calibration.images import load_batches, select_images
+from calibration.images import load_batches, probe_images, select_images
+from samkr_edge.build.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.dataset import available_splits, open_dataset
 from samkr_edge.errors import SamkrError
@@ -24,11 +25,13 @@ LEAST_AP = 5.0
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Batches to calibrate on, uint8 (N, H, W, 3); the facts to record; (taken, of) by stratum."""
+    """Batches to calibrate on, uint8 (N, H, W, 3); the facts to record; (taken, of) by stratum; a few of the images,
+    small, that will travel with the ONNX."""
 
     batches: Iterable[np.ndarray]
     facts: dict[str, Any]
     coverage: dict[str, tuple[int, int]]
+    probe: Probe | None = None
 
 
 def float_checkpoint(path: str | Path, *, untrained: bool = False) -> Checkpoint:
@@ -83,9 +86,9 @@ def calibration_images(
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
     selection = select_images(train, evaluation, count, seed)
     facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
-    return CalibrationImages(
-        load_batches(selection.images, card.input_size, batch), facts, selection.coverage
-    )
+    probe = make_probe("calibration", probe_images(train, selection.images, COUNT))
+    shown = load_batches(selection.images, card.input_size, batch)
+    return CalibrationImages(shown, facts, selection.coverage, probe)
 
 
 def use_threads(threads: int | None) -> None:

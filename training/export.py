@@ -12,7 +12,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from samkr_edge.artefact import replacing
-from samkr_edge.build.agreement import relative_error
+from samkr_edge.build.agreement import Agreement, Reference, judge, relative_error
+from samkr_edge.build.maps import MAPS, Maps
+from samkr_edge.build.people import clear_people
+from samkr_edge.build.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
+from training.data.rendered_probe import rendered_probe
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
 
 OPSET = 17
-MAPS = ("heatmap", "offset")
 # Input pixels between a joint decoded in the graph and on the host, from the same maps.
 DECODE_TOLERANCE = 1e-3
 # Relative L2 error between torch and ONNX Runtime that rounding explains in a float network.
@@ -41,17 +44,6 @@ FLOAT_TOLERANCE = 1e-4
 # behind it: weights changed by a millionth part move the outputs about as far as quantization itself does. A wrong
 # graph is off by 1 and more.
 QUANTIZATION_NOISES, LARGEST_TOLERANCE = 1.5, 0.5
-# What eleven bits in every layer add up to.
-HALF_TOLERANCE = 2e-2
-
-
-@dataclass(frozen=True)
-class ExportCheck:
-    """Relative L2 errors of ONNX Runtime against torch, and the largest absolute one."""
-
-    heatmap_error: float
-    offset_error: float
-    max_error: float
 
 
 def export_onnx(
@@ -64,8 +56,9 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     half: bool = False,
     decode: str = "host",
-) -> tuple[ModelCard, ExportCheck]:
-    """Export to ``path`` atomically and check the file against torch on a noise image.
+    probe: Probe | None = None,
+) -> tuple[ModelCard, Agreement]:
+    """Export to ``path`` atomically and check the file against torch on its probe images.
 
     Args:
         network: float or fake-quantized, eval mode. A float one is exported with its batch norms folded.
@@ -74,6 +67,10 @@ def export_onnx(
         batch: static batch size.
         half: FP16 beside INT8 or FP8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
         decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
+        probe: pictures that travel with the file; rendered people where none are given.
+
+    Returns:
+        The card as written, and how close ONNX Runtime is to torch.
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
@@ -95,19 +92,20 @@ def export_onnx(
         map_size = (size[0] // card.stride, size[1] // card.stride)
         deployed = DeployPoses(maps, DecodeGraph(card.decode, len(card.skeleton), card.stride, map_size))
         names = (*MAPS, *card.outputs)
-    image = noise_image(batch, size)
+    probe = probe or rendered_probe()
+    images = probe_batch(probe, size)
     with replacing(path) as temporary, torch.no_grad():
-        _export(deployed, image, temporary, opset, names)
-        _finish(temporary, card, half)
-        check = _compare(maps, image, temporary, quantized, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
+        _export(deployed, noise_image(batch, size), temporary, opset, names)
+        _finish(temporary, card, half, probe)
+        agreement = _compare(maps, images, temporary, card, half, str(probe))
         if decode == "graph":
-            _compare_decoding(image, temporary, card)
+            _compare_decoding(images, temporary, card)
             _keep_outputs(temporary, card.outputs)
-    return card, check
+    return card, agreement
 
 
 def noise_image(batch: int, size: tuple[int, int]) -> Tensor:
-    """A fixed uint8 image (N, H, W, 3) of smooth blobs and noise, to compare runtimes on."""
+    """A fixed uint8 image (N, H, W, 3) of smooth blobs and noise, to trace the network with."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((batch, 3, size[0] // 16, size[1] // 16), generator=generator)
     smooth = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
@@ -177,8 +175,8 @@ def _export(network: nn.Module, image: Tensor, path: Path, opset: int, outputs: 
         )
 
 
-def _finish(path: Path, card: ModelCard, half: bool) -> None:
-    """Remove the exporter's no-op casts and identities, name the producer, and put the card into the metadata."""
+def _finish(path: Path, card: ModelCard, half: bool, probe: Probe) -> None:
+    """Remove the exporter's no-op casts and identities, name the producer, put card and probe into the metadata."""
     import onnx
 
     from samkr_edge.build.half import to_half
@@ -189,8 +187,9 @@ def _finish(path: Path, card: ModelCard, half: bool) -> None:
     if half:
         model = to_half(model)
     model.producer_name = "samkr-edge"
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
+    for key, value in ((METADATA_KEY, card.to_json()), (PROBE_KEY, probe.to_text())):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -222,29 +221,49 @@ def _bypass_no_ops(model: Any) -> None:
     graph.node.extend(kept)
 
 
-def _compare(network: nn.Module, image: Tensor, path: Path, quantized: bool, tolerance: float) -> ExportCheck:
+def _compare(
+    network: nn.Module, images: np.ndarray, path: Path, card: ModelCard, half: bool, probe: str
+) -> Agreement:
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
-    expected = [tensor.numpy() for tensor in network(image)]
-    found = OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(image.numpy())
-    errors = [relative_error(a, b) for a, b in zip(expected, found, strict=True)]
-    allowed = [tolerance, tolerance]
+    quantized = card.quantized
+    expected = _torch_maps(network, images)
+    unquantized = None
     if quantized:
         with _quantizers_off(network):
-            noises = [relative_error(a, b.numpy()) for a, b in zip(expected, network(image), strict=True)]
-        allowed = [min(tolerance + QUANTIZATION_NOISES * noise, LARGEST_TOLERANCE) for noise in noises]
-    largest = max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
-    # Not `error > bound`: a NaN must fail too.
-    if not all(error <= bound for error, bound in zip(errors, allowed, strict=True)):
+            unquantized = _torch_maps(network, images)
+    found = Maps(*OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(images))
+    reference = Reference(expected, unquantized, clear_people(expected, card), (), probe)
+    agreement = judge(reference, found, card, card.precision)
+    if not (quantized and half):
+        # Nearer than a build has to be: the same numbers in the same order. FP16 between quantizers is a build already.
+        agreement = replace(agreement, allowed=_exact(agreement, expected, unquantized))
+    if not agreement.holds:
         raise SamkrError(
             "SE-A05",
             "the exported ONNX does not compute what the checkpoint does, so it was not written",
-            [
-                f"relative   heatmap {errors[0]:.2e}, offset {errors[1]:.2e}",
-                f"allowed    heatmap {allowed[0]:.2e}, offset {allowed[1]:.2e}",
-            ],
+            agreement.facts(),
         )
-    return ExportCheck(errors[0], errors[1], largest)
+    return agreement
+
+
+def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tuple[float, float]:
+    """The bounds of heatmap and offset where nothing but rounding is allowed."""
+    heatmap, offset = agreement.allowed
+    if agreement.precision == "fp32":
+        return min(heatmap, FLOAT_TOLERANCE), min(offset, FLOAT_TOLERANCE)
+    if unquantized is None:
+        return heatmap, offset
+    noises = (relative_error(a, b) for a, b in zip(expected, unquantized, strict=True))
+    of_heatmap, of_offset = (FLOAT_TOLERANCE + QUANTIZATION_NOISES * noise for noise in noises)
+    return min(heatmap, of_heatmap, LARGEST_TOLERANCE), min(offset, of_offset, LARGEST_TOLERANCE)
+
+
+def _torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
+    """Image by image: the samples of an adaptive convolution take the most memory."""
+    found = [network(torch.from_numpy(image[None])) for image in images]
+    heatmap, offset = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return Maps(heatmap, offset)
 
 
 @contextlib.contextmanager
@@ -260,13 +279,13 @@ def _quantizers_off(network: nn.Module) -> Iterator[None]:
             quantizer.enable_quant()
 
 
-def _compare_decoding(image: Tensor, path: Path, card: ModelCard) -> None:
+def _compare_decoding(images: np.ndarray, path: Path, card: ModelCard) -> None:
     """Hold the candidates of the graph, finished on the host, against host decoding of the same maps."""
     from samkr_edge.decode import decode
     from samkr_edge.proposals import select
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
-    found = OnnxRunner(path, outputs=(*MAPS, *card.outputs)).run(image.numpy())
+    found = OnnxRunner(path, outputs=(*MAPS, *card.outputs)).run(images)
     for heatmap, offset, *candidates in zip(*found, strict=True):
         on_host = decode(heatmap, offset, card.decode, card.stride)
         poses, scores, *proposals = candidates

@@ -21,6 +21,13 @@ class DecodeIn(str, Enum):
     graph = "graph"
 
 
+class ProbeFrom(str, Enum):
+    """Which pictures travel with the file."""
+
+    checkpoint = "checkpoint"
+    rendered = "rendered"
+
+
 def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
@@ -46,6 +53,13 @@ def export(
         DecodeIn,
         typer.Option(help="graph: peaks and joints are found inside the ONNX, no maps leave the device."),
     ] = DecodeIn.host,
+    probe: Annotated[
+        ProbeFrom,
+        typer.Option(
+            help="Small pictures in the ONNX that builds are judged on: those that the checkpoint was "
+            "calibrated on, where it has some, or rendered people."
+        ),
+    ] = ProbeFrom.checkpoint,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
     ] = False,
@@ -65,8 +79,7 @@ def export(
 
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
-    from dataclasses import asdict
-
+    from samkr_edge.build.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
     from training.export import export_onnx
@@ -80,7 +93,8 @@ def export(
         )
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
-    card, check = export_onnx(
+    kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
+    card, agreement = export_onnx(
         network_of(loaded),
         loaded.card,
         out,
@@ -89,15 +103,15 @@ def export(
         size=parse_size(size) if size else None,
         half=half,
         decode=decode.value,
+        probe=parse_probe(kept) if kept is not None else None,
     )
     megabytes = out.stat().st_size / 1e6
     emit(
-        {"path": str(out), "card": card.to_dict(), "check": asdict(check), "megabytes": megabytes},
+        {"path": str(out), "card": card.to_dict(), "check": agreement.to_dict(), "megabytes": megabytes},
         f"{out}: {card.model} {card.precision}{' + fp16' if half and card.quantized else ''} "
         f"{card.input_size[0]}x{card.input_size[1]}, opset {card.provenance['opset']}, "
-        f"decode: {card.decode_in}, "
-        f"{megabytes:.1f} MB; ONNX Runtime against torch: heatmap {check.heatmap_error:.1e}, "
-        f"offset {check.offset_error:.1e} (relative L2)",
+        f"decode: {card.decode_in}, {megabytes:.1f} MB; {agreement.probe} travel with it\n"
+        f"  against torch: {agreement.sentence()}",
         as_json,
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-import numpy as np
-
-from samkr_edge.build.agreement import Agreement, compare, noise_input
+from samkr_edge.build.agreement import Agreement, judge
+from samkr_edge.build.candidates import judge_candidates
+from samkr_edge.build.maps import Maps
 from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.build.plan import BuildPlan
+from samkr_edge.build.reference import reference_of
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.model_card import ModelCard
-from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
@@ -36,35 +36,18 @@ def compare_speed(engines: list[Path]) -> list[float]:
 
 
 def agree(graph: OnnxFile, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
-    """Compare the engine's maps with those of its graph in ONNX Runtime.
+    """Compare the engine with its graph in ONNX Runtime, on the probe images that the graph carries.
 
     The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
     input stays the image bytes that ONNX Runtime is given, and its float part FP32.
     """
-    steps = set(plan.steps) - {"cast_first", "float_input", "bake_fp16"}
-    image = noise_input(card)
-    # In a folder of its own: beside the engine it could be taken for a changed source.
-    folder = built.parent / "graph"
-    folder.mkdir()
-    expected = _outputs(graph, steps, folder, image)
-    unquantized = _outputs(graph, {*steps, "strip_quantizers"}, folder, image)
+    prepared = prepare(graph, set(plan.steps) - {"cast_first", "float_input", "bake_fp16"})
+    reference, images = reference_of(prepared, card)
     runner = TensorRTRunner(built)
     try:
-        found = list(runner.run(image))
+        found = runner.run(images)
     finally:
         runner.close()
     if card.decode_in == "graph":
-        # Rounding changes the order of candidates; their scores, which fall, can be compared.
-        expected, unquantized, found = ([outputs[1]] * 2 for outputs in (expected, unquantized, found))
-    return compare(expected, found, unquantized)
-
-
-def _outputs(graph: OnnxFile, steps: set[str], folder: Path, image: np.ndarray) -> list[np.ndarray]:
-    """What ONNX Runtime computes for the graph after these steps of a plan."""
-    prepared = folder / "graph.onnx"
-    prepared.write_bytes(prepare(graph, steps))
-    runner = OnnxRunner(prepared)
-    try:
-        return list(runner.run(image))
-    finally:
-        runner.close()
+        return judge_candidates(reference, found, card, plan.precision)
+    return judge(reference, Maps(*found), card, plan.precision)

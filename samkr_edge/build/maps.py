@@ -1,30 +1,53 @@
-"""The maps of a model, also where its graph decodes them itself: what a built model is compared with its source by.
+"""The maps of an ONNX model in ONNX Runtime, also where its graph decodes them itself.
 
-Candidates cannot be compared: the smallest rounding changes their order.
+What a built model is compared with its source by: candidates hide what went wrong, and the smallest rounding changes
+their order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+import numpy as np
+
+from samkr_edge.build.onnx_file import FLOAT, OnnxFile, Value
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
 MAPS = ("heatmap", "offset")
 
 
-def open_maps(path: Path) -> OnnxRunner:
-    """A runner whose ``run`` gives heatmap and offset, whatever the model's outputs are."""
-    import onnx
+class Maps(NamedTuple):
+    """Maps of some images: float32 heatmap (N, K+1, h, w), the last channel the person centre, and offset (N, 2K, h, w)
+    in map pixels."""
 
-    model = onnx.load(path)
-    if {output.name for output in model.graph.output} >= set(MAPS):
-        return OnnxRunner(path, outputs=MAPS)
-    # `export` kept these names inside the graph.
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in MAPS
-    )
+    heatmap: np.ndarray
+    offset: np.ndarray
+
+
+@contextmanager
+def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True) -> Iterator[OnnxRunner]:
+    """A runner that gives these float tensors of ``model``, outputs or not; closed at the end."""
+    model = model.copy()
+    for name in outputs:
+        # `export` keeps the names of the maps inside the graph.
+        if name not in {output.name for output in model.outputs}:
+            model.add_output(Value(name, FLOAT, (None,) * 4))
     with TemporaryDirectory() as folder:
-        exposed = Path(folder) / "maps.onnx"
-        onnx.save(model, exposed)
-        return OnnxRunner(exposed, outputs=MAPS)
+        path = Path(folder) / "maps.onnx"
+        path.write_bytes(model.encode())
+        runner = OnnxRunner(path, optimise=optimise, outputs=outputs)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def run_maps(model: OnnxFile, images: np.ndarray, optimise: bool = True) -> Maps:
+    """Maps of uint8 (N, H, W, 3)."""
+    with opened(model, optimise=optimise) as runner:
+        heatmap, offset = runner.run(images)
+    return Maps(heatmap, offset)

@@ -115,7 +115,16 @@ class OnnxFile:
     def copy(self) -> OnnxFile:
         """A model to edit while this one stays; what nobody edits, weights above all, is shared."""
         nodes = [replace(node, inputs=[*node.inputs], outputs=[*node.outputs]) for node in self.nodes]
-        return replace(self, nodes=nodes, inputs=[replace(value) for value in self.inputs])
+        return replace(
+            self,
+            nodes=nodes,
+            tensors={**self.tensors},
+            inputs=[replace(value) for value in self.inputs],
+            outputs=[*self.outputs],
+            metadata={**self.metadata},
+            graph_rest=[*self.graph_rest],
+            model_rest=[*self.model_rest],
+        )
 
     def encode(self) -> bytes:
         """The model's bytes."""

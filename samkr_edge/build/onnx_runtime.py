@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import replacing, sha256_of
-from samkr_edge.build.agreement import Agreement, compare, noise_input
+from samkr_edge.build.agreement import Agreement, judge
+from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_passport
@@ -18,12 +18,11 @@ from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, 
 
 @dataclass(frozen=True)
 class Built:
-    """A built model: where it is, its passport, and how close its maps are to the source's (cosines)."""
+    """A built model: where it is, its passport, and how close it is to its source."""
 
     path: Path
     passport: Passport
-    heatmap_cosine: float
-    offset_cosine: float
+    agreement: Agreement
 
 
 def build_cpu(source: Path, out: Path) -> Built:
@@ -57,6 +56,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
+    _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"
     with replacing(out) as temporary:
@@ -81,9 +81,10 @@ def build_cpu(source: Path, out: Path) -> Built:
             "onnx": onnx.__version__,
         },
         settings=settings,
+        measured={"agreement": agreement.to_dict()},
     )
     write_passport(out, passport)
-    return Built(out, passport, *agreement.cosines)
+    return Built(out, passport, agreement)
 
 
 def load_onnx(path: Path) -> Any:
@@ -119,6 +120,13 @@ def card_of(model: Any, path: Path) -> ModelCard:
         ) from error
 
 
+def _drop_probe(model: Any) -> None:
+    """Its images have done their work when the build is judged."""
+    kept = [entry for entry in model.metadata_props if entry.key != PROBE_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+
+
 def _no_fp8(path: Path) -> SamkrError:
     return SamkrError(
         "SE-B54",
@@ -129,14 +137,9 @@ def _no_fp8(path: Path) -> SamkrError:
 
 
 def _compare(source: Path, built: Path, card: ModelCard) -> Agreement:
-    from samkr_edge.build.maps import open_maps
+    from samkr_edge.build.maps import run_maps
     from samkr_edge.build.onnx_file import read_onnx
-    from samkr_edge.build.tensorrt_graph import prepare
+    from samkr_edge.build.reference import reference_of
 
-    image = noise_input(card)
-    expected = open_maps(source).run(image)
-    with TemporaryDirectory() as folder:
-        stripped = Path(folder) / "float.onnx"
-        stripped.write_bytes(prepare(read_onnx(source), ("strip_quantizers",)))
-        unquantized = open_maps(stripped).run(image)
-    return compare(expected, open_maps(built).run(image), unquantized)
+    reference, images = reference_of(source.read_bytes(), card)
+    return judge(reference, run_maps(read_onnx(built), images), card, card.precision)

@@ -11,6 +11,7 @@ from typing import Any
 
 from samkr_edge import __version__
 from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
+from samkr_edge.build.agreement import Agreement
 from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
@@ -37,8 +38,7 @@ class BuiltEngine:
     """A built engine: where it is, its passport, and what was measured.
 
     Attributes:
-        cosines: heatmap and offset against the graph in ONNX Runtime, on noise; None where no GPU of this machine
-            can run the engine.
+        agreement: with the graph in ONNX Runtime; None where no GPU of this machine can run the engine.
         milliseconds: precision -> median GPU time of its candidate; only of ``best``, and only where it was timed.
         measures: precision -> what the builder's list of its layers amounts to; empty where it gave none. Where
             nothing could be timed, ``best`` goes by it.
@@ -47,7 +47,7 @@ class BuiltEngine:
 
     path: Path
     passport: Passport
-    cosines: tuple[float, float] | None
+    agreement: Agreement | None
     milliseconds: dict[str, float]
     measures: dict[str, EngineMeasures]
     notes: tuple[str, ...]
@@ -84,10 +84,15 @@ def build_tensorrt(
     graph = graph or read_onnx(source)
     card = card_of_file(graph, source)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
-    candidates = []
+    candidates: list[_Candidate] = []
+    refused: list[_Refused] = []
     for wanted in plans:
-        plan, engine = _build_nearest(source, graph, wanted, images, report)
-        candidates.append(_candidate(source, card, plan, engine, version, images))
+        try:
+            plan, engine = _build_nearest(source, graph, wanted, images, report)
+            candidates.append(_candidate(source, card, plan, engine, version, images))
+        except SamkrError as error:
+            _set_aside(refused, wanted, error)
+    candidates = _kept(candidates, refused)
     if ahead_of_time and running_device().compute_capability not in ahead_of_time:
         return _write(out, _cheapest(candidates), candidates, None, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -100,19 +105,37 @@ def build_tensorrt(
         if not ahead_of_time:
             candidates = _sound(candidates, paths)
             paths = [path for path in paths if path.stem in {one.plan.precision for one in candidates}]
-        times = compare_speed(paths) if len(paths) > 1 else [0.0]
-        best = times.index(min(times))
-        agreement = agree(graph, candidates[best].plan, paths[best], card)
-    named = zip((one.plan.precision for one in candidates), times, strict=True)
-    milliseconds = dict(named) if len(candidates) > 1 else {}
-    if not agreement.holds:
-        raise SamkrError(
+        milliseconds: dict[str, float] = {}
+        if len(paths) > 1:
+            times = compare_speed(paths)
+            milliseconds = {c.plan.precision: t for c, t in zip(candidates, times, strict=True)}
+        chosen, agreement = _fastest_that_agrees(source, graph, card, candidates, paths, milliseconds)
+    return _write(out, chosen, candidates, agreement, milliseconds)
+
+
+def _fastest_that_agrees(
+    source: Path,
+    graph: OnnxFile,
+    card: ModelCard,
+    candidates: Sequence[_Candidate],
+    paths: Sequence[Path],
+    milliseconds: dict[str, float],
+) -> tuple[_Candidate, Agreement]:
+    """The first candidate by time that computes what its graph does; raises SamkrError SE-B89 where none does."""
+    refused: list[_Refused] = []
+    pairs = zip(candidates, paths, strict=True)
+    for one, path in sorted(pairs, key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0)):
+        agreement = agree(graph, one.plan, path, card)
+        if agreement.holds:
+            return _kept([one], refused)[0], agreement
+        error = SamkrError(
             "SE-B89",
             "the engine does not compute what its graph does, so it was not written",
             agreement.facts(),
             fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
         )
-    return _write(out, candidates[best], candidates, agreement.cosines, milliseconds)
+        _set_aside(refused, one.plan, error)
+    raise refused[0].error
 
 
 def _build_nearest(
@@ -177,23 +200,43 @@ def _candidate(
     return _Candidate(plan, engine, passport, layers, found.measures, (*plan.notes, *found.notes))
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A plan whose engine is not to be used, which must not stop the other of `best`."""
+
+    plan: BuildPlan
+    error: SamkrError
+
+    def note(self) -> str:
+        why = " ".join(self.error.facts[0].split()[1:])
+        return f"{self.plan.precision} was set aside: {self.error.message} ({why})"
+
+
+def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> None:
+    """Keep the error of an engine that is not what it should be; any other is raised again."""
+    if error.code not in ("SE-B83", "SE-B89"):
+        raise error
+    refused.append(_Refused(plan, error))
+
+
+def _kept(candidates: Sequence[_Candidate], refused: Sequence[_Refused]) -> list[_Candidate]:
+    """The candidates, with a note on each that was refused; raises the first refusal where none is left."""
+    if not candidates:
+        raise refused[0].error
+    notes = tuple(one.note() for one in refused)
+    return [replace(one, notes=(*one.notes, *notes)) for one in candidates]
+
+
 def _sound(candidates: Sequence[_Candidate], paths: Sequence[Path]) -> list[_Candidate]:
     """Those that keep their graph's promises; raises SamkrError SE-B83 where none does."""
-    kept, refused = [], []
+    kept: list[_Candidate] = []
+    refused: list[_Refused] = []
     for candidate, path in zip(candidates, paths, strict=True):
         try:
             kept.append(_inspected(candidate, path))
         except SamkrError as error:
-            if error.code != "SE-B83":
-                raise
-            refused.append((candidate, error))
-    if not kept:
-        raise refused[0][1]
-    notes = tuple(
-        f"{one.plan.precision} was set aside: {error.message} ({error.facts[0].removeprefix('layer').strip()})"
-        for one, error in refused
-    )
-    return [replace(one, notes=(*one.notes, *notes)) for one in kept]
+            _set_aside(refused, candidate.plan, error)
+    return _kept(kept, refused)
 
 
 def _inspected(candidate: _Candidate, path: Path) -> _Candidate:
@@ -219,13 +262,13 @@ def _write(
     out: Path,
     chosen: _Candidate,
     candidates: Sequence[_Candidate],
-    cosines: tuple[float, float] | None,
+    agreement: Agreement | None,
     milliseconds: dict[str, float],
 ) -> BuiltEngine:
     """The engine and its passport, with what was measured of it, and the list of its layers."""
     measured: dict[str, Any] = {}
-    if cosines is not None:
-        measured["cosine"] = {"heatmap": cosines[0], "offset": cosines[1]}
+    if agreement is not None:
+        measured["agreement"] = agreement.to_dict()
     if milliseconds:
         measured["gpu_ms"] = milliseconds
     passport = chosen.passport.model_copy(update={"measured": measured})
@@ -237,7 +280,7 @@ def _write(
             with replacing(layers_path(out)) as listed:
                 listed.write_text(layers_text(chosen.layers), encoding="utf-8")
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
-    return BuiltEngine(out, passport, cosines, milliseconds, measures, chosen.notes)
+    return BuiltEngine(out, passport, agreement, milliseconds, measures, chosen.notes)
 
 
 def card_of_file(model: OnnxFile, path: Path) -> ModelCard:

@@ -174,12 +174,12 @@ def build(
         {
             "path": str(out),
             "passport": built.passport.model_dump(mode="json"),
-            "cosine": {"heatmap": built.heatmap_cosine, "offset": built.offset_cosine},
+            "agreement": built.agreement.to_dict(),
             "megabytes": built_mb,
         },
         f"{out}: {source_mb:.1f} -> {built_mb:.1f} MB; {how}\n"
-        f"  against its source: cosine heatmap {built.heatmap_cosine:.5f}, offset {built.offset_cosine:.5f}; "
-        f"passport {out.name}.json",
+        f"  against its source: {built.agreement.sentence()}\n"
+        f"  passport {out.name}.json",
         as_json,
     )
 

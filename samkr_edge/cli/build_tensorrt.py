@@ -249,7 +249,7 @@ def _build(
         {
             "path": str(out),
             "passport": built.passport.model_dump(mode="json"),
-            "cosine": {"heatmap": built.cosines[0], "offset": built.cosines[1]} if built.cosines else None,
+            "agreement": built.agreement.to_dict() if built.agreement else None,
             "gpu_ms": built.milliseconds,
             "layers": {precision: measures.to_dict() for precision, measures in built.measures.items()},
             "notes": list(built.notes),
@@ -271,12 +271,10 @@ def describe_built(out: Path, built: Any) -> str:
     ]
     if passport.device.get("compute_capabilities"):
         lines.append(f"  runs on SM {', '.join(passport.device['compute_capabilities'])}")
-    if built.cosines is None:
+    if built.agreement is None:
         lines.append("  not compared with its source: no GPU of this machine can run it")
     else:
-        lines.append(
-            f"  against its source: cosine heatmap {built.cosines[0]:.5f}, offset {built.cosines[1]:.5f}"
-        )
+        lines.append(f"  against its source: {built.agreement.sentence()}")
     if built.milliseconds:
         (winner, best), (loser, other) = sorted(built.milliseconds.items(), key=lambda item: item[1])
         lines.append(

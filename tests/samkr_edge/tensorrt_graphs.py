@@ -11,7 +11,14 @@ from samkr_edge.skeleton import COCO17
 
 
 def card(precision: str = "int8") -> ModelCard:
-    return ModelCard(model="tiny", skeleton=COCO17, input_size=(8, 8), precision=precision, stage="ptq")
+    return ModelCard(
+        model="tiny",
+        skeleton=COCO17,
+        input_size=(8, 8),
+        precision=precision,
+        stage="ptq",
+        provenance={"untrained": True},
+    )
 
 
 def residual_graph(

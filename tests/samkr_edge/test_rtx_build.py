@@ -67,8 +67,8 @@ def test_a_machine_without_a_gpu_builds_and_says_that_nothing_was_compared(
     trt = install(version)
     built = build(trt, source)
     assert built.path.is_file()
-    assert built.cosines is None
-    assert "cosine" not in built.passport.measured
+    assert built.agreement is None
+    assert "agreement" not in built.passport.measured
     (made,) = trt.builds
     assert made["capabilities"] == ["SM89"]
     assert (made["network"], made["flags"]) == (set(), set())
@@ -206,9 +206,9 @@ def test_on_a_gpu_that_it_is_for_an_engine_is_compared_with_its_graph(
     trt: FakeTensorRT, driver: Driver, source: Path
 ) -> None:
     built = build(trt, source, "rtx-30-and-up")
-    assert built.cosines is not None
-    assert min(built.cosines) > 0.98
-    assert read_passport(built.path).measured["cosine"]["heatmap"] == built.cosines[0]
+    assert built.agreement is not None
+    assert built.agreement.holds
+    assert read_passport(built.path).measured["agreement"] == built.agreement.to_dict()
     assert driver.live == 0
 
 
@@ -229,7 +229,7 @@ def test_on_a_gpu_that_it_is_not_for_nothing_is_run(
     compute_something_else(monkeypatch)  # which only running it would show
     driver.gpu, driver.capability = b"NVIDIA H100", (9, 0)
     built = build(trt, source)
-    assert built.cosines is None
+    assert built.agreement is None
     assert built.passport.device["compute_capabilities"] == ["8.9"]
 
 
@@ -282,7 +282,7 @@ def test_the_command_builds_on_any_machine(
     assert "not compared with its source: no GPU of this machine can run it" in shown
     assert run(["build", str(source), "--target", "rtx-4090", "--json"]) == 0
     payload = json.loads(capsys.readouterr().out)
-    assert payload["cosine"] is None
+    assert payload["agreement"] is None
     assert payload["passport"]["flavour"] == "rtx"
 
 

@@ -196,7 +196,7 @@ def test_what_the_trial_of_a_build_finished_is_there_for_the_first_start(
     source = write_residual(tmp_path / "model.onnx", per_channel=True)
     plan = plan_build(load_target("rtx-4090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     built = build_tensorrt(source, tmp_path / "model.engine", (plan,))
-    assert built.cosines is not None
+    assert built.agreement is not None
     assert len(trt.finished) == PARTS
     runner = TensorRTRunner(built.path)
     runner.run(images(1))

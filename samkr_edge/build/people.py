@@ -1,0 +1,106 @@
+"""The people of the probe images: do they stay in a built model, and how far do their joints move?
+
+A built model is asked at the places where its source sees people, so that the order of its list does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samkr_edge.build.maps import Maps
+from samkr_edge.decode import find_peaks, sample, suppress
+from samkr_edge.model_card import ModelCard
+
+# Whoever scores less may be lost by the smallest change, and says nothing.
+CLEAR_SCORE = 0.1
+# A person stays whose centre keeps this share of its value, and is above the decoder's threshold.
+KEPT_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class People:
+    """People that a source sees clearly.
+
+    Attributes:
+        image: (P,) index of the image of each.
+        centers: int (P, 2) x, y of the centre, map pixels.
+        values: (P,) of the centre heatmap.
+        joints: (P, K, 2) x, y in input pixels.
+    """
+
+    image: np.ndarray
+    centers: np.ndarray
+    values: np.ndarray
+    joints: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def diagonals(self) -> np.ndarray:
+        """(P,) of the boxes around their joints, input pixels."""
+        return np.asarray(np.linalg.norm(np.ptp(self.joints, axis=1), axis=1))
+
+
+@dataclass(frozen=True)
+class Staying:
+    """What became of people: how many there are and how many stay; how far the joints of these moved, input pixels."""
+
+    people: int
+    kept: int
+    moved: np.ndarray  # (kept * K,)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.moved)) if self.moved.size else 0.0
+
+    @property
+    def largest(self) -> float:
+        return float(self.moved.max(initial=0.0))
+
+
+def clear_people(maps: Maps, card: ModelCard) -> People:
+    """Decode the maps and keep whom the network is sure of; of an untrained network nobody."""
+    found: list[tuple[int, np.ndarray, float, np.ndarray]] = []
+    if not card.provenance.get("untrained"):
+        for image, (heatmap, offset) in enumerate(zip(*maps, strict=True)):
+            centers, values = find_peaks(heatmap[-1], card.decode)
+            joints = joints_at(offset, centers)
+            heat = sample(heatmap[:-1], joints, card.stride)
+            scores = values * heat.mean(axis=1)
+            kept = suppress(card.stride * joints, heat.mean(axis=1), card.decode)
+            found += [
+                (image, centers[i], float(values[i]), card.stride * joints[i])
+                for i in kept
+                if scores[i] >= CLEAR_SCORE
+            ]
+    keypoints = maps.offset.shape[1] // 2
+    return People(
+        np.array([one[0] for one in found], np.int64),
+        np.array([one[1] for one in found], np.int64).reshape(-1, 2),
+        np.array([one[2] for one in found], np.float32),
+        np.array([one[3] for one in found], np.float32).reshape(-1, keypoints, 2),
+    )
+
+
+def joints_at(offset: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """(P, K, 2) map pixels of the people at ``centers`` (P, 2), from an offset map (2K, h, w)."""
+    at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), len(offset) // 2, 2)
+    return np.asarray(centers[:, None, :] - at, np.float32)
+
+
+def stay(people: People, maps: Maps, card: ModelCard) -> Staying:
+    """Look for people in other maps, at the centres they have."""
+    moved, kept = [], 0
+    for image, center, value, joints in zip(
+        people.image, people.centers, people.values, people.joints, strict=True
+    ):
+        x, y = center
+        around = maps.heatmap[image, -1, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if around.max() > max(KEPT_SHARE * value, card.decode.center_threshold):
+            kept += 1
+            there = card.stride * joints_at(maps.offset[image], center[None])[0]
+            moved.append(np.linalg.norm(there - joints, axis=1))
+    return Staying(len(people), kept, np.concatenate(moved) if moved else np.zeros(0))

@@ -1,0 +1,44 @@
+"""What a build is judged by, computed by ONNX Runtime from the source: maps, people, and what known faults would do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samkr_edge.build.agreement import Reference
+from samkr_edge.build.maps import run_maps
+from samkr_edge.build.onnx_file import decode_onnx
+from samkr_edge.build.people import clear_people
+from samkr_edge.build.probe import Probe, probe_batch, probe_of
+from samkr_edge.build.suspects import maps_and_suspects
+from samkr_edge.build.tensorrt_graph import strip_quantizers
+from samkr_edge.model_card import ModelCard
+
+
+def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
+    """What to judge by, and the images to run, uint8 (N, H, W, 3), of a serialized model with its metadata.
+
+    One session is open at a time. What a float model computes and what faults would do takes one run of its images and
+    of two more; a quantized one takes another run of its images.
+
+    Raises:
+        SamkrError: SE-A24 its probe images are damaged.
+    """
+    model = decode_onnx(graph)
+    probe = probe_of(model.metadata)
+    images = probe_batch(probe, card.input_size)
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.nodes)
+    source = run_maps(model, images) if quantized else None
+    if quantized:
+        strip_quantizers(model)
+    floats, suspects = maps_and_suspects(model, images)
+    maps = source if source is not None else floats
+    return Reference(
+        maps, floats if quantized else None, clear_people(maps, card), suspects, probe_words(probe)
+    ), images
+
+
+def probe_words(probe: Probe | None) -> str:
+    """What was looked at; where it was noise, also what to do about it."""
+    if probe is None:
+        return "noise (this ONNX is older than probe images: export it again)"
+    return str(probe)
