@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selftest.stage import Needs, Stage
-from samkr_edge.build.features import features_of
+from samkr_edge.build.features import RTX_CAPABILITIES, features_of
 from samkr_edge.device import running_device
 from samkr_edge.doctor import environment
 from samkr_edge.driver import require_gpu
@@ -70,6 +70,9 @@ def look_around(stages: Iterable[Stage]) -> Machine:
         for title, module in modules.items()
         if not trials[module].works
     }
+    rtx, capability = TITLES["rtx"], device.compute_capability
+    if rtx in modules and rtx not in complaints and capability not in RTX_CAPABILITIES:
+        complaints[rtx] = f"{rtx} makes no engines for SM {capability}"
     if "torch" in complaints:
         lacking["torch"] = complaints.pop("torch")
     if len(complaints) == len(TITLES):

@@ -39,6 +39,20 @@ def test_one_flavour_is_enough(tried: dict[str, Trial]) -> None:
     assert found.facts()["title"] == "Jetson Orin Nano 8 GB"
 
 
+def test_a_flavour_that_makes_no_engines_for_this_card_is_none(
+    tried: dict[str, Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried |= {"tensorrt": ABSENT, "tensorrt_rtx": Trial(True, "1.7.1.116")}
+    for capability, lacking in (("8.9", set()), ("9.0", {"tensorrt"})):
+        card = Device(gpu="a card", compute_capability=capability)
+        monkeypatch.setattr(machine, "running_device", lambda card=card: card)
+        found = look_around([stage("gpu", "tensorrt")])
+        assert set(found.lacking) == lacking
+    assert found.lacking["tensorrt"] == (
+        "TensorRT is not installed; TensorRT for RTX makes no engines for SM 9.0"
+    )
+
+
 def test_what_is_not_there_is_named(tried: dict[str, Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     tried |= {
         "tensorrt": Trial(True, error="OSError: libnvinfer.so.10 is missing"),
