@@ -56,11 +56,13 @@ def tiles(maps: np.ndarray) -> np.ndarray:
     side = min(TILE, height, width)
     rows, columns = height // side, width // side
     cut = maps[:, :, : rows * side, : columns * side].reshape(count, channels, rows, side, columns, side)
-    return cut.transpose(0, 2, 4, 1, 3, 5).reshape(count * rows * columns, -1)
+    return cut.transpose(0, 2, 4, 1, 3, 5).reshape(count * rows * columns, channels * side * side)
 
 
 def narrow_type(expected: np.ndarray, found: np.ndarray) -> str | None:
     """``FP16`` or ``BF16`` where the values are of that type and the source's are not."""
+    if not found.size:
+        return None
     for name, exact in (("BF16", _in_bfloat16), ("FP16", _in_half)):
         if exact(found) > EXACT > 2 * exact(expected):
             return name

@@ -67,6 +67,8 @@ def clear_people(maps: Maps, card: ModelCard) -> People:
     if not card.provenance.get("untrained"):
         for image, (heatmap, offset) in enumerate(zip(*maps, strict=True)):
             centers, values = find_peaks(heatmap[-1], card.decode)
+            if not len(centers):
+                continue
             joints = joints_at(offset, centers)
             heat = sample(heatmap[:-1], joints, card.stride)
             scores = values * heat.mean(axis=1)
