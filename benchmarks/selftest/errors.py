@@ -28,7 +28,7 @@ from samkr_edge.build.tensorrt import build_tensorrt
 from samkr_edge.build.typing_choice import OBEY, precision_flags
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
-from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 
 # Seconds that an error may take; the time to start and to look at the device is not counted.
 LONGEST_S = 10.0
@@ -37,6 +37,8 @@ MOST_KEPT_MB = 64.0
 # What one command may take before it is killed.
 TIMEOUT_S = 300.0
 INTERRUPTED = 130
+# What a process has mapped once it has begun with TensorRT.
+LIBRARIES: dict[Flavour, str] = {"tensorrt": "libnvinfer", "rtx": "libtensorrt_rtx"}
 Words = Sequence[str]
 
 
@@ -185,7 +187,7 @@ def _ctrl_c(rig: Rig, flavour: Flavour, source: Path) -> Check:
     folder = rig.folder / f"interrupted-{flavour}"
     folder.mkdir()
     words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
-    return stopped(f"{TITLES[flavour]}: Ctrl-C in the builder", words, folder, MODULES[flavour])
+    return stopped(f"{TITLES[flavour]}: Ctrl-C in the builder", words, folder, LIBRARIES[flavour])
 
 
 def stopped(what: str, words: Words, folder: Path, library: str, patience: float = 3.0) -> Check:

@@ -28,6 +28,7 @@ from samkr_edge.build.features import features_for
 from samkr_edge.build.half import bake
 from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_build
+from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
@@ -58,6 +59,7 @@ def test_the_trained_network_is_a_file_of_ours_in_every_form(
     assert (card.stage, card.decode_in) == ("ptq" if quantized else "fp32", decode_in)
     assert {output.name for output in read_onnx(path).outputs} == set(card.outputs)
     assert OnnxRunner(path).card == card
+    assert PROBE_KEY in read_onnx(path).metadata
     target = load_target("jetson-orin-nano-8gb")
     for version in ("8.6", "10.3", "11.0"):
         assert plan_build(target, features_for(version), facts, Wishes()).precision in ("int8", "fp16")
@@ -73,9 +75,9 @@ def test_written_twice_they_are_the_same_and_what_they_always_were(tmp_path: Pat
         write_network(tmp_path / "c", model, quantized=quantized)
         digests[f"{model} {quantized}"] = sha256_of(tmp_path / "c")[:16]
     assert digests == {
-        "samkr_tiny True": "a4654e9e01206cd3",
-        "samkr_tiny False": "a364791adfc92689",
-        "dekr_w32 False": "8b5661ddc7218435",
+        "samkr_tiny True": "b91b028385b876fc",
+        "samkr_tiny False": "ac56e5f93fa8076a",
+        "dekr_w32 False": "5245643e53bc962c",
     }
 
 
