@@ -178,6 +178,8 @@ def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarr
     to quarter pixels here. OpenCV resolves 1/32 pixel: exact for every power of two that occurs.
     """
     count, h, w = maps.shape
+    if not len(joints):
+        return np.zeros((0, count), np.float32)  # OpenCV takes no empty map
     if count * h > _TALLEST:
         half = count // 2
         parts = (sample(maps[:half], joints[:, :half], steps), sample(maps[half:], joints[:, half:], steps))

@@ -1,7 +1,8 @@
 """Make the networks that the self-test carries, and measure what is in them.
 
 python benchmarks/host/selftest_networks.py make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
-python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on `data synth people`
+python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on rendered people:
+    samkr-edge data synth people --liveliness 0.3                 # what it was trained on; `measure` takes its val
 """
 
 from __future__ import annotations

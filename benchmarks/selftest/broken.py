@@ -10,7 +10,7 @@ from samkr_edge.passport import passport_path, read_passport, write_passport
 
 
 def at_opset_20(source: Path, out: Path) -> Path:
-    """The network as an exporter of opset 20 writes it: TensorRT then samples at the nearest pixel, and says nothing."""
+    """The network as an exporter of opset 20 writes it: TensorRT then samples at the nearest pixel, silently."""
     model = read_onnx(source)
     model.set_opset(20)
     model.nodes = [

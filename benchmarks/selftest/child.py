@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def main(given: list[str]) -> None:
     """Run the stage that :func:`arguments` describes."""
     stage, rig = Stage(needs=(), **json.loads(given[0])), Rig(Path(given[1]), Path(given[2]))
     pipe = int(given[3])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its end is told; gigabytes of it help nobody
     os.set_inheritable(pipe, False)  # a process that the stage starts and leaves behind must not hold it open
     with os.fdopen(pipe, "w", encoding="utf-8") as out:
         for check in run_stage(stage, rig):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from benchmarks.selftest.rendered import rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.build.agreement import relative_error
 from samkr_edge.build.features import features_of
-from samkr_edge.build.tensorrt import BuiltEngine
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.bundle import write_bundle
 from samkr_edge.bundle_cache import ready_model
@@ -47,30 +46,27 @@ def _best_twice(rig: Rig, flavour: Flavour) -> Check:
     except SamkrError as error:
         return not_run(what, f"not to be had here: {error.message} ({error.code})")
     try:
-        return same_winner(
-            what, [build(source, rig.folder / f"best-{n}.engine", flavour, "best") for n in "ab"]
-        )
+        built = [build(source, rig.folder / f"best-{n}.engine", flavour, "best") for n in "ab"]
     except SamkrError as error:
         return refused(what, error)
-
-
-def same_winner(what: str, built: list[BuiltEngine]) -> Check:
-    """Whether both builds chose the same precision, or could not tell the two apart."""
     winners = [str(one.passport.precision["engine"]) for one in built]
-    apart = [_apart(one.milliseconds) for one in built]
-    times = [{name: round(ms, 4) for name, ms in one.milliseconds.items()} for one in built]
-    close = min(apart, default=0.0) < NOISE
+    return same_winner(what, winners, [one.milliseconds for one in built])
+
+
+def same_winner(what: str, winners: Sequence[str], milliseconds: Sequence[Mapping[str, float]]) -> Check:
+    """Whether both builds chose the same precision, or one of them could not tell the two apart."""
+    apart = [_apart(one) for one in milliseconds]
+    times = [", ".join(f"{name} {ms:.3f} ms" for name, ms in one.items()) for one in milliseconds]
     return Check(
         what,
-        f"{' and '.join(winners)}; "
-        + " and ".join(", ".join(f"{name} {ms:.3f} ms" for name, ms in one.items()) for one in times),
+        f"{' and '.join(winners)}; {' and '.join(times)}",
         f"the same, or times closer than {NOISE:.0%}",
-        len(set(winners)) == 1 or close,
-        {"winners": winners, "gpu_ms": times, "apart": apart},
+        len(set(winners)) == 1 or min(apart) < NOISE,
+        {"winners": list(winners), "gpu_ms": [dict(one) for one in milliseconds], "apart": apart},
     )
 
 
-def _apart(milliseconds: dict[str, float]) -> float:
+def _apart(milliseconds: Mapping[str, float]) -> float:
     """By how much the slowest is slower than the fastest; a candidate that was set aside has no time."""
     times = list(milliseconds.values())
     return max(times) / min(times) - 1 if len(times) > 1 and min(times) > 0 else float("inf")
@@ -115,7 +111,7 @@ def _for_other_gpus(rig: Rig, flavour: Flavour, level: str) -> Check:
 
 
 def _errors(source: Path, engine: Path) -> list[float]:
-    """Relative L2 errors of the maps of one rendered-like image of noise."""
+    """Relative L2 errors of the maps of an image of noise."""
     with closing(OnnxRunner(source)) as reference, closing(TensorRTRunner(engine)) as runner:
         size = reference.card.input_size
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)

@@ -83,14 +83,17 @@ def _run_all(run: Selftest) -> None:
 
     from samkr_edge.cli.console import say
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     known = {outcome.number for outcome in run.outcomes if outcome.state == "passed"}
-    for number, stage in enumerate(run.stages, 1):
-        if stage.number in known:
-            continue
-        say(f"[{number}/{len(run.stages)}] stage {stage.number}, {stage.title}")
-        outcome = run.run(stage, tell)
-        say(f"  {outcome.state}{f': {outcome.why}' if outcome.why else ''} ({outcome.seconds:.0f} s)")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for number, stage in enumerate(run.stages, 1):
+            if stage.number in known:
+                continue
+            say(f"[{number}/{len(run.stages)}] stage {stage.number}, {stage.title}")
+            outcome = run.run(stage, tell)
+            say(f"  {outcome.state}{f': {outcome.why}' if outcome.why else ''} ({outcome.seconds:.0f} s)")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell(check: Check) -> None:

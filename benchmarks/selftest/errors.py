@@ -28,7 +28,7 @@ from samkr_edge.build.tensorrt import build_tensorrt
 from samkr_edge.build.typing_choice import OBEY, precision_flags
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
-from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 
 # Seconds that an error may take; the time to start and to look at the device is not counted.
 LONGEST_S = 10.0
@@ -37,6 +37,8 @@ MOST_KEPT_MB = 64.0
 # What one command may take before it is killed.
 TIMEOUT_S = 300.0
 INTERRUPTED = 130
+# What a process has mapped once it has begun with TensorRT.
+LIBRARIES: dict[Flavour, str] = {"tensorrt": "libnvinfer", "rtx": "libtensorrt_rtx"}
 Words = Sequence[str]
 
 
@@ -55,15 +57,13 @@ class Ran:
         return found[1] if found else ""
 
 
-Run = Callable[[Words, Path], Ran]
+Run = Callable[[Words], Ran]
 
 
-def in_a_process(words: Words, folder: Path) -> Ran:
-    """``samkr-edge WORDS`` in a process of its own, working in ``folder``."""
+def in_a_process(words: Words) -> Ran:
+    """``samkr-edge WORDS`` in a process of its own."""
     begun = time.perf_counter()
-    done = subprocess.run(
-        launch.command(*words), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    done = subprocess.run(launch.command(*words), capture_output=True, text=True, timeout=TIMEOUT_S)
     return Ran(done.returncode, done.stderr, time.perf_counter() - begun)
 
 
@@ -89,8 +89,17 @@ def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
     title, good = TITLES[flavour], network_file(rig)
 
     def build(source: Path, *more: str) -> Ran:
-        words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
-        return run([*words, *more], rig.folder)
+        words = [
+            "build",
+            str(source),
+            "--target",
+            "auto",
+            "--flavour",
+            flavour,
+            "-o",
+            str(rig.folder / "made.engine"),
+        ]
+        return run([*words, *more])
 
     start = build(good, "--dry-run").seconds
     opset = build(at_opset_20(good, rig.folder / "opset-20.onnx"))
@@ -106,10 +115,10 @@ def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
         yield refused(f"{title}: cut engine", error)
         return
     cut = cut_engine(engine, rig.folder / "cut.engine")
-    yield told(f"{title}: cut engine", run(["inspect", str(cut)], rig.folder), start, ("SE-A54",))
+    yield told(f"{title}: cut engine", run(["inspect", str(cut)]), start, ("SE-A54",))
     cut = cut_engine_that_is_vouched_for(engine, rig.folder / "vouched-for.engine")
     what = f"{title}: cut engine with a passport that fits"
-    yield told(what, run(["inspect", str(cut)], rig.folder), start, ("SE-V89",))
+    yield told(what, run(["inspect", str(cut)]), start, ("SE-V89",))
 
 
 def told(what: str, ran: Ran, start: float, codes: Words, may_work: bool = False) -> Check:
@@ -178,7 +187,7 @@ def _ctrl_c(rig: Rig, flavour: Flavour, source: Path) -> Check:
     folder = rig.folder / f"interrupted-{flavour}"
     folder.mkdir()
     words = ["build", str(source), "--target", "auto", "--flavour", flavour, "-o", "made.engine"]
-    return stopped(f"{TITLES[flavour]}: Ctrl-C in the builder", words, folder, MODULES[flavour])
+    return stopped(f"{TITLES[flavour]}: Ctrl-C in the builder", words, folder, LIBRARIES[flavour])
 
 
 def stopped(what: str, words: Words, folder: Path, library: str, patience: float = 3.0) -> Check:

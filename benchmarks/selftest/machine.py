@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.selftest.stage import Needs, Stage
-from samkr_edge.build.features import features_of
+from samkr_edge.build.features import RTX_CAPABILITIES, features_of
 from samkr_edge.device import running_device
 from samkr_edge.doctor import environment
 from samkr_edge.driver import require_gpu
@@ -19,6 +20,8 @@ from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_
 from samkr_edge.trial_import import Trial, trial_imports
 from targets.device import Device
 from targets.recognise import recognise
+
+NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def look_around(stages: Iterable[Stage]) -> Machine:
         lacking["gpu"] = reason
     if "jetson" in needed and not any("tegra" in part for part in device.compatible):
         lacking["jetson"] = "this is no Jetson"
+    if "onnx" in needed and find_spec("onnx") is None:
+        lacking["onnx"] = NO_ONNX
     modules: dict[str, str] = {}
     if "gpu" not in lacking:  # without a GPU nothing else is worth the seconds
         modules |= {TITLES[flavour]: MODULES[flavour] for flavour in MODULES} if "tensorrt" in needed else {}
@@ -65,6 +70,9 @@ def look_around(stages: Iterable[Stage]) -> Machine:
         for title, module in modules.items()
         if not trials[module].works
     }
+    rtx, capability = TITLES["rtx"], device.compute_capability
+    if rtx in modules and rtx not in complaints and capability not in RTX_CAPABILITIES:
+        complaints[rtx] = f"{rtx} makes no engines for SM {capability}"
     if "torch" in complaints:
         lacking["torch"] = complaints.pop("torch")
     if len(complaints) == len(TITLES):

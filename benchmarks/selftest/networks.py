@@ -29,9 +29,11 @@ FLOAT_ERRORS = {"fp32": 2e-3, "fp16": 5e-3}
 # Behind INT8 layers a value on the edge of a step falls to either side, and runtimes that compute the same graph are
 # 1.3 times as far from each other as the graph is from its own float network (ONNX Runtime with FP16 and FP32 scales).
 QUANTIZATION_NOISES = 2.0
-# Image pixels that joints may move in a float network, at this share of them: a joint that is refined sits on the
-# larger of two places that are almost equal, and may take the other.
-MOVE, SHARE = 0.5, 0.99
+# Image pixels that this share of the joints may move: one that is refined sits on the larger of two places that are
+# almost equal, and may take the other.
+MOVE = 0.5
+# In INT8 half of them: right builds move them by 0.2 in the median, and some by many.
+SHARES = {"fp32": 0.99, "fp16": 0.99, "int8": 0.5}
 AP_POINTS = {"fp32": 0.1, "fp16": 0.1, "int8": 1.0}
 # Images that the maps of large networks are compared on.
 FEW = 4
@@ -87,8 +89,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
     if wanted.decode_in == "host":
         yield from _maps(rig, wanted, images, expected, found)
     if trained:
-        if wanted.precision != "int8":
-            yield _joints(wanted, expected, found)
+        yield _joints(wanted, expected, found)
         yield _ap(wanted, people, expected, found)
 
 
@@ -111,15 +112,16 @@ def _maps(
 
 
 def _joints(wanted: Wanted, expected: Seen, found: Seen) -> Check:
+    share = SHARES[wanted.precision]
     moves = joint_moves(expected.poses, found.poses)
     if not moves.size:
         return Check(f"{wanted}, joints", "nobody is seen", f"{MOVE} px", False)
     # A quantile between a number and infinity is not one.
-    at = float(np.quantile(moves, SHARE, method="higher"))
+    at = float(np.quantile(moves, share, method="higher"))
     return Check(
         f"{wanted}, joints",
-        f"median {np.median(moves):.3f}, {SHARE:.0%} within {at:.3f}, largest {moves.max():.2f} px",
-        f"{SHARE:.0%} within {MOVE} px",
+        f"median {np.median(moves):.3f}, {share:.0%} within {at:.3f}, largest {moves.max():.2f} px",
+        f"{share:.0%} within {MOVE} px",
         at <= MOVE,
         {
             "joints": moves.size,

@@ -44,6 +44,33 @@ def computed(operator: Operator) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(names, operator.inputs), strict=True))
 
 
+def every_type(*, with_bytes: bool) -> tuple[Operator, dict[str, np.ndarray]]:
+    """Inputs of every type that an engine of ours can have; and what comes out, without ONNX Runtime."""
+    from onnx import TensorProto, helper
+
+    shape = (1, 2, 8, 16)
+    inputs: dict[str, np.ndarray] = {
+        "wide": _values(shape),
+        "half": _values(shape, seed=1).astype(np.float16),
+    }
+    expected = {"wide_out": -inputs["wide"], "half_out": -inputs["half"]}
+    nodes = [
+        helper.make_node("Neg", [name], [f"{name}_out"], name=f"/{name}/Neg") for name in ("wide", "half")
+    ]
+    if with_bytes:
+        inputs["bytes"] = np.arange(256, dtype=np.uint8).reshape(shape)
+        expected["bytes_out"] = inputs["bytes"].astype(np.float32)
+        nodes.append(
+            helper.make_node("Cast", ["bytes"], ["bytes_out"], name="/bytes/Cast", to=TensorProto.FLOAT)
+        )
+    kinds = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+
+    def described(values: dict[str, np.ndarray]) -> list[tuple[str, int, tuple[int, ...]]]:
+        return [(name, kinds[str(value.dtype)], shape) for name, value in values.items()]
+
+    return Operator("types", _model(nodes, described(inputs), described(expected)), inputs), expected
+
+
 def image_bytes() -> Operator:
     """image (1, 64, 96, 3) uint8 -> planes (1, 3, 64, 96) float32."""
     from onnx import TensorProto, helper

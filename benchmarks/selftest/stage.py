@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from samkr_edge.errors import SamkrError
 
-Needs = Literal["gpu", "tensorrt", "torch", "jetson"]
+Needs = Literal["gpu", "tensorrt", "onnx", "torch", "jetson"]
 
 
 @dataclass(frozen=True)

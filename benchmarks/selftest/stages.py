@@ -10,8 +10,8 @@ from samkr_edge.errors import SamkrError
 STAGES = (
     Stage(0, "driver and TensorRT", "benchmarks.selftest.environment:checks", ("gpu", "tensorrt"), 0.5),
     Stage(1, "CUDA backends", "benchmarks.selftest.cuda_backends:checks", ("gpu",), 0.5),
-    Stage(2, "sampling", "benchmarks.selftest.sampling:checks", ("gpu", "tensorrt"), 2),
-    Stage(3, "other operators", "benchmarks.selftest.operators:checks", ("gpu", "tensorrt"), 3),
+    Stage(2, "sampling", "benchmarks.selftest.sampling:checks", ("gpu", "tensorrt", "onnx"), 2),
+    Stage(3, "other operators", "benchmarks.selftest.operators:checks", ("gpu", "tensorrt", "onnx"), 3),
     Stage(4, "networks", "benchmarks.selftest.networks:checks", ("gpu", "tensorrt"), 15),
     Stage(5, "layers of the engines", "benchmarks.selftest.layers:checks", ("gpu", "tensorrt"), 4),
     Stage(6, "timing cache", "benchmarks.selftest.timing_cache:checks", ("gpu", "tensorrt"), 3),

@@ -83,6 +83,7 @@ class _Follower:
                 stdout=said,
                 stderr=said,
                 env=own,
+                cwd=rig.folder.parent,  # for what a library may drop there
                 pass_fds=(writer,),
                 start_new_session=True,
             )

@@ -25,6 +25,7 @@ from benchmarks.selftest.stages import STAGES, chosen_stages
 from benchmarks.selftest.supervise import StoppedByUser
 from samkr_edge.cli import run as command_line
 from samkr_edge.errors import SamkrError
+from samkr_edge.packages import resolve
 from targets.device import Device
 
 ORIN = Device(
@@ -220,8 +221,9 @@ def test_no_such_stage(wanted: str) -> None:
     assert raised.value.code == "SE-U53"
 
 
-def test_the_stages_are_numbered_in_their_order() -> None:
+def test_the_stages_are_numbered_in_their_order_and_are_there() -> None:
     assert [stage.number for stage in STAGES] == list(range(13))
+    assert all(callable(resolve(stage.checks)) for stage in STAGES)
 
 
 def test_without_a_gpu_one_line_and_nothing_written(
@@ -238,22 +240,31 @@ def test_without_a_gpu_one_line_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
-def as_tests(tmp_path: Path, stand_ins: str, **more: str) -> subprocess.CompletedProcess[str]:
+def start_tests(tmp_path: Path, stand_ins: str, **more: str) -> subprocess.Popen[str]:
     """`tests/gpu` in a process of its own, with these stages in place of the real ones."""
     here = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "tests/gpu", "-x", "-vv", "-m", "gpu or jetson"]
     command += ["-p", "selftest_stand_in", "-p", "no:cacheprovider"]
     env = {**os.environ, "PYTHONPATH": str(here), "STAND_INS": stand_ins, "OUT": str(tmp_path), **more}
-    return subprocess.run(command, cwd=here.parents[1], env=env, capture_output=True, text=True)
+    return subprocess.Popen(
+        command, cwd=here.parents[1], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def as_tests(tmp_path: Path, stand_ins: str, **more: str) -> tuple[int, str]:
+    """Exit code and stdout of :func:`start_tests`."""
+    with start_tests(tmp_path, stand_ins, **more) as running:
+        printed, _ = running.communicate()
+    return running.returncode, printed
 
 
 def test_as_tests_it_ends_at_the_first_stage_that_fails(tmp_path: Path) -> None:
-    done = as_tests(tmp_path, "good wrong good")
-    assert done.returncode == 6, done.stdout
-    assert "test_stage[00-the-good-one] PASSED" in done.stdout
-    assert "test_stage[01-the-wrong-one] FAILED" in done.stdout
-    assert "[02-" not in done.stdout
-    lines = done.stdout.splitlines()
+    code, printed = as_tests(tmp_path, "good wrong good")
+    assert code == 6, printed
+    assert "test_stage[00-the-good-one] PASSED" in printed
+    assert "test_stage[01-the-wrong-one] FAILED" in printed
+    assert "[02-" not in printed
+    lines = printed.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("stage  "))
     assert lines[at + 1].startswith(" 0 the good one")
     assert any("Stage 1, the wrong one, failed: error: 0.3; stage 2 was not run." in line for line in lines)
@@ -261,17 +272,28 @@ def test_as_tests_it_ends_at_the_first_stage_that_fails(tmp_path: Path) -> None:
 
 
 def test_as_tests_a_part_can_be_asked_for(tmp_path: Path) -> None:
-    done = as_tests(tmp_path, "good good wrong", STAGE="1")
-    assert done.returncode == 0, done.stdout
-    assert "Stage 1, the good one, passed on GeForce RTX 4090." in done.stdout
+    code, printed = as_tests(tmp_path, "good good wrong", STAGE="1")
+    assert code == 0, printed
+    assert "Stage 1, the good one, passed on GeForce RTX 4090." in printed
     stages = json.loads((tmp_path / "selftest.json").read_text())["stages"]
     assert [stage["number"] for stage in stages] == [1]
 
 
 def test_as_tests_nothing_run_is_nothing_passed(tmp_path: Path) -> None:
-    done = as_tests(tmp_path, "good", MINUTES="0.1")
-    assert done.returncode == 7, done.stdout
-    assert "No stage could be run: it takes about 1 minutes" in done.stdout
+    code, printed = as_tests(tmp_path, "good", MINUTES="0.1")
+    assert code == 7, printed
+    assert "No stage could be run: it takes about 1 minutes" in printed
+
+
+def test_ctrl_c_in_the_tests_shows_the_table_and_ends_with_130(tmp_path: Path) -> None:
+    with start_tests(tmp_path, "hangs good") as running:
+        assert running.stderr is not None
+        assert "first: fine" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        printed, _ = running.communicate()
+    assert running.returncode == 130, printed
+    assert "stopped by Ctrl-C after" in printed
+    assert "No stage was run to its end" in printed
 
 
 def test_as_a_command_it_tells_what_it_measures_and_how_it_ends(

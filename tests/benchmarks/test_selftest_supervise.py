@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,17 @@ def run(name: str, tmp_path: Path, minutes: float = 1, left: float | None = None
     return outcome
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # a zombie waits for whoever adopts it
+def ends(pid: int) -> bool:
+    """Whether a process that was killed is gone, within the time that a busy machine takes for it."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":  # it waits for whoever adopts it
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_checks_and_their_figures_arrive(tmp_path: Path) -> None:
@@ -90,13 +96,13 @@ def test_a_stage_that_hangs_is_stopped_and_has_failed(tmp_path: Path) -> None:
 def test_what_no_signal_ends_is_killed_with_what_it_started(tmp_path: Path) -> None:
     outcome = run("hangs_for_good", tmp_path, minutes=0.02)
     assert outcome.state == "failed"
-    assert not is_alive(int(outcome.checks[0].found))
+    assert ends(int(outcome.checks[0].found))
 
 
 def test_a_process_left_behind_does_not_hold_the_next_stage_up(tmp_path: Path) -> None:
     outcome = run("leaves_a_process_behind", tmp_path)
     assert outcome.state == "passed"
-    assert not is_alive(int(outcome.checks[0].found))
+    assert ends(int(outcome.checks[0].found))
 
 
 def test_the_end_of_the_minutes_is_no_failure(tmp_path: Path) -> None:

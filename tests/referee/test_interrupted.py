@@ -44,8 +44,8 @@ from samkr_edge.cli import run
 build = tensorrt.build_bytes
 
 
-def telling(source, plan, images, report):
-    return build(source, plan, images, lambda *step: print(*step, flush=True))
+def telling(source, plan, images, report, **given):
+    return build(source, plan, images, lambda *step: print(*step, flush=True), **given)
 
 
 tensorrt.build_bytes = telling

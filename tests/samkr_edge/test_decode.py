@@ -153,3 +153,7 @@ def test_refinement_pulls_a_joint_to_its_peak_and_leaves_it_where_there_is_none(
     refined = refine(maps, joints, radius=2, blend=1.0)
     assert np.linalg.norm(refined[0, 0] - [10.3, 8.2]) < 0.35 * np.linalg.norm(joints[0, 0] - [10.3, 8.2])
     assert refined[0, 1].tolist() == joints[0, 1].tolist()
+
+
+def test_no_joints_have_no_values() -> None:
+    assert sample(np.ones((3, 8, 8), np.float32), np.zeros((0, 3, 2))).shape == (0, 3)

@@ -80,6 +80,76 @@ def test_a_node_that_no_layer_names_is_a_broken_promise() -> None:
     assert str(broken).endswith("no layer names it")
 
 
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.mark.parametrize("version", [8, 10, 11])
+def test_the_inspectors_json_of_every_generation_is_held_against_the_promises(version: int) -> None:
+    text = (DATA / f"engine_layers_trt{version}.json").read_text()
+    last = Promises((), (), FINAL[:1], (), ())
+    assert broken_promises(parse_layers(text), last) == []
+    listing = json.loads(text)
+    (layer,) = [one for one in listing["Layers"] if one["Name"] == FINAL[0]]
+    layer["Weights"]["Type"] = "Half"
+    (broken,) = broken_promises(layers_of(listing), last)
+    assert broken.node == FINAL[0]
+    assert FINAL[0] in broken.found
+
+
+def full_layer(name: str, kind: str, reads: str, writes: str) -> dict[str, Any]:
+    def tensor(dtype: str) -> dict[str, Any]:
+        return {"Name": f"{name} {dtype}", "Dimensions": [1, 17, 64], "Format/Datatype": dtype}
+
+    return {"Name": name, "LayerType": kind, "Inputs": [tensor(reads)], "Outputs": [tensor(writes)]}
+
+
+GRID = "/net/offset_head/blocks/blocks.0/sampling/Mul_2"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reads", "writes", "kept"),
+    [
+        (SOFTMAX, "SoftMax", "Row major linear FP32", "Row major linear FP32", True),
+        (SOFTMAX, "SoftMax", "Half", "Half", False),
+        (SOFTMAX, "SoftMax", "Float", "Half", False),
+        (SAMPLING, "GridSample", "Float", "Half", True),  # samples are FP16 where the next convolution is
+        (SAMPLING, "GridSample", "Half", "Half", False),
+        # A fused pointwise kernel reads what a convolution in FP16 wrote.
+        (
+            f"PWN({GRID} + /net/offset_head/blocks/blocks.0/sampling/Add)",
+            "PointWiseV2",
+            "Half",
+            "Float",
+            True,
+        ),
+        (
+            f"PWN({GRID} + /net/offset_head/blocks/blocks.0/sampling/Add)",
+            "PointWiseV2",
+            "Half",
+            "Half",
+            False,
+        ),
+    ],
+)
+def test_layers_of_full_tensorrt_are_judged_by_what_they_read_and_write(
+    name: str, kind: str, reads: str, writes: str, kept: bool
+) -> None:
+    promises = Promises(
+        (), (), (), (SOFTMAX,) * (name == SOFTMAX), (SAMPLING,) * (name == SAMPLING), (GRID,) * (GRID in name)
+    )
+    broken = broken_promises(layers_of({"Layers": [full_layer(name, kind, reads, writes)]}), promises)
+    assert (not broken) is kept
+    assert all(one.found for one in broken)
+
+
+def test_a_block_of_the_graph_compiler_neither_keeps_nor_breaks_a_promise() -> None:
+    block = full_layer(
+        "{ForeignNode[/net/a/Mul.../net/offset_head/attention/Softmax]}", "Myelin", "Half", "Half"
+    )
+    (broken,) = broken_promises(layers_of({"Layers": [block]}), Promises((), (), (), (SOFTMAX,), ()))
+    assert (broken.node, broken.found) == (SOFTMAX, "")
+
+
 def test_a_live_build_is_listed_and_keeps_its_promises(int8_onnx: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     messages: list[str] = []

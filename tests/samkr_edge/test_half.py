@@ -217,6 +217,75 @@ def test_baking_raises_the_opset_without_changing_what_is_computed(int8_onnx: Pa
     assert baked.metadata_props[0].value == model.metadata_props[0].value
 
 
+def quantized_last(shared: bool) -> onnx.ModelProto:
+    """x -> convolution -> quantized -> last convolution, quantized too; ``shared``: and to another convolution."""
+    constants = {
+        "w": np.full((4, 4, 1, 1), 0.25, np.float32),
+        "s": np.float32(0.013),
+        "z": np.int8(0),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("QuantizeLinear", ["w", "s", "z"], ["wq"]),
+        helper.make_node("DequantizeLinear", ["wq", "s", "z"], ["wd"]),
+        helper.make_node("Conv", ["d", "wd"], ["y"], name="last"),
+    ]
+    if shared:
+        nodes.append(helper.make_node("Conv", ["d", "w"], ["b"], name="inner"))
+        nodes.append(helper.make_node("Conv", ["b", "w"], ["y2"], name="last2"))
+    names = ["y", "y2"] if shared else ["y"]
+    graph = helper.make_graph(
+        nodes,
+        "last",
+        [helper.make_tensor_value_info("x", FP32, [1, 4, 8, 8])],
+        [helper.make_tensor_value_info(name, FP32, [1, 4, 8, 8]) for name in names],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_quantized_last_convolution_reads_fp32_from_its_quantizers_without_a_cast(shared: bool) -> None:
+    model = to_half(quantized_last(shared))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    types = {
+        v.name: v.type.tensor_type.elem_type
+        for v in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    last = next(node for node in model.graph.node if node.name == "last")
+    for name in last.input[:2]:
+        assert makers[name].op_type == "DequantizeLinear"
+        assert types[name] == FP32
+    # It is dequantized by the very scale that it was quantized by in FP16.
+    dequantize = makers[last.input[0]]
+    quantize = makers[dequantize.input[0]]
+    assert constants[quantize.input[1]].dtype == np.float16
+    assert constants[dequantize.input[1]] == constants[quantize.input[1]].astype(np.float32)
+    if shared:
+        inner = next(node for node in model.graph.node if node.name == "inner")
+        assert types[inner.input[0]] == FP16
+        assert makers[inner.input[0]].op_type == "DequantizeLinear"
+
+
+def test_adaptive_blocks_can_be_fp32_whole(float_onnx: Path) -> None:
+    """The convolutions above a sampling and the one below it, and all between; the trunk stays FP16."""
+    baked = onnx.load_from_string(bake(float_onnx.read_bytes(), wide_sampling=True))
+    inferred = onnx.shape_inference.infer_shapes(baked).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    kinds = {node.name: types.get(node.output[0]) for node in inferred.node if node.op_type == "Conv"}
+    block = {name: kind for name, kind in kinds.items() if "/offset_head/blocks/" in name}
+    assert len(block) == 2
+    assert set(block.values()) == {FP32}
+    assert {kind for name, kind in kinds.items() if "/backbone/" in name} == {FP16}
+    for node in inferred.node:
+        if node.op_type == "GridSample":
+            maker = next(one for one in inferred.node if node.input[0] in one.output)
+            assert maker.op_type != "Cast"
+
+
 def test_joints_decoded_in_the_graph_are_not_rounded(decoding_onnx: Path) -> None:
     """In FP16 they would be, to a quarter of a pixel at 512."""
     image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)

@@ -197,11 +197,12 @@ def test_what_the_trial_of_a_build_finished_is_there_for_the_first_start(
     plan = plan_build(load_target("rtx-4090"), features_of(trt, "rtx"), facts_of(read_onnx(source)), Wishes())
     built = build_tensorrt(source, tmp_path / "model.engine", (plan,))
     assert built.agreement is not None
-    assert len(trt.finished) == PARTS
+    finished = list(trt.finished)  # of the engine, and of what was tried before it
+    assert len(finished) >= PARTS
     runner = TensorRTRunner(built.path)
     runner.run(images(1))
     runner.close()
-    assert len(trt.finished) == PARTS
+    assert trt.finished == finished
 
 
 def test_threads_get_a_context_each_and_share_what_is_finished(

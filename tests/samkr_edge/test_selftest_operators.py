@@ -81,7 +81,7 @@ def rounded(model: ModelProto, node: onnx.NodeProto) -> None:
 def test_sampling_passes_in_every_form_that_a_version_has(
     install: Install, small: None, tmp_path: Path, version: str
 ) -> None:
-    trt = install(version)
+    install(version)
     checks = run(2, tmp_path)
     assert failed(checks) == []
     ran = {what.split(", ")[1] for what, check in checks.items() if check.passed}
@@ -90,7 +90,6 @@ def test_sampling_passes_in_every_form_that_a_version_has(
     expected |= set() if version.startswith("8") else {"FP32 inside strong FP16"}
     assert ran == expected
     assert all(check.figures["largest_error"] < 1e-3 for check in checks.values() if check.passed)
-    assert all("TF32" in build["cleared"] for build in trt.builds if "cleared" in build)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,0 +1,146 @@
+"""The steps of :mod:`gpu_day`: what is made and measured on a GPU, what is wanted most first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = ROOT / "benchmarks" / "host"
+MODELS = ("samkr_w32", "samkr_w32_nodc", "dekr_w32")
+BATCHES = (8, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to make or to measure.
+
+    Attributes:
+        name: also of its record; letters, digits and dashes.
+        needs: ``torch`` or ``tensorrt``: by which Python it runs.
+        command: its arguments, that Python left out; ``{work}`` and ``{bundle}`` are filled in.
+        minutes: about what it takes; it is ended after three times that.
+        after: steps whose files it reads.
+        makes: what it leaves in WORK for others; a step that leaves nothing is done once it was recorded.
+        result: the JSON file in WORK that is kept in its record; None keeps what it prints.
+    """
+
+    name: str
+    needs: str
+    command: tuple[str, ...]
+    minutes: float
+    after: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    result: str | None = None
+
+
+def steps() -> list[Step]:
+    """All of them, what is wanted most first."""
+    return [*torch_steps(), *export_steps(), *tensorrt_steps()]
+
+
+def torch_steps() -> list[Step]:
+    def training(name: str, *options: str) -> Step:
+        return Step(
+            f"training-{name}", "torch",
+            (script("training_step"), "--recipe", "samkr_w32_coco", "--data", "{work}/people", "--device", "cuda",
+             "--threads", "4", *options, "-o", f"{{work}}/training-{name}.json"),
+            2, ("people",), result=f"training-{name}.json",
+        )  # fmt: skip
+
+    size = ("--set", "batch_size=16", "data.input_size=[512,512]")
+    return [
+        selftest("torch", "torch", "1,12", 3),
+        Step("head", "torch", (script("head"), "--device", "cuda", "--rounds", "20", "-o", "{work}/head.json"), 2,
+             result="head.json"),
+        Step("people", "torch", (*program(), "data", "synth", "{work}/people", "--train", "64", "--val", "8"), 1,
+             makes=("people",)),
+        training("fp32", *size, "precision=fp32"),
+        training("tf32", "--tf32", *size, "precision=fp32"),
+        training("bf16", *size, "precision=bf16"),
+    ]  # fmt: skip
+
+
+def export_steps() -> list[Step]:
+    """Random weights of one seed: on every machine the same network."""
+    found = []
+    for model in MODELS:
+        found.append(
+            Step(f"quantize-{model}", "torch",
+                 (*program(), "quantize", model, "--untrained", "--random-images", "8", "-o",
+                  f"{{work}}/{model}-int8.pt"), 4, makes=(f"{model}-int8.pt",))
+        )  # fmt: skip
+        for batch in BATCHES:
+            file = f"{model}-float-{batch}.onnx"
+            found.append(
+                Step(f"export-{model}-float-{batch}", "torch",
+                     (*program(), "export", model, "--untrained", "--batch", str(batch), "-o", f"{{work}}/{file}"),
+                     2, makes=(file,))
+            )  # fmt: skip
+            if batch == 1:
+                found.append(
+                    Step(f"reference-{model}", "torch",
+                         (str(HOST / "gpu_day.py"), "compare", f"{{work}}/{file}", f"{{bundle}}/{model}.npz"),
+                         1, (f"export-{model}-float-1",))
+                )  # fmt: skip
+            file = f"{model}-int8-{batch}.onnx"
+            found.append(
+                Step(f"export-{model}-int8-{batch}", "torch",
+                     (*program(), "export", f"{{work}}/{model}-int8.pt", "--batch", str(batch), "-o",
+                      f"{{work}}/{file}"), 2, (f"quantize-{model}",), (file,))
+            )  # fmt: skip
+    return found
+
+
+def tensorrt_steps() -> list[Step]:
+    found = [
+        selftest("operators", "tensorrt", "0,2,3", 4),
+        selftest("networks", "tensorrt", "4,5", 10),
+        selftest("timing-cache-and-errors", "tensorrt", "6,7", 4),
+        selftest("runtime", "tensorrt", "8", 3),
+        selftest("choices", "tensorrt", "9,10", 6),
+    ]
+    for model in MODELS:
+        for batch in BATCHES:
+            for precision in ("int8", "fp16", "fp32"):
+                found += engine_steps(model, precision, batch)
+        engines = [f"{model}-{precision}-1" for precision in ("fp32", "fp16", "int8")]
+        found.append(
+            Step(f"bench-{model}", "tensorrt",
+                 (*program(), "bench", *(f"{{work}}/{engine}.engine" for engine in engines), "--seconds", "20",
+                  "--out", f"{{work}}/bench-{model}"),
+                 2, tuple(f"build-{engine}" for engine in engines), result=f"bench-{model}/results.json")
+        )  # fmt: skip
+    return found
+
+
+def engine_steps(model: str, precision: str, batch: int) -> list[Step]:
+    engine = f"{model}-{precision}-{batch}"
+    source = f"{model}-{'int8' if precision == 'int8' else 'float'}-{batch}"
+    build, file = f"build-{engine}", f"{{work}}/{engine}.engine"
+    return [
+        Step(build, "tensorrt",
+             (*program(), "build", f"{{work}}/{source}.onnx", "--target", "auto", "--precision", precision, "-o", file,
+              "--json"), 4, (f"export-{source}",), (f"{engine}.engine", f"{engine}.engine.json")),
+        Step(f"times-{engine}", "tensorrt", (script("engine_times"), file, "-o", f"{{work}}/times-{engine}.json"), 1,
+             (build,), result=f"times-{engine}.json"),
+        Step(f"layers-{engine}", "tensorrt", (*program(), "inspect", file, "--profile", "--json"), 1, (build,)),
+    ]  # fmt: skip
+
+
+def selftest(name: str, needs: str, stages: str, minutes: float) -> Step:
+    folder = f"selftest-{name}"
+    return Step(
+        folder, needs,
+        (*program(), "selftest", "--stage", stages, "--keep-going", "--out", f"{{work}}/{folder}"),
+        minutes, result=f"{folder}/selftest.json",
+    )  # fmt: skip
+
+
+def program() -> tuple[str, ...]:
+    """`samkr-edge` of this checkout."""
+    return (str(ROOT / "samkr_edge" / "launch.py"), "samkr_edge")
+
+
+def script(name: str) -> str:
+    return str(HOST / f"{name}.py")
