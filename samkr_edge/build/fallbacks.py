@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.typing_choice import OBEY, PREFER, precision_flags
+from samkr_edge.runtime.tensorrt_log import is_about_memory
 
 
 def after_failure(plan: BuildPlan, code: str, reason: str) -> BuildPlan | None:
@@ -19,9 +20,9 @@ def after_failure(plan: BuildPlan, code: str, reason: str) -> BuildPlan | None:
 
     Args:
         code: of the error: SE-B90 the build failed, SE-B91 the parser refused.
-        reason: for the plan's note.
+        reason: TensorRT's, for the plan's note.
     """
-    if code not in ("SE-B90", "SE-B91"):
+    if code not in ("SE-B90", "SE-B91") or is_about_memory(reason):  # which types do not mend
         return None
     if "STRONGLY_TYPED" in plan.network_flags and "bake_fp16" in plan.steps and plan.precision != "fp8":
         return _weakly_typed(plan, reason)
@@ -31,7 +32,7 @@ def after_failure(plan: BuildPlan, code: str, reason: str) -> BuildPlan | None:
 
 
 def _weakly_typed(plan: BuildPlan, reason: str) -> BuildPlan:
-    note = f"weak typing, and the layers are inspected: strongly typed it was not built ({reason})"
+    note = f"weak typing, and the layers are inspected: strongly typed it was not built ({reason[:120]})"
     return replace(
         plan,
         typing="weak",
@@ -43,7 +44,7 @@ def _weakly_typed(plan: BuildPlan, reason: str) -> BuildPlan:
 
 
 def _preferring(plan: BuildPlan, reason: str) -> BuildPlan:
-    note = f"FP32 was asked for and not insisted on, and the layers are inspected: else it was not built ({reason})"
+    note = f"FP32 was asked for and not insisted on, and the layers are inspected: else it was not built ({reason[:120]})"
     flags = tuple(PREFER if flag == OBEY else flag for flag in plan.builder_flags)
     return replace(plan, builder_flags=flags, notes=(*plan.notes, note))
 

@@ -165,7 +165,7 @@ def _build_nearest(
 def reason_in(error: SamkrError) -> str:
     """TensorRT's own words in an error, or the error's."""
     said = (fact.removeprefix("TensorRT ").strip() for fact in error.facts if fact.startswith("TensorRT "))
-    return next(said, error.message)[:120]
+    return next(said, error.message)
 
 
 @dataclass(frozen=True)

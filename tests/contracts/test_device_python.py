@@ -7,17 +7,12 @@ library. 3.8 is refused by decision: commands and passports are declared with an
 
 import ast
 import os
-import re
 import shutil
 import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
-from red_dot import write_red_dot_model
-
-from samkr_edge.build.onnx_file import UINT8, read_onnx
-from samkr_edge.cli import run
 
 ROOT = Path(__file__).parents[2]
 DEVICE_SIDE = sorted(
@@ -99,17 +94,3 @@ def test_python_3_8_is_told_what_to_do() -> None:
     assert "needs Python 3.10" in last
     assert "JetPack 6" in last
     assert "trtexec" in last
-
-
-def test_the_graph_that_jetpack_5_is_advised_to_build_is_one_that_its_parser_takes(tmp_path: Path) -> None:
-    """The exported graph is not: it transposes image bytes before they are cast."""
-    text = (ROOT / "samkr_edge" / "__init__.py").read_text(encoding="utf-8")
-    advice = "".join(line.strip().strip('"') for line in text.partition("JetPack 5 has")[2].splitlines())
-    command, on_device = re.findall(r"`([^`]+)`", advice)[:2]
-    source, prepared = write_red_dot_model(tmp_path / "MODEL.onnx"), tmp_path / "trt.onnx"
-    words = command.replace("NAME", "jetson-agx-xavier").replace("MODEL.onnx", str(source))
-    assert run(words.replace("trt.onnx", str(prepared)).split()[1:]) == 0
-    assert on_device.startswith("trtexec --onnx=trt.onnx ")
-    model = read_onnx(prepared)
-    readers = {node.op_type for node in model.nodes if model.inputs[0].name in node.inputs}
-    assert model.inputs[0].elem_type != UINT8 or readers == {"Cast"}

@@ -187,7 +187,9 @@ def test_no_process_is_started_in_another_way() -> None:
         for path in (ROOT / package).rglob("*.py")
         if "sys.executable" in path.read_text(encoding="utf-8")
     }
-    scripts = {"benchmarks/host/head.py", "benchmarks/host/this_checkout.py"}
+    scripts = {
+        f"benchmarks/host/{name}.py" for name in ("head", "this_checkout", "gpu_day", "gpu_day_prepare")
+    }
     assert users == {"samkr_edge/launch.py", "samkr_edge/cli/__init__.py", *scripts}
 
 

@@ -167,6 +167,8 @@ def test_a_layer_without_a_kernel_is_short_of_memory_only_where_tensorrt_says_so
         build(trt, source)
     assert raised.value.code == "SE-B90"
     assert ("the memory was not enough" in raised.value.message) is short
+    # Other types are tried for want of a kernel, and not for want of memory.
+    assert (len(trt.builds) == 1) is short
     assert ("node       /Conv (Conv)" in raised.value.facts) is not short
     assert ("--workspace" in (raised.value.fix or "")) is short
     assert not list(source.parent.glob("*.engine*"))
