@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.selftest.outcome import Outcome, State
+from samkr_edge.runtime.tensorrt_module import TITLES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +43,7 @@ def passed(outcomes: Sequence[Outcome]) -> bool | None:
 
 
 def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str, str] | None = None) -> str:
-    """One sentence. ``title`` of the device; ``versions`` of TensorRT: ``{"TensorRT": "10.3.0"}``."""
+    """One sentence. ``title`` of the device; ``versions``: :attr:`Machine.versions`."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     left = [outcome for outcome in outcomes if outcome.state in ("not run", "unfinished")]
     unfinished = [outcome for outcome in outcomes if outcome.state == "unfinished"]
@@ -56,7 +57,8 @@ def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str,
         why = "; ".join(dict.fromkeys(outcome.why for outcome in left if outcome.why))
         return f"No stage was run to its end: {why}." if unfinished else f"No stage could be run: {why}."
     on = f" on {title}" if title else ""
-    built_by = " and ".join(f"{name} {version}" for name, version in (versions or {}).items())
+    known = versions or {}
+    built_by = " and ".join(f"{name} {known[name]}" for name in TITLES.values() if name in known)
     said = ""
     if any(outcome.number == NETWORKS for outcome in good):
         said = f": engines built by {built_by or 'TensorRT'}{on} compute what their ONNX does"
