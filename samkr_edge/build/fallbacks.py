@@ -44,7 +44,10 @@ def _weakly_typed(plan: BuildPlan, reason: str) -> BuildPlan:
 
 
 def _preferring(plan: BuildPlan, reason: str) -> BuildPlan:
-    note = f"FP32 was asked for and not insisted on, and the layers are inspected: else it was not built ({reason[:120]})"
+    note = (
+        "FP32 was asked for and not insisted on, and the layers are inspected: "
+        f"else it was not built ({reason[:120]})"
+    )
     flags = tuple(PREFER if flag == OBEY else flag for flag in plan.builder_flags)
     return replace(plan, builder_flags=flags, notes=(*plan.notes, note))
 
