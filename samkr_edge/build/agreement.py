@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samkr_edge.build.faults import LEAST_CHANGE, is_seen, narrow_type, project, tiles
+from samkr_edge.build.keypoint_errors import strange_keypoints
 from samkr_edge.build.maps import MAPS, Maps
 from samkr_edge.build.people import People, Staying, stay
 from samkr_edge.build.suspects import Suspect
@@ -149,7 +150,11 @@ class Agreement:
         return lines
 
     def _maps(self) -> str:
-        return f"relative error heatmap {self.errors[0]:.0e}, offset {self.errors[1]:.0e}"
+        heatmap, offset = (
+            f"{name} {error:.0e} of {bound:.0e}"
+            for name, error, bound in zip(MAPS, self.errors, self.allowed, strict=True)
+        )
+        return f"relative error {heatmap}, {offset} allowed"
 
 
 def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) -> Agreement:
@@ -159,11 +164,16 @@ def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) ->
         precision: what the built model computes in: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
     """
     staying = stay(reference.people, found, card)
-    return judge_pairs(reference, found, staying, reference.by_quantizing(card), precision)
+    return judge_pairs(reference, found, staying, card, precision, reference.by_quantizing(card))
 
 
 def judge_pairs(
-    reference: Reference, found: Maps, staying: Staying, by_quantizing: Staying | None, precision: str
+    reference: Reference,
+    found: Maps,
+    staying: Staying,
+    card: ModelCard,
+    precision: str,
+    by_quantizing: Staying | None,
 ) -> Agreement:
     """:func:`judge`, given what became of the people."""
     source, unquantized = reference.maps, reference.unquantized
@@ -178,6 +188,9 @@ def judge_pairs(
         allowed = (_beside(noise[0]), _beside(noise[1]))
     else:
         allowed = (IMPLICIT_ALLOWED, IMPLICIT_ALLOWED)
+    faults = _faults(reference, found)
+    if not faults and precision not in FLOAT_BOUNDS:
+        faults = strange_keypoints(source, unquantized, found, card.skeleton.keypoints)
     least_kept, joints_allowed = _allowed_of_people(reference.people, precision, by_quantizing)
     return Agreement(
         precision=precision,
@@ -192,7 +205,7 @@ def judge_pairs(
         joints_median=staying.median,
         joints_largest=staying.largest,
         joints_allowed=joints_allowed,
-        faults=_faults(reference, found),
+        faults=tuple(faults),
     )
 
 
@@ -223,7 +236,7 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
     return len(people) - min(lost, len(people)), moved
 
 
-def _faults(reference: Reference, found: Maps) -> tuple[str, ...]:
+def _faults(reference: Reference, found: Maps) -> list[str]:
     """The suspect that explains most of the error, and maps that were computed in a narrow type."""
     source = reference.maps
     sizes = [max(float(np.linalg.norm(maps)), 1e-12) for maps in source]
@@ -243,4 +256,4 @@ def _faults(reference: Reference, found: Maps) -> tuple[str, ...]:
         narrow = narrow_type(expected, maps)
         if narrow:
             faults.append(f"the last operation of the {name} were in {narrow}")
-    return tuple(faults)
+    return faults

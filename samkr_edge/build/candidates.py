@@ -73,8 +73,9 @@ def judge_candidates(
         ),
         found,
         staying,
-        reference.by_quantizing(card),
+        card,
         precision,
+        reference.by_quantizing(card),
     )
     if not len(seen):
         agreement = replace(

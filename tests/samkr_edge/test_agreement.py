@@ -174,6 +174,37 @@ def test_int8_that_the_builder_chose_is_judged_by_its_people(floats: Judged, int
     assert not judge(floats.reference, aside, floats.card, "int8").holds
 
 
+def _gone(maps: np.ndarray, channels: slice) -> np.ndarray:
+    maps = maps.copy()
+    maps[:, channels] = 0
+    return maps
+
+
+def _exchanged(maps: np.ndarray, one: slice, other: slice) -> np.ndarray:
+    exchanged = maps.copy()
+    exchanged[:, one], exchanged[:, other] = maps[:, other], maps[:, one]
+    return exchanged
+
+
+def test_one_keypoint_computed_wrongly_is_seen_behind_int8(floats: Judged, int8: Judged) -> None:
+    """Less than a whole map's error of quantization, and no joint of the median."""
+    heatmap, offset = run_maps(decode_onnx(bake(int8.graph)), int8.images)
+    for wrong, part, names in (
+        (Maps(_gone(heatmap, slice(9, 10)), offset), "heatmap", {"left_wrist"}),
+        (
+            Maps(_exchanged(heatmap, slice(5, 6), slice(6, 7)), offset),
+            "heatmap",
+            {"left_shoulder", "right_shoulder"},
+        ),
+        (Maps(heatmap, _gone(offset, slice(30, 32))), "offset", {"left_ankle"}),
+    ):
+        for source in (int8, floats):  # of floats: the builder chose the INT8
+            agreement = judge(source.reference, wrong, source.card, "int8")
+            assert not agreement.holds
+            (fault,) = agreement.faults
+            assert fault in {f"the {part} of {name} were something else" for name in names}
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_what_computes_nothing_is_refused_in_every_precision(
     floats: Judged, int8: Judged, value: float
@@ -225,6 +256,7 @@ def test_the_sentence_speaks_of_people_and_pixels(floats: Judged) -> None:
     assert sentence.startswith(
         f"on 4 rendered images people {agreement.kept} of {agreement.people} stay; joints move"
     )
+    assert f"offset {agreement.errors[1]:.0e} of 2e-03 allowed" in sentence
     assert agreement.to_dict()["faults"] == [NEAREST]
     assert agreement.to_dict()["people"]["seen"] == agreement.people
 
