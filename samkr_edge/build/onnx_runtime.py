@@ -33,7 +33,8 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     Raises:
         SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
-            graph does not compute what the source does, SE-B54 FP8.
+            graph does not compute what the source does, SE-B54 FP8, or
+            FP16 beside INT8.
     """
     import onnx
     import onnxruntime
@@ -44,6 +45,8 @@ def build_cpu(source: Path, out: Path) -> Built:
     card = card_of(model, source)
     if card.precision == "fp8":
         raise _no_fp8(source)
+    if card.quantized and card.provenance.get("floats") == "fp16":
+        raise _no_half_beside_int8(source)
     if passport_path(source).exists() or any(
         p.key in (TARGET_KEY, PREPARED_KEY) for p in model.metadata_props
     ):
@@ -133,6 +136,15 @@ def _no_fp8(path: Path) -> SamkrError:
         f"{path.name} is FP8, which no CPU computes in, so nothing was built",
         ["on a CPU   ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"],
         fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+    )
+
+
+def _no_half_beside_int8(path: Path) -> SamkrError:
+    return SamkrError(
+        "SE-B54",
+        f"{path.name} is FP16 beside INT8, which is for TensorRT, so nothing was built",
+        ["on a CPU   INT8 kernels read and write FP32"],
+        fix="samkr-edge export CHECKPOINT -o model.onnx   # without --precision fp16",
     )
 
 

@@ -180,3 +180,18 @@ def test_a_device_that_cannot_run_int8_is_refused_with_a_reason(
     shown = capsys.readouterr().err
     assert "SE-V88" in shown
     assert "--precision fp16" in shown
+
+
+def test_fp16_beside_int8_is_refused_as_what_it_is(int8_onnx: Path, tmp_path: Path) -> None:
+    """Made for strongly typed TensorRT: its quantizers read FP16, which no pass for this CPU expects."""
+    model = onnx.load(int8_onnx)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "samkr_edge")
+    card = json.loads(entry.value)
+    card["provenance"]["floats"] = "fp16"
+    entry.value = json.dumps(card)
+    onnx.save(model, tmp_path / "mixed.onnx")
+    with pytest.raises(SamkrError) as raised:
+        build_cpu(tmp_path / "mixed.onnx", tmp_path / "mixed.cpu.onnx")
+    assert raised.value.code == "SE-B54"
+    assert "FP16 beside INT8" in raised.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["mixed.onnx"]
