@@ -8,7 +8,6 @@ calibrated on, or rendered people.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def parse_probe(text: str) -> Probe:
         probe = Probe(data["kind"], tuple(base64.b64decode(image, validate=True) for image in data["images"]))
         for jpeg in probe.jpegs:
             _decode(jpeg)
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SamkrError(
             "SE-A24",
             "the probe images in this ONNX file are damaged, so nothing built from it could be judged",

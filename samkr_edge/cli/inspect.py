@@ -81,6 +81,9 @@ def inspect(
         *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
+    pictures = _pictures({entry.key: entry.value for entry in loaded.metadata_props})
+    if pictures:
+        lines.append(f"  pictures   {pictures['what']} travel with it, {pictures['bytes'] / 1e3:.0f} kB")
     if passport:
         lines.append(
             f"  passport   target {passport.target}, built {passport.created} with {passport.versions}"
@@ -88,12 +91,27 @@ def inspect(
     payload: dict[str, Any] = {
         "card": card.to_dict(),
         "passport": passport.model_dump(mode="json") if passport else None,
+        "probe": pictures,
         **found.to_dict(),
     }
     emit(payload, _with_table(lines, found), as_json)
     if strict and found.findings:
         worst = found.findings[0]
         _fail(model, [one.kind for one in found.findings], f"{worst.where}: {worst.what}", as_json)
+
+
+def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
+    """The probe images that travel with the file: whoever gives it away gives them away."""
+    from samkr_edge.build.probe import PROBE_KEY, parse_probe
+
+    if PROBE_KEY not in metadata:
+        return None
+    try:
+        probe = parse_probe(metadata[PROBE_KEY])
+        kind, what = probe.kind, str(probe)
+    except SamkrError:
+        kind, what = "damaged", "damaged images"
+    return {"kind": kind, "what": what, "bytes": len(metadata[PROBE_KEY])}
 
 
 def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:

@@ -63,6 +63,7 @@ DAMAGED = [
     '{"schema_version": 1, "kind": "rendered", "images": ["%%"]}',
     '{"schema_version": 1, "kind": "rendered", "images": [7]}',
     json.dumps({"schema_version": 1, "kind": "rendered", "images": ["AAAA"] * 17}),
+    "[" * 100_000,
 ]
 
 
@@ -90,3 +91,23 @@ def test_a_build_from_a_damaged_probe_leaves_nothing(
     assert run(["build", str(source), "--target", "cpu"]) != 0
     assert "SE-A24" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["bad.onnx"]
+
+
+def test_inspect_tells_what_pictures_travel(
+    float_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who gives a file away wants to know."""
+    model = read_onnx(float_onnx)
+    assert run(["inspect", str(float_onnx), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["probe"]
+    assert shown["kind"] == "rendered"
+    assert 4000 < shown["bytes"] < 50_000
+    model.drop_metadata(PROBE_KEY)
+    for name, text, words in (
+        ("calibrated", make_probe("calibration", [picture(64, 64)] * 2).to_text(), "2 calibration images"),
+        ("damaged", "{}", "damaged"),
+    ):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(with_metadata(model.encode(), PROBE_KEY, text))
+        assert run(["inspect", str(path)]) == 0
+        assert words in capsys.readouterr().out
