@@ -23,8 +23,9 @@ from samkr_edge.build.suspects import Suspect
 from samkr_edge.model_card import ModelCard
 
 # Relative L2 error of a map, and the largest error of an offset as a share of the largest offset. Right builds of
-# trained and untrained networks: FP32 4e-7 and 0 (TF32, where it is on, rounds like FP16), FP16 6e-4 and 6e-3.
-FLOAT_BOUNDS = {"fp32": (2e-3, 0.01), "fp16": (5e-3, 0.02)}
+# trained and untrained networks: FP32 4e-7 and 0 (builds clear TF32, which rounds like FP16), FP16 2e-3 and, at a few
+# pixels far from everybody, 0.022.
+FLOAT_BOUNDS = {"fp32": (2e-3, 0.01), "fp16": (5e-3, 0.05)}
 # Input pixels that the joints of clear people may move in float builds, or this share of the person's diagonal.
 FLOAT_JOINTS = {"fp32": (0.25, 0.0025), "fp16": (0.5, 0.005)}
 # INT8: multiples of the quantization error; right builds have up to 1.8. An output of zeros is off by 1.
@@ -68,7 +69,7 @@ class Agreement:
         people, kept, least_kept: people whom the source sees clearly, of whom this many stay and must stay.
         joints_median, joints_largest: how far their joints move, input pixels.
         joints_allowed: bound of the largest move in float models, of the median in INT8.
-        faults: known faults that the error has the shape of.
+        faults: known faults that the error has the shape of; in INT8 also a keypoint that is something else.
     """
 
     precision: str

@@ -11,6 +11,7 @@ from samkr_edge.build.people import clear_people
 from samkr_edge.build.probe import Probe, probe_batch, probe_of
 from samkr_edge.build.suspects import maps_and_suspects
 from samkr_edge.build.tensorrt_graph import strip_quantizers
+from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 
 
@@ -21,7 +22,7 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
     of two more; a quantized one takes another run of its images.
 
     Raises:
-        SamkrError: SE-A24 its probe images are damaged.
+        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them.
     """
     model = decode_onnx(graph)
     probe = probe_of(model.metadata)
@@ -32,6 +33,13 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
         strip_quantizers(model)
     floats, suspects = maps_and_suspects(model, images)
     maps = source if source is not None else floats
+    if not all(np.isfinite(part).all() for part in maps):
+        raise SamkrError(
+            "SE-B55",
+            "the ONNX file itself computes NaN or infinity, so nothing built from it could be judged",
+            [f"judged on  {probe_words(probe)}"],
+            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+        )
     return Reference(
         maps, floats if quantized else None, clear_people(maps, card), suspects, probe_words(probe)
     ), images
