@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from calibration.equalise import Equalised
     from calibration.policy import Assignment, Policy
+    from samkr_edge.build.probe import Probe
     from training.checkpoint import Checkpoint
     from training.models.pose_net import PoseNet
 
@@ -127,7 +128,7 @@ def quantize(
     summary = _summary(assignments, chosen.format)
     emit(
         {"checkpoint": str(out), "card": card.to_dict(), "summary": summary, "coverage": coverage},
-        _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised),
+        _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised, shown.probe),
         as_json,
     )
 
@@ -251,6 +252,7 @@ def _quantize_text(
     coverage: dict[str, tuple[int, int]],
     facts: dict[str, Any],
     equalised: list[Equalised],
+    probe: Probe | None,
 ) -> str:
     lines = [f"{out}: policy {policy}, calibrator {calibrator}, {facts['images']} images"]
     lines += [
@@ -268,6 +270,8 @@ def _quantize_text(
         )
     else:
         lines.append("  calibrated on noise: for measuring speed, never accuracy")
+    if probe is not None:
+        lines.append(f"  {probe}, small, travel with it (not with what `export --probe rendered` writes)")
     return "\n".join(lines)
 
 

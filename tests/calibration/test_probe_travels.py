@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.probe import parse_probe, probe_of
 from samkr_edge.cli import run
@@ -11,10 +13,11 @@ from training.checkpoint import load_checkpoint
 
 
 def test_calibration_images_travel_from_quantizing_to_the_onnx(
-    fp32: Path, people: Path, tmp_path: Path
+    fp32: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quantized, out = str(tmp_path / "ptq.pt"), tmp_path / "ptq.onnx"
     assert run(["quantize", str(fp32), "--data", str(people), "--images", "8", "-o", quantized]) == 0
+    assert "4 calibration images, small, travel with it" in capsys.readouterr().out
     kept = parse_probe(load_checkpoint(quantized).quantization["probe"])
     assert str(kept) == "4 calibration images"
     assert run(["export", quantized, "-o", str(out)]) == 0
