@@ -10,7 +10,7 @@ looked for by their shape, far below these bounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,18 +165,18 @@ def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) ->
         precision: what the built model computes in: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
     """
     staying = stay(reference.people, found, card)
-    return judge_pairs(reference, found, staying, card, precision, reference.by_quantizing(card))
+    agreement = judge_pairs(reference, found, staying, reference.by_quantizing(card), precision)
+    if agreement.faults or precision in FLOAT_BOUNDS:
+        return agreement
+    keypoints = card.skeleton.keypoints
+    strange = strange_keypoints(reference.maps, reference.unquantized, found, keypoints)
+    return replace(agreement, faults=tuple(strange))
 
 
 def judge_pairs(
-    reference: Reference,
-    found: Maps,
-    staying: Staying,
-    card: ModelCard,
-    precision: str,
-    by_quantizing: Staying | None,
+    reference: Reference, found: Maps, staying: Staying, by_quantizing: Staying | None, precision: str
 ) -> Agreement:
-    """:func:`judge`, given what became of the people."""
+    """The bounds and known faults of :func:`judge`, given what became of the people; also of a few pixels."""
     source, unquantized = reference.maps, reference.unquantized
     errors = _errors(source, found)
     largest_allowed = None
@@ -189,9 +189,6 @@ def judge_pairs(
         allowed = (_beside(noise[0]), _beside(noise[1]))
     else:
         allowed = (IMPLICIT_ALLOWED, IMPLICIT_ALLOWED)
-    faults = _faults(reference, found)
-    if not faults and precision not in FLOAT_BOUNDS:
-        faults = strange_keypoints(source, unquantized, found, card.skeleton.keypoints)
     least_kept, joints_allowed = _allowed_of_people(reference.people, precision, by_quantizing)
     return Agreement(
         precision=precision,
@@ -206,7 +203,7 @@ def judge_pairs(
         joints_median=staying.median,
         joints_largest=staying.largest,
         joints_allowed=joints_allowed,
-        faults=tuple(faults),
+        faults=_faults(reference, found),
     )
 
 
@@ -237,7 +234,7 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
     return len(people) - min(lost, len(people)), moved
 
 
-def _faults(reference: Reference, found: Maps) -> list[str]:
+def _faults(reference: Reference, found: Maps) -> tuple[str, ...]:
     """The suspect that explains most of the error, and maps that were computed in a narrow type."""
     source = reference.maps
     sizes = [max(float(np.linalg.norm(maps)), 1e-12) for maps in source]
@@ -257,4 +254,4 @@ def _faults(reference: Reference, found: Maps) -> list[str]:
         narrow = narrow_type(expected, maps)
         if narrow:
             faults.append(f"the last operation of the {name} were in {narrow}")
-    return faults
+    return tuple(faults)

@@ -73,9 +73,8 @@ def judge_candidates(
         ),
         found,
         staying,
-        card,
-        precision,
         reference.by_quantizing(card),
+        precision,
     )
     if not len(seen):
         agreement = replace(

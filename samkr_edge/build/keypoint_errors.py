@@ -1,7 +1,8 @@
 """One keypoint computed wrongly among many right ones: too little of a whole INT8 map to show in its error.
 
 Grouped convolutions compute the keypoints apart, so a runtime may get one group wrong. A keypoint that is gone or is
-another's moves the whole map's error by a few tenths, as much as quantization may; its own error is 1 or more.
+another's moves the whole map's error by a few tenths, as much as quantization may; its own error is 1 or more. Asked
+of maps only: of the few pixels of candidates a single one has the error of quantization.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ def strange_keypoints(
             builder chose the INT8.
         keypoints: names of the K; the last channel of a heatmap is the person centre.
     """
-    strange: list[str] = []
-    if not found.offset.size:  # no candidate is sure
-        return strange
+    strange = []
     for index, name in enumerate(MAPS):
         expected = _parts(source[index], len(keypoints))
         sizes = np.linalg.norm(expected, axis=1)
