@@ -2,7 +2,8 @@
 
 Its list may have another order, and rounding moves a flat peak to the next pixel: so the peaks of the source that stand
 out are looked for by where their joints are. What is found is put beside the source's as maps of one pixel each, so
-that all else is judged as maps are. Of few people, noise as large as that of INT8 hides the shape of a fault.
+that all else is judged as maps are. Of few people, noise as large as that of INT8 hides the shape of a fault, and what
+quantizing does to those few is no measure of it: behind INT8, people and joints decide.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def judge_candidates(
     agreement = judge_pairs(
         reference._replace(
             maps=at_centers(reference.maps),
-            unquantized=at_centers(reference.unquantized) if reference.unquantized else None,
+            unquantized=None,
             suspects=[Suspect(s.words, at_centers(s.change)) for s in reference.suspects],
         ),
         found,

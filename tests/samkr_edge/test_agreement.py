@@ -271,6 +271,23 @@ def test_candidates_are_judged_as_maps_are(candidates: Judged) -> None:
     assert not judge_candidates(candidates.reference, lost, candidates.card, "int8").holds
 
 
+def test_behind_int8_people_and_joints_decide_of_candidates(candidates: Judged) -> None:
+    """What quantizing did to a few peaks says little of what another rounding does to them."""
+    with opened(decode_onnx(candidates.graph), candidates.card.outputs) as runner:
+        poses, *others = runner.run(candidates.images)
+    reference = candidates.reference._replace(unquantized=candidates.reference.maps)
+
+    def moved(pixels: float) -> Agreement:
+        shift = np.random.default_rng(0).normal(0, pixels, poses.shape[:3] + (2,)).astype(np.float32)
+        found = np.concatenate([poses[..., :2] + shift, poses[..., 2:]], axis=3)
+        joints = [found[..., :2]] if len(others) > 1 else []
+        return judge_candidates(reference, [found, others[0], *joints], candidates.card, "int8")
+
+    assert moved(0.5).holds
+    assert max(moved(0.5).errors) > 0.02  # of noise that is 0, no more is allowed in maps
+    assert not moved(6.0).holds
+
+
 def test_the_sentence_speaks_of_people_and_pixels(floats: Judged) -> None:
     agreement = floats.of(broken(floats.graph, nearest), "fp32")
     sentence = agreement.sentence()
