@@ -278,7 +278,7 @@ def test_behind_int8_people_and_joints_decide_of_candidates(candidates: Judged) 
     reference = candidates.reference._replace(unquantized=candidates.reference.maps)
 
     def moved(pixels: float) -> Agreement:
-        shift = np.random.default_rng(0).normal(0, pixels, poses.shape[:3] + (2,)).astype(np.float32)
+        shift = np.random.default_rng(0).normal(0, pixels, (*poses.shape[:3], 2)).astype(np.float32)
         found = np.concatenate([poses[..., :2] + shift, poses[..., 2:]], axis=3)
         joints = [found[..., :2]] if len(others) > 1 else []
         return judge_candidates(reference, [found, others[0], *joints], candidates.card, "int8")
