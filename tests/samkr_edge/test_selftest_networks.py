@@ -98,7 +98,7 @@ def test_offsets_that_are_a_map_pixel_off_are_seen_in_the_joints(trt: FakeTensor
     assert f"{TINY} FP16, joints" in failed(networks.checks(rig, IMAGES, [f"{TINY} FP16"]))
 
 
-def test_people_that_are_lost_are_seen_in_ap(trt: FakeTensorRT, rig: Rig) -> None:
+def test_people_that_are_lost_are_seen_in_joints_and_ap(trt: FakeTensorRT, rig: Rig) -> None:
     built_engine(rig, Wanted("tensorrt", "samkr_tiny", "int8", "graph", 4))
 
     def nobody(name: str, values: np.ndarray) -> None:
@@ -107,7 +107,7 @@ def test_people_that_are_lost_are_seen_in_ap(trt: FakeTensorRT, rig: Rig) -> Non
 
     spoil(trt, nobody)
     name = f"{TINY} INT8, decode: graph, batch 4"
-    assert failed(networks.checks(rig, IMAGES, [name])) == [f"{name}, AP"]
+    assert failed(networks.checks(rig, IMAGES, [name])) == [f"{name}, joints", f"{name}, AP"]
 
 
 def test_a_build_that_fails_is_told_and_the_others_go_on(
