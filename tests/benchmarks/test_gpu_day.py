@@ -9,7 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -304,3 +304,11 @@ def test_a_bundle_that_is_not_there_is_told_before_anything_is_made(tmp_path: Pa
     assert done.returncode == 2
     assert "gpu_day.py prepare makes it" in done.stderr
     assert not (tmp_path / "work").exists()
+
+
+def test_a_network_with_a_map_that_is_not_a_number_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = script("gpu_day")
+    monkeypatch.setattr(
+        compared, "errors_of", lambda onnx, reference: {"heatmap": 1e-5, "offset": float("nan")}
+    )
+    assert compared.compare_command(SimpleNamespace(onnx=None, reference=None)) == 6

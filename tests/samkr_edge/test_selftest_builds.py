@@ -267,6 +267,13 @@ def test_choices(
     assert len(bundles_are_built_here) == 1
 
 
+def test_maps_that_are_not_a_number_fail(
+    trt: FakeTensorRT, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "_errors", lambda source, engine: [1e-4, float("nan")])
+    assert choices._for_other_gpus(rig, "tensorrt", "ampere+").passed is False
+
+
 def test_calibration_that_fails_is_told(
     trt: FakeTensorRT, rig: Rig, bundles_are_built_here: list[list[str]]
 ) -> None:
