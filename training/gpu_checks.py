@@ -60,10 +60,12 @@ def head_errors(
             # A bias in front of a batch norm has no gradient but rounding: what is far below the others says nothing.
             floor = 1e-3 * max(_norm(tensor) for tensor in found["looped"][1:])
             pairs = list(zip(found["grouped"], found["looped"], strict=True))
-            errors[name] = max(
+            apart = [
                 _norm(ours - theirs) / max(_norm(theirs), floor)
                 for ours, theirs in (pairs if kind is torch.float64 else pairs[:1])
-            )
+            ]
+            # NaN where one is, which Python's `max` may pass over.
+            errors[name] = float(torch.tensor(apart, dtype=torch.float64).max())
     return errors
 
 

@@ -33,6 +33,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -42,7 +43,7 @@ from gpu_day_run import FILE, Day, run, version_of, works
 from gpu_day_steps import MODELS, steps
 from gpu_day_summary import table
 
-NO_GPU, DIFFERS = 7, 6
+NO_GPU, DIFFERS, NO_BUNDLE, NO_RECORDS = 7, 6, 2, 3
 # Relative L2 error between two exports of one network: the same weights, ONNX Runtime on another processor.
 SAME = 1e-3
 
@@ -54,10 +55,13 @@ def run_command(arguments: argparse.Namespace) -> int:
     if reason and not arguments.without_gpu:
         print(f"there is no GPU here, so nothing was measured: {reason}", file=sys.stderr)
         return NO_GPU
+    if not arguments.bundle.is_dir():
+        print(f"there is no folder {arguments.bundle}: gpu_day.py prepare makes it", file=sys.stderr)
+        return NO_BUNDLE
     day = Day(arguments.bundle.absolute(), arguments.work.absolute(), arguments.out, {})
     for file in (*arguments.known, day.work / FILE):
         if file.is_file():
-            day.records |= json.loads(file.read_text())["steps"]
+            day.records |= records_in(file)
     for needs, python, module in (
         ("torch", sys.executable, "torch"),
         ("tensorrt", arguments.tensorrt_python or sys.executable, "tensorrt"),
@@ -74,6 +78,16 @@ def run_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def records_in(file: Path) -> dict[str, dict[str, Any]]:
+    """Name of a step -> its record; ends the program where the file holds none."""
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(file.read_text())["steps"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        print(f"{file} holds no records: {error!r}", file=sys.stderr)
+        raise SystemExit(NO_RECORDS) from None
+    return found
+
+
 def prepare_command(arguments: argparse.Namespace) -> int:
     files = prepare(
         arguments.bundle, arguments.models, arguments.torch_version, arguments.tensorrt_version, arguments.pip
@@ -86,11 +100,11 @@ def prepare_command(arguments: argparse.Namespace) -> int:
 def compare_command(arguments: argparse.Namespace) -> int:
     errors = errors_of(arguments.onnx, arguments.reference)
     print(json.dumps({"relative_errors": errors}))
-    return 0 if max(errors.values()) <= SAME else DIFFERS
+    return 0 if all(error <= SAME for error in errors.values()) else DIFFERS
 
 
 def summary_command(arguments: argparse.Namespace) -> int:
-    print(table(json.loads(arguments.records.read_text())["steps"]))
+    print(table(records_in(arguments.records)))
     return 0
 
 

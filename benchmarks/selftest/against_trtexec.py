@@ -11,7 +11,9 @@ from benchmarks.selftest.carried import TRAINED
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine
 from benchmarks.selftest.stage import Check, Rig, not_run
-from benchmarks.selftest.trtexec import INSTALLED, find_trtexec, measure
+from benchmarks.selftest.trtexec import INSTALLED, find_trtexec, measure, release
+from samkr_edge.runtime.tensorrt_module import import_tensorrt
+from targets.profile import version_tuple
 
 WHAT = "GPU time against trtexec"
 LIMIT = 0.05
@@ -29,8 +31,19 @@ def checks(rig: Rig) -> Iterator[Check]:
         yield not_run(WHAT, f"there is no trtexec, neither in PATH nor at {INSTALLED}")
     elif "tensorrt" not in served_flavours():
         yield not_run(WHAT, "trtexec runs engines of TensorRT, and there is only TensorRT for RTX here")
+    elif other := _of_another_version(program):
+        yield not_run(WHAT, other)
     else:
         yield compare(_engine(rig), program)
+
+
+def _of_another_version(program: Path) -> str:
+    """An engine is loaded by the version that built it alone; empty where trtexec is of that, or does not say."""
+    theirs, ours = release(program), version_tuple(import_tensorrt().__version__)[:3]
+    if not theirs or theirs == ours:
+        return ""
+    said, built_by = (".".join(map(str, numbers)) for numbers in (theirs, ours))
+    return f"{program} is of TensorRT {said}, and engines here are built by {built_by}"
 
 
 def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, seconds: float = SECONDS) -> Check:

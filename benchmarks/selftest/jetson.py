@@ -109,7 +109,9 @@ def locked_clocks(store: Path, root: Path) -> Check:
     if seen.endswith("locked"):
         return Check(what, f"{seen}, before it was run", "seen as locked", True)
     if not can_be_root():
-        return not_run(what, "needs root: sudo jetson_clocks, then samkr-edge selftest --stage 11 again")
+        return not_run(
+            what, "needs root: sudo jetson_clocks, then samkr-edge selftest --stage 11 --out selftest-11"
+        )
     if not run_as_root("jetson_clocks", "--store", str(store)):
         return not_run(what, "jetson_clocks --store failed, so nothing was changed")
     try:

@@ -37,7 +37,9 @@ def chosen_stages(wanted: Sequence[str]) -> tuple[Stage, ...]:
     for text in ",".join(wanted).replace(" ", ",").split(","):
         first, dash, last = text.partition("-")
         ends = (first, last if dash else first)
-        asked = set(range(int(ends[0]), int(ends[1]) + 1)) if all(end.isdecimal() for end in ends) else set()
+        # Both ends are known before all between them are listed: there may be billions.
+        there = all(end.isdecimal() and int(end) in known for end in ends)
+        asked = set(range(int(ends[0]), int(ends[1]) + 1)) if there else set()
         if not asked or not asked <= known:
             raise SamkrError(
                 "SE-U53",

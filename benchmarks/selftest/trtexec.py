@@ -15,7 +15,7 @@ INSTALLED = Path("/usr/src/tensorrt/bin/trtexec")
 
 # Up to 10 these are asked for; from 11 on they are what it does unless told otherwise.
 _ALIKE_BEFORE_11 = ("--useSpinWait", "--noDataTransfers")
-_VERSION = re.compile(r"\[TensorRT v(\d+)(\.\d+)*\]")
+_VERSION = re.compile(r"\[TensorRT v(\d+(?:\.\d+)*)\]")
 # Not "Total GPU Compute Time". Before the summary every line may begin with a time stamp and a level.
 _MEDIAN = re.compile(r"(?:^|\] )GPU Compute Time: .*?\bmedian = ([\d.e+-]+) ms", re.MULTILINE)
 _NO_GRAPH = re.compile(r"CUDA graph capture on the stream has failed|useCudaGraph flag has been ignored")
@@ -44,15 +44,24 @@ def find_trtexec() -> Path | None:
     return INSTALLED if INSTALLED.is_file() else None
 
 
-def major_version(printed: str) -> int:
-    """Of the head line: ``[TensorRT v8602]``, ``[TensorRT v100300]``, ``[TensorRT v11.1.0.106]``; 0 where none is."""
+def release_of(printed: str) -> tuple[int, ...]:
+    """(major, minor, patch) of the head line; empty where there is none.
+
+    ``[TensorRT v8602]``, ``[TensorRT v100300]`` or ``[TensorRT v11.1.0.106]``.
+    """
     found = _VERSION.search(printed)
     if found is None:
-        return 0
-    if found[2]:
-        return int(found[1])
+        return ()
+    if "." in found[1]:
+        return tuple(map(int, found[1].split(".")[:3]))
     number = int(found[1])
-    return number // 10_000 if number >= 10_000 else number // 1_000
+    major, rest = divmod(number, 10_000 if number >= 10_000 else 1_000)
+    return (major, *divmod(rest, 100))
+
+
+def release(program: Path) -> tuple[int, ...]:
+    """Of a program; raises SamkrError SE-V64 where it does not start."""
+    return release_of(_output(program, ["--help"], 60))
 
 
 def options(engine: Path, major: int, *, graph: bool, warm_up_s: float, seconds: float) -> list[str]:
@@ -76,7 +85,7 @@ def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, secon
     Raises:
         SamkrError: SE-V64 it fails, hangs, or prints no median.
     """
-    major = major_version(_output(program, ["--help"], 60))
+    major = (release(program) or (0,))[0]
     printed = _output(
         program,
         options(engine, major, graph=graph, warm_up_s=warm_up_s, seconds=seconds),

@@ -7,6 +7,9 @@ where the plan, which knows the version's features, asks for it.
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +34,9 @@ from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
+# Seconds that a builder which is told to stop is given: one kernel may take some.
+STOPS_WITHIN_S = 7
+INTERRUPTED = 130  # as every command after Ctrl-C
 # (phase, step, of how many)
 Report = Callable[[str, int, int], None]
 
@@ -87,12 +93,26 @@ def build_bytes(
             pass
     except KeyboardInterrupt:
         stop.set()
-        done.wait(10)
+        # A builder without a progress monitor (8.x) cannot be told: it is left behind.
+        if not done.wait(STOPS_WITHIN_S if hasattr(trt, "IProgressMonitor") else 0):
+            atexit.register(_leave_behind, done)
         raise
     outcome = result[0]
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def _leave_behind(done: threading.Event) -> None:
+    """End the process, at its exit, beside a builder that is still at work.
+
+    An orderly end would take Python from under its next message and the libraries' own objects from under its kernels:
+    the process would die of a signal.
+    """
+    if not done.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def _build(

@@ -105,7 +105,7 @@ def features_for(version: str, flavour: Flavour = "tensorrt") -> Features:
         return replace(like, version=version, flavour=flavour, capabilities=RTX_CAPABILITIES)
     number = version_tuple(version)
     levels: tuple[str, ...] = ("AMPERE_PLUS",) if number >= (8, 6) else ()
-    if number >= (10, 13):
+    if number >= (10, 9):
         levels += ("SAME_COMPUTE_CAPABILITY",)
     return Features(
         version=version,

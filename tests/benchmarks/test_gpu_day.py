@@ -9,7 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -280,3 +280,35 @@ def test_without_a_gpu_it_ends_with_seven_and_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "there is no GPU here" in done.stderr
     assert not (tmp_path / "work").exists()
+
+
+def gpu_day(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, HOST / "gpu_day.py", *words], capture_output=True, text=True, env={"PATH": ""}
+    )
+
+
+@pytest.mark.parametrize("text", [None, "cut {", "[]", "{}"], ids=["none", "cut", "a-list", "empty"])
+def test_records_that_are_none_are_told_in_one_line(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "records.json"
+    if text is not None:
+        file.write_text(text)
+    done = gpu_day("summary", file)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"{file} holds no records")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_bundle_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    done = gpu_day("run", tmp_path / "bundle", "--work", tmp_path / "work", "--without-gpu")
+    assert done.returncode == 2
+    assert "gpu_day.py prepare makes it" in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_network_with_a_map_that_is_not_a_number_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = script("gpu_day")
+    monkeypatch.setattr(
+        compared, "errors_of", lambda onnx, reference: {"heatmap": 1e-5, "offset": float("nan")}
+    )
+    assert compared.compare_command(SimpleNamespace(onnx=None, reference=None)) == 6

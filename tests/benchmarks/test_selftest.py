@@ -214,7 +214,7 @@ def test_stages_are_chosen_by_number(wanted: list[str], numbers: list[int]) -> N
     assert [stage.number for stage in chosen_stages(wanted)] == numbers
 
 
-@pytest.mark.parametrize("wanted", ["13", "x", "3-1", "2-", "-2", "", "1-99"])
+@pytest.mark.parametrize("wanted", ["13", "x", "3-1", "2-", "-2", "", "1-99", "0-99999999999"])
 def test_no_such_stage(wanted: str) -> None:
     with pytest.raises(SamkrError) as raised:
         chosen_stages([wanted])
@@ -283,6 +283,24 @@ def test_as_tests_nothing_run_is_nothing_passed(tmp_path: Path) -> None:
     code, printed = as_tests(tmp_path, "good", MINUTES="0.1")
     assert code == 7, printed
     assert "No stage could be run: it takes about 1 minutes" in printed
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "soon"])
+def test_as_tests_a_time_that_is_none_is_one_line(tmp_path: Path, minutes: str) -> None:
+    with start_tests(tmp_path, "good", MINUTES=minutes) as running:
+        printed, said = running.communicate()
+    assert (running.returncode, printed) == (2, "")
+    assert said == f"error SE-U55: MINUTES={minutes} is no time\nfix: make test-gpu MINUTES=10\n"
+
+
+def test_as_tests_no_gpu_is_one_line(tmp_path: Path) -> None:
+    with start_tests(tmp_path, "good", NO_GPU="no driver is installed") as running:
+        printed, said = running.communicate()
+    assert (running.returncode, printed) == (7, "")
+    assert said == (
+        "error SE-V61: the self-test needs an NVIDIA GPU, and there is none: no driver is installed\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_in_the_tests_shows_the_table_and_ends_with_130(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_a_head_that_samples_elsewhere_fails(failed: Any, monkeypatch: pytest.Mo
     assert failed() == {f"grouped head against the loop, {kind}" for kind in ("float64", "float32")}
 
 
+def test_a_gradient_that_is_not_a_number_fails(failed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, calls = gpu_checks._offsets_and_gradients, []
+
+    def breaks(head: Any, x: Any) -> Any:
+        offsets, *gradients = compute(head, x)
+        calls.append(1)
+        if len(calls) == 1:  # float64's first form, of whose tensors this is not the first
+            gradients[-1] = gradients[-1] * torch.nan
+        return [offsets, *gradients]
+
+    monkeypatch.setattr(gpu_checks, "_offsets_and_gradients", breaks)
+    assert failed() == {"grouped head against the loop, float64"}
+
+
 def test_a_weight_that_becomes_nan_in_bf16_fails(failed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     update = Updater.update
     updates: list[torch.dtype | None] = []

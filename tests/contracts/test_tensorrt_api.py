@@ -22,7 +22,7 @@ SOMETIMES: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]] = {
     ("BuilderFlag", "PREFER_PRECISION_CONSTRAINTS"): ((0,), (11,)),
     ("ILayer", "precision"): ((0,), (11,)),
     ("ILayer", "set_output_type"): ((0,), (11,)),
-    ("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"): ((10, 13), (99,)),
+    ("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"): ((10, 9), (99,)),
     ("IBuilderConfig", "int8_calibrator"): ((0,), (11,)),
     ("IBuilderConfig", "progress_monitor"): ((10,), (99,)),
     ("ICudaEngine", "create_runtime_config"): ((10, 13), (99,)),

@@ -5,7 +5,9 @@ STAGE, MINUTES and OUT in the environment are the options of `samkr-edge selftes
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +23,18 @@ from samkr_edge.errors import EXIT_CODES, SamkrError
 RUN = pytest.StashKey[Selftest]()
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Without a GPU one line, before anything is collected."""
-    if "not gpu" in session.config.option.markexpr:
-        return
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Without a GPU, or for what cannot be asked, the error alone, as the command prints it, and its exit code."""
+    if "not gpu" in config.option.markexpr:
+        return None
     try:
-        require_gpu_here()
         chosen_stages(wanted())
+        minutes()
+        require_gpu_here()
     except SamkrError as error:
-        pytest.exit(str(error), returncode=error.exit_code)
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return None
 
 
 def wanted() -> list[str]:
@@ -37,13 +42,28 @@ def wanted() -> list[str]:
     return os.environ.get("STAGE", "").split()
 
 
+def minutes() -> float | None:
+    """Of the run; None without a limit.
+
+    Raises:
+        SamkrError: SE-U55 that is no time.
+    """
+    text = os.environ.get("MINUTES", "")
+    try:
+        found = float(text) if text else None
+    except ValueError:
+        found = math.nan
+    if found is not None and not found > 0:
+        raise SamkrError("SE-U55", f"MINUTES={text} is no time", fix="make test-gpu MINUTES=10")
+    return found
+
+
 @pytest.fixture(scope="session")
 def selftest(request: pytest.FixtureRequest) -> Iterator[Selftest]:
     chosen = chosen_stages(wanted())
-    minutes = float(os.environ["MINUTES"]) if os.environ.get("MINUTES") else None
     with tempfile.TemporaryDirectory(prefix="samkr-edge-selftest-") as shared:
         out = Path(os.environ.get("OUT") or "selftest")
-        run = Selftest(out, Path(shared), chosen, look_around(chosen), minutes=minutes)
+        run = Selftest(out, Path(shared), chosen, look_around(chosen), minutes=minutes())
         request.config.stash[RUN] = run
         yield run
 

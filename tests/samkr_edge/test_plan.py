@@ -301,7 +301,8 @@ def test_a_dla_that_cannot_is_refused(target: str, version: str, wishes: dict[st
     [
         ("rtx-3090", "8.6.1", "ampere+", "AMPERE_PLUS"),
         ("rtx-4090", "10.13.3", "same", "SAME_COMPUTE_CAPABILITY"),
-        ("rtx-4090", "10.3.0", "same", None),
+        ("rtx-4090", "10.9.0", "same", "SAME_COMPUTE_CAPABILITY"),  # which its release notes bring
+        ("rtx-4090", "10.8.0", "same", None),
         ("rtx-2080", "10.3.0", "ampere+", None),
         ("jetson-agx-orin", "10.13.3", "same", None),
     ],

@@ -124,6 +124,30 @@ def test_how_an_error_is_judged(ran: Ran, passed: bool) -> None:
     assert told("x", ran, 1.0, ("SE-B91",)).passed is passed
 
 
+def test_a_builder_may_time_kernels_until_one_wants_more_memory() -> None:
+    late = Ran(5, "error SE-B90: no", 90.0)
+    assert told("x", late, 1.0, ("SE-B90",), may_work=True).passed
+    assert not told("x", late, 1.0, ("SE-B91",), may_work=True).passed
+
+
+def test_kernels_that_stay_loaded_are_no_memory_that_an_error_keeps(
+    trt: FakeTensorRT, rig: Rig, driver: Any
+) -> None:
+    """Without lazy loading all that TensorRT has goes to the GPU with the process's first build."""
+    start_building, loaded = trt.Builder.__init__, []
+
+    def loads(self: Any, logger: Any) -> None:
+        if not loaded:
+            loaded.append(driver)
+            driver.free_bytes -= 500_000_000
+        start_building(self, logger)
+
+    trt.Builder.__init__ = loads
+    found = by_name(list(errors.checks(rig, here, interrupted="")))
+    assert loaded
+    assert found["memory of the GPU back"] is True
+
+
 def test_memory_that_an_error_keeps_is_seen(
     trt: FakeTensorRT, rig: Rig, driver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +195,31 @@ def test_memory_that_stays_is_seen(trt: FakeTensorRT, rig: Rig, driver: Any) -> 
     assert found["6 x open and close, memory of the GPU"] is False
 
 
+def test_memory_that_others_take_once_is_not_ours(trt: FakeTensorRT, rig: Rig, driver: Any) -> None:
+    begin, opened, taken_at = trt.Runtime.__init__, [], [0]
+
+    def beside(self: Any, logger: Any) -> None:
+        begin(self, logger)
+        opened.append(1)
+        if len(opened) == taken_at[0]:
+            driver.free_bytes -= 5_000_000
+
+    trt.Runtime.__init__ = beside
+
+    def passes() -> bool | None:
+        opened.clear()
+        found = by_name(list(endurance.checks(rig, runs=1, openings=6)))
+        return found["6 x open and close, memory of the GPU"]
+
+    passes()  # builds the engine
+    passes()
+    quiet, free = len(opened), driver.free_bytes
+    taken_at[0] = quiet - 1
+    assert passes()
+    assert driver.free_bytes < free
+    assert len(opened) == quiet + 3  # measured once more
+
+
 def test_a_graph_that_cannot_be_captured_is_no_failure(trt: FakeTensorRT, rig: Rig, driver: Any) -> None:
     driver.refuse_capture = True
     found = by_name(list(endurance.checks(rig, runs=1, openings=2)))
@@ -216,6 +265,13 @@ def test_choices(
         "a bundle's engine, used a second time": True,
     }, found
     assert len(bundles_are_built_here) == 1
+
+
+def test_maps_that_are_not_a_number_fail(
+    trt: FakeTensorRT, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "_errors", lambda source, engine: [1e-4, float("nan")])
+    assert choices._for_other_gpus(rig, "tensorrt", "ampere+").passed is False
 
 
 def test_calibration_that_fails_is_told(

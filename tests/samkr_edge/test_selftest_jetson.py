@@ -248,3 +248,9 @@ def test_without_root_the_commands_to_type_are_told(orin: Orin, monkeypatch: pyt
 def test_clocks_that_are_locked_already_are_seen_without_root(orin: Orin) -> None:
     orin.write(f"{GPU}/min_freq", FILES[f"{GPU}/max_freq"])
     assert jetson.locked_clocks(orin.root / "store", orin.root).passed
+
+
+def test_maps_that_are_not_a_number_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    heatmap, offset = np.ones(4), np.ones(4)
+    monkeypatch.setattr(jetson_engines, "_outputs", lambda engine: [heatmap, np.full(4, np.nan)])
+    assert jetson_engines._in_mode(Path("x.engine"), [heatmap, offset], "engine").passed is False

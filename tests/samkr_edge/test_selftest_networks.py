@@ -182,6 +182,37 @@ def test_a_sum_in_a_kernel_of_its_own_is_seen(int8: FakeTensorRT, rig: Rig) -> N
     assert failed(layers.checks(rig, [INT8])) == [f"{INT8}, residual sums fused into convolutions"]
 
 
+def test_sums_that_the_graph_compiler_has_are_no_fault(int8: FakeTensorRT, rig: Rig) -> None:
+    """As in the engines of later TensorRT for later GPUs, whose list names Myelin's kernels."""
+
+    def compiled(listed: list[dict[str, Any]]) -> None:
+        for layer in [layer for layer in listed if "add/Add" in layer["Name"]]:
+            convolution, total = layer["Metadata"].split("\x1e")
+            layer["Metadata"] = convolution
+            kernel = {"Name": f"__myl_AddRelu_myl0_{len(listed)}", "LayerType": "kgen", "Metadata": total}
+            listed.append({**layer, "ParameterType": "", **kernel})
+
+    edit(int8, compiled)
+    (sums,) = [check for check in layers.checks(rig, [INT8]) if "residual sums" in check.what]
+    assert sums.passed is None
+    assert sums.found == "the graph compiler has all 20"
+
+
+def test_convolutions_in_a_block_are_not_known(int8: FakeTensorRT, rig: Rig) -> None:
+    """Of a part that is listed as one layer nothing is known, and that is no failure."""
+
+    def in_a_block(listed: list[dict[str, Any]]) -> None:
+        quantized = [layer for layer in listed if layer["Inputs"][0]["Format/Datatype"] == "Int8"]
+        for layer in quantized[:30]:
+            layer["LayerType"] = "Myelin"
+
+    edit(int8, in_a_block)
+    (share,) = [check for check in layers.checks(rig, [INT8]) if "quantized convolutions" in check.what]
+    assert share.passed
+    assert share.figures["unnamed"] > 20
+    assert share.figures["share"] == 1
+
+
 def test_a_profile_of_other_names_is_seen(int8: FakeTensorRT, rig: Rig) -> None:
     int8.layer_times = {f"{name} [shuffled]": ms for name, ms in int8.layer_times.items()}
     assert failed(layers.checks(rig, [INT8])) == [f"{INT8}, names of the profile in the list of layers"]

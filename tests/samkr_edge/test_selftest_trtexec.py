@@ -150,3 +150,13 @@ def test_trtexec_is_found_in_path_first(
     assert trtexec.find_trtexec() == installed
     monkeypatch.setenv("PATH", os.fspath(program().parent))
     assert trtexec.find_trtexec() == program()
+
+
+@pytest.mark.parametrize(("major", "other"), [(10, ""), (8, "8.6.2"), (11, "11.1.0")])
+def test_a_trtexec_of_another_tensorrt_is_no_measure(
+    install: Install, program: Any, major: int, other: str
+) -> None:
+    """As Debian's beside pip's: it does not load what was built here."""
+    install("10.3.0")
+    found = against_trtexec._of_another_version(program(major))
+    assert (f"is of TensorRT {other}, and engines here are built by 10.3.0" in found) if other else not found

@@ -3,6 +3,7 @@
 import json
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,48 @@ def test_ctrl_c_stops_the_builder_and_leaves_nothing(install: Install, source: P
     assert trt.cancelled
     assert not list(source.parent.glob("*.engine*"))
     assert not list(cache_folder().glob("*.timing"))
+
+
+def test_ctrl_c_does_not_wait_for_a_builder_that_cannot_be_told(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8.x has no progress monitor; its builder may take minutes to its end, and the process ends beside it."""
+    trt, done = install("8.6.1"), threading.Event()
+    asked: list[float] = []
+
+    class Waited(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:  # of the thread that begins
+                return super().wait()
+            asked.append(timeout)
+            if len(asked) == 1:
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    build_network = trt.Builder.build_serialized_network
+
+    def long(self: Any, network: Any, config: Any) -> Any:
+        done.wait(10)
+        return build_network(self, network, config)
+
+    trt.Builder.build_serialized_network = long
+    at_exit: list[tuple[Any, ...]] = []
+    ended: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("samkr_edge.build.engine_bytes.threading.Event", Waited)
+        patched.setattr("atexit.register", lambda *called: at_exit.append(called))
+        patched.setattr("os._exit", ended.append)
+        with pytest.raises(KeyboardInterrupt):
+            build(trt, source)
+        assert asked[1:] == [0]
+        ((leave, finished),) = at_exit
+        leave(finished)
+        assert ended == [130]
+        done.set()
+        assert finished.wait(10)
+        leave(finished)  # it is through: an end like any other
+        assert ended == [130]
+    assert not list(source.parent.glob("*.engine*"))
 
 
 def test_the_timing_cache_is_kept_grows_and_is_given_back(install: Install, source: Path) -> None:
