@@ -142,11 +142,8 @@ def _build(
         keep_full_precision(trt, network, wide_sampling="wide_sampling" in plan.steps)
     config = _configure(trt, builder, plan)
     cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
-    # A cache of another device or version is refused here, and the build starts from nothing.
-    if cache_file is not None and not config.set_timing_cache(
-        config.create_timing_cache(load_cache(cache_file)), ignore_mismatch=False
-    ):
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    if cache_file is not None:
+        _take_timings(config, load_cache(cache_file))
     if hasattr(config, "progress_monitor"):
         config.progress_monitor = _make_monitor(trt, report, stop)
     calibrator = None
@@ -169,6 +166,14 @@ def _build(
         with suppress(SamkrError):
             store_cache(cache_file, bytes(timing_cache.serialize()))
     return SerializedEngine(bytes(serialized), prepared, messages.listing)
+
+
+def _take_timings(config: Any, known: bytes) -> None:
+    """Let a build use what was measured before; what is of another device or version counts for nothing."""
+    for timings in (known, b""):
+        cache = config.create_timing_cache(timings)  # None of bytes that this TensorRT cannot read
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:

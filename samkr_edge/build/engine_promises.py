@@ -111,12 +111,13 @@ def _grids(model: OnnxFile) -> tuple[str, ...]:
 def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenPromise]:
     """What the engine does not keep, in the graph's order; a node that no layer names is not kept either.
 
-    A block of TensorRT's graph compiler that is listed as one layer is as if it named none: what it computes in is not
-    what it reads. Coordinates that no layer names are passed over, since constants among them are folded.
+    A block of TensorRT's graph compiler that is listed as one layer, and a kernel of its that tells neither operations
+    nor weights, are as if they named none: what they compute in is not what they read. Coordinates that no layer names
+    are passed over, since constants among them are folded.
     """
     layers_of: dict[str, list[Layer]] = {}
     for layer in layers:
-        if not myelin.is_block(layer.name, layer.kind):
+        if not (myelin.is_block(layer.name, layer.kind) or _is_mute(layer)):
             for node in layer.nodes:
                 layers_of.setdefault(node, []).append(layer)
     found = []
@@ -139,6 +140,12 @@ def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenP
         if wrong := [layer for layer in _kernels(layers_of.get(node, ()), "") if _rounds(layer)]:
             found.append(BrokenPromise(node, "FP32", _computed(wrong)))
     return found
+
+
+def _is_mute(layer: Layer) -> bool:
+    if layer.role == "conv":
+        return myelin.is_convolution(layer.name, layer.kind) and not layer.constants
+    return myelin.is_mute(layer.name, layer.kind)
 
 
 def _computed(wrong: Sequence[Layer]) -> str:
@@ -171,7 +178,11 @@ def _in_fp32(layer: Layer, layers: Sequence[Layer]) -> bool:
     coordinates = [tensor for tensor in layer.inputs if tensor.shape[-1:] == (2,)]
     if "Grid" not in myelin.operations(layer.name) or not coordinates:
         return True
-    makers = [one for one in layers if any(tensor in coordinates for tensor in one.outputs)]
+    makers = [
+        one
+        for one in layers
+        if any(tensor in coordinates for tensor in one.outputs) and not _is_mute(one)
+    ]
     return all(tensor.dtype == "fp32" for tensor in coordinates) and all(
         _in_fp32(one, layers) for one in makers
     )

@@ -39,6 +39,14 @@ def is_block(name: str, kind: str) -> bool:
     return kind == "Myelin" or "ForeignNode[" in name
 
 
+def is_mute(name: str, kind: str) -> bool:
+    """Whether a kernel of the compiler's does not tell its operations, so that a cast in it would not be seen.
+
+    Full TensorRT has such: ``__myl_bb0_8_ResTraCasAddMea_com_vec``, ``_gemm_mha_v2_myl0_4``.
+    """
+    return (kind == GENERATED or "_myl" in name) and not operations(name)
+
+
 def converts(name: str) -> bool:
     """Whether a kernel only changes layout, precision or quantization."""
     found = set(operations(name))

@@ -355,6 +355,8 @@ def _builder(trt: FakeTensorRT) -> list[type]:
             return trt.ITimingCache(bytes(serialized_timing_cache))
 
         def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            if cache is None:
+                raise TypeError("set_timing_cache(): incompatible function arguments")  # a reference in C++
             trt.known_caches.append(cache._data)
             self._cache = cache
             return True

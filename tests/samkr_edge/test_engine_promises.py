@@ -176,3 +176,34 @@ def test_a_live_build_is_listed_and_keeps_its_promises(int8_onnx: Path) -> None:
     assert sum(found.convolutions.values()) == 81
     assert found.computed_in("int8") == 75
     assert broken_promises(layers, promises_of(decode_onnx(graph))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "node"),
+    [
+        ("__myl_bb0_8_CasMaxSubExpSumDiv_com_vec", "kgen", SOFTMAX),
+        ("_gemm_mha_v2_myl0_4", "kgen", SOFTMAX),
+        ("__myl_bb1_3_AddMulAddTraGriCas", "kgen", SAMPLING),
+        ("__myl_bb1_3_AddMulAddTraGriCas", "kgen", GRID),
+        ("__myl_CastCorrAdd_myl0_7", "runtime_fusion", FINAL[0]),  # its weights are not listed
+    ],
+)
+def test_a_kernel_that_may_cast_unseen_is_told_and_not_refused(name: str, kind: str, node: str) -> None:
+    layer = {**full_layer(name, kind, "Half", "Half"), "Metadata": f"[ONNX Layer: {node}]"}
+    promises = Promises(
+        (), (), FINAL[:1] * (node == FINAL[0]), (SOFTMAX,) * (node == SOFTMAX), (SAMPLING,) * (node == SAMPLING),
+        (GRID,) * (node == GRID),
+    )  # fmt: skip
+    assert [one for one in broken_promises(layers_of({"Layers": [layer]}), promises) if one.found] == []
+
+
+def test_coordinates_of_a_kernel_that_may_cast_unseen_are_not_held_against_the_sampling() -> None:
+    grid = {"Name": "grid", "Dimensions": [1, 64, 64, 2], "Format/Datatype": "Float"}
+    sampling = full_layer("__myl_ReshGridResh_myl0_9", "kgen", "Float", "Float")
+    sampling |= {"Metadata": f"[ONNX Layer: {SAMPLING}]", "Inputs": [*sampling["Inputs"], grid]}
+    maker = {**full_layer("__myl_bb1_3_CasAddMulAddTra", "kgen", "Half", "Float"), "Outputs": [grid]}
+    promises = Promises((), (), (), (), (SAMPLING,))
+    assert broken_promises(layers_of({"Layers": [maker, sampling]}), promises) == []
+    maker["Name"] = "__myl_AddMulAddTranCast_myl0_3"
+    (broken,) = broken_promises(layers_of({"Layers": [maker, sampling]}), promises)
+    assert broken.node == SAMPLING

@@ -244,6 +244,19 @@ def test_the_timing_cache_is_kept_grows_and_is_given_back(install: Install, sour
     assert load_cache(file) == b"++"
 
 
+def test_a_timing_cache_that_tensorrt_cannot_read_is_begun_anew(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    build(trt, source)
+    known = trt.IBuilderConfig.create_timing_cache
+    monkeypatch.setattr(
+        trt.IBuilderConfig, "create_timing_cache", lambda self, timings: None if timings else known(self, b"")
+    )
+    build(trt, source)
+    assert trt.known_caches == [b"", b""]
+
+
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"", lambda d: b"\0" + d])
 def test_a_damaged_timing_cache_is_ignored(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     file = tmp_path / "a.timing"
