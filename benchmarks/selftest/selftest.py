@@ -22,7 +22,7 @@ class Selftest:
     """Stages run one after the other by whoever asks: the command line, or a test each.
 
     Args:
-        folder: gets :data:`FILE`, which is written again after every check.
+        folder: gets :data:`FILE`, which is written again after every check; that of an earlier run is set aside.
         shared: a folder that lives as long as the run; see :class:`Rig`.
         stages: those of the run, in order.
         minutes: of the whole run; None without a limit.
@@ -49,6 +49,7 @@ class Selftest:
         self._start = time.monotonic()
         self._outcomes: dict[int, Outcome] = {}
         require_writable(self.file)
+        self._is_ours = False
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -110,5 +111,14 @@ class Selftest:
 
     def _keep(self, outcome: Outcome) -> Outcome:
         self._outcomes[outcome.number] = outcome
+        if not self._is_ours:
+            self._set_aside()
         write_json(self.file, payload(self.begun, self.facts, self.outcomes))
         return outcome
+
+    def _set_aside(self) -> None:
+        """A run of some stages must not take the place of one of all: its file gets its time as a part of its name."""
+        self._is_ours = True
+        if self.file.is_file():
+            written = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.file.stat().st_mtime))
+            self.file.replace(self.file.with_name(f"{self.file.stem}-{written}.json"))

@@ -127,6 +127,16 @@ def test_the_json_is_whole_after_every_check(tmp_path: Path) -> None:
     assert read == [[("unfinished", n), ("not run", 0)] for n in (1, 2, 3)]
 
 
+def test_a_run_of_some_stages_sets_the_file_of_an_earlier_one_aside(tmp_path: Path) -> None:
+    chosen = stages("good", "good")
+    first = run_all(tmp_path, chosen)
+    whole = first.file.read_text()
+    run_all(tmp_path, chosen[1:])
+    (kept,) = tmp_path.glob("selftest-*.json")
+    assert kept.read_text() == whole
+    assert [one["number"] for one in json.loads(first.file.read_text())["stages"]] == [1]
+
+
 def test_ctrl_c_in_a_stage_keeps_what_was_measured(tmp_path: Path) -> None:
     def interrupt(check: Check) -> None:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
