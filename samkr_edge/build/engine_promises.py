@@ -179,9 +179,7 @@ def _in_fp32(layer: Layer, layers: Sequence[Layer]) -> bool:
     if "Grid" not in myelin.operations(layer.name) or not coordinates:
         return True
     makers = [
-        one
-        for one in layers
-        if any(tensor in coordinates for tensor in one.outputs) and not _is_mute(one)
+        one for one in layers if any(tensor in coordinates for tensor in one.outputs) and not _is_mute(one)
     ]
     return all(tensor.dtype == "fp32" for tensor in coordinates) and all(
         _in_fp32(one, layers) for one in makers
