@@ -68,6 +68,8 @@ CALIBRATION_FAILS = (
     "region should have been removed from Graph::regions)"
 )
 NUMPY_TYPES = {"FLOAT": np.float32, "UINT8": np.uint8, "HALF": np.float16, "INT8": np.int8}
+# What a kernel of the graph compiler's that does nothing else is called.
+KERNELS = {"GridSample": "Grid", "Softmax": "MaxSubExpSumDivMul"}
 TENSOR_TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 10: "HALF"}
 
 
@@ -452,10 +454,19 @@ def _builder(trt: FakeTensorRT) -> list[type]:
     ]
 
 
+def tensor_type(constant: Any) -> Any:
+    """Of an initializer, as inferred shapes have it."""
+    import onnx
+
+    return onnx.helper.make_tensor_type_proto(constant.data_type, constant.dims).tensor_type
+
+
 def listing(model: Any) -> str:
     """What the builder of TensorRT for RTX prints of an engine, in its words; here every node is a kernel."""
     graph = model.graph
     shapes = {v.name: v.type.tensor_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    shapes |= {one.name: tensor_type(one) for one in graph.initializer}
+    weights = {one.name for one in graph.initializer}
     names = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8", "UINT8": "UInt8"}
 
     def described(name: str) -> tuple[str, str]:
@@ -471,12 +482,16 @@ def listing(model: Any) -> str:
         return f"[{','.join(parts)}]"
 
     lines = ["Layers:"]
-    for node in graph.node:
+    for index, node in enumerate(graph.node):
         kind = "correlation" if node.op_type == "Conv" else "kgen"
-        inputs = tensors([name for name in node.input if name in shapes])
-        ends = f"Inputs: {inputs}, Constants: [], Outputs: {tensors(list(node.output))}"
+        read = [name for name in node.input if name in shapes]
+        constants = read[1:] if node.op_type == "Conv" else []
+        inputs = [name for name in read if name not in {*constants, *weights}]
+        ends = f"Inputs: {tensors(inputs)}, Constants: {tensors(constants)}, Outputs: {tensors(list(node.output))}"
         tail = f"TacticName: __myelin, StreamId: 0, Metadata: [ONNX Layer: {node.name}]"
-        lines.append(f"Name: {node.name or node.output[0]}_myl0_0, LayerType: {kind}, {ends}, {tail}")
+        told = KERNELS.get(node.op_type)
+        name = f"__myl_{told}_myl0_{index}" if told else f"{node.name or node.output[0]}_myl0_0"
+        lines.append(f"Name: {name}, LayerType: {kind}, {ends}, {tail}")
     lines += ["", "I/O Tensors:"]
     for mode, values in (("Input", graph.input), ("Output", graph.output)):
         for value in values:

@@ -195,7 +195,10 @@ def test_memory_that_stays_is_seen(trt: FakeTensorRT, rig: Rig, driver: Any) -> 
     assert found["6 x open and close, memory of the GPU"] is False
 
 
-def test_memory_that_others_take_once_is_not_ours(trt: FakeTensorRT, rig: Rig, driver: Any) -> None:
+def test_memory_that_others_take_once_is_not_ours(
+    trt: FakeTensorRT, rig: Rig, driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endurance, "resident_mb", lambda: 100.0)  # the stand-in's own memory comes and goes
     begin, opened, taken_at = trt.Runtime.__init__, [], [0]
 
     def beside(self: Any, logger: Any) -> None:
