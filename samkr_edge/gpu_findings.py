@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from samkr_edge.cuda_errors import CAUSES, OLD_DRIVER
 from samkr_edge.finding import Finding
 from samkr_edge.gpu_trial import BACKENDS, GpuTrial
 from samkr_edge.tensorrt_install import TensorRTInstall
 
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
-_DRIVER_TOO_OLD = 35
-_CUDA_ERRORS = {2: "the GPU's memory is full", 46: "another process holds the GPU", 100: "CUDA sees no GPU"}
 
 
 def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Finding:
@@ -65,11 +64,13 @@ def with_trial(
     """A finding that rests on an import, as it is after TensorRT was really opened."""
     if trial.works:
         return Finding(True, works.what, f"{works.detail}: {trial.said.rpartition(', ')[2]}")
-    if trial.cuda_error == _DRIVER_TOO_OLD:
+    if trial.cuda_error in OLD_DRIVER:
         return _too_old(works.what, name, install, facts)
-    reason = _CUDA_ERRORS.get(trial.cuda_error or 0, "")
+    reason, fix = CAUSES.get(
+        trial.cuda_error or 0, ("", "nvidia-smi   # is the driver whole, and the GPU free?")
+    )
     detail = f"{TITLES[name]} imports and does not open: {trial.said}" + (f" ({reason})" if reason else "")
-    return Finding(False, works.what, detail, "nvidia-smi   # is the driver whole, and the GPU free?")
+    return Finding(False, works.what, detail, fix)
 
 
 def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> list[Finding]:

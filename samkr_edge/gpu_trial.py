@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from samkr_edge import launch
+from samkr_edge.cuda_errors import FAILURE
 
 _LIMIT_S = 120
 _MARK = "samkr-edge-gpu-trial "
 BACKENDS = ("driver", "cuda-python", "pycuda")  # those of samkr_edge.runtime.cuda, which needs NumPy
 # TensorRT gives its reason in its log alone.
-_LOGGED = re.compile(r"CUDA initialization failure with error: (\d+)|cudaError (\d+):")
+_LOGGED = re.compile(rf"{FAILURE.pattern}|cudaError (\d+):", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

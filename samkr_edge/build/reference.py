@@ -41,7 +41,12 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         )
     return Reference(
-        maps, floats if quantized else None, clear_people(maps, card), suspects, probe_words(probe)
+        maps,
+        floats if quantized else None,
+        clear_people(maps, card),
+        suspects,
+        probe_words(probe),
+        on_noise=probe is None,
     ), images
 
 

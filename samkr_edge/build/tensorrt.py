@@ -30,6 +30,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import Passport, passport_path, passport_text, write_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
+from samkr_edge.runtime.tensorrt_log import is_about_memory
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 
 
@@ -213,8 +214,8 @@ class _Refused:
 
 
 def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> None:
-    """Keep the error of an engine that is not what it should be; any other is raised again."""
-    if error.code not in ("SE-B83", "SE-B89"):
+    """Keep the error of an engine that is not what it should be, or cannot be; any other is raised again."""
+    if error.code not in ("SE-B83", "SE-B89", "SE-B90") or is_about_memory(reason_in(error)):
         raise error
     refused.append(_Refused(plan, error))
 

@@ -6,28 +6,14 @@ known is asked before: a package made for a newer CUDA than the driver's is refu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
+from samkr_edge.cuda_errors import CAUSES, FAILURE, OLD_DRIVER
 from samkr_edge.driver import cuda_version, load_driver
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.runtime.tensorrt_log import Messages
 from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, cuda_major
-
-# "CUDA initialization failure with error: 35. Please check your CUDA installation", as a warning in 8.5 and 8.6 and as
-# an error in others.
-_FAILURE = re.compile(r"CUDA initialization failure with error:? (\d+)", re.IGNORECASE)
-_OLD_DRIVER = (35, 222)  # cudaErrorInsufficientDriver, cudaErrorUnsupportedPtxVersion
-# cudaError -> (what happened, what to do)
-_CAUSES = {
-    2: ("the GPU's memory is full", "close what else uses the GPU"),
-    46: ("another program has the GPU for itself", "close it, or: sudo nvidia-smi -c DEFAULT"),
-    100: ("CUDA finds no GPU", "look at CUDA_VISIBLE_DEVICES, and at the GPUs that the container was given"),
-    101: ("CUDA finds no such GPU", "look at CUDA_VISIBLE_DEVICES"),
-    802: ("the driver is not ready", "restart the machine"),
-    803: ("parts of two NVIDIA drivers are mixed, as after an update", "restart the machine"),
-}
 
 
 def require_fitting_driver(trt: Any, flavour: Flavour) -> None:
@@ -51,11 +37,11 @@ def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Mess
     if made is not None:
         return made
     reasons = messages.reasons() or [f"reason     {reason_of(raised) if raised else 'it gave none'}"]
-    failures = [found for text in messages.texts() if (found := _FAILURE.search(text))]
+    failures = [found for text in messages.texts() if (found := FAILURE.search(text))]
     code = int(failures[-1][1]) if failures else 0
-    if code in _OLD_DRIVER:
+    if code in OLD_DRIVER:
         raise _old_driver(trt, flavour, [f"TensorRT   {failures[-1][0]}"]) from raised
-    what, fix = _CAUSES.get(
+    what, fix = CAUSES.get(
         code, ("it does not start on this GPU", "samkr-edge doctor   # then: update the NVIDIA driver")
     )
     raise SamkrError("SE-V86", f"{TITLES[flavour]} was not used: {what}", reasons, fix=fix) from raised

@@ -16,7 +16,7 @@ import pytest
 from graph_faults import broken, half_grid, half_offsets, nearest, no_mean, swapped
 
 from benchmarks.selftest.carried import TRAINED, write_network
-from samkr_edge.build.agreement import FLOAT_BOUNDS, Agreement, Reference, judge
+from samkr_edge.build.agreement import FLOAT_BOUNDS, ON_NOISE, Agreement, Reference, judge
 from samkr_edge.build.candidates import judge_candidates
 from samkr_edge.build.half import bake
 from samkr_edge.build.maps import Maps, opened, run_maps
@@ -307,3 +307,4 @@ def test_a_file_without_a_probe_is_judged_on_noise_and_says_so(floats: Judged) -
     agreement = judge(reference, run_maps(decode_onnx(bake(floats.graph)), images), floats.card, "fp16")
     assert agreement.holds
     assert "export it again" in agreement.sentence()
+    assert agreement.allowed[0] == ON_NOISE * FLOAT_BOUNDS["fp16"][0]

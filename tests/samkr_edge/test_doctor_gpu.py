@@ -205,7 +205,7 @@ def test_of_two_tensorrts_the_one_that_fits_the_driver_stays(
 
 def test_another_failure_is_told_in_its_own_words() -> None:
     busy = row("TensorRT engines", CARD, tensorrt=GpuTrial(False, "returned nullptr", 46))
-    assert busy.detail.endswith("returned nullptr (another process holds the GPU)")
+    assert busy.detail.endswith("returned nullptr (another program has the GPU for itself)")
     rtx = row("run engines for GeForce RTX", CARD, tensorrt_rtx=GpuTrial(False, "returned nullptr", 35))
     assert "the driver is too old for this TensorRT for RTX" in rtx.detail
 

@@ -58,7 +58,7 @@ def failed(checks: Iterator[Check]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("version", "title"),
-    [("8.6.1", "TensorRT"), ("10.3.0", "TensorRT"), ("rtx 1.7.1.116", "TensorRT for RTX")],
+    [("8.6.1", "TensorRT"), ("rtx 1.7.1.116", "TensorRT for RTX")],
 )
 def test_networks_agree_with_onnx_runtime(
     install: Callable[[str], FakeTensorRT], rig: Rig, version: str, title: str

@@ -133,6 +133,28 @@ def test_a_candidate_that_computes_something_else_does_not_stop_the_other(
     assert built.notes[-1].startswith("int8 was set aside: the engine does not compute")
 
 
+@pytest.mark.parametrize("said", ["Error Code 10: Internal Error (Myelin)", "insufficient memory"])
+def test_int8_that_cannot_be_built_leaves_best_its_fp16_unless_memory_is_short(
+    install: Install, source: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    trt, real = install("10.3.0"), builder.build_bytes
+
+    def without_int8(source: Path, plan: Any, *arguments: Any, **named: Any) -> Any:
+        if plan.precision == "int8":
+            raise SamkrError("SE-B90", "TensorRT could not build it", [f"TensorRT   {said}"])
+        return real(source, plan, *arguments, **named)
+
+    monkeypatch.setattr(builder, "build_bytes", without_int8)
+    plans = plan_best(CARD, features_of(trt), facts_of(read_onnx(source)), Wishes(), 8 << 30)
+    if "memory" in said:
+        with pytest.raises(SamkrError, match="could not build"):
+            builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
+        return
+    built = builder.build_tensorrt(source, source.with_suffix(".engine"), plans)
+    assert built.passport.precision["engine"] == "fp16"
+    assert built.notes[-1].startswith("int8 was set aside: TensorRT could not build it")
+
+
 def test_a_refused_graph_names_the_node_and_a_remedy(install: Install, source: Path) -> None:
     trt = install("10.3.0")
     trt.parser_errors = [("TensorRT only supports symmetric quantization", "QuantizeLinear", "/add/x")]

@@ -1,0 +1,19 @@
+"""What CUDA's error numbers mean where TensorRT does not start; the standard library alone, since `doctor` asks too."""
+
+from __future__ import annotations
+
+import re
+
+# "CUDA initialization failure with error: 35. Please check your CUDA installation", as a warning in 8.5 and 8.6 and as
+# an error in others.
+FAILURE = re.compile(r"CUDA initialization failure with error:? (\d+)", re.IGNORECASE)
+OLD_DRIVER = (35, 222)  # cudaErrorInsufficientDriver, cudaErrorUnsupportedPtxVersion
+# cudaError -> (what happened, what to do)
+CAUSES = {
+    2: ("the GPU's memory is full", "close what else uses the GPU"),
+    46: ("another program has the GPU for itself", "close it, or: sudo nvidia-smi -c DEFAULT"),
+    100: ("CUDA finds no GPU", "look at CUDA_VISIBLE_DEVICES, and at the GPUs that the container was given"),
+    101: ("CUDA finds no such GPU", "look at CUDA_VISIBLE_DEVICES"),
+    802: ("the driver is not ready", "restart the machine"),
+    803: ("parts of two NVIDIA drivers are mixed, as after an update", "restart the machine"),
+}
