@@ -81,6 +81,12 @@ def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
             monkeypatch.setitem(sys.modules, name, None)
 
 
+@pytest.fixture(autouse=True)
+def sampling_is_tried_on_a_small_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before every build it is tried; what the trial asks does not depend on the size of its map."""
+    monkeypatch.setattr("samkr_edge.build.sampling_check.SIZES", (4, 32, 32, 9))
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""

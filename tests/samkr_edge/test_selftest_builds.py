@@ -162,6 +162,11 @@ def test_memory_that_an_error_keeps_is_seen(
 # Stage 8.
 
 
+@pytest.fixture(autouse=True)
+def memory_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endurance, "BETWEEN_S", 0.0)
+
+
 def test_an_engine_endures(trt: FakeTensorRT, rig: Rig) -> None:
     found = list(endurance.checks(rig, runs=5, openings=6))
     assert len(found) == 5
