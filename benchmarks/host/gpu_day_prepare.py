@@ -103,12 +103,11 @@ def errors_of(onnx: Path, reference: Path) -> dict[str, float]:
     """Map -> relative L2 error of a network that was exported here against the one that was exported there."""
     import numpy as np
 
+    from samkr_edge.build.agreement import relative_error
+
     found = maps_of(onnx)
     with np.load(reference) as expected:
-        return {
-            name: float(np.linalg.norm(found[name] - expected[name]) / np.linalg.norm(expected[name]))
-            for name in expected.files
-        }
+        return {name: relative_error(expected[name], found[name]) for name in expected.files}
 
 
 def install(bundle: Path, version: str, into: Path) -> Path | None:

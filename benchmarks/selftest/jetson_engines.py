@@ -14,6 +14,7 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, build, built_engine, source_of
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from benchmarks.sensors import ROOT, parse_nvpmodel, parse_nvpmodel_conf
+from samkr_edge.build.agreement import relative_error
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt import TensorRTRunner
@@ -135,9 +136,7 @@ def _in_mode(engine: Path, expected: list[np.ndarray], what: str) -> Check:
         found = _outputs(engine)
     except SamkrError as error:
         return refused(what, error, "it loads and computes the same")
-    moves = [
-        np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-9) for a, b in zip(expected, found, strict=True)
-    ]
+    moves = [relative_error(a, b) for a, b in zip(expected, found, strict=True)]
     moved = float(np.max(moves))  # NaN where one is, which Python's `max` may pass over
     return Check(
         what,

@@ -11,6 +11,7 @@ from benchmarks.selftest.engine_of import FP32, WEAK_FP16, Form, Ran, features_h
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.operator_graphs import Operator, computed
 from benchmarks.selftest.stage import Check, Rig, not_run
+from samkr_edge.build.agreement import relative_error
 from samkr_edge.build.features import Features
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
@@ -103,7 +104,7 @@ def _convolution(
         # Which kernels are missing is worth the rest of this stage.
         return Check(what, f"not built: {error.message}", "an engine", False, {"error": error.to_dict()})
     expected = computed(operator)["y"]
-    found = float(np.linalg.norm(ran.outputs["y"] - expected) / np.linalg.norm(expected))
+    found = relative_error(expected, ran.outputs["y"])
     limit = HALF_ERROR if half else CONVOLUTION_ERROR
     return Check(
         what,

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-HOST = Path(__file__).parents[2] / "benchmarks" / "host"
-
-
-def script(name: str) -> ModuleType:
-    """A file of benchmarks/host, which is no package; its siblings are found as Python finds a script's."""
-    spec = importlib.util.spec_from_file_location(name, HOST / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
+from host_scripts import HOST, script
 
 PLAN, RUN = script("gpu_day_steps"), script("gpu_day_run")
 SUMMARY, PREPARE = script("gpu_day_summary"), script("gpu_day_prepare")

@@ -1,10 +1,6 @@
 """The benchmark's looped head computes what the grouped one does: a speed-up over something else would mean nothing."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -13,19 +9,6 @@ from torch import nn
 
 from training.looped_head import LoopedOffsetHead
 from training.models.zoo import build_model
-
-HOST = Path(__file__).parents[2] / "benchmarks" / "host"
-
-
-def script(name: str) -> ModuleType:
-    """A file of benchmarks/host, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, HOST / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
@@ -44,10 +27,3 @@ def test_the_looped_head_equals_the_grouped_one_in_values_and_gradients(blocks: 
         results.append([offset, *torch.autograd.grad(offset.square().sum(), inputs)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
-
-
-def test_the_benchmark_measures_both_forms(tmp_path: Path) -> None:
-    head = script("head")
-    times = head.measure_times(8, rounds=1)
-    assert set(times) == {"forward", "forward+backward"}
-    assert all(entry["grouped_ms"] > 0 and entry["looped_ms"] > 0 for entry in times.values())
