@@ -31,10 +31,6 @@ class Outcome:
     seconds: float = 0.0
     said: tuple[str, ...] = ()
 
-    @property
-    def failed_checks(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if check.passed is False)
-
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
