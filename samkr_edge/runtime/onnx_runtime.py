@@ -80,20 +80,22 @@ class OnnxRunner:
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""
-        size = self._batch
+        session, size = self._session, self._batch
+        if session is None:
+            raise ValueError("this model is closed")
         if len(batch) == size:
-            return tuple(self._session.run(self._outputs, {"image": batch}))
+            return tuple(session.run(self._outputs, {"image": batch}))
         parts = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             if len(part) < size:
                 part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(self._session.run(self._outputs, {"image": part}))
+            parts.append(session.run(self._outputs, {"image": part}))
         return tuple(np.concatenate(arrays)[: len(batch)] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
-        """Free the session."""
-        del self._session
+        """See :class:`Runner`; a run of another thread holds the session until it is done."""
+        self._session = None
 
 
 def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -> Any:
