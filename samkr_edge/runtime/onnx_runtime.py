@@ -11,6 +11,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
 
 # From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
@@ -20,7 +21,7 @@ ROUNDS_BY_HALF_SCALES = "1.30"
 
 def session_options(threads: int, optimise: bool = True) -> Any:
     """Options every session of ours uses: sequential, all optimisations, threads that sleep when idle."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -99,7 +100,7 @@ class OnnxRunner:
 
 
 def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -> Any:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     try:
         return onnxruntime.InferenceSession(
@@ -142,7 +143,7 @@ def rounds_by_half_scales(version: str) -> bool:
 
 
 def _require_rounding(path: Path) -> None:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     if rounds_by_half_scales(onnxruntime.__version__):
         return
