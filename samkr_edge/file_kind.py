@@ -57,8 +57,8 @@ _IMAGE_ENDINGS = frozenset(
 )  # fmt: skip
 _VIDEO_ENDINGS = frozenset(
     {
-        ".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
-        ".3g2", ".ogv", ".vob", ".mxf", ".h264", ".h265",
+        ".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
+        ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".h264", ".h265",
     }
 )  # fmt: skip
 

@@ -1,13 +1,14 @@
-"""Files that `predict` made, known by a mark inside them: they are never its input, and only they are replaced.
+"""Whose file it is: a command replaces what the user named with -o, and under any other name only what it made itself.
 
-The mark travels with a copied file, and a file that somebody puts in the place of one of ours does not have it.
+What `predict` makes is known by a mark inside it, and is never its input. The mark travels with a copied file, and a
+file that somebody puts in the place of one of ours does not have it.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
@@ -56,13 +57,22 @@ def made_by_predict(path: Path) -> bool:
         return False
 
 
-def refuse_foreign(paths: Iterable[Path], folder: Path) -> None:
+def refuse_foreign(
+    paths: Iterable[Path],
+    made: Callable[[Path], bool] = made_by_predict,
+    fix: str = "name another place with -o; where it may be replaced, name it so",
+) -> None:
     """Before anything is written: what stands where an output would go has to be an earlier output.
 
+    Args:
+        paths: names that the command chose, not the user.
+        made: whether a file that is there is an earlier output.
+        fix: what the user can do.
+
     Raises:
-        SamkrError: SE-D05 a file would be replaced that `predict` did not make.
+        SamkrError: SE-D05 a file of other origin would be replaced.
     """
-    foreign = [path for path in paths if path.exists() and not made_by_predict(path)]
+    foreign = [path for path in paths if path.exists() and not made(path)]
     if not foreign:
         return
     shown = [f"not ours   {path.name}" for path in foreign[:3]]
@@ -70,7 +80,7 @@ def refuse_foreign(paths: Iterable[Path], folder: Path) -> None:
         shown.append(f"and more   {len(foreign) - 3}")
     raise SamkrError(
         "SE-D05",
-        f"{folder} holds files of other origin by the names of the results, so nothing was done",
+        f"files of other origin stand in {foreign[0].parent} where results would go, so nothing was done",
         shown,
-        fix="choose another folder with -o, or add --overwrite to replace them",
+        fix=fix,
     )

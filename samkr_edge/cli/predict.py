@@ -80,7 +80,11 @@ def predict(
         made = [RESULTS] if found.images else []
         made += overlay_names(found.images, out) if overlays else []
         endings = (".jsonl", ".mp4") if overlays else (".jsonl",)
-        refuse_foreign([out / name for name in made + [n + end for n in names for end in endings]], out)
+        made += [name + ending for name in names for ending in endings]
+        refuse_foreign(
+            [out / name for name in made],
+            fix="choose another folder with -o, or add --overwrite to replace them",
+        )
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     for note in opened.notes:
         say(note)
