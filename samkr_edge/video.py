@@ -14,6 +14,7 @@ import numpy as np
 
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_install import how_to_get_more
 
 _URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
 _CSI = re.compile(r"^csi(?::(\d+))?$")
@@ -237,7 +238,7 @@ def _open_live(source: str) -> tuple[Any, str]:
                     f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
                     "pip's      wheels have no GStreamer",
                 ],
-                fix="use the OpenCV of JetPack: python3 -m venv --system-site-packages .venv",
+                fix=how_to_get_more(gstreamer=True),
             )
         number = (csi.group(1) or "0") if csi else ""
         pipeline = _CSI_PIPELINE.format(id=number) if csi else source

@@ -93,7 +93,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
                     done.results += [{**entry, "file_name": str(frame.path)} for entry in entries]
                     done.images += 1
                     if drawn is not None:
-                        window.show(drawn, wait_ms=0)
+                        window.show(drawn, hold=True)
                 advance()
                 if window.closed:
                     break

@@ -501,16 +501,6 @@ def test_a_network_that_fails_names_the_frame_and_keeps_those_before(
     assert len(lines_of(tmp_path / "walk.jsonl")) == 5
 
 
-def test_without_a_screen_show_is_refused_before_anything_runs(
-    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    cv2.imwrite(str(tmp_path / "a.png"), dots((30, 40)))
-    assert run(["predict", str(red_dot_model), str(tmp_path / "a.png"), "--show"]) == 7
-    assert "SE-V06" in capsys.readouterr().err
-
-
 # Sources that do not open
 
 
