@@ -13,6 +13,7 @@ from samkr_edge.artefact import replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import marked_png
 from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.video import image_frames
@@ -20,6 +21,9 @@ from samkr_edge.video import image_frames
 if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
+
+
+RESULTS = "predictions.json"
 
 
 @dataclass
@@ -45,9 +49,7 @@ class ImagesDone:
 
     def summary(self, out: Path | None, overlays: bool) -> str:
         """One line for people."""
-        where = (
-            f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out and self.images else ""
-        )
+        where = f": {'overlays and ' if overlays else ''}{RESULTS} in {out}" if out and self.images else ""
         stopped = ", stopped by Ctrl-C" if self.interrupted else ""
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
@@ -70,7 +72,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
             return seen, None, None
         large, poses = enlarge(seen.frame.image, seen.poses)
         drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
-        coded = cv2.imencode(".png", drawn)[1].tobytes() if options.out is not None else None
+        coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
         return seen, drawn, coded
 
     try:
@@ -91,7 +93,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
                     done.results += [{**entry, "file_name": str(frame.path)} for entry in entries]
                     done.images += 1
                     if drawn is not None:
-                        window.show(drawn, wait_ms=0)
+                        window.show(drawn, hold=True)
                 advance()
                 if window.closed:
                     break
@@ -102,7 +104,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
     finally:
         # Also when it did not come to its end: what is done is done.
         if options.out is not None and (done.images or not done.failed):
-            write_json(options.out / "predictions.json", done.results)
+            write_json(options.out / RESULTS, done.results)
     return done
 
 

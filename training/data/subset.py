@@ -6,8 +6,11 @@ trained on is train-fit AP, never to be taken for accuracy).
 
 from __future__ import annotations
 
+import filecmp
+import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,10 @@ import numpy as np
 from samkr_edge.artefact import read_json, replacing, write_json
 from samkr_edge.dataset import SKELETON_FILE, ImageRecord, KeypointDataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import refuse_foreign
+
+# A key of the annotation file, by which a later run knows the subset for one.
+MARK = "samkr_edge_subset"
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,12 @@ class Subset:
 def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) -> Subset:
     """Copy ``count`` images that show people, with all annotations of these images, to ``out``.
 
-    The split keeps its name; other splits in ``out`` stay as they are. Categories, licences and whatever else the
-    annotation file holds are copied as they are.
+    An earlier subset in ``out`` is replaced, anything else is not. The split keeps its name; other splits in ``out``
+    stay as they are. Categories, licences and whatever else the annotation file holds are copied as they are.
 
     Raises:
-        SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself; SE-D01 the
-            disk refuses.
+        SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself, SE-D05 ``out``
+            holds files of other origin; SE-D01 the disk refuses.
     """
     if out.resolve() == source.root.resolve():
         raise SamkrError(
@@ -58,16 +65,27 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
             else f"samkr-edge data check {source.root}",
         )
     chosen = [shown[i] for i in sorted(np.random.default_rng(seed).permutation(len(shown))[:count].tolist())]
-    for image in chosen:
-        with replacing(out / image.path.relative_to(source.root)) as temporary:
-            shutil.copyfile(image.path, temporary)
-    skeleton = source.annotation_path.parent / SKELETON_FILE
     target = out / source.annotation_path.relative_to(source.root)
+    copies = {out / image.path.relative_to(source.root): image.path for image in chosen}
+    skeleton = source.annotation_path.parent / SKELETON_FILE
     if skeleton.is_file():
-        with replacing(target.parent / SKELETON_FILE) as temporary:
-            shutil.copyfile(skeleton, temporary)
+        copies[target.parent / SKELETON_FILE] = skeleton
+    refuse_foreign([target], made=_is_subset, fix="name another folder")
+    if not target.exists():
+        same = partial(filecmp.cmp, shallow=False)
+        refuse_foreign(copies, made=lambda copy: same(copy, copies[copy]), fix="name another folder")
+    for copy, original in copies.items():
+        with replacing(copy) as temporary:
+            shutil.copyfile(original, temporary)
     # The annotations last: a subset that was interrupted is not one yet.
     return _write_annotations(source.annotation_path, target, chosen)
+
+
+def _is_subset(annotations: Path) -> bool:
+    try:
+        return bool(json.loads(annotations.read_bytes()).get(MARK))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _write_annotations(source: Path, target: Path, chosen: list[ImageRecord]) -> Subset:
@@ -75,5 +93,5 @@ def _write_annotations(source: Path, target: Path, chosen: list[ImageRecord]) ->
     ids = {image.id for image in chosen}
     images = [entry for entry in payload["images"] if entry["id"] in ids]
     annotations = [entry for entry in payload["annotations"] if entry["image_id"] in ids]
-    write_json(target, {**payload, "images": images, "annotations": annotations})
+    write_json(target, {**payload, MARK: True, "images": images, "annotations": annotations})
     return Subset(target, len(images), len(annotations))
