@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from samkr_edge.annotations import BOX_AREA_SHARE
 from samkr_edge.artefact import sha256_of
-from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset
+from samkr_edge.dataset import ImageRecord, KeypointDataset
 from samkr_edge.evaluate import (
     MAX_DETECTIONS,
     Interval,

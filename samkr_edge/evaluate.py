@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset, read_image
+from samkr_edge.annotations import BOX_AREA_SHARE
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses

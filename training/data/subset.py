@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from samkr_edge.artefact import read_json, replacing, write_json
-from samkr_edge.dataset import SKELETON_FILE, ImageRecord, KeypointDataset
+from samkr_edge.categories import SKELETON_FILE
+from samkr_edge.dataset import ImageRecord, KeypointDataset
 from samkr_edge.errors import SamkrError
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samkr_edge.dataset import Annotation, ImageRecord, KeypointDataset, read_image
+from samkr_edge.annotations import is_ignored
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import warp
 from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
@@ -158,12 +159,8 @@ def _describe(record: ImageRecord, dataset: KeypointDataset, parity: bool) -> _S
         share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
         smallest = SMALLEST_COCO_AREA * (1.0 if parity else share**2)
         has_center[:] = [a["area"] >= smallest for a in people]
-        ignored = tuple(a.get("segmentation") for a in annotations if _is_ignored(a))
+        ignored = tuple(a.get("segmentation") for a in annotations if is_ignored(a))
     return _Sample(record, joints, has_center, ignored)
-
-
-def _is_ignored(annotation: Annotation) -> bool:
-    return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
 
 
 def valid_area(
@@ -189,21 +186,16 @@ def valid_area(
 
 
 def _erase(known: Maps, segmentation: Any) -> None:
-    """Set the region of a COCO segmentation (polygons or run lengths) to 0."""
+    """Set the region of a segmentation as :func:`~samkr_edge.segmentation.checked_segmentation` gives it to 0."""
     from pycocotools import mask
 
     size = known.shape
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return
-        runs = mask.merge(mask.frPyObjects(polygons, *size))
-    elif isinstance(segmentation, dict):
+        runs = mask.merge(mask.frPyObjects(segmentation, *size))
+    elif segmentation is not None and segmentation["size"] == list(size):
         runs = segmentation
-        if isinstance(runs.get("counts"), list):
-            runs = mask.frPyObjects(runs, *runs["size"])
+        if isinstance(runs["counts"], list):
+            runs = mask.frPyObjects(runs, *size)
     else:
         return
-    region = mask.decode(runs).astype(bool)
-    if region.shape == size:
-        known[region] = 0
+    known[mask.decode(runs).astype(bool)] = 0
