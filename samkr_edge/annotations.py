@@ -209,7 +209,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         "num_keypoints": num_keypoints,
         "iscrowd": crowd,
         "bbox": box,
-        "area": area,
+        "area": max(area, 0.0),
     }
     return person, filled
 

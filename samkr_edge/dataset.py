@@ -145,12 +145,17 @@ def available_splits(root: str | Path) -> list[str]:
     root = Path(root)
     if not root.is_dir():
         return []
-    coco = [
-        path.stem.removeprefix("person_keypoints_").removesuffix("2017")
-        for path in sorted(root.glob("annotations/person_keypoints_*2017.json"))
-    ]
-    crowdpose = [path.stem.removeprefix("crowdpose_") for path in sorted(root.glob("json/crowdpose_*.json"))]
-    return list(dict.fromkeys([*coco, *crowdpose]))
+    coco = sorted(root.glob("annotations/person_keypoints_*2017.json"))
+    return list(dict.fromkeys(map(split_of, [*coco, *sorted(root.glob("json/crowdpose_*.json"))])))
+
+
+def split_of(annotation_path: Path) -> str:
+    """The split that an annotation file's name says."""
+    return _subset(annotation_path).removesuffix("2017").removeprefix("crowdpose_")
+
+
+def _subset(annotation_path: Path) -> str:
+    return annotation_path.stem.removeprefix("person_keypoints_")
 
 
 def annotation_place(root: Path, split: str, kind: str) -> Path:
@@ -267,8 +272,8 @@ def _image_folders(root: Path, split: str, kind: str, annotation_path: Path) -> 
     """Where the images of a split may lie, the likeliest first."""
     images = root / "images"
     # Tools call the file and the folder of a subset alike.
-    subset = annotation_path.stem.removeprefix("person_keypoints_").removeprefix("instances_")
-    by_name = [folder / name for name in (f"{split}2017", subset, split) for folder in (images, root)]
+    subset = _subset(annotation_path)
+    by_name = [folder / name for name in (subset, f"{split}2017", split) for folder in (images, root)]
     folders = [images, *by_name] if kind == "crowdpose" else [*by_name, images]
     return tuple(dict.fromkeys([*folders, root, annotation_path.parent]))
 
