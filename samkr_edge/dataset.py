@@ -60,6 +60,7 @@ class KeypointDataset:
         category_id: the file's id of the category, or of the first of several with the same keypoints, for results
             that are to be compared with the file.
         told: what was left out or filled in while reading, see :mod:`samkr_edge.annotations`.
+        image_folder: what the file names of the images are relative to.
         searched: the folders in which the images were looked for.
     """
 
@@ -72,6 +73,7 @@ class KeypointDataset:
     annotations: dict[int, list[Annotation]]
     category_id: int = 1
     told: Places = field(default_factory=dict)
+    image_folder: Path = Path()
     searched: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
@@ -124,7 +126,8 @@ def open_dataset(
     described = _list_of_objects(payload, "categories", path) if payload.get("categories") else []
     categories = read_categories(described, annotation_entries, kind, path)
     searched = (Path(images),) if images is not None else _image_folders(root, split, kind, path)
-    records = image_records(image_entries, _image_folder(searched, image_entries), path)
+    folder = _image_folder(searched, image_entries)
+    records = image_records(image_entries, folder, path)
     by_image, told = annotations_by_image(annotation_entries, records, categories, path)
     return KeypointDataset(
         root=root,
@@ -136,6 +139,7 @@ def open_dataset(
         annotations=by_image,
         category_id=next((key for key in categories.used or () if isinstance(key, int)), 1),
         told=told,
+        image_folder=folder,
         searched=searched,
     )
 
