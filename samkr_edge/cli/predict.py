@@ -42,7 +42,7 @@ def predict(
     """Find people in images, videos and camera pictures.
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
-    Ctrl-C ends it cleanly: what was seen until then is kept, and its video plays.
+    Ctrl-C, SIGTERM and a lost terminal end it cleanly: what was seen until then is kept, and its video plays.
 
     Examples:
 
@@ -98,6 +98,6 @@ def predict(
     if stopped or not (as_json and problems):  # the error is then the one object that is printed
         emit(payload, "\n".join([*lines, *(stream.summary() for stream in done)]), as_json)
     if stopped:
-        raise typer.Exit(130)  # the root says that it was Ctrl-C
+        raise typer.Exit(130)  # the root says what it was
     if problems:
         raise problems[0]
