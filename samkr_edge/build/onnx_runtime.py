@@ -63,10 +63,9 @@ def build_cpu(source: Path, out: Path) -> Built:
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
-    else:
-        graph = Graph(model)
-        settings["widened_channels"] = fit_biases(graph)
+    elif widened := fit_biases(graph := Graph(model)):
         model = graph.write()
+        settings["widened_channels"] = widened
     _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"
