@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +21,18 @@ def sha256_of(path: str | Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def behind(path: Path) -> Path:
+    """The file that a symbolic link leads to, where more of that name lies beside it: a passport, a list of layers.
+
+    What a link leads to in a store that names files by their hash has nothing beside it: there the link's own name
+    counts, and so does that of any path that is no link.
+    """
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.artefact import behind, replacing, sha256_of
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
 from samkr_edge.build.graph import Graph
@@ -51,7 +51,7 @@ def build_cpu(source: Path, out: Path) -> Built:
         raise _no_fp8(source)
     if card.quantized and card.provenance.get("floats") == "fp16":
         raise _no_half_beside_int8(source)
-    if passport_path(source).exists() or any(
+    if passport_path(behind(source)).exists() or any(
         p.key in (TARGET_KEY, PREPARED_KEY) for p in model.metadata_props
     ):
         raise SamkrError(

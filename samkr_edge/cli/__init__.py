@@ -17,6 +17,7 @@ import typer
 from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
@@ -218,7 +219,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
-        return _print_error(error, as_json)
+        return _print_error(short_of_memory(error) or error, as_json)
     except (KeyboardInterrupt, typer.Abort):
         print(_stopped(arguments, heard), file=sys.stderr)
         return stopping.exit_code(heard)
@@ -253,9 +254,9 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     """What is wrong with this installation, where an exception that is not ours comes from that; else None."""
-    foreign = foreign_behind(error)
-    if foreign is not None:
-        return foreign
+    known = short_of_memory(error) or foreign_behind(error)
+    if known is not None:
+        return known
     if isinstance(error, ModuleNotFoundError):
         command = next((argument for argument in arguments if argument in COMMANDS), None)
         found = missing_package(command, error) if command else error

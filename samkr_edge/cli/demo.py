@@ -11,6 +11,7 @@ import typer
 
 from samkr_edge.cli.console import console
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
+from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
 
 
@@ -63,6 +64,8 @@ def demo(
       samkr-edge demo --data /data/coco --minutes 30 --out demo-coco
     """
     scale = QUICK if quick else FULL
+    if threads is not None:
+        require_cores(threads)
     _check_writable(out)
     if data is not None:
         _check_data(data)

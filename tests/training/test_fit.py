@@ -63,6 +63,15 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     assert ends[0].training["images"] == ends[1].training["images"]
 
 
+def test_more_threads_than_cores_are_refused_before_anything_is_written(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path / "out", people, threads=20_000)
+    assert caught.value.code == "SE-U55"
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_runs_with_one_seed_are_equal_and_with_two_are_not(
     tmp_path: Path, people: KeypointDataset
 ) -> None:
