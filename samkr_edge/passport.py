@@ -24,6 +24,7 @@ from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.ours import refuse_foreign
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
 from targets.profile import version_tuple
 
@@ -254,7 +255,7 @@ def admit(model: Path) -> tuple[Passport, bytes]:
 
 
 def _check_cpu(model: Path, passport: Passport, again: str) -> None:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     here = cpu_device()
     if passport.device.get("machine") != here["machine"]:
