@@ -48,7 +48,7 @@ def predict(
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
     A folder's images and videos are known by their content; earlier overlays are never looked at, only replaced.
-    Ctrl-C ends it cleanly: what was seen until then is kept, and its video plays.
+    Ctrl-C, SIGTERM and a lost terminal end it cleanly: what was seen until then is kept, and its video plays.
 
     Examples:
 
@@ -125,7 +125,7 @@ def predict(
     if lines or as_json:
         emit(payload, "\n".join(lines), as_json)
     if stopped:
-        raise typer.Exit(130)  # the root says that it was Ctrl-C
+        raise typer.Exit(130)  # the root says what it was
     if problems and as_json:
         # The object that was printed holds the error; the root would print a second one.
         say(str(problems[0]))
