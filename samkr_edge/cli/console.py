@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from samkr_edge.artefact import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,7 +35,7 @@ def console(*, stderr: bool = False) -> Console:
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
     """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
     if as_json:
-        print(json.dumps({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, ensure_ascii=False))
+        print(json_text({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, indent=None), end="")
     else:
         console().print(human)
 
