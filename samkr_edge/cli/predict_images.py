@@ -59,13 +59,17 @@ class ImagesDone:
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
 
-def predict_images(model: PoseModel, paths: list[Path], options: Options, window: Window) -> ImagesDone:
+def predict_images(
+    model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
+) -> ImagesDone:
     """Look at every image; those that cannot be read are told about and left out.
+
+    ``done`` is filled on the way, for callers that want what was seen before this raises.
 
     Raises:
         SamkrError: SE-D01 an output cannot be written; predictions.json then holds the images before.
     """
-    done = ImagesDone()
+    done = ImagesDone() if done is None else done
     names = overlay_names(paths, options.out)
     wanted = options.overlays and (options.out is not None or window.enabled)
     results = None if options.out is None else Growing(options.out / RESULTS)
