@@ -69,7 +69,7 @@ def predict(
     if (note := found.note()) is not None:
         say(note)
     for damaged in found.damaged:
-        say(str(damaged))
+        say(damaged.message)
     if out is None and not show:
         out = Path("poses")
     names = stream_names(found.streams, out)
