@@ -16,7 +16,9 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
+from samkr_edge.artefact import part_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
 
@@ -49,7 +51,7 @@ class Recording:
     def __enter__(self) -> Recording:
         try:
             self.video.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = _part(self.lines).open("w", encoding="utf-8")
+            self._stream = part_of(self.lines).open("w", encoding="utf-8")
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
         return self
@@ -87,9 +89,8 @@ class Recording:
     def _draw(self, drawn: np.ndarray) -> None:
         if self._writer is None:
             size = (drawn.shape[1], drawn.shape[0])
-            self._writer = cv2.VideoWriter(
-                str(_part(self.video)), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size
-            )
+            with name_for_opencv(part_of(self.video)) as name:
+                self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
                 raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
         self._writer.write(drawn)
@@ -113,27 +114,23 @@ class Recording:
                 self._stream.close()
             except OSError as full:
                 failures.append(full.strerror or str(full))
-            _cut_to_whole_lines(_part(self.lines))
+            _cut_to_whole_lines(part_of(self.lines))
         keep = {self.lines: self.frames > 0}
         if self._writer is not None:
             self._writer.release()
             # OpenCV does not say whether writing worked: look.
-            keep[self.video] = self.frames > 0 and _plays(_part(self.video))
+            keep[self.video] = self.frames > 0 and _plays(part_of(self.video))
             if self.frames and not keep[self.video]:
                 failures.append("the video could not be finished")
         for path, whole in keep.items():
             if whole:
                 if path == self.video:
-                    mark_mp4(_part(path))
-                os.replace(_part(path), path)
+                    mark_mp4(part_of(path))
+                os.replace(part_of(path), path)
             else:
-                _part(path).unlink(missing_ok=True)
+                part_of(path).unlink(missing_ok=True)
         if failures and kind is None:
             raise self._full(", ".join(failures))
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
 def _cut_to_whole_lines(path: Path) -> None:
@@ -145,7 +142,8 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 
 def _plays(path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path))
+    with name_for_opencv(path) as name:
+        capture = cv2.VideoCapture(name)
     try:
         return bool(capture.isOpened() and capture.read()[0])
     finally:

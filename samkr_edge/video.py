@@ -15,6 +15,7 @@ import numpy as np
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.video_clock import Clock, shown_seconds
 
 _URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
@@ -211,7 +212,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """
     path = Path(source)
     if path.is_file() and not _is_device(source):
-        capture = cv2.VideoCapture(source)
+        with name_for_opencv(path) as name:
+            capture = cv2.VideoCapture(name)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",

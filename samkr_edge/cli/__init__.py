@@ -209,7 +209,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     entered: list[str] = []
     try:
         code = typer.main.get_command(app).main(
-            arguments, prog_name="samkr-edge", standalone_mode=False, obj=entered
+            _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
         if code == stopping.CTRL_C:  # Typer's answer to it
             raise KeyboardInterrupt
@@ -250,6 +250,15 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
         print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
         return 1
+
+
+def _with_its_dashes(arguments: list[str]) -> list[str]:
+    """The root's parser takes the ``--`` that stands before a file named ``-dash.mp4``: the command needs one too."""
+    if "--" not in arguments:
+        return arguments
+    place = arguments.index("--")
+    named = any(argument in COMMANDS for argument in arguments[:place])
+    return [*arguments[:place], "--", *arguments[place:]] if named else arguments
 
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
