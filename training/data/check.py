@@ -52,6 +52,8 @@ class SplitReport:
     """Findings of one split.
 
     Attributes:
+        skeleton: its name.
+        keypoints: their names, which all splits must share.
         found: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at.
         refused: step of the road that works on such a split and cannot -> why.
         searched: folders in which the images were looked for.
@@ -60,6 +62,7 @@ class SplitReport:
     split: str
     kind: str
     skeleton: str
+    keypoints: tuple[str, ...]
     images: int
     people: int
     crowds: int
@@ -129,6 +132,9 @@ def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError |
         for report in reports
         for step, error in report.refused.items()
     ]
+    if len({report.keypoints for report in reports}) > 1:
+        named = (f"{report.split} {len(report.keypoints)} ({report.skeleton})" for report in reports)
+        facts.append(f"the splits have different keypoints: {', '.join(named)}")
     fixes = [error.fix for report in reports for error in report.refused.values() if error.fix]
     for kind, meaning in PROBLEMS.items():
         places = [place for report in reports for place in report.found.get(kind, [])]
@@ -233,6 +239,7 @@ def _summary(dataset: KeypointDataset, found: Places) -> SplitReport:
         split=dataset.split,
         kind=dataset.kind,
         skeleton=dataset.skeleton.name,
+        keypoints=dataset.skeleton.keypoints,
         images=len(dataset.images),
         people=len(annotations) - crowds,
         crowds=crowds,
