@@ -75,7 +75,7 @@ class People:
                     uncounted.append(person)
                 elif person["area"] < smallest:
                     small.append(person)
-                if person["area"] <= 0:
+                if person["area"] <= 0 or (dataset.kind == "crowdpose" and min(person["bbox"][2:]) <= 0):
                     unsized.append(person)
         return cls(count, tuple(labelled), tuple(uncounted), tuple(small), tuple(unsized), counted)
 
