@@ -23,6 +23,7 @@ from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.stopping import taking_along
 
 INDEX = "sweep.json"
 _NOT_WRITTEN = "SE-D01"  # of samkr_edge.artefact: a full disk, no permission
@@ -306,11 +307,8 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     print(f"$ {shown}", file=sys.stderr)
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
     child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
-    try:
+    with taking_along(child):
         printed, _ = child.communicate()
-    except KeyboardInterrupt:
-        child.wait()  # Ctrl-C reached it too
-        raise
     if child.returncode != 0 or not output.is_file():
         raise _error_of(printed, shown) or SamkrError(
             "SE-B65",

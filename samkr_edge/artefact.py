@@ -13,13 +13,6 @@ from typing import Any
 from samkr_edge.errors import SamkrError, reason_of
 
 
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder."""
-    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
-
-
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes as 64 hex digits."""
     digest = hashlib.sha256()

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from samkr_edge import launch
-from samkr_edge.artefact import cache_folder
 from samkr_edge.bundle import Bundle, read_bundle
+from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import preflight
 from samkr_edge.runtime.protocol import Runner
+from samkr_edge.stopping import taking_along
 
 
 def open_bundle(path: Path, threads: int, *, cuda_graph: bool = False) -> Runner:
@@ -129,8 +130,10 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
     _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
     # Its result is not ours: it goes where progress goes.
-    done = subprocess.run(launch.command(*words), stdout=2)
-    if done.returncode != 0:
+    child = subprocess.Popen(launch.command(*words), stdout=2)
+    with taking_along(child):
+        code = child.wait()
+    if code != 0:
         raise SamkrError(
             "SE-B94",
             f"no engine could be built for {bundle.name} on this device; the reason is above",

@@ -36,6 +36,7 @@ from samkr_edge.annotations import (
 from samkr_edge.artefact import read_json
 from samkr_edge.categories import read_categories
 from samkr_edge.errors import SamkrError
+from samkr_edge.file_kind import kind_of_bytes
 from samkr_edge.skeleton import Skeleton
 
 _FOLDERS = {"coco": "annotations", "crowdpose": "json"}
@@ -192,7 +193,10 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
         except cv2.error:
             pixels = None
     if pixels is None:
-        reason = "not an image that can be decoded" if whole else "cut off before its end"
+        kind = kind_of_bytes(data)
+        reason = "cut off before its end" if data and not whole else "not an image that can be decoded"
+        if whole and kind is not None and kind.format:
+            reason = f"{kind.format}, which OpenCV {cv2.__version__} could not decode"
         raise _unreadable(path, f"reason     {reason}", f"size       {len(data)} bytes")
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb

@@ -17,13 +17,16 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
 
 # A video that cannot write its index cannot be played: recording stops while there is room to finish.
 LEAST_FREE_BYTES = 64 << 20
 _LOOK_EVERY = 32
 # Most times that one frame is repeated.
-_LONGEST_GAP = 300
+_LONGEST_GAP = 3600
+# Frames a second below which OpenCV's writer does not open.
+_SLOWEST = 0.1
 
 
 class Recording:
@@ -38,7 +41,7 @@ class Recording:
         self.lines = folder / f"{name}.jsonl"
         self.frames = 0
         self.people = 0
-        self._fps = fps
+        self._fps = max(fps, _SLOWEST)
         self._drawn = 0
         self._writer: Any = None
         self._stream: TextIO | None = None
@@ -70,7 +73,8 @@ class Recording:
             if self.frames % _LOOK_EVERY == 0:
                 self._stream.flush()
             if drawn is not None:
-                # A camera's dropped frames are filled with the one after them: the video keeps the camera's time.
+                # This writer knows one rate. Gaps are filled with the frame after them, and frames that come faster are
+                # left out: the video keeps the source's time.
                 due = round(seconds * self._fps) + 1 - self._drawn
                 for _ in range(min(due, _LONGEST_GAP)):
                     self._draw(drawn)
@@ -119,6 +123,8 @@ class Recording:
                 failures.append("the video could not be finished")
         for path, whole in keep.items():
             if whole:
+                if path == self.video:
+                    mark_mp4(_part(path))
                 os.replace(_part(path), path)
             else:
                 _part(path).unlink(missing_ok=True)

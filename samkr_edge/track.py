@@ -6,6 +6,7 @@ Similarity is OKS as in the COCO keypoint evaluation, with wider sigmas: people 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from samkr_edge.skeleton import Skeleton
 
 # A person's area as a share of their joints' box: COCO's annotated areas are about half of it.
 _AREA_SHARE = 0.53
+_LEAST_FRAMES = 3
+# Intervals between frames of which the middle one is usual: a frame that was waited for is not.
+_INTERVALS = 9
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class TrackSettings:
 
     similarity: least OKS of a pose and the person it may be.
     wider: factor on the skeleton's sigmas.
-    patience: seconds for which a person who is not seen is remembered.
+    patience: seconds for which a person who is not seen is remembered, and three frames at least.
     steadiness: share of the old speed in the new one.
     """
 
@@ -54,10 +58,13 @@ class Tracker:
         self._variances = (2 * np.array(skeleton.sigmas) * self.settings.wider) ** 2
         self._people: list[_Person] = []
         self._next = 1
+        self._last: float | None = None
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
 
     def __call__(self, poses: Poses, seconds: float) -> Poses:
         """The same poses with ids; frames must come in order."""
-        self._people = [p for p in self._people if seconds - p.seen <= self.settings.patience]
+        patience = self._patience(seconds)
+        self._people = [p for p in self._people if seconds - p.seen <= patience]
         ids = np.zeros(len(poses), np.int64)
         free = set(range(len(self._people)))
         similarities = self._similarities(poses, seconds)
@@ -76,6 +83,14 @@ class Tracker:
             self._people.append(_Person(self._next, joints, seconds, np.zeros(2), _area(joints)))
             self._next += 1
         return poses.with_ids(ids)
+
+    def _patience(self, seconds: float) -> float:
+        """Seconds without being seen after which a person is forgotten, at the rate at which frames come."""
+        if self._last is not None:
+            self._intervals.append(seconds - self._last)
+        self._last = seconds
+        usual = sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else 0.0
+        return max(self.settings.patience, (_LEAST_FRAMES + 0.5) * usual)
 
     def _similarities(self, poses: Poses, seconds: float) -> np.ndarray:
         """OKS (P, known people), over the joints that are sure in the new frame; all where none is."""

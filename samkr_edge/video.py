@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,9 @@ import numpy as np
 
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.video_clock import Clock, shown_seconds
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 _URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
 _CSI = re.compile(r"^csi(?::(\d+))?$")
 # A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
@@ -56,6 +55,7 @@ class Capture(Protocol):
     """What is needed of ``cv2.VideoCapture``; tests have cameras that break."""
 
     def read(self, image: Any = None) -> tuple[bool, Any]: ...
+    def get(self, property: int) -> float: ...
     def release(self) -> None: ...
 
 
@@ -67,6 +67,8 @@ class VideoSource:
         live: a camera or network stream: it does not end and must not be kept waiting.
         fps: frames a second, as the source says; 30 where it does not.
         frames: how many there should be; None for live sources and files that do not say.
+        lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
+            count.
         read: how many were read so far.
     """
 
@@ -78,6 +80,7 @@ class VideoSource:
         live: bool,
         fps: float = 30.0,
         frames: int | None = None,
+        lasts: float | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
     ) -> None:
@@ -87,9 +90,12 @@ class VideoSource:
         """
         self.name = name
         self.live = live
-        self.fps = fps if 0.5 < fps < 1000 else 30.0
+        self.fps = usable_rate(fps)
         self.frames = frames
+        self.lasts = lasts
         self.read = 0
+        self._failed = 0
+        self._clock = Clock(self.fps)
         self._capture = capture
         self._ring: list[Any] = [None] * ring
         self._pause = pause
@@ -101,10 +107,11 @@ class VideoSource:
             image = self._next()
             now = time.perf_counter()
             if image is not None:
+                self._failed += misses
                 misses = 0
                 index = self.read
                 self.read += 1
-                yield Frame(index, image, now - started if self.live else index / self.fps, now)
+                yield Frame(index, image, now - started if self.live else self._file_time(), now)
                 continue
             misses += 1
             if self.live:
@@ -129,10 +136,20 @@ class VideoSource:
             self._ring[slot] = image
         return image
 
+    def _file_time(self) -> float:
+        return self._clock.at(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+
     @property
     def missing(self) -> int:
-        """Frames that the file announces and that were not read."""
-        return max(0, (self.frames or 0) - self.read)
+        """Frames that the file announces and that were not read; where it has no count, those that its time lacks.
+
+        A last frame may stand as long as any other has, and a sound track may go on for a moment.
+        """
+        if self.lasts is None:
+            return max(0, (self.frames or 0) - self.read)
+        short = self.lasts - self._clock.seconds if self.read else self.lasts
+        allowed = max(0.5, 0.01 * self.lasts, 2 * self._clock.longest)
+        return self._failed + (round(short * self.fps) if short > allowed else 0)
 
     @property
     def broken(self) -> bool:
@@ -141,11 +158,12 @@ class VideoSource:
 
     def ended_early(self) -> SamkrError:
         """The error for a file that is broken."""
+        about = "" if self.lasts is None else "about "
         return SamkrError(
             "SE-D96",
-            f"{self.name}: {self.missing or 'all'} of {self.frames or 'its'} frames could not be read",
+            f"{self.name}: {self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read",
             [
-                f"read       {self.read} frames, whose poses are kept",
+                f"read       {self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
                 "usual      a recording that was cut off, or a damaged disk",
             ],
             fix=f"ffmpeg -i {self.name} -c:v libx264 repaired.mp4",
@@ -168,17 +186,13 @@ def lost(name: str, frames: int) -> SamkrError:
     )
 
 
-def is_video(source: str) -> bool:
-    """Whether a word of the command line names a video or something live, not images."""
-    if Path(source).exists():
-        path = Path(source)
-        return path.suffix.lower() in VIDEOS or _is_device(source)
+def is_live(source: str) -> bool:
+    """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
     return (
-        source.isdigit()
+        source.isdecimal()
         or bool(_URL.match(source) or _CSI.match(source))
         or " ! " in source
         or _is_device(source)
-        or Path(source).suffix.lower() in VIDEOS
     )
 
 
@@ -205,16 +219,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
                 fix=f"ffprobe {source}",
             )
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        return VideoSource(
-            capture,
-            path.name,
-            live=False,
-            fps=capture.get(cv2.CAP_PROP_FPS),
-            frames=int(count) if 0 < count < 1e9 else None,
-            ring=ring,
-        )
-    if path.suffix.lower() in VIDEOS and not _URL.match(source) and " ! " not in source:
+        return _file_source(capture, path.name, shown_seconds(path), ring)
+    if not path.exists() and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {source}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)
     if not capture.isOpened():
@@ -227,10 +233,29 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             ],
             fix=f"ffprobe {name}" if _URL.match(source) else "ls /dev/video*   # cameras of this machine",
         )
-    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    if source.startswith("http") and 0 < count < 1e9:  # a file on a server
-        return VideoSource(capture, name, live=False, fps=fps, frames=int(count), ring=ring)
-    return VideoSource(capture, name, live=True, fps=fps)
+    if source.lower().startswith("http") and _announced(capture):  # a file on a server
+        return _file_source(capture, name, None, ring)
+    return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
+
+
+def _announced(capture: Capture) -> int | None:
+    """How many frames a capture says that there are; None where it does not."""
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(count) if 0 < count < 1e9 else None
+
+
+def _file_source(capture: Capture, name: str, shown: float | None, ring: int) -> VideoSource:
+    """A file's frames. Only a count that fits the time for which its track is shown is a count of what is shown."""
+    fps, frames = capture.get(cv2.CAP_PROP_FPS), _announced(capture)
+    lasts = None if frames is None else frames / (fps if fps > 0 else usable_rate(fps))
+    if shown is not None and lasts is not None:
+        lasts = None if abs(shown - lasts) <= max(0.1, 0.01 * shown) else shown
+    return VideoSource(capture, name, live=False, fps=fps, frames=frames, lasts=lasts, ring=ring)
+
+
+def usable_rate(fps: float) -> float:
+    """The rate that a source announces, down to a frame an hour; 30 where it announces none."""
+    return fps if 1 / 4000 < fps < 1000 else 30.0
 
 
 def _open_live(source: str) -> tuple[Any, str]:
@@ -244,7 +269,7 @@ def _open_live(source: str) -> tuple[Any, str]:
                     f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
                     "pip's      wheels have no GStreamer",
                 ],
-                fix="use the OpenCV of JetPack: python3 -m venv --system-site-packages .venv",
+                fix=how_to_get_more(gstreamer=True),
             )
         number = (csi.group(1) or "0") if csi else ""
         pipeline = _CSI_PIPELINE.format(id=number) if csi else source
@@ -267,44 +292,6 @@ def without_password(source: str) -> str:
 def has_gstreamer() -> bool:
     """Whether OpenCV can run GStreamer pipelines."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
-
-
-def expand(sources: Sequence[str]) -> list[str]:
-    """Globs replaced by the images and videos they match; everything else, and globs without a match, as it is."""
-    found: list[str] = []
-    for source in sources:
-        matches = []
-        if (
-            glob.has_magic(source)
-            and not Path(source).exists()
-            and not _URL.match(source)
-            and " ! " not in source
-        ):
-            matches = sorted(glob.glob(source, recursive=True))
-        found += [match for match in matches if Path(match).suffix.lower() in IMAGES | VIDEOS] or [source]
-    return found
-
-
-def find_images(sources: Sequence[str]) -> list[Path]:
-    """Image files behind names and folders, in order; see :func:`expand` for globs.
-
-    Raises:
-        SamkrError: SE-D29 nothing was found.
-    """
-    found: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
-        elif path.exists() or not glob.has_magic(source):
-            found.append(path)
-    if not found:
-        raise SamkrError(
-            "SE-D29",
-            "no image was found, so nothing was done",
-            [f"looked in  {', '.join(sources[:4])}", f"endings    {' '.join(sorted(IMAGES))}"],
-        )
-    return found
 
 
 def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:

@@ -33,10 +33,10 @@ Measured = Callable[[Check], None]
 
 
 class StoppedByUser(KeyboardInterrupt):
-    """Ctrl-C while a stage ran; ``outcome`` is what it had measured."""
+    """Ctrl-C, or what is heard as it, while a stage ran; ``outcome`` is what it had measured."""
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__("stopped by Ctrl-C")
+        super().__init__(outcome.why)
         self.outcome = outcome
 
 
@@ -110,9 +110,10 @@ class _Follower:
                         f"did not end; stopped after {self._last()}",
                         f"{limit_s / 60:.3g} minutes",
                     )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             self._stop()
-            raise StoppedByUser(self._outcome(f"stopped by Ctrl-C after {self._last()}")) from None
+            by = str(stop) or "stopped by Ctrl-C"
+            raise StoppedByUser(self._outcome(f"{by} after {self._last()}")) from None
         finally:
             self._kill()
             os.close(self.reader)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build.builder_errors import build_error
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.build.full_precision import Operation, full_precision
@@ -26,6 +25,7 @@ from samkr_edge.build.parser_errors import Complaint, parser_error
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.build.typing_choice import OBEY, PREFER
+from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
@@ -33,10 +33,10 @@ from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
+from samkr_edge.stopping import Stopped, exit_code
 
 # Seconds that a builder which is told to stop is given: one kernel may take some.
 STOPS_WITHIN_S = 7
-INTERRUPTED = 130  # as every command after Ctrl-C
 # (phase, step, of how many)
 Report = Callable[[str, int, int], None]
 
@@ -91,11 +91,12 @@ def build_bytes(
         worker.start()
         while not done.wait(0.1):
             pass
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         stop.set()
         # A builder without a progress monitor (8.x) cannot be told: it is left behind.
         if not done.wait(STOPS_WITHIN_S if hasattr(trt, "IProgressMonitor") else 0):
-            atexit.register(_leave_behind, done)
+            code = exit_code([stopped.number] if isinstance(stopped, Stopped) else [])
+            atexit.register(_leave_behind, done, code)
         raise
     outcome = result[0]
     if isinstance(outcome, BaseException):
@@ -103,7 +104,7 @@ def build_bytes(
     return outcome
 
 
-def _leave_behind(done: threading.Event) -> None:
+def _leave_behind(done: threading.Event, code: int) -> None:
     """End the process, at its exit, beside a builder that is still at work.
 
     An orderly end would take Python from under its next message and the libraries' own objects from under its kernels:
@@ -112,7 +113,7 @@ def _leave_behind(done: threading.Event) -> None:
     if not done.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        os._exit(code)
 
 
 def _build(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch, typer_check
+from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
 
@@ -23,7 +25,7 @@ from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 class Command:
     """Where a command lives, its line in ``--help``, its group there, and the extra that brings what it needs.
 
-    ``goes_on``: after Ctrl-C the same command line goes on where it was.
+    ``goes_on``: after it was stopped the same command line goes on where it was.
     """
 
     target: str
@@ -125,6 +127,8 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "?").split(".")[0]
     if package in PACKAGES:
         return error
+    if package == "cv2":
+        return missing_opencv()
     extra = COMMANDS[command].extra
     return SamkrError(
         "SE-U70",
@@ -187,8 +191,11 @@ def _print_version(value: bool) -> None:
 app = _application()
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; errors are printed once, here."""
+def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
+    """Run one command line and return its exit code; errors are printed once, here.
+
+    ``heard``: signals that were heard as Ctrl-C, which the caller adds to.
+    """
     # Before torch is imported: its idle OpenMP threads shall spin for microseconds, then sleep. Spinning for long
     # (the default) makes a training step tens of times slower beside another busy process; not spinning at all
     # halves its speed on two quiet cores.
@@ -203,7 +210,7 @@ def run(arguments: list[str]) -> int:
         code = typer.main.get_command(app).main(
             arguments, prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
-        if code == 130:  # Typer's answer to Ctrl-C
+        if code == stopping.CTRL_C:  # Typer's answer to it
             raise KeyboardInterrupt
         if typer_check.did_nothing(arguments, entered):
             raise typer_check.mismatch("it ended without running the command")
@@ -213,13 +220,16 @@ def run(arguments: list[str]) -> int:
             raise
         return _print_error(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        print(_stopped(arguments), file=sys.stderr)
-        return 130
+        print(_stopped(arguments, heard), file=sys.stderr)
+        return stopping.exit_code(heard)
     except BrokenPipeError:
         # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if heard:  # what breaks while it is being stopped breaks because of it
+            print(_stopped(arguments, heard), file=sys.stderr)
+            return stopping.exit_code(heard)
         show = getattr(error, "show", None)
         cause = error
         if callable(show):  # Typer's own usage errors
@@ -269,12 +279,13 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     return refused_file(error)
 
 
-def _stopped(arguments: list[str]) -> str:
-    """What Ctrl-C left behind, as far as it can be said of a command; some say more themselves."""
+def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
+    """What was left behind, as far as it can be said of a command; some say more themselves."""
+    by = f"stopped by {stopping.name_of(heard)}"
     command = COMMANDS.get(next((argument for argument in arguments if argument in COMMANDS), ""))
     if command is not None and command.goes_on:
-        return "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there"
-    return "stopped by Ctrl-C"
+        return f"{by}; what is finished is kept, and the same command goes on from there"
+    return by
 
 
 def _print_error(error: SamkrError, as_json: bool) -> int:
@@ -289,4 +300,6 @@ def _print_error(error: SamkrError, as_json: bool) -> int:
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     launch.protect_children()
-    sys.exit(run(sys.argv[1:]))
+    with stopping.heard_as_ctrl_c() as heard:
+        code = run(sys.argv[1:], heard)
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from samkr_edge.artefact import replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import marked_png
 from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.video import image_frames
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
+_WRITE_AFTER_S = 2.0
+
+
+RESULTS = "predictions.json"
+
 
 @dataclass
 class ImagesDone:
     """What came of a list of images; ``results`` are COCO entries with the file's name.
 
-    ``interrupted``: by Ctrl-C, before the last image.
+    ``interrupted``: by Ctrl-C or a signal that is heard as it, before the last image.
     """
 
     images: int = 0
@@ -45,10 +52,8 @@ class ImagesDone:
 
     def summary(self, out: Path | None, overlays: bool) -> str:
         """One line for people."""
-        where = (
-            f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out and self.images else ""
-        )
-        stopped = ", stopped by Ctrl-C" if self.interrupted else ""
+        where = f": {'overlays and ' if overlays else ''}{RESULTS} in {out}" if out and self.images else ""
+        stopped = ", stopped before the last one" if self.interrupted else ""
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
 
@@ -61,6 +66,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
     done = ImagesDone()
     names = overlay_names(paths, options.out)
     wanted = options.overlays and (options.out is not None or window.enabled)
+    results = None if options.out is None else Growing(options.out / RESULTS)
 
     def finish(seen: Seen) -> tuple[Seen, np.ndarray | None, bytes | None]:
         if seen.frame.image is None:
@@ -70,7 +76,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
             return seen, None, None
         large, poses = enlarge(seen.frame.image, seen.poses)
         drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
-        coded = cv2.imencode(".png", drawn)[1].tobytes() if options.out is not None else None
+        coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
         return seen, drawn, coded
 
     try:
@@ -90,8 +96,10 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
                     entries = seen.poses.to_coco(frame.index)
                     done.results += [{**entry, "file_name": str(frame.path)} for entry in entries]
                     done.images += 1
+                    if results is not None:
+                        results.grown(done.results)
                     if drawn is not None:
-                        window.show(drawn, wait_ms=0)
+                        window.show(drawn, hold=True)
                 advance()
                 if window.closed:
                     break
@@ -101,9 +109,32 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
         raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure
     finally:
         # Also when it did not come to its end: what is done is done.
-        if options.out is not None and (done.images or not done.failed):
-            write_json(options.out / "predictions.json", done.results)
+        if results is not None and (done.images or not done.failed):
+            results.write(done.results)
     return done
+
+
+class Growing:
+    """A JSON file that is written anew while its content grows, so that even a power cut leaves what it can.
+
+    After twenty times as long as the last writing took, and two seconds: a twentieth of the time at most.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._due = time.monotonic() + _WRITE_AFTER_S
+
+    def grown(self, content: list[dict[str, Any]]) -> None:
+        """Write what there is so far, where it is time."""
+        if time.monotonic() >= self._due:
+            self.write(content)
+
+    def write(self, content: list[dict[str, Any]]) -> None:
+        """Write what there is."""
+        began = time.monotonic()
+        write_json(self._path, content)
+        now = time.monotonic()
+        self._due = now + max(_WRITE_AFTER_S, 20 * (now - began))
 
 
 def at_frame(failure: StageFailed, where: str) -> Exception:

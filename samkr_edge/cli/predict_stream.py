@@ -60,7 +60,7 @@ class StreamDone:
         stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
         cpu_ms: the same, only what the stage's own thread had a core for; their sum, and what the threads of
             libraries take beside it, over the number of cores bounds the rate too.
-        interrupted: by Ctrl-C, before the end of a file.
+        interrupted: by Ctrl-C or a signal that is heard as it, before the end of a file.
     """
 
     source: str
@@ -90,7 +90,7 @@ class StreamDone:
         if self.dropped:
             text += f", {self.dropped} dropped to stay up to date"
         if self.interrupted:
-            text += ", stopped by Ctrl-C"
+            text += ", stopped before its end"
         made = ", ".join(path for path in (self.video, self.keypoints) if path)
         return text + (f": {made}" if made else "")
 

@@ -19,6 +19,7 @@ from typing import Any
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.cli.console import console
+from samkr_edge.stopping import taking_along
 
 STATE_VERSION = 1
 
@@ -148,12 +149,8 @@ def _run(arguments: tuple[str, ...]) -> int:
     """One command in a process of its own: its memory is returned, and it is what a user would have run."""
     sys.stdout.flush()
     child = subprocess.Popen(launch.command(*arguments))
-    try:
+    with taking_along(child):
         return child.wait()
-    except KeyboardInterrupt:
-        # Ctrl-C reached the child too; it is saving. Wait for that, then stop.
-        child.wait()
-        raise
 
 
 def _set_aside(workspace: Path) -> None:

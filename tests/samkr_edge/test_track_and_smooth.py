@@ -58,6 +58,28 @@ def test_a_newcomer_and_somebody_long_gone_get_new_numbers() -> None:
     assert ids.tolist() == [3]
 
 
+@pytest.mark.parametrize("fps", [25.0, 0.8, 0.2])
+def test_people_keep_their_numbers_however_seldom_they_are_seen(fps: float) -> None:
+    tracker = Tracker(COCO17)
+    seen: set[int] = set()
+    for frame in range(20):
+        places = [(100 + 3 * frame, 200), (400, 215)]
+        people = people_at(*places) if frame not in (9, 10) else Poses.empty(17)  # hidden for two frames
+        ids = tracker(people, frame / fps).ids
+        assert ids is not None
+        seen |= set(ids.tolist())
+    assert seen == {1, 2}
+
+
+def test_a_long_wait_between_two_frames_is_no_slow_rate() -> None:
+    tracker = Tracker(COCO17)
+    for frame in range(10):
+        tracker(people_at((100, 100)), frame / FPS)
+    ids = tracker(people_at((100, 100)), 9.0).ids
+    assert ids is not None
+    assert ids.tolist() == [2]
+
+
 def test_a_still_joint_trembles_less_than_half_as_much() -> None:
     random = np.random.default_rng(0)
     noisy = 50 + random.normal(0, 2, (200, 17, 2))

@@ -68,6 +68,22 @@ def test_the_command_prints_what_it_wrote(
     assert shown["images"] == len(open_dataset(out, "train")) == 2
 
 
+def test_only_an_earlier_subset_is_replaced(source: KeypointDataset, tmp_path: Path) -> None:
+    write_subset(source, tmp_path / "few", 3)
+    again = write_subset(source, tmp_path / "few", 4)
+    assert again.images == 4
+    photo = next(image.path for image in source.images if source.annotations[image.id])
+    for name in (source.annotation_path.relative_to(source.root), photo.relative_to(source.root)):
+        mine = tmp_path / name.name / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        people = sum(any(a["num_keypoints"] for a in found) for found in source.annotations.values())
+        with pytest.raises(SamkrError) as caught:
+            write_subset(source, tmp_path / name.name, people)
+        assert caught.value.code == "SE-D05"
+        assert [path.read_text() for path in (tmp_path / name.name).rglob("*") if path.is_file()] == ["mine"]
+
+
 @pytest.mark.parametrize(
     "name", ["../../../outside.png", "{outside}", "../train2017/a.png", "cam1/b.png", "cam1\\b.png"]
 )

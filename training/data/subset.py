@@ -6,9 +6,12 @@ trained on is train-fit AP, never to be taken for accuracy).
 
 from __future__ import annotations
 
+import filecmp
+import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,10 @@ from samkr_edge.artefact import read_json, replacing, write_json
 from samkr_edge.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import refuse_foreign
+
+# A key of the annotation file, by which a later run knows the subset for one.
+MARK = "samkr_edge_subset"
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,13 @@ class Subset:
 def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) -> Subset:
     """Copy ``count`` images that show people, with all annotations of these images, to ``out``.
 
-    The split keeps its name; other splits in ``out`` stay as they are. Categories, licences and whatever else the
-    annotation file holds are copied as they are, but for file names that lead out of the folder of the images.
+    An earlier subset in ``out`` is replaced, anything else is not. The split keeps its name; other splits in ``out``
+    stay as they are. Categories, licences and whatever else the annotation file holds are copied as they are, but for
+    file names that lead out of the folder of the images.
 
     Raises:
         SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself, SE-D49 an
-            image is not there; SE-D01 the disk refuses.
+            image is not there, SE-D05 ``out`` holds files of other origin; SE-D01 the disk refuses.
     """
     if out.resolve() == source.root.resolve():
         raise SamkrError(
@@ -63,16 +71,27 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
     chosen = [shown[i] for i in sorted(np.random.default_rng(seed).permutation(len(shown))[:count].tolist())]
     folder = out / "images" / ("" if source.kind == "crowdpose" else f"{source.split}2017")
     names = _names(source, chosen)
-    for image in chosen:
-        with replacing(folder / names[image.id]) as temporary:
-            _copy(image, temporary, source)
-    skeleton = source.annotation_path.parent / SKELETON_FILE
     target = annotation_place(out, source.split, source.kind)
+    copies = {folder / names[image.id]: image.path for image in chosen}
+    skeleton = source.annotation_path.parent / SKELETON_FILE
     if skeleton.is_file():
-        with replacing(target.parent / SKELETON_FILE) as temporary:
-            shutil.copyfile(skeleton, temporary)
+        copies[target.parent / SKELETON_FILE] = skeleton
+    refuse_foreign([target], made=_is_subset, fix="name another folder")
+    if not target.exists():
+        same = partial(filecmp.cmp, shallow=False)
+        refuse_foreign(copies, made=lambda copy: same(copy, copies[copy]), fix="name another folder")
+    for copy, original in copies.items():
+        with replacing(copy) as temporary:
+            _copy(original, temporary, source)
     # The annotations last: a subset that was interrupted is not one yet.
     return _write_annotations(source.annotation_path, target, names)
+
+
+def _is_subset(annotations: Path) -> bool:
+    try:
+        return bool(json.loads(annotations.read_bytes()).get(MARK))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _names(source: KeypointDataset, chosen: list[ImageRecord]) -> dict[int, str]:
@@ -88,15 +107,15 @@ def _names(source: KeypointDataset, chosen: list[ImageRecord]) -> dict[int, str]
     return names
 
 
-def _copy(image: ImageRecord, target: Path, source: KeypointDataset) -> None:
+def _copy(image: Path, target: Path, source: KeypointDataset) -> None:
     try:
-        shutil.copyfile(image.path, target)
+        shutil.copyfile(image, target)
     except OSError as error:
-        if error.filename != str(image.path):
+        if error.filename != str(image):
             raise  # the disk that is written to
         raise SamkrError(
             "SE-D49",
-            f"the image {image.path} could not be copied, so there is no subset",
+            f"the image {image} could not be copied, so there is no subset",
             [f"named in   {source.annotation_path}", f"reason     {error.strerror or error}"],
             fix=f"samkr-edge data check {source.root}   # lists all such images",
         ) from error
@@ -110,5 +129,5 @@ def _write_annotations(source: Path, target: Path, names: dict[int, str]) -> Sub
         if (number := whole_number(entry["id"])) in names
     ]
     annotations = [entry for entry in payload["annotations"] if whole_number(entry["image_id"]) in names]
-    write_json(target, {**payload, "images": images, "annotations": annotations})
+    write_json(target, {**payload, MARK: True, "images": images, "annotations": annotations})
     return Subset(target, len(images), len(annotations))

@@ -223,8 +223,10 @@ def _run(tasks: list[_Task], processes: int) -> Iterator[list[_Rendered]]:
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process; the parent alone decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and a lost terminal reach every process; the parent alone decides."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _render_chunk(task: _Task) -> list[_Rendered]:

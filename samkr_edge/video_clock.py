@@ -1,0 +1,115 @@
+"""When a frame of a file is shown, and for how long a file says that it lasts.
+
+A number of frames and a rate say neither: phones, screen recorders and network cameras write frames when they come,
+and most containers hold no count at all, so that readers estimate one from the duration.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# A time that runs back by more than this many seconds is a second recording behind the first.
+_JOINED_S = 1.0
+_UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
+
+
+class Clock:
+    """The times of consecutive frames: as the file says, and never backwards.
+
+    Attributes:
+        seconds: of the last frame.
+        longest: the longest time from one frame to the next.
+    """
+
+    def __init__(self, fps: float) -> None:
+        """``fps`` counts where the file has no times."""
+        self.seconds = 0.0
+        self.longest = 0.0
+        self._step = 1 / fps
+        self._said: float | None = None
+        self._shift = 0.0
+
+    def at(self, said: float) -> float:
+        """Seconds of the next frame, for which the file says ``said``; any constant or NaN where it does not."""
+        said = said if math.isfinite(said) else 0.0
+        if self._said is None:
+            self._shift = max(0.0, -said)
+            now = said + self._shift
+        else:
+            now = said + self._shift
+            if now <= self.seconds:
+                now = self.seconds + self._step
+                if said < self._said - _JOINED_S:
+                    self._shift = now - said
+            self.longest = max(self.longest, now - self.seconds)
+        self._said, self.seconds = said, now
+        return now
+
+
+def shown_seconds(path: Path) -> float | None:
+    """How long the first video track of an MP4 or QuickTime file is shown; None for other files and fragmented ones.
+
+    Less than its frames last, where an edit list hides those before a cut that was made without encoding anew.
+    ISO/IEC 14496-12, boxes mvhd, tkhd and hdlr.
+    """
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            movie = next((inner for kind, *inner in _boxes(file, 0, end) if kind == b"moov"), None)
+            return None if movie is None else _track_seconds(file, *movie)
+    except (OSError, struct.error):
+        return None
+
+
+def _track_seconds(file: BinaryIO, start: int, end: int) -> float | None:
+    scale = 0
+    for kind, *inner in _boxes(file, start, end):
+        if kind == b"mvhd":
+            scale = _number(file, inner[0], (12, ">I"), (20, ">I"))
+        elif kind == b"trak" and (found := _video_duration(file, *inner)):
+            return found / scale if scale else None
+    return None
+
+
+def _video_duration(file: BinaryIO, start: int, end: int) -> int | None:
+    """A track's length in the movie's units; None where it is no video, or does not know."""
+    duration, video = 0, False
+    for kind, *inner in _boxes(file, start, end):
+        if kind == b"tkhd":
+            duration = _number(file, inner[0], (20, ">I"), (28, ">Q"))
+        elif kind == b"mdia":
+            for what, *place in _boxes(file, *inner):
+                if what == b"hdlr":
+                    file.seek(place[0] + 8)
+                    video = file.read(4) == b"vide"
+    return duration if video and duration not in _UNKNOWN else None
+
+
+def _number(file: BinaryIO, start: int, *layouts: tuple[int, str]) -> int:
+    """A field of a box: its place and format in version 0 of the box, and in version 1."""
+    file.seek(start)
+    place, form = layouts[file.read(1) == b"\x01"]
+    file.seek(start + place)
+    number: int
+    (number,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    return number
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, and where the content begins and ends, of the boxes in a part of a file."""
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        content = start + 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            content += 8
+        stop = end if size == 0 else start + size
+        if stop < content:
+            return
+        yield kind, content, min(stop, end)
+        start = stop

@@ -1,0 +1,128 @@
+"""A frame has the time that its file gives it, and an estimated number of frames is not missed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mp4_boxes import hide_beginning, set_times
+from red_dot import dots, write_video
+
+from samkr_edge.poses import Poses
+from samkr_edge.recording import Recording
+from samkr_edge.video import VideoSource, open_video
+from samkr_edge.video_clock import Clock, shown_seconds
+
+# A phone's video in the dark: 25 frames a second, then 5, then 33.
+UNEVEN = np.cumsum([0.0, *[0.04] * 10, *[0.2] * 19, *[0.03] * 10]).tolist()
+
+
+def video(path: Path, frames: int = 40) -> Path:
+    return write_video(path, [dots((20 + i, 30)) for i in range(frames)])
+
+
+def times_of(path: Path) -> tuple[VideoSource, list[float]]:
+    source = open_video(str(path))
+    return source, [frame.seconds for frame in source]
+
+
+@pytest.mark.parametrize("times", [UNEVEN, [5.0 * i for i in range(10)], [0.04 * i for i in range(5)]])
+def test_every_frame_has_the_files_time(tmp_path: Path, times: list[float]) -> None:
+    source, found = times_of(set_times(video(tmp_path / "a.mp4", len(times)), times))
+    np.testing.assert_allclose(found, times, atol=1e-3)
+    assert not source.broken
+
+
+class Capture:
+    """Gives gray frames with these times; None is a frame that is lost."""
+
+    def __init__(self, times: list[float | None]) -> None:
+        self.times, self.at = times, -1
+
+    def read(self, image: object = None) -> tuple[bool, object]:
+        self.at += 1
+        there = self.at < len(self.times) and self.times[self.at] is not None
+        return (True, np.zeros((8, 8, 3), np.uint8)) if there else (False, None)
+
+    def get(self, property: int) -> float:
+        return 1e3 * (self.times[self.at] or 0.0)
+
+    def release(self) -> None: ...
+
+
+def source_of(times: list[float | None], **facts: float | None) -> VideoSource:
+    return VideoSource(Capture(times), "a.mkv", live=False, fps=25, **facts)  # type: ignore[arg-type]
+
+
+def test_lost_frames_shift_the_time_of_no_other() -> None:
+    source = source_of([0.0, 0.04, None, None, 0.16], frames=5)
+    assert [frame.seconds for frame in source] == [0.0, 0.04, 0.16]
+    assert source.missing == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.2, 0.3]),  # no times in the file
+        ([float("nan")] * 3, [0.0, 0.1, 0.2]),
+        ([-0.2, -0.1, 0.0], [0.0, 0.1, 0.2]),
+        ([0.0, 0.1, 0.1, 0.5], [0.0, 0.1, 0.2, 0.5]),
+        ([60.0, 60.1, 0.0, 0.3], [60.0, 60.1, 60.2, 60.5]),  # two recordings in one file
+    ],
+)
+def test_time_never_runs_back(said: list[float], expected: list[float]) -> None:
+    clock = Clock(10.0)
+    np.testing.assert_allclose([clock.at(seconds) for seconds in said], expected)
+
+
+@pytest.mark.parametrize(
+    ("last", "lasts", "frames", "missing"),
+    [
+        (2.36, 8.2, 205, 146),  # cut off: the clock stops early
+        (2.36, 2.4, 205, 0),  # the number was a guess at the rate
+        (2.36, 2.8, 205, 0),  # the sound goes on for a moment
+    ],
+)
+def test_an_estimated_number_of_frames_is_missed_only_where_the_clock_stops_early(
+    last: float, lasts: float, frames: int, missing: int
+) -> None:
+    source = source_of(np.arange(0, last + 0.02, 0.04).tolist(), frames=frames, lasts=lasts)
+    assert len(list(source)) == 60
+    assert (source.missing, source.broken) == (missing, missing > 0)
+    if missing:
+        assert "146 of about 205" in source.ended_early().message
+
+
+def test_a_last_picture_may_stand_as_long_as_others_did() -> None:
+    source = source_of([0.0, 0.04, 4.0, 4.04], frames=200, lasts=8.0)
+    assert len(list(source)) == 4
+    assert not source.broken
+
+
+def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path: Path) -> None:
+    path = hide_beginning(video(tmp_path / "cut.mp4"), 0.8, lasts=0.8)
+    assert shown_seconds(path) == 0.8
+    source, times = times_of(path)
+    np.testing.assert_allclose(times, np.arange(20) * 0.04, atol=1e-3)
+    assert source.frames == 40
+    assert not source.broken
+
+
+def test_what_is_no_movie_has_no_time(tmp_path: Path) -> None:
+    whole = video(tmp_path / "a.mp4").read_bytes()
+    assert shown_seconds(tmp_path / "a.mp4") == 1.6
+    for data in (b"", b"\0\0\0\1moov", whole[: whole.index(b"moov") + 9], bytes(4000), b"\x1aE\xdf\xa3" * 99):
+        (tmp_path / "b").write_bytes(data)
+        assert shown_seconds(tmp_path / "b") is None
+
+
+@pytest.mark.parametrize("fps", [25.0, 8.8, 0.2, 1 / 3600])
+def test_overlays_keep_the_clock(tmp_path: Path, fps: float) -> None:
+    times = UNEVEN if fps > 1 else [i / fps for i in range(4)]
+    with Recording(tmp_path, "a", fps) as recording:
+        for index, seconds in enumerate(times):
+            recording.write(index, seconds, Poses.empty(17), dots())
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([line["seconds"] for line in lines], times, atol=1e-4)
+    _, drawn = times_of(tmp_path / "a.mp4")
+    assert drawn[-1] == pytest.approx(times[-1], abs=1 / fps)
