@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calibration.images import select_images
+from samkr_edge.cli import run
 from samkr_edge.dataset import open_dataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
@@ -185,3 +186,11 @@ def test_an_annotation_file_is_checked_as_the_split_of_its_name(tmp_path: Path) 
     (split,) = payload["splits"]
     assert (split["split"], split["images"], [*split["refused"]]) == ("val", 2, ["eval"])
     assert split["problems"]["missing"] == 0
+
+
+def test_a_demo_is_not_judged_by_the_file_it_trains_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _write(tmp_path) / "annotations" / "person_keypoints_train2017.json"
+    assert run(["demo", "--data", str(file), "--out", str(tmp_path / "out")]) == 3
+    assert "SE-D74" in capsys.readouterr().err
