@@ -219,7 +219,9 @@ def _annotations_of(data: Path) -> tuple[Path, Path]:
 def _check_data(data: Path) -> None:
     """Fail before the first step, not after minutes of training, where a split is missing or unreadable."""
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_splits
 
+    require_splits(data)
     skeletons = {split: open_dataset(data, split).skeleton for split in ("train", "val")}
     if skeletons["train"].keypoints != skeletons["val"].keypoints:
         raise SamkrError(
