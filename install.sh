@@ -104,7 +104,8 @@ with_uv() {
         "$VENV/bin/python" -m pip install --quiet -c constraints.txt uv >"$VENV/uv.log" 2>&1 || return 1
     }
     # By name: UV_SYSTEM_PYTHON and the like would put all of it elsewhere.
-    "$uv" pip install --python "$VENV/bin/python" --torch-backend="${UV_TORCH_BACKEND:-auto}" \
+    # Compiled now, as pip does: else each of the first processes compiles ModelOpt and torch for itself, some seconds.
+    "$uv" pip install --compile-bytecode --python "$VENV/bin/python" --torch-backend="${UV_TORCH_BACKEND:-auto}" \
         -c constraints.txt -e '.[dev]' >"$VENV/uv.log" 2>&1
 }
 

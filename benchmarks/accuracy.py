@@ -42,9 +42,12 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
     """What identifies the evaluated images, without any path.
 
     Raises:
-        SamkrError: SE-D60 when nobody is labelled in them.
+        SamkrError: SE-D27 nobody is labelled in them.
     """
+    from samkr_edge.dataset_use import require_usable
+
     records = evaluated_images(dataset, limit)
+    require_usable(dataset, "eval", records)
     digest = hashlib.sha256()
     for record in records:
         size = record.path.stat().st_size if record.path.is_file() else -1
@@ -55,13 +58,6 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
         for person in dataset.annotations.get(record.id, [])
         if any(v > 0 for v in person["keypoints"][2::3])
     )
-    if people == 0:
-        raise SamkrError(
-            "SE-D60",
-            f"nobody is labelled in the {len(records)} images to evaluate, so there is no AP to compute",
-            [f"split      {dataset.split} of {dataset.root.name}", f"images     {len(dataset)} in the split"],
-            fix=f"samkr-edge data check {dataset.root}",
-        )
     return DatasetFacts(
         name=dataset.root.resolve().name,
         split=dataset.split,

@@ -236,10 +236,15 @@ def _open_data(
     if plan.data is None:
         return None, None, ()
     from benchmarks.accuracy import dataset_facts, evaluated_images
+    from samkr_edge.cli.console import say
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import remarks
 
     dataset = open_dataset(plan.data, plan.split)
-    return dataset, dataset_facts(dataset, plan.limit), evaluated_images(dataset, plan.limit)
+    facts, records = dataset_facts(dataset, plan.limit), evaluated_images(dataset, plan.limit)
+    for line in remarks(dataset, records):
+        say(line)
+    return dataset, facts, records
 
 
 def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:

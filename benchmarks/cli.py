@@ -103,10 +103,12 @@ def bench(
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure, regression
-    from benchmarks.results import all_reasons, read_results, write_results
+    from benchmarks.report import is_report
+    from benchmarks.results import all_reasons, is_results, read_results, write_results
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.ours import refuse_foreign
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -127,6 +129,10 @@ def bench(
     if compared not in paths:
         paths.insert(0, compared)
     target = None if out is None else _results_path(out)
+    if target is not None and target != out:
+        refuse_foreign([target], made=is_results, fix="choose another --out")
+        if report:
+            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -177,9 +183,9 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
-        "report.html"
-    ),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML file to write [default: report.html].")
+    ] = None,
     max_latency: Annotated[
         float | None,
         typer.Option(min=0, metavar="MS", help="Recommend the most accurate model within this p90."),
@@ -208,11 +214,15 @@ def report(
 
       samkr-edge report sweep-paper --paper -o paper.html
     """
-    from benchmarks.report import Wishes, write_report
+    from benchmarks.report import Wishes, is_report, write_report
     from samkr_edge.cli.console import emit
+    from samkr_edge.ours import refuse_foreign
 
     if not results and not paper:
         raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")
+    if output is None:
+        output = Path("report.html")
+        refuse_foreign([output], made=is_report)
     written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},

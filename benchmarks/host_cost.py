@@ -206,7 +206,8 @@ def start_up() -> dict[str, float]:
         "print(time.perf_counter() - t)"
     )
     memory = (
-        "import samkr_edge.pose_model, samkr_edge.pipeline, onnxruntime, resource;"
+        "import samkr_edge.pose_model, samkr_edge.pipeline, resource;"
+        "from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     return {

@@ -50,6 +50,12 @@ class Wishes:
     paper: bool = False
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of ours."""
+    with open(path, "rb") as stream:
+        return b'content="samkr-edge"' in stream.read(2048)
+
+
 def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = None) -> Written:
     """Read results files and write the page, atomically.
 

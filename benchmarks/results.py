@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,6 +225,15 @@ def all_reasons(results: Results) -> list[str]:
 def write_results(path: Path, results: Results) -> None:
     """Write ``results.json`` atomically."""
     write_json(path, results.model_dump(mode="json"))
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is a results file, of whatever version."""
+    try:
+        payload = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(payload, dict) and payload.keys() >= {"schema_version", "models"}
 
 
 def read_results(path: Path) -> Results:

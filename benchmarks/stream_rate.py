@@ -33,7 +33,7 @@ from samkr_edge.artefact import write_json
 from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.pose_model import PoseModel, load_model
-from samkr_edge.video import find_images
+from samkr_edge.sources import find_sources
 
 FRAME = (720, 1280)
 
@@ -104,7 +104,7 @@ def main() -> None:
     model = load_model(given.model, threads=1)
     with TemporaryDirectory() as folder:
         video = Path(folder) / "people.mp4"
-        paths = find_images([str(given.images)])[:12]
+        paths = find_sources([str(given.images)]).images[:12]
         write_video(video, drifting(paths, given.frames))
         first = next(drifting(paths, 1))
         runs = {name: Runs() for name in ("network alone", "keypoints", "overlays")}

@@ -10,6 +10,7 @@ import numpy as np
 
 from samkr_edge.artefact import sha256_of
 from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
 
@@ -38,18 +39,13 @@ def select_images(
         SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split,
             SE-D79 an image is not there.
     """
+    require_usable(train, "quantize")
     strata: dict[str, list[ImageRecord]] = defaultdict(list)
     for image in train.images:
         name = _stratum(train, image)
         if name is not None:
             strata[name].append(image)
     total = sum(len(images) for images in strata.values())
-    if not total:
-        raise SamkrError(
-            "SE-D40",
-            f"no image of {train.annotation_path} shows people, so there is nothing to calibrate on",
-            fix=f"samkr-edge data check {train.root}",
-        )
     random = np.random.default_rng(seed)
     queues = {
         name: [images[i] for i in random.permutation(len(images))] for name, images in sorted(strata.items())
@@ -104,13 +100,14 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
 
 
 def _person_sizes(dataset: KeypointDataset, image: ImageRecord) -> list[float]:
-    """Longer side of each person's visible joints as a share of the image's; of nobody: empty."""
+    """Longer side of each person's labelled joints, of a single one that of the box, as a share of the image's."""
     sizes = []
     for annotation in dataset.annotations.get(image.id, []):
         points = np.array(annotation["keypoints"], float).reshape(-1, 3)
         points = points[points[:, 2] > 0, :2]
-        if len(points) > 1 and not annotation.get("iscrowd"):
-            sizes.append(float(np.ptp(points, axis=0).max()) / max(image.width, image.height))
+        if len(points) and not annotation["iscrowd"]:
+            extent = np.ptp(points, axis=0) if len(points) > 1 else annotation["bbox"][2:]
+            sizes.append(float(max(extent)) / max(image.width, image.height))
     return sizes
 
 

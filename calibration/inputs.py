@@ -15,6 +15,7 @@ from calibration.images import load_batches, probe_images, select_images
 from samkr_edge.build.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.dataset import available_splits, open_dataset
+from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
@@ -85,6 +86,8 @@ def calibration_images(
         )
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
     selection = select_images(train, evaluation, count, seed)
+    for line in remarks(train, selection.images):
+        say(line)
     facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
     probe = make_probe("calibration", probe_images(train, selection.images, COUNT))
     shown = load_batches(selection.images, card.input_size, batch)

@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from samkr_edge.annotations import BOX_AREA_SHARE
 from samkr_edge.artefact import sha256_of
-from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset
+from samkr_edge.dataset import ImageRecord, KeypointDataset
+from samkr_edge.dataset_use import require_usable
 from samkr_edge.evaluate import (
     MAX_DETECTIONS,
     Interval,
@@ -153,11 +155,15 @@ class Bench:
     Args:
         dataset: the split.
         limit: use its first images only.
+
+    Raises:
+        SamkrError: SE-D27 nobody is labelled in them.
     """
 
     def __init__(self, dataset: KeypointDataset, limit: int | None = None) -> None:
         self.dataset = dataset
         self.images: tuple[ImageRecord, ...] = dataset.images[:limit]
+        require_usable(dataset, "eval", self.images)
         self.ids = [image.id for image in self.images]
         self.limit = limit
         self._people = [

@@ -49,14 +49,24 @@ def load(model: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> Po
     Raises:
         SamkrError: the file is missing, of an unknown kind, or does not match its passport.
     """
-    from samkr_edge.pose_model import load_model
-
+    load_model = _import("samkr_edge.pose_model").load_model
     return load_model(model, threads=threads, cuda_graph=cuda_graph)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import(_LAZY[name]), name)
+
+
+def _import(module: str) -> Any:
     import importlib
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        from samkr_edge.opencv_install import missing_opencv
+
+        raise missing_opencv() from error

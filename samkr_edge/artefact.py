@@ -10,14 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.errors import SamkrError
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder."""
-    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
+from samkr_edge.errors import SamkrError, reason_of
 
 
 def sha256_of(path: str | Path) -> str:
@@ -81,24 +74,26 @@ def json_text(payload: Any) -> str:
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """Read JSON; ``what`` names the file's role in the error.
+    """Read JSON, with or without a byte order mark; ``what`` names the file's role in the error.
 
     Raises:
         SamkrError: SE-D02 missing or unreadable, SE-D03 not JSON.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SamkrError("SE-D02", f"{what} {path} could not be read", [f"reason     {error}"]) from error
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside bad syntax: numbers or nesting without end
+        where = (
+            f"line {error.lineno}, column {error.colno}: {error.msg}"
+            if isinstance(error, json.JSONDecodeError)
+            else reason_of(error)
+        )
         raise SamkrError(
             "SE-D03",
             f"{what} {path} is not valid JSON",
-            [
-                f"at         line {error.lineno}, column {error.colno}: {error.msg}",
-                f"size       {len(text)} characters",
-            ],
+            [f"at         {where}", f"size       {len(text)} characters"],
             fix="restore the file from its source; it may have been cut off while being written",
         ) from error

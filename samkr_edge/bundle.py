@@ -103,6 +103,15 @@ class Bundle:
         return target
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a bundle, of whatever version."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     """Put an exported ONNX and models built from it into one file.
 

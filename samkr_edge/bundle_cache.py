@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from samkr_edge import launch
-from samkr_edge.artefact import cache_folder
 from samkr_edge.bundle import Bundle, read_bundle
+from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import preflight
 from samkr_edge.runtime.protocol import Runner

@@ -21,15 +21,16 @@ from samkr_edge.device import described_by_files
 from samkr_edge.driver import count_gpus, cuda_version, load_driver, why_no_gpu
 from samkr_edge.finding import Finding
 from samkr_edge.gpu_trial import GpuTrial, try_on_gpu
+from samkr_edge.opencv_install import how_to_get, how_to_mend, opencv_finding, opencv_version
 from samkr_edge.tensorrt_install import MODULES, distribution_version, systems_tensorrt, tensorrt_install
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
 
 # Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
-# None where it is only looked up.
+# None where it is only looked up. Of `opencv` any will do, pip's or the system's.
 PACKAGES: dict[str, str | None] = {
     "numpy": "numpy",
-    "opencv-python-headless": "cv2",
+    "opencv": "cv2",
     "onnxruntime": "onnxruntime",
     "pycocotools": "pycocotools.mask",
     "pydantic": "pydantic",
@@ -45,7 +46,7 @@ PACKAGES: dict[str, str | None] = {
     "pycuda": None,
 }
 FILES = ("pydantic", "pyyaml", "typer", "rich")
-MODELS = ("numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
+MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
 
 
 def environment() -> dict[str, Any]:
@@ -101,6 +102,8 @@ def findings(
         needs("quantize", ("torch", "onnx", "nvidia-modelopt"), "quantize"),
         needs("write HTML reports", ("jinja2",), "report"),
     ]
+    if trials["opencv"].works:
+        found.insert(2, opencv_finding())
     if len(runtimes) > 1:
         found.append(
             Finding(
@@ -156,10 +159,15 @@ def _needs(
     missing += [
         f"{lacks} ({name} imports it)" for name in needed if (lacks := trials[name].lacks) is not None
     ]
+    if missing == ["opencv"]:
+        return Finding(False, what, "missing: opencv", how_to_get())
     if missing:
         wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
         return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
     broken = [name for name in needed if trials[name].error is not None]
+    if broken == ["opencv"]:
+        error = str(trials["opencv"].error)
+        return Finding(False, what, f"opencv does not import: {error}", how_to_mend(error))
     if broken:
         reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
         wanted = " ".join(f'"{requirement(name)}"' for name in broken)
@@ -184,11 +192,10 @@ def installed(distribution: str) -> str | None:
     """Version of an installed distribution, None where it is missing."""
     if distribution in MODULES:
         return tensorrt_install(distribution).version
+    if distribution == "opencv":
+        return opencv_version()
     if (version := distribution_version(distribution)) is not None:
         return version
-    # A Jetson's own OpenCV has no distribution metadata.
-    if distribution == "opencv-python-headless" and (other := sys.modules.get("cv2")):
-        return str(getattr(other, "__version__", "?"))
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from samkr_edge.geometry import require_image
 from samkr_edge.poses import SURE_JOINT, Poses
 from samkr_edge.skeleton import Skeleton
 
@@ -45,10 +46,15 @@ def draw_poses(
     Bones have the person's colour (their tracking id's, else their rank's) and are left out where one of their joints
     scores below ``joint_threshold``; sure joints are solid, doubtful ones rings. Line widths follow the person's size.
     Corner marks show the box, a label its score.
+
+    Raises:
+        ValueError: it is no such image, cannot be drawn into in place, or the poses are of another skeleton.
     """
-    canvas = image if in_place else np.ascontiguousarray(image).copy()
+    canvas = _canvas(image, in_place)
     if not len(poses):
         return canvas
+    if poses.keypoints.shape[1] != len(skeleton):
+        raise ValueError(f"poses of {poses.keypoints.shape[1]} joints, a skeleton of {len(skeleton)}")
     frames = poses.boxes
     places = _fixed(poses.keypoints)
     sure = poses.joint_scores >= joint_threshold
@@ -75,6 +81,7 @@ def draw_poses(
 
 def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
     """A small image and its poses enlarged by a whole factor, so that lines have pixels; a large one as it is."""
+    require_image(image)
     factor = -(-SMALL // max(image.shape[:2]))
     if factor <= 1:
         return image, poses
@@ -87,12 +94,23 @@ def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
 
 def draw_status(canvas: np.ndarray, text: str) -> None:
     """One line on a dark ground in the upper left corner of the canvas, in place."""
+    _canvas(canvas, in_place=True)
     scale = _text_scale(canvas.shape)
     (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
     pad = height // 2
     corner = canvas[: height + base + 2 * pad, : width + 2 * pad]
     np.multiply(corner, 0.35, out=corner, casting="unsafe")
     cv2.putText(canvas, text, (pad, height + pad), _FONT, scale, _WHITE, 1, cv2.LINE_AA)
+
+
+def _canvas(image: np.ndarray, in_place: bool) -> np.ndarray:
+    """The image itself, or a copy of it, as OpenCV draws into it."""
+    require_image(image)
+    if not in_place:
+        return image.copy(order="C")
+    if not (image.flags.c_contiguous and image.flags.writeable):
+        raise ValueError("only an image that is contiguous and may be written to is drawn into in place")
+    return image
 
 
 def _line_width(box: np.ndarray, shape: Sequence[int]) -> int:

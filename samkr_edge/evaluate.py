@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samkr_edge.dataset import BOX_AREA_SHARE, ImageRecord, KeypointDataset, read_image
+from samkr_edge.annotations import BOX_AREA_SHARE
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses
@@ -118,6 +120,8 @@ def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] |
         SamkrError: SE-D27 none of these images shows a labelled person.
     """
     ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
+    chosen_ids = set(ids)
+    require_usable(dataset, "eval", [image for image in dataset.images if image.id in chosen_ids])
     matches = Matches.of(dataset, results, ids)
     numbers = _summary(matches.accumulated(ids))
     if dataset.kind == "crowdpose":
@@ -125,13 +129,6 @@ def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] |
             numbers[name] = _summary(matches.accumulated(chosen))["ap"] if chosen else None
         for name in ("apm", "apl", "arm", "arl"):
             numbers[name] = None
-    if numbers["ap"] is None:
-        raise SamkrError(
-            "SE-D27",
-            f"no evaluated image of {dataset.annotation_path} shows a labelled person, so there is no AP",
-            [f"images     {len(ids)}"],
-            fix=f"samkr-edge data check {dataset.root}",
-        )
     return Scores(**numbers)  # type: ignore[arg-type]
 
 

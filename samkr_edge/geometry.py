@@ -18,6 +18,17 @@ class Fit(NamedTuple):
     image_hw: tuple[int, int]
 
 
+def require_image(image: object) -> None:
+    """Raises ValueError for what is no image as all of samkr-edge takes them: uint8 (H, W, 3) with pixels in it."""
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return
+        found = f"{image.dtype} {image.shape}"
+    else:
+        found = type(image).__name__
+    raise ValueError(f"expected an image as a NumPy array, uint8 (H, W, 3) with pixels in it, found {found}")
+
+
 def fit_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
     """The similarity float64 (2, 3) that fits the whole image into the input, centred; the rest stays black."""
     (h, w), (height, width) = source_hw, input_hw

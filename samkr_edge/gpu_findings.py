@@ -13,6 +13,7 @@ from typing import Any
 from samkr_edge.cuda_errors import CAUSES, OLD_DRIVER
 from samkr_edge.finding import Finding
 from samkr_edge.gpu_trial import BACKENDS, GpuTrial
+from samkr_edge.system_packages import hidden_package
 from samkr_edge.tensorrt_install import TensorRTInstall
 
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
@@ -26,18 +27,7 @@ def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Find
         systems: that folder, ``/usr/lib/python3.10/dist-packages``.
         prefix: the environment here, ``sys.prefix``; python: its version.
     """
-    theirs = systems.parent.name.removeprefix("python")
-    if theirs not in ("3", f"{python[0]}.{python[1]}"):
-        why = f"it is for Python {theirs}, and this is Python {python[0]}.{python[1]}"
-        fix = (
-            f"/usr/bin/python{theirs} -m venv --system-site-packages ENV   # and install samkr-edge into that"
-        )
-    elif (Path(prefix) / "pyvenv.cfg").is_file():
-        why = "this environment was made without --system-site-packages"
-        fix = f"python3 -m venv --system-site-packages {prefix}   # adds that to this environment"
-    else:
-        why = f"the Python in {prefix} is not the system's"
-        fix = "/usr/bin/python3 -m venv --system-site-packages ENV   # and install samkr-edge into that"
+    why, fix = hidden_package(systems, prefix, python)
     return Finding(False, "TensorRT engines", f"TensorRT is in {systems}, not visible here: {why}", fix)
 
 

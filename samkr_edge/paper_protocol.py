@@ -14,7 +14,7 @@ import numpy as np
 
 from samkr_edge.decode import ScaledMaps, decode_scales
 from samkr_edge.errors import SamkrError
-from samkr_edge.geometry import apply, fit_matrix, invert, warp
+from samkr_edge.geometry import apply, fit_matrix, invert, require_image, warp
 from samkr_edge.poses import Poses
 from samkr_edge.skeleton import CROWDPOSE14
 
@@ -102,6 +102,7 @@ def rescored(poses: Poses, protocol: Protocol) -> Poses:
 
 
 def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    require_image(image)
     card, source_hw = model.card, (image.shape[0], image.shape[1])
     if card.decode_in != "host":
         raise SamkrError(

@@ -23,6 +23,8 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.ours import refuse_foreign
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
 from targets.profile import version_tuple
 
@@ -116,6 +118,16 @@ def passport_path(model: Path) -> Path:
 def is_built(model: Path) -> bool:
     """True for models that must have a passport: engines, ``*.cpu.onnx``, and any other with one beside it."""
     return model.suffix == ".engine" or model.name.endswith(".cpu.onnx") or passport_path(model).exists()
+
+
+def own_place(model: Path) -> Path:
+    """``model``, a name that a command chose for what it builds.
+
+    Raises:
+        SamkrError: SE-D05 a file of that name is there, and no passport beside it says that we built it.
+    """
+    refuse_foreign([model], made=lambda path: passport_path(path).exists())
+    return model
 
 
 def cpu_device() -> dict[str, Any]:
@@ -243,7 +255,7 @@ def admit(model: Path) -> tuple[Passport, bytes]:
 
 
 def _check_cpu(model: Path, passport: Passport, again: str) -> None:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     here = cpu_device()
     if passport.device.get("machine") != here["machine"]:

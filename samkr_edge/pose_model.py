@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,7 +15,7 @@ import numpy as np
 
 from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.geometry import Fit, apply, fit_matrix, invert, warp
+from samkr_edge.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.poses import Poses
@@ -49,20 +52,27 @@ class StageTimes:
         return self.preprocess + self.copy_in + self.network + self.copy_out + self.decode
 
 
+class _Buffers(threading.local):
+    """What is written over from image to image, made anew in every thread that calls the model."""
+
+    def __init__(self, input_size: tuple[int, int]) -> None:
+        self.input = np.zeros((1, *input_size, 3), np.uint8)
+        self.fit = Fit(np.zeros((2, 3)), (0, 0))
+        self.scratch: dict[tuple[int, int], np.ndarray] = {}
+
+
 class PoseModel:
     """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels.
 
-    Buffers are reused from image to image. Its stages may run in threads of their own (samkr_edge/pipeline.py), each
-    in one thread at a time.
+    Several threads may call it at once, and each gets the poses of its own image. Buffers are reused from image to
+    image, those of each thread by itself. It may be opened by ``with``; closed, it raises ValueError.
     """
 
     def __init__(self, runner: Runner, path: Path, *, cuda_graph: bool = False) -> None:
         self.runner = runner
         self.path = path
         self.cuda_graph = cuda_graph
-        self._input = self.new_input()
-        self._fit = Fit(np.zeros((2, 3)), (0, 0))
-        self._scratch: dict[tuple[int, int], np.ndarray] = {}
+        self._buffers = _Buffers(self.card.input_size)
 
     @property
     def card(self) -> ModelCard:
@@ -87,14 +97,20 @@ class PoseModel:
         return [note for note in found if note]
 
     def __call__(self, image: np.ndarray) -> Poses:
-        """People in a uint8 (H, W, 3) RGB image of any size."""
+        """People in a uint8 (H, W, 3) RGB image of any size.
+
+        Raises:
+            ValueError: it is no such image, or the model is closed.
+        """
         return self.timed(image)[0]
 
-    def batch(self, images: Sequence[np.ndarray]) -> list[Poses]:
+    def batch(self, images: Iterable[np.ndarray]) -> list[Poses]:
         """The same for several images, which may differ in size; at most ``BATCH`` inputs are held at once."""
+        if not isinstance(images, Iterable) or isinstance(images, str | bytes):
+            raise ValueError(f"expected several images, found {type(images).__name__}")
         found: list[Poses] = []
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
+        waiting = iter(images)
+        while part := list(islice(waiting, BATCH)):
             inputs = self.new_input(len(part))
             fits = [self.preprocess(image, out) for image, out in zip(part, inputs, strict=True)]
             outputs = self.runner.run(inputs)
@@ -104,9 +120,10 @@ class PoseModel:
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """The same as calling it, with the time of each stage by a monotonic clock."""
         started = time.perf_counter()
-        fit = self.preprocess(image, self._input[0])
+        buffer = self._buffers.input
+        fit = self.preprocess(image, buffer[0])
         prepared = time.perf_counter()
-        outputs = self.runner.run(self._input)
+        outputs = self.runner.run(buffer)
         ran = time.perf_counter()
         poses = self.poses([output[0] for output in outputs], fit)
         done = time.perf_counter()
@@ -128,18 +145,15 @@ class PoseModel:
 
         ``bgr`` is for frames as OpenCV reads them: the small input is turned to RGB, not the large frame.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"expected an image as uint8 (H, W, 3) with pixels in it, found {image.dtype} {image.shape}"
-            )
-        size = (image.shape[0], image.shape[1])
-        if size != self._fit.image_hw:
-            self._fit = Fit(fit_matrix(size, self.card.input_size), size)
-            self._scratch.clear()
-        warp(image, self._fit.matrix, self.card.input_size, out, self._scratch)
+        require_image(image)
+        own, size = self._buffers, (image.shape[0], image.shape[1])
+        if size != own.fit.image_hw:
+            own.fit = Fit(fit_matrix(size, self.card.input_size), size)
+            own.scratch.clear()
+        warp(image, own.fit.matrix, self.card.input_size, out, own.scratch)
         if bgr:
             cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)
-        return self._fit
+        return own.fit
 
     def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
         """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels."""
@@ -154,7 +168,14 @@ class PoseModel:
         return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
 
     def close(self) -> None:
+        """Give the runtime's memory back; calling it again does nothing."""
         self.runner.close()
+
+    def __enter__(self) -> PoseModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _in_image(poses: Poses, fit: Fit) -> Poses:
@@ -172,7 +193,15 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         SamkrError: SE-A23 missing file, SE-U24 unknown kind, SE-U25 a package that this kind needs is not
             installed, SE-U91 another package has the name of one of ours; and what the runtime itself refuses.
     """
-    path = Path(path)
+    try:
+        path = Path(os.fsdecode(path))
+    except TypeError as error:
+        raise SamkrError(
+            "SE-U24",
+            f"a model is opened by its path, and {path!r:.100} is none",
+            [f"reason     {reason_of(error)}"],
+            fix='samkr_edge.load("model.onnx")',
+        ) from error
     opener = OPENERS.get(path.suffix)
     if opener is None:
         raise SamkrError(

@@ -31,6 +31,9 @@ class Poses:
     ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name in ("keypoints", "joint_scores", "scores"):
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise ValueError(f"{name} must be a NumPy array, found {type(getattr(self, name)).__name__}")
         if self.joint_scores.ndim != 2:
             raise ValueError(f"joint scores must be (P, K), found {self.joint_scores.shape}")
         people, joints = self.joint_scores.shape

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
 
 # A video that cannot write its index cannot be played: recording stops while there is room to finish.
@@ -122,6 +123,8 @@ class Recording:
                 failures.append("the video could not be finished")
         for path, whole in keep.items():
             if whole:
+                if path == self.video:
+                    mark_mp4(_part(path))
                 os.replace(_part(path), path)
             else:
                 _part(path).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ class Skeleton:
     Attributes:
         name: ``coco17``, ``crowdpose14`` or the user's own.
         keypoints: K names, in channel order.
-        flip_pairs: index pairs that swap when the image is mirrored.
+        flip_pairs: index pairs that swap when the image is mirrored; a keypoint is in one of them at most.
         edges: index pairs to draw as bones.
         sigmas: K OKS fall-offs, the per-keypoint constant of the COCO evaluation (k = 2 sigma).
     """
@@ -31,6 +32,13 @@ class Skeleton:
         for first, second in (*self.flip_pairs, *self.edges):
             if not (0 <= first < count and 0 <= second < count):
                 raise ValueError(f"pair ({first}, {second}) is outside 0..{count - 1}")
+        bad = [sigma for sigma in self.sigmas if not (math.isfinite(sigma) and sigma > 0)]
+        if bad:
+            raise ValueError(f"a sigma of {bad[0]}, where each must be above 0")
+        swapped = [index for pair in self.flip_pairs for index in {*pair}]
+        twice = next((index for index in swapped if swapped.count(index) > 1), None)
+        if twice is not None:
+            raise ValueError(f"keypoint {twice} ({self.keypoints[twice]}) is in two flip pairs")
 
     def __len__(self) -> int:
         return len(self.keypoints)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from samkr_edge import launch
+from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
 
 _LIMIT_S = 300
 _MARK = "samkr-edge-trial "
@@ -99,6 +100,7 @@ def _try(module: str) -> Trial:
 
 
 def _main(modules: Sequence[str]) -> None:
+    switch_off_telemetry()
     for module in modules:
         trial = _try(module)
         # On a line of its own: a module may have printed without ending its line.

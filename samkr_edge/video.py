@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,9 @@ import numpy as np
 
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.video_clock import Clock, shown_seconds
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 _URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
 _CSI = re.compile(r"^csi(?::(\d+))?$")
 # A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
@@ -188,17 +186,13 @@ def lost(name: str, frames: int) -> SamkrError:
     )
 
 
-def is_video(source: str) -> bool:
-    """Whether a word of the command line names a video or something live, not images."""
-    if Path(source).exists():
-        path = Path(source)
-        return path.suffix.lower() in VIDEOS or _is_device(source)
+def is_live(source: str) -> bool:
+    """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
     return (
-        source.isdigit()
+        source.isdecimal()
         or bool(_URL.match(source) or _CSI.match(source))
         or " ! " in source
         or _is_device(source)
-        or Path(source).suffix.lower() in VIDEOS
     )
 
 
@@ -226,7 +220,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 fix=f"ffprobe {source}",
             )
         return _file_source(capture, path.name, shown_seconds(path), ring)
-    if path.suffix.lower() in VIDEOS and not _URL.match(source) and " ! " not in source:
+    if not path.exists() and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {source}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)
     if not capture.isOpened():
@@ -275,7 +269,7 @@ def _open_live(source: str) -> tuple[Any, str]:
                     f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
                     "pip's      wheels have no GStreamer",
                 ],
-                fix="use the OpenCV of JetPack: python3 -m venv --system-site-packages .venv",
+                fix=how_to_get_more(gstreamer=True),
             )
         number = (csi.group(1) or "0") if csi else ""
         pipeline = _CSI_PIPELINE.format(id=number) if csi else source
@@ -298,44 +292,6 @@ def without_password(source: str) -> str:
 def has_gstreamer() -> bool:
     """Whether OpenCV can run GStreamer pipelines."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
-
-
-def expand(sources: Sequence[str]) -> list[str]:
-    """Globs replaced by the images and videos they match; everything else, and globs without a match, as it is."""
-    found: list[str] = []
-    for source in sources:
-        matches = []
-        if (
-            glob.has_magic(source)
-            and not Path(source).exists()
-            and not _URL.match(source)
-            and " ! " not in source
-        ):
-            matches = sorted(glob.glob(source, recursive=True))
-        found += [match for match in matches if Path(match).suffix.lower() in IMAGES | VIDEOS] or [source]
-    return found
-
-
-def find_images(sources: Sequence[str]) -> list[Path]:
-    """Image files behind names and folders, in order; see :func:`expand` for globs.
-
-    Raises:
-        SamkrError: SE-D29 nothing was found.
-    """
-    found: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
-        elif path.exists() or not glob.has_magic(source):
-            found.append(path)
-    if not found:
-        raise SamkrError(
-            "SE-D29",
-            "no image was found, so nothing was done",
-            [f"looked in  {', '.join(sources[:4])}", f"endings    {' '.join(sorted(IMAGES))}"],
-        )
-    return found
 
 
 def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:

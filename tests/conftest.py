@@ -5,6 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
+
+switch_off_telemetry()  # some tests import onnxruntime themselves
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_arrive() -> Iterator[None]:

@@ -27,6 +27,7 @@ import torch
 from samkr_edge.artefact import sha256_of
 from samkr_edge.cli.console import progress, say
 from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
 from training.allocator import keep_freed_memory
 from training.batches import Batches, batches_per_epoch
@@ -179,8 +180,11 @@ def _fit(
         _prepare(out)
         if state.step:
             say(f"resuming at step {state.step}, {state.minutes:.1f} minutes in")
-        elif samples.skipped:
-            say(f"{samples.skipped} images without people are left out")
+        else:
+            for line in remarks(dataset):
+                say(line)
+            if samples.skipped:
+                say(f"{samples.skipped} images without people are left out")
     batches = Batches(
         samples,
         recipe.batch_size,

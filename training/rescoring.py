@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.dataset import BOX_AREA_SHARE, KeypointDataset
+from samkr_edge.annotations import BOX_AREA_SHARE
+from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.rescoring import LAYERS, PoseFeatures, RescoringNetwork
 

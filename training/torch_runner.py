@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +15,33 @@ from training.models.pose_net import PoseNet
 
 
 class TorchRunner:
-    """See :class:`samkr_edge.runtime.protocol.Runner`. Puts the network into eval mode, on ``device``."""
+    """See :class:`samkr_edge.runtime.protocol.Runner`. Puts the network into eval mode, on ``device``.
+
+    One thread at a time is inside the network: ModelOpt's modules note in themselves whether their weight is quantized
+    just now, and a second thread would find it float.
+    """
 
     kind = "checkpoint"
 
     def __init__(self, network: PoseNet, card: ModelCard, device: torch.device) -> None:
         self.card = card
         self._device = device
-        self._network = DeployNet(network).eval().to(device)
+        self._lock = threading.Lock()
+        self._network: DeployNet | None = DeployNet(network).eval().to(device)
 
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """uint8 (N, H, W, 3) -> heatmap, offset as float32 arrays."""
-        heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
-        return heatmap.cpu().numpy(), offset.cpu().numpy()
+        with self._lock:
+            if self._network is None:
+                raise ValueError("this model is closed")
+            heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
+            return heatmap.cpu().numpy(), offset.cpu().numpy()
 
     def close(self) -> None:
-        """Free the network."""
-        del self._network
+        """See :class:`samkr_edge.runtime.protocol.Runner`."""
+        with self._lock:
+            self._network = None
 
 
 def open_checkpoint(path: Path, threads: int) -> TorchRunner:

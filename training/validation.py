@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import Scores, predict_dataset, score
 from samkr_edge.model_card import ModelCard
@@ -30,7 +31,7 @@ class Validation:
             split itself is allowed: what is printed is then called train-fit AP.
 
     Raises:
-        SamkrError: SE-D73 the two splits share images.
+        SamkrError: SE-D73 the two splits share images, SE-D27 nobody is labelled in those to validate on.
     """
 
     def __init__(self, settings: ValidationSection, trained_on: KeypointDataset) -> None:
@@ -38,6 +39,7 @@ class Validation:
         own = settings.split == trained_on.split
         self._dataset = trained_on if own else open_dataset(trained_on.root, settings.split)
         records = self._dataset.images[: settings.images]
+        require_usable(self._dataset, "eval", records)
         self._ids = [record.id for record in records]
         self.label = "train-fit AP" if own else "AP"
         self.where = f"{len(records)} images of {settings.split}"

@@ -33,6 +33,7 @@ from samkr_edge.build.onnx_runtime import card_of, load_onnx
 from samkr_edge.cli import run
 from samkr_edge.doctor import environment
 from samkr_edge.runtime.onnx_runtime import session_options
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # Issue 4: against ONNX Runtime FP32, samkr_w32 at 512x512, one thread, a CPU with VNNI.
 TARGET_SPEEDUP = 2.5
@@ -102,7 +103,7 @@ def make(out: Path, *command: str) -> None:
 
 
 def open_session(path: Path, threads: int) -> Runner:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     session = onnxruntime.InferenceSession(
         str(path), session_options(threads), providers=["CPUExecutionProvider"]
@@ -167,7 +168,7 @@ def measure(
 
 def profile(path: Path, image: np.ndarray, threads: int) -> list[dict[str, Any]]:
     """Operation, nodes and milliseconds, the longest first; of every node its fastest run."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     with tempfile.TemporaryDirectory() as folder:
         options = session_options(threads)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.artefact import cache_folder, sha256_of
+from samkr_edge.artefact import sha256_of
+from samkr_edge.cache import cache_folder
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp

@@ -12,6 +12,7 @@ import numpy as np
 
 from samkr_edge.build.branches import take_apart
 from samkr_edge.build.graph import Graph, integers
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # The first opset with DeformConv.
 OPSET = 19
@@ -51,7 +52,7 @@ def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple
 
 def runs_here() -> bool:
     """Whether this ONNX Runtime has a CPU kernel of DeformConv; older ones do not."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "w", "o", "y")]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build.builder_errors import build_error
 from samkr_edge.build.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.build.full_precision import Operation, full_precision
@@ -26,6 +25,7 @@ from samkr_edge.build.parser_errors import Complaint, parser_error
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.build.typing_choice import OBEY, PREFER
+from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT

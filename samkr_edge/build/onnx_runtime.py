@@ -14,6 +14,7 @@ from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_passport
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def build_cpu(source: Path, out: Path) -> Built:
             FP16 beside INT8.
     """
     import onnx
-    import onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     from samkr_edge.build.retarget import retarget
 

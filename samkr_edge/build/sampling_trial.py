@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+
 # `fp32`: nothing but FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
 # `fp32_in_fp16`: strongly typed, FP16 around a sampling in FP32, as samkr_edge/build/half.py writes it.
 Form = Literal["fp32", "fp16", "fp32_in_fp16"]
@@ -151,7 +153,7 @@ def _float_graph(channels: int, height: int, width: int, points: int, mode: str)
 
 
 def _computed(model: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

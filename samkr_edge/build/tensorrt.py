@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import cache_folder, replacing, require_writable, sha256_of
+from samkr_edge.artefact import replacing, require_writable, sha256_of
 from samkr_edge.build.agreement import Agreement
 from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
@@ -23,6 +23,7 @@ from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.sampling_check import settle_sampling
 from samkr_edge.build.tensorrt_graph import precision_mix
+from samkr_edge.cache import cache_folder
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import any_gpu, gpu_device

@@ -17,6 +17,7 @@ import typer
 from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 
 
@@ -126,6 +127,8 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "?").split(".")[0]
     if package in PACKAGES:
         return error
+    if package == "cv2":
+        return missing_opencv()
     extra = COMMANDS[command].extra
     return SamkrError(
         "SE-U70",

@@ -94,6 +94,7 @@ def build(
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
+    from samkr_edge.passport import own_place
 
     profile = find_target(target)
     _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine")
@@ -139,7 +140,7 @@ def build(
             "--prepared": prepared,
         },
     )
-    out = out or model.with_name(f"{model.stem}.cpu.onnx")
+    out = out or own_place(model.with_name(f"{model.stem}.cpu.onnx"))
     if dry_run:
         emit(
             {"plans": [], "path": str(out)},

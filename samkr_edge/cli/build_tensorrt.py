@@ -46,6 +46,7 @@ def build_engine(
     from samkr_edge.build.tensorrt_graph import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.device import running_device
+    from samkr_edge.passport import own_place
     from targets.recognise import recognise
 
     if precision is not None and precision not in PRECISIONS:
@@ -78,7 +79,7 @@ def build_engine(
         )
     else:
         _require_installed(plans[0], version)
-        _build(model, graph, out or model.with_suffix(".engine"), plans, calibrate, as_json)
+        _build(model, graph, out or own_place(model.with_suffix(".engine")), plans, calibrate, as_json)
 
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:

@@ -35,10 +35,13 @@ def bundle(
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
     """
-    from samkr_edge.bundle import SUFFIX, write_bundle
+    from samkr_edge.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.cli.console import emit
+    from samkr_edge.ours import refuse_foreign
 
-    out = out or model.with_suffix(SUFFIX)
+    if out is None:
+        out = model.with_suffix(SUFFIX)
+        refuse_foreign([out], made=is_bundle)
     if out.suffix != SUFFIX:
         raise SamkrError(
             "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"
@@ -55,9 +58,10 @@ def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:
     """The exported ONNX of a bundle, and where `build` writes what it makes of it: beside the bundle by default."""
     from samkr_edge.bundle_cache import source_model
     from samkr_edge.cli.targets import find_target
+    from samkr_edge.passport import own_place
 
     suffix = ".cpu.onnx" if find_target(target).family == "cpu" else ".engine"
-    return source_model(bundle), out or bundle.with_suffix(suffix)
+    return source_model(bundle), out or own_place(bundle.with_suffix(suffix))
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def evaluate(
 
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import remarks, require_usable
     from samkr_edge.evaluate import predict_dataset, score
     from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
@@ -78,8 +79,10 @@ def evaluate(
     factors = parse_scales(scales)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
+    require_usable(dataset, "eval", images)
+    notes = remarks(dataset, images)
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
-    for note in opened.notes:
+    for note in (*notes, *opened.notes):
         say(note)
     protocol = Protocol(
         flip=flip,
@@ -114,6 +117,7 @@ def evaluate(
             "match": match,
             "rescore": str(rescore) if rescore else None,
             "scores": numbers,
+            "notes": notes,
         },
         table,
         as_json,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.errors import SamkrError
+
 if TYPE_CHECKING:
     from samkr_edge.cli.predict_images import ImagesDone
-    from samkr_edge.cli.predict_stream import StreamDone
 
 
 def predict(
@@ -37,11 +38,16 @@ def predict(
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files in the output folder that predict did not make."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find people in images, videos and camera pictures.
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
+    A folder's images and videos are known by their content; earlier overlays are never looked at, only replaced.
     Ctrl-C, SIGTERM and a lost terminal end it cleanly: what was seen until then is kept, and its video plays.
 
     Examples:
@@ -55,49 +61,74 @@ def predict(
       samkr-edge predict qat.cpu.onnx 0 --show
     """
     from samkr_edge.cli.console import emit, say
-    from samkr_edge.cli.predict_images import predict_images
-    from samkr_edge.cli.predict_stream import Options, predict_stream, stream_names
+    from samkr_edge.cli.predict_images import RESULTS, overlay_names, predict_images
+    from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream, stream_names
     from samkr_edge.cli.window import Window
+    from samkr_edge.ours import refuse_foreign
     from samkr_edge.pose_model import load_model
-    from samkr_edge.video import expand, find_images, is_video
+    from samkr_edge.sources import find_sources
 
-    sources = expand(sources)
+    found = find_sources(sources)
+    if (note := found.note()) is not None:
+        say(note)
+    for damaged in found.damaged:
+        say(str(damaged))
     if out is None and not show:
         out = Path("poses")
-    streams = [source for source in sources if is_video(source)]
-    still = [source for source in sources if source not in streams]
-    paths = find_images(still) if still else []
+    names = stream_names(found.streams, out)
+    if out is not None and not overwrite:
+        made = [RESULTS] if found.images else []
+        made += overlay_names(found.images, out) if overlays else []
+        endings = (".jsonl", ".mp4") if overlays else (".jsonl",)
+        made += [name + ending for name in names for ending in endings]
+        refuse_foreign(
+            [out / name for name in made],
+            fix="choose another folder with -o, or add --overwrite to replace them",
+        )
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     for note in opened.notes:
         say(note)
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
     images: ImagesDone | None = None
     done: list[StreamDone] = []
+    problems = list(found.damaged)
+    stopped = False
     with Window("samkr-edge", enabled=show) as window:
-        if paths:
-            images = predict_images(opened, paths, options, window)
-        stopped = images is not None and images.interrupted
-        for source, name in zip(streams, stream_names(streams, out), strict=True):
-            if stopped:
+        if found.images:
+            images = predict_images(opened, found.images, options, window)
+            stopped = images.interrupted
+            if images.failed:
+                problems.insert(0, images.problem(len(found.images), out))
+        for source, name in zip(found.streams, names, strict=True):
+            if stopped or window.closed:
                 break
-            done.append(predict_stream(opened, source, name, options, window))
+            try:
+                done.append(predict_stream(opened, source, name, options, window))
+            except SamkrError as error:  # what was seen of the other sources is told all the same
+                problems.append(error)
+                break
             stopped = done[-1].interrupted
-    problems = [stream.problem for stream in done if stream.problem is not None]
-    if images and images.failed:
-        problems.insert(0, images.problem(len(paths), out))
+            problems += [] if done[-1].problem is None else [done[-1].problem]
     payload: dict[str, Any] = {
         "images": images.images if images else 0,
         "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
-        "failed": [error.to_dict() for error in images.failed] if images else [],
+        "failed": [error.to_dict() for error in [*(images.failed if images else []), *found.damaged]],
+        "left_out": {str(path): reason for path, reason in found.left_out.items()},
         "interrupted": stopped,
         "out": None if out is None else str(out),
         "poses": images.results if images else [],
         "streams": [stream.to_dict() for stream in done],
+        "error": problems[0].to_dict() if problems else None,
     }
     lines = [] if images is None else [images.summary(out, overlays)]
-    if stopped or not (as_json and problems):  # the error is then the one object that is printed
-        emit(payload, "\n".join([*lines, *(stream.summary() for stream in done)]), as_json)
+    lines += [stream.summary() for stream in done]
+    if lines or as_json:
+        emit(payload, "\n".join(lines), as_json)
     if stopped:
         raise typer.Exit(130)  # the root says what it was
+    if problems and as_json:
+        # The object that was printed holds the error; the root would print a second one.
+        say(str(problems[0]))
+        raise typer.Exit(problems[0].exit_code)
     if problems:
         raise problems[0]

@@ -14,6 +14,7 @@ from samkr_edge.artefact import replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import marked_png
 from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.video import image_frames
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
+RESULTS = "predictions.json"
 _WRITE_AFTER_S = 2.0
 
 
@@ -48,9 +50,7 @@ class ImagesDone:
 
     def summary(self, out: Path | None, overlays: bool) -> str:
         """One line for people."""
-        where = (
-            f": {'overlays and ' if overlays else ''}predictions.json in {out}" if out and self.images else ""
-        )
+        where = f": {'overlays and ' if overlays else ''}{RESULTS} in {out}" if out and self.images else ""
         stopped = ", stopped before the last one" if self.interrupted else ""
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
@@ -64,7 +64,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
     done = ImagesDone()
     names = overlay_names(paths, options.out)
     wanted = options.overlays and (options.out is not None or window.enabled)
-    results = None if options.out is None else Growing(options.out / "predictions.json")
+    results = None if options.out is None else Growing(options.out / RESULTS)
 
     def finish(seen: Seen) -> tuple[Seen, np.ndarray | None, bytes | None]:
         if seen.frame.image is None:
@@ -74,7 +74,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
             return seen, None, None
         large, poses = enlarge(seen.frame.image, seen.poses)
         drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
-        coded = cv2.imencode(".png", drawn)[1].tobytes() if options.out is not None else None
+        coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
         return seen, drawn, coded
 
     try:
@@ -97,7 +97,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
                     if results is not None:
                         results.grown(done.results)
                     if drawn is not None:
-                        window.show(drawn, wait_ms=0)
+                        window.show(drawn, hold=True)
                 advance()
                 if window.closed:
                     break

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import cv2
 import numpy as np
 
+from samkr_edge import launch
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_install import how_to_get_more
+
+# OpenCV waits for a key without looking at signals: Ctrl-C is answered after so long at most.
+_TICK_MS = 50
+_TRIAL_S = 15
+_TRIAL = "import cv2; cv2.namedWindow('samkr-edge'); cv2.waitKey(1); cv2.destroyAllWindows()"
+# What a window that is still there says, at least; which of them a window system answers differs.
+_SIGNS = {cv2.WND_PROP_VISIBLE: 1.0, cv2.WND_PROP_AUTOSIZE: 0.0}
 
 
 class Window:
     """A context manager; does nothing unless enabled.
+
+    Attributes:
+        closed: by q, Escape or its close button; nothing is shown any more.
 
     Raises:
         SamkrError: SE-V06 no screen here, or an OpenCV without windows.
@@ -22,33 +35,70 @@ class Window:
         self.title = title
         self.enabled = enabled
         self.closed = False
+        self._signs: set[int] | None = None
 
     def __enter__(self) -> Window:
-        if not self.enabled:
-            return self
-        # Asked first: without a screen some of OpenCV's window systems end the whole program.
-        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise self._none("no screen: DISPLAY is not set")
-        try:
+        if self.enabled:
+            _require_windows()
             cv2.namedWindow(self.title, cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise self._none("this OpenCV was built without windows (headless)") from error
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.enabled:
             cv2.destroyAllWindows()
 
-    def show(self, image: np.ndarray, wait_ms: int = 1) -> None:
-        """Show uint8 (H, W, 3) BGR; q or Escape sets ``closed``."""
-        if self.enabled and not self.closed:
-            cv2.imshow(self.title, image)
-            self.closed = cv2.waitKey(wait_ms) & 0xFF in (ord("q"), 27)
+    def show(self, image: np.ndarray, *, hold: bool = False) -> None:
+        """Show uint8 (H, W, 3) BGR; ``hold`` waits for a key."""
+        if not self.enabled or self.closed:
+            return
+        cv2.imshow(self.title, image)
+        while True:
+            key = cv2.waitKey(_TICK_MS if hold else 1)
+            self.closed = key & 0xFF in (ord("q"), 27) or self._gone()
+            if self.closed or not hold or key != -1:
+                return
 
-    def _none(self, reason: str) -> SamkrError:
-        return SamkrError(
-            "SE-V06",
-            "--show needs a window and there is none, so nothing was done",
-            [f"reason     {reason}"],
-            fix="leave --show out and give -o DIR; or: pip install opencv-python",
+    def _gone(self) -> bool:
+        """Whether a sign that the window gave when it was first shown is missing: showing would open it again."""
+        signs = {name for name, least in _SIGNS.items() if self._property(name) >= least}
+        if self._signs is None:
+            self._signs = signs
+        return not self._signs <= signs
+
+    def _property(self, name: int) -> float:
+        try:
+            return float(cv2.getWindowProperty(self.title, name))
+        except cv2.error:  # Qt, of a window that is gone
+            return -1.0
+
+
+def _require_windows() -> None:
+    """Open one in a process of its own: where there is no screen, some window systems end the whole program."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise _none("no screen: neither DISPLAY nor WAYLAND_DISPLAY is set")
+    try:
+        done = subprocess.run(
+            launch.code(_TRIAL), capture_output=True, text=True, errors="replace", timeout=_TRIAL_S
         )
+    except subprocess.TimeoutExpired:
+        raise _none(f"the screen {_screen()} did not answer within {_TRIAL_S} s") from None
+    if done.returncode == 0:
+        return
+    if "not implemented" in done.stderr:
+        raise _none("this OpenCV was built without windows (headless)", how_to_get_more(gstreamer=False))
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    raise _none(f"no window opens on {_screen()}: {(said or [f'exit code {done.returncode}'])[0][:120]}")
+
+
+def _screen() -> str:
+    names = ("DISPLAY", "WAYLAND_DISPLAY")
+    return ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+
+
+def _none(reason: str, fix: str = "leave --show out and give -o DIR") -> SamkrError:
+    return SamkrError(
+        "SE-V06",
+        "--show needs a window and there is none, so nothing was done",
+        [f"reason     {reason}"],
+        fix=fix,
+    )

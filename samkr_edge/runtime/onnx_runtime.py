@@ -11,6 +11,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
 
 # From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
@@ -20,7 +21,7 @@ ROUNDS_BY_HALF_SCALES = "1.30"
 
 def session_options(threads: int, optimise: bool = True) -> Any:
     """Options every session of ours uses: sequential, all optimisations, threads that sleep when idle."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -80,24 +81,26 @@ class OnnxRunner:
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""
-        size = self._batch
+        session, size = self._session, self._batch
+        if session is None:
+            raise ValueError("this model is closed")
         if len(batch) == size:
-            return tuple(self._session.run(self._outputs, {"image": batch}))
+            return tuple(session.run(self._outputs, {"image": batch}))
         parts = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             if len(part) < size:
                 part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(self._session.run(self._outputs, {"image": part}))
+            parts.append(session.run(self._outputs, {"image": part}))
         return tuple(np.concatenate(arrays)[: len(batch)] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
-        """Free the session."""
-        del self._session
+        """See :class:`Runner`; a run of another thread holds the session until it is done."""
+        self._session = None
 
 
 def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -> Any:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     try:
         return onnxruntime.InferenceSession(
@@ -140,7 +143,7 @@ def rounds_by_half_scales(version: str) -> bool:
 
 
 def _require_rounding(path: Path) -> None:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     if rounds_by_half_scales(onnxruntime.__version__):
         return

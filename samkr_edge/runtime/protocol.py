@@ -12,7 +12,7 @@ from samkr_edge.model_card import ModelCard
 class Runner(Protocol):
     """One loaded network.
 
-    ``kind`` is ``checkpoint``, ``onnx`` or ``engine``.
+    ``kind`` is ``checkpoint``, ``onnx`` or ``engine``. Several threads may call :meth:`run` at once.
     """
 
     card: ModelCard
@@ -27,5 +27,8 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the runtime's memory back; the runner must not be used afterwards."""
+        """Give the runtime's memory back once the runs of other threads are done; again, it does nothing.
+
+        Afterwards :meth:`run` raises ValueError.
+        """
         ...

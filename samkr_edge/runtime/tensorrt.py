@@ -30,6 +30,9 @@ from samkr_edge.runtime.tensorrt_types import numpy_type
 
 INPUT = "image"
 
+# Seconds that closing waits for runs of other threads; what one that is stuck in the driver uses is not freed.
+_CLOSE_S = 10.0
+
 
 class Lane:
     """One execution context, its stream, its device memory and its pinned host memory.
@@ -191,8 +194,10 @@ class TensorRTRunner:
         self._title = TITLES[self.passport.runtime]
         self._kernels: FinishedKernels | None = None
         self._lock = threading.Lock()
+        self._returned = threading.Condition(self._lock)
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
+        self._busy = 0
         self._times = threading.local()
         self._engine: Any = None
         self._cuda = open_cuda(backend)
@@ -270,7 +275,8 @@ class TensorRTRunner:
                     tuple(np.array(lane.outputs[n][: len(part)], np.float32) for n in self.card.outputs)
                 )
             if self._kernels is not None:
-                self._kernels.keep()
+                with self._lock:
+                    self._kernels.keep()
         self._times.last = tuple(map(sum, zip(*times, strict=True)))
         if len(parts) == 1:
             return parts[0]
@@ -307,11 +313,16 @@ class TensorRTRunner:
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Free everything, TensorRT's objects before the CUDA context. Calling it again does nothing."""
-        with self._lock:
+        """Free everything, TensorRT's objects before the CUDA context, once other threads have given their lanes back.
+
+        Calling it again does nothing.
+        """
+        with self._returned:
             if not self._open:
                 return
             self._open = False
+            if not self._returned.wait_for(lambda: not self._busy, _CLOSE_S):
+                return
             try:
                 with self._cuda.bound():
                     for lane in self._lanes:
@@ -326,15 +337,18 @@ class TensorRTRunner:
         """An idle lane, or a new one, with the CUDA context bound to the calling thread."""
         with self._lock:
             if not self._open:
-                raise ValueError("this runner is closed")
-        with self._cuda.bound():
-            with self._lock:
+                raise ValueError("this model is closed")
+            with self._cuda.bound():
                 lane = self._idle.pop() if self._idle else self._new_lane()
-            try:
+            self._busy += 1
+        try:
+            with self._cuda.bound():
                 yield lane
-            finally:
-                with self._lock:
-                    self._idle.append(lane)
+        finally:
+            with self._returned:
+                self._idle.append(lane)
+                self._busy -= 1
+                self._returned.notify()
 
     def _new_lane(self) -> Lane:
         lane = Lane(self._trt, self._engine, self._cuda, self._batch_wish, self._kernels)

@@ -246,7 +246,7 @@ def test_a_split_with_nobody_in_it_is_refused(
     truth = empty / "annotations" / "person_keypoints_val2017.json"
     truth.write_text(json.dumps({**json.loads(truth.read_text()), "annotations": []}))
     assert bench(pair[0], "--data", empty, "--rounds", 10) == 3
-    assert "SE-D60" in capsys.readouterr().err
+    assert "SE-D27" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

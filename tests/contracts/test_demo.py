@@ -1,15 +1,17 @@
 """The road itself: the one-minute demo runs through, its artefacts are real, and a repeated one reuses them."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from samkr_edge.cli import COMMANDS, run
+from samkr_edge.cli import COMMANDS, run, steps
 from samkr_edge.cli.demo import FULL, QUICK, plan
 
 
@@ -26,9 +28,18 @@ def samkr_edge(*arguments: str, timeout: float = 280) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The demo with its steps in this process: ModelOpt is imported once and not by each of four children.
+
+    A child each, as a user has them, is what the repeated demo below and tests/contracts/test_hostile_folder.py have.
+    """
     pytest.importorskip("modelopt", reason="the demo trains and quantizes")
     out = tmp_path_factory.mktemp("road") / "demo"
-    return out, samkr_edge("demo", "--quick", "--threads", "1", "--out", str(out))
+    arguments = ["demo", "--quick", "--threads", "1", "--out", str(out)]
+    said, printed = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said), redirect_stdout(printed):
+        patch.setattr(steps, "_run", lambda step: run(list(step)))
+        status = run(arguments)
+    return out, subprocess.CompletedProcess(arguments, status, printed.getvalue(), said.getvalue())
 
 
 def test_the_quick_demo_ends_with_a_verdict_and_a_report(
@@ -78,8 +89,8 @@ def test_a_repeated_demo_reuses_everything_and_remakes_a_damaged_artefact(
     (out / "ptq.cpu.onnx").write_bytes(b"damaged")
     done = samkr_edge("demo", "--quick", "--threads", "1", "--out", str(out))
     assert done.returncode == 0, done.stderr
-    steps = plan(out, None, QUICK, QUICK.minutes, 1)
-    assert done.stdout.count("reused") >= len(steps) - 3
+    planned = plan(out, None, QUICK, QUICK.minutes, 1)
+    assert done.stdout.count("reused") >= len(planned) - 3
     assert (out / "ptq.cpu.onnx").stat().st_size > 10_000
 
 
@@ -97,9 +108,9 @@ def test_an_edited_built_model_is_refused(
 
 
 def test_the_demo_is_a_sequence_of_public_commands() -> None:
-    steps = plan(Path("demo"), None, FULL, FULL.minutes, None)
-    assert {step.arguments[0] for step in steps} <= set(COMMANDS) - {"demo"}
-    assert [step.arguments[0] for step in steps[:4]] == ["data", "train", "eval", "quantize"]
+    planned = plan(Path("demo"), None, FULL, FULL.minutes, None)
+    assert {step.arguments[0] for step in planned} <= set(COMMANDS) - {"demo"}
+    assert [step.arguments[0] for step in planned[:4]] == ["data", "train", "eval", "quantize"]
 
 
 @pytest.mark.parametrize("annotation", ["none", "not json"])

@@ -1,8 +1,12 @@
 """The device side runs without torch, modelopt and onnx: checked in a process where they cannot be imported."""
 
+import ast
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +77,38 @@ def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+ROOT = Path(__file__).parents[2]
+ONE_HOME = ROOT / "samkr_edge" / "runtime" / "onnx_runtime_module.py"
+
+
+def imported(source: str) -> Iterator[str]:
+    """Modules, by a statement, by name, or ONNX Runtime in the text of a program for another process."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(module)):
+                yield module
+            case ast.Call(
+                func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
+                args=[ast.Constant(value=str(module)), *_],
+            ):
+                yield module
+            case ast.Constant(value=str(text)):
+                yield from re.findall(r"\b(?:import|from) (?:[\w., ]+, *)?(onnxruntime)\b", text)
+
+
+def test_onnx_runtime_is_imported_in_one_place_which_switches_its_telemetry_off() -> None:
+    packages = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+    files = (path for package in packages for path in (ROOT / package).rglob("*.py"))
+    sources = {
+        path: source for path in files if "onnxruntime" in (source := path.read_text(encoding="utf-8"))
+    }
+    found = [path for path, source in sources.items() if "onnxruntime" in {*map(_top, imported(source))}]
+    assert found == [ONE_HOME]
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]

@@ -96,7 +96,7 @@ def test_uv_chooses_the_build_of_torch(machine: Machine) -> None:
     done = machine.install()
     assert done.returncode == 0, done.stderr
     assert machine.installs == [
-        "uv pip install --python .venv/bin/python --torch-backend=auto -c constraints.txt -e .[dev]"
+        "uv pip install --compile-bytecode --python .venv/bin/python --torch-backend=auto -c constraints.txt -e .[dev]"
     ]
     assert done.stderr.count("\n") == 1
 

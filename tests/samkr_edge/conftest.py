@@ -4,11 +4,12 @@ machine with a GPU and TensorRT of any version and flavour, all fake.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_cuda_packages import PACKAGES, FakeCudaPython, FakePyCuda
@@ -16,7 +17,9 @@ from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
 from red_dot import write_red_dot_model
 
+import samkr_edge.build.engine_trial
 import samkr_edge.driver
+from samkr_edge.model_card import ModelCard
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
@@ -85,6 +88,23 @@ def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 def sampling_is_tried_on_a_small_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before every build it is tried; what the trial asks does not depend on the size of its map."""
     monkeypatch.setattr("samkr_edge.build.sampling_check.SIZES", (4, 32, 32, 9))
+
+
+@pytest.fixture(scope="module")
+def references_are_kept() -> Iterator[None]:
+    """What engines are judged by is computed once for each graph, where tests build the same graph again and again."""
+    kept = {}
+
+    def reference_of(graph: bytes, card: ModelCard) -> Any:
+        key = hashlib.sha256(graph).digest(), repr(card)
+        if key not in kept:
+            kept[key] = computed(graph, card)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        computed = samkr_edge.build.engine_trial.reference_of
+        patch.setattr(samkr_edge.build.engine_trial, "reference_of", reference_of)
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import enum
+import functools
 import hashlib
 import json
 import time
@@ -592,18 +593,12 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
 
     class ICudaEngine:
         def __init__(self, data: bytes) -> None:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level, options.intra_op_num_threads = 3, 1
             length = int.from_bytes(data[4:8], "little")
             head, parsed = json.loads(data[8 : 8 + length]), data[8 + length :]
             self._built = (parsed, head["strong"], head["flags"], head["wide"])
             self._holds = "int8" if b"QuantizeLinear" in parsed or "INT8" in head["flags"] else "float"
             self._digest = hashlib.sha256(data).hexdigest()[:8]
-            self._session = onnxruntime.InferenceSession(
-                trt.typing_faults.as_run(*self._built), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session_of(trt.typing_faults.as_run(*self._built))
             self._tensors = {t.name: t for t in (*self._session.get_inputs(), *self._session.get_outputs())}
 
         @property
@@ -667,6 +662,16 @@ def _runtime(trt: FakeTensorRT) -> list[type]:
             return trt.ICudaEngine(serialized_engine)
 
     return [EngineInspector, IRuntimeCache, IRuntimeConfig, IExecutionContext, ICudaEngine, Runtime]
+
+
+@functools.lru_cache(8)
+def session_of(model: bytes) -> Any:
+    """A session of ONNX Runtime; one for all engines of the same bytes, since opening it costs more than a run."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def ctrl_c_at_the_first_step(phase: str, step: int, steps: int) -> None:

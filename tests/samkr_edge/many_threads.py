@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samkr_edge.runtime.tensorrt import TensorRTRunner
+from samkr_edge.runtime.protocol import Runner
 
 THREADS, CALLS = 4, 10
 
 
-def wrong_results(runner: TensorRTRunner, images: Callable[[int, int], np.ndarray]) -> list[str]:
+def wrong_results(runner: Runner, images: Callable[[int, int], np.ndarray]) -> list[str]:
     """Threads that got other results than alone, each with images of its own: ``images(count, seed)``."""
     expected = [runner.run(images(2, seed))[0] for seed in range(THREADS)]
     wrong: list[str] = []

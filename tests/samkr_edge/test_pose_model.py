@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+from many_threads import wrong_results
 
 from samkr_edge import pose_model
 from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
+
+if TYPE_CHECKING:
+    from training.models.pose_net import PoseNet
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,21 @@ def test_an_image_of_any_size_is_taken(model: PoseModel, shape: tuple[int, int, 
     assert times.total == times.preprocess + times.network + times.decode > 0
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
-def test_what_is_no_rgb_image_is_a_programming_error(model: PoseModel, image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        model(image)
+def test_a_fake_quantized_checkpoint_serves_many_threads_and_refuses_once_closed(
+    exported: ModuleType, int8_network: PoseNet
+) -> None:
+    """ModelOpt's modules say in an attribute whether their weight is quantized just now: one for all threads."""
+    import torch
+
+    from training.checkpoint import untrained_checkpoint
+    from training.torch_runner import TorchRunner
+
+    def images(count: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (count, *exported.SIZE, 3), dtype=np.uint8)
+
+    runner = TorchRunner(int8_network, untrained_checkpoint("samkr_tiny").card, torch.device("cpu"))
+    assert wrong_results(runner, images) == []
+    runner.close()
+    runner.close()
+    with pytest.raises(ValueError, match="closed"):
+        runner.run(images(1, 0))

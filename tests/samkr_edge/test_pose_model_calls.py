@@ -1,7 +1,9 @@
 """Image in, people out: where they are, in one or several images, and without allocating per frame."""
 
+import threading
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,9 @@ import pytest
 from red_dot import dots
 
 import samkr_edge
+from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import BATCH, PoseModel
+from samkr_edge.runtime.protocol import Runner
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +78,78 @@ def test_every_size_of_image_is_taken(pose: PoseModel, shape: tuple[int, int]) -
     assert np.isfinite(pose(image).keypoints).all()
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))]
-)
-def test_an_array_that_is_no_rgb_image_is_refused(pose: PoseModel, image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        pose(image)
+NO_IMAGES = [
+    (None, "NoneType"),
+    ("a.jpg", "str"),
+    (Path("a.jpg"), "Path"),
+    ([[[0, 0, 0]]], "list"),
+    (np.zeros((9, 9), np.uint8), r"uint8 \(9, 9\)"),
+    (np.zeros((9, 9, 4), np.uint8), r"uint8 \(9, 9, 4\)"),
+    (np.zeros((9, 9, 3)), "float64"),
+    (np.zeros((0, 9, 3), np.uint8), r"uint8 \(0, 9, 3\)"),
+]
+
+
+@pytest.mark.parametrize(("image", "found"), NO_IMAGES)
+def test_what_is_no_rgb_image_is_refused_by_name(pose: PoseModel, image: np.ndarray, found: str) -> None:
+    for call in (pose, pose.timed, lambda image: pose.batch([image])):
+        with pytest.raises(ValueError, match=rf"uint8 \(H, W, 3\).*found .*{found}"):
+            call(image)
+
+
+@pytest.mark.parametrize("images", [None, 3, "a.jpg"])
+def test_a_batch_of_nothing_that_holds_images_is_refused(pose: PoseModel, images: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="expected several images, found"):
+        pose.batch(images)
+
+
+def test_a_batch_may_come_from_a_generator_or_be_one_array(pose: PoseModel) -> None:
+    image = rgb(dots((30, 40)))
+    expected = pose(image).keypoints
+    for images in ((image for _ in range(BATCH + 1)), np.stack([image] * (BATCH + 1))):
+        found = pose.batch(images)
+        assert len(found) == BATCH + 1
+        np.testing.assert_array_equal(found[-1].keypoints, expected)
+
+
+class Gathered:
+    """A runner whose runs begin when so many threads have come to it."""
+
+    def __init__(self, runner: Runner, threads: int) -> None:
+        self.card, self.kind, self.close, self._runner = runner.card, runner.kind, runner.close, runner
+        self._all_here = threading.Barrier(threads, timeout=30)
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        self._all_here.wait()
+        return self._runner.run(batch)
+
+
+def test_every_thread_gets_the_poses_of_its_own_image(pose: PoseModel) -> None:
+    images = [rgb(dots((20 + 10 * i, 40), size=(96, 128 + 16 * i))) for i in range(8)]
+    alone = [pose(image) for image in images]
+    shared = PoseModel(Gathered(pose.runner, len(images)), pose.path)
+    with ThreadPoolExecutor(len(images)) as threads:
+        together = list(threads.map(shared, images))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+
+
+def test_a_model_is_closed_by_with_and_refuses_afterwards(red_dot_model: Path) -> None:
+    image = rgb(dots((30, 40)))
+    with samkr_edge.load(red_dot_model) as model:
+        assert len(model(image)) == 1
+    for call in (model, lambda image: model.batch([image, image])):
+        with pytest.raises(ValueError, match="closed"):
+            call(image)
+    model.close()
+
+
+@pytest.mark.parametrize("path", [None, 3, ["a.onnx"]])
+def test_what_is_no_path_is_not_opened(path: str) -> None:
+    with pytest.raises(SamkrError) as caught:
+        samkr_edge.load(path)
+    assert caught.value.code == "SE-U24"
+    assert repr(path) in caught.value.message
 
 
 def peak_of(work: Callable[[], object]) -> int:

@@ -120,3 +120,8 @@ def test_the_package_offers_its_types_and_says_what_it_has_not() -> None:
     assert samkr_edge.SamkrError is SamkrError
     with pytest.raises(AttributeError, match="nonsense"):
         _ = samkr_edge.nonsense
+
+
+def test_lists_are_no_poses() -> None:
+    with pytest.raises(ValueError, match="joint_scores must be a NumPy array, found list"):
+        Poses(np.zeros((0, 2, 2), np.float32), [], np.zeros(0, np.float32))  # type: ignore[arg-type]

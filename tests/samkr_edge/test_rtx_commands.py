@@ -12,8 +12,8 @@ from fake_driver import Driver
 from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from red_dot import dots
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build.inspector import layers_of_engine
+from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 

@@ -12,7 +12,6 @@ from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from many_threads import wrong_results
 from tensorrt_graphs import write_residual
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build.engine_bytes import build_bytes
 from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import read_onnx
@@ -20,6 +19,7 @@ from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt import build_tensorrt
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.cache import cache_folder
 from samkr_edge.device import running_device
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path

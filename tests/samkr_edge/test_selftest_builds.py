@@ -19,6 +19,8 @@ from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.build import engine_trial
 from samkr_edge.cli import run
 
+pytestmark = pytest.mark.usefixtures("references_are_kept")
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
+pytestmark = pytest.mark.usefixtures("references_are_kept")
+
 GPU = "sys/class/devfreq/17000000.gpu"
 RAILS = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
 DLA = "sys/bus/platform/devices/{}/power/runtime_active_time"

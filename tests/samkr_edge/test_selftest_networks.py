@@ -19,6 +19,8 @@ from benchmarks.selftest.stage import Check, Rig
 TINY = "TensorRT: samkr_tiny"
 IMAGES = 6
 
+pytestmark = pytest.mark.usefixtures("references_are_kept")
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

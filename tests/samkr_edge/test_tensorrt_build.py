@@ -16,7 +16,6 @@ from fake_driver import Driver
 from fake_tensorrt import VERSIONS, FakeTensorRT, ctrl_c_at_the_first_step
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build import engine_bytes
 from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
@@ -24,6 +23,7 @@ from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError

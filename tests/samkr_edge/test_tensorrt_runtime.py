@@ -1,7 +1,9 @@
 """The engine runner over a fake driver in host memory: buffers, batches, threads, graphs, and nothing left behind."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -456,6 +458,34 @@ def test_ctrl_c_while_loading_gives_all_back(
         TensorRTRunner(path)
     assert driver.live == 0
     assert sorted(file.name for file in tmp_path.rglob("*")) == before
+
+
+def test_closing_waits_for_what_other_threads_run(
+    install: Install, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = TensorRTRunner(engine(install("10.3.0"), tmp_path))
+    expected = runner.run(images(2))
+    running, go_on, wait = threading.Event(), threading.Event(), driver.cuStreamSynchronize
+
+    def slow(stream: Any) -> int:
+        running.set()
+        assert go_on.wait(30)
+        return wait(stream)
+
+    monkeypatch.setattr(driver, "cuStreamSynchronize", slow)
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.submit(runner.run, images(2))
+        assert running.wait(30)
+        closed = threads.submit(runner.close)
+        while runner._open:  # from here on close has begun
+            time.sleep(0.001)
+        assert driver.live
+        go_on.set()
+        closed.result()
+    np.testing.assert_array_equal(found.result()[0], expected[0])
+    assert driver.live == 0
+    with pytest.raises(ValueError, match="closed"):
+        runner.run(images(2))
 
 
 def test_ctrl_c_while_running_leaves_a_runner_that_runs_and_closes(

@@ -13,7 +13,6 @@ from fake_tensorrt import FakeTensorRT
 from fake_typing import TypingFaults
 from tensorrt_graphs import write_residual
 
-from samkr_edge.artefact import cache_folder
 from samkr_edge.build import onnx_file
 from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
@@ -21,6 +20,7 @@ from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
+from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from targets.profile import load_target

@@ -44,7 +44,7 @@ def test_every_kind_of_problem_is_found_and_counted(people: Path) -> None:
     content["images"][5]["width"] = 65
     people_of = content["annotations"]
     people_of[1]["id"] = people_of[0]["id"]
-    people_of[2]["area"] = 0
+    people_of[2].update(area=0, bbox=[5, 5, 0, 0], keypoints=[5, 5, 2] + [0] * 48, num_keypoints=1)
     people_of[3]["keypoints"][:3] = [500, 10, 2]
     people_of[4]["num_keypoints"] += 1
     file.write_text(json.dumps(content))
@@ -59,7 +59,7 @@ def test_every_kind_of_problem_is_found_and_counted(people: Path) -> None:
     assert len(reports[1].found["shared"]) == 1
     error = problems_error(people, reports)
     assert error is not None
-    assert (error.code, error.exit_code, len(error.facts)) == ("SE-D16", 3, 6)
+    assert (error.code, error.exit_code, len(error.facts)) == ("SE-D16", 3, 7)
     assert any(train[0].name in fact for fact in error.facts)
 
 
@@ -68,4 +68,7 @@ def test_the_command_shows_the_table_and_fails(people: Path) -> None:
     result = CliRunner().invoke(app, ["check", str(people)])
     assert isinstance(result.exception, SamkrError)
     assert result.exception.exit_code == 3
+    facts = "\n".join(result.exception.facts)
+    assert "1 image files that are not there: images/val2017/" in facts
+    assert f"looked in {people / 'images' / 'val2017'}, {people / 'val2017'}, " in facts
     assert "image files that are not there" in result.stdout

@@ -1,6 +1,7 @@
 """A data set cut out of another: the same layout, the same annotations, the same choice for the same seed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,58 @@ def test_the_command_prints_what_it_wrote(
     assert run(["data", "subset", str(source.root), str(out), "--images", "2", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["images"] == len(open_dataset(out, "train")) == 2
+
+
+def test_only_an_earlier_subset_is_replaced(source: KeypointDataset, tmp_path: Path) -> None:
+    write_subset(source, tmp_path / "few", 3)
+    again = write_subset(source, tmp_path / "few", 4)
+    assert again.images == 4
+    photo = next(image.path for image in source.images if source.annotations[image.id])
+    for name in (source.annotation_path.relative_to(source.root), photo.relative_to(source.root)):
+        mine = tmp_path / name.name / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        people = sum(any(a["num_keypoints"] for a in found) for found in source.annotations.values())
+        with pytest.raises(SamkrError) as caught:
+            write_subset(source, tmp_path / name.name, people)
+        assert caught.value.code == "SE-D05"
+        assert [path.read_text() for path in (tmp_path / name.name).rglob("*") if path.is_file()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../outside.png", "{outside}", "../train2017/a.png", "cam1/b.png", "cam1\\b.png"]
+)
+def test_a_file_name_never_leads_out_of_the_subset(
+    source: KeypointDataset, tmp_path: Path, name: str
+) -> None:
+    root, out = tmp_path / "a" / "source", tmp_path / "a" / "b" / "out"
+    shutil.copytree(source.root, root)
+    content = json.loads((root / source.annotation_path.relative_to(source.root)).read_text())
+    folder = root / source.images[0].path.parent.relative_to(source.root)
+    outside = folder / "../../../outside.png"
+    for path in (outside, folder / "../train2017/a.png", folder / "cam1" / "b.png"):
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.images[0].path, path.resolve())
+    for image in content["images"]:
+        image["file_name"] = name.format(outside=outside.resolve())  # one file for all: every name is taken
+    (root / source.annotation_path.relative_to(source.root)).write_text(json.dumps(content))
+    before = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    write_subset(open_dataset(root, "train"), out, 3)
+    assert {path for path in tmp_path.rglob("*") if out not in path.parents} - before <= {out, out.parent}
+    found = open_dataset(out, "train")
+    assert len({image.path for image in found.images}) == 3
+    for image in found.images:
+        assert (read_image(image.path) == read_image(source.images[0].path)).all()
+        assert out.resolve() in image.path.resolve().parents
+
+
+def test_an_image_that_is_not_there_is_named(source: KeypointDataset, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    shutil.copytree(source.root, root)
+    moved = open_dataset(root, "train")
+    for image in moved.images:
+        image.path.unlink()
+    with pytest.raises(SamkrError) as caught:
+        write_subset(moved, tmp_path / "out", 3)
+    assert caught.value.code == "SE-D49"
+    assert str(caught.value.fix).startswith("samkr-edge data check")

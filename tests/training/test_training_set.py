@@ -172,7 +172,8 @@ def test_images_without_annotations_are_left_out_and_counted(tmp_path: Path) -> 
 
 
 def test_small_people_of_coco_have_keypoints_but_no_centre(tmp_path: Path) -> None:
-    sample = _set(_annotate(tmp_path / "d", [_person(900)]), AugmentSettings.off())[0]
+    people = [_person(900), {**_person(5000), "id": 2, "image_id": 2}]
+    sample = _set(_annotate(tmp_path / "d", people), AugmentSettings.off())[0]
     assert sample["heatmap"][0].max() > 0.5
     assert sample["heatmap"][-1].max() == 0
     assert not sample["offset_weight"].any()

@@ -13,33 +13,49 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.dataset import ImageRecord, KeypointDataset, available_splits, open_dataset, read_image
+from samkr_edge.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
+from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, read_image, split_of
+from samkr_edge.dataset_use import Step, refusal, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.exif import orientation
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
-_EXAMPLES = 3
+_TRAINED_ON = ("train", "trainval")
 
 # Kind -> what it means. Problems make the check fail; notes are only told.
 PROBLEMS = {
     "missing": "image files that are not there",
     "corrupt": "image files that cannot be decoded or are cut off",
     "size": "images whose size is not the one in the annotations",
+    "turned": "images whose size is the one in the annotations only when turned as EXIF says, which is not followed",
     "shared": "images whose bytes are in another split too",
     "duplicate_id": "annotation ids given twice",
     "no_area": "people with keypoints but without area or box",
+    "uncounted": "people with labelled keypoints but num_keypoints 0, whom training and evaluation ignore",
+    **LEFT_OUT,
 }
 NOTES = {
     "repeated": "images whose bytes are in the same split twice",
     "outside": "people with a labelled keypoint outside the image",
     "count": "people whose num_keypoints is not their number of labelled keypoints",
     "empty": "images without any annotation",
+    "small": "people with keypoints but too small for training to give them a centre",
+    "exif": "images with an EXIF orientation, not followed: labels drawn on the turned picture are wrong",
+    "swapped": "images whose width and height the annotations exchange; nothing depends on it",
+    **TOLD,
 }
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Findings of one split: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at."""
+    """Findings of one split.
+
+    Attributes:
+        found: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at.
+        refused: step of the road that works on such a split and cannot -> why.
+        searched: folders in which the images were looked for.
+    """
 
     split: str
     kind: str
@@ -47,7 +63,9 @@ class SplitReport:
     images: int
     people: int
     crowds: int
-    found: dict[str, list[str]] = field(default_factory=dict)
+    found: Places = field(default_factory=dict)
+    refused: dict[Step, SamkrError] = field(default_factory=dict)
+    searched: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -59,16 +77,20 @@ class SplitReport:
             "crowds": self.crowds,
             "problems": {kind: len(self.found.get(kind, [])) for kind in PROBLEMS},
             "notes": {kind: len(self.found.get(kind, [])) for kind in NOTES},
-            "examples": {kind: places[:_EXAMPLES] for kind, places in self.found.items()},
+            "places": self.found,
+            "refused": {step: error.to_dict() for step, error in self.refused.items()},
         }
 
 
 def open_splits(root: str | Path) -> list[KeypointDataset]:
-    """All splits of a data directory.
+    """All splits of a data directory, or the one that a file is.
 
     Raises:
         SamkrError: what :func:`samkr_edge.dataset.open_dataset` raises for a split that cannot be read at all.
     """
+    root = Path(root)
+    if root.is_file():
+        return [open_dataset(root, split_of(root))]
     # Without any split the reader's error names the places that were searched.
     return [open_dataset(root, split) for split in available_splits(root) or ["train"]]
 
@@ -90,7 +112,7 @@ def check_splits(
                 dataset.images, pool.map(_check_image, dataset.images), strict=True
             ):
                 if kind is not None:
-                    found[index][kind].append(f"{record.path.name} (image {record.id})")
+                    found[index][kind].append(_place(record, dataset))
                 if digest:
                     places[digest].append((index, record))
                 if advance is not None:
@@ -102,43 +124,63 @@ def check_splits(
 
 def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError | None:
     """SE-D16 with one fact for each kind of problem, or None where there is none."""
-    facts = []
+    facts = [
+        f"{step} refuses {report.split}: {'; '.join((error.message, *error.facts))}"
+        for report in reports
+        for step, error in report.refused.items()
+    ]
+    fixes = [error.fix for report in reports for error in report.refused.values() if error.fix]
     for kind, meaning in PROBLEMS.items():
         places = [place for report in reports for place in report.found.get(kind, [])]
         if places:
-            examples = ", ".join(places[:_EXAMPLES]) + (", ..." if len(places) > _EXAMPLES else "")
-            facts.append(f"{len(places)} {meaning}: {examples}")
+            facts.append(f"{len(places)} {meaning}: {listed(places)}")
+        if places and kind == "missing":
+            without = [report for report in reports if kind in report.found]
+            looked_in = dict.fromkeys(str(folder) for report in without for folder in report.searched)
+            facts.append(f"looked in {', '.join(looked_in)}")
     if not facts:
         return None
     return SamkrError(
         "SE-D16",
         f"{root} has problems that would stop training or falsify its figures",
         facts,
-        fix="restore these files, or take them out of the annotations; then check again",
+        fix=fixes[0] if fixes else "restore these files, or correct the entries; then check again",
     )
 
 
+def _place(record: ImageRecord, dataset: KeypointDataset) -> str:
+    """The image's file with its folder in the data set."""
+    return f"{os.path.relpath(record.path, dataset.root)} (image {record.id})"
+
+
 def _check_image(record: ImageRecord) -> tuple[str, str | None]:
-    """SHA-256 of the file ('' if unreadable) and the kind of problem."""
+    """SHA-256 of the file ('' if unreadable) and the kind of problem or note."""
     try:
-        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+        data = record.path.read_bytes()
     except OSError:
         return "", "missing"
+    digest = hashlib.sha256(data).hexdigest()
     try:
         image = read_image(record.path)
     except SamkrError:
         return digest, "corrupt"
-    return digest, None if image.shape[:2] == (record.height, record.width) else "size"
+    turn, size = orientation(data), (record.height, record.width)
+    if image.shape[:2] == size:
+        return digest, None if turn == 1 else "exif"
+    if image.shape[1::-1] != size:
+        return digest, "size"
+    return digest, "turned" if turn > 4 else "swapped"
 
 
-def _check_annotations(dataset: KeypointDataset) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+def _check_annotations(dataset: KeypointDataset) -> Places:
+    found: Places = defaultdict(list, dataset.told)
     ids = Counter(a["id"] for people in dataset.annotations.values() for a in people)
     found["duplicate_id"] = [f"annotation {number}" for number, count in ids.items() if count > 1]
     for record in dataset.images:
         people = dataset.annotations[record.id]
         if not people:
-            found["empty"].append(f"{record.path.name} (image {record.id})")
+            found["empty"].append(_place(record, dataset))
+        smallest = smallest_area(record, dataset.kind)
         for person in people:
             place = f"annotation {person['id']} (image {record.id})"
             x, y, v = np.asarray(person["keypoints"], np.float64).reshape(-1, 3).T
@@ -151,18 +193,22 @@ def _check_annotations(dataset: KeypointDataset) -> dict[str, list[str]]:
             )
             if (labelled & outside).any():
                 found["outside"].append(place)
-            if int(labelled.sum()) != person["num_keypoints"]:
+            if labelled.any() and person["num_keypoints"] == 0:
+                found["uncounted"].append(place)
+            elif int(labelled.sum()) != person["num_keypoints"]:
                 found["count"].append(place)
             flat = person["area"] <= 0 or person["bbox"][2] <= 0 or person["bbox"][3] <= 0
             if flat and labelled.any() and not person["iscrowd"]:
                 found["no_area"].append(place)
+            elif labelled.any() and not person["iscrowd"] and person["area"] < smallest:
+                found["small"].append(place)
     return found
 
 
 def _compare_copies(
     copies: list[tuple[int, ImageRecord]],
     datasets: list[KeypointDataset],
-    found: list[dict[str, list[str]]],
+    found: list[Places],
 ) -> None:
     """File the copies of one image: in another split a problem, in the same one a note."""
     if len(copies) < 2:
@@ -179,9 +225,10 @@ def _compare_copies(
             found[index]["repeated"].append(" = ".join(names))
 
 
-def _summary(dataset: KeypointDataset, found: dict[str, list[str]]) -> SplitReport:
+def _summary(dataset: KeypointDataset, found: Places) -> SplitReport:
     annotations = [a for people in dataset.annotations.values() for a in people]
-    crowds = sum(a["iscrowd"] for a in annotations)
+    crowds = sum(bool(a["iscrowd"]) for a in annotations)
+    steps: tuple[Step, ...] = ("train", "quantize") if dataset.split in _TRAINED_ON else ("eval",)
     return SplitReport(
         split=dataset.split,
         kind=dataset.kind,
@@ -190,4 +237,6 @@ def _summary(dataset: KeypointDataset, found: dict[str, list[str]]) -> SplitRepo
         people=len(annotations) - crowds,
         crowds=crowds,
         found={kind: places for kind, places in found.items() if places},
+        refused={step: error for step in steps if (error := refusal(dataset, step)) is not None},
+        searched=dataset.searched,
     )

@@ -101,13 +101,16 @@ def _range(text: str, option: str) -> tuple[float, float]:
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
+    ],
     json: _Json = False,
 ) -> None:
     """Look for what would break training or flatter its figures; exit code 3 where there is any.
 
-    Missing, corrupt and cut-off images, wrong sizes, keypoints outside, people without area, ids given twice,
-    images that are in two splits.
+    Missing, corrupt and cut-off images, wrong sizes, keypoints outside, people without area or category, ids given
+    twice, images that are in two splits; and what training, calibration and evaluation refuse. --json names every
+    place.
 
     Examples:
 
@@ -133,13 +136,16 @@ def check(
         for kind, meaning in kinds.items():
             counts = [len(report.found.get(kind, [])) for report in reports]
             shown = [Text(str(count), style if count else "") for count in counts]
-            table.add_row(meaning, *shown, end_section=kind in ("no_area",))
-    if error is not None:
-        # --json prints one object, and that is the error's: its facts name every kind of problem.
-        if not json:
-            emit({}, table, False)
+            table.add_row(meaning, *shown, end_section=kind == [*PROBLEMS][-1])
+    payload = {"root": str(data), "splits": [report.to_dict() for report in reports]}
+    emit({**payload, "error": error.to_dict()} if error else payload, table, json)
+    if error is None:
+        return
+    if not json:
         raise error
-    emit({"root": str(data), "splits": [report.to_dict() for report in reports]}, table, json)
+    # One object holds both: every place, and what the exit code says.
+    typer.echo(str(error), err=True)
+    raise typer.Exit(error.exit_code)
 
 
 @app.command()

@@ -6,15 +6,25 @@ trained on is train-fit AP, never to be taken for accuracy).
 
 from __future__ import annotations
 
+import filecmp
+import json
+import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from samkr_edge.annotations import ImageRecord
 from samkr_edge.artefact import read_json, replacing, write_json
-from samkr_edge.dataset import SKELETON_FILE, ImageRecord, KeypointDataset
+from samkr_edge.categories import SKELETON_FILE, whole_number
+from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
+from samkr_edge.ours import refuse_foreign
+
+# A key of the annotation file, by which a later run knows the subset for one.
+MARK = "samkr_edge_subset"
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,13 @@ class Subset:
 def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) -> Subset:
     """Copy ``count`` images that show people, with all annotations of these images, to ``out``.
 
-    The split keeps its name; other splits in ``out`` stay as they are. Categories, licences and whatever else the
-    annotation file holds are copied as they are.
+    An earlier subset in ``out`` is replaced, anything else is not. The split keeps its name; other splits in ``out``
+    stay as they are. Categories, licences and whatever else the annotation file holds are copied as they are, but for
+    file names that lead out of the folder of the images.
 
     Raises:
-        SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself; SE-D01 the
-            disk refuses.
+        SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself, SE-D49 an
+            image is not there, SE-D05 ``out`` holds files of other origin; SE-D01 the disk refuses.
     """
     if out.resolve() == source.root.resolve():
         raise SamkrError(
@@ -58,22 +69,65 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
             else f"samkr-edge data check {source.root}",
         )
     chosen = [shown[i] for i in sorted(np.random.default_rng(seed).permutation(len(shown))[:count].tolist())]
-    for image in chosen:
-        with replacing(out / image.path.relative_to(source.root)) as temporary:
-            shutil.copyfile(image.path, temporary)
+    folder = out / "images" / ("" if source.kind == "crowdpose" else f"{source.split}2017")
+    names = _names(source, chosen)
+    target = annotation_place(out, source.split, source.kind)
+    copies = {folder / names[image.id]: image.path for image in chosen}
     skeleton = source.annotation_path.parent / SKELETON_FILE
-    target = out / source.annotation_path.relative_to(source.root)
     if skeleton.is_file():
-        with replacing(target.parent / SKELETON_FILE) as temporary:
-            shutil.copyfile(skeleton, temporary)
+        copies[target.parent / SKELETON_FILE] = skeleton
+    refuse_foreign([target], made=_is_subset, fix="name another folder")
+    if not target.exists():
+        same = partial(filecmp.cmp, shallow=False)
+        refuse_foreign(copies, made=lambda copy: same(copy, copies[copy]), fix="name another folder")
+    for copy, original in copies.items():
+        with replacing(copy) as temporary:
+            _copy(original, temporary, source)
     # The annotations last: a subset that was interrupted is not one yet.
-    return _write_annotations(source.annotation_path, target, chosen)
+    return _write_annotations(source.annotation_path, target, names)
 
 
-def _write_annotations(source: Path, target: Path, chosen: list[ImageRecord]) -> Subset:
+def _is_subset(annotations: Path) -> bool:
+    try:
+        return bool(json.loads(annotations.read_bytes()).get(MARK))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _names(source: KeypointDataset, chosen: list[ImageRecord]) -> dict[int, str]:
+    """Image id -> its file name in the subset: as in the source, but never out of the folder it is written to."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for image in chosen:
+        within = Path(os.path.relpath(image.path, source.image_folder))
+        if ".." in within.parts or within.as_posix() in taken:
+            within = Path(f"{image.id}_{image.path.name}")
+        names[image.id] = within.as_posix()
+        taken.add(names[image.id])
+    return names
+
+
+def _copy(image: Path, target: Path, source: KeypointDataset) -> None:
+    try:
+        shutil.copyfile(image, target)
+    except OSError as error:
+        if error.filename != str(image):
+            raise  # the disk that is written to
+        raise SamkrError(
+            "SE-D49",
+            f"the image {image} could not be copied, so there is no subset",
+            [f"named in   {source.annotation_path}", f"reason     {error.strerror or error}"],
+            fix=f"samkr-edge data check {source.root}   # lists all such images",
+        ) from error
+
+
+def _write_annotations(source: Path, target: Path, names: dict[int, str]) -> Subset:
     payload = read_json(source, "annotation file")
-    ids = {image.id for image in chosen}
-    images = [entry for entry in payload["images"] if entry["id"] in ids]
-    annotations = [entry for entry in payload["annotations"] if entry["image_id"] in ids]
-    write_json(target, {**payload, "images": images, "annotations": annotations})
+    images = [
+        {**entry, "file_name": names[number]}
+        for entry in payload["images"]
+        if (number := whole_number(entry["id"])) in names
+    ]
+    annotations = [entry for entry in payload["annotations"] if whole_number(entry["image_id"]) in names]
+    write_json(target, {**payload, MARK: True, "images": images, "annotations": annotations})
     return Subset(target, len(images), len(annotations))

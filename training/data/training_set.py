@@ -17,17 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samkr_edge.dataset import Annotation, ImageRecord, KeypointDataset, read_image
+from samkr_edge.annotations import is_ignored
+from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset_use import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import warp
 from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size
 
 STRIDE = 4
-# DEKR: people of COCO below this area (source pixels) get no centre and no offsets. COCO's photographs are 640
-# pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
-SMALLEST_COCO_AREA = 32.0**2
-_COCO_SHORT_SIDE = 400
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         cache_mb: room for decoded images, in this process; JPEG decoding competes with training for the CPU.
 
     Raises:
-        SamkrError: SE-D18 no image has a person. Reading a sample: SE-D15 its image is missing or corrupt.
+        SamkrError: SE-D18 nobody to learn from. Reading a sample: SE-D15 its image is missing or corrupt.
     """
 
     def __init__(
@@ -71,6 +69,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         seed: int = 0,
         cache_mb: int = 1024,
     ) -> None:
+        require_usable(dataset, "train", parity=(encode_settings or EncodeSettings()).parity)
         self.dataset = dataset
         self.input_size = input_size
         self.encode_settings = encode_settings or EncodeSettings()
@@ -82,13 +81,6 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
             if dataset.annotations[record.id]
         ]
         self.skipped = len(dataset.images) - len(self._samples)
-        if not any(sample.joints[:, :, 2].any() for sample in self._samples):
-            raise SamkrError(
-                "SE-D18",
-                f"no image of {dataset.annotation_path} has a person with keypoints, so there is nothing to learn",
-                [f"images     {len(dataset.images)}, with annotations {len(self._samples)}"],
-                fix="choose a split with people",
-            )
         # In shared memory, so that workers which already run see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
@@ -155,15 +147,10 @@ def _describe(record: ImageRecord, dataset: KeypointDataset, parity: bool) -> _S
     ignored: tuple[Any, ...] = ()
     has_center = np.ones(len(people), np.bool_)
     if dataset.kind == "coco":
-        share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
-        smallest = SMALLEST_COCO_AREA * (1.0 if parity else share**2)
+        smallest = smallest_area(record, dataset.kind, parity=parity)
         has_center[:] = [a["area"] >= smallest for a in people]
-        ignored = tuple(a.get("segmentation") for a in annotations if _is_ignored(a))
+        ignored = tuple(a.get("segmentation") for a in annotations if is_ignored(a))
     return _Sample(record, joints, has_center, ignored)
-
-
-def _is_ignored(annotation: Annotation) -> bool:
-    return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
 
 
 def valid_area(
@@ -189,21 +176,16 @@ def valid_area(
 
 
 def _erase(known: Maps, segmentation: Any) -> None:
-    """Set the region of a COCO segmentation (polygons or run lengths) to 0."""
+    """Set the region of a segmentation as :func:`~samkr_edge.segmentation.checked_segmentation` gives it to 0."""
     from pycocotools import mask
 
     size = known.shape
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return
-        runs = mask.merge(mask.frPyObjects(polygons, *size))
-    elif isinstance(segmentation, dict):
+        runs = mask.merge(mask.frPyObjects(segmentation, *size))
+    elif segmentation is not None and segmentation["size"] == list(size):
         runs = segmentation
-        if isinstance(runs.get("counts"), list):
-            runs = mask.frPyObjects(runs, *runs["size"])
+        if isinstance(runs["counts"], list):
+            runs = mask.frPyObjects(runs, *size)
     else:
         return
-    region = mask.decode(runs).astype(bool)
-    if region.shape == size:
-        known[region] = 0
+    known[mask.decode(runs).astype(bool)] = 0

@@ -1,0 +1,58 @@
+"""Where what can be made again is kept: models that bundles were built to, what TensorRT timed and finished."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError
+
+_CHOOSE = "export SAMKR_EDGE_CACHE=/some/writable/folder"
+
+
+def cache_folder() -> Path:
+    """``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder; it may not be there yet.
+
+    A user without a home, or with one that nothing can be written to (both are usual in a container), gets a folder of
+    their own in the temporary one, and is told so once.
+
+    Raises:
+        SamkrError: SE-D55 there is no temporary folder either.
+    """
+    if chosen := os.environ.get("SAMKR_EDGE_CACHE"):
+        return Path(chosen)
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
+    except RuntimeError:  # no HOME, and nobody of this number in the list of users
+        return _temporary_folder("this user has no home")
+    # One that exists is used as it is: what somebody has put there can be read.
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+        return _temporary_folder(f"nothing can be written to {there}")
+    return folder
+
+
+@functools.cache
+def _temporary_folder(why: str) -> Path:
+    try:
+        folder = Path(tempfile.gettempdir()) / f"samkr-edge-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Engines are native code: a folder that somebody else has made there, or writes to, is not read.
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            folder = Path(tempfile.mkdtemp(prefix="samkr-edge-"))
+    except OSError as error:
+        raise SamkrError(
+            "SE-D55",
+            f"{why}, and there is no temporary folder, so there is no place for a cache",
+            [f"reason     {error.strerror or error}"],
+            fix=_CHOOSE,
+        ) from error
+    print(
+        f"{why}: what is built here is kept in {folder}, and may be lost with it; {_CHOOSE}", file=sys.stderr
+    )
+    return folder

@@ -1,0 +1,155 @@
+"""Whether a split can be used: asked before the work by training, evaluation and calibration, and by `data check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
+from samkr_edge.dataset import KeypointDataset
+from samkr_edge.errors import SamkrError
+from samkr_edge.exif import orientation_of
+
+Step: TypeAlias = Literal["train", "eval", "quantize"]
+
+_CODES = {"train": "SE-D18", "eval": "SE-D27", "quantize": "SE-D40"}
+_REFUSED = {
+    "train": "no image of {path} shows anybody to learn from, so nothing was trained",
+    "eval": "no evaluated image of {path} shows a labelled person, so there is no AP",
+    "quantize": "no image of {path} shows people, so there is nothing to calibrate on",
+}
+# DEKR: people of COCO below this area (source pixels) get no centre and no offsets. COCO's photographs are 640
+# pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
+_SMALLEST_COCO_AREA = 32.0**2
+_COCO_SHORT_SIDE = 400
+_LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads that of all
+
+
+def smallest_area(record: ImageRecord, kind: str, *, parity: bool = False) -> float:
+    """Area in pixels of the image from which on training gives a person a centre; ``parity``: DEKR's own limit."""
+    if kind != "coco":
+        return 0.0
+    share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
+    return _SMALLEST_COCO_AREA * (1.0 if parity else share**2)
+
+
+@dataclass(frozen=True)
+class People:
+    """Annotations of some images, by what can be done with them.
+
+    Attributes:
+        annotations: all.
+        labelled: those with a labelled keypoint that are not a crowd.
+        uncounted: of these, the ones whose ``num_keypoints`` is 0, whom evaluation and training ignore.
+        small: of the others, the ones too small for a centre.
+        unsized: labelled, without an area: no pose is near enough to them for OKS.
+        counted: people whom evaluation counts.
+    """
+
+    annotations: int = 0
+    labelled: tuple[Annotation, ...] = ()
+    uncounted: tuple[Annotation, ...] = ()
+    small: tuple[Annotation, ...] = ()
+    unsized: tuple[Annotation, ...] = ()
+    counted: int = 0
+
+    @classmethod
+    def of(
+        cls, dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None, *, parity: bool = False
+    ) -> People:
+        """Count them in ``images``, by default all of the split."""
+        count = counted = 0
+        labelled, uncounted, small, unsized = [], [], [], []
+        for record in dataset.images if images is None else images:
+            smallest = smallest_area(record, dataset.kind, parity=parity)
+            for person in dataset.annotations.get(record.id, ()):
+                count += 1
+                if person["iscrowd"]:
+                    continue
+                counted += person["num_keypoints"] > 0
+                if not any(v > 0 for v in person["keypoints"][2::3]):
+                    continue
+                labelled.append(person)
+                if person["num_keypoints"] == 0:
+                    uncounted.append(person)
+                elif person["area"] < smallest:
+                    small.append(person)
+                if person["area"] <= 0:
+                    unsized.append(person)
+        return cls(count, tuple(labelled), tuple(uncounted), tuple(small), tuple(unsized), counted)
+
+    @property
+    def learnable(self) -> int:
+        """People whom training gives a centre."""
+        return len(self.labelled) - len(self.uncounted) - len(self.small)
+
+
+def refusal(
+    dataset: KeypointDataset,
+    step: Step,
+    images: Sequence[ImageRecord] | None = None,
+    *,
+    parity: bool = False,
+) -> SamkrError | None:
+    """Why a step cannot use a split, or these images of it; None where it can."""
+    people = People.of(dataset, images, parity=parity)
+    usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
+    if usable:
+        return None
+    count = len(dataset.images if images is None else images)
+    facts = [f"images     {count} with {people.annotations} annotations"]
+    fix = "choose a split with people"
+    if people.labelled:
+        facts.append(f"people     {len(people.labelled)} with labelled keypoints")
+    elif "category" in dataset.told:
+        fix = "give these annotations the id of a category of the file"
+    if people.small and step == "train":
+        facts.append(f"too small  {len(people.small)}: {listed(_places(people.small))}")
+        fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
+    if people.uncounted:
+        facts.append(f"uncounted  {len(people.uncounted)} of them, since their num_keypoints is 0")
+        fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
+    if left := dataset.told.get("category"):
+        facts.append(f"left out   {len(left)} {LEFT_OUT['category']}: {listed(left)}")
+    return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), facts[:4], fix=fix)
+
+
+def require_usable(
+    dataset: KeypointDataset,
+    step: Step,
+    images: Sequence[ImageRecord] | None = None,
+    *,
+    parity: bool = False,
+) -> None:
+    """Raise what :func:`refusal` returns.
+
+    Raises:
+        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on.
+    """
+    refused = refusal(dataset, step, images, parity=parity)
+    if refused is not None:
+        raise refused
+
+
+def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:
+    """Lines to tell before the work: what was left out or filled in, and what makes labels wrong or useless."""
+    records = dataset.images if images is None else images
+    people = People.of(dataset, records)
+    found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]
+    found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
+    found.append(("people without a size, by whom no pose is right", _places(people.unsized)))
+    lines = [f"data: {len(places)} {words}: {listed(places)}" for words, places in found if places]
+    spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]
+    turned = [record.path.name for record in spread if orientation_of(record.path) != 1]
+    if turned:
+        looked_at = f"{len(spread)} images" + (" looked at" if len(spread) < len(records) else "")
+        lines.append(
+            f"data: {len(turned)} of {looked_at} have an EXIF orientation, which is not followed, so labels drawn on "
+            f"the turned picture are wrong: {listed(turned)}"
+        )
+    return lines
+
+
+def _places(people: Sequence[Annotation]) -> list[str]:
+    return [f"annotation {person['id']} (image {person['image_id']})" for person in people]

@@ -1,0 +1,23 @@
+"""The package ``onnxruntime``; every import of it by ours is here."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def import_onnxruntime() -> Any:
+    """The module, imported without telemetry."""
+    switch_off_telemetry()
+    import onnxruntime
+
+    return onnxruntime
+
+
+def switch_off_telemetry() -> None:
+    """For this process and those that it starts, unless the user has said otherwise.
+
+    When it is imported, ONNX Runtime (run: 1.32) starts a thread for Microsoft's telemetry and writes a device id and a
+    database into the user's cache folder; it reads this variable once, then.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

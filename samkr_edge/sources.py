@@ -1,0 +1,164 @@
+"""What `predict` is pointed at, all of it looked at before the first image: files, folders, globs, cameras, streams."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.file_kind import file_kind
+from samkr_edge.ours import made_by_predict
+from samkr_edge.video import is_live, open_video
+
+_NEITHER = "neither an image nor a video"
+
+
+@dataclass
+class Sources:
+    """What was found.
+
+    Attributes:
+        images: files, in the order of the words that name them; those of a folder or glob sorted.
+        streams: video files, cameras and addresses, in the same order.
+        left_out: file or folder -> why it is not looked at.
+        damaged: why videos that a folder or glob holds do not open; the others are looked at.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
+    damaged: list[SamkrError] = field(default_factory=list)
+
+    def note(self) -> str | None:
+        """One line about what was left out; None where nothing was."""
+        if not self.left_out:
+            return None
+        shown = [f"{path.name} ({reason})" for path, reason in list(self.left_out.items())[:4]]
+        more = len(self.left_out) - len(shown)
+        return f"left out: {', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def find_sources(words: Sequence[str]) -> Sources:
+    """The images and videos behind the words of a command line.
+
+    A file that was named and cannot be one is an error before anything is looked at. In a folder, or where a glob
+    leads, it is left out and told about. Overlays of ours are left out everywhere: a shell names files too.
+
+    Raises:
+        SamkrError: SE-D29 a word leads nowhere or nothing was found, SE-D97 a named video does not open.
+    """
+    found = Sources()
+    problems: list[SamkrError] = []
+    for word in words:
+        path = Path(word)
+        if os.path.isdir(word):
+            for entry in sorted(path.iterdir()):
+                _add(found, entry)
+        elif os.path.isfile(word):
+            problems += _add_named(found, path)
+        elif os.path.exists(word) or is_live(word):  # a device, a pipe
+            found.streams.append(word)
+        elif matches := _matches(word):
+            for match in matches:
+                _add(found, Path(match))
+        else:
+            problems.append(_missing(word))
+    if problems:
+        raise problems[0] if len(problems) == 1 else _several(problems, len(words))
+    if not (found.images or found.streams or found.damaged):
+        raise SamkrError(
+            "SE-D29",
+            "no image and no video was found, so nothing was done",
+            [f"looked in  {', '.join(words[:4])[:150]}"] + ([found.note() or ""] if found.left_out else []),
+        )
+    return found
+
+
+def _add(found: Sources, path: Path) -> None:
+    """One entry of a folder or of what a glob matches."""
+    if path.is_dir():
+        found.left_out[path] = "a folder"
+    elif path.name.startswith("."):
+        found.left_out[path] = "hidden"
+    elif (reason := _sort_in(found, path)) is not None:
+        found.left_out[path] = reason
+    elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
+        found.damaged.append(error)
+        found.streams.pop()
+
+
+def _add_named(found: Sources, path: Path) -> list[SamkrError]:
+    """One file that was named; what is wrong with it."""
+    reason = _sort_in(found, path)
+    if reason == _NEITHER:
+        return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {path}")]
+    if reason is not None:
+        found.left_out[path] = reason
+        return []
+    error = _why_not(path) if found.streams[-1:] == [str(path)] else None
+    return [] if error is None else [error]
+
+
+def _sort_in(found: Sources, path: Path) -> str | None:
+    """Put a file where it belongs; why it belongs nowhere."""
+    if made_by_predict(path):
+        return "made by predict"
+    try:
+        kind = file_kind(path)
+    except OSError as error:
+        return error.strerror or reason_of(error)
+    if kind is None:
+        return _NEITHER
+    if kind.medium == "image":
+        found.images.append(path)
+    else:
+        found.streams.append(str(path))
+    return None
+
+
+def _why_not(path: Path) -> SamkrError | None:
+    """Why a video file does not open."""
+    try:
+        open_video(str(path)).close()
+    except SamkrError as error:
+        return error
+    return None
+
+
+def _matches(word: str) -> list[str]:
+    return sorted(glob.glob(_existing_as_it_is(word), recursive=True)) if glob.has_magic(word) else []
+
+
+def _existing_as_it_is(pattern: str) -> str:
+    """Parts of a pattern that exist by their very name, ``[x]`` of ``[x]/*.png``, are no patterns."""
+    before = ""
+    parts = pattern.split(os.sep)
+    for number, part in enumerate(parts):
+        if not os.path.exists(before + part) and part:
+            break
+        before += part + os.sep
+        parts[number] = glob.escape(part)
+    return os.sep.join(parts)
+
+
+def _missing(word: str) -> SamkrError:
+    what = "nothing matches" if glob.has_magic(word) else "there is no"
+    folder = Path(word).parent
+    while not folder.is_dir():
+        folder = folder.parent
+    return SamkrError("SE-D29", f"{what} {word}, so nothing was done", fix=f"ls {folder}")
+
+
+def _several(problems: list[SamkrError], count: int) -> SamkrError:
+    facts = [problem.message.removesuffix(", so nothing was done")[:150] for problem in problems[:4]]
+    if len(problems) > 4:
+        facts[3:] = [f"and {len(problems) - 3} more"]
+    return SamkrError(
+        "SE-D29",
+        f"{len(problems)} of {count} sources cannot be used, so nothing was done",
+        facts,
+        fix=problems[0].fix,
+    )

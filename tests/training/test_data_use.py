@@ -1,0 +1,187 @@
+"""What `data check` says of a split is what training, calibration and evaluation do with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from calibration.images import select_images
+from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset_use import remarks
+from samkr_edge.errors import SamkrError
+from samkr_edge.evaluate import score
+from samkr_edge.skeleton import COCO17
+from training.data.check import check_splits, open_splits
+from training.data.cli import app
+from training.data.training_set import TrainingSet
+
+Content = dict[str, Any]
+SPLITS = ("train", "val")
+
+
+def _content() -> Content:
+    """Two images of 100 x 120 with one person each."""
+    keypoints = [value for k in range(17) for value in (10 + 4 * k, 10 + 5 * k, 2)]
+    images = [{"id": n, "file_name": f"cam1/{n}.jpg", "width": 100, "height": 120} for n in (1, 2)]
+    people = [
+        {"id": n, "image_id": n, "category_id": 1, "keypoints": list(keypoints), "num_keypoints": 17,
+         "bbox": [0, 0, 90, 110], "area": 6000, "iscrowd": 0}
+        for n in (1, 2)
+    ]  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints)}
+    return {"images": images, "annotations": people, "categories": [category]}
+
+
+def _write(root: Path, change: Callable[[Content], Any] = lambda content: None) -> Path:
+    """The same in both splits, but for the pixels."""
+    for number, split in enumerate(SPLITS):
+        content = _content()
+        change(content)
+        file = root / "annotations" / f"person_keypoints_{split}2017.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+        for image in _content()["images"]:
+            path = root / "images" / f"{split}2017" / image["file_name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((120, 100, 3), 50 * number + image["id"], np.uint8))
+    return root
+
+
+def _people(**values: Any) -> Callable[[Content], Any]:
+    return lambda content: [person.update(values) for person in content["annotations"]]
+
+
+def _check(root: Path) -> tuple[int, Content]:
+    result = CliRunner().invoke(app, ["check", str(root), "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "fix", "refusing"),
+    [
+        (lambda content: content.update(annotations=[]), "with 0 annotations", "people", 3),
+        (_people(num_keypoints=0), "uncounted  2 of them", "leave num_keypoints out", 2),
+        (_people(category_id=0), "annotation 1 (image 1): 0", "id of a category", 3),
+        (_people(keypoints=[0] * 51, num_keypoints=0), "with 2 annotations", "people", 3),
+        (_people(iscrowd=1), "with 2 annotations", "people", 3),
+    ],
+)
+def test_what_later_steps_refuse_fails_the_check(
+    tmp_path: Path, change: Callable[[Content], Any], words: str, fix: str, refusing: int
+) -> None:
+    root = _write(tmp_path, change)
+    train, val = (open_dataset(root, split) for split in SPLITS)
+    steps: dict[str, Callable[[], object]] = {
+        "train": lambda: TrainingSet(train, (64, 64)),
+        "quantize": lambda: select_images(train, None, 2),
+        "eval": lambda: score(val, []),
+    }
+    raised = {}
+    for step, work in steps.items():
+        try:
+            work()
+        except SamkrError as error:
+            raised[step] = error
+    code, payload = _check(root)
+    assert code == 3
+    assert len(raised) == refusing
+    told = {step: error for split in payload["splits"] for step, error in split["refused"].items()}
+    assert told == {step: error.to_dict() for step, error in raised.items()}
+    assert words in " ".join(raised["train"].facts)
+    assert fix in payload["error"]["fix"]
+    assert payload["error"]["code"] == "SE-D16"
+
+
+def test_people_too_small_for_training_are_refused_by_it_alone(tmp_path: Path) -> None:
+    root = _write(tmp_path, _people(area=60))
+    code, payload = _check(root)
+    assert code == 3
+    assert payload["splits"][0]["places"]["small"] == ["annotation 1 (image 1)", "annotation 2 (image 2)"]
+    assert [[*split["refused"]] for split in payload["splits"]] == [["train"], []]
+    with pytest.raises(SamkrError) as caught:
+        TrainingSet(open_dataset(root, "train"), (64, 64))
+    assert "too small  2: annotation 1 (image 1)" in " ".join(caught.value.facts)
+
+
+def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> None:
+    root = _write(tmp_path, _people(area=0, bbox=[0, 0, 0, 0]))
+    dataset = open_dataset(root)
+    results = [
+        # Not quite the labels: a real network's numbers are rounded somewhere.
+        {"image_id": n, "category_id": 1, "score": 1.0, "keypoints": [v + 1e-4 for v in p[0]["keypoints"]]}
+        for n, p in dataset.annotations.items()
+    ]
+    assert score(dataset, results).ap == pytest.approx(100)
+    assert TrainingSet(dataset, (64, 64))[0]["offset_weight"].any()
+    assert remarks(dataset) == [
+        "data: 2 people without a size, who are given that of their box or keypoints: "
+        "annotation 1 (image 1), annotation 2 (image 2)"
+    ]
+    code, payload = _check(root)
+    assert (code, payload["splits"][0]["notes"]["filled"]) == (0, 2)
+
+
+def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> None:
+    def more(content: Content) -> None:
+        content["images"] += [
+            {**content["images"][0], "id": n, "file_name": f"cam2/{n}.jpg"} for n in range(5, 10)
+        ]
+
+    code, payload = _check(_write(tmp_path, more))
+    assert code == 3
+    expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
+    assert payload["splits"][0]["places"]["missing"] == expected
+    assert f"10 image files that are not there: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]
+
+
+def _turn(path: Path, orientation: int) -> None:
+    data = path.read_bytes()
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + b"\x00\x00"
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+
+
+@pytest.mark.parametrize(
+    ("orientation", "exchanged", "kind", "code"),
+    [
+        (1, False, None, 0),
+        (3, False, "exif", 0),
+        (6, False, "exif", 0),
+        (6, True, "turned", 3),
+        (None, True, "swapped", 0),
+    ],
+)
+def test_exif_orientation_is_named_wherever_labels_are_used(
+    tmp_path: Path, orientation: int | None, exchanged: bool, kind: str | None, code: int
+) -> None:
+    root = _write(
+        tmp_path,
+        lambda content: [image.update(width=120, height=100) for image in content["images"] if exchanged],
+    )
+    if orientation is not None:
+        _turn(root / "images" / "val2017" / "cam1" / "1.jpg", orientation)
+    dataset = open_dataset(root)
+    found = check_splits(open_splits(root))[1].found
+    wanted = {kind: ["images/val2017/cam1/1.jpg (image 1)"]} if kind else {}
+    assert {name: found[name][:1] for name in found if name in ("exif", "turned", "size", kind)} == wanted
+    assert _check(root)[0] == code
+    lines = remarks(dataset, dataset.images)
+    assert ["1 of 2 images have an EXIF orientation" in line for line in lines] == (
+        [True] if orientation in (3, 6) else []
+    )
+
+
+def test_an_annotation_file_is_checked_as_the_split_of_its_name(tmp_path: Path) -> None:
+    file = _write(tmp_path, lambda content: content.update(annotations=[])) / "annotations"
+    code, payload = _check(file / "person_keypoints_val2017.json")
+    assert code == 3
+    (split,) = payload["splits"]
+    assert (split["split"], split["images"], [*split["refused"]]) == ("val", 2, ["eval"])
+    assert split["problems"]["missing"] == 0
