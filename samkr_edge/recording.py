@@ -88,7 +88,7 @@ class Recording:
         if self._writer is None:
             size = (drawn.shape[1], drawn.shape[0])
             self._writer = cv2.VideoWriter(
-                str(_part(self.video)), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size
+                os.path.abspath(_part(self.video)), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size
             )
             if not self._writer.isOpened():
                 raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
@@ -145,7 +145,7 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 
 def _plays(path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(os.path.abspath(path))
     try:
         return bool(capture.isOpened() and capture.read()[0])
     finally:
