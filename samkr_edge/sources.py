@@ -11,6 +11,7 @@ from pathlib import Path
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.file_kind import file_kind
 from samkr_edge.ours import made_by_predict
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.video import is_live, open_video
 
 _NOTHING_DONE = ", so nothing was done"
@@ -73,7 +74,8 @@ def find_sources(words: Sequence[str]) -> Sources:
         raise SamkrError(
             "SE-D29",
             "no image and no video was found, so nothing was done",
-            [f"looked in  {', '.join(words[:4])[:150]}"] + ([found.note() or ""] if found.left_out else []),
+            [f"looked in  {', '.join(map(without_secrets, words[:4]))[:150]}"]
+            + ([found.note() or ""] if found.left_out else []),
         )
     return found
 
@@ -151,7 +153,7 @@ def _missing(word: str) -> SamkrError:
     folder = Path(word).parent
     while not folder.is_dir():
         folder = folder.parent
-    return SamkrError("SE-D29", f"{what} {word}, so nothing was done", fix=f"ls {folder}")
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=f"ls {folder}")
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:

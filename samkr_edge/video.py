@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,9 @@ from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.opencv_names import name_for_opencv
+from samkr_edge.stream_address import is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
-_URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
 _CSI = re.compile(r"^csi(?::(\d+))?$")
 # A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
 _CSI_PIPELINE = (
@@ -191,7 +193,8 @@ def is_live(source: str) -> bool:
     """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
     return (
         source.isdecimal()
-        or bool(_URL.match(source) or _CSI.match(source))
+        or is_stream_address(source)
+        or _CSI.match(source) is not None
         or " ! " in source
         or _is_device(source)
     )
@@ -219,21 +222,23 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 "SE-D97",
                 f"{source} could not be opened as a video, so nothing was done",
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
-                fix=f"ffprobe {source}",
+                fix=f"ffprobe {shlex.quote(os.path.abspath(source))}",
             )
         return _file_source(capture, path.name, shown_seconds(path), ring)
     if not path.exists() and not is_live(source):
-        raise SamkrError("SE-D97", f"there is no video {source}", fix=f"ls {path.parent}")
+        raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
             f"{name} does not open, so nothing was done",
             [
-                f"asked for  {without_password(source)[:100]}",
+                f"asked for  {without_secrets(source)[:100]}",
                 "usual      no such camera, in use by another program, or not reachable",
             ],
-            fix=f"ffprobe {name}" if _URL.match(source) else "ls /dev/video*   # cameras of this machine",
+            fix=f"ffprobe {name}"
+            if is_stream_address(source)
+            else "ls /dev/video*   # cameras of this machine",
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
         return _file_source(capture, name, None, ring)
@@ -283,12 +288,7 @@ def _open_live(source: str) -> tuple[Any, str]:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture, f"camera{number}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_password(source)
-
-
-def without_password(source: str) -> str:
-    """The address without the user and password in it, which belong in no message and no file name."""
-    return re.sub(r"://[^/@]*@", "://", source)
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_secrets(source)
 
 
 def has_gstreamer() -> bool:

@@ -20,6 +20,7 @@ from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
+from samkr_edge.stream_address import hide_secrets, without_secrets
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,9 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     as_json = "--json" in arguments
     debug = "--debug" in arguments
+    if not debug:  # OpenCV and its FFmpeg print whole addresses, and lines without end about one damaged file
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # --debug is accepted anywhere, since it is wanted after a command has failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
@@ -219,7 +223,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
-        return _print_error(short_of_memory(error) or error, as_json)
+        return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
         print(_stopped(arguments, heard), file=sys.stderr)
         return stopping.exit_code(heard)
@@ -235,6 +239,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         cause = error
         if callable(show):  # Typer's own usage errors
             try:
+                error.message = hide_secrets(getattr(error, "message", ""), arguments)  # type: ignore[attr-defined]
                 show()
                 return int(getattr(error, "exit_code", 2))
             except Exception as failed:
@@ -245,10 +250,12 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             raise cause from None
         known = _known_cause(cause, arguments)
         if known is not None:
-            return _print_error(known, as_json)
-        print(f"error SE-X01: {type(cause).__name__}: {cause}", file=sys.stderr)
+            return _print_error(_without_secrets(known, arguments), as_json)
+        said = hide_secrets(str(cause), arguments)
+        print(f"error SE-X01: {type(cause).__name__}: {said}", file=sys.stderr)
         print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
-        print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
+        again = " ".join(map(without_secrets, arguments))
+        print(f"fix: samkr-edge --debug {again}   # and send the traceback", file=sys.stderr)
         return 1
 
 
@@ -259,6 +266,13 @@ def _with_its_dashes(arguments: list[str]) -> list[str]:
     place = arguments.index("--")
     named = any(argument in COMMANDS for argument in arguments[:place])
     return [*arguments[:place], "--", *arguments[place:]] if named else arguments
+
+
+def _without_secrets(error: SamkrError, arguments: list[str]) -> SamkrError:
+    """The error without the password of an address that was given where a command takes a path."""
+    facts = [hide_secrets(fact, arguments) for fact in error.facts]
+    fix = error.fix and hide_secrets(error.fix, arguments)
+    return SamkrError(error.code, hide_secrets(error.message, arguments), facts, fix)
 
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:

@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
-_WRITE_AFTER_S = 2.0
 # Bytes of a file's name that are kept for what comes behind its stem: a number and the ending.
 _ROOM = len("-99999.png")
-
-
 RESULTS = "predictions.json"
+_WRITE_AFTER_S = 2.0
 
 
 @dataclass

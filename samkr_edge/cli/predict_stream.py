@@ -21,8 +21,9 @@ from samkr_edge.poses import Poses
 from samkr_edge.recording import Recording
 from samkr_edge.smooth import Smoother
 from samkr_edge.stream import opencv_threads
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.track import Tracker
-from samkr_edge.video import VideoSource, lost, open_video, without_password
+from samkr_edge.video import VideoSource, lost, open_video
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
@@ -210,7 +211,7 @@ def stream_names(sources: list[str], out: Path | None) -> list[str]:
     stems = [
         fitting(Path(s).stem, _ROOM)
         if Path(s).is_file()
-        else re.sub(r"[^A-Za-z0-9-]+", "-", without_password(s)).strip("-")[:40]
+        else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]
     taken = {Path(s).name for s in sources if out is not None and Path(s).parent.resolve() == out.resolve()}
