@@ -15,6 +15,7 @@ from calibration.ptq import quantize_network
 from calibration.switches import Switches, int8_modules
 from calibration.trials import Modules, Trial, Trials, TrialStore
 from samkr_edge.cli.console import progress, say
+from samkr_edge.dataset_use import require_splits
 from samkr_edge.evaluate import Interval
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import network_of
@@ -64,6 +65,7 @@ class Analysis:
         Raises:
             SamkrError: all that loading these can raise.
         """
+        require_splits(data)
         use_threads(threads)
         wanted = changed_policy(load_policy(policy), **changes)
         refuse_fp8(wanted)

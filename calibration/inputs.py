@@ -14,6 +14,7 @@ import torch
 from calibration.images import load_batches, probe_images, select_images
 from samkr_edge.build.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
+from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import available_splits, open_dataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
@@ -95,8 +96,8 @@ def calibration_images(
 
 
 def use_threads(threads: int | None) -> None:
-    """Threads of torch on the CPU; all cores where none is asked for."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Threads of torch on the CPU; all cores where none is asked for. Raises SamkrError SE-U55 beyond the cores."""
+    torch.set_num_threads((os.cpu_count() or 1) if threads is None else require_cores(threads))
 
 
 def best_device() -> torch.device:

@@ -9,6 +9,7 @@ from typing import Any
 from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured
 from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.passport import is_built
 from samkr_edge.pose_model import PoseModel
 
 
@@ -70,7 +71,7 @@ def form_of(model: PoseModel) -> str:
     if model.card.precision == "fp8":
         numbers += " FP8"
     made = {"checkpoint": "torch", "onnx": "ONNX"}.get(model.kind, model.kind)
-    if model.kind == "onnx" and model.path.with_name(model.path.name + ".json").exists():
+    if model.kind == "onnx" and is_built(model.path):
         made = "built"
     return f"{made} {numbers}"
 

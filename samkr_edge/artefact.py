@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -22,6 +24,22 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+# Bytes, on every file system of Linux.
+_LONGEST_NAME = 255
+
+
+def behind(path: Path) -> Path:
+    """The file that a symbolic link leads to, where more of that name lies beside it: a passport, a list of layers.
+
+    What a link leads to in a store that names files by their hash has nothing beside it: there the link's own name
+    counts, and so does that of any path that is no link.
+    """
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; on success it takes ``path``'s name, else it vanishes.
@@ -32,7 +50,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         SamkrError: SE-D01 when the file cannot be written (no permission, full disk).
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = part_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -44,11 +62,39 @@ def replacing(path: str | Path) -> Iterator[Path]:
             "SE-D01",
             f"{target} could not be written, so what was there before is unchanged",
             [f"reason     {error.strerror or error}"],
-            fix="choose another place, or free some room there",
+            fix=way_out(error),
         ) from error
     finally:
         with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+def part_of(target: Path) -> Path:
+    """The hidden name beside ``target`` under which it is written, as long as a name can be."""
+    end = f".{os.getpid()}.part{target.suffix}"
+    return target.with_name(f".{fitting(target.stem, len(os.fsencode(end)) + 1)}{end}")
+
+
+def fitting(stem: str, room: int) -> str:
+    """``stem``, shortened where it and ``room`` more bytes are longer than a file's name can be.
+
+    What is cut off leaves a hash, so that different stems stay different.
+    """
+    name = os.fsencode(stem)
+    if len(name) + room <= _LONGEST_NAME:
+        return stem
+    mark = hashlib.sha256(name).hexdigest()[:8]
+    # A letter of several bytes may have been cut in two: what is left of it is no letter.
+    return name[: _LONGEST_NAME - room - len(mark) - 1].decode("utf-8", "ignore") + f"~{mark}"
+
+
+def way_out(error: OSError) -> str:
+    """What helps where a file could not be written."""
+    return {
+        errno.ENAMETOOLONG: "give it a shorter name",
+        errno.ENOSPC: "choose another place, or free some room there",
+        errno.EDQUOT: "choose another place, or free some room there",
+    }.get(error.errno or 0, "choose another place")
 
 
 def require_writable(path: str | Path) -> None:
@@ -68,9 +114,12 @@ def write_json(path: str | Path, payload: Any) -> None:
         temporary.write_text(json_text(payload), encoding="utf-8")
 
 
-def json_text(payload: Any) -> str:
-    """What :func:`write_json` writes."""
-    return json.dumps(payload, indent=2, ensure_ascii=False) + "\n"
+def json_text(payload: Any, indent: int | None = 2) -> str:
+    """What :func:`write_json` writes; parts of file names that are no UTF-8 as ``\\udcXX``, as Python reads them."""
+    text = json.dumps(payload, indent=indent, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(payload, indent=indent)
+    return text + "\n"
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -22,7 +22,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.artefact import behind, replacing, sha256_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
@@ -145,7 +145,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
         entries = {source.name: _store(archive, source)}
         for path, passport in passports.items():
             entries[path.name] = _store(archive, path)
-            entries[f"{path.name}.json"] = _store(archive, passport_path(path))
+            entries[f"{path.name}.json"] = _store(archive, passport_path(behind(path)), f"{path.name}.json")
             _check_belongs(path, passport, entries[path.name], source, entries[source.name])
         manifest = Manifest(
             samkr_edge=__version__,
@@ -286,8 +286,8 @@ def _info(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _store(archive: zipfile.ZipFile, path: Path) -> Entry:
-    info = _info(path.name)
+def _store(archive: zipfile.ZipFile, path: Path, name: str | None = None) -> Entry:
+    info = _info(name or path.name)
     info.file_size = path.stat().st_size  # decides about the 64-bit format
     with open(path, "rb") as source, archive.open(info, "w") as out:
         digest, size = _copy(source, out)

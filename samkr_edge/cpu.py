@@ -1,9 +1,31 @@
-"""This machine's CPU, as Linux tells of it; the standard library alone."""
+"""This machine's CPU, as Linux tells of it, and how many threads may be asked of it."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+
+from samkr_edge.errors import SamkrError
+
+
+def require_cores(threads: object) -> int:
+    """The number of threads, where this machine has a core for each.
+
+    Runtimes start as many as they are told to: thousands keep a machine busy with nothing else and end no inference.
+
+    Raises:
+        SamkrError: SE-U55 it has fewer cores, or that is no number of threads.
+    """
+    cores = os.cpu_count() or 1
+    if type(threads) is int and 1 <= threads <= cores:
+        return threads
+    raise SamkrError(
+        "SE-U55",
+        f"{threads!r:.40} threads cannot run here, so nothing was started",
+        [f"expected   1 to {cores}, the number of this machine's cores"],
+        fix=f"--threads {cores}",
+    )
 
 
 def cpu_name() -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation_of
 
@@ -75,7 +76,7 @@ class People:
                     uncounted.append(person)
                 elif person["area"] < smallest:
                     small.append(person)
-                if person["area"] <= 0:
+                if person["area"] <= 0 or (dataset.kind == "crowdpose" and min(person["bbox"][2:]) <= 0):
                     unsized.append(person)
         return cls(count, tuple(labelled), tuple(uncounted), tuple(small), tuple(unsized), counted)
 
@@ -130,6 +131,21 @@ def require_usable(
     refused = refusal(dataset, step, images, parity=parity)
     if refused is not None:
         raise refused
+
+
+def require_splits(data: Path) -> None:
+    """For what learns from one split and is judged by another: of a single file both would be the same images.
+
+    Raises:
+        SamkrError: SE-D74 ``data`` is an annotation file.
+    """
+    if data.is_file():
+        raise SamkrError(
+            "SE-D74",
+            f"{data} is one split, and this needs one to learn from and another to be judged by",
+            [f"needed     {annotation_place(Path('DIR'), split, 'coco')}" for split in ("train", "val")],
+            fix="name a directory that holds both",
+        )
 
 
 def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:

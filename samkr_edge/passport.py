@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import json_text, replacing, sha256_of
+from samkr_edge.artefact import behind, json_text, replacing, sha256_of
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
@@ -111,12 +111,13 @@ class Passport(BaseModel):
 
 
 def passport_path(model: Path) -> Path:
-    """``model.cpu.onnx`` -> ``model.cpu.onnx.json``."""
+    """``model.cpu.onnx`` -> ``model.cpu.onnx.json``; to read one, of :func:`samkr_edge.artefact.behind` the path."""
     return model.with_name(model.name + ".json")
 
 
 def is_built(model: Path) -> bool:
     """True for models that must have a passport: engines, ``*.cpu.onnx``, and any other with one beside it."""
+    model = behind(model)
     return model.suffix == ".engine" or model.name.endswith(".cpu.onnx") or passport_path(model).exists()
 
 
@@ -174,7 +175,7 @@ def read_passport(model: Path) -> Passport:
     Raises:
         SamkrError: SE-A51 missing, SE-A52 unreadable, SE-A53 of another schema version.
     """
-    path = passport_path(model)
+    path = passport_path(behind(model))
     build = f"samkr-edge build SOURCE.onnx --target auto -o {model}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -221,8 +222,8 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
             [f"expected   {passport.sha256[:16]}", f"found      {found[:16]}  {len(data)} bytes"],
             fix=again,
         )
-    source = model.with_name(passport.source)
-    if source.is_file() and source != model and sha256_of(source) != passport.source_sha256:
+    source = behind(model).with_name(passport.source)
+    if source.is_file() and source != behind(model) and sha256_of(source) != passport.source_sha256:
         raise SamkrError(
             "SE-A55",
             f"{passport.source} has changed since {model.name} was built from it, so the old model was not loaded",

@@ -16,8 +16,10 @@ from typing import TextIO
 import cv2
 import numpy as np
 
+from samkr_edge.artefact import part_of
 from samkr_edge.av_video import AvWriter, h264_encoder
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
 
@@ -49,7 +51,7 @@ class Recording:
     def __enter__(self) -> Recording:
         try:
             self.video.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = _part(self.lines).open("w", encoding="utf-8")
+            self._stream = part_of(self.lines).open("w", encoding="utf-8")
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
         return self
@@ -74,7 +76,7 @@ class Recording:
                 self._stream.flush()
             if drawn is not None:
                 if self._writer is None:
-                    self._writer = _writer(_part(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+                    self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
                 self._writer.write(drawn, seconds)
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
@@ -100,7 +102,7 @@ class Recording:
                 self._stream.close()
             except OSError as full:
                 failures.append(full.strerror or str(full))
-            _cut_to_whole_lines(_part(self.lines))
+            _cut_to_whole_lines(part_of(self.lines))
         keep = {self.lines: self.frames > 0}
         if self._writer is not None:
             try:
@@ -108,16 +110,16 @@ class Recording:
             except OSError as full:
                 failures.append(full.strerror or str(full))
             # OpenCV does not say whether writing worked: look.
-            keep[self.video] = self.frames > 0 and _plays(_part(self.video))
+            keep[self.video] = self.frames > 0 and _plays(part_of(self.video))
             if self.frames and not keep[self.video]:
                 failures.append("the video could not be finished")
         for path, whole in keep.items():
             if whole:
                 if path == self.video:
-                    mark_mp4(_part(path))
-                os.replace(_part(path), path)
+                    mark_mp4(part_of(path))
+                os.replace(part_of(path), path)
             else:
-                _part(path).unlink(missing_ok=True)
+                part_of(path).unlink(missing_ok=True)
         if failures and kind is None:
             raise self._full(", ".join(failures))
 
@@ -131,9 +133,8 @@ class _SteadyWriter:
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         self._fps = max(fps, _SLOWEST)
         self._drawn = 0
-        # Absolute: of `12:30:05.mp4`, FFmpeg takes 12 for a protocol.
-        name = os.path.abspath(path)
-        self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        with name_for_opencv(path) as name:
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
         if not self._writer.isOpened():
             raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
 
@@ -153,10 +154,6 @@ def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | Av
     return AvWriter(path, encoder, size, fps) if encoder else _SteadyWriter(path, size, fps)
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-
-
 def _cut_to_whole_lines(path: Path) -> None:
     """Drop a last line that a full disk cut off."""
     text = path.read_bytes()
@@ -166,7 +163,8 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 
 def _plays(path: Path) -> bool:
-    capture = cv2.VideoCapture(os.path.abspath(path))
+    with name_for_opencv(path) as name:
+        capture = cv2.VideoCapture(name)
     try:
         return bool(capture.isOpened() and capture.read()[0])
     finally:

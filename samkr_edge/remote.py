@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samkr_edge.artefact import behind
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import passport_path
 from samkr_edge.ssh import Host, Remote
@@ -95,7 +96,7 @@ def _there(path: Any) -> str:
     text = str(path)
     if text.startswith(THERE):
         return text[len(THERE) :]
-    name = Path(os.path.abspath(text)).name
+    name = behind(Path(os.path.abspath(text))).name
     return f"./{name}" if name.startswith("-") else name
 
 
@@ -112,7 +113,7 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
         SamkrError: SE-D94 one is missing, or two have the same name.
     """
     found: list[Path] = []
-    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
+    for path in dict.fromkeys(behind(Path(os.path.abspath(path))) for path in paths):
         if not path.exists():
             raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=f"ls {path.parent}")
         passport = passport_path(path)

@@ -14,6 +14,7 @@ from samkr_edge.ours import made_by_predict
 from samkr_edge.stream_address import without_secrets
 from samkr_edge.video import is_live, open_video
 
+_NOTHING_DONE = ", so nothing was done"
 _NEITHER = "neither an image nor a video"
 
 
@@ -88,7 +89,8 @@ def _add(found: Sources, path: Path) -> None:
     elif (reason := _sort_in(found, path)) is not None:
         found.left_out[path] = reason
     elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
-        found.damaged.append(error)
+        message = error.message.replace(_NOTHING_DONE, ", so it was left out")
+        found.damaged.append(SamkrError(error.code, message, error.facts, error.fix))
         found.streams.pop()
 
 
@@ -155,7 +157,7 @@ def _missing(word: str) -> SamkrError:
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:
-    facts = [problem.message.removesuffix(", so nothing was done")[:150] for problem in problems[:4]]
+    facts = [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in problems[:4]]
     if len(problems) > 4:
         facts[3:] = [f"and {len(problems) - 3} more"]
     return SamkrError(

@@ -19,6 +19,7 @@ from samkr_edge.av_video import AvCapture, is_installed
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.stream_address import is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
@@ -217,8 +218,10 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """
     path = Path(source)
     if path.is_file() and not _is_device(source):
-        # Absolute: of `12:30:05.mp4`, FFmpeg takes 12 for a protocol.
-        capture = cv2.VideoCapture(os.path.abspath(source))
+        with name_for_opencv(path) as name:
+            capture = cv2.VideoCapture(name)
+            if capture.isOpened() and capture.grab():  # then once more, from the first frame
+                return _file_source(cv2.VideoCapture(name), path.name, shown_seconds(path), ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
@@ -226,11 +229,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
                 fix=f"ffprobe {shlex.quote(os.path.abspath(source))}",
             )
-        # Where a frame can be decoded, again from the first one.
-        decoded = (
-            cv2.VideoCapture(os.path.abspath(source)) if capture.grab() else _other_capture(path, capture)
-        )
-        return _file_source(decoded, path.name, shown_seconds(path), ring)
+        return _file_source(_other_capture(path, capture), path.name, shown_seconds(path), ring)
     if not path.exists() and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)

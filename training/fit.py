@@ -26,6 +26,7 @@ import torch
 
 from samkr_edge.artefact import sha256_of
 from samkr_edge.cli.console import progress, say
+from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
@@ -74,10 +75,12 @@ def fit(
 
     Raises:
         SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
-            network's, SE-A38 last.pt is of another run; SE-D72, SE-U72, SE-D73, SE-V73, SE-A74 see their modules.
+            network's, SE-A38 last.pt is of another run; SE-U55, SE-D72, SE-U72, SE-D73, SE-V73, SE-A74 see their
+            modules.
         KeyboardInterrupt: after saving.
     """
     _check_keypoints(start, dataset)
+    require_cores(recipe.threads or 1)
     with processes() as team:
         return _fit(team, network, start, recipe, dataset, out, resume, hooks or TrainingHooks())
 

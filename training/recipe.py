@@ -39,7 +39,7 @@ class DataSection(Section):
     offset_radius: int = Field(default=4, ge=1)
     background_weight: float = Field(default=0.1, ge=0, le=1)
     parity: bool = False  # DEKR's own quirks in the targets
-    workers: int = Field(default=1, ge=1)  # threads that make batches
+    workers: int = Field(default=1, ge=1, le=64)  # threads that make batches
     cache_mb: int = Field(default=1024, ge=0)  # decoded images kept in memory
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import sha256_of, write_json
+from samkr_edge.artefact import behind, sha256_of, write_json
 from samkr_edge.build.builder_listing import layers_path
 from samkr_edge.build.engine_findings import Finding, find
 from samkr_edge.build.engine_layers import (
@@ -118,7 +118,7 @@ def layers_of_engine(engine: Path) -> str:
         SamkrError: SE-D93 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list beside it is damaged; and
             what opening the engine refuses.
     """
-    beside = layers_path(engine)
+    beside = layers_path(behind(engine))
     why = f"looked for {beside.name}"
     if beside.is_file():
         text = beside.read_text(encoding="utf-8", errors="replace")
@@ -143,7 +143,7 @@ def layers_of_engine(engine: Path) -> str:
 
 
 def _unlisted(engine: Path, why: str) -> SamkrError:
-    beside, passport = layers_path(engine), _passport(engine)
+    beside, passport = layers_path(behind(engine)), _passport(engine)
     if passport is not None and passport.runtime == "rtx":
         message = (
             f"there is no list of the layers of {engine.name} here; its build writes one, on any machine"
@@ -172,11 +172,11 @@ def _build_again(engine: Path, passport: Passport) -> str:
 
 
 def _trtexec(engine: Path) -> str:
-    return f"trtexec --loadEngine={engine} --exportLayerInfo={layers_path(engine)}"
+    return f"trtexec --loadEngine={engine} --exportLayerInfo={layers_path(behind(engine))}"
 
 
 def _passport(engine: Path) -> Passport | None:
-    return read_passport(engine) if passport_path(engine).is_file() else None
+    return read_passport(engine) if passport_path(behind(engine)).is_file() else None
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _naming(file: Path, fix: str) -> Iterator[None]:
 
 def profile_of_engine(engine: Path) -> tuple[str | None, str]:
     """The profile beside an engine, ``ENGINE.profile.json``; where there is none of this engine, None and why."""
-    beside = profile_path(engine)
+    beside = profile_path(behind(engine))
     if not beside.is_file():
         return None, f"no profile; on the device: samkr-edge inspect {engine.name} --profile"
     text = beside.read_text(encoding="utf-8", errors="replace")
@@ -218,7 +218,7 @@ def profile_engine(engine: Path) -> tuple[str, str]:
     finally:
         runner.close()
     records = profile_records(runs, runner.passport.sha256)
-    write_json(profile_path(engine), records)
+    write_json(profile_path(behind(engine)), records)
     return layers, json.dumps(records)
 
 

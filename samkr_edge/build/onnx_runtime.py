@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing, sha256_of
+from samkr_edge.artefact import behind, replacing, sha256_of
 from samkr_edge.build.agreement import Agreement, judge
+from samkr_edge.build.bias_range import fit_biases
+from samkr_edge.build.graph import Graph
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
@@ -30,7 +32,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     """Build ``source`` for this machine's CPU.
 
     On x86 the graph is retargeted (:mod:`samkr_edge.build.retarget`); on ARM the signed Q/DQ is what the kernels want
-    and it stays as exported.
+    and it stays as exported, but for channels whose biases would be clipped.
 
     Raises:
         SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
@@ -49,7 +51,7 @@ def build_cpu(source: Path, out: Path) -> Built:
         raise _no_fp8(source)
     if card.quantized and card.provenance.get("floats") == "fp16":
         raise _no_half_beside_int8(source)
-    if passport_path(source).exists() or any(
+    if passport_path(behind(source)).exists() or any(
         p.key in (TARGET_KEY, PREPARED_KEY) for p in model.metadata_props
     ):
         raise SamkrError(
@@ -61,6 +63,9 @@ def build_cpu(source: Path, out: Path) -> Built:
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
+    elif widened := fit_biases(graph := Graph(model)):
+        model = graph.write()
+        settings["widened_channels"] = widened
     _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"

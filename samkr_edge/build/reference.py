@@ -28,7 +28,7 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
     probe = probe_of(model.metadata)
     images = probe_batch(probe, card.input_size)
     quantized = any(node.op_type == "QuantizeLinear" for node in model.nodes)
-    source = run_maps(model, images) if quantized else None
+    source = run_maps(model, images, optimise=False) if quantized else None
     if quantized:
         strip_quantizers(model)
     floats, suspects = maps_and_suspects(model, images)

@@ -17,6 +17,7 @@ import typer
 from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
@@ -212,7 +213,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     entered: list[str] = []
     try:
         code = typer.main.get_command(app).main(
-            arguments, prog_name="samkr-edge", standalone_mode=False, obj=entered
+            _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
         if code == stopping.CTRL_C:  # Typer's answer to it
             raise KeyboardInterrupt
@@ -222,7 +223,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
-        return _print_error(_without_secrets(error, arguments), as_json)
+        return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
         print(_stopped(arguments, heard), file=sys.stderr)
         return stopping.exit_code(heard)
@@ -258,6 +259,15 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         return 1
 
 
+def _with_its_dashes(arguments: list[str]) -> list[str]:
+    """The root's parser takes the ``--`` that stands before a file named ``-dash.mp4``: the command needs one too."""
+    if "--" not in arguments:
+        return arguments
+    place = arguments.index("--")
+    named = any(argument in COMMANDS for argument in arguments[:place])
+    return [*arguments[:place], "--", *arguments[place:]] if named else arguments
+
+
 def _without_secrets(error: SamkrError, arguments: list[str]) -> SamkrError:
     """The error without the password of an address that was given where a command takes a path."""
     facts = [hide_secrets(fact, arguments) for fact in error.facts]
@@ -267,9 +277,9 @@ def _without_secrets(error: SamkrError, arguments: list[str]) -> SamkrError:
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     """What is wrong with this installation, where an exception that is not ours comes from that; else None."""
-    foreign = foreign_behind(error)
-    if foreign is not None:
-        return foreign
+    known = short_of_memory(error) or foreign_behind(error)
+    if known is not None:
+        return known
     if isinstance(error, ModuleNotFoundError):
         command = next((argument for argument in arguments if argument in COMMANDS), None)
         found = missing_package(command, error) if command else error

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from samkr_edge.artefact import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 OUTPUT_SCHEMA_VERSION = 1
+_LOG_EVERY_S = 10.0
 
 
 class Advance(Protocol):
@@ -34,7 +37,7 @@ def console(*, stderr: bool = False) -> Console:
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
     """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
     if as_json:
-        print(json.dumps({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, ensure_ascii=False))
+        print(json_text({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, indent=None), end="")
     else:
         console().print(human)
 
@@ -48,7 +51,7 @@ def say(text: str) -> None:
 def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Advance]:
     """A progress bar on stderr with rate and time left; ``total=None`` shows a pulse.
 
-    Where stderr is no terminal (a log, CI) one line is printed at the end in place of the bar.
+    Where stderr is no terminal (a log, CI) a line every ten seconds says how far it is, and one at the end.
     """
     from rich.progress import (
         BarColumn,
@@ -71,10 +74,16 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
     )
     with bar:
         task = bar.add_task(label, total=total, note="")
+        told = time.monotonic()
 
         def advance(n: float = 1, note: str = "") -> None:
+            nonlocal told
             if note:
                 bar.update(task, note=note)
             bar.advance(task, n)
+            if not bar.console.is_terminal and time.monotonic() - told >= _LOG_EVERY_S:
+                told = time.monotonic()
+                of = "" if total is None else f" of {total:g}"
+                print(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {note}".rstrip(), file=sys.stderr)
 
         yield advance

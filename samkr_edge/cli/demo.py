@@ -11,6 +11,7 @@ import typer
 
 from samkr_edge.cli.console import console
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
+from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
 
 
@@ -63,6 +64,8 @@ def demo(
       samkr-edge demo --data /data/coco --minutes 30 --out demo-coco
     """
     scale = QUICK if quick else FULL
+    if threads is not None:
+        require_cores(threads)
     _check_writable(out)
     if data is not None:
         _check_data(data)
@@ -216,7 +219,9 @@ def _annotations_of(data: Path) -> tuple[Path, Path]:
 def _check_data(data: Path) -> None:
     """Fail before the first step, not after minutes of training, where a split is missing or unreadable."""
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_splits
 
+    require_splits(data)
     skeletons = {split: open_dataset(data, split).skeleton for split in ("train", "val")}
     if skeletons["train"].keypoints != skeletons["val"].keypoints:
         raise SamkrError(

@@ -17,6 +17,7 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
 
     ``measure`` times the layers here; without it the profile that lies beside the engine is used, if there is one.
     """
+    from samkr_edge.artefact import behind
     from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_engine, profile_of_engine
     from samkr_edge.cli.console import emit
     from samkr_edge.passport import passport_path, read_passport
@@ -27,7 +28,7 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
     else:
         layers, (profile, untimed) = layers_of_engine(engine), profile_of_engine(engine)
     report = inspect_layers(layers, profile)
-    passport = read_passport(engine) if passport_path(engine).is_file() else None
+    passport = read_passport(engine) if passport_path(behind(engine)).is_file() else None
     emit(
         {
             "path": str(engine),

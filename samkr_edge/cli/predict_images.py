@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.artefact import replacing, write_json
+from samkr_edge.artefact import fitting, replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
+# Bytes of a file's name that are kept for what comes behind its stem: a number and the ending.
+_ROOM = len("-99999.png")
 RESULTS = "predictions.json"
 _WRITE_AFTER_S = 2.0
 
@@ -55,13 +57,17 @@ class ImagesDone:
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
 
-def predict_images(model: PoseModel, paths: list[Path], options: Options, window: Window) -> ImagesDone:
+def predict_images(
+    model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
+) -> ImagesDone:
     """Look at every image; those that cannot be read are told about and left out.
+
+    ``done`` is filled on the way, for callers that want what was seen before this raises.
 
     Raises:
         SamkrError: SE-D01 an output cannot be written; predictions.json then holds the images before.
     """
-    done = ImagesDone()
+    done = ImagesDone() if done is None else done
     names = overlay_names(paths, options.out)
     wanted = options.overlays and (options.out is not None or window.enabled)
     results = None if options.out is None else Growing(options.out / RESULTS)
@@ -148,10 +154,10 @@ def overlay_names(paths: list[Path], out: Path | None) -> list[str]:
     names: list[str] = []
     used = {path.name for path in paths if out is not None and path.parent.resolve() == out.resolve()}
     for path in paths:
-        stem, number = path.stem, 1
+        stem, number = (first := fitting(path.stem, _ROOM)), 1
         while f"{stem}.png" in used:
             number += 1
-            stem = f"{path.stem}-{number}"
+            stem = f"{first}-{number}"
         used.add(f"{stem}.png")
         names.append(f"{stem}.png")
     return names

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samkr_edge.artefact import fitting
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
 from samkr_edge.draw import draw_poses, draw_status
@@ -32,6 +33,8 @@ PATIENCE_S = 15.0
 _STAGES, _DEPTH = 3, 2
 # Frames over which the rate in the corner is taken.
 _RATE_OVER = 30
+# Bytes of a file's name that are kept for what comes behind its stem: a number and the longest ending.
+_ROOM = len("-99999.jsonl")
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ class _Finish:
 def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
     stems = [
-        Path(s).stem
+        fitting(Path(s).stem, _ROOM)
         if Path(s).is_file()
         else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources

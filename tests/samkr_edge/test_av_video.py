@@ -1,5 +1,6 @@
 """With PyAV, AV1 is read and overlays are H.264 at their own times; without it the codec and the extra are named."""
 
+import contextlib
 import struct
 import sys
 from fractions import Fraction
@@ -111,7 +112,17 @@ def test_a_damaged_file_is_no_exception(av: Any, tmp_path: Path) -> None:
         AvCapture(path)
     with pytest.raises(SamkrError):
         open_video(str(path))
+
+
+def test_a_place_that_cannot_be_written_to_is_an_os_error(av: Any, tmp_path: Path) -> None:
+    """FFmpeg opens a file for its first packet, and a writer that failed can still be closed."""
     writer = AvWriter(tmp_path / "none" / "a.mp4", h264_encoder() or "mpeg4", (128, 96), 25.0)
-    with pytest.raises(OSError, match=r"."):  # FFmpeg opens it for its first packet
+
+    def write() -> None:
         for seconds in range(99):
             writer.write(dots(), seconds)
+
+    with pytest.raises(OSError, match="No such file"):
+        write()
+    with contextlib.suppress(OSError):
+        writer.close()

@@ -33,7 +33,10 @@ SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
         ("rtps://admin:s3cret@cam/live", "rtps://cam/live"),  # misspelt
         ("rtsp:/admin:s3cret@cam/live", "rtsp://cam/live"),  # as a path
         ("admin:p@ssw0rd@cam/live", "cam/live"),
-        ("rtspsrc location=rtsp://admin:s3cret@cam user-pw=s3cret ! appsink", "rtspsrc ! appsink"),
+        (
+            "rtspsrc location=rtsp://admin:s3cret@cam user-pw=s3cret ! decodebin ! appsink",
+            "rtspsrc ! decodebin ! appsink",
+        ),
         ("ssh://pi@jetson:22/opt", "ssh://pi@jetson:22/opt"),
         ("clips/12:30:05.mp4", "clips/12:30:05.mp4"),
         ("12:30:05.mp4", "12:30:05.mp4"),

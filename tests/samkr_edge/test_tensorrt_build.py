@@ -246,7 +246,8 @@ def test_ctrl_c_does_not_wait_for_a_builder_that_cannot_be_told(
         with pytest.raises(KeyboardInterrupt):
             build(trt, source)
         assert asked[1:] == [0]
-        ((leave, finished),) = at_exit
+        # Others may register too, the first temporary folder of a process for one.
+        ((leave, finished),) = [called for called in at_exit if called[0] is engine_bytes._leave_behind]
         leave(finished)
         assert ended == [130]
         done.set()

@@ -63,6 +63,15 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     assert ends[0].training["images"] == ends[1].training["images"]
 
 
+def test_more_threads_than_cores_are_refused_before_anything_is_written(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path / "out", people, threads=20_000)
+    assert caught.value.code == "SE-U55"
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_runs_with_one_seed_are_equal_and_with_two_are_not(
     tmp_path: Path, people: KeypointDataset
 ) -> None:
@@ -98,14 +107,16 @@ def test_the_finished_file_holds_a_network_and_where_it_came_from(
 def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, people: KeypointDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    people = replace(people, told={"category": ["annotation 1 (image 2): 9"]})
     first = train(tmp_path, people)
+    shown = capsys.readouterr().err
+    assert "data: 1 annotations of a category that the file does not describe" in shown
+    assert "loader alone" in shown
     before = (tmp_path / FINAL).stat().st_mtime_ns
     again = train(tmp_path, people, resume=True, threads=None)
     assert same(first.state, again.state)
     assert (tmp_path / FINAL).stat().st_mtime_ns == before
-    shown = capsys.readouterr().err
-    assert "finished" in shown
-    assert "loader alone" in shown
+    assert "finished" in capsys.readouterr().err
 
 
 def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: KeypointDataset) -> None:

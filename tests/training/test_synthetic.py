@@ -190,3 +190,13 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     with pytest.raises(SamkrError) as caught:
         write_dataset(tmp_path / "file" / "people", SMALL)
     assert caught.value.code == "SE-D19"
+
+
+def test_what_a_kill_left_of_this_folder_is_removed_and_of_no_other(tmp_path: Path) -> None:
+    dead = 2**22 + 1  # above every process id
+    mine, others = tmp_path / f".a[b].{dead}.part", tmp_path / f".ab.{dead}.part"
+    for folder in (mine, others):
+        folder.mkdir()
+    with synthetic_dataset._replacing_folder(tmp_path / "a[b]"):
+        assert not mine.exists()
+        assert others.exists()

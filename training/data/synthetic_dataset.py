@@ -6,6 +6,7 @@ one split can be in the other. The data set appears under its name only when it 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -333,7 +334,7 @@ def _replacing_folder(out: Path) -> Iterator[Path]:
     """A hidden folder beside ``out`` that takes its name on success and vanishes on failure."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{out.name}.*.part"):
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
         owner = leftover.name.split(".")[-2]
         if owner.isdigit() and not _is_running(int(owner)):
             shutil.rmtree(leftover, ignore_errors=True)
