@@ -6,6 +6,7 @@ their frames, in place of MPEG-4 Part 2 at one rate.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +94,9 @@ def h264_encoder() -> str | None:
 class AvWriter:
     """An MP4 of H.264 whose frames are shown at their own times.
 
+    PyAV works in a thread of its own, which Ctrl-C does not reach: a header that was begun and not written would cost
+    the whole video. Who waits may be interrupted; what was asked for is done all the same, in order.
+
     Raises:
         OSError: the file cannot be written, or the encoder refuses the size.
     """
@@ -101,6 +105,7 @@ class AvWriter:
         """``size`` is width, height; ``fps`` the usual rate, which the encoder spends its bits by."""
         self._av: Any = import_module("av")
         self._last = -1
+        self._worker = ThreadPoolExecutor(1, "video-writer")
         try:
             self._container = self._av.open(str(path.absolute()), "w", format="mp4")
             self._stream = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
@@ -124,7 +129,7 @@ class AvWriter:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
         self._last = max(round(seconds * _UNITS), self._last + 1)
         frame.pts, frame.time_base = self._last, Fraction(1, _UNITS)
-        self._encode(frame)
+        self._worker.submit(self._encode, frame).result()
 
     def _encode(self, frame: Any) -> None:
         try:
@@ -135,6 +140,10 @@ class AvWriter:
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
+        with self._worker:
+            self._worker.submit(self._finish).result()
+
+    def _finish(self) -> None:
         try:
             self._encode(None)
         finally:

@@ -1,6 +1,7 @@
 """With PyAV, AV1 is read and overlays are H.264 at their own times; without it the codec and the extra are named."""
 
 import contextlib
+import signal
 import struct
 import sys
 from fractions import Fraction
@@ -103,6 +104,28 @@ def test_with_pyav_overlays_are_h264_at_the_frames_own_times(
     assert codec_of(tmp_path / "a.mp4") in ("avc1", "h264")
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+
+
+def test_ctrl_c_does_not_cut_the_encoder_s_work_in_two(
+    av: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the first packet is about to be written, behind the header."""
+    if (encoder := h264_encoder()) is None:
+        pytest.skip("this PyAV has no H.264 encoder")
+    writer = AvWriter(tmp_path / "a.mp4", encoder, (128, 96), 25.0)
+    encode = writer._encode
+
+    def interrupted(frame: Any) -> None:
+        if frame is not None and frame.pts == 2 * 3600:
+            signal.raise_signal(signal.SIGINT)
+        encode(frame)
+
+    monkeypatch.setattr(writer, "_encode", interrupted)
+    writer.write(dots(), 0.0)
+    writer.write(dots(), 0.04)
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(writer):
+        writer.write(dots(), 0.08)
+    assert len(list(open_video(str(tmp_path / "a.mp4")))) == 3
 
 
 def test_a_damaged_file_is_no_exception(av: Any, tmp_path: Path) -> None:
