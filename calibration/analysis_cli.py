@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ def sensitivity(
     checkpoint: Checkpoint,
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Folder for sensitivity.json, sensitivity.svg and the finished trials.")
+        Path,
+        typer.Option(
+            help="Folder for sensitivity.json, sensitivity.svg and the finished trials.",
+            callback=folder_to_write,
+        ),
     ] = Path("sensitivity"),
     policy: PolicyName = "default",
     split: Split = "val",
@@ -118,7 +123,9 @@ def sensitivity(
 def search(
     checkpoint: Checkpoint,
     data: Data,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Policy to write (YAML).")] = Path("found.yaml"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Policy to write (YAML).", callback=file_to_write)
+    ] = Path("found.yaml"),
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
         float, typer.Option(min=0, max=100, help="Least share of multiply-accumulates in INT8, percent.")
