@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from samkr_edge.cli.places import file_to_write, results_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.json and samples, or a path that ends in .json.")
+        Path | None,
+        typer.Option(
+            help="Folder for results.json and samples, or a path that ends in .json.",
+            callback=results_to_write,
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -134,6 +139,10 @@ def bench(
     compared = paths[0] if baseline is None or earlier is not None else baseline
     if compared not in paths:
         paths.insert(0, compared)
+    if target is not None:
+        file_to_write(target)
+        if report:
+            file_to_write(target.with_name("report.html"))
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -185,7 +194,10 @@ def report(
         typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The HTML file to write [default: report.html].")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The HTML file to write [default: report.html].", callback=file_to_write
+        ),
     ] = None,
     max_latency: Annotated[
         float | None,
@@ -224,6 +236,7 @@ def report(
     if output is None:
         output = Path("report.html")
         refuse_foreign([output], made=is_report)
+        file_to_write(output)
     written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},

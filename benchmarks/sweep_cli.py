@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
+
 if TYPE_CHECKING:
     from benchmarks.sweep import Outcome
 
 
 def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cells and of what is made for them.")] = Path(
-        "sweep"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the cells and of what is made for them.", callback=folder_to_write)
+    ] = Path("sweep"),
     model: Annotated[
         list[Path] | None, typer.Option(help="A model for a suite without its own, FP32 first; repeat it.")
     ] = None,

@@ -38,6 +38,12 @@ def pose(red_dot_model: Path) -> PoseModel:
     return load_model(red_dot_model)
 
 
+@pytest.fixture(autouse=True)
+def opencv_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlays are as everywhere, at one rate, also where the extra `video` is installed."""
+    monkeypatch.setattr("samkr_edge.recording.h264_encoder", lambda: None)
+
+
 def walk(frames: int = FRAMES) -> list[np.ndarray]:
     """Two people who walk towards each other."""
     return [dots((20 + 2 * i, 30), (110 - 2 * i, 70)) for i in range(frames)]
