@@ -158,10 +158,10 @@ def test_trials_of_other_inputs_are_not_taken(
     assert "SE-Q83" in capsys.readouterr().err
     monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
     monkeypatch.setattr(calibration.analysis.Analysis, "score", lambda *_: 40.0)
-    for bits in ("8", "3"):
-        assert run([*command, "--bits", bits]) == 0
     assert run([*command, "--bits", "8", "--min-int8", "99"]) == 6
     assert "SE-Q82" in capsys.readouterr().err
+    for bits in ("8", "3"):
+        assert run([*command, "--bits", bits]) == 0
     kept = json.loads((tmp_path / "trials.json").read_text())["trials"].values()
     assert [entry["what"] for entry in kept] == ["policy default", "policy default"]
     assert load_policy(str(tmp_path / "found.yaml")).bits == 3
