@@ -204,7 +204,8 @@ def search(
     with replacing(out) as temporary:
         temporary.write_text(policy_text(written), encoding="utf-8")
     proof = analysis.score(load_policy(str(out)), whole)
-    within = found.within and base.baseline_ap - proof <= max_drop
+    enough = found.best.macs_share >= min_int8 / 100
+    within = found.within and enough and base.baseline_ap - proof <= max_drop
     difference = found.best.trial.difference.ap
     payload = {
         "policy": str(out),
@@ -219,6 +220,16 @@ def search(
         **analysis.context,
         "steps": [step.to_dict() for step in found.steps],
     }
+    if not base.baseline_ap > max_drop:
+        raise SamkrError(
+            "SE-Q83",
+            f"no policy could lose more than {max_drop:g} AP here, so none has been shown not to",
+            [
+                f"FP32       {base.baseline_ap:.1f} AP on {len(whole.images)} images",
+                f"written    {out}, of which nothing is known",
+            ],
+            fix=f"samkr-edge eval {checkpoint} --data {data}   # a network must find people to be judged by AP",
+        )
     if not within:
         raise SamkrError(
             "SE-Q82",
