@@ -52,8 +52,11 @@ class Wishes:
 
 def is_report(path: Path) -> bool:
     """Whether a file is a page of ours."""
-    with open(path, "rb") as stream:
-        return b'content="samkr-edge"' in stream.read(2048)
+    try:
+        with open(path, "rb") as stream:
+            return b'content="samkr-edge"' in stream.read(2048)
+    except OSError:
+        return False
 
 
 def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = None) -> Written:

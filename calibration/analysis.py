@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import quantize_network
 from calibration.switches import Switches, int8_modules
 from calibration.trials import Modules, Trial, Trials, TrialStore
+from samkr_edge import __version__
 from samkr_edge.cli.console import progress, say
+from samkr_edge.dataset_use import require_splits
 from samkr_edge.evaluate import Interval
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import network_of
@@ -64,6 +66,7 @@ class Analysis:
         Raises:
             SamkrError: all that loading these can raise.
         """
+        require_splits(data)
         use_threads(threads)
         wanted = changed_policy(load_policy(policy), **changes)
         refuse_fp8(wanted)
@@ -72,6 +75,9 @@ class Analysis:
         chosen, candidates = int8_modules(network, wanted)
         shown = calibration_images(source.card, data=data, count=images, seed=seed)
         context = {
+            "version": __version__,
+            "input_size": list(source.card.input_size),
+            "decode": asdict(source.card.decode),
             "weights_sha256": weights_digest(network),
             "policy_sha256": wanted.sha256,
             "calibration_sha256": shown.facts["sha256"],

@@ -22,7 +22,7 @@ from calibration.equalise import Equalised, equalise_network
 from calibration.fp8 import E4M3, check_fp8
 from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
-from calibration.ranges import ActivationRange, weight_range
+from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
@@ -53,6 +53,20 @@ def quantize_network(
         SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
             zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
     """
+    quantized, assignments = calibrate_network(network, policy, batches, advance=advance, equalised=equalised)
+    make_room_for_biases(quantized)
+    return quantized, assignments
+
+
+def calibrate_network(
+    network: PoseNet,
+    policy: Policy,
+    batches: Iterable[np.ndarray],
+    *,
+    advance: Callable[..., None] | None = None,
+    equalised: Callable[[Equalised], None] | None = None,
+) -> tuple[PoseNet, list[Assignment]]:
+    """:func:`quantize_network` with the ranges of weights as their values alone give them."""
     check_fp8(policy)
     folded = fold_batch_norms(network)
     if policy.equalise:
@@ -176,6 +190,27 @@ def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
         largest = torch.stack([quantizer.amax for quantizer in quantizers]).max()
         for quantizer in quantizers:
             quantizer.amax = largest
+
+
+@torch.no_grad()
+def make_room_for_biases(network: nn.Module) -> None:
+    """Widen ranges of weights until no bias is clipped (:func:`range_for_bias`); weights that are wide enough keep
+    theirs. What is rounded away by it is less than a thousandth of the bias."""
+    quantizers = dict(enabled_quantizers(network))
+    for name, quantizer in quantizers.items():
+        module, _, kind = name.rpartition(".")
+        convolution: Any = network.get_submodule(module)
+        inputs = quantizers.get(f"{module}.input_quantizer")
+        if (
+            kind != "weight_quantizer"
+            or inputs is None
+            or convolution.bias is None
+            or quantizer.num_bits == E4M3
+        ):
+            continue
+        needed = range_for_bias(convolution.bias, inputs.amax, quantizer.num_bits, inputs.num_bits)
+        needed = needed.reshape(quantizer.amax.shape) if quantizer.amax.ndim else needed.max()
+        quantizer.amax = torch.maximum(quantizer.amax, needed)
 
 
 def _no_data(name: str) -> SamkrError:

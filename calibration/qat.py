@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibration.ptq import enabled_quantizers
+from calibration.ptq import enabled_quantizers, make_room_for_biases
+from calibration.ranges import SMALLEST
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, network_of
 from training.export import weights_digest
@@ -45,7 +46,7 @@ class FineTuning(TrainingHooks):
         self.teacher_weight = teacher_weight
         self._loss = loss
         self._followed = [
-            (quantizer, weight, quantizer.amax.clone() / _largest(weight, quantizer.amax))
+            (quantizer, weight, (quantizer.amax / _largest(weight, quantizer.amax)).clamp(max=1.0))
             for quantizer, weight in _weight_quantizers(network)
         ]
 
@@ -61,6 +62,7 @@ class FineTuning(TrainingHooks):
             return
         for quantizer, weight, share in self._followed:
             quantizer.amax = share.to(weight.device) * _largest(weight, quantizer.amax)
+        make_room_for_biases(network)
 
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
@@ -109,4 +111,4 @@ def _weight_quantizers(network: nn.Module) -> list[tuple[Any, Tensor]]:
 def _largest(weight: Tensor, amax: Tensor) -> Tensor:
     """Largest magnitude per channel or over all, in the shape of the range; never 0 (dead channels)."""
     dims = tuple(range(1, weight.ndim)) if amax.ndim else tuple(range(weight.ndim))
-    return weight.detach().abs().amax(dims, keepdim=amax.ndim > 0).clamp(min=1e-6)
+    return weight.detach().abs().amax(dims, keepdim=amax.ndim > 0).clamp(min=SMALLEST)

@@ -31,6 +31,9 @@ FIRST_BIN = 128
 WEIGHT_SHARES = np.linspace(0.4, 1.0, 31)
 # A dead channel has no range; a scale of zero does not parse.
 SMALLEST = 1e-6
+# Steps of a bias, of the 2**31 that int32 has: three bits are left to a build that makes steps finer (unsigned
+# activations have twice as many), to a bias that grows while fine-tuning, and to the sum that starts there.
+LARGEST_BIAS = 2.0**28
 
 
 class ActivationRange(_Calibrator):
@@ -105,6 +108,16 @@ def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Te
         error = (rounded - weight).square().sum(dims, keepdim=keep)
         best, least = torch.where(error < least, amax, best), torch.minimum(error, least)
     return best
+
+
+def range_for_bias(bias: Tensor, input_range: Tensor, bits: int, input_bits: int) -> Tensor:
+    """The narrowest range of weights (O,) beside which a bias (O,) is a number of steps that int32 holds.
+
+    Integer kernels start their sum from the bias in steps of input scale times weight scale. Where a channel's weights
+    are dead and its bias lives, the weights' own range makes these steps so fine that the bias would be clipped.
+    """
+    levels = (2 ** (bits - 1) - 1) * (2 ** (input_bits - 1) - 1)
+    return bias.detach().abs() * levels / (input_range * LARGEST_BIAS)
 
 
 def _percentile_bins(counts: np.ndarray, _bits: int) -> float:

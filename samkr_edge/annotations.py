@@ -5,7 +5,6 @@ Files of many tools are read. What cannot be read stops the reading (SE-D12); wh
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from samkr_edge.segmentation import checked_segmentation
 
 # The CrowdPose evaluation API takes this share of a person's box as the person's area.
 BOX_AREA_SHARE = 0.53
+_FARTHEST = 1e9  # pixels; the squares of larger numbers overflow in the evaluation
 
 Annotation: TypeAlias = dict[str, Any]
 # What was found -> every place it was found at.
@@ -180,16 +180,16 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         found = len(keypoints) if isinstance(keypoints, list) else type(keypoints).__name__
         raise _Unusable(f"have not {3 * joints} keypoint values, three for each keypoint", f": {found}")
     try:
-        finite = all(map(math.isfinite, keypoints))
+        sane = all(abs(value) <= _FARTHEST for value in keypoints)  # False for NaN
         labelled = sum(value > 0 for value in keypoints[2::3])
         box = [float(value) for value in entry.get("bbox") or ()]
         area = float(entry.get("area") or 0)
         num_keypoints, crowd = int(entry.get("num_keypoints", labelled)), int(entry.get("iscrowd") or 0)
     except (TypeError, ValueError, OverflowError) as error:
         raise _Unusable("have a value that is not a number") from error
-    if not finite:
-        raise _Unusable("have a keypoint that is NaN or infinite")
-    if len(box) not in (0, 4) or not all(map(math.isfinite, (*box, area))):
+    if not sane:
+        raise _Unusable("have a keypoint that is NaN or beyond any image")
+    if len(box) not in (0, 4) or not all(abs(v) <= _FARTHEST for v in box) or not abs(area) <= _FARTHEST**2:
         raise _Unusable("have a box or area that is not usable", f": {box}, {area}")
     # Tools that know keypoints only write 0 for the size, by which neither OKS nor training can measure anybody.
     filled = False

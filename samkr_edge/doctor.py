@@ -162,7 +162,8 @@ def _needs(
     if missing == ["opencv"]:
         return Finding(False, what, "missing: opencv", how_to_get())
     if missing:
-        wanted = f"samkr-edge[{extra}]" if extra else "samkr-edge"
+        extras = ",".join(name for name in ("opencv" if "opencv" in missing else "", extra) if name)
+        wanted = f"samkr-edge[{extras}]" if extras else "samkr-edge"
         return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
     broken = [name for name in needed if trials[name].error is not None]
     if broken == ["opencv"]:

@@ -331,17 +331,20 @@ def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
         for annotation in dataset.annotations.get(image_id, []):
             labelled = sum(v > 0 for v in annotation["keypoints"][2::3])
             box = annotation.get("bbox") or _box(annotation["keypoints"])
+            area = annotation.get("area")
+            if dataset.kind == "crowdpose" or area is None:
+                area = box[2] * box[3] * BOX_AREA_SHARE
             entry = {
-                **annotation,
                 # pycocotools takes a match with id 0 for no match, and loses all but one of equal ids.
                 "id": len(annotations) + 1,
+                "image_id": image_id,
                 "category_id": 1,
-                "bbox": box,
+                "keypoints": annotation["keypoints"],
                 "num_keypoints": annotation.get("num_keypoints", labelled),
+                "iscrowd": annotation.get("iscrowd", 0),
+                "bbox": box,
+                "area": area,
             }
-            entry.setdefault("iscrowd", 0)
-            if dataset.kind == "crowdpose" or "area" not in entry:
-                entry["area"] = box[2] * box[3] * BOX_AREA_SHARE
             annotations.append(entry)
     return {
         "images": [{"id": i.id, "width": i.width, "height": i.height} for i in dataset.images if i.id in ids],

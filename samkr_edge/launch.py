@@ -42,8 +42,9 @@ def main() -> None:
         from samkr_edge.cli import main as command_line
     except ImportError as failed:
         from samkr_edge.errors import SamkrError, reason_of
+        from samkr_edge.memory_errors import short_of_memory
 
-        error = SamkrError(
+        error = short_of_memory(failed) or SamkrError(
             "SE-U97",
             "the command line cannot start: a package that it needs does not import",
             [f"reason     {reason_of(failed)}", f"python     {sys.executable}"],

@@ -83,7 +83,7 @@ def missing_opencv() -> SamkrError:
     return SamkrError(
         "SE-U71",
         "OpenCV (cv2) is not installed here, and reading and drawing images needs it",
-        [f"python     {sys.executable}"],
+        [f"looked in  {sys.prefix}"],
         fix=how_to_get(),
     )
 

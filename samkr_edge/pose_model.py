@@ -17,6 +17,7 @@ from samkr_edge.cpu import require_cores
 from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.geometry import Fit, apply, fit_matrix, invert, require_image, warp
+from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.poses import Poses
@@ -193,7 +194,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
     Raises:
         SamkrError: SE-A23 missing file, SE-U24 unknown kind or no path at all, SE-U55 more threads than this machine
             has cores, SE-U25 a package that this kind needs is not installed, SE-U91 another package has the name of
-            one of ours; and what the runtime itself refuses.
+            one of ours, SE-V52 too little memory; and what the runtime itself refuses.
     """
     try:
         path = Path(os.fsdecode(path))
@@ -217,12 +218,13 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}
         runner: Runner = resolve(opener)(path, threads, **options)
-    except SamkrError:
-        raise
     except Exception as error:
-        foreign = foreign_behind(error)
-        if foreign is not None:
-            raise foreign from error
+        known = short_of_memory(error)
+        if known is None and isinstance(error, SamkrError):
+            raise
+        known = known or foreign_behind(error)
+        if known is not None:
+            raise known from error
         if not isinstance(error, ImportError):
             raise
         if not isinstance(error, ModuleNotFoundError):

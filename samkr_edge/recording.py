@@ -11,12 +11,15 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 import cv2
 import numpy as np
 
+from samkr_edge.artefact import part_of
+from samkr_edge.av_video import AvWriter, h264_encoder
 from samkr_edge.errors import SamkrError
+from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
 
@@ -41,15 +44,14 @@ class Recording:
         self.lines = folder / f"{name}.jsonl"
         self.frames = 0
         self.people = 0
-        self._fps = max(fps, _SLOWEST)
-        self._drawn = 0
-        self._writer: Any = None
+        self._fps = fps
+        self._writer: _SteadyWriter | AvWriter | None = None
         self._stream: TextIO | None = None
 
     def __enter__(self) -> Recording:
         try:
             self.video.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = _part(self.lines).open("w", encoding="utf-8")
+            self._stream = part_of(self.lines).open("w", encoding="utf-8")
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
         return self
@@ -73,26 +75,13 @@ class Recording:
             if self.frames % _LOOK_EVERY == 0:
                 self._stream.flush()
             if drawn is not None:
-                # This writer knows one rate. Gaps are filled with the frame after them, and frames that come faster are
-                # left out: the video keeps the source's time.
-                due = round(seconds * self._fps) + 1 - self._drawn
-                for _ in range(min(due, _LONGEST_GAP)):
-                    self._draw(drawn)
-                self._drawn += max(due, 0)
+                if self._writer is None:
+                    self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+                self._writer.write(drawn, seconds)
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
         self.frames += 1
         self.people += len(poses)
-
-    def _draw(self, drawn: np.ndarray) -> None:
-        if self._writer is None:
-            size = (drawn.shape[1], drawn.shape[0])
-            self._writer = cv2.VideoWriter(
-                str(_part(self.video)), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size
-            )
-            if not self._writer.isOpened():
-                raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
-        self._writer.write(drawn)
 
     def _full(self, reason: str) -> SamkrError:
         return SamkrError(
@@ -113,27 +102,56 @@ class Recording:
                 self._stream.close()
             except OSError as full:
                 failures.append(full.strerror or str(full))
-            _cut_to_whole_lines(_part(self.lines))
+            _cut_to_whole_lines(part_of(self.lines))
         keep = {self.lines: self.frames > 0}
         if self._writer is not None:
-            self._writer.release()
+            try:
+                self._writer.close()
+            except OSError as full:
+                failures.append(full.strerror or str(full))
             # OpenCV does not say whether writing worked: look.
-            keep[self.video] = self.frames > 0 and _plays(_part(self.video))
+            keep[self.video] = self.frames > 0 and _plays(part_of(self.video))
             if self.frames and not keep[self.video]:
                 failures.append("the video could not be finished")
         for path, whole in keep.items():
             if whole:
                 if path == self.video:
-                    mark_mp4(_part(path))
-                os.replace(_part(path), path)
+                    mark_mp4(part_of(path))
+                os.replace(part_of(path), path)
             else:
-                _part(path).unlink(missing_ok=True)
+                part_of(path).unlink(missing_ok=True)
         if failures and kind is None:
             raise self._full(", ".join(failures))
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+class _SteadyWriter:
+    """OpenCV's writer, which knows one rate: MPEG-4 Part 2, which players and few browsers play.
+
+    Gaps are filled with the frame after them, and frames that come faster are left out: the video keeps its time.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        self._fps = max(fps, _SLOWEST)
+        self._drawn = 0
+        with name_for_opencv(path) as name:
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        if not self._writer.isOpened():
+            raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        due = round(seconds * self._fps) + 1 - self._drawn
+        for _ in range(min(due, _LONGEST_GAP)):
+            self._writer.write(image)
+        self._drawn += max(due, 0)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | AvWriter:
+    """The better one of those that are here; ``size`` is width, height."""
+    encoder = h264_encoder()
+    return AvWriter(path, encoder, size, fps) if encoder else _SteadyWriter(path, size, fps)
 
 
 def _cut_to_whole_lines(path: Path) -> None:
@@ -145,7 +163,8 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 
 def _plays(path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path))
+    with name_for_opencv(path) as name:
+        capture = cv2.VideoCapture(name)
     try:
         return bool(capture.isOpened() and capture.read()[0])
     finally:

@@ -11,8 +11,10 @@ from pathlib import Path
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.file_kind import file_kind
 from samkr_edge.ours import made_by_predict
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.video import is_live, open_video
 
+_NOTHING_DONE = ", so nothing was done"
 _NEITHER = "neither an image nor a video"
 
 
@@ -72,7 +74,8 @@ def find_sources(words: Sequence[str]) -> Sources:
         raise SamkrError(
             "SE-D29",
             "no image and no video was found, so nothing was done",
-            [f"looked in  {', '.join(words[:4])[:150]}"] + ([found.note() or ""] if found.left_out else []),
+            [f"looked in  {', '.join(map(without_secrets, words[:4]))[:150]}"]
+            + ([found.note() or ""] if found.left_out else []),
         )
     return found
 
@@ -86,7 +89,8 @@ def _add(found: Sources, path: Path) -> None:
     elif (reason := _sort_in(found, path)) is not None:
         found.left_out[path] = reason
     elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
-        found.damaged.append(error)
+        message = error.message.replace(_NOTHING_DONE, ", so it was left out")
+        found.damaged.append(SamkrError(error.code, message, error.facts, error.fix))
         found.streams.pop()
 
 
@@ -149,11 +153,11 @@ def _missing(word: str) -> SamkrError:
     folder = Path(word).parent
     while not folder.is_dir():
         folder = folder.parent
-    return SamkrError("SE-D29", f"{what} {word}, so nothing was done", fix=f"ls {folder}")
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=f"ls {folder}")
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:
-    facts = [problem.message.removesuffix(", so nothing was done")[:150] for problem in problems[:4]]
+    facts = [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in problems[:4]]
     if len(problems) > 4:
         facts[3:] = [f"and {len(problems) - 3} more"]
     return SamkrError(

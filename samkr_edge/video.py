@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +15,14 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from samkr_edge.av_video import AvCapture, is_installed
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.opencv_names import name_for_opencv
+from samkr_edge.stream_address import is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
-_URL = re.compile(r"^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://")
 _CSI = re.compile(r"^csi(?::(\d+))?$")
 # A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
 _CSI_PIPELINE = (
@@ -25,6 +30,7 @@ _CSI_PIPELINE = (
     "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
     "appsink drop=true max-buffers=1"
 )
+_CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
 _OPEN_MS, _READ_MS = 10_000, 5_000
 # A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
@@ -190,7 +196,8 @@ def is_live(source: str) -> bool:
     """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
     return (
         source.isdecimal()
-        or bool(_URL.match(source) or _CSI.match(source))
+        or is_stream_address(source)
+        or _CSI.match(source) is not None
         or " ! " in source
         or _is_device(source)
     )
@@ -206,36 +213,67 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     ``ring`` is for files: see :class:`VideoSource`.
 
     Raises:
-        SamkrError: SE-D97 a file that is missing or no video, SE-V97 a camera or stream that does not open, SE-V98 this
-            OpenCV was built without GStreamer.
+        SamkrError: SE-D97 a file that is missing, no video or of a codec that nothing here decodes, SE-V97 a camera or
+            stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
     if path.is_file() and not _is_device(source):
-        capture = cv2.VideoCapture(source)
+        with name_for_opencv(path) as name:
+            capture = cv2.VideoCapture(name)
+            if capture.isOpened() and capture.grab():  # then once more, from the first frame
+                return _file_source(cv2.VideoCapture(name), path.name, shown_seconds(path), ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
                 f"{source} could not be opened as a video, so nothing was done",
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
-                fix=f"ffprobe {source}",
+                fix=f"ffprobe {shlex.quote(os.path.abspath(source))}",
             )
-        return _file_source(capture, path.name, shown_seconds(path), ring)
+        return _file_source(_other_capture(path, capture), path.name, shown_seconds(path), ring)
     if not path.exists() and not is_live(source):
-        raise SamkrError("SE-D97", f"there is no video {source}", fix=f"ls {path.parent}")
+        raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
             f"{name} does not open, so nothing was done",
             [
-                f"asked for  {without_password(source)[:100]}",
+                f"asked for  {without_secrets(source)[:100]}",
                 "usual      no such camera, in use by another program, or not reachable",
             ],
-            fix=f"ffprobe {name}" if _URL.match(source) else "ls /dev/video*   # cameras of this machine",
+            fix=f"ffprobe {name}"
+            if is_stream_address(source)
+            else "ls /dev/video*   # cameras of this machine",
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
         return _file_source(capture, name, None, ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
+
+
+def _other_capture(path: Path, capture: cv2.VideoCapture) -> Capture:
+    """What decodes a file of which OpenCV decodes no frame; SamkrError SE-D97 where nothing here does."""
+    tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    name = tag.decode("ascii", "replace").strip("\0 ").lower()
+    name = _CODECS.get(name, name) if name.isprintable() and name else "not named"
+    installed = is_installed()
+    if installed:
+        with contextlib.suppress(ValueError, OSError):
+            other = AvCapture(path)
+            if other.read()[0]:
+                other.release()
+                return AvCapture(path)
+            other.release()
+    raise SamkrError(
+        "SE-D97",
+        f"no frame of {path} could be decoded, codec {name}, so nothing was done",
+        [
+            f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
+            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
+        ],
+        fix=f"ffprobe {shlex.quote(str(path.absolute()))}"
+        if installed
+        else 'pip install "samkr-edge[video]"',
+    )
 
 
 def _announced(capture: Capture) -> int | None:
@@ -281,12 +319,7 @@ def _open_live(source: str) -> tuple[Any, str]:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture, f"camera{number}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_password(source)
-
-
-def without_password(source: str) -> str:
-    """The address without the user and password in it, which belong in no message and no file name."""
-    return re.sub(r"://[^/@]*@", "://", source)
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_secrets(source)
 
 
 def has_gstreamer() -> bool:

@@ -39,6 +39,7 @@ def rescore(
 
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_usable
     from samkr_edge.evaluate import predict_dataset
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import PoseFeatures, save_rescoring
@@ -47,6 +48,7 @@ def rescore(
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
     features = PoseFeatures.of(opened.card.skeleton)
+    require_usable(dataset, "eval", dataset.images[:limit])
     images = len(dataset.images[:limit])
     with progress(f"predicting {split}", images, unit="images") as advance:
         results = predict_dataset(opened, dataset, limit=limit, flip=flip, advance=advance)

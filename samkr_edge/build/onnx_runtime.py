@@ -11,7 +11,9 @@ from typing import Any
 from samkr_edge import __version__
 from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
+from samkr_edge.build.bias_range import fit_biases
 from samkr_edge.build.foreign import refuse_foreign
+from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
@@ -34,7 +36,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     """Build ``source`` for this machine's CPU.
 
     On x86 the graph is retargeted (:mod:`samkr_edge.build.retarget`); on ARM the signed Q/DQ is what the kernels want
-    and it stays as exported.
+    and it stays as exported, but for channels whose biases would be clipped.
 
     Raises:
         SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A25 not a model of ours, SE-A26 in two files, SE-B52
@@ -67,6 +69,9 @@ def build_cpu(source: Path, out: Path) -> Built:
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
+    elif widened := fit_biases(graph := Graph(model)):
+        model = graph.write()
+        settings["widened_channels"] = widened
     _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"

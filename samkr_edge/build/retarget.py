@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.build import deform, enlarge, matrix_products, thin_convolutions
+from samkr_edge.build import bias_range, deform, enlarge, matrix_products, thin_convolutions
 from samkr_edge.build.graph import Graph
 
 
@@ -34,6 +34,7 @@ class RetargetReport:
     byte_enlargements: int = 0
     image_bytes: int = 0
     folded_weights: int = 0
+    widened_channels: int = 0
     float_products: int = 0
     steps: list[str] = field(default_factory=list)
 
@@ -68,6 +69,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     absorb_relus(graph, report)
     take_image_bytes(graph, report)
     report.byte_enlargements = enlarge.enlarge_bytes(graph)
+    report.widened_channels = bias_range.fit_biases(graph)  # once the scales of activations are the last
     fold_weights(graph, report)
     report.float_products = matrix_products.multiply_to_float(graph)
     changed = graph.write()

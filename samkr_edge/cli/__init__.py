@@ -6,6 +6,7 @@ a Jetson without torch lists every command, and a command whose packages are mis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
+from samkr_edge.cli import streams
+from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.errors import SamkrError, files_of, printable, reason_of
+from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
+from samkr_edge.stream_address import hide_secrets, without_secrets
 
 
 @dataclass(frozen=True)
@@ -203,12 +208,15 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     as_json = "--json" in arguments
     debug = "--debug" in arguments
+    if not debug:  # OpenCV and its FFmpeg print whole addresses, and lines without end about one damaged file
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # --debug is accepted anywhere, since it is wanted after a command has failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
     try:
         code = typer.main.get_command(app).main(
-            arguments, prog_name="samkr-edge", standalone_mode=False, obj=entered
+            _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
         if code == stopping.CTRL_C:  # Typer's answer to it
             raise KeyboardInterrupt
@@ -218,23 +226,25 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
-        return _print_error(error, as_json)
+        return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        print(_stopped(arguments, heard), file=sys.stderr)
+        streams.tell(_stopped(arguments, heard))
         return stopping.exit_code(heard)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up(sys.stdout)
         return 0
     except Exception as error:
         if heard:  # what breaks while it is being stopped breaks because of it
-            print(_stopped(arguments, heard), file=sys.stderr)
+            streams.tell(_stopped(arguments, heard))
             return stopping.exit_code(heard)
         show = getattr(error, "show", None)
         cause = error
         if callable(show):  # Typer's own usage errors
             try:
+                error.message = hide_secrets(getattr(error, "message", ""), arguments)  # type: ignore[attr-defined]
                 show()
+                if as_json:
+                    _print_json_error(_usage_error(error))
                 return int(getattr(error, "exit_code", 2))
             except Exception as failed:
                 cause = failed
@@ -244,18 +254,38 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             raise cause from None
         known = _known_cause(cause, arguments)
         if known is not None:
-            return _print_error(known, as_json)
-        print(f"error SE-X01: {type(cause).__name__}: {cause}", file=sys.stderr)
-        print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
-        print(f"fix: samkr-edge --debug {' '.join(arguments)}   # and send the traceback", file=sys.stderr)
+            return _print_error(_without_secrets(known, arguments), as_json)
+        said = hide_secrets(f"{type(cause).__name__}: {cause}", arguments)
+        facts = ["this is a bug in samkr-edge, or a case it does not know yet"]
+        again = " ".join(map(without_secrets, arguments))
+        fix = f"samkr-edge --debug {again}   # and send the traceback"
+        if as_json:
+            _print_json_error({"code": "SE-X01", "message": said, "facts": facts, "fix": fix})
+        streams.tell(printable("\n  ".join([f"error SE-X01: {said}", *facts]) + f"\nfix: {fix}"))
         return 1
+
+
+def _with_its_dashes(arguments: list[str]) -> list[str]:
+    """The root's parser takes the ``--`` that stands before a file named ``-dash.mp4``: the command needs one too."""
+    if "--" not in arguments:
+        return arguments
+    place = arguments.index("--")
+    named = any(argument in COMMANDS for argument in arguments[:place])
+    return [*arguments[:place], "--", *arguments[place:]] if named else arguments
+
+
+def _without_secrets(error: SamkrError, arguments: list[str]) -> SamkrError:
+    """The error without the password of an address that was given where a command takes a path."""
+    facts = [hide_secrets(fact, arguments) for fact in error.facts]
+    fix = error.fix and hide_secrets(error.fix, arguments)
+    return SamkrError(error.code, hide_secrets(error.message, arguments), facts, fix)
 
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     """What is wrong with this installation, where an exception that is not ours comes from that; else None."""
-    foreign = foreign_behind(error)
-    if foreign is not None:
-        return foreign
+    known = short_of_memory(error) or foreign_behind(error)
+    if known is not None:
+        return known
     if isinstance(error, ModuleNotFoundError):
         command = next((argument for argument in arguments if argument in COMMANDS), None)
         found = missing_package(command, error) if command else error
@@ -288,18 +318,34 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
     return by
 
 
+def _usage_error(error: Any) -> dict[str, Any]:
+    """What Typer says of a command line that it does not take, as the command line's own errors are in JSON."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "samkr-edge"
+    return {
+        "code": "SE-U00",
+        "message": error.format_message(),
+        "facts": [context.get_usage()] if context is not None else [],
+        "fix": f"{command} --help",
+    }
+
+
+def _print_json_error(error: dict[str, Any]) -> None:
+    with contextlib.suppress(SamkrError, BrokenPipeError):  # stdout may be what is wrong
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
+
+
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
-        import json
-
-        print(json.dumps({"schema_version": 1, "error": error.to_dict()}))
-    print(error, file=sys.stderr)
+        _print_json_error(error.to_dict())
+    streams.tell(error)
     return error.exit_code
 
 
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     launch.protect_children()
+    streams.make_ready()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
-    sys.exit(code)
+    sys.exit(streams.flushed(code))

@@ -23,7 +23,7 @@ class Resize(str, Enum):
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory, or an annotation file.")],
     split: Annotated[str, typer.Option(help="train, val, trainval or test.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
     flip: Annotated[

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from samkr_edge.errors import SamkrError
-
-if TYPE_CHECKING:
-    from samkr_edge.cli.predict_images import ImagesDone
 
 
 def predict(
@@ -61,7 +58,7 @@ def predict(
       samkr-edge predict qat.cpu.onnx 0 --show
     """
     from samkr_edge.cli.console import emit, say
-    from samkr_edge.cli.predict_images import RESULTS, overlay_names, predict_images
+    from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
     from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream, stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.ours import refuse_foreign
@@ -72,7 +69,7 @@ def predict(
     if (note := found.note()) is not None:
         say(note)
     for damaged in found.damaged:
-        say(str(damaged))
+        say(damaged.message)
     if out is None and not show:
         out = Path("poses")
     names = stream_names(found.streams, out)
@@ -91,24 +88,23 @@ def predict(
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
     images: ImagesDone | None = None
     done: list[StreamDone] = []
-    problems = list(found.damaged)
+    failures: list[SamkrError] = []
     stopped = False
     with Window("samkr-edge", enabled=show) as window:
-        if found.images:
-            images = predict_images(opened, found.images, options, window)
-            stopped = images.interrupted
-            if images.failed:
-                problems.insert(0, images.problem(len(found.images), out))
-        for source, name in zip(found.streams, names, strict=True):
-            if stopped or window.closed:
-                break
-            try:
+        try:
+            if found.images:
+                images = ImagesDone()
+                predict_images(opened, found.images, options, window, images)
+                stopped = images.interrupted
+            for source, name in zip(found.streams, names, strict=True):
+                if stopped or window.closed:
+                    break
                 done.append(predict_stream(opened, source, name, options, window))
-            except SamkrError as error:  # what was seen of the other sources is told all the same
-                problems.append(error)
-                break
-            stopped = done[-1].interrupted
-            problems += [] if done[-1].problem is None else [done[-1].problem]
+                stopped = done[-1].interrupted
+        except SamkrError as error:  # what was seen before is told all the same
+            failures.append(error)
+    problems = [*failures, *([images.problem(len(found.images), out)] if images and images.failed else [])]
+    problems += [*found.damaged, *(stream.problem for stream in done if stream.problem is not None)]
     payload: dict[str, Any] = {
         "images": images.images if images else 0,
         "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.artefact import replacing, write_json
+from samkr_edge.artefact import fitting, replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
-_WRITE_AFTER_S = 2.0
-
-
+# Bytes of a file's name that are kept for what comes behind its stem: a number and the ending.
+_ROOM = len("-99999.png")
 RESULTS = "predictions.json"
+_WRITE_AFTER_S = 2.0
 
 
 @dataclass
@@ -57,13 +57,17 @@ class ImagesDone:
         return f"{len(self.results)} people in {self.images} images{stopped}{where}"
 
 
-def predict_images(model: PoseModel, paths: list[Path], options: Options, window: Window) -> ImagesDone:
+def predict_images(
+    model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
+) -> ImagesDone:
     """Look at every image; those that cannot be read are told about and left out.
+
+    ``done`` is filled on the way, for callers that want what was seen before this raises.
 
     Raises:
         SamkrError: SE-D01 an output cannot be written; predictions.json then holds the images before.
     """
-    done = ImagesDone()
+    done = ImagesDone() if done is None else done
     names = overlay_names(paths, options.out)
     wanted = options.overlays and (options.out is not None or window.enabled)
     results = None if options.out is None else Growing(options.out / RESULTS)
@@ -106,7 +110,7 @@ def predict_images(model: PoseModel, paths: list[Path], options: Options, window
     except KeyboardInterrupt:
         done.interrupted = True
     except StageFailed as failure:
-        raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure
+        raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure.__cause__
     finally:
         # Also when it did not come to its end: what is done is done.
         if results is not None and (done.images or not done.failed):
@@ -138,7 +142,7 @@ class Growing:
 
 
 def at_frame(failure: StageFailed, where: str) -> Exception:
-    """The exception to raise for a stage's failure: ours gets the frame as a fact, another stays what it is."""
+    """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
     cause = failure.__cause__
     if isinstance(cause, SamkrError):
         return SamkrError(cause.code, cause.message, (*cause.facts, f"at         {where}"), cause.fix)
@@ -150,10 +154,10 @@ def overlay_names(paths: list[Path], out: Path | None) -> list[str]:
     names: list[str] = []
     used = {path.name for path in paths if out is not None and path.parent.resolve() == out.resolve()}
     for path in paths:
-        stem, number = path.stem, 1
+        stem, number = (first := fitting(path.stem, _ROOM)), 1
         while f"{stem}.png" in used:
             number += 1
-            stem = f"{path.stem}-{number}"
+            stem = f"{first}-{number}"
         used.add(f"{stem}.png")
         names.append(f"{stem}.png")
     return names

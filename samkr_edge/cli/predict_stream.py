@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samkr_edge.artefact import fitting
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
 from samkr_edge.draw import draw_poses, draw_status
@@ -20,8 +21,9 @@ from samkr_edge.poses import Poses
 from samkr_edge.recording import Recording
 from samkr_edge.smooth import Smoother
 from samkr_edge.stream import opencv_threads
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.track import Tracker
-from samkr_edge.video import VideoSource, lost, open_video, without_password
+from samkr_edge.video import VideoSource, lost, open_video
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
@@ -31,6 +33,8 @@ PATIENCE_S = 15.0
 _STAGES, _DEPTH = 3, 2
 # Frames over which the rate in the corner is taken.
 _RATE_OVER = 30
+# Bytes of a file's name that are kept for what comes behind its stem: a number and the longest ending.
+_ROOM = len("-99999.jsonl")
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def run_stream(
         # The usual way to end a camera; of a file something is missing.
         done.interrupted = not frames.live
     except StageFailed as failure:
-        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure
+        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure.__cause__
     except TimeoutError:
         raise lost(frames.name, frames.read) from None
     finally:
@@ -205,9 +209,9 @@ class _Finish:
 def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
     stems = [
-        Path(s).stem
+        fitting(Path(s).stem, _ROOM)
         if Path(s).is_file()
-        else re.sub(r"[^A-Za-z0-9-]+", "-", without_password(s)).strip("-")[:40]
+        else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]
     taken = {Path(s).name for s in sources if out is not None and Path(s).parent.resolve() == out.resolve()}

@@ -18,6 +18,7 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.build.tensorrt_graph import facts_of, precision_mix
 from samkr_edge.cli import run
+from samkr_edge.dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
@@ -99,6 +100,12 @@ def test_the_analyses_are_of_int8_and_say_so(fp32: Path, people: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         Analysis.of(fp32, people, "default", 8, 0, 1, format="fp8")
     assert caught.value.code == "SE-U47"
+
+
+def test_an_analysis_is_not_judged_by_the_images_it_calibrates_on(fp32: Path, people: Path) -> None:
+    with pytest.raises(SamkrError) as caught:
+        Analysis.of(fp32, open_dataset(people, "train").annotation_path, "default", 8, 0, 1)
+    assert caught.value.code == "SE-D74"
 
 
 def test_fine_tuning_goes_on_in_fp8(fp8: Path, people: Path, tmp_path: Path) -> None:

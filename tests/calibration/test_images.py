@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from calibration.images import load_batches, probe_images, select_images
+from calibration.inputs import calibration_images
 from samkr_edge.dataset import KeypointDataset, open_dataset, read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 
@@ -91,3 +95,26 @@ def test_the_pictures_that_travel_show_few_and_large_people(train: KeypointDatas
     ]
     everybody = sorted(smallest(image.id) for image in selection.images)
     assert min(smallest(image.id) for image in shown) > everybody[0]
+
+
+def test_calibration_tells_which_labels_may_be_turned(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "people"
+    shutil.copytree(root, copy)
+    # Big-endian TIFF with one entry: orientation 3.
+    exif = b"Exif\0\0" + bytes.fromhex("4d4d002a 00000008 0001 0112 0003 00000001 00030000 00000000")
+    for image in open_dataset(copy, "train").images[:30]:
+        data = image.path.read_bytes()
+        segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+        image.path.write_bytes(data[:2] + segment + data[2:])
+    calibration_images(ModelCard("samkr_tiny", COCO17, (64, 64)), data=copy, count=40, seed=0)
+    assert "data: 30 of 40 images have an EXIF orientation" in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_keypoint_is_enough_to_be_shown(train: KeypointDataset) -> None:
+    annotations = {
+        image: [{**person, "keypoints": [30, 30, 2] + [0] * 48} for person in people]
+        for image, people in train.annotations.items()
+    }
+    assert len(select_images(replace(train, annotations=annotations), None, 8).images) == 8

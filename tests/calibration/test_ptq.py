@@ -12,11 +12,13 @@ from onnx import numpy_helper
 
 from calibration.policy import Policy, load_policy
 from calibration.ptq import enabled_quantizers, quantize_network
+from calibration.qat import FineTuning
 from calibration.restore import restore_network
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.checkpoint import network_of as open_network
 from training.export import export_onnx
+from training.losses import LossSettings
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 
@@ -177,3 +179,40 @@ def test_the_exported_graph_is_symmetric_per_channel_and_free_of_quantizers_befo
             waiting.extend(node.input)
     assert "Conv" in between
     assert "QuantizeLinear" not in between
+
+
+def test_weights_that_died_beside_a_bias_that_lives_leave_room_for_it(source: Checkpoint) -> None:
+    """Else an integer kernel, which adds the bias in steps of both scales, would clip it."""
+    network = open_network(source)
+    with torch.no_grad():
+        norm = network.get_submodule("backbone.layer1.0.bn1")
+        norm.weight[:3], norm.bias[:3] = 1e-12, 2.0  # type: ignore[index, operator]
+    quantized, _ = quantize_network(network, load_policy("default"), batches())
+    quantizers = dict(enabled_quantizers(quantized))
+    ratios = []
+    for name, quantizer in quantizers.items():
+        module, _, kind = name.rpartition(".")
+        bias = getattr(quantized.get_submodule(module), "bias", None)
+        if kind == "weight_quantizer" and bias is not None:
+            step = quantizer.amax.flatten() / 127 * quantizers[f"{module}.input_quantizer"].amax / 127
+            ratios.append((bias.abs() / step).max())
+    # An eighth of what int32 holds: unsigned activations have finer steps, and the sum itself needs some.
+    assert max(ratios) == pytest.approx(2.0**28, rel=1e-3)
+
+
+def test_fine_tuning_takes_a_range_that_was_widened_for_a_bias_for_no_share_of_the_weights(
+    source: Checkpoint,
+) -> None:
+    network = open_network(source)
+    with torch.no_grad():
+        norm = network.get_submodule("backbone.layer1.0.bn1")
+        norm.weight[0], norm.bias[0] = 1e-12, 2.0  # type: ignore[index, operator]
+    quantized, _ = quantize_network(network, load_policy("default"), batches())
+    hooks = FineTuning(quantized, LossSettings())
+    weight = quantized.get_submodule("backbone.layer1.0.conv1").weight
+    quantizer = quantized.get_submodule("backbone.layer1.0.conv1.weight_quantizer")
+    assert float(quantizer.amax.flatten()[0]) > 2 * float(weight[0].detach().abs().max())  # type: ignore[index, operator]
+    with torch.no_grad():
+        weight[0] = 0.5  # type: ignore[index, operator]
+    hooks.before_step(quantized, 0.0)
+    assert float(quantizer.amax.flatten()[0]) == pytest.approx(0.5)

@@ -197,12 +197,15 @@ def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_err
 ) -> None:
     asked: list[list[str]] = []
 
-    def fail(words: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
-        asked.append(words)
-        return subprocess.CompletedProcess(words, 5)
+    class Failing:
+        def __init__(self, words: list[str], **options: object) -> None:
+            asked.append(words)
+
+        def wait(self) -> int:
+            return 5
 
     monkeypatch.setattr(bundle_cache, "_wants_engine", lambda: True)
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "Popen", Failing)
     with pytest.raises(SamkrError) as caught:
         ready_model(plain)
     assert caught.value.code == "SE-B94"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_eval_writes_predictions_that_pycocotools_reads(
         loaded = COCO(str(dataset.annotation_path)).loadRes(str(out))
     assert len(loaded.anns) == len(json.loads(out.read_text())) > 0
     assert {a["image_id"] for a in loaded.anns.values()} <= {image.id for image in dataset.images[:4]}
+
+
+def test_eval_tells_what_it_does_not_count(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "coco", tmp_path / "coco")
+    path = open_dataset(tmp_path / "coco").annotation_path
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 9
+    path.write_text(json.dumps(content))
+    command = ["eval", str(folder / "coco.pt"), "--data", str(tmp_path / "coco"), "--limit", "1", "--json"]
+    assert run(command) == 0
+    shown = capsys.readouterr()
+    (note,) = json.loads(shown.out)["notes"]
+    assert note.startswith(
+        "data: 1 annotations of a category that the file does not describe, left out: annotation "
+    )
+    assert note[:60] in shown.err
 
 
 def test_every_option_of_the_papers_protocol_runs_on_a_checkpoint(

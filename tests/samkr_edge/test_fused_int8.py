@@ -199,7 +199,7 @@ def test_a_chain_alternates_and_a_result_with_other_readers_stays_float() -> Non
 def test_readers_of_one_tensor_share_its_bytes_unless_their_scales_differ() -> None:
     for other, kept in (("step", 2), ("half_step", 0)):
         written = Writer()
-        written.constants["half_step"] = STEP / 2
+        written.constants["half_step"] = np.asarray(STEP / 2, np.float32)
         inside = written.op("Relu", written.conv("x", quantized=False))
         branches = [written.conv(written.pair(inside)), written.conv(written.pair(inside, other))]
         model, found = fused(written.model(written.op("Add", *branches)))

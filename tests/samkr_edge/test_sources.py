@@ -158,7 +158,7 @@ def test_a_damaged_video_of_a_folder_is_told_and_the_others_are_seen(
     printed = json.loads(capsys.readouterr().out)
     assert [stream["frames"] for stream in printed["streams"]] == [3]
     assert printed["error"]["code"] == "SE-D97"
-    assert "odd.mp4" in printed["failed"][0]["message"]
+    assert "odd.mp4 could not be opened as a video, so it was left out" in printed["failed"][0]["message"]
 
 
 def test_json_holds_the_good_poses_and_the_error(
@@ -244,3 +244,16 @@ def test_an_image_that_opencv_does_not_decode_is_named_by_its_format(tmp_path: P
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(SamkrError, match="HEIC, which OpenCV"):
         read_image(tmp_path / "phone.jpg")
+
+
+def test_json_holds_what_was_seen_before_an_output_could_not_be_written(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    (tmp_path / "out" / "b.png").mkdir(parents=True)
+    words = [str(tmp_path / "a.png"), str(tmp_path / "b.png"), "-o", str(tmp_path / "out"), "--overwrite"]
+    assert run(["predict", str(red_dot_model), *words, "--json"]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert [Path(pose["file_name"]).name for pose in printed["poses"]] == ["a.png"]
+    assert printed["error"]["code"] == "SE-D01"

@@ -133,3 +133,14 @@ def test_without_a_screen_show_is_refused_before_anything_runs(
     cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
     assert run(["predict", str(red_dot_model), str(tmp_path / "a.png"), "--show"]) == 7
     assert "SE-V06" in capsys.readouterr().err
+
+
+def test_predict_ends_with_its_window(
+    red_dot_model: Path, tmp_path: Path, screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), IMAGE)
+    screen.keys, screen.closes_after = [-1, ord("n")], 4
+    assert run(["predict", str(red_dot_model), str(tmp_path), "--show"]) == 0
+    assert "in 2 images" in capsys.readouterr().out
+    assert not screen.there

@@ -63,6 +63,18 @@ def test_every_kind_of_problem_is_found_and_counted(people: Path) -> None:
     assert any(train[0].name in fact for fact in error.facts)
 
 
+def test_splits_of_different_keypoints_fail_the_check(people: Path) -> None:
+    path = people / "annotations" / "person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    content["categories"][0].update(
+        keypoints=[f"k{k}" for k in range(17)], flip_pairs=[], sigmas=[0.1] * 17, name="own"
+    )
+    path.write_text(json.dumps(content))
+    error = problems_error(people, check_splits(open_splits(people)))
+    assert error is not None
+    assert error.facts == ("the splits have different keypoints: train 17 (coco17), val 17 (own)",)
+
+
 def test_the_command_shows_the_table_and_fails(people: Path) -> None:
     _images(people, "val")[0].unlink()
     result = CliRunner().invoke(app, ["check", str(people)])

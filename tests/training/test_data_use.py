@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calibration.images import select_images
+from samkr_edge.cli import run
 from samkr_edge.dataset import open_dataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
@@ -99,15 +100,31 @@ def test_what_later_steps_refuse_fails_the_check(
     assert payload["error"]["code"] == "SE-D16"
 
 
-def test_people_too_small_for_training_are_refused_by_it_alone(tmp_path: Path) -> None:
-    root = _write(tmp_path, _people(area=60))
+@pytest.mark.parametrize(
+    ("values", "places", "words", "fix"),
+    [
+        ({"area": 60}, "small", "too small  2: annotation 1 (image 1)", "show people larger"),
+        # One keypoint has no extent, and nothing else says how large these people are.
+        (
+            {"keypoints": [50, 60, 2] + [0] * 48, "num_keypoints": 1, "area": 0, "bbox": [0, 0, 0, 0]},
+            "no_area", "no size    2: annotation 1 (image 1)", "an area or a bbox",
+        ),
+        # As somebody labels who works on pictures of another size.
+        ({"keypoints": [400, 500, 2] * 17}, "outside", "outside    2 centred outside", "pixels of the image"),
+    ],
+)  # fmt: skip
+def test_people_without_a_centre_are_refused_by_training_alone(
+    tmp_path: Path, values: dict[str, Any], places: str, words: str, fix: str
+) -> None:
+    root = _write(tmp_path, _people(**values))
     code, payload = _check(root)
     assert code == 3
-    assert payload["splits"][0]["places"]["small"] == ["annotation 1 (image 1)", "annotation 2 (image 2)"]
+    assert payload["splits"][0]["places"][places] == ["annotation 1 (image 1)", "annotation 2 (image 2)"]
     assert [[*split["refused"]] for split in payload["splits"]] == [["train"], []]
     with pytest.raises(SamkrError) as caught:
         TrainingSet(open_dataset(root, "train"), (64, 64))
-    assert "too small  2: annotation 1 (image 1)" in " ".join(caught.value.facts)
+    assert words in " ".join(caught.value.facts)
+    assert fix in str(caught.value.fix)
 
 
 def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> None:
@@ -185,3 +202,39 @@ def test_an_annotation_file_is_checked_as_the_split_of_its_name(tmp_path: Path) 
     (split,) = payload["splits"]
     assert (split["split"], split["images"], [*split["refused"]]) == ("val", 2, ["eval"])
     assert split["problems"]["missing"] == 0
+
+
+def test_a_demo_is_not_judged_by_the_file_it_trains_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _write(tmp_path) / "annotations" / "person_keypoints_train2017.json"
+    assert run(["demo", "--data", str(file), "--out", str(tmp_path / "out")]) == 3
+    assert "SE-D74" in capsys.readouterr().err
+
+
+_STRANGE: list[Any] = [
+    None, True, -1, 1.5, 10**20, 1e300, float("nan"), "", "x", "a\0b", [], [None], [1e300] * 51, {}, {"size": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_whatever_an_entry_holds_it_is_read_or_refused_in_words(tmp_path: Path, key: str) -> None:
+    root = _write(tmp_path)
+    content = _content()
+    content["annotations"][0].update(iscrowd=1, segmentation=[[1, 1, 9, 1, 9, 9]])
+    content["categories"][0]["skeleton"] = [[1, 2]]
+    found = [{"image_id": 2, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 51}]
+    file = root / "annotations" / "person_keypoints_val2017.json"
+    refused = 0
+    for name in content[key][0]:
+        for value in _STRANGE:
+            entries = [{**content[key][0], name: value}, *content[key][1:]]
+            file.write_text(json.dumps({**content, key: entries}))
+            try:
+                dataset = open_dataset(root)
+                samples = TrainingSet(dataset, (64, 64))
+                samples.sample(0, len(samples) - 1)
+                score(dataset, found)
+            except SamkrError:
+                refused += 1
+    assert refused > 0

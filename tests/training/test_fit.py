@@ -107,14 +107,16 @@ def test_the_finished_file_holds_a_network_and_where_it_came_from(
 def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, people: KeypointDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    people = replace(people, told={"category": ["annotation 1 (image 2): 9"]})
     first = train(tmp_path, people)
+    shown = capsys.readouterr().err
+    assert "data: 1 annotations of a category that the file does not describe" in shown
+    assert "loader alone" in shown
     before = (tmp_path / FINAL).stat().st_mtime_ns
     again = train(tmp_path, people, resume=True, threads=None)
     assert same(first.state, again.state)
     assert (tmp_path / FINAL).stat().st_mtime_ns == before
-    shown = capsys.readouterr().err
-    assert "finished" in shown
-    assert "loader alone" in shown
+    assert "finished" in capsys.readouterr().err
 
 
 def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: KeypointDataset) -> None:

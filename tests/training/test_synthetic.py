@@ -129,7 +129,11 @@ def test_a_complete_data_set_is_reused_and_a_damaged_one_made_again(tmp_path: Pa
     first = write_dataset(out, SMALL)
     again = write_dataset(out, SMALL)
     assert (again.reused, again.content_hash) == (True, first.content_hash)
-    next((out / "images" / "train2017").iterdir()).unlink()
+    picture = next((out / "images" / "train2017").iterdir())
+    picture.unlink()
+    repaired = write_dataset(out, SMALL)
+    assert (repaired.reused, repaired.content_hash) == (False, first.content_hash)
+    picture.write_bytes(bytes(picture.stat().st_size))  # as large as it was
     repaired = write_dataset(out, SMALL)
     assert (repaired.reused, repaired.content_hash) == (False, first.content_hash)
 
@@ -190,3 +194,13 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     with pytest.raises(SamkrError) as caught:
         write_dataset(tmp_path / "file" / "people", SMALL)
     assert caught.value.code == "SE-D19"
+
+
+def test_what_a_kill_left_of_this_folder_is_removed_and_of_no_other(tmp_path: Path) -> None:
+    dead = 2**22 + 1  # above every process id
+    mine, others = tmp_path / f".a[b].{dead}.part", tmp_path / f".ab.{dead}.part"
+    for folder in (mine, others):
+        folder.mkdir()
+    with synthetic_dataset._replacing_folder(tmp_path / "a[b]"):
+        assert not mine.exists()
+        assert others.exists()

@@ -28,11 +28,11 @@ PROBLEMS = {
     "missing": "image files that are not there",
     "corrupt": "image files that cannot be decoded or are cut off",
     "size": "images whose size is not the one in the annotations",
-    "turned": "images whose size is the one in the annotations only when turned as EXIF says, which is not followed",
+    "turned": "images of the annotated size only when turned as EXIF says, which is not followed",
     "shared": "images whose bytes are in another split too",
     "duplicate_id": "annotation ids given twice",
     "no_area": "people with keypoints but without area or box",
-    "uncounted": "people with labelled keypoints but num_keypoints 0, whom training and evaluation ignore",
+    "uncounted": "people with labelled keypoints but num_keypoints 0, ignored",
     **LEFT_OUT,
 }
 NOTES = {
@@ -41,7 +41,7 @@ NOTES = {
     "count": "people whose num_keypoints is not their number of labelled keypoints",
     "empty": "images without any annotation",
     "small": "people with keypoints but too small for training to give them a centre",
-    "exif": "images with an EXIF orientation, not followed: labels drawn on the turned picture are wrong",
+    "exif": "images with an EXIF orientation, not followed: wrong if labelled as turned",
     "swapped": "images whose width and height the annotations exchange; nothing depends on it",
     **TOLD,
 }
@@ -52,6 +52,8 @@ class SplitReport:
     """Findings of one split.
 
     Attributes:
+        skeleton: its name.
+        keypoints: their names, which all splits must share.
         found: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at.
         refused: step of the road that works on such a split and cannot -> why.
         searched: folders in which the images were looked for.
@@ -60,6 +62,7 @@ class SplitReport:
     split: str
     kind: str
     skeleton: str
+    keypoints: tuple[str, ...]
     images: int
     people: int
     crowds: int
@@ -125,19 +128,21 @@ def check_splits(
 def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError | None:
     """SE-D16 with one fact for each kind of problem, or None where there is none."""
     facts = [
-        f"{step} refuses {report.split}: {'; '.join((error.message, *error.facts))}"
+        f"{step} refuses {report.split}: {'; '.join(' '.join(line.split()) for line in (error.message, *error.facts))}"
         for report in reports
         for step, error in report.refused.items()
     ]
+    if len({report.keypoints for report in reports}) > 1:
+        named = (f"{report.split} {len(report.keypoints)} ({report.skeleton})" for report in reports)
+        facts.append(f"the splits have different keypoints: {', '.join(named)}")
     fixes = [error.fix for report in reports for error in report.refused.values() if error.fix]
     for kind, meaning in PROBLEMS.items():
         places = [place for report in reports for place in report.found.get(kind, [])]
         if places:
             facts.append(f"{len(places)} {meaning}: {listed(places)}")
         if places and kind == "missing":
-            without = [report for report in reports if kind in report.found]
-            looked_in = dict.fromkeys(str(folder) for report in without for folder in report.searched)
-            facts.append(f"looked in {', '.join(looked_in)}")
+            first = next(report for report in reports if kind in report.found)
+            facts.append(f"looked in {', '.join(map(str, first.searched))}")
     if not facts:
         return None
     return SamkrError(
@@ -233,6 +238,7 @@ def _summary(dataset: KeypointDataset, found: Places) -> SplitReport:
         split=dataset.split,
         kind=dataset.kind,
         skeleton=dataset.skeleton.name,
+        keypoints=dataset.skeleton.keypoints,
         images=len(dataset.images),
         people=len(annotations) - crowds,
         crowds=crowds,

@@ -100,7 +100,7 @@ def _names(source: KeypointDataset, chosen: list[ImageRecord]) -> dict[int, str]
     taken: set[str] = set()
     for image in chosen:
         within = Path(os.path.relpath(image.path, source.image_folder))
-        if ".." in within.parts or within.as_posix() in taken:
+        if not within.parts or ".." in within.parts or within.as_posix() in taken:
             within = Path(f"{image.id}_{image.path.name}")
         names[image.id] = within.as_posix()
         taken.add(names[image.id])

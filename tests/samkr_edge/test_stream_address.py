@@ -1,0 +1,109 @@
+"""No part of a password is shown, wherever it stands in a source, and a source is one in capitals too."""
+
+import json
+from pathlib import Path
+
+import pytest
+from red_dot import dots, write_video
+
+from samkr_edge.cli import run
+from samkr_edge.cli.predict_stream import stream_names
+from samkr_edge.errors import SamkrError
+from samkr_edge.stream_address import is_stream_address, without_secrets
+from samkr_edge.video import is_live, open_video
+
+SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://cam.local:554/live/ch1", "rtsp://cam.local:554/live/ch1"),
+        ("rtsp://admin:s3cret@cam/live", "rtsp://cam/live"),
+        ("RTSP://admin:p@ssw0rd@cam:554/live", "rtsp://cam:554/live"),
+        ("rtsp://admin:p@ss/w0rd@cam/live", "rtsp://..."),
+        ("rtsp://admin:5544/w0rd@cam/live", "rtsp://..."),
+        ("rtsp://admin:s3cret", "rtsp://..."),
+        ("rtsp://[fe80::1]:554/live", "rtsp://[fe80::1]:554/live"),
+        ("rtsp://cam:554/user=admin_password=s3cret_channel=1.sdp?real_stream", "rtsp://cam:554/..."),
+        ("http://cam/cgi-bin/snap.cgi?usr=admin&pwd=s3cret", "http://cam/cgi-bin/snap.cgi"),
+        ("http://cam/token/s3cret/video", "http://cam/..."),
+        ("rtmp://live.example.com/app/s3cret", "rtmp://live.example.com/..."),
+        ("srt://cam:9000?passphrase=s3cret", "srt://cam:9000"),
+        ("rtps://admin:s3cret@cam/live", "rtps://cam/live"),  # misspelt
+        ("rtsp:/admin:s3cret@cam/live", "rtsp://cam/live"),  # as a path
+        ("admin:p@ssw0rd@cam/live", "cam/live"),
+        (
+            "rtspsrc location=rtsp://admin:s3cret@cam user-pw=s3cret ! decodebin ! appsink",
+            "rtspsrc ! decodebin ! appsink",
+        ),
+        ("ssh://pi@jetson:22/opt", "ssh://pi@jetson:22/opt"),
+        ("clips/12:30:05.mp4", "clips/12:30:05.mp4"),
+        ("12:30:05.mp4", "12:30:05.mp4"),
+        ("a@2x.png", "a@2x.png"),
+    ],
+)  # fmt: skip
+def test_only_what_cannot_be_a_secret_is_shown(source: str, shown: str) -> None:
+    assert without_secrets(source) == shown
+    assert not any(secret in name for secret in SECRETS for name in stream_names([source], None))
+
+
+def test_an_address_is_one_in_capitals_too() -> None:
+    assert is_stream_address("RTSP://cam/1")
+    assert is_live("HTTP://cam/video.mjpg")
+    assert not is_stream_address("rtsp:/cam/1")
+    assert not is_live("SSH://cam")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "MODEL", "RTSP://admin:p@ssw0rd@127.0.0.1:1/live"],
+        ["predict", "MODEL", "rtps://admin:p@ssw0rd@127.0.0.1:1/live"],
+        ["predict", "MODEL", "http://127.0.0.1:1/user=admin_password=s3cret?a", "rtps://admin:s3cret@cam"],
+        ["inspect", "rtsp://admin:p@ssw0rd@cam/live"],
+        ["predict", "rtsp://admin:p@ssw0rd@cam/live", "0"],
+        ["doctor", "rtsp://admin:p@ssw0rd@cam/live"],
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_output_of_a_command_holds_a_part_of_a_password(
+    words: list[str], as_json: bool, red_dot_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(red_dot_model) if word == "MODEL" else word for word in words]
+    out = ["-o", str(tmp_path / "out")] if words[0] == "predict" else []
+    assert run([*words, *out, *(["--json"] if as_json else [])]) != 0
+    printed = capfd.readouterr()
+    said = printed.out + printed.err
+    assert said
+    assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_an_unknown_error_is_shown_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError("cannot open rtsp://admin:p@ssw0rd@cam/live")
+
+    monkeypatch.setattr("samkr_edge.cli.load_command", fail)
+    assert run(["predict", "m.onnx", "rtsp://admin:p@ssw0rd@cam/live"]) == 1
+    said = capsys.readouterr().err
+    assert "cannot open rtsp://cam/live" in said
+    assert "ssw0rd" not in said
+
+
+def test_a_file_name_like_an_address_is_a_file(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FFmpeg takes what stands before the first colon for a protocol; read, and written into the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "12:30:05.mp4", [dots((30 + i, 40)) for i in range(4)])
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(SamkrError):
+        open_video("12:30:06.mp4")
+    assert run(["predict", str(red_dot_model), "12:30:05.mp4", "-o", ".", "--json"]) == 0
+    (stream,) = json.loads(capsys.readouterr().out)["streams"]
+    assert stream["frames"] == 4
+    assert Path(stream["video"]).name == "12:30:05-2.mp4"
+    assert Path(stream["video"]).is_file()
