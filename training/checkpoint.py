@@ -76,7 +76,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         SamkrError: SE-A30 not readable as weights (truncated, or a pickle that wants to run code), SE-A31 weights,
-            but not a checkpoint of this program, SE-A25 its card is another network's.
+            but not a checkpoint of this program, SE-A27 its card is another network's.
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)

@@ -187,7 +187,10 @@ def test_a_few_pixels_far_out_are_no_fault_of_fp16(floats: Judged) -> None:
 
 @pytest.mark.parametrize(
     ("value", "code", "words"),
-    [(np.nan, "SE-B55", "itself computes NaN"), (0, "SE-A25", "the same centre heatmap whatever the picture")],
+    [
+        (np.nan, "SE-B55", "itself computes NaN"),
+        (0, "SE-A25", "the same centre heatmap whatever the picture"),
+    ],
 )
 def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(
     floats: Judged, value: float, code: str, words: str
