@@ -69,8 +69,8 @@ def build_cpu(source: Path, out: Path) -> Built:
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
-    elif widened := fit_biases(graph := Graph(model)):
-        model = graph.write()
+    elif widened := fit_biases(signed := Graph(model)):
+        model = signed.write()
         settings["widened_channels"] = widened
     _drop_probe(model)
     entry = model.metadata_props.add()
