@@ -76,7 +76,7 @@ def sensitivity(
     from samkr_edge.dataset import open_dataset
 
     analysis = Analysis.of(
-        checkpoint, data, policy, images, seed, threads,
+        checkpoint, data, policy, images, seed, threads, split=split,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
@@ -164,7 +164,7 @@ def search(
     from samkr_edge.dataset import open_dataset
 
     analysis = Analysis.of(
-        checkpoint, data, policy, images, seed, threads,
+        checkpoint, data, policy, images, seed, threads, split=split,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     dataset = open_dataset(data, split)

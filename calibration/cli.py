@@ -178,6 +178,7 @@ def qat(
     from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
     from training.losses import LossSettings
@@ -200,6 +201,7 @@ def qat(
             if control
             else f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
         )
+    require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
     if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
         raise SamkrError(

@@ -24,12 +24,11 @@ from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
+from samkr_edge.dataset_use import FEWEST_CALIBRATION_IMAGES, too_few_images
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
-
-FEWEST_IMAGES = 8
 
 
 def quantize_network(
@@ -78,12 +77,8 @@ def calibrate_network(
     readers = trace_readers(folded, assignments) if policy.shared_scales else {}
     quantized = insert_quantizers(folded, policy, assignments)
     seen = _calibrate(quantized, policy, assignments, batches, advance)
-    if seen < FEWEST_IMAGES:
-        raise SamkrError(
-            "SE-D43",
-            f"{seen} images are too few to calibrate on, so nothing was quantized",
-            [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
-        )
+    if seen < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(seen)
     _check_ranges(quantized)
     share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.quantized}))
     return quantized, assignments
