@@ -234,33 +234,32 @@ def test_the_split_that_is_missing_is_made_by_the_fix(
     assert [len(open_dataset(made, split)) for split in SPLITS] == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("shown", "code", "words"), [(5, "SE-D43", "found      5 that show people"), (9, "", "")]
-)
-def test_too_few_images_to_calibrate_on_are_refused_before_anything_is_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: int, code: str, words: str
-) -> None:
-    def more(content: Content) -> None:
-        content["images"] += [{**content["images"][0], "id": n} for n in range(3, shown + 1)]
-        content["annotations"] += [
-            {**content["annotations"][0], "id": n, "image_id": n} for n in range(3, shown + 1)
-        ]
+def _shown(count: int) -> Callable[[Content], Any]:
+    def change(content: Content) -> None:
+        for key, link in (("images", "id"), ("annotations", "image_id")):
+            content[key] = [{**content[key][0], "id": n, link: n} for n in range(1, count + 1)]
 
-    root = _write(tmp_path, more)
-    train = open_dataset(root, "train")
-    if shown >= 8:
-        require_calibration_images(train)
-        with pytest.raises(SamkrError) as caught:
-            require_calibration_images(train, asked=7)
-        assert caught.value.fix == f"give the same command with --images {shown}"
-        return
+    return change
+
+
+def test_too_few_images_to_calibrate_on_are_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _write(tmp_path, _shown(5))
     assert run(["demo", "--data", str(root), "--out", str(tmp_path / "out")]) == 3
-    printed = capsys.readouterr().err
-    assert code in printed
-    assert words in printed
+    assert "SE-D43" in (printed := capsys.readouterr().err)
+    assert "found      5 that show people" in printed
     with pytest.raises(SamkrError) as caught:
         calibration_images(ModelCard("small", COCO17, (64, 64)), data=root, count=128, seed=0)
-    assert caught.value.code == code
+    assert caught.value.code == "SE-D43"
+
+
+def test_too_few_asked_for_are_answered_with_as_many_as_there_are(tmp_path: Path) -> None:
+    train = open_dataset(_write(tmp_path, _shown(9)), "train")
+    require_calibration_images(train)
+    with pytest.raises(SamkrError) as caught:
+        require_calibration_images(train, asked=7)
+    assert caught.value.fix == "give the same command with --images 9"
 
 
 def test_a_demo_is_not_begun_whose_val_split_shows_nobody(
