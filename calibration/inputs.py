@@ -85,6 +85,7 @@ def calibration_images(
             "SE-D44",
             "the checkpoint and the data set have different keypoints",
             [f"checkpoint {card.skeleton.name}", f"data       {train.skeleton.name}"],
+            fix="name the data set that the network was trained on, or train a network on this one",
         )
     require_calibration_images(train, count)
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
