@@ -118,8 +118,10 @@ def bench(
     from benchmarks.regression import WHAT, compare_runs, drop_of, regression
     from benchmarks.report import is_report
     from benchmarks.results import all_reasons, is_results, read_results, write_results
+    from benchmarks.samples import INDEX as SAMPLES_INDEX
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.ours import refuse_foreign
 
@@ -169,6 +171,9 @@ def bench(
         refuse_foreign([target], made=is_results, fix="choose another --out")
         if report:
             refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
+    if target is not None:
+        pictures = [_samples_folder(target) / SAMPLES_INDEX] if data is not None and samples else []
+        require_writable(target, *([target.with_name("report.html")] if report else []), *pictures)
     plan = Plan(
         models=paths,
         baseline=compared,

@@ -71,10 +71,11 @@ def sensitivity(
     from calibration.measure import Bench
     from calibration.sensitivity import analyse, conclusion, ranked
     from calibration.trials import TrialStore
-    from samkr_edge.artefact import replacing, write_json
+    from samkr_edge.artefact import replacing, require_writable, write_json
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
 
+    require_writable(out / "trials.json", out / "sensitivity.json", out / "sensitivity.svg")
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
@@ -159,10 +160,11 @@ def search(
     from calibration.search import search as find
     from calibration.sensitivity import analyse
     from calibration.trials import TrialStore
-    from samkr_edge.artefact import replacing
+    from samkr_edge.artefact import replacing, require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset import open_dataset
 
+    require_writable(out, out.parent / "trials.json")
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,

@@ -80,6 +80,7 @@ def quantize(
     )
     from calibration.policy import changed_policy, load_policy
     from calibration.ptq import quantize_network
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress
     from training.checkpoint import Checkpoint, network_of, save_checkpoint
 
@@ -89,15 +90,17 @@ def quantize(
         calibrator=calibrator, bits=bits, activation_bits=activation_bits, format=number_format,
     )  # fmt: skip
     check_fp8(chosen)
-    source = float_checkpoint(checkpoint, untrained=untrained)
-    network = network_of(source)
-    if dry_run:
-        _print_plan(chosen, network, source, as_json)
-        return
-    if out is None:
+    if out is None and not dry_run:
         raise SamkrError(
             "SE-U44", "no place to write to", fix=f"samkr-edge quantize {checkpoint} ... -o ptq.pt"
         )
+    if out is not None and not dry_run:
+        require_writable(out)
+    source = float_checkpoint(checkpoint, untrained=untrained)
+    network = network_of(source)
+    if dry_run or out is None:
+        _print_plan(chosen, network, source, as_json)
+        return
     warn_if_meaningless(recorded_ap(source.card.provenance))
     shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
     facts, coverage = shown.facts, shown.coverage
@@ -176,10 +179,11 @@ def qat(
     from dataclasses import replace
 
     from calibration.qat import FineTuning, open_teacher
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
-    from training.fit import fit
+    from training.fit import FINAL, fit
     from training.losses import LossSettings
     from training.recipe import as_taught, load_recipe
 
@@ -188,6 +192,8 @@ def qat(
     )
     if threads:
         settings = settings.model_copy(update={"threads": threads})
+    work = out.with_name(out.stem + ".work")
+    require_writable(out, work / FINAL)
     source = load_checkpoint(checkpoint)
     settings = as_taught(settings, source.card.provenance.get("training", {}))
     if (source.kind == "quantized") == control:
@@ -216,7 +222,6 @@ def qat(
         teacher_weight=teacher_weight,
     )
     start = source if control else replace(source, card=replace(source.card, stage="qat"))
-    work = out.with_name(out.stem + ".work")
     finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
     if control:  # what made the network stays on its card beside the fine-tuning
         provenance = finished.card.provenance

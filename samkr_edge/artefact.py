@@ -25,6 +25,8 @@ def sha256_of(path: str | Path) -> str:
 
 
 # Bytes, on every file system of Linux.
+# A disk with less room than this is full.
+_ROOM = 1 << 16
 _LONGEST_NAME = 255
 
 
@@ -53,6 +55,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = part_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EISDIR if target.is_dir() else errno.EINVAL, _not_a_file(target))
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
@@ -67,6 +71,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+def _not_a_file(target: Path) -> str:
+    return "it is a folder" if target.is_dir() else "it is a device or a pipe, which would be replaced"
 
 
 def part_of(target: Path) -> Path:
@@ -97,11 +105,21 @@ def way_out(error: OSError) -> str:
     }.get(error.errno or 0, "choose another place")
 
 
-def require_writable(path: str | Path) -> None:
-    """Before minutes of work: raises what :func:`replacing` would raise at their end; no file is left behind."""
-    with suppress(_Tried), replacing(path) as temporary:
-        temporary.touch()
-        raise _Tried
+def require_writable(*paths: str | Path) -> None:
+    """Before any work: raises what :func:`replacing` would raise at its end; no file and no folder is left behind.
+
+    Every command that writes a file asks this about each of them before it opens what it works on.
+    """
+    for path in map(Path, paths):
+        made = [folder for folder in path.absolute().parents if not os.path.lexists(folder)]
+        try:
+            with suppress(_Tried), replacing(path) as temporary:
+                temporary.write_bytes(bytes(_ROOM))
+                raise _Tried
+        finally:
+            with suppress(OSError):  # another program has put something there meanwhile
+                for folder in made:
+                    folder.rmdir()
 
 
 class _Tried(Exception):

@@ -43,6 +43,7 @@ def train(
     """
     import torch
 
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
@@ -65,6 +66,7 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
         )
+    require_writable(out / FINAL)
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(

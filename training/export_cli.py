@@ -79,6 +79,7 @@ def export(
 
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
+    from samkr_edge.artefact import require_writable
     from samkr_edge.build.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
@@ -91,6 +92,7 @@ def export(
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
             fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
         )
+    require_writable(out)
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None

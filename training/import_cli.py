@@ -48,7 +48,7 @@ def import_weights(
     from rich.console import Group
     from rich.table import Table
 
-    from samkr_edge.artefact import sha256_of
+    from samkr_edge.artefact import require_writable, sha256_of
     from samkr_edge.cli.console import emit
     from samkr_edge.decode import DecodeSettings
     from samkr_edge.model_card import ModelCard
@@ -56,6 +56,7 @@ def import_weights(
     from training.import_weights import load_into, read_weights, recognise
     from training.models.zoo import build_model, model_config
 
+    require_writable(out)
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
     model_config(model, keypoints)  # a mistyped name is answered before a large file is read

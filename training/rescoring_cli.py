@@ -37,6 +37,7 @@ def rescore(
 
     import torch
 
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_usable
@@ -45,6 +46,7 @@ def rescore(
     from samkr_edge.rescoring import PoseFeatures, save_rescoring
     from training.rescoring import labelled_poses, train_rescoring
 
+    require_writable(out)
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
     features = PoseFeatures.of(opened.card.skeleton)

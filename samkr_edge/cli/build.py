@@ -91,6 +91,7 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
+    from samkr_edge.artefact import require_writable
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
@@ -98,6 +99,9 @@ def build(
 
     profile = find_target(target)
     _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine")
+    written = prepared or (None if dry_run else out)
+    if written is not None:
+        require_writable(written)
     if profile.family != "cpu":
         from samkr_edge.build.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine

@@ -35,6 +35,7 @@ def bundle(
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
     """
+    from samkr_edge.artefact import require_writable
     from samkr_edge.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.cli.console import emit
     from samkr_edge.ours import refuse_foreign
@@ -46,6 +47,7 @@ def bundle(
         raise SamkrError(
             "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"
         )
+    require_writable(out)
     written = write_bundle(model, out, add or [])
     emit(
         describe(written),

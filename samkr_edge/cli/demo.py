@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from samkr_edge.artefact import require_writable
 from samkr_edge.cli.console import console
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
@@ -66,7 +67,7 @@ def demo(
     scale = QUICK if quick else FULL
     if threads is not None:
         require_cores(threads)
-    _check_writable(out)
+    require_writable(out / "demo.json")
     if data is not None:
         _check_data(data)
     steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
@@ -225,21 +226,6 @@ def _check_data(data: Path) -> None:
             [f"{split:<10} {len(skeleton)} keypoints" for split, skeleton in skeletons.items()],
             fix=f"samkr-edge data check {data}",
         )
-
-
-def _check_writable(out: Path) -> None:
-    probe = out / ".write-test"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise SamkrError(
-            "SE-D71",
-            f"{out} cannot be written to, so the demo did not start",
-            [f"reason     {error.strerror or error}"],
-            fix="samkr-edge demo --out another-folder",
-        ) from error
 
 
 def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:

@@ -68,6 +68,7 @@ def evaluate(
     """
     from rich.table import Table
 
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import remarks, require_usable
@@ -77,6 +78,8 @@ def evaluate(
     from samkr_edge.rescoring import load_rescoring
 
     factors = parse_scales(scales)
+    if predictions is not None:
+        require_writable(predictions)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
     require_usable(dataset, "eval", images)

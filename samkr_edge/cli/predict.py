@@ -57,6 +57,7 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
     from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream, stream_names
@@ -72,6 +73,8 @@ def predict(
         say(damaged.message)
     if out is None and not show:
         out = Path("poses")
+    if out is not None:
+        require_writable(out / RESULTS)
     names = stream_names(found.streams, out)
     if out is not None and not overwrite:
         made = [RESULTS] if found.images else []
