@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from samkr_edge.cli.places import file_to_write, results_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.json and samples, or a path that ends in .json.")
+        Path | None,
+        typer.Option(
+            help="Folder for results.json and samples, or a path that ends in .json.",
+            callback=results_to_write,
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -109,6 +114,15 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
+    from benchmarks.report import is_report
+    from benchmarks.results import all_reasons, is_results, read_results, write_results
+    from samkr_edge.ours import refuse_foreign
+
+    target = None if out is None else _results_path(out)
+    if target is not None and target != out:
+        refuse_foreign([target], made=is_results, fix="choose another --out")
+        if report:
+            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     if on is not None:
         from samkr_edge.remote import run_there
 
@@ -116,15 +130,10 @@ def bench(
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure
     from benchmarks.regression import WHAT, compare_runs, drop_of, regression
-    from benchmarks.report import is_report
-    from benchmarks.results import all_reasons, is_results, read_results, write_results
-    from benchmarks.samples import INDEX as SAMPLES_INDEX
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.one_file import is_same_file
-    from samkr_edge.ours import refuse_foreign
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -162,7 +171,6 @@ def bench(
             "--max-drop compares accuracy, and one model alone has nothing to be compared with",
             fix="name the FP32 model first, or give --baseline results.json",
         )
-    target = None if out is None else _results_path(out)
     if (
         target is not None
         and earlier is not None
@@ -174,13 +182,10 @@ def bench(
             f"--out would replace {target}, the results that this run is to be compared with",
             fix="choose another --out",
         )
-    if target is not None and target != out:
-        refuse_foreign([target], made=is_results, fix="choose another --out")
-        if report:
-            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     if target is not None:
-        pictures = [_samples_folder(target) / SAMPLES_INDEX] if data is not None and samples else []
-        require_writable(target, *([target.with_name("report.html")] if report else []), *pictures)
+        file_to_write(target)
+        if report:
+            file_to_write(target.with_name("report.html"))
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -237,7 +242,10 @@ def report(
         typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The HTML file to write [default: report.html].")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The HTML file to write [default: report.html].", callback=file_to_write
+        ),
     ] = None,
     max_latency: Annotated[
         float | None,
@@ -276,6 +284,7 @@ def report(
     if output is None:
         output = Path("report.html")
         refuse_foreign([output], made=is_report)
+        file_to_write(output)
     written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from samkr_edge.poses import Poses
 
 FOLDER = "samples"
-INDEX = "samples.json"
+_INDEX = "samples.json"
 _LONGEST_SIDE = 480
 _JPEG_QUALITY = 82
 # People whose score is below this share of the best one in the image are not drawn: bottom-up networks keep many
@@ -104,7 +104,7 @@ def write_samples(
         keypoints=list(skeleton.keypoints),
         images=images,
     )
-    with replacing(folder / INDEX) as temporary:
+    with replacing(folder / _INDEX) as temporary:
         temporary.write_text(samples.model_dump_json(), encoding="utf-8")
 
 
@@ -114,7 +114,7 @@ def read_samples(folder: Path) -> Samples | None:
     Raises:
         SamkrError: SE-A63 the index is damaged.
     """
-    path = folder / INDEX
+    path = folder / _INDEX
     if not path.is_file():
         return None
     content = read_json(path, "samples index")

@@ -24,7 +24,7 @@ from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
-from samkr_edge.artefact import replacing, require_writable, sha256_of, write_json
+from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
 from samkr_edge.one_file import refuse_twice
 from samkr_edge.stopping import taking_along
@@ -89,11 +89,9 @@ def run_sweep(
         finished: called after each cell with (outcome, its number, all).
 
     Raises:
-        SamkrError: SE-D01 ``out`` cannot be written to; SE-D65 nothing more can be written: finished cells are kept. A
+        SamkrError: SE-D65 nothing more can be written: finished cells are kept. A
             cell that fails for another reason is recorded, and the sweep goes on.
     """
-    if not dry_run:
-        require_writable(out / INDEX)
     given, device = device, device or find_device()
     if suite.power_modes == (ALL_MODES,):
         suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in device.modes) or (None,)})

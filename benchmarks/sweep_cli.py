@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cells and of what is made for them.")] = Path(
-        "sweep"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the cells and of what is made for them.", callback=folder_to_write)
+    ] = Path("sweep"),
     model: Annotated[
         list[Path] | None, typer.Option(help="A model for a suite without its own, FP32 first; repeat it.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def quantize(
     checkpoint: Annotated[
         str, typer.Argument(help="FP32 checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Quantized checkpoint to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Quantized checkpoint to write.", callback=file_to_write),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
     ] = None,
@@ -80,7 +84,6 @@ def quantize(
     )
     from calibration.policy import changed_policy, load_policy
     from calibration.ptq import quantize_network
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress
     from training.checkpoint import Checkpoint, network_of, save_checkpoint
 
@@ -90,17 +93,15 @@ def quantize(
         calibrator=calibrator, bits=bits, activation_bits=activation_bits, format=number_format,
     )  # fmt: skip
     check_fp8(chosen)
-    if out is None and not dry_run:
+    source = float_checkpoint(checkpoint, untrained=untrained)
+    network = network_of(source)
+    if dry_run:
+        _print_plan(chosen, network, source, as_json)
+        return
+    if out is None:
         raise SamkrError(
             "SE-U44", "no place to write to", fix=f"samkr-edge quantize {checkpoint} ... -o ptq.pt"
         )
-    if out is not None and not dry_run:
-        require_writable(out)
-    source = float_checkpoint(checkpoint, untrained=untrained)
-    network = network_of(source)
-    if dry_run or out is None:
-        _print_plan(chosen, network, source, as_json)
-        return
     warn_if_meaningless(recorded_ap(source.card.provenance))
     shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
     facts, coverage = shown.facts, shown.coverage
@@ -139,7 +140,9 @@ def quantize(
 def qat(
     checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
+    ],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")
@@ -179,11 +182,10 @@ def qat(
     from dataclasses import replace
 
     from calibration.qat import FineTuning, open_teacher
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
-    from training.fit import FINAL, fit
+    from training.fit import fit
     from training.losses import LossSettings
     from training.recipe import as_taught, load_recipe
 
@@ -192,8 +194,6 @@ def qat(
     )
     if threads:
         settings = settings.model_copy(update={"threads": threads})
-    work = out.with_name(out.stem + ".work")
-    require_writable(out, work / FINAL)
     source = load_checkpoint(checkpoint)
     settings = as_taught(settings, source.card.provenance.get("training", {}))
     if (source.kind == "quantized") == control:
@@ -222,6 +222,7 @@ def qat(
         teacher_weight=teacher_weight,
     )
     start = source if control else replace(source, card=replace(source.card, stage="qat"))
+    work = out.with_name(out.stem + ".work")
     finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
     if control:  # what made the network stays on its card beside the fine-tuning
         provenance = finished.card.provenance

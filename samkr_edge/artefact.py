@@ -7,8 +7,10 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,6 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# Bytes, on every file system of Linux.
-# A disk with less room than this is full.
-_ROOM = 1 << 16
-_LONGEST_NAME = 255
-
-
 def behind(path: Path) -> Path:
     """The file that a symbolic link leads to, where more of that name lies beside it: a passport, a list of layers.
 
@@ -42,6 +38,10 @@ def behind(path: Path) -> Path:
     return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
+# Bytes, on every file system of Linux.
+_LONGEST_NAME = 255
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; on success it takes ``path``'s name, else it vanishes.
@@ -51,35 +51,80 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         SamkrError: SE-D01 when the file cannot be written (no permission, full disk).
     """
-    target = Path(path)
-    temporary = part_of(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not target.is_file():
-            raise OSError(errno.EISDIR if target.is_dir() else errno.EINVAL, _not_a_file(target))
+    with replacing_together(path) as (temporary,):
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
+
+
+@contextmanager
+def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
+    """:func:`replacing` for files of one folder that must agree: a built model and its passport.
+
+    All are written before any takes its name, the first one last, while no other writer or reader of such files
+    (:func:`undisturbed`) is at it. Of two writers at once one wins, with all of its files. A kill between two names
+    leaves files that do not agree: each reader compares hashes.
+    """
+    targets = [Path(path) for path in paths]
+    writer = (
+        f"{os.getpid()}-{secrets.token_hex(4)}"  # not the process alone: threads, containers of one folder
+    )
+    temporaries = tuple(part_of(target, writer) for target in targets)
+    try:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
+        yield temporaries
+        for temporary, target in zip(temporaries, targets, strict=True):
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            with suppress(FileNotFoundError):  # found before the others have their names
+                require_kind(target)
+        with undisturbed(targets[0].parent, alone=True):
+            for temporary, target in reversed([*zip(temporaries, targets, strict=True)]):
+                os.replace(temporary, target)
     except OSError as error:
+        if not _is_about(error, targets):
+            raise
         raise SamkrError(
             "SE-D01",
-            f"{target} could not be written, so what was there before is unchanged",
+            f"{targets[0]} could not be written, so what was there before is unchanged",
             [f"reason     {error.strerror or error}"],
             fix=way_out(error),
         ) from error
     finally:
-        with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
-            temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
+                temporary.unlink(missing_ok=True)
 
 
-def _not_a_file(target: Path) -> str:
-    return "it is a folder" if target.is_dir() else "it is a device or a pipe, which would be replaced"
+def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
+    """Whether an error is of writing these files; what they are made of may fail, too."""
+    if not isinstance(error.filename, str):
+        return (
+            error.errno != errno.ENOENT
+        )  # a full disk names no file; that one is missing is not said of a write
+    named = Path(error.filename)
+    return any(named in target.parents or named.parent == target.parent for target in targets)
 
 
-def part_of(target: Path) -> Path:
-    """The hidden name beside ``target`` under which it is written, as long as a name can be."""
-    end = f".{os.getpid()}.part{target.suffix}"
+@contextmanager
+def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a folder while files that must agree are read or, ``alone``, take their names.
+
+    It is held for an instant, by processes and threads; a killed holder lets go by itself. Where a file system or a
+    system (Windows) knows no such locks, nothing is held: then, too, files that do not agree are refused by their
+    hashes.
+    """
+    with ExitStack() as held:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+def part_of(target: Path, writer: str = "") -> Path:
+    """The hidden name beside ``target`` under which a process writes it, as long as a name can be."""
+    end = f".{writer or os.getpid()}.part{target.suffix}"
     return target.with_name(f".{fitting(target.stem, len(os.fsencode(end)) + 1)}{end}")
 
 
@@ -105,25 +150,38 @@ def way_out(error: OSError) -> str:
     }.get(error.errno or 0, "choose another place")
 
 
-def require_writable(*paths: str | Path) -> None:
-    """Before any work: raises what :func:`replacing` would raise at its end; no file and no folder is left behind.
+def require_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Before minutes of work: SE-D01 where a file, or files in a ``folder``, could not be written at their end.
 
-    Every command that writes a file asks this about each of them before it opens what it works on.
+    Nothing is left behind, no folder either: where some are missing, it is the nearest one that there is that counts.
     """
-    for path in map(Path, paths):
-        made = [folder for folder in path.absolute().parents if not os.path.lexists(folder)]
-        try:
-            with suppress(_Tried), replacing(path) as temporary:
-                temporary.write_bytes(bytes(_ROOM))
-                raise _Tried
-        finally:
-            with suppress(OSError):  # another program has put something there meanwhile
-                for folder in made:
-                    folder.rmdir()
+    target = Path(path)
+    try:
+        with suppress(FileNotFoundError):
+            require_kind(target, folder=folder)
+        place = target if folder else target.parent
+        there = next(known for known in (place, *place.parents) if known.exists())
+        probe = part_of(there / "writable", f"{os.getpid()}-{secrets.token_hex(4)}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SamkrError(
+            "SE-D01",
+            f"{target} cannot be written, so nothing was done",
+            [f"reason     {error.strerror or error}"],
+            fix=way_out(error),
+        ) from error
 
 
-class _Tried(Exception):
-    """The place can be written to."""
+def require_kind(target: Path, *, folder: bool = False) -> None:
+    """OSError where what has this name cannot be replaced by a file: a folder, or a device (root may, /dev/null)."""
+    mode = target.stat().st_mode
+    if folder and not stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
+    if not folder and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not folder and not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "a device or a pipe, and no file, has this name", str(target))
 
 
 def write_json(path: str | Path, payload: Any) -> None:

@@ -13,11 +13,18 @@ from collections.abc import Sequence
 
 EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
 _CODE = re.compile(r"SE-([UDABQV])\d{2}")
+# All but tab and line feed; C1 too, which some terminals take for the beginning of a command.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def reason_of(error: BaseException) -> str:
     """Another library's exception as one line for a fact; its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
+
+
+def printable(text: str) -> str:
+    """Text that may hold names from elsewhere, its control characters as ``\\x1b``: a terminal would obey them."""
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
 
 
 def files_of(error: BaseException) -> list[str]:
@@ -54,7 +61,7 @@ class SamkrError(Exception):
         lines = [f"error {self.code}: {self.message}", *(f"  {fact}" for fact in self.facts)]
         if self.fix:
             lines.append(f"fix: {self.fix}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def to_dict(self) -> dict[str, object]:
         """The same, for ``--json``."""

@@ -11,18 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import behind, json_text, replacing, sha256_of
+from samkr_edge.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.model_card import ModelCard
 from samkr_edge.ours import refuse_foreign
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
@@ -105,6 +107,13 @@ class Passport(BaseModel):
         """The version that an engine was built with."""
         return self.versions.get(MODULES[self.runtime], "0")
 
+    def card_of(self, model: Path) -> ModelCard:
+        """The card of ``model``, whose passport this is; raises SamkrError SE-A52 where it is none."""
+        try:
+            return ModelCard.from_dict(self.card)
+        except ValueError as error:
+            raise _unreadable(model, error, self.build_again(model)) from error
+
     def build_again(self, model: Path, target: str | None = None) -> str:
         """The command that builds ``model`` anew."""
         return f"samkr-edge build {self.source} --target {target or self.target} -o {model}"
@@ -139,19 +148,39 @@ def cpu_device() -> dict[str, Any]:
 def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
     """Hashes of everything a model came from, out of its card."""
     provenance = card.get("provenance", {})
-    images = (provenance.get("calibration") or {}).get("sha256") or []
+    calibration = provenance.get("calibration")
+    images = calibration.get("sha256") if isinstance(calibration, dict) else None
     found = {
         "onnx": onnx_sha256,
         "weights": provenance.get("weights_sha256"),
         "policy": provenance.get("policy_sha256"),
         # One hash for the whole choice of images, in its order.
-        "calibration_images": hashlib.sha256("".join(images).encode()).hexdigest() if images else None,
+        "calibration_images": hashlib.sha256("".join(map(str, images)).encode()).hexdigest()
+        if isinstance(images, list) and images
+        else None,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def write_built(
+    model: Path, data: bytes, passport: Passport, beside: Mapping[Path, str] | None = None
+) -> None:
+    """Write a built model and its passport, and texts ``beside`` them, so that they always agree.
+
+    Raises:
+        SamkrError: SE-D01 they cannot be written; those that were there stay.
+    """
+    if hashlib.sha256(data).hexdigest() != passport.sha256:
+        raise ValueError(f"the passport of {model} is not of these bytes")
+    texts = {passport_path(model): passport_text(passport), **(beside or {})}
+    with replacing_together(model, *texts) as (temporary, *others):
+        temporary.write_bytes(data)
+        for other, text in zip(others, texts.values(), strict=True):
+            other.write_text(text, encoding="utf-8")
 
 
 def write_passport(model: Path, passport: Passport) -> Path:
-    """Write the passport beside the model; raises SamkrError SE-D01."""
+    """Write another passport of a model that is there; raises SamkrError SE-D01."""
     path = passport_path(model)
     with replacing(path) as temporary:
         temporary.write_text(passport_text(passport), encoding="utf-8")
@@ -189,17 +218,21 @@ def read_passport(model: Path) -> Passport:
             [f"looked for {path}"],
             fix=build,
         ) from error
-    except (OSError, ValidationError, ValueError) as error:
-        raise SamkrError(
-            "SE-A52",
-            f"the passport of {model.name} cannot be read, so the model was not loaded",
-            [f"reason     {reason_of(error)}", f"passport   {path}"],
-            fix=build,
-        ) from error
+    except (OSError, ValidationError, ValueError, RecursionError) as error:
+        raise _unreadable(model, error, build) from error
     raise SamkrError(
         "SE-A53",
         f"the passport of {model.name} has another format, so the model was not loaded",
         [f"expected   {SCHEMA_VERSION}", f"found      {version}"],
+        fix=build,
+    )
+
+
+def _unreadable(model: Path, error: Exception, build: str) -> SamkrError:
+    return SamkrError(
+        "SE-A52",
+        f"the passport of {model.name} cannot be read, so the model was not loaded",
+        [f"reason     {reason_of(error)}", f"passport   {passport_path(behind(model))}"],
         fix=build,
     )
 
@@ -211,9 +244,10 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
         SamkrError: SE-A51 no passport, SE-A52 unreadable, SE-A53 another schema version, SE-A54 the bytes are not
             those that were built, SE-A55 the source has changed since.
     """
-    passport = read_passport(model)
+    with undisturbed(behind(model).parent):  # not between a new passport and its model
+        passport = read_passport(model)
+        data = model.read_bytes()
     again = passport.build_again(model)
-    data = model.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != passport.sha256:
         raise SamkrError(

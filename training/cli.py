@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -15,7 +16,10 @@ def train(
         str, typer.Argument(help="Name of a shipped recipe (`samkr-edge recipes`), or a YAML file.")
     ],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[Path, typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.", callback=folder_to_write),
+    ],
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
@@ -43,7 +47,6 @@ def train(
     """
     import torch
 
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
@@ -66,7 +69,6 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
         )
-    require_writable(out / FINAL)
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(

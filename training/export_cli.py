@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.", callback=file_to_write)],
     size: Annotated[
         str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
     ] = None,
@@ -79,7 +80,6 @@ def export(
 
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
-    from samkr_edge.artefact import require_writable
     from samkr_edge.build.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
@@ -92,7 +92,6 @@ def export(
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
             fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
         )
-    require_writable(out)
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None

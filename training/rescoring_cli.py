@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
+
 
 def rescore(
     model: Annotated[Path, typer.Argument(help="The model whose poses are to be rescored, of any kind.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.", callback=file_to_write)
+    ],
     split: Annotated[
         str, typer.Option(help="Split to learn from; never the one that is evaluated.")
     ] = "train",
@@ -37,7 +41,6 @@ def rescore(
 
     import torch
 
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_usable
@@ -46,7 +49,6 @@ def rescore(
     from samkr_edge.rescoring import PoseFeatures, save_rescoring
     from training.rescoring import labelled_poses, train_rescoring
 
-    require_writable(out)
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
     features = PoseFeatures.of(opened.card.skeleton)

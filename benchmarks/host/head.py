@@ -111,7 +111,11 @@ def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> floa
 
 def in_a_process_of_its_own(form: str, name: str, size: int, device: str) -> float:
     command = [sys.executable, __file__, "--device", device, "--memory", form, name, str(size)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, encoding="utf-8", errors="replace"
+        ).stdout
+    )
 
 
 def main() -> None:

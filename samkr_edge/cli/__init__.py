@@ -6,6 +6,7 @@ a Jetson without torch lists every command, and a command whose packages are mis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
+from samkr_edge.cli import streams
+from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.errors import SamkrError, files_of, printable, reason_of
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
@@ -225,15 +228,14 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             raise
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        print(_stopped(arguments, heard), file=sys.stderr)
+        streams.tell(_stopped(arguments, heard))
         return stopping.exit_code(heard)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up(sys.stdout)
         return 0
     except Exception as error:
         if heard:  # what breaks while it is being stopped breaks because of it
-            print(_stopped(arguments, heard), file=sys.stderr)
+            streams.tell(_stopped(arguments, heard))
             return stopping.exit_code(heard)
         show = getattr(error, "show", None)
         cause = error
@@ -241,6 +243,8 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             try:
                 error.message = hide_secrets(getattr(error, "message", ""), arguments)  # type: ignore[attr-defined]
                 show()
+                if as_json:
+                    _print_json_error(_usage_error(error))
                 return int(getattr(error, "exit_code", 2))
             except Exception as failed:
                 cause = failed
@@ -251,11 +255,13 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         known = _known_cause(cause, arguments)
         if known is not None:
             return _print_error(_without_secrets(known, arguments), as_json)
-        said = hide_secrets(str(cause), arguments)
-        print(f"error SE-X01: {type(cause).__name__}: {said}", file=sys.stderr)
-        print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
+        said = hide_secrets(f"{type(cause).__name__}: {cause}", arguments)
+        facts = ["this is a bug in samkr-edge, or a case it does not know yet"]
         again = " ".join(map(without_secrets, arguments))
-        print(f"fix: samkr-edge --debug {again}   # and send the traceback", file=sys.stderr)
+        fix = f"samkr-edge --debug {again}   # and send the traceback"
+        if as_json:
+            _print_json_error({"code": "SE-X01", "message": said, "facts": facts, "fix": fix})
+        streams.tell(printable("\n  ".join([f"error SE-X01: {said}", *facts]) + f"\nfix: {fix}"))
         return 1
 
 
@@ -312,18 +318,34 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
     return by
 
 
+def _usage_error(error: Any) -> dict[str, Any]:
+    """What Typer says of a command line that it does not take, as the command line's own errors are in JSON."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "samkr-edge"
+    return {
+        "code": "SE-U00",
+        "message": error.format_message(),
+        "facts": [context.get_usage()] if context is not None else [],
+        "fix": f"{command} --help",
+    }
+
+
+def _print_json_error(error: dict[str, Any]) -> None:
+    with contextlib.suppress(SamkrError, BrokenPipeError):  # stdout may be what is wrong
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
+
+
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
-        import json
-
-        print(json.dumps({"schema_version": 1, "error": error.to_dict()}))
-    print(error, file=sys.stderr)
+        _print_json_error(error.to_dict())
+    streams.tell(error)
     return error.exit_code
 
 
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     launch.protect_children()
+    streams.make_ready()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
-    sys.exit(code)
+    sys.exit(streams.flushed(code))

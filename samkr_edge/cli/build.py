@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -21,7 +22,8 @@ def build(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
+        Path | None,
+        typer.Option("-o", "--out", help="Built model [default: beside the source].", callback=file_to_write),
     ] = None,
     precision: Annotated[
         str | None,
@@ -58,7 +60,8 @@ def build(
         bool, typer.Option("--dry-run", help="Only print what would be built, and how.")
     ] = False,
     prepared: Annotated[
-        Path | None, typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.")
+        Path | None,
+        typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.", callback=file_to_write),
     ] = None,
     on: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")
@@ -86,12 +89,13 @@ def build(
     if on is not None:
         from samkr_edge.remote import run_there
 
+        if out is None and prepared is None and not dry_run:
+            _refuse_to_bring_back(model, target)
         raise typer.Exit(run_there(on, context, inputs=("model",)))
     if model.suffix == ".samkr":
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.artefact import require_writable
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
@@ -99,9 +103,6 @@ def build(
 
     profile = find_target(target)
     _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine")
-    written = prepared or (None if dry_run else out)
-    if written is not None:
-        require_writable(written)
     if profile.family != "cpu":
         from samkr_edge.build.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine
@@ -208,3 +209,13 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
             ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
             fix=f"samkr-edge build {model} --target cpu",
         )
+
+
+def _refuse_to_bring_back(model: Path, target: str) -> None:
+    """What a device names by itself comes back beside the model, where a build here would put it; SE-D05."""
+    from samkr_edge.artefact import behind
+    from samkr_edge.passport import own_place
+
+    stem = behind(model).stem
+    for suffix in {"cpu": [".cpu.onnx"], "auto": [".cpu.onnx", ".engine"]}.get(target, [".engine"]):
+        own_place(model.with_name(stem + suffix))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 def bundle(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The bundle [default: NAME.samkr beside the source].")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="The bundle [default: NAME.samkr beside the source].", callback=file_to_write
+        ),
     ] = None,
     add: Annotated[
         list[Path] | None,
@@ -35,7 +39,6 @@ def bundle(
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
     """
-    from samkr_edge.artefact import require_writable
     from samkr_edge.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.cli.console import emit
     from samkr_edge.ours import refuse_foreign
@@ -43,11 +46,11 @@ def bundle(
     if out is None:
         out = model.with_suffix(SUFFIX)
         refuse_foreign([out], made=is_bundle)
+        file_to_write(out)
     if out.suffix != SUFFIX:
         raise SamkrError(
             "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"
         )
-    require_writable(out)
     written = write_bundle(model, out, add or [])
     emit(
         describe(written),

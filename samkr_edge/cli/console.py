@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -9,12 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from samkr_edge.artefact import json_text
+from samkr_edge.cli.streams import arriving
+from samkr_edge.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 OUTPUT_SCHEMA_VERSION = 1
 _LOG_EVERY_S = 10.0
+_UNBROKEN = 100_000
+_PAGE = 110
 
 
 class Advance(Protocol):
@@ -24,27 +29,59 @@ class Advance(Protocol):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; 110 columns where the output is not a terminal, so that a table in a log stays readable.
+    """A console. In a pipe or a file no line is broken and no cell is cut, however long: programs read them.
 
-    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup.
+    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup, and
+    ``:warning:`` in a file's name for a picture.
     """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 110, highlight=False, markup=False)
+    width = None if stream.isatty() else _UNBROKEN
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
     """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
     if as_json:
-        print(json_text({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, indent=None), end="")
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
+    elif isinstance(human, str):
+        show(human)
     else:
-        console().print(human)
+        with arriving():
+            console().print(human)
+
+
+def heading(text: str) -> None:
+    """A line across the screen on stdout with ``text`` at its beginning; as wide as a page where there is no screen."""
+    from rich.rule import Rule
+    from rich.text import Text
+
+    screen = console()
+    with arriving():
+        screen.print(Rule(Text(printable(text), "bold"), align="left"), width=min(screen.width, _PAGE))
+
+
+def print_json(payload: dict[str, Any]) -> None:
+    """One JSON object on stdout; what its encoding lacks as ``\\uXXXX``, which is the same to who reads JSON."""
+    text = json_text(payload, indent=None)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(payload) + "\n"
+    with arriving():
+        print(text, end="", flush=True)
+
+
+def show(text: str, style: str | None = None) -> None:
+    """Text on stdout, its lines whole: where they do not fit, the terminal breaks them, and copies them whole."""
+    with arriving():
+        console().print(printable(text), style=style, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
-    console(stderr=True).print(text)
+    """The same on stderr."""
+    console(stderr=True).print(printable(text), soft_wrap=True)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge.artefact import require_writable
-from samkr_edge.cli.console import console
+from samkr_edge.cli.console import emit, heading, say, show
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
@@ -37,7 +37,9 @@ QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder that keeps every artefact.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder that keeps every artefact.", callback=folder_to_write)
+    ] = Path("demo"),
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
@@ -67,7 +69,6 @@ def demo(
     scale = QUICK if quick else FULL
     if threads is not None:
         require_cores(threads)
-    require_writable(out / "demo.json")
     if data is not None:
         _check_data(data)
     steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
@@ -75,9 +76,9 @@ def demo(
     try:
         seconds = run_steps(steps, log)
     except StepFailed as failure:
-        console(stderr=True).print(
+        say(
             f"the demo stopped at `{failure.step.command}`; what was made before is kept, and the same demo "
-            "command goes on from there",
+            "command goes on from there"
         )
         raise typer.Exit(failure.exit_code) from failure
     _conclude(out, seconds, as_json)
@@ -232,23 +233,9 @@ def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:
     results: dict[str, Any] = json.loads((out / "results" / "results.json").read_text(encoding="utf-8"))
     report = out / "report.html"
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "schema_version": 1,
-                    "verdict": results["verdict"],
-                    "report": str(report),
-                    "results": results,
-                }
-            )
-        )
+        emit({"verdict": results["verdict"], "report": str(report), "results": results}, "", as_json)
         return
     reused = sum(1 for value in seconds if value == 0.0)
-    from rich.text import Text
-
-    screen = console()
-    screen.rule(Text("Verdict", "bold"), align="left")
-    screen.print(results["verdict"], style="bold")
-    screen.print(
-        f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)",
-    )
+    heading("Verdict")
+    show(results["verdict"], "bold")
+    show(f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -21,7 +22,10 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Folder for overlays and keypoints [default: poses, none with --show]."
+            "-o",
+            "--out",
+            help="Folder for overlays and keypoints [default: poses, none with --show].",
+            callback=folder_to_write,
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
@@ -57,7 +61,6 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
     from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream, stream_names
@@ -72,9 +75,7 @@ def predict(
     for damaged in found.damaged:
         say(damaged.message)
     if out is None and not show:
-        out = Path("poses")
-    if out is not None:
-        require_writable(out / RESULTS)
+        out = folder_to_write(Path("poses"))
     names = stream_names(found.streams, out)
     if out is not None and not overwrite:
         made = [RESULTS] if found.images else []
