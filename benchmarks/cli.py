@@ -133,6 +133,7 @@ def bench(
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.one_file import is_same_file
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -149,12 +150,6 @@ def bench(
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
-    if max_drop is not None and earlier is None and len({*paths, *([baseline] if baseline else [])}) == 1:
-        raise SamkrError(
-            "SE-U61",
-            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
-            fix="name the FP32 model first, or give --baseline results.json",
-        )
     if may_differ and (earlier is None or not set(may_differ) <= set(WHAT)):
         raise SamkrError(
             "SE-U73",
@@ -166,9 +161,21 @@ def bench(
             else f"--may-differ {get_close_matches(may_differ[0], WHAT, 1, 0)[0]}",
         )
     compared = paths[0] if baseline is None or earlier is not None else baseline
-    if compared not in paths:
+    named = next((path for path in paths if is_same_file(path, compared)), None)
+    if named is None:
         paths.insert(0, compared)
-    if target is not None and earlier is not None and _same_results(target, cast("Path", baseline)):
+    compared = named or compared
+    if max_drop is not None and earlier is None and len(paths) == 1:
+        raise SamkrError(
+            "SE-U61",
+            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
+            fix="name the FP32 model first, or give --baseline results.json",
+        )
+    if (
+        target is not None
+        and earlier is not None
+        and is_same_file(target, _results_path(cast("Path", baseline)))
+    ):
         # The next run would be compared with the one that failed.
         raise SamkrError(
             "SE-U74",
@@ -294,10 +301,6 @@ def _results_path(out: Path) -> Path:
     from benchmarks.results import FILE_NAME
 
     return out if out.suffix == ".json" else out / FILE_NAME
-
-
-def _same_results(target: Path, baseline: Path) -> bool:
-    return target.is_file() and target.samefile(_results_path(baseline))
 
 
 def _samples_folder(target: Path) -> Path:

@@ -98,7 +98,8 @@ def _results_files(paths: Sequence[Path]) -> list[Path]:
             files += cells
         else:
             files.append(path / FILE_NAME if path.is_dir() else path)
-    return files
+    # A folder and the file in it are one run.
+    return list({file.resolve(): file for file in files}.values())
 
 
 def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:

@@ -345,6 +345,16 @@ def test_the_same_model_twice_and_a_missing_one_are_errors(
     assert "no.onnx" in capsys.readouterr().err
 
 
+def test_a_baseline_is_known_under_another_path(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "released.onnx"
+    link.symlink_to(pair[1])
+    assert bench(*pair, "--baseline", link, "--rounds", 10, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    assert [(row["file"], row["is_baseline"]) for row in rows] == [("fp32.onnx", False), ("ptq.onnx", True)]
+
+
 def test_pictures_of_an_earlier_run_do_not_stay(
     pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -306,6 +306,21 @@ def test_models_are_made_by_our_commands_once(
     assert len(commands) == 11
 
 
+def test_files_of_one_name_are_not_built_over_one_another(
+    suite: Suite, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(sweep, "_command", lambda words, output, origin: made.append(output))
+    twins = [tmp_path / name / "model.onnx" for name in ("a", "b")]
+    for twin, source in zip(twins, pair, strict=True):
+        twin.parent.mkdir()
+        shutil.copy(source, twin)
+    entry = suite.models[0].model_copy(update={"files": tuple(twins)})
+    cell = sweep.replace(cells_of(suite)[0], entry=entry, target="cpu")
+    assert sweep._make(suite, cell, tmp_path / "models", Pictures()) == made
+    assert len(set(made)) == 2
+
+
 def test_a_sweep_that_measured_nothing_is_no_success(
     suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
