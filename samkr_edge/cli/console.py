@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from samkr_edge.artefact import json_text
 from samkr_edge.cli.streams import arriving
+from samkr_edge.cli.tables import fitted
 from samkr_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
     elif isinstance(human, str):
         show(human)
     else:
+        screen = console()
         with arriving():
-            console().print(human)
+            screen.print(fitted(human, screen))
 
 
 def heading(text: str) -> None:
