@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samkr_edge.cli.places import folder_to_write
+from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
     from benchmarks.sweep import Outcome
@@ -62,6 +63,13 @@ def sweep(
         as_json,
     )
     failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+    if failed is None and not dry_run and all(outcome.state == "skipped" for outcome in outcomes):
+        failed = SamkrError(
+            "SE-D64",
+            f"every cell of {chosen.name} was skipped, so nothing has been measured",
+            list(dict.fromkeys(outcome.note for outcome in outcomes))[:4],
+            fix="samkr-edge sweep quick   # needs no files",
+        )
     if failed is not None:
         say(str(failed))
         raise typer.Exit(failed.exit_code)

@@ -529,8 +529,9 @@ def test_a_network_that_fails_names_the_frame_and_keeps_those_before(
 
     monkeypatch.setattr(pose.runner, "run", failing)
     source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
-    with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory"):
+    with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory") as caught:
         run_stream(pose, source, "walk", Options(tmp_path, overlays=False), NO_WINDOW)
+    assert isinstance(caught.value.__cause__, RuntimeError)  # which says where in a traceback
     assert len(lines_of(tmp_path / "walk.jsonl")) == 5
 
 
