@@ -114,7 +114,7 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
-    from benchmarks.report import is_report
+    from benchmarks.report import is_report, require_jinja2
     from benchmarks.results import all_reasons, is_results, read_results, write_results
     from samkr_edge.ours import refuse_foreign
 
@@ -186,6 +186,7 @@ def bench(
         file_to_write(target)
         if report:
             file_to_write(target.with_name("report.html"))
+            require_jinja2()
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -217,17 +218,17 @@ def bench(
     )
     gate = failed.to_dict() if failed else None
     payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
+    if target is not None and report:
+        from benchmarks.report import write_report
+
+        # Before anything is printed: where it fails, there is one object all the same.
+        write_report([target], page := target.with_name("report.html"))
+        say(f"wrote {page}")
     emit({**results.model_dump(mode="json"), **payload}, render(results), as_json)
     for one in uncompared:
         say(f"not compared: {one}")
     if target is not None:
         say(f"wrote {target}")
-        if report:
-            from benchmarks.report import write_report
-
-            page = target.with_name("report.html")
-            write_report([target], page)
-            say(f"wrote {page}")
     if failed and as_json:
         # The object that was printed holds the failure; the root would print a second one.
         say(str(failed))

@@ -106,21 +106,28 @@ def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
     return list(zip(run_names(runs), runs, strict=True)) if runs else []
 
 
-def render(
-    runs: Sequence[tuple[Results, Path]],
-    wishes: Wishes | None = None,
-    sensitivity: SensitivityPart | None = None,
-) -> str:
-    """The page for (results, folder that holds its samples) pairs."""
+def require_jinja2() -> None:
+    """SE-U64 where pages cannot be made: asked before anything is measured for one."""
     try:
-        import jinja2
-        from markupsafe import Markup
+        import jinja2  # noqa: F401
     except ModuleNotFoundError as error:
         raise SamkrError(
             "SE-U64",
             "a report needs the package jinja2, which is not installed here",
             fix='pip install "samkr-edge[report]"',
         ) from error
+
+
+def render(
+    runs: Sequence[tuple[Results, Path]],
+    wishes: Wishes | None = None,
+    sensitivity: SensitivityPart | None = None,
+) -> str:
+    """The page for (results, folder that holds its samples) pairs."""
+    require_jinja2()
+    import jinja2
+    from markupsafe import Markup
+
     wishes = wishes or Wishes()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

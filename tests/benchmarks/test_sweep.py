@@ -202,6 +202,21 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(
     assert "SE-A22" in shown.err
 
 
+def test_a_sweep_with_a_failed_cell_prints_one_object_that_says_so(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    (tmp_path / "cut.onnx").write_bytes(pair[0].read_bytes()[:100])
+    entry = f"{{name: a, files: [{tmp_path}/cut.onnx]}}"
+    file.write_text(
+        f"name: mine\nwhy: to see a failure\nmemory: false\ntargets: [as-is]\nmodels: [{entry}]\n"
+    )
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 4
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["cells"][0]["state"] == "failed"
+    assert printed["error"]["code"] == printed["cells"][0]["error"]["code"]
+
+
 def test_missing_data_is_skipped_and_another_power_mode_waits(suite: Suite, tmp_path: Path) -> None:
     absent = suite.models[0].model_copy(update={"data": tmp_path / "coco"})
     modes = suite.model_copy(
