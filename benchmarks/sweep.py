@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
 from samkr_edge.stopping import taking_along
+from samkr_edge.terminal import say
 
 INDEX = "sweep.json"
 _NOT_WRITTEN = "SE-D01"  # of samkr_edge.artefact: a full disk, no permission
@@ -300,11 +301,15 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     """
     stamp = output.with_name(f".{output.name}.made")
     key = hashlib.sha256(json.dumps([__version__, origin, *arguments]).encode()).hexdigest()
-    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key} {sha256_of(output)}":
+    if (
+        output.is_file()
+        and stamp.is_file()
+        and stamp.read_text(encoding="utf-8") == f"{key} {sha256_of(output)}"
+    ):
         return
     command = [*arguments, "-o", str(output)]
-    shown = f"samkr-edge {' '.join(command)}"
-    print(f"$ {shown}", file=sys.stderr)
+    shown = f"samkr-edge {shlex.join(command)}"
+    say(f"$ {shown}")
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
     child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
     with taking_along(child):
@@ -318,7 +323,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
             fix=shown,
         )
     with replacing(stamp) as temporary:
-        temporary.write_text(f"{key} {sha256_of(output)}")
+        temporary.write_text(f"{key} {sha256_of(output)}", encoding="utf-8")
 
 
 def _error_of(printed: bytes, command: str) -> SamkrError | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from samkr_edge.printable import one_line, printable
+
 EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
 _CODE = re.compile(r"SE-([UDABQV])\d{2}")
 
@@ -51,9 +53,12 @@ class SamkrError(Exception):
         self.exit_code = EXIT_CODES[matched.group(1)]
 
     def __str__(self) -> str:
-        lines = [f"error {self.code}: {self.message}", *(f"  {fact}" for fact in self.facts)]
+        lines = [
+            f"error {self.code}: {one_line(self.message)}",
+            *(f"  {one_line(fact)}" for fact in self.facts),
+        ]
         if self.fix:
-            lines.append(f"fix: {self.fix}")
+            lines.append(f"fix: {printable(self.fix)}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, object]:

@@ -15,12 +15,17 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
+from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, put_json
 from samkr_edge.cli.file_errors import refused_file
+from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
 from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
+from samkr_edge.terminal import discard_stdout, open_streams, put, say
+
+_NO_READER = 141  # what a shell says of a program that SIGPIPE ended
 
 
 @dataclass(frozen=True)
@@ -225,38 +230,31 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             raise
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        print(_stopped(arguments, heard), file=sys.stderr)
+        say(_stopped(arguments, heard))
         return stopping.exit_code(heard)
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): not an error, but stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):  # SystemExit is Rich's answer to it
+        # The reader of a pipe has gone (`| head`) before all was done.
+        discard_stdout()
+        return _NO_READER
     except Exception as error:
         if heard:  # what breaks while it is being stopped breaks because of it
-            print(_stopped(arguments, heard), file=sys.stderr)
+            say(_stopped(arguments, heard))
             return stopping.exit_code(heard)
-        show = getattr(error, "show", None)
+        if (shown := help_instead(error)) is not None:
+            say(shown)
+            return 2
         cause = error
-        if callable(show):  # Typer's own usage errors
-            try:
-                error.message = hide_secrets(getattr(error, "message", ""), arguments)  # type: ignore[attr-defined]
-                show()
-                return int(getattr(error, "exit_code", 2))
-            except Exception as failed:
-                cause = failed
-        if debug:
+        try:
+            known = usage_error(error) or _known_cause(error, arguments)
+        except Exception as failed:  # an old Typer's, while it words its own
+            cause, known = failed, _known_cause(failed, arguments)
+        if debug and (known is None or known.code != USAGE):
             if cause is error:
                 raise  # with all that led to it
             raise cause from None
-        known = _known_cause(cause, arguments)
         if known is not None:
             return _print_error(_without_secrets(known, arguments), as_json)
-        said = hide_secrets(str(cause), arguments)
-        print(f"error SE-X01: {type(cause).__name__}: {said}", file=sys.stderr)
-        print("  this is a bug in samkr-edge, or a case it does not know yet", file=sys.stderr)
-        again = " ".join(map(without_secrets, arguments))
-        print(f"fix: samkr-edge --debug {again}   # and send the traceback", file=sys.stderr)
-        return 1
+        return _print_bug(cause, arguments, as_json)
 
 
 def _with_its_dashes(arguments: list[str]) -> list[str]:
@@ -314,16 +312,34 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
 
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
-        import json
-
-        print(json.dumps({"schema_version": 1, "error": error.to_dict()}))
-    print(error, file=sys.stderr)
+        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error.to_dict()})
+    say(str(error))
     return error.exit_code
+
+
+def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
+    again = " ".join(map(without_secrets, arguments))
+    told = {
+        "code": "SE-X01",
+        "message": f"{type(error).__name__}: {hide_secrets(str(error), arguments)}",
+        "facts": ["this is a bug in samkr-edge, or a case it does not know yet"],
+        "fix": f"samkr-edge --debug {again}   # and send the traceback",
+    }
+    if as_json:
+        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": told})
+    say(f"error SE-X01: {told['message']}\n  {told['facts'][0]}\nfix: {told['fix']}")
+    return 1
 
 
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
+    open_streams()
     launch.protect_children()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
+    try:
+        put("")  # what Typer has printed
+    except SamkrError as error:
+        say(str(error))
+        code = code or error.exit_code
     sys.exit(code)

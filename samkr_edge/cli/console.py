@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from samkr_edge.artefact import json_text
+from samkr_edge.printable import one_line, printable
+from samkr_edge.terminal import put, say
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+__all__ = ["Advance", "console", "emit", "progress", "put_json", "say", "show"]
 
 OUTPUT_SCHEMA_VERSION = 1
 _LOG_EVERY_S = 10.0
+_LOG_WIDTH = 110
+_ANY_WIDTH = 1_000_000
 
 
 class Advance(Protocol):
@@ -24,27 +31,65 @@ class Advance(Protocol):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; 110 columns where the output is not a terminal, so that a table in a log stays readable.
+    """A console; 110 columns where the output is not a terminal, so that a rule in a log stays readable.
 
-    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup.
+    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup, and
+    replaces the middle of ``12:on:05.mp4`` by a picture.
     """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 110, highlight=False, markup=False)
+    width = None if stream.isatty() else _LOG_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
-    """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
+    """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object.
+
+    Raises:
+        SamkrError: SE-D06 it cannot be written.
+    """
     if as_json:
-        print(json_text({"schema_version": OUTPUT_SCHEMA_VERSION, **payload}, indent=None), end="")
+        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
     else:
-        console().print(human)
+        show(human)
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
-    console(stderr=True).print(text)
+def put_json(payload: dict[str, Any]) -> None:
+    """Print one JSON object in ASCII: right in every encoding, and no letter in it steers a terminal."""
+    put(json.dumps(payload).replace("\x7f", "\\u007f") + "\n")
+
+
+def show(result: RenderableType | str) -> None:
+    """Print a result for people on stdout. Lines and tables are as wide as they are where no terminal limits them.
+
+    Plain text is never wrapped, by a terminal neither: it does that itself, and what is copied from it stays whole.
+    """
+    if isinstance(result, str):
+        put(printable(result) + "\n")
+        return
+    from rich.measure import Measurement
+
+    screen = console()
+    if not sys.stdout.isatty():
+        free = screen.options.update(width=_ANY_WIDTH)
+        screen.width = max(_LOG_WIDTH, Measurement.get(screen, free, result).maximum)
+    with screen.capture() as captured:
+        screen.print(_Printable(result))
+    put(captured.get())
+
+
+class _Printable:
+    """Something to print, without the control characters that names brought into it."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        for segment in console.render(self._content, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 @contextmanager
@@ -62,6 +107,7 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
         TimeRemainingColumn,
     )
 
+    label = one_line(label)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
@@ -79,11 +125,11 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
         def advance(n: float = 1, note: str = "") -> None:
             nonlocal told
             if note:
-                bar.update(task, note=note)
+                bar.update(task, note=one_line(note))
             bar.advance(task, n)
             if not bar.console.is_terminal and time.monotonic() - told >= _LOG_EVERY_S:
                 told = time.monotonic()
                 of = "" if total is None else f" of {total:g}"
-                print(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {note}".rstrip(), file=sys.stderr)
+                say(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {one_line(note)}".rstrip())
 
         yield advance

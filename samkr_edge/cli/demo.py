@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge.cli.console import console
+from samkr_edge.cli.console import put_json, say, show
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
@@ -74,7 +74,7 @@ def demo(
     try:
         seconds = run_steps(steps, log)
     except StepFailed as failure:
-        console(stderr=True).print(
+        say(
             f"the demo stopped at `{failure.step.command}`; what was made before is kept, and the same demo "
             "command goes on from there",
         )
@@ -251,23 +251,14 @@ def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:
     results: dict[str, Any] = json.loads((out / "results" / "results.json").read_text(encoding="utf-8"))
     report = out / "report.html"
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "schema_version": 1,
-                    "verdict": results["verdict"],
-                    "report": str(report),
-                    "results": results,
-                }
-            )
+        put_json(
+            {"schema_version": 1, "verdict": results["verdict"], "report": str(report), "results": results}
         )
         return
     reused = sum(1 for value in seconds if value == 0.0)
+    from rich.rule import Rule
     from rich.text import Text
 
-    screen = console()
-    screen.rule(Text("Verdict", "bold"), align="left")
-    screen.print(results["verdict"], style="bold")
-    screen.print(
-        f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)",
-    )
+    show(Rule(Text("Verdict", "bold"), align="left"))
+    show(Text(results["verdict"], "bold"))
+    show(f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)")

@@ -66,7 +66,9 @@ def evaluate(
 
       samkr-edge eval dekr.pt --data /data/crowdpose --split test --flip --resize paper --rescore rescore.npz
     """
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
@@ -97,9 +99,8 @@ def evaluate(
     if predictions:
         results.write(predictions)
     how = protocol.describe()
-    table = Table(
-        title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
-    )
+    heading = f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
+    table = Table()  # not as its title: a name is wrapped to the width of a table
     numbers = scores.to_dict()
     shown = [name for name in LABELS if name in numbers]
     for name in shown:
@@ -119,6 +120,6 @@ def evaluate(
             "scores": numbers,
             "notes": notes,
         },
-        table,
+        Group(Text(heading, "italic"), table),
         as_json,
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.cli.console import console
+from samkr_edge.cli.console import say, show
 from samkr_edge.stopping import taking_along
 
 STATE_VERSION = 1
@@ -76,7 +76,7 @@ class StepLog:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # A log is only a memory of what need not be made again: without one, everything is made again.
-            console(stderr=True).print(f"{path.name} is not readable, so nothing is reused")
+            say(f"{path.name} is not readable, so nothing is reused")
 
     def save(self) -> None:
         write_json(self.path, {"schema_version": STATE_VERSION, "steps": self.entries})
@@ -91,7 +91,7 @@ class StepLog:
             path for path in outputs if not path.is_file() or sha256_of(path) != recorded.get(path.name)
         ]
         for path in damaged:
-            console(stderr=True).print(f"{path} is missing or was changed, so it is made again")
+            say(f"{path} is missing or was changed, so it is made again")
             path.unlink(missing_ok=True)
         return not damaged
 
@@ -110,17 +110,17 @@ def run_steps(steps: list[Step], log: StepLog) -> list[float]:
         StepFailed: a command failed. Everything before it is kept and reused next time.
         KeyboardInterrupt: passed on after the running command has saved its work.
     """
+    from rich.rule import Rule
     from rich.text import Text
 
-    out = console()
     seconds: list[float] = []
     for number, step in enumerate(steps, 1):
         name = f"{number:02d} {step.arguments[0]}"
         key = step.key()
-        out.rule(Text(f"{number}/{len(steps)}  {step.title}", "bold"), align="left")
-        out.print(f"$ {step.command}", style="dim", soft_wrap=True)
+        show(Rule(Text(f"{number}/{len(steps)}  {step.title}", "bold"), align="left"))
+        show(f"$ {step.command}")
         if log.is_done(name, key, step.outputs):
-            out.print("already made from the same inputs: reused", style="green")
+            show(Text("already made from the same inputs: reused", "green"))
             seconds.append(0.0)
             continue
         if step.workspace is not None and log.entries.get(name, {}).get("key") != key:
@@ -158,4 +158,4 @@ def _set_aside(workspace: Path) -> None:
     if workspace.exists():
         previous = workspace.with_name(f"{workspace.name}.{time.strftime('%Y%m%d-%H%M%S')}")
         workspace.rename(previous)
-        console(stderr=True).print(f"{workspace.name} was made with other settings: kept as {previous.name}")
+        say(f"{workspace.name} was made with other settings: kept as {previous.name}")
