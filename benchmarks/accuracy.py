@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.results import DatasetFacts, Results, Spread
+from benchmarks.where_measured import what_computes
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.pictures import pictures_digest
 
 if TYPE_CHECKING:
     from samkr_edge.dataset import ImageRecord, KeypointDataset
@@ -48,10 +49,6 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
 
     records = evaluated_images(dataset, limit)
     require_usable(dataset, "eval", records)
-    digest = hashlib.sha256()
-    for record in records:
-        size = record.path.stat().st_size if record.path.is_file() else -1
-        digest.update(f"{record.id} {record.path.name} {size}\n".encode())
     people = sum(
         1
         for record in records
@@ -67,7 +64,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
         images=len(records),
         images_in_split=len(dataset),
         people=people,
-        images_digest=digest.hexdigest(),
+        images_digest=pictures_digest(records),
     )
 
 
@@ -76,6 +73,7 @@ def measure_accuracy(
     hashes: Mapping[str, str],
     baseline: str,
     dataset: KeypointDataset,
+    facts: DatasetFacts,
     *,
     limit: int | None = None,
     reuse: Results | None = None,
@@ -87,15 +85,15 @@ def measure_accuracy(
         models: name -> model.
         hashes: name -> SHA-256 of the model file.
         baseline: the name that the others are compared with.
-        dataset: the split to evaluate.
+        dataset: the split to evaluate; ``facts`` identify its images.
         limit: evaluate only its first images.
         reuse: an earlier run. Its numbers stand in for a model whose file, baseline file, annotations and images
-            have the same hashes and that was scored by the same version of samkr-edge.
+            have the same hashes and that was scored by the same version of samkr-edge with the same runtimes here.
         advance: called after each image, of each model.
     """
     from samkr_edge import evaluate
 
-    known = _known(reuse, dataset_facts(dataset, limit), hashes[baseline])
+    known = _known(reuse, facts, hashes[baseline])
     count = len(evaluated_images(dataset, limit))
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
@@ -129,7 +127,12 @@ def measure_accuracy(
 
 def _known(reuse: Results | None, facts: DatasetFacts, baseline_sha: str) -> dict[str, Accuracy]:
     """Model SHA-256 -> numbers of an earlier run that hold for this one."""
+    from samkr_edge.doctor import environment
+
     if reuse is None or reuse.dataset is None or reuse.version != __version__:
+        return {}
+    # A bundle is one file that another device, or another runtime, opens as another model.
+    if what_computes(reuse.environment) != what_computes(environment()):
         return {}
     old = reuse.dataset
     if (old.annotations_sha256, old.images_digest) != (facts.annotations_sha256, facts.images_digest):

@@ -120,10 +120,10 @@ def run_bench(
     with opencv_threads(plan.threads):
         run = _time(plan, models, images, device, progress)
     power_modes = (power_before, device.power_mode())
-    if dataset is not None:
+    if dataset is not None and facts is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
-                models, hashes, baseline, dataset, limit=plan.limit, reuse=plan.reuse, advance=advance
+                models, hashes, baseline, dataset, facts, limit=plan.limit, reuse=plan.reuse, advance=advance
             )
     power, energy, power_reason = _energy(plan, models, images, progress)
     saved = _save_samples(plan, samples_folder, dataset, records, models, progress)

@@ -97,18 +97,24 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
+    from benchmarks.report import is_report
+    from benchmarks.results import all_reasons, is_results, read_results, write_results
+    from samkr_edge.ours import refuse_foreign
+
+    target = None if out is None else _results_path(out)
+    if target is not None and target != out:
+        refuse_foreign([target], made=is_results, fix="choose another --out")
+        if report:
+            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     if on is not None:
         from samkr_edge.remote import run_there
 
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure, regression
-    from benchmarks.report import is_report
-    from benchmarks.results import all_reasons, is_results, read_results, write_results
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.ours import refuse_foreign
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -128,11 +134,6 @@ def bench(
     compared = paths[0] if baseline is None or earlier is not None else baseline
     if compared not in paths:
         paths.insert(0, compared)
-    target = None if out is None else _results_path(out)
-    if target is not None and target != out:
-        refuse_foreign([target], made=is_results, fix="choose another --out")
-        if report:
-            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     plan = Plan(
         models=paths,
         baseline=compared,

@@ -62,7 +62,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
             )
         )
         lines.append(("Annotations", f"sha256 {dataset.annotations_sha256}"))
-        lines.append(("Images", f"sha256 {dataset.images_digest} (ids, names, sizes)"))
+        lines.append(("Images", f"sha256 {dataset.images_digest} (ids, names, bytes)"))
     return lines
 
 

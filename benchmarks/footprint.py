@@ -33,7 +33,9 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
     """
     command = launch.module("benchmarks.footprint", str(path), str(threads))
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)
+        child = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
+        )
         return MemoryMb.model_validate_json(child.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired as error:
         raise _failed(path, f"no answer within {_LIMIT_S} s") from error

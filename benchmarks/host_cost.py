@@ -193,7 +193,12 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
 def of_a_process(code: str, runs: int = 7) -> float:
     """Median of what a fresh Python prints for ``code``."""
     run = launch.code(code)
-    printed = [subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(runs)]
+    printed = [
+        subprocess.run(
+            run, capture_output=True, text=True, encoding="utf-8", errors="replace", check=True
+        ).stdout
+        for _ in range(runs)
+    ]
     return float(np.median([float(text.splitlines()[-1]) for text in printed]))
 
 

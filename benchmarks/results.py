@@ -145,7 +145,7 @@ class DatasetFacts(_Strict):
     images: int = Field(description="images evaluated")
     images_in_split: int
     people: int = Field(description="people with labelled joints in the evaluated images")
-    images_digest: str = Field(description="sha256 over id, name and size in bytes of every evaluated image")
+    images_digest: str = Field(description="sha256 over id, name and bytes of every evaluated image")
 
 
 class Machine(_Strict):

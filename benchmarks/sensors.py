@@ -341,7 +341,13 @@ def _output_of(program: str, *arguments: str) -> str | None:
         return None
     try:
         return subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=10, check=True
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

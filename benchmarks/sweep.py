@@ -1,8 +1,9 @@
 """Measure a suite cell by cell; what is finished is never measured again and never lost.
 
 A cell's results lie in ``OUT/cells/SLUG-KEY.json``, and KEY is a hash of everything they depend on: the bytes of the
-models or how they are made, the images, the settings, this machine, and our version. So a sweep that was killed goes
-on with the first cell that has no file, and a cell whose inputs changed is measured anew under another name.
+models or how they are made, the pictures, the settings, this machine, its runtimes, and our version. So a sweep that
+was killed goes on with the first cell that has no file, and a cell whose inputs changed is measured anew under another
+name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from benchmarks.bench import Plan, Progress, run_bench
 from benchmarks.results import read_results, write_results
 from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
+from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
@@ -95,9 +98,10 @@ def run_sweep(
     mode = device.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
     outcomes: list[Outcome] = []
+    pictures = cache(partial(pictures_of, suite))  # read once a sweep, not once a cell
     for number, cell in enumerate(cells, 1):
         try:
-            outcome = _visit(suite, cell, out, progress, mode, device.modes, given, resume, dry_run)
+            outcome = _visit(suite, cell, out, progress, mode, device.modes, given, pictures, resume, dry_run)
         except SamkrError as error:
             if error.code == _NOT_WRITTEN:
                 raise _stopped(error, outcomes, number, len(cells), out) from error
@@ -177,6 +181,7 @@ def _visit(
     mode: str | None,
     modes: Sequence[tuple[str, int]],
     device: Device | None,
+    pictures: Callable[[Entry], Pictures],
     resume: bool,
     dry_run: bool,
 ) -> Outcome:
@@ -187,7 +192,8 @@ def _visit(
     ]
     if missing:
         return Outcome(cell, "", "skipped", f"there is no {missing[0]}")
-    key = cell_key(suite, cell)
+    shown = pictures(cell.entry)
+    key = cell_key(suite, cell, shown)
     path = out / "cells" / f"{cell.slug}-{key[:12]}.json"
     if resume and _is_finished(path):
         return Outcome(cell, key, "reused", results=path)
@@ -199,7 +205,7 @@ def _visit(
         )
     if dry_run:
         return Outcome(cell, key, "to do")
-    models = _make(suite, cell, out / "models")
+    models = _make(suite, cell, out / "models", shown)
     plan = Plan(
         models=models,
         baseline=models[0],
@@ -228,84 +234,99 @@ def _is_finished(path: Path) -> bool:
         return False
 
 
-def cell_key(suite: Suite, cell: Cell) -> str:
-    """Hash of everything the cell's results depend on."""
-    from samkr_edge.doctor import environment
+@dataclass(frozen=True)
+class Pictures:
+    """What identifies the pictures that an entry is scored and calibrated on; None where there are none."""
 
-    facts = environment()
-    machine = {name: facts.get(name) for name in ("machine", "cpu", "cores", "jetson", "gpus")}
-    runtimes = {
-        name: facts["packages"].get(name)
-        for name in ("onnxruntime", "tensorrt", "tensorrt-rtx", "onnx", "torch")
-    }
+    scored: str | None = None
+    calibrated: str | None = None
+
+
+def pictures_of(suite: Suite, entry: Entry) -> Pictures:
+    """Of the scored ones by their bytes; of the training split, which may be a hundred times as large, by the disk."""
+    if entry.data is None:
+        return Pictures()
+    from benchmarks.accuracy import dataset_facts
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.pictures import disk_state
+
+    facts = dataset_facts(open_dataset(entry.data, suite.split), suite.limit)
+    scored = f"{facts.annotations_sha256} {facts.images_digest}"
+    if entry.network is None or "int8" not in entry.precisions:
+        return Pictures(scored)
+    train = open_dataset(entry.data, "train")
+    files = (image.path for image in train.images)
+    return Pictures(scored, f"{sha256_of(train.annotation_path)} {disk_state(files)}")
+
+
+def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
+    """Hash of everything the cell's results depend on."""
     if cell.entry.network is None:
         models: list[str] = [sha256_of(path) for path in cell.entry.files]
     else:
         origin = "untrained" if cell.entry.checkpoint is None else sha256_of(cell.entry.checkpoint)
         models = [cell.entry.network, origin, *cell.entry.precisions, str(suite.calibration_images)]
-    images = None
-    if cell.entry.data is not None:
-        from benchmarks.accuracy import dataset_facts
-        from samkr_edge.dataset import open_dataset
+    measured = [suite.seconds, suite.power, suite.memory]
+    return _digest(__version__, _here(), models, asdict(pictures), cell.axes(), measured)
 
-        dataset = dataset_facts(open_dataset(cell.entry.data, suite.split), suite.limit)
-        images = [dataset.annotations_sha256, dataset.images_digest]
-    parts = [__version__, machine, runtimes, models, images, cell.axes(), suite.seconds, suite.power]
+
+def _here() -> dict[str, Any]:
+    from samkr_edge.doctor import environment
+
+    return what_computes(environment())
+
+
+def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _make(suite: Suite, cell: Cell, folder: Path) -> list[Path]:
+def _make(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Path]:
     """The built models of a cell, made where they are not there yet."""
     entry = cell.entry
     if entry.network is None:
-        return [_build(path, cell, folder, sha256_of(path)) for path in entry.files]
+        return [_build(path, cell, folder) for path in entry.files]
+    origin = "untrained" if entry.checkpoint is None else sha256_of(entry.checkpoint)
     made = []
     for precision in entry.precisions:
         stem = f"{entry.name}-{precision}"
         source = [entry.network, "--untrained"] if entry.checkpoint is None else [str(entry.checkpoint)]
+        quantized = None
         if precision == "int8":
             if entry.data is not None:
                 images = ["--data", str(entry.data), "--images", str(suite.calibration_images)]
             else:
                 images = ["--random-images", str(suite.calibration_images)]
             quantized = folder / f"{stem}.pt"
-            _command(["quantize", *source, *images], quantized, _origin(entry))
+            _command(["quantize", *source, *images], quantized, f"{origin} {pictures.calibrated}")
             source = [str(quantized)]
         size = ["--size", cell.size] if cell.size else []
         onnx = folder / f"{stem}{'-' + cell.size if cell.size else ''}.onnx"
-        _command(["export", *source, *size], onnx, _origin(entry))
-        made.append(_build(onnx, cell, folder, _origin(entry)))
+        _command(["export", *source, *size], onnx, sha256_of(quantized) if quantized else origin)
+        made.append(_build(onnx, cell, folder))
     return made
 
 
-def _origin(entry: Entry) -> str:
-    return "untrained" if entry.checkpoint is None else sha256_of(entry.checkpoint)
-
-
-def _build(source: Path, cell: Cell, folder: Path, origin: str) -> Path:
+def _build(source: Path, cell: Cell, folder: Path) -> Path:
     from samkr_edge.passport import is_built
 
     if cell.target == AS_IS or source.suffix != ".onnx" or is_built(source):
         return source
     suffix = ".cpu.onnx" if cell.target == "cpu" else f".{cell.target}.engine"
     built = folder / f"{source.stem}{suffix}"
-    _command(["build", str(source), "--target", cell.target], built, origin)
+    _command(["build", str(source), "--target", cell.target], built, sha256_of(source))
     return built
 
 
 def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
-    """One of our commands in a process of its own, unless its output is there and was made from the same things.
+    """One of our commands in a process of its own, unless its output is there and was made from the same things, here.
 
     Raises:
         SamkrError: the command's own; SE-B65 where it ended without one.
     """
     stamp = output.with_name(f".{output.name}.made")
-    key = hashlib.sha256(json.dumps([__version__, origin, *arguments]).encode()).hexdigest()
-    if (
-        output.is_file()
-        and stamp.is_file()
-        and stamp.read_text(encoding="utf-8") == f"{key} {sha256_of(output)}"
-    ):
+    key = _digest(__version__, _here(), origin, *arguments)
+    made = stamp.read_text(encoding="utf-8") if output.is_file() and stamp.is_file() else None
+    if made is not None and made == f"{key} {sha256_of(output)}":
         return
     command = [*arguments, "-o", str(output)]
     shown = f"samkr-edge {shlex.join(command)}"

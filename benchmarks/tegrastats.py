@@ -75,6 +75,8 @@ class Tegrastats:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         # Also at exit. A killed process needs nothing: the next line then finds no reader, which ends the program.
         self.close = weakref.finalize(self, _end, self._program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import quantize_network
 from calibration.switches import Switches, int8_modules
 from calibration.trials import Modules, Trial, Trials, TrialStore
+from samkr_edge import __version__
 from samkr_edge.cli.console import progress, say
 from samkr_edge.dataset_use import require_splits
 from samkr_edge.evaluate import Interval
@@ -74,6 +75,9 @@ class Analysis:
         chosen, candidates = int8_modules(network, wanted)
         shown = calibration_images(source.card, data=data, count=images, seed=seed)
         context = {
+            "version": __version__,
+            "input_size": list(source.card.input_size),
+            "decode": asdict(source.card.decode),
             "weights_sha256": weights_digest(network),
             "policy_sha256": wanted.sha256,
             "calibration_sha256": shown.facts["sha256"],

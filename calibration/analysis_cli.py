@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,7 +75,12 @@ def sensitivity(
     from samkr_edge.artefact import replacing, write_json
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.ours import refuse_foreign
 
+    results_path, chart = out / "sensitivity.json", out / "sensitivity.svg"
+    refuse_foreign(
+        [results_path, chart], made=lambda _: _is_sensitivity(results_path), fix="choose another --out"
+    )
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
@@ -98,8 +104,7 @@ def sensitivity(
         "groups": [result.to_dict() for result in results],
         "conclusion": text,
     }
-    write_json(out / "sensitivity.json", payload)
-    chart = out / "sensitivity.svg"
+    write_json(results_path, payload)
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
     title = f"AP of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
@@ -118,7 +123,9 @@ def sensitivity(
 def search(
     checkpoint: Checkpoint,
     data: Data,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Policy to write (YAML).")] = Path("found.yaml"),
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Policy to write (YAML) [default: found.yaml].")
+    ] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
         float, typer.Option(min=0, max=100, help="Least share of multiply-accumulates in INT8, percent.")
@@ -155,14 +162,18 @@ def search(
     from calibration.inputs import warn_if_meaningless
     from calibration.measure import Bench
     from calibration.policy import load_policy
-    from calibration.search import found_policy, policy_text
+    from calibration.search import found_policy, is_untouched, policy_text
     from calibration.search import search as find
     from calibration.sensitivity import analyse
     from calibration.trials import TrialStore
     from samkr_edge.artefact import replacing
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.ours import refuse_foreign
 
+    if out is None:
+        out = Path("found.yaml")
+        refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
@@ -217,6 +228,15 @@ def search(
         f"{', '.join(found.best.restored) or 'nothing'}\nquantized anew by the written policy: {proof:.2f} AP",
         as_json,
     )
+
+
+def _is_sensitivity(path: Path) -> bool:
+    """Whether a file is what `sensitivity` writes; its chart is known by it."""
+    try:
+        payload = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(payload, dict) and payload.keys() >= {"policy_trial", "groups", "conclusion"}
 
 
 def _table(results: Sequence[Sensitivity]) -> Table:

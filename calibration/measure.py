@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from samkr_edge.evaluate import (
     score,
 )
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pictures import pictures_digest
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.protocol import Runner
 from training.models.deploy import DeployNet
@@ -38,6 +40,8 @@ from training.models.deploy import DeployNet
 ROUNDS = 1000
 # Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
 MAP_IMAGES = 64
+# What of an annotation decides a score.
+_JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
@@ -174,14 +178,14 @@ class Bench:
         ]
         self._image_of_person = np.array([number for number, _ in self._people], np.int64)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What identifies the images and their annotations, without any path."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(pictures_digest(self.images).encode())
+        digest.update(f"{self.dataset.kind} {self.dataset.skeleton}\n".encode())
         for image in self.images:
-            size = image.path.stat().st_size if image.path.is_file() else -1
-            people = [(p["keypoints"], p["area"]) for p in self.dataset.annotations[image.id]]
-            digest.update(f"{image.id} {image.path.name} {size} {people}\n".encode())
+            people = [[p[name] for name in _JUDGED] for p in self.dataset.annotations[image.id]]
+            digest.update(f"{image.id} {people}\n".encode())
         return digest.hexdigest()
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +13,9 @@ import yaml
 from calibration.policy import Policy, Rule
 from calibration.sensitivity import Sensitivity
 from calibration.trials import FLOAT, Modules, Trial, Trials
+
+# The first line of a written policy. It vouches for the lines below, so that one edited by hand is not taken for ours.
+_MARK = "# written by samkr-edge search; sha256 of what follows: "
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,20 @@ def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Poli
 def policy_text(policy: Policy) -> str:
     """YAML that :func:`calibration.policy.load_policy` reads back to the same policy, but for its name."""
     content = policy.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-    return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+    return _marked(yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
+
+
+def is_untouched(path: Path) -> bool:
+    """Whether a file is a policy as `search` wrote it; False where somebody has edited it since."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return text == _marked(text.partition("\n")[2])
+
+
+def _marked(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
 def _without(policy: Modules, restored: Sequence[Sensitivity]) -> Modules:

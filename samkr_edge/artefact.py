@@ -7,8 +7,9 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,6 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# Bytes, on every file system of Linux.
-_LONGEST_NAME = 255
-
-
 def behind(path: Path) -> Path:
     """The file that a symbolic link leads to, where more of that name lies beside it: a passport, a list of layers.
 
@@ -40,6 +37,10 @@ def behind(path: Path) -> Path:
     return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
+# Bytes, on every file system of Linux.
+_LONGEST_NAME = 255
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; on success it takes ``path``'s name, else it vanishes.
@@ -49,29 +50,80 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         SamkrError: SE-D01 when the file cannot be written (no permission, full disk).
     """
-    target = Path(path)
-    temporary = part_of(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_together(path) as (temporary,):
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
+
+
+@contextmanager
+def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
+    """:func:`replacing` for files of one folder that must agree: a built model and its passport.
+
+    All are written before any takes its name, the first one last, while no other writer or reader of such files
+    (:func:`undisturbed`) is at it. Of two writers at once one wins, with all of its files. A kill between two names
+    leaves files that do not agree: each reader compares hashes.
+    """
+    targets = [Path(path) for path in paths]
+    writer = (
+        f"{os.getpid()}-{secrets.token_hex(4)}"  # not the process alone: threads, containers of one folder
+    )
+    temporaries = tuple(part_of(target, writer) for target in targets)
+    try:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
+        yield temporaries
+        for temporary, target in zip(temporaries, targets, strict=True):
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            if target.is_dir():  # found before the others have their names
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        with undisturbed(targets[0].parent, alone=True):
+            for temporary, target in reversed([*zip(temporaries, targets, strict=True)]):
+                os.replace(temporary, target)
     except OSError as error:
+        if not _is_about(error, targets):
+            raise
         raise SamkrError(
             "SE-D01",
-            f"{target} could not be written, so what was there before is unchanged",
+            f"{targets[0]} could not be written, so what was there before is unchanged",
             [f"reason     {error.strerror or error}"],
             fix=way_out(error),
         ) from error
     finally:
-        with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
-            temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
+                temporary.unlink(missing_ok=True)
 
 
-def part_of(target: Path) -> Path:
-    """The hidden name beside ``target`` under which it is written, as long as a name can be."""
-    end = f".{os.getpid()}.part{target.suffix}"
+def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
+    """Whether an error is of writing these files; what they are made of may fail, too."""
+    if not isinstance(error.filename, str):
+        return (
+            error.errno != errno.ENOENT
+        )  # a full disk names no file; that one is missing is not said of a write
+    named = Path(error.filename)
+    return any(named in target.parents or named.parent == target.parent for target in targets)
+
+
+@contextmanager
+def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a folder while files that must agree are read or, ``alone``, take their names.
+
+    It is held for an instant, by processes and threads; a killed holder lets go by itself. Where a file system or a
+    system (Windows) knows no such locks, nothing is held: then, too, files that do not agree are refused by their
+    hashes.
+    """
+    with ExitStack() as held:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+def part_of(target: Path, writer: str = "") -> Path:
+    """The hidden name beside ``target`` under which a process writes it, as long as a name can be."""
+    end = f".{writer or os.getpid()}.part{target.suffix}"
     return target.with_name(f".{fitting(target.stem, len(os.fsencode(end)) + 1)}{end}")
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samkr_edge import __version__
-from samkr_edge.artefact import behind, replacing, sha256_of
+from samkr_edge.artefact import behind, replacing, sha256_of, undisturbed
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
@@ -137,15 +137,17 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     names = [source.name, *(path.name for path in added)]
     if len(set(names)) < len(names) or MANIFEST in names:
         raise SamkrError("SE-U93", "two files of a bundle cannot have the same name", [", ".join(names)])
-    runner = OnnxRunner(source)
+    data = source.read_bytes()
+    runner = OnnxRunner(source, data=data)
     card = runner.card
     runner.close()
-    passports = {path: read_passport(path) for path in added}
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        entries = {source.name: _store(archive, source)}
-        for path, passport in passports.items():
-            entries[path.name] = _store(archive, path)
-            entries[f"{path.name}.json"] = _store(archive, passport_path(behind(path)), f"{path.name}.json")
+        entries = {source.name: _store(archive, source.name, data)}
+        for path in added:
+            with undisturbed(behind(path).parent):  # not between a new passport and its model
+                passport = read_passport(path)
+                parts = {path.name: path, f"{path.name}.json": passport_path(behind(path))}
+                entries |= {name: _store(archive, name, part.read_bytes()) for name, part in parts.items()}
             _check_belongs(path, passport, entries[path.name], source, entries[source.name])
         manifest = Manifest(
             samkr_edge=__version__,
@@ -286,12 +288,9 @@ def _info(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _store(archive: zipfile.ZipFile, path: Path, name: str | None = None) -> Entry:
-    info = _info(name or path.name)
-    info.file_size = path.stat().st_size  # decides about the 64-bit format
-    with open(path, "rb") as source, archive.open(info, "w") as out:
-        digest, size = _copy(source, out)
-    return Entry(sha256=digest, size=size)
+def _store(archive: zipfile.ZipFile, name: str, data: bytes) -> Entry:
+    archive.writestr(_info(name), data)
+    return Entry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def _copy(source: IO[bytes], out: IO[bytes]) -> tuple[str, int]:

@@ -155,7 +155,7 @@ def _locked(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115 - closed below
+        lock = open(folder / ".lock", "ab")  # noqa: SIM115 - closed below
     except OSError as error:
         raise SamkrError(
             "SE-D92",

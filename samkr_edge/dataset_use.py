@@ -44,6 +44,7 @@ class People:
         labelled: those with a labelled keypoint that are not a crowd.
         uncounted: of these, the ones whose ``num_keypoints`` is 0, whom evaluation and training ignore.
         small: of the others, the ones too small for a centre.
+        outside: of the rest, the ones whose centre, the mean of their labelled keypoints, no image so large has.
         unsized: labelled, without an area: no pose is near enough to them for OKS.
         counted: people whom evaluation counts.
     """
@@ -52,6 +53,7 @@ class People:
     labelled: tuple[Annotation, ...] = ()
     uncounted: tuple[Annotation, ...] = ()
     small: tuple[Annotation, ...] = ()
+    outside: tuple[Annotation, ...] = ()
     unsized: tuple[Annotation, ...] = ()
     counted: int = 0
 
@@ -61,7 +63,7 @@ class People:
     ) -> People:
         """Count them in ``images``, by default all of the split."""
         count = counted = 0
-        labelled, uncounted, small, unsized = [], [], [], []
+        labelled, uncounted, small, outside, unsized = [], [], [], [], []
         for record in dataset.images if images is None else images:
             smallest = smallest_area(record, dataset.kind, parity=parity)
             for person in dataset.annotations.get(record.id, ()):
@@ -76,14 +78,23 @@ class People:
                     uncounted.append(person)
                 elif person["area"] < smallest:
                     small.append(person)
+                elif not _has_center(person, max(record.width, record.height)):
+                    outside.append(person)
                 if person["area"] <= 0 or (dataset.kind == "crowdpose" and min(person["bbox"][2:]) <= 0):
                     unsized.append(person)
-        return cls(count, tuple(labelled), tuple(uncounted), tuple(small), tuple(unsized), counted)
+        kinds = (tuple(kind) for kind in (labelled, uncounted, small, outside, unsized))
+        return cls(count, *kinds, counted)
 
     @property
     def learnable(self) -> int:
         """People whom training gives a centre."""
-        return len(self.labelled) - len(self.uncounted) - len(self.small)
+        return len(self.labelled) - len(self.uncounted) - len(self.small) - len(self.outside)
+
+
+def _has_center(person: Annotation, longest: int) -> bool:
+    """Whether it lies in the square of this side: width and height may be exchanged in the file."""
+    labelled = [(x, y) for x, y, v in zip(*[iter(person["keypoints"])] * 3, strict=True) if v > 0]
+    return all(0 <= sum(axis) / len(labelled) < longest for axis in zip(*labelled, strict=True))
 
 
 def refusal(
@@ -108,6 +119,14 @@ def refusal(
     if people.small and step == "train":
         facts.append(f"too small  {len(people.small)}: {listed(_places(people.small))}")
         fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
+        if all(person in people.unsized for person in people.small):
+            facts[-1] = f"no size    {len(people.small)}: {listed(_places(people.small))}"
+            fix = "give these annotations an area or a bbox, which their keypoints alone do not make"
+    if people.outside and step == "train":
+        facts.append(
+            f"outside    {len(people.outside)} centred outside the image: {listed(_places(people.outside))}"
+        )
+        fix = "correct the keypoints, which must be pixels of the image as it is stored"
     if people.uncounted:
         facts.append(f"uncounted  {len(people.uncounted)} of them, since their num_keypoints is 0")
         fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
@@ -154,6 +173,7 @@ def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = Non
     people = People.of(dataset, records)
     found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]
     found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
+    found.append(("people centred outside their image, who are not learned from", _places(people.outside)))
     found.append(("people without a size, by whom no pose is right", _places(people.unsized)))
     lines = [f"data: {len(places)} {words}: {listed(places)}" for words, places in found if places]
     spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]

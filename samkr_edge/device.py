@@ -87,7 +87,9 @@ def _attribute(driver: Any, number: int, device: Any) -> int:
 
 def _power_mode() -> str | None:
     try:
-        done = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            ["nvpmodel", "-q"], capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=5
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_power_mode(done.stdout)

@@ -46,7 +46,9 @@ def try_on_gpu(names: Iterable[str]) -> dict[str, GpuTrial]:
 def _in_a_child(name: str) -> GpuTrial:
     command = launch.module("samkr_edge.gpu_trial", name)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
+        )
     except subprocess.TimeoutExpired:
         return GpuTrial(False, f"it took more than {_LIMIT_S} s")
     logged = _LOGGED.search(done.stdout + done.stderr)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import behind, json_text, replacing, sha256_of
+from samkr_edge.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
 from samkr_edge.cpu import cpu_features
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
@@ -150,8 +151,25 @@ def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def write_built(
+    model: Path, data: bytes, passport: Passport, beside: Mapping[Path, str] | None = None
+) -> None:
+    """Write a built model and its passport, and texts ``beside`` them, so that they always agree.
+
+    Raises:
+        SamkrError: SE-D01 they cannot be written; those that were there stay.
+    """
+    if hashlib.sha256(data).hexdigest() != passport.sha256:
+        raise ValueError(f"the passport of {model} is not of these bytes")
+    texts = {passport_path(model): passport_text(passport), **(beside or {})}
+    with replacing_together(model, *texts) as (temporary, *others):
+        temporary.write_bytes(data)
+        for other, text in zip(others, texts.values(), strict=True):
+            other.write_text(text, encoding="utf-8")
+
+
 def write_passport(model: Path, passport: Passport) -> Path:
-    """Write the passport beside the model; raises SamkrError SE-D01."""
+    """Write another passport of a model that is there; raises SamkrError SE-D01."""
     path = passport_path(model)
     with replacing(path) as temporary:
         temporary.write_text(passport_text(passport), encoding="utf-8")
@@ -211,9 +229,10 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
         SamkrError: SE-A51 no passport, SE-A52 unreadable, SE-A53 another schema version, SE-A54 the bytes are not
             those that were built, SE-A55 the source has changed since.
     """
-    passport = read_passport(model)
+    with undisturbed(behind(model).parent):  # not between a new passport and its model
+        passport = read_passport(model)
+        data = model.read_bytes()
     again = passport.build_again(model)
-    data = model.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != passport.sha256:
         raise SamkrError(

@@ -8,7 +8,7 @@ _CONTROLS = (
     *(code for code in range(0x20) if code not in (0x09, 0x0A)),
     *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
 )  # fmt: skip
-_SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
+_SHOWN = {code: repr(chr(code))[1:-1] for code in _CONTROLS}
 _NEWLINE = {ord("\n"): "\\n"}
 
 

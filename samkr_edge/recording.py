@@ -11,12 +11,13 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 import cv2
 import numpy as np
 
 from samkr_edge.artefact import part_of
+from samkr_edge.av_video import AvWriter, h264_encoder
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.ours import mark_mp4
@@ -43,9 +44,8 @@ class Recording:
         self.lines = folder / f"{name}.jsonl"
         self.frames = 0
         self.people = 0
-        self._fps = max(fps, _SLOWEST)
-        self._drawn = 0
-        self._writer: Any = None
+        self._fps = fps
+        self._writer: _SteadyWriter | AvWriter | None = None
         self._stream: TextIO | None = None
 
     def __enter__(self) -> Recording:
@@ -75,25 +75,13 @@ class Recording:
             if self.frames % _LOOK_EVERY == 0:
                 self._stream.flush()
             if drawn is not None:
-                # This writer knows one rate. Gaps are filled with the frame after them, and frames that come faster are
-                # left out: the video keeps the source's time.
-                due = round(seconds * self._fps) + 1 - self._drawn
-                for _ in range(min(due, _LONGEST_GAP)):
-                    self._draw(drawn)
-                self._drawn += max(due, 0)
+                if self._writer is None:
+                    self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+                self._writer.write(drawn, seconds)
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
         self.frames += 1
         self.people += len(poses)
-
-    def _draw(self, drawn: np.ndarray) -> None:
-        if self._writer is None:
-            size = (drawn.shape[1], drawn.shape[0])
-            with name_for_opencv(part_of(self.video)) as name:
-                self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
-            if not self._writer.isOpened():
-                raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
-        self._writer.write(drawn)
 
     def _full(self, reason: str) -> SamkrError:
         return SamkrError(
@@ -117,7 +105,10 @@ class Recording:
             _cut_to_whole_lines(part_of(self.lines))
         keep = {self.lines: self.frames > 0}
         if self._writer is not None:
-            self._writer.release()
+            try:
+                self._writer.close()
+            except OSError as full:
+                failures.append(full.strerror or str(full))
             # OpenCV does not say whether writing worked: look.
             keep[self.video] = self.frames > 0 and _plays(part_of(self.video))
             if self.frames and not keep[self.video]:
@@ -131,6 +122,36 @@ class Recording:
                 part_of(path).unlink(missing_ok=True)
         if failures and kind is None:
             raise self._full(", ".join(failures))
+
+
+class _SteadyWriter:
+    """OpenCV's writer, which knows one rate: MPEG-4 Part 2, which players and few browsers play.
+
+    Gaps are filled with the frame after them, and frames that come faster are left out: the video keeps its time.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        self._fps = max(fps, _SLOWEST)
+        self._drawn = 0
+        with name_for_opencv(path) as name:
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        if not self._writer.isOpened():
+            raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        due = round(seconds * self._fps) + 1 - self._drawn
+        for _ in range(min(due, _LONGEST_GAP)):
+            self._writer.write(image)
+        self._drawn += max(due, 0)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | AvWriter:
+    """The better one of those that are here; ``size`` is width, height."""
+    encoder = h264_encoder()
+    return AvWriter(path, encoder, size, fps) if encoder else _SteadyWriter(path, size, fps)
 
 
 def _cut_to_whole_lines(path: Path) -> None:

@@ -39,11 +39,30 @@ def put(text: str) -> None:
         ) from error
 
 
+def delivered(code: int) -> int:
+    """The exit code, once all that was printed has been written; 3 where that fails."""
+    try:
+        put("")
+    except SamkrError as error:
+        say(str(error))
+        return code or error.exit_code
+    return code
+
+
 def discard_stdout() -> None:
     """Send what stdout still holds, and all that follows, nowhere: Python flushes it once more at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def nobody_reads() -> bool:
+    """Whether what stdout holds cannot be written since the reader of the pipe has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def open_streams() -> None:

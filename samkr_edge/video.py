@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from samkr_edge.av_video import AvCapture, is_installed
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
@@ -28,6 +30,7 @@ _CSI_PIPELINE = (
     "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
     "appsink drop=true max-buffers=1"
 )
+_CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
 _OPEN_MS, _READ_MS = 10_000, 5_000
 # A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
@@ -210,13 +213,15 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     ``ring`` is for files: see :class:`VideoSource`.
 
     Raises:
-        SamkrError: SE-D97 a file that is missing or no video, SE-V97 a camera or stream that does not open, SE-V98 this
-            OpenCV was built without GStreamer.
+        SamkrError: SE-D97 a file that is missing, no video or of a codec that nothing here decodes, SE-V97 a camera or
+            stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
     if path.is_file() and not _is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
+            if capture.isOpened() and capture.grab():  # then once more, from the first frame
+                return _file_source(cv2.VideoCapture(name), path.name, shown_seconds(path), ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
@@ -224,7 +229,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
                 fix=f"ffprobe {shlex.quote(os.path.abspath(source))}",
             )
-        return _file_source(capture, path.name, shown_seconds(path), ring)
+        return _file_source(_other_capture(path, capture), path.name, shown_seconds(path), ring)
     if not path.exists() and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=f"ls {path.parent}")
     capture, name = _open_live(source)
@@ -243,6 +248,32 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
         return _file_source(capture, name, None, ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
+
+
+def _other_capture(path: Path, capture: cv2.VideoCapture) -> Capture:
+    """What decodes a file of which OpenCV decodes no frame; SamkrError SE-D97 where nothing here does."""
+    tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    name = tag.decode("ascii", "replace").strip("\0 ").lower()
+    name = _CODECS.get(name, name) if name.isprintable() and name else "not named"
+    installed = is_installed()
+    if installed:
+        with contextlib.suppress(ValueError, OSError):
+            other = AvCapture(path)
+            if other.read()[0]:
+                other.release()
+                return AvCapture(path)
+            other.release()
+    raise SamkrError(
+        "SE-D97",
+        f"no frame of {path} could be decoded, codec {name}, so nothing was done",
+        [
+            f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
+            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
+        ],
+        fix=f"ffprobe {shlex.quote(str(path.absolute()))}"
+        if installed
+        else 'pip install "samkr-edge[video]"',
+    )
 
 
 def _announced(capture: Capture) -> int | None:

@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samkr_edge.errors import SamkrError
 from training.data.training_set import TrainingSet
+
+# Samples without a person's centre, of a whole epoch, that are no accident of the augmentation.
+_LEAST_BLANK = 64
 
 
 class Batches:
@@ -44,6 +48,7 @@ class Batches:
         self.waited, self.worked, self.made = 0.0, 0.0, 0
         self._samples, self._size, self._pinned = samples, size, pinned
         self._per_epoch = batches_per_epoch(samples, size)
+        self._blank = 0  # samples since a person's centre was drawn
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         self._queue: Queue[dict[str, Tensor] | BaseException] = Queue(maxsize=4)
         self._stop = threading.Event()
@@ -56,7 +61,11 @@ class Batches:
         return self.made * self._size / self.worked if self.worked else 0.0
 
     def next(self) -> dict[str, Tensor]:
-        """The next batch: the tensors of a sample, stacked; raises what making it raised."""
+        """The next batch: the tensors of a sample, stacked; raises what making it raised.
+
+        Raises:
+            SamkrError: SE-D20 nobody had a centre in as many samples as an epoch has, and in 64 at least.
+        """
         started = time.monotonic()
         item = self._queue.get()
         self.waited += time.monotonic() - started
@@ -94,7 +103,25 @@ class Batches:
         chosen = [int(order[i % len(order)]) for i in range(first, first + self._size)]
         each = map if self._pool is None else self._pool.map
         items = list(each(lambda index: self._samples.sample(epoch, index), chosen))
+        self._count_blank(items[: len(order)])
         return {key: self._stack([item[key] for item in items]) for key in items[0]}
+
+    def _count_blank(self, items: list[dict[str, Tensor]]) -> None:
+        centers = [bool(item["heatmap"][-1].numpy().any()) for item in items]
+        self._blank = 0 if any(centers) else self._blank + len(items)
+        if self._blank < max(len(self._samples), _LEAST_BLANK):
+            return
+        augment, (height, width) = self._samples.augment_settings, self._samples.input_size
+        raise SamkrError(
+            "SE-D20",
+            f"nobody had a centre in {self._blank} samples on end, so there is nothing to learn and training stopped",
+            [
+                f"images     {len(self._samples)} of {self._samples.dataset.annotation_path}",
+                f"input      {height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
+                f"{augment.translation:g}: everybody lies outside",
+            ],
+            fix="give the same command with --set data.translation=0 --set 'data.scale=[1,1]'",
+        )
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
         """NumPy stacks, not torch: a torch operation in this thread would start a second team of OpenMP threads, which

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from samkr_edge.artefact import replacing
 from samkr_edge.build.agreement import Agreement, Reference, judge, relative_error
 from samkr_edge.build.maps import MAPS, Maps
-from samkr_edge.build.people import clear_people
+from samkr_edge.build.people import clear_people, refuse_blind
 from samkr_edge.build.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
@@ -74,7 +74,8 @@ def export_onnx(
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits, SE-A97 decoding in the graph and on the host disagree.
+            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A25 the maps are the same for every
+            picture.
     """
     _refuse_few_bits(card)
     size = size or card.input_size
@@ -228,6 +229,7 @@ def _compare(
 
     quantized = card.quantized
     expected = _torch_maps(network, images)
+    refuse_blind(expected, probe)
     unquantized = None
     if quantized:
         with _quantizers_off(network):

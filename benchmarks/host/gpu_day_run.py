@@ -50,7 +50,7 @@ class Day:
         for folder in (self.work, self.out):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{FILE}.part").write_text(text)
+                (folder / f"{FILE}.part").write_text(text, encoding="utf-8")
                 os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
@@ -136,7 +136,7 @@ def attempt(day: Day, step: Step, limit_s: float) -> dict[str, Any]:
     code, printed, errors = call(command, environment, limit_s)
     result = None
     if step.result is not None and (day.work / step.result).is_file():
-        result = json.loads((day.work / step.result).read_text())
+        result = json.loads((day.work / step.result).read_text(encoding="utf-8"))
     elif step.result is None and code == 0:
         result = parsed(printed)
     done = code == 0 and day.is_there(step) and (step.result is None or result is not None)
@@ -155,7 +155,8 @@ def attempt(day: Day, step: Step, limit_s: float) -> dict[str, Any]:
 def call(command: list[str], environment: dict[str, str], limit_s: float) -> tuple[int, str, str]:
     """(exit code, stdout, stderr); 124 where it was ended for running too long, with what it had printed by then."""
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        encoding="utf-8", errors="replace",
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -184,7 +185,14 @@ def version_of(python: str) -> str | None:
     """``3.12``, of a Python by its command; None where it does not start."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [python, "-c", code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -28,7 +28,15 @@ def output_of(*command: str) -> str:
 
 def _run(command: list[str], answer: str) -> str | None:
     try:
-        done = subprocess.run(command, input=answer, capture_output=True, text=True, timeout=_LIMIT_S)
+        done = subprocess.run(
+            command,
+            input=answer,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_LIMIT_S,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

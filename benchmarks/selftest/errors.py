@@ -63,7 +63,14 @@ Run = Callable[[Words], Ran]
 def in_a_process(words: Words) -> Ran:
     """``samkr-edge WORDS`` in a process of its own."""
     begun = time.perf_counter()
-    done = subprocess.run(launch.command(*words), capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        launch.command(*words),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIMEOUT_S,
+    )
     return Ran(done.returncode, done.stderr, time.perf_counter() - begun)
 
 
@@ -207,6 +214,8 @@ def stopped(what: str, words: Words, folder: Path, library: str, patience: float
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
+        errors="replace",
         env=environment,  # with a timing cache it could be done before
         # As a shell's foreground job it hears Ctrl-C, whatever this process was started to ignore.
         preexec_fn=_hear_ctrl_c,

@@ -104,6 +104,7 @@ def _output(program: Path, arguments: list[str], limit_s: float) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=limit_s,
         )

@@ -7,6 +7,7 @@ ONNX 1.0.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -111,6 +112,8 @@ class OnnxFile:
     # The other fields of the graph and of the model, as read.
     graph_rest: list[bytes] = field(default_factory=list)
     model_rest: list[bytes] = field(default_factory=list)
+    # Of the file that it was read from, however it was changed since; empty where there is no file.
+    sha256: str = ""
 
     def copy(self) -> OnnxFile:
         """A model to edit while this one stays; what nobody edits, weights above all, is shared."""
@@ -182,7 +185,8 @@ def read_onnx(path: Path) -> OnnxFile:
         SamkrError: SE-B87 missing, cut off, or not ONNX.
     """
     try:
-        return decode_onnx(path.read_bytes())
+        data = path.read_bytes()
+        return replace(decode_onnx(data), sha256=hashlib.sha256(data).hexdigest())
     except OSError as error:
         raise SamkrError(
             "SE-B87",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import behind, replacing, sha256_of
+from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_passport
+from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 
@@ -45,7 +46,8 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     from samkr_edge.build.retarget import retarget
 
-    model = load_onnx(source)
+    data = read_source(source)
+    model = parse_onnx(data, source)
     card = card_of(model, source)
     if card.precision == "fp8":
         raise _no_fp8(source)
@@ -59,6 +61,7 @@ def build_cpu(source: Path, out: Path) -> Built:
             f"{source} is built or prepared already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
+    require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
@@ -69,21 +72,20 @@ def build_cpu(source: Path, out: Path) -> Built:
     _drop_probe(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"
-    with replacing(out) as temporary:
-        onnx.save(model, temporary)
-        agreement = _compare(source, temporary, card)
-        if not agreement.holds:
-            raise SamkrError(
-                "SE-B53",
-                "the built model does not compute what its source does, so it was not written",
-                agreement.facts(),
-            )
+    built = model.SerializeToString()
+    agreement = _compare(data, built, card)
+    if not agreement.holds:
+        raise SamkrError(
+            "SE-B53",
+            "the built model does not compute what its source does, so it was not written",
+            agreement.facts(),
+        )
     passport = Passport(
         target="cpu",
         card=card.to_dict(),
-        sha256=sha256_of(out),
+        sha256=hashlib.sha256(built).hexdigest(),
         source=source.name,
-        source_sha256=sha256_of(source),
+        source_sha256=hashlib.sha256(data).hexdigest(),
         device=cpu_device(),
         versions={
             "samkr_edge": __version__,
@@ -93,24 +95,35 @@ def build_cpu(source: Path, out: Path) -> Built:
         settings=settings,
         measured={"agreement": agreement.to_dict()},
     )
-    write_passport(out, passport)
+    write_built(out, built, passport)
     return Built(out, passport, agreement)
 
 
 def load_onnx(path: Path) -> Any:
     """Read and check an ONNX file; raises SamkrError SE-B50."""
+    return parse_onnx(read_source(path), path)
+
+
+def read_source(path: Path) -> bytes:
+    """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise SamkrError("SE-B50", f"there is no ONNX file {path}", fix=f"ls {path.parent}") from error
+
+
+def parse_onnx(data: bytes, path: Path) -> Any:
+    """The ``ModelProto`` in the bytes of ``path``, checked; raises SamkrError SE-B50."""
     import onnx
 
     try:
-        model = onnx.load(path)
+        model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
-    except FileNotFoundError as error:
-        raise SamkrError("SE-B50", f"there is no ONNX file {path}") from error
     except Exception as error:  # protobuf's and the checker's own classes
         raise SamkrError(
             "SE-B50",
-            f"{path} is not a whole ONNX model, so nothing was built",
-            [f"reason     {' '.join(str(error).split())[:160]}", f"size       {path.stat().st_size} bytes"],
+            f"{path} is not a whole ONNX model",
+            [f"reason     {' '.join(str(error).split())[:160]}", f"size       {len(data)} bytes"],
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
     return model
@@ -155,10 +168,10 @@ def _no_half_beside_int8(path: Path) -> SamkrError:
     )
 
 
-def _compare(source: Path, built: Path, card: ModelCard) -> Agreement:
+def _compare(source: bytes, built: bytes, card: ModelCard) -> Agreement:
     from samkr_edge.build.maps import run_maps
-    from samkr_edge.build.onnx_file import read_onnx
+    from samkr_edge.build.onnx_file import decode_onnx
     from samkr_edge.build.reference import reference_of
 
-    reference, images = reference_of(source.read_bytes(), card)
-    return judge(reference, run_maps(read_onnx(built), images), card, card.precision)
+    reference, images = reference_of(source, card)
+    return judge(reference, run_maps(decode_onnx(built), images), card, card.precision)

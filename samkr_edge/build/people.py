@@ -11,12 +11,15 @@ import numpy as np
 
 from samkr_edge.build.maps import Maps
 from samkr_edge.decode import find_peaks, sample, suppress
+from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 
 # Whoever scores less may be lost by the smallest change, and says nothing.
 CLEAR_SCORE = 0.1
 # A person stays whose centre keeps this share of its value, and is above the decoder's threshold.
 KEPT_SHARE = 0.25
+# Share of its largest value that a map has to change by from picture to picture; float rounding is as large.
+_LEAST_CHANGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,32 @@ def clear_people(maps: Maps, card: ModelCard) -> People:
         np.array([one[2] for one in found], np.float32),
         np.array([one[3] for one in found], np.float32).reshape(-1, keypoints, 2),
     )
+
+
+def refuse_blind(maps: Maps, probe: str) -> None:
+    """Refuse a network that sees nothing: all pictures give the same, and any build of it would agree.
+
+    One that was never trained answers to pictures all the same.
+
+    Args:
+        maps: of several pictures; of a single one its pixels are compared.
+        probe: what the pictures are, for people.
+
+    Raises:
+        SamkrError: SE-A25 the centre heatmap is the same for all.
+    """
+    centers = maps.heatmap[:, -1]
+    change = np.ptp(centers, axis=0 if len(centers) > 1 else None).max()
+    if change <= _LEAST_CHANGE * np.abs(centers).max():
+        raise SamkrError(
+            "SE-A25",
+            "the network gives the same centre heatmap whatever the picture, so nothing was written",
+            [
+                f"it is      {centers.min():.2g} to {centers.max():.2g} on {probe}",
+                "so         it finds nobody, or the same in every picture",
+            ],
+            fix="samkr-edge eval CHECKPOINT --data DIR   # weights that died in training or quantization",
+        )
 
 
 def joints_at(offset: np.ndarray, centers: np.ndarray) -> np.ndarray:

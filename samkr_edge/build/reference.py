@@ -7,7 +7,7 @@ import numpy as np
 from samkr_edge.build.agreement import Reference
 from samkr_edge.build.maps import run_maps
 from samkr_edge.build.onnx_file import decode_onnx
-from samkr_edge.build.people import clear_people
+from samkr_edge.build.people import clear_people, refuse_blind
 from samkr_edge.build.probe import Probe, probe_batch, probe_of
 from samkr_edge.build.suspects import maps_and_suspects
 from samkr_edge.build.tensorrt_graph import strip_quantizers
@@ -22,7 +22,8 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
     of two more; a quantized one takes another run of its images.
 
     Raises:
-        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them.
+        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A25 it
+            does not see them.
     """
     model = decode_onnx(graph)
     probe = probe_of(model.metadata)
@@ -40,6 +41,7 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
             [f"judged on  {probe_words(probe)}"],
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         )
+    refuse_blind(maps, probe_words(probe))
     return Reference(
         maps,
         floats if quantized else None,

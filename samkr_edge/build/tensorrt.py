@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing, require_writable, sha256_of
+from samkr_edge.artefact import require_writable, sha256_of
 from samkr_edge.build.agreement import Agreement
 from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
@@ -29,7 +29,7 @@ from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import Passport, passport_path, passport_text, write_passport
+from samkr_edge.passport import Passport, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
@@ -85,13 +85,14 @@ def build_tensorrt(
     require_writable(out)
     graph = graph or read_onnx(source)
     card = card_of_file(graph, source)
+    origin = _Origin(source.name, graph.sha256, card)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
     candidates: list[_Candidate] = []
     refused: list[_Refused] = []
     for wanted in plans:
         try:
             plan, engine = _build_nearest(source, graph, wanted, images, report)
-            candidates.append(_candidate(source, card, plan, engine, version, images))
+            candidates.append(_candidate(origin, plan, engine, version, images))
         except SamkrError as error:
             _set_aside(refused, wanted, error)
     candidates = _kept(candidates, refused)
@@ -101,8 +102,7 @@ def build_tensorrt(
         paths = []
         for one in candidates:
             path = Path(folder) / f"{one.plan.precision}.engine"
-            path.write_bytes(one.engine.data)
-            write_passport(path, one.passport)
+            write_built(path, one.engine.data, one.passport)
             paths.append(path)
         if not ahead_of_time:
             candidates = _sound(candidates, paths)
@@ -182,15 +182,23 @@ class _Candidate:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """The ONNX file that is built, as it was read."""
+
+    name: str
+    sha256: str
+    card: ModelCard
+
+
 def _candidate(
-    source: Path,
-    card: ModelCard,
+    origin: _Origin,
     plan: BuildPlan,
     engine: SerializedEngine,
     version: str,
     images: CalibrationImages | None,
 ) -> _Candidate:
-    passport = _passport(source, card, plan, engine, version, images)
+    passport = _passport(origin, plan, engine, version, images)
     if engine.listing is None:
         return _Candidate(plan, engine, passport, None, None, plan.notes)
     found = made_of(engine, plan)
@@ -274,13 +282,8 @@ def _write(
     if milliseconds:
         measured["gpu_ms"] = milliseconds
     passport = chosen.passport.model_copy(update={"measured": measured})
-    # All are written before any takes its name: where the disk is full, what was there stays as it was.
-    with replacing(out) as engine, replacing(passport_path(out)) as beside:
-        engine.write_bytes(chosen.engine.data)
-        beside.write_text(passport_text(passport), encoding="utf-8")
-        if chosen.layers is not None:
-            with replacing(layers_path(out)) as listed:
-                listed.write_text(layers_text(chosen.layers), encoding="utf-8")
+    beside = {} if chosen.layers is None else {layers_path(out): layers_text(chosen.layers)}
+    write_built(out, chosen.engine.data, passport, beside)
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
     return BuiltEngine(out, passport, agreement, milliseconds, measures, chosen.notes)
 
@@ -299,8 +302,7 @@ def card_of_file(model: OnnxFile, path: Path) -> ModelCard:
 
 
 def _passport(
-    source: Path,
-    card: ModelCard,
+    origin: _Origin,
     plan: BuildPlan,
     engine: SerializedEngine,
     version: str,
@@ -312,10 +314,10 @@ def _passport(
     return Passport(
         target=plan.target,
         flavour=plan.flavour,
-        card=replace(card, precision=plan.precision).to_dict(),
+        card=replace(origin.card, precision=plan.precision).to_dict(),
         sha256=hashlib.sha256(engine.data).hexdigest(),
-        source=source.name,
-        source_sha256=sha256_of(source),
+        source=origin.name,
+        source_sha256=origin.sha256,
         hashes={**caches, **({"calibration_images": images.digest()} if images else {})},
         device=any_gpu(here, plan.compute_capabilities) if plan.compute_capabilities else gpu_device(here),
         versions={"samkr_edge": __version__, MODULES[plan.flavour]: version},

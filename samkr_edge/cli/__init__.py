@@ -6,7 +6,9 @@ a Jetson without torch lists every command, and a command whose packages are mis
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
-from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, put_json
+from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
 from samkr_edge.errors import SamkrError, files_of, reason_of
@@ -23,9 +25,7 @@ from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
-from samkr_edge.terminal import discard_stdout, open_streams, put, say
-
-_NO_READER = 141  # what a shell says of a program that SIGPIPE ended
+from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Command:
     goes_on: bool = False
 
 
+_ROOM_FOR_PANELS = 60
 ROAD, STEPS, DEVICE, LOOK = "The whole road", "On the host", "On the device", "Look around"
 
 COMMANDS: dict[str, Command] = {
@@ -162,6 +163,8 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        # Panels cut the names of options short on a narrow terminal; plain help does not.
+        rich_markup_mode="rich" if shutil.get_terminal_size().columns >= _ROOM_FOR_PANELS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -195,9 +198,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit()
 
 
-app = _application()
-
-
 def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     """Run one command line and return its exit code; errors are printed once, here.
 
@@ -217,7 +217,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
     try:
-        code = typer.main.get_command(app).main(
+        code = typer.main.get_command(_application()).main(
             _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
         if code == stopping.CTRL_C:  # Typer's answer to it
@@ -232,11 +232,14 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say(_stopped(arguments, heard))
         return stopping.exit_code(heard)
-    except (BrokenPipeError, SystemExit):  # SystemExit is Rich's answer to it
-        # The reader of a pipe has gone (`| head`) before all was done.
-        discard_stdout()
-        return _NO_READER
+    except SystemExit:
+        if entered:
+            raise
+        return 0  # Rich, where nobody reads the root's help any more (`| head`)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            discard_stdout()
+            return 0
         if heard:  # what breaks while it is being stopped breaks because of it
             say(_stopped(arguments, heard))
             return stopping.exit_code(heard)
@@ -312,9 +315,14 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
 
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
-        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error.to_dict()})
+        _print_json_error(error.to_dict())
     say(str(error))
     return error.exit_code
+
+
+def _print_json_error(error: dict[str, Any]) -> None:
+    with contextlib.suppress(SamkrError):  # that stdout is full is not what went wrong first
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
 
 
 def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
@@ -326,7 +334,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
         "fix": f"samkr-edge --debug {again}   # and send the traceback",
     }
     if as_json:
-        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": told})
+        _print_json_error(told)
     say(f"error SE-X01: {told['message']}\n  {told['facts'][0]}\nfix: {told['fix']}")
     return 1
 
@@ -337,9 +345,4 @@ def main() -> None:
     launch.protect_children()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
-    try:
-        put("")  # what Typer has printed
-    except SamkrError as error:
-        say(str(error))
-        code = code or error.exit_code
-    sys.exit(code)
+    sys.exit(delivered(code))

@@ -86,6 +86,8 @@ def build(
     if on is not None:
         from samkr_edge.remote import run_there
 
+        if out is None and prepared is None and not dry_run:
+            _refuse_to_bring_back(model, target)
         raise typer.Exit(run_there(on, context, inputs=("model",)))
     if model.suffix == ".samkr":
         from samkr_edge.cli.bundle import unpack
@@ -204,3 +206,13 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
             ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
             fix=f"samkr-edge build {model} --target cpu",
         )
+
+
+def _refuse_to_bring_back(model: Path, target: str) -> None:
+    """What a device names by itself comes back beside the model, where a build here would put it; SE-D05."""
+    from samkr_edge.artefact import behind
+    from samkr_edge.passport import own_place
+
+    stem = behind(model).stem
+    for suffix in {"cpu": [".cpu.onnx"], "auto": [".cpu.onnx", ".engine"]}.get(target, [".engine"]):
+        own_place(model.with_name(stem + suffix))

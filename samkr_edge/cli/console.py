@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-__all__ = ["Advance", "console", "emit", "progress", "put_json", "say", "show"]
+__all__ = ["Advance", "console", "emit", "heading", "print_json", "progress", "say", "show"]
 
 OUTPUT_SCHEMA_VERSION = 1
 _LOG_EVERY_S = 10.0
-_LOG_WIDTH = 110
-_ANY_WIDTH = 1_000_000
+_UNBROKEN = 100_000
+_PAGE = 110
 
 
 class Advance(Protocol):
@@ -31,7 +31,7 @@ class Advance(Protocol):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; 110 columns where the output is not a terminal, so that a rule in a log stays readable.
+    """A console. In a pipe or a file no line is broken and no cell is cut, however long: programs read them.
 
     Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup, and
     replaces the middle of ``12:on:05.mp4`` by a picture.
@@ -39,7 +39,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _LOG_WIDTH
+    width = None if stream.isatty() else _UNBROKEN
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -50,32 +50,40 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
         SamkrError: SE-D06 it cannot be written.
     """
     if as_json:
-        put_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
     else:
         show(human)
 
 
-def put_json(payload: dict[str, Any]) -> None:
+def print_json(payload: dict[str, Any]) -> None:
     """Print one JSON object in ASCII: right in every encoding, and no letter in it steers a terminal."""
     put(json.dumps(payload).replace("\x7f", "\\u007f") + "\n")
 
 
-def show(result: RenderableType | str) -> None:
-    """Print a result for people on stdout. Lines and tables are as wide as they are where no terminal limits them.
+def heading(text: str) -> None:
+    """A line across the screen on stdout with ``text`` at its beginning; as wide as a page where there is no screen."""
+    from rich.rule import Rule
+    from rich.text import Text
 
-    Plain text is never wrapped, by a terminal neither: it does that itself, and what is copied from it stays whole.
+    show(Rule(Text(text, "bold"), align="left"), width=_PAGE)
+
+
+def show(result: RenderableType | str, style: str | None = None, *, width: int | None = None) -> None:
+    """Print a result for people on stdout, no wider than ``width`` characters.
+
+    The lines of plain text stay whole: a terminal breaks them itself, and copies them whole.
     """
-    if isinstance(result, str):
+    if isinstance(result, str) and style is None:  # Rich would make spaces of a tab
         put(printable(result) + "\n")
         return
-    from rich.measure import Measurement
-
     screen = console()
-    if not sys.stdout.isatty():
-        free = screen.options.update(width=_ANY_WIDTH)
-        screen.width = max(_LOG_WIDTH, Measurement.get(screen, free, result).maximum)
     with screen.capture() as captured:
-        screen.print(_Printable(result))
+        screen.print(
+            _Printable(result),
+            style=style,
+            soft_wrap=isinstance(result, str),
+            width=None if width is None else min(width, screen.width),
+        )
     put(captured.get())
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge.cli.console import put_json, say, show
+from samkr_edge.cli.console import emit, heading, say, show
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
@@ -76,7 +76,7 @@ def demo(
     except StepFailed as failure:
         say(
             f"the demo stopped at `{failure.step.command}`; what was made before is kept, and the same demo "
-            "command goes on from there",
+            "command goes on from there"
         )
         raise typer.Exit(failure.exit_code) from failure
     _conclude(out, seconds, as_json)
@@ -85,11 +85,8 @@ def demo(
 def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: int | None) -> list[Step]:
     """The road as steps; pure, so that a test can read it."""
     steps: list[Step] = []
-    if data is not None:
-        truth = _annotations_of(data)
-    else:
+    if data is None:
         data = out / "data"
-        truth = (_annotations(data, "train"), _annotations(data, "val"))
         steps.append(
             Step(
                 "Render people as a COCO data set",
@@ -104,9 +101,10 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
                     "--liveliness",
                     f"{scale.liveliness:g}",
                 ),
-                outputs=truth,
+                outputs=(_annotations(data, "train"), _annotations(data, "val")),
             )
         )
+    train, val = (data, "train"), (data, "val")
     where = ("--data", str(data))
     threading = ("--threads", str(threads)) if threads else ()
     limit = ("--limit", str(scale.eval_images)) if scale.eval_images else ()
@@ -126,14 +124,15 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
                 *threading,
                 "--resume",
             ),
-            inputs=truth[:1],
+            splits=(train,),
             outputs=(fp32,),
             workspace=fp32.parent,
         ),
         Step(
             "Score the FP32 network on held-out images",
             ("eval", str(fp32), *where, *limit, "--predictions", str(predictions)),
-            inputs=(fp32, *truth[1:]),
+            inputs=(fp32,),
+            splits=(val,),
             outputs=(predictions,),
         ),
         Step(
@@ -148,7 +147,8 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
                 str(scale.calibration_images),
                 *threading,
             ),
-            inputs=(fp32, *truth),
+            inputs=(fp32,),
+            splits=(train, val),
             outputs=(ptq,),
         ),
         Step(
@@ -163,7 +163,8 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
                 f"{min(scale.qat_minutes, minutes):g}",
                 *threading,
             ),
-            inputs=(ptq, *truth[:1]),
+            inputs=(ptq,),
+            splits=(train,),
             outputs=(qat,),
             workspace=out / "qat.work",
         ),
@@ -192,7 +193,8 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
         Step(
             "Benchmark the three built models, interleaved on one thread",
             ("bench", *built, *where, *limit, "--seconds", f"{scale.bench_seconds:g}", "--out", str(results)),
-            inputs=(*(Path(model) for model in built), *truth[1:]),
+            inputs=tuple(Path(model) for model in built),
+            splits=(val,),
             outputs=(results / "results.json",),
         ),
         Step(
@@ -207,13 +209,6 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
 
 def _annotations(data: Path, split: str) -> Path:
     return data / "annotations" / f"person_keypoints_{split}2017.json"
-
-
-def _annotations_of(data: Path) -> tuple[Path, Path]:
-    """The annotation files of the train and val split of a user's data set."""
-    from samkr_edge.dataset import open_dataset
-
-    return open_dataset(data, "train").annotation_path, open_dataset(data, "val").annotation_path
 
 
 def _check_data(data: Path) -> None:
@@ -251,14 +246,9 @@ def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:
     results: dict[str, Any] = json.loads((out / "results" / "results.json").read_text(encoding="utf-8"))
     report = out / "report.html"
     if as_json:
-        put_json(
-            {"schema_version": 1, "verdict": results["verdict"], "report": str(report), "results": results}
-        )
+        emit({"verdict": results["verdict"], "report": str(report), "results": results}, "", as_json)
         return
     reused = sum(1 for value in seconds if value == 0.0)
-    from rich.rule import Rule
-    from rich.text import Text
-
-    show(Rule(Text("Verdict", "bold"), align="left"))
-    show(Text(results["verdict"], "bold"))
+    heading("Verdict")
+    show(results["verdict"], "bold")
     show(f"report: {report}   ({sum(seconds) / 60:.1f} min, {reused} of {len(seconds)} steps reused)")

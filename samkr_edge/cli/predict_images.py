@@ -110,7 +110,7 @@ def predict_images(
     except KeyboardInterrupt:
         done.interrupted = True
     except StageFailed as failure:
-        raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure
+        raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure.__cause__
     finally:
         # Also when it did not come to its end: what is done is done.
         if results is not None and (done.images or not done.failed):
@@ -142,7 +142,7 @@ class Growing:
 
 
 def at_frame(failure: StageFailed, where: str) -> Exception:
-    """The exception to raise for a stage's failure: ours gets the frame as a fact, another stays what it is."""
+    """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
     cause = failure.__cause__
     if isinstance(cause, SamkrError):
         return SamkrError(cause.code, cause.message, (*cause.facts, f"at         {where}"), cause.fix)

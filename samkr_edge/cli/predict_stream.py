@@ -149,7 +149,7 @@ def run_stream(
         # The usual way to end a camera; of a file something is missing.
         done.interrupted = not frames.live
     except StageFailed as failure:
-        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure
+        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure.__cause__
     except TimeoutError:
         raise lost(frames.name, frames.read) from None
     finally:

@@ -1,7 +1,8 @@
 """Run a sequence of `samkr-edge` commands, and repeat only those whose inputs, settings or results changed.
 
-A step's key is a hash of its command line and of the bytes of its inputs; its outputs are remembered with their
-own hashes. So a repeated run reuses what is there, and a result that was edited or damaged is made again.
+A step's key is a hash of its command line, of the bytes of its inputs and of the state of the pictures it reads; its
+outputs are remembered with their own hashes. So a repeated run reuses what is there, and a result that was edited or
+damaged is made again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.cli.console import say, show
+from samkr_edge.cli.console import heading, say, show
+from samkr_edge.dataset import open_dataset
+from samkr_edge.pictures import disk_state
 from samkr_edge.stopping import taking_along
 
 STATE_VERSION = 1
@@ -33,6 +36,7 @@ class Step:
         arguments: command line behind ``samkr-edge``.
         inputs: files whose bytes decide whether the step must run again.
         outputs: files that it makes.
+        splits: (data set, split) whose annotations and pictures decide it likewise.
         workspace: a folder that belongs to the step alone and holds unfinished work to resume from.
     """
 
@@ -41,6 +45,7 @@ class Step:
     inputs: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
     workspace: Path | None = None
+    splits: tuple[tuple[Path, str], ...] = ()
 
     @property
     def command(self) -> str:
@@ -49,7 +54,11 @@ class Step:
 
     def key(self) -> str:
         """Hash of everything the result depends on."""
-        parts = [__version__, list(self.arguments), [sha256_of(path) for path in self.inputs]]
+        read = [sha256_of(path) for path in self.inputs]
+        for root, split in self.splits:
+            dataset = open_dataset(root, split)
+            read += [sha256_of(dataset.annotation_path), disk_state(image.path for image in dataset.images)]
+        parts = [__version__, list(self.arguments), read]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -110,17 +119,14 @@ def run_steps(steps: list[Step], log: StepLog) -> list[float]:
         StepFailed: a command failed. Everything before it is kept and reused next time.
         KeyboardInterrupt: passed on after the running command has saved its work.
     """
-    from rich.rule import Rule
-    from rich.text import Text
-
     seconds: list[float] = []
     for number, step in enumerate(steps, 1):
         name = f"{number:02d} {step.arguments[0]}"
         key = step.key()
-        show(Rule(Text(f"{number}/{len(steps)}  {step.title}", "bold"), align="left"))
-        show(f"$ {step.command}")
+        heading(f"{number}/{len(steps)}  {step.title}")
+        show(f"$ {step.command}", "dim")
         if log.is_done(name, key, step.outputs):
-            show(Text("already made from the same inputs: reused", "green"))
+            show("already made from the same inputs: reused", "green")
             seconds.append(0.0)
             continue
         if step.workspace is not None and log.entries.get(name, {}).get("key") != key:

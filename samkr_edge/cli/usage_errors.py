@@ -6,11 +6,11 @@ from typing import Any
 
 from samkr_edge.errors import SamkrError
 
-USAGE = "SE-U73"
+USAGE = "SE-U00"
 
 
 def usage_error(error: Exception) -> SamkrError | None:
-    """SE-U73 for a missing argument, an unknown option or command, a value that does not fit; else None."""
+    """SE-U00 for a missing argument, an unknown option or command, a value that does not fit; else None."""
     say = getattr(error, "format_message", None)
     if getattr(error, "exit_code", None) != 2 or not callable(say) or help_instead(error) is not None:
         return None
@@ -19,7 +19,7 @@ def usage_error(error: Exception) -> SamkrError | None:
     context: Any = getattr(error, "ctx", None)
     facts = [] if context is None else [f"usage      {' '.join(context.get_usage().split()[1:])}"]
     command = "samkr-edge" if context is None else context.command_path
-    return SamkrError("SE-U73", message, facts, fix=f"{command} --help")
+    return SamkrError("SE-U00", message, facts, fix=f"{command} --help")
 
 
 def help_instead(error: Exception) -> str | None:

@@ -78,7 +78,12 @@ def _require_windows() -> None:
         raise _none("no screen: neither DISPLAY nor WAYLAND_DISPLAY is set")
     try:
         done = subprocess.run(
-            launch.code(_TRIAL), capture_output=True, text=True, errors="replace", timeout=_TRIAL_S
+            launch.code(_TRIAL),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TRIAL_S,
         )
     except subprocess.TimeoutExpired:
         raise _none(f"the screen {_screen()} did not answer within {_TRIAL_S} s") from None

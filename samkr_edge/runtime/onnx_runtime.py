@@ -10,7 +10,7 @@ import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.passport import TARGET_KEY, is_built, preflight, read_passport
+from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
 
@@ -44,7 +44,10 @@ WRONG_FOR_FP8 = ("ReluQuantRewrite", "WeightBiasQuantization", "QDQSelectorActio
 class OnnxRunner:
     """An ONNX model of ours in ONNX Runtime.
 
-    ``optimise=False`` computes node by node what the graph says: slow, for checking the graph itself.
+    Args:
+        data: the bytes of ``path``, where they have been read already: what was checked is what is opened.
+        optimise: False computes node by node what the graph says: slow, for checking the graph itself.
+        outputs: tensors to give instead of the card's.
 
     Raises:
         SamkrError: SE-A21 not a model of ours, SE-A22 truncated or not ONNX.
@@ -57,10 +60,11 @@ class OnnxRunner:
         path: str | Path,
         threads: int = 1,
         *,
+        data: bytes | None = None,
         optimise: bool = True,
         outputs: Sequence[str] | None = None,
     ) -> None:
-        self._session = _open_session(path, session_options(threads, optimise))
+        self._session = _open_session(path, data, session_options(threads, optimise))
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.target: str | None = metadata.get(TARGET_KEY)
         try:
@@ -73,7 +77,7 @@ class OnnxRunner:
                 fix="samkr-edge export CHECKPOINT -o model.onnx",
             ) from error
         if self.card.precision == "fp8" and optimise:  # which only the model's own card tells
-            self._session = _open_session(path, session_options(threads), WRONG_FOR_FP8)
+            self._session = _open_session(path, data, session_options(threads), WRONG_FOR_FP8)
         size = self._session.get_inputs()[0].shape[0]
         self._batch = size if isinstance(size, int) else 1  # a graph may leave it open
         # `build` and `export` compare maps: they name outputs that the card does not.
@@ -99,16 +103,16 @@ class OnnxRunner:
         self._session = None
 
 
-def _open_session(path: str | Path, options: Any, without: Sequence[str] = ()) -> Any:
+def _open_session(path: str | Path, data: bytes | None, options: Any, without: Sequence[str] = ()) -> Any:
     onnxruntime = import_onnxruntime()
 
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+            data or str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
         )
     except Exception as error:  # ONNX Runtime raises a dozen classes of its own
         if "float8" in str(error) and not without:
-            return _open_session(path, options, WRONG_FOR_FP8)
+            return _open_session(path, data, options, WRONG_FOR_FP8)
         raise SamkrError(
             "SE-A22",
             f"ONNX Runtime cannot load {path}",
@@ -127,9 +131,8 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
         SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what :class:`OnnxRunner`
             refuses.
     """
-    if is_built(path):
-        preflight(path)
-    runner = OnnxRunner(path, threads)
+    data = admit(path)[1] if is_built(path) else None
+    runner = OnnxRunner(path, threads, data=data)
     if runner.card.precision == "int8" and runner.card.provenance.get("floats") == "fp16":
         _require_rounding(path)
     if runner.target is not None and not is_built(path):

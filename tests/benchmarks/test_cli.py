@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -215,6 +216,39 @@ def test_accuracy_of_unchanged_models_is_reused_and_of_a_changed_one_is_not(
     dot_model(pair[1], error=1.0, card=int8)
     assert reused() == [True, False]
     assert reused("--limit", 8) == [False, False]
+
+
+def test_accuracy_on_pictures_changed_in_place_is_measured_anew(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(dots, data)
+    common = ("--data", data, "--rounds", 10, "--out", out, "--samples", 0, "--json")
+
+    def scores() -> list[tuple[bool, float]]:
+        assert bench(pair[0], *common) == 0
+        rows = json.loads(capsys.readouterr().out)["models"]
+        return [(row["accuracy_reused"], round(row["accuracy"]["ap"])) for row in rows]
+
+    assert scores() == [(False, 100)]
+    black = cv2.imencode(".png", np.zeros((128, 128, 3), np.uint8))[1].tobytes()
+    for picture in (data / "images" / "val2017").iterdir():
+        picture.write_bytes(black.ljust(picture.stat().st_size, b"\0"))  # as large as it was
+    assert scores() == [(False, 0)]
+
+
+def test_accuracy_of_another_runtime_is_not_reused(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    common = ("--data", dots, "--limit", 4, "--rounds", 10, "--out", out, "--samples", 0, "--json")
+    assert bench(pair[0], *common) == 0
+    earlier = json.loads((out / "results.json").read_text())
+    earlier["environment"]["packages"]["onnxruntime"] = "1.0"
+    (out / "results.json").write_text(json.dumps(earlier))
+    capsys.readouterr()
+    assert bench(pair[0], *common) == 0
+    assert not json.loads(capsys.readouterr().out)["models"][0]["accuracy_reused"]
 
 
 def test_models_that_would_be_called_alike_are_told_apart(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ import yaml
 
 from benchmarks import sweep
 from benchmarks.sensors import Device, MachineState
-from benchmarks.suite import SUITES, Suite, cells_of, read_suite
-from benchmarks.sweep import Outcome, cell_files, cell_key, run_sweep
+from benchmarks.suite import SUITES, Cell, Suite, cells_of, read_suite
+from benchmarks.sweep import Outcome, Pictures, cell_files, cell_key, pictures_of, run_sweep
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 
@@ -233,11 +234,37 @@ def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
     assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
 
 
-def test_the_key_holds_images_and_axes(suite: Suite, dots: Path) -> None:
+def key(suite: Suite, cell: Cell) -> str:
+    return cell_key(suite, cell, pictures_of(suite, cell.entry))
+
+
+def test_the_key_holds_images_axes_and_what_is_measured(suite: Suite, dots: Path) -> None:
     one, two = cells_of(suite)[:2]
     scored = sweep.replace(one, entry=one.entry.model_copy(update={"data": dots}))
-    assert len({cell_key(suite, cell) for cell in (one, two, scored)}) == 3
-    assert cell_key(suite, one) == cell_key(suite, one)
+    keys = {key(suite, cell) for cell in (one, two, scored)}
+    keys.add(key(suite.model_copy(update={"memory": True}), one))
+    assert len(keys) == 4
+    assert key(suite, one) == key(suite, one)
+
+
+@pytest.mark.parametrize(("split", "made_here"), [("val", False), ("train", True)])
+def test_a_picture_changed_in_place_is_another_key(
+    suite: Suite, dots: Path, tmp_path: Path, split: str, made_here: bool
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(dots, data)
+    shutil.copytree(data / "images" / "val2017", data / "images" / "train2017")
+    truth = data / "annotations" / "person_keypoints_val2017.json"
+    shutil.copy(truth, truth.with_name("person_keypoints_train2017.json"))
+    entry = suite.models[0].model_copy(update={"data": data})
+    if made_here:
+        entry = entry.model_copy(update={"files": (), "network": "samkr_tiny"})
+    cell = sweep.replace(cells_of(suite)[0], entry=entry)
+    before = key(suite, cell)
+    assert key(suite, cell) == before
+    picture = data / "images" / f"{split}2017" / "003.png"
+    picture.write_bytes(picture.read_bytes()[::-1])
+    assert key(suite, cell) != before
 
 
 def test_models_are_made_by_our_commands_once(
@@ -265,13 +292,18 @@ def test_models_are_made_by_our_commands_once(
         }
     )
     cell = sweep.replace(cells_of(made)[0], size="128x96")
-    models = sweep._make(made, cell, tmp_path)
+    models = sweep._make(made, cell, tmp_path, Pictures())
     assert [path.name for path in models] == ["both-fp32-128x96.cpu.onnx", "both-int8-128x96.cpu.onnx"]
     assert [command[0] for command in commands] == ["export", "build", "quantize", "export", "build"]
     assert commands[2][:5] == ["quantize", "samkr_tiny", "--untrained", "--random-images", "64"]
     assert "128x96" in commands[3]
-    sweep._make(made, cell, tmp_path)
+    sweep._make(made, cell, tmp_path, Pictures())
     assert len(commands) == 5
+    sweep._make(made, cell, tmp_path, Pictures(calibrated="others"))
+    assert [command[0] for command in commands[5:]] == ["quantize"]  # its output is the same: nothing follows
+    monkeypatch.setattr(sweep, "_here", lambda: {"tensorrt": "another"})
+    sweep._make(made, cell, tmp_path, Pictures())
+    assert len(commands) == 11
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("*.yaml")))

@@ -1,18 +1,18 @@
 """The table on the terminal keeps its numbers whatever its width."""
 
 import io
+from collections.abc import Callable
 
 import pytest
-from conftest import RunMaker
 from rich.console import Console
 
-from benchmarks.results import ModelResult
+from benchmarks.results import ModelResult, Results
 from benchmarks.table import render
 
 
 @pytest.mark.parametrize("width", [76, 110])
 def test_a_narrow_terminal_folds_names_and_never_numbers(
-    three_models: list[ModelResult], run_of: RunMaker, width: int
+    three_models: list[ModelResult], run_of: Callable[..., Results], width: int
 ) -> None:
     named = [
         m.model_copy(update={"name": f"{m.name}, a-file-with-a-long-name.cpu.onnx"}) for m in three_models

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,15 @@ def test_the_digest_follows_the_images_and_their_labels(bench: Bench, people: Pa
     changed = open_dataset(people, "val")
     changed.annotations[bench.ids[0]][0]["keypoints"][0] += 1
     assert Bench(changed).digest != bench.digest
+    changed = open_dataset(people, "val")
+    changed.annotations[bench.ids[0]][0]["bbox"][2] += 1  # CrowdPose scores by it
+    assert Bench(changed).digest != bench.digest
+
+
+def test_the_digest_follows_pictures_that_are_changed_in_place(people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people, tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data", "val")
+    before = Bench(dataset).digest
+    picture = dataset.images[0].path
+    picture.write_bytes(picture.read_bytes()[::-1])
+    assert Bench(dataset).digest != before

@@ -8,7 +8,7 @@ import yaml
 from calibration.groups import Group
 from calibration.measure import Difference
 from calibration.policy import load_policy
-from calibration.search import Found, found_policy, order_of_restoring, policy_text, search
+from calibration.search import Found, found_policy, is_untouched, order_of_restoring, policy_text, search
 from calibration.sensitivity import Sensitivity, conclusion, ranked
 from calibration.trials import FLOAT, Modules, Trial
 from samkr_edge.evaluate import Interval
@@ -100,3 +100,6 @@ def test_the_policy_says_why_and_reads_back(tmp_path: Path) -> None:
     assert (first["match"], first["precision"]) == ("layer1", "float")
     assert "-2.00 [-2.05, -1.95]" in first["why"]
     assert policy.rules[1:] == base.rules
+    assert is_untouched(path)
+    path.write_text(path.read_text() + "# and what I think\n")
+    assert not is_untouched(path)

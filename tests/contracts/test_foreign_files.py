@@ -23,6 +23,14 @@ from samkr_edge.passport import own_place
         ("report results.json", "report.html"),
         ("bench m.onnx --out .", "results.json"),
         ("bench m.onnx --out . --report", "report.html"),
+        ("search m.pt --data people", "found.yaml"),
+        ("sensitivity m.pt --data people --out .", "sensitivity.json"),
+        ("sensitivity m.pt --data people --out .", "sensitivity.svg"),
+        # What a device sends back, before it is asked anything.
+        ("build m.onnx --target cpu --on orin", "m.cpu.onnx"),
+        ("build m.onnx --target jetson-orin-nano --on orin", "m.engine"),
+        ("build m.onnx --target auto --on orin", "m.engine"),
+        ("bench m.onnx --out . --on orin", "results.json"),
     ],
 )
 def test_a_file_of_other_origin_is_not_replaced(

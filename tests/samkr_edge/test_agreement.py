@@ -21,6 +21,7 @@ from samkr_edge.build.candidates import judge_candidates
 from samkr_edge.build.half import bake
 from samkr_edge.build.maps import Maps, opened, run_maps
 from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, with_metadata
+from samkr_edge.build.people import refuse_blind
 from samkr_edge.build.probe import PROBE_KEY, make_probe
 from samkr_edge.build.reference import reference_of
 from samkr_edge.build.retarget import retarget
@@ -184,15 +185,35 @@ def test_a_few_pixels_far_out_are_no_fault_of_fp16(floats: Judged) -> None:
         assert judge(floats.reference, Maps(heatmap, off), floats.card, "fp16").holds is holds
 
 
-def test_a_source_that_computes_nan_is_told_as_that(floats: Judged) -> None:
+@pytest.mark.parametrize(
+    ("value", "code", "words"),
+    [
+        (np.nan, "SE-B55", "itself computes NaN"),
+        (0, "SE-A25", "the same centre heatmap whatever the picture"),
+    ],
+)
+def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(
+    floats: Judged, value: float, code: str, words: str
+) -> None:
     model = decode_onnx(floats.graph)
     name, weight = next((name, one) for name, one in model.tensors.items() if len(one.dims) == 4)
     values = weight.array()
     assert values is not None
-    model.put({name: np.full_like(values, np.nan)})
-    with pytest.raises(SamkrError, match="itself computes NaN") as raised:
+    model.put({name: np.full_like(values, value)})
+    with pytest.raises(SamkrError, match=words) as raised:
         reference_of(model.encode(), floats.card)
-    assert raised.value.code == "SE-B55"
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("pictures", [1, 4])
+def test_whoever_answers_to_the_picture_at_all_is_not_blind(pictures: int) -> None:
+    """Also as faintly as an untrained network."""
+    heatmap = np.full((pictures, 3, 4, 4), -4.6, np.float32)
+    offset = np.zeros((pictures, 4, 4, 4), np.float32)
+    with pytest.raises(SamkrError, match="whatever the picture"):
+        refuse_blind(Maps(heatmap, offset), "noise")
+    heatmap[0, -1, 2, 2] += 1e-4
+    refuse_blind(Maps(heatmap, offset), "noise")
 
 
 def _gone(maps: np.ndarray, channels: slice) -> np.ndarray:

@@ -38,6 +38,12 @@ def pose(red_dot_model: Path) -> PoseModel:
     return load_model(red_dot_model)
 
 
+@pytest.fixture(autouse=True)
+def opencv_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlays are as everywhere, at one rate, also where the extra `video` is installed."""
+    monkeypatch.setattr("samkr_edge.recording.h264_encoder", lambda: None)
+
+
 def walk(frames: int = FRAMES) -> list[np.ndarray]:
     """Two people who walk towards each other."""
     return [dots((20 + 2 * i, 30), (110 - 2 * i, 70)) for i in range(frames)]
@@ -523,8 +529,9 @@ def test_a_network_that_fails_names_the_frame_and_keeps_those_before(
 
     monkeypatch.setattr(pose.runner, "run", failing)
     source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
-    with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory"):
+    with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory") as caught:
         run_stream(pose, source, "walk", Options(tmp_path, overlays=False), NO_WINDOW)
+    assert isinstance(caught.value.__cause__, RuntimeError)  # which says where in a traceback
     assert len(lines_of(tmp_path / "walk.jsonl")) == 5
 
 

@@ -246,12 +246,16 @@ def bundles_are_built_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         monkeypatch.setattr(engine_trial, name, 2)
     started: list[list[str]] = []
 
-    def start(words: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
-        started.append(words)
-        with contextlib.redirect_stdout(io.StringIO()):
-            return subprocess.CompletedProcess(words, run(words[words.index("build") :]))
+    class Here:
+        def __init__(self, words: list[str], **options: object) -> None:
+            started.append(words)
 
-    monkeypatch.setattr(subprocess, "run", start)
+        def wait(self) -> int:
+            words = started[-1]
+            with contextlib.redirect_stdout(io.StringIO()):
+                return run(words[words.index("build") :])
+
+    monkeypatch.setattr(subprocess, "Popen", Here)
     return started
 
 

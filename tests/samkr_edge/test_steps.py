@@ -7,6 +7,7 @@ import pytest
 
 from samkr_edge.cli import steps as steps_module
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
+from samkr_edge.skeleton import COCO17
 
 
 @pytest.fixture
@@ -121,3 +122,23 @@ def test_a_log_whose_steps_are_something_else_is_not_reused(
     run_steps(steps, StepLog(tmp_path / "log.json"))
     assert len(calls) == 2
     assert "log.json is not readable, so nothing is reused" in capsys.readouterr().err
+
+
+def test_a_picture_changed_in_place_remakes_what_was_made_from_it(
+    tmp_path: Path, calls: list[tuple[str, ...]]
+) -> None:
+    folder = tmp_path / "data" / "images" / "train2017"
+    folder.mkdir(parents=True)
+    (folder / "1.png").write_bytes(b"white")
+    truth = tmp_path / "data" / "annotations" / "person_keypoints_train2017.json"
+    truth.parent.mkdir()
+    category = {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints), "skeleton": []}
+    images = [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}]
+    truth.write_text(json.dumps({"images": images, "annotations": [], "categories": [category]}))
+    step = Step("look", ("look",), splits=((tmp_path / "data", "train"),))
+    for expected in (1, 1):
+        run_steps([step], StepLog(tmp_path / "log.json"))
+        assert len(calls) == expected
+    (folder / "1.png").write_bytes(b"black")
+    run_steps([step], StepLog(tmp_path / "log.json"))
+    assert len(calls) == 2

@@ -247,12 +247,12 @@ def test_ctrl_c_does_not_wait_for_a_builder_that_cannot_be_told(
             build(trt, source)
         assert asked[1:] == [0]
         # Others may register too, the first temporary folder of a process for one.
-        ((leave, finished),) = [called for called in at_exit if called[0] is engine_bytes._leave_behind]
-        leave(finished)
+        ((leave, finished, code),) = [called for called in at_exit if called[0] is engine_bytes._leave_behind]
+        leave(finished, code)
         assert ended == [130]
         done.set()
         assert finished.wait(10)
-        leave(finished)  # it is through: an end like any other
+        leave(finished, code)  # it is through: an end like any other
         assert ended == [130]
     assert not list(source.parent.glob("*.engine*"))
 

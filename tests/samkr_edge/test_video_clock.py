@@ -117,7 +117,8 @@ def test_what_is_no_movie_has_no_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fps", [25.0, 8.8, 0.2, 1 / 3600])
-def test_overlays_keep_the_clock(tmp_path: Path, fps: float) -> None:
+def test_overlays_keep_the_clock(tmp_path: Path, fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samkr_edge.recording.h264_encoder", lambda: None)
     times = UNEVEN if fps > 1 else [i / fps for i in range(4)]
     with Recording(tmp_path, "a", fps) as recording:
         for index, seconds in enumerate(times):

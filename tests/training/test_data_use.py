@@ -100,15 +100,31 @@ def test_what_later_steps_refuse_fails_the_check(
     assert payload["error"]["code"] == "SE-D16"
 
 
-def test_people_too_small_for_training_are_refused_by_it_alone(tmp_path: Path) -> None:
-    root = _write(tmp_path, _people(area=60))
+@pytest.mark.parametrize(
+    ("values", "places", "words", "fix"),
+    [
+        ({"area": 60}, "small", "too small  2: annotation 1 (image 1)", "show people larger"),
+        # One keypoint has no extent, and nothing else says how large these people are.
+        (
+            {"keypoints": [50, 60, 2] + [0] * 48, "num_keypoints": 1, "area": 0, "bbox": [0, 0, 0, 0]},
+            "no_area", "no size    2: annotation 1 (image 1)", "an area or a bbox",
+        ),
+        # As somebody labels who works on pictures of another size.
+        ({"keypoints": [400, 500, 2] * 17}, "outside", "outside    2 centred outside", "pixels of the image"),
+    ],
+)  # fmt: skip
+def test_people_without_a_centre_are_refused_by_training_alone(
+    tmp_path: Path, values: dict[str, Any], places: str, words: str, fix: str
+) -> None:
+    root = _write(tmp_path, _people(**values))
     code, payload = _check(root)
     assert code == 3
-    assert payload["splits"][0]["places"]["small"] == ["annotation 1 (image 1)", "annotation 2 (image 2)"]
+    assert payload["splits"][0]["places"][places] == ["annotation 1 (image 1)", "annotation 2 (image 2)"]
     assert [[*split["refused"]] for split in payload["splits"]] == [["train"], []]
     with pytest.raises(SamkrError) as caught:
         TrainingSet(open_dataset(root, "train"), (64, 64))
-    assert "too small  2: annotation 1 (image 1)" in " ".join(caught.value.facts)
+    assert words in " ".join(caught.value.facts)
+    assert fix in str(caught.value.fix)
 
 
 def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> None:

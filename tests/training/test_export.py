@@ -83,6 +83,15 @@ def test_nan_weights_are_refused_by_name(checkpoint: Checkpoint, tmp_path: Path)
     assert "backbone.conv1.weight" in str(caught.value)
 
 
+def test_a_network_that_sees_nothing_is_not_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    state = {name: torch.zeros_like(tensor) for name, tensor in checkpoint.state.items()}
+    network = network_of(replace(checkpoint, state=state))
+    with pytest.raises(SamkrError, match="whatever the picture") as caught:
+        export_onnx(network, checkpoint.card, tmp_path / "x.onnx")
+    assert caught.value.code == "SE-A25"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_survives_a_round_trip(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pt", checkpoint)
     again = load_checkpoint(tmp_path / "c.pt")

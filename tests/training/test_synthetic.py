@@ -129,7 +129,11 @@ def test_a_complete_data_set_is_reused_and_a_damaged_one_made_again(tmp_path: Pa
     first = write_dataset(out, SMALL)
     again = write_dataset(out, SMALL)
     assert (again.reused, again.content_hash) == (True, first.content_hash)
-    next((out / "images" / "train2017").iterdir()).unlink()
+    picture = next((out / "images" / "train2017").iterdir())
+    picture.unlink()
+    repaired = write_dataset(out, SMALL)
+    assert (repaired.reused, repaired.content_hash) == (False, first.content_hash)
+    picture.write_bytes(bytes(picture.stat().st_size))  # as large as it was
     repaired = write_dataset(out, SMALL)
     assert (repaired.reused, repaired.content_hash) == (False, first.content_hash)
 

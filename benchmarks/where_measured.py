@@ -1,0 +1,21 @@
+"""What of a machine decides the numbers of a model: the facts that must be equal for one to stand in for another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_RUNTIMES = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "tensorrt", "tensorrt-rtx", "onnx", "torch",
+)  # fmt: skip
+
+
+def machine_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The device, of an environment as :func:`samkr_edge.doctor.environment` gives it."""
+    return {name: environment.get(name) for name in ("machine", "cpu", "cores", "jetson", "gpus")}
+
+
+def what_computes(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The device and the versions of what runs and builds models on it."""
+    packages = environment.get("packages") or {}
+    return {**machine_facts(environment), **{name: packages.get(name) for name in _RUNTIMES}}

@@ -1,0 +1,39 @@
+"""Which pictures something was made from. Their names and sizes do not say it: pictures are changed in place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from samkr_edge.artefact import sha256_of
+from samkr_edge.dataset import ImageRecord
+
+
+def pictures_digest(images: Iterable[ImageRecord]) -> str:
+    """SHA-256 over id, file name and bytes of every picture, in order; one that is missing counts as such.
+
+    The same on every machine, so results that travel are told apart by it. It reads as much as scoring them does.
+    """
+    digest = hashlib.sha256()
+    for image in images:
+        content = sha256_of(image.path) if image.path.is_file() else "missing"
+        digest.update(f"{image.id} {image.path.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def disk_state(files: Iterable[Path]) -> str:
+    """SHA-256 over name, size and times of every file: for splits too large to be read to decide about a cache.
+
+    Whatever is written changes it, on the machine where it was taken; so does copying the files, and then too much is
+    made again rather than too little. The time of the last change of status counts too, which no program sets back.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            found = file.stat()
+            state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(f"{file.name} {state}\n".encode())
+    return digest.hexdigest()

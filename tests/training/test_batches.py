@@ -1,0 +1,35 @@
+"""Batches are made of what can be learned from, or the run ends."""
+
+import shlex
+
+import pytest
+
+from samkr_edge.dataset import KeypointDataset
+from samkr_edge.errors import SamkrError
+from training.batches import Batches
+from training.data.augment import AugmentSettings
+from training.data.training_set import TrainingSet
+from training.recipe import load_recipe
+
+
+def _first(people: KeypointDataset, augment: AugmentSettings, count: int) -> None:
+    batches = Batches(TrainingSet(people, (64, 64), None, augment), 8, 0, 1, 1)
+    try:
+        for _ in range(count):
+            batches.next()
+    finally:
+        batches.close()
+
+
+def test_a_run_in_which_nobody_has_a_centre_ends_and_its_fix_helps(people: KeypointDataset) -> None:
+    with pytest.raises(SamkrError) as caught:
+        _first(people, AugmentSettings(scale=(1, 1), translation=500), 9)
+    assert caught.value.code == "SE-D20"
+    assert caught.value.facts[0] == f"images     10 of {people.annotation_path}"
+    words = shlex.split(str(caught.value.fix))
+    data = load_recipe("samkr_tiny", [value for word, value in zip(words, words[1:]) if word == "--set"]).data
+    _first(people, AugmentSettings(data.rotation, data.scale, data.translation), 9)
+
+
+def test_a_few_draws_with_nobody_are_an_accident(people: KeypointDataset) -> None:
+    _first(people, AugmentSettings(scale=(1, 1), translation=500), 7)
