@@ -18,12 +18,14 @@ class Candidate:
         p90: milliseconds; constraints are on the p90, as MLPerf counts a single stream.
         ap: 0..100.
         images: what it was scored on. AP of other images is not comparable.
+        stable: whether its times can be trusted.
     """
 
     name: str
     p90: float
     ap: float
     images: str
+    stable: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class Choice:
 
 
 def choose(
-    candidates: Sequence[Candidate], *, max_latency: float | None = None, min_ap: float | None = None
+    candidates: Sequence[Candidate],
+    *,
+    max_latency: float | None = None,
+    min_ap: float | None = None,
+    left_out: Sequence[str] = (),
 ) -> Choice:
     """The most accurate model within a latency, the fastest above an AP, or both.
 
@@ -43,6 +49,7 @@ def choose(
         candidates: models with AP, all scored on the same images.
         max_latency: milliseconds that the p90 may reach.
         min_ap: AP that is needed. With ``max_latency`` too, the most accurate model that keeps both.
+        left_out: names of measured models without AP; the sentence says that they were not considered.
     """
     if not candidates:
         return Choice("Accuracy was not measured, so nothing can be chosen: give bench --data DIR.", None)
@@ -78,6 +85,8 @@ def choose(
         taken = max(fitting, key=lambda c: (c.ap, -c.p90))
         rest = [c for c in candidates if c.ap > taken.ap]
         why = f"; a more accurate one is slower: {_words(min(rest, key=lambda c: c.p90))}" if rest else ""
+    why += "" if taken.stable else "; its times are unstable"
+    why += f"; not considered, since no AP is known: {', '.join(left_out)}" if left_out else ""
     return Choice(
         f"Take {taken.name} for {wanted}: {taken.ap:.1f} AP at p90 {milliseconds(taken.p90)} ms{why}.",
         taken.name,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from samkr_edge.cli.places import file_to_write, results_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -59,7 +61,11 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.json and samples, or a path that ends in .json.")
+        Path | None,
+        typer.Option(
+            help="Folder for results.json and samples, or a path that ends in .json.",
+            callback=results_to_write,
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -67,6 +73,13 @@ def bench(
     ] = None,
     max_latency: Annotated[
         float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
+    ] = None,
+    may_differ: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="rows|accuracy|speed",
+            help="With a results.json as --baseline: what need not be comparable; repeat it.",
+        ),
     ] = None,
     require_stable: Annotated[
         bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
@@ -84,6 +97,10 @@ def bench(
 
     Latency is p50, p90 and p99 from image to poses. The AP difference to the baseline has a 95 % interval (paired
     bootstrap over images). A run whose clock or times moved is marked unstable, with the reason and the fix.
+
+    With a results.json as --baseline, rows are paired by their bytes, else by network, precision and input size. What
+    cannot be compared with it (a missing row, other images, other threads, another device) is named and fails the
+    gate, unless --may-differ allows it.
 
     Examples:
 
@@ -111,7 +128,8 @@ def bench(
 
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
     from benchmarks.bench import Plan, run_bench
-    from benchmarks.gate import gate_failure, regression
+    from benchmarks.gate import gate_failure
+    from benchmarks.regression import WHAT, compare_runs, drop_of, regression
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
@@ -131,9 +149,36 @@ def bench(
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
+    if max_drop is not None and earlier is None and len({*paths, *([baseline] if baseline else [])}) == 1:
+        raise SamkrError(
+            "SE-U61",
+            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
+            fix="name the FP32 model first, or give --baseline results.json",
+        )
+    if may_differ and (earlier is None or not set(may_differ) <= set(WHAT)):
+        raise SamkrError(
+            "SE-U73",
+            f"--may-differ {' '.join(may_differ)} has nothing to allow"
+            if earlier is None
+            else f"--may-differ {' '.join(may_differ)}: it takes {', '.join(WHAT)}",
+            fix="give --baseline results.json"
+            if earlier is None
+            else f"--may-differ {get_close_matches(may_differ[0], WHAT, 1, 0)[0]}",
+        )
     compared = paths[0] if baseline is None or earlier is not None else baseline
     if compared not in paths:
         paths.insert(0, compared)
+    if target is not None and earlier is not None and _same_results(target, cast("Path", baseline)):
+        # The next run would be compared with the one that failed.
+        raise SamkrError(
+            "SE-U74",
+            f"--out would replace {target}, the results that this run is to be compared with",
+            fix="choose another --out",
+        )
+    if target is not None:
+        file_to_write(target)
+        if report:
+            file_to_write(target.with_name("report.html"))
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -156,13 +201,18 @@ def bench(
     results = run_bench(plan, None if target is None else _samples_folder(target), progress)
     if target is not None:
         write_results(target, results)
+    against = compare_runs(results, earlier, drop_of(max_drop)) if earlier is not None else None
+    uncompared = against.uncompared if against else []
     failed = (
-        gate_failure(results.models, max_drop, max_latency)
-        or (regression(results, earlier, max_drop) if earlier is not None else None)
+        gate_failure(results.models, max_drop if len(results.models) > 1 else None, max_latency)
+        or (regression(against, results, max_drop, may_differ or ()) if against else None)
         or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
     )
     gate = failed.to_dict() if failed else None
-    emit({**results.model_dump(mode="json"), "gate": gate}, render(results), as_json)
+    payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
+    emit({**results.model_dump(mode="json"), **payload}, render(results), as_json)
+    for one in uncompared:
+        say(f"not compared: {one}")
     if target is not None:
         say(f"wrote {target}")
         if report:
@@ -185,7 +235,10 @@ def report(
         typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The HTML file to write [default: report.html].")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The HTML file to write [default: report.html].", callback=file_to_write
+        ),
     ] = None,
     max_latency: Annotated[
         float | None,
@@ -224,6 +277,7 @@ def report(
     if output is None:
         output = Path("report.html")
         refuse_foreign([output], made=is_report)
+        file_to_write(output)
     written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
@@ -240,6 +294,10 @@ def _results_path(out: Path) -> Path:
     from benchmarks.results import FILE_NAME
 
     return out if out.suffix == ".json" else out / FILE_NAME
+
+
+def _same_results(target: Path, baseline: Path) -> bool:
+    return target.is_file() and target.samefile(_results_path(baseline))
 
 
 def _samples_folder(target: Path) -> Path:

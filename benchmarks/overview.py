@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from benchmarks.choose import Candidate, budgets, choose
+from benchmarks.choose import Candidate, Choice, budgets, choose
 from benchmarks.results import ModelResult, Results
 from benchmarks.verdict import interval, milliseconds, short_labels, signed
 
@@ -52,14 +53,39 @@ def run_names(runs: Sequence[Results]) -> list[str]:
 
 def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
     """Every model with AP."""
-    several = len(runs) > 1
+    return [
+        Candidate(
+            label,
+            model.latency.p90_ms,
+            model.ap,
+            results.dataset.labelled_images,
+            results.stable and model.stable,
+        )
+        for label, model, results in _labelled(runs)
+        if model.ap is not None and math.isfinite(model.ap) and results.dataset is not None
+    ]
+
+
+def chosen(
+    runs: Sequence[tuple[str, Results]], max_latency: float | None, min_ap: float | None
+) -> Choice | None:
+    """The choice among all models under a constraint; None where there is none."""
+    if max_latency is None and min_ap is None:
+        return None
+    found = candidates(runs)
+    known = {candidate.name for candidate in found}
+    left_out = [label for label, *_ in _labelled(runs) if label not in known]
+    return choose(found, max_latency=max_latency, min_ap=min_ap, left_out=left_out)
+
+
+def _labelled(runs: Sequence[tuple[str, Results]]) -> list[tuple[str, ModelResult, Results]]:
+    """Every model under the name it has among all."""
     found = []
     for name, results in runs:
         labels = short_labels(results.models)
         for model in results.models:
-            if model.ap is not None and results.dataset is not None:
-                label = f"{labels[model.name]} · {name}" if several else labels[model.name]
-                found.append(Candidate(label, model.latency.p90_ms, model.ap, results.dataset.images_digest))
+            label = f"{labels[model.name]} · {name}" if len(runs) > 1 else labels[model.name]
+            found.append((label, model, results))
     return found
 
 
@@ -85,11 +111,10 @@ def overview(
     runs: Sequence[tuple[str, Results]], max_latency: float | None, min_ap: float | None
 ) -> Overview | None:
     """None for a page of one run without a constraint: its own verdict is the head."""
-    asked = max_latency is not None or min_ap is not None
-    if len(runs) < 2 and not asked:
+    choice = chosen(runs, max_latency, min_ap)
+    if len(runs) < 2 and choice is None:
         return None
     found = candidates(runs)
-    choice = choose(found, max_latency=max_latency, min_ap=min_ap) if asked else None
     comparable = len({candidate.images for candidate in found}) == 1
     head, _, why = (choice.sentence if choice else _contents(runs)).partition(": ")
     return Overview(

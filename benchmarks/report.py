@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.choose import choose
-from benchmarks.overview import candidates, overview, run_names
+from benchmarks.overview import chosen, overview, run_names
 from benchmarks.paper_tables import TABLES, ours
 from benchmarks.pictures_part import Budget
 from benchmarks.results import FILE_NAME, Results, read_results
@@ -79,9 +78,8 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = No
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     verdicts = [results.verdict for results, _ in runs]
-    if wishes.max_latency is not None or wishes.min_ap is not None:
-        found = candidates(_named([results for results, _ in runs]))
-        choice = choose(found, max_latency=wishes.max_latency, min_ap=wishes.min_ap)
+    choice = chosen(_named([results for results, _ in runs]), wishes.max_latency, wishes.min_ap)
+    if choice is not None:
         verdicts = [choice.sentence, *verdicts]
     return Written(len(page.encode()), verdicts)
 
@@ -155,7 +153,7 @@ def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
     """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
     where the runs scored different images: their AP share no axis."""
     points: list[Point] = []
-    if len({results.dataset.images_digest for _, results in runs if results.dataset}) > 1:
+    if len({results.dataset.labelled_images for _, results in runs if results.dataset}) > 1:
         return []
     for name, results in runs:
         labels = short_labels(results.models)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
@@ -147,6 +147,11 @@ class DatasetFacts(_Strict):
     people: int = Field(description="people with labelled joints in the evaluated images")
     images_digest: str = Field(description="sha256 over id, name and bytes of every evaluated image")
 
+    @property
+    def labelled_images(self) -> str:
+        """AP on two runs' images can be compared where this is equal."""
+        return f"{self.annotations_sha256} {self.images_digest} {self.images}"
+
 
 class Machine(_Strict):
     """Clocks, temperature and power mode around the measurement; None where unreadable."""
@@ -209,6 +214,12 @@ class Results(_Strict):
     power: PowerFacts | None = None
     power_reason: str | None = Field(None, description="why there is no energy, where it was asked for")
     samples: str | None = Field(None, description="folder of sample predictions, relative to this file")
+
+    @model_validator(mode="after")
+    def _one_baseline(self) -> Results:
+        if sum(model.is_baseline for model in self.models) != 1:
+            raise ValueError("one row, and only one, must be the baseline")
+        return self
 
     def baseline(self) -> ModelResult:
         return next(model for model in self.models if model.is_baseline)

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
+from samkr_edge.errors import SamkrError
+
 if TYPE_CHECKING:
     from benchmarks.sweep import Outcome
 
 
 def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cells and of what is made for them.")] = Path(
-        "sweep"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the cells and of what is made for them.", callback=folder_to_write)
+    ] = Path("sweep"),
     model: Annotated[
         list[Path] | None, typer.Option(help="A model for a suite without its own, FP32 first; repeat it.")
     ] = None,
@@ -60,6 +63,13 @@ def sweep(
         as_json,
     )
     failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+    if failed is None and not dry_run and all(outcome.state == "skipped" for outcome in outcomes):
+        failed = SamkrError(
+            "SE-D64",
+            f"every cell of {chosen.name} was skipped, so nothing has been measured",
+            list(dict.fromkeys(outcome.note for outcome in outcomes))[:4],
+            fix="samkr-edge sweep quick   # needs no files",
+        )
     if failed is not None:
         say(str(failed))
         raise typer.Exit(failed.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -158,8 +159,8 @@ def _compare(
     if not affordable:
         best = min(faster, key=_drop)
         return Verdict(
-            f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}, "
-            f"more than the {budget:g} AP that may be lost.",
+            f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}"
+            + (f", more than the {budget:g} AP that may be lost." if best.difference else "."),
             baseline.name,
             notes,
         )
@@ -178,13 +179,13 @@ def _speed(model: ModelResult) -> float:
 
 
 def _drop(model: ModelResult) -> float:
-    return -model.difference.value if model.difference else 0.0
+    return -model.difference.value if model.difference else math.inf
 
 
 def _cost(model: ModelResult, images: int) -> str:
     difference = model.difference
     if difference is None:
-        return f"scores {model.ap:.1f} AP"
+        return "its accuracy is not known"
     if not is_significant(difference):
         return (
             f"its {model.ap:.1f} AP differ by {signed(difference.value)} {interval(difference)}, "

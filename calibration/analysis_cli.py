@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def sensitivity(
     checkpoint: Checkpoint,
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Folder for sensitivity.json, sensitivity.svg and the finished trials.")
+        Path,
+        typer.Option(
+            help="Folder for sensitivity.json, sensitivity.svg and the finished trials.",
+            callback=folder_to_write,
+        ),
     ] = Path("sensitivity"),
     policy: PolicyName = "default",
     split: Split = "val",
@@ -124,7 +129,10 @@ def search(
     checkpoint: Checkpoint,
     data: Data,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Policy to write (YAML) [default: found.yaml].")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Policy to write (YAML) [default: found.yaml].", callback=file_to_write
+        ),
     ] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
@@ -173,6 +181,7 @@ def search(
 
     if out is None:
         out = Path("found.yaml")
+        file_to_write(out)
         refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads,
@@ -195,7 +204,8 @@ def search(
     with replacing(out) as temporary:
         temporary.write_text(policy_text(written), encoding="utf-8")
     proof = analysis.score(load_policy(str(out)), whole)
-    within = found.within and base.baseline_ap - proof <= max_drop
+    enough = found.best.macs_share >= min_int8 / 100
+    within = found.within and enough and base.baseline_ap - proof <= max_drop
     difference = found.best.trial.difference.ap
     payload = {
         "policy": str(out),
@@ -210,6 +220,16 @@ def search(
         **analysis.context,
         "steps": [step.to_dict() for step in found.steps],
     }
+    if not base.baseline_ap > max_drop:
+        raise SamkrError(
+            "SE-Q83",
+            f"no policy could lose more than {max_drop:g} AP here, so none has been shown not to",
+            [
+                f"FP32       {base.baseline_ap:.1f} AP on {len(whole.images)} images",
+                f"written    {out}, of which nothing is known",
+            ],
+            fix=f"samkr-edge eval {checkpoint} --data {data}   # a network must find people to be judged by AP",
+        )
     if not within:
         raise SamkrError(
             "SE-Q82",

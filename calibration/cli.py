@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def quantize(
     checkpoint: Annotated[
         str, typer.Argument(help="FP32 checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Quantized checkpoint to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Quantized checkpoint to write.", callback=file_to_write),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
     ] = None,
@@ -136,7 +140,9 @@ def quantize(
 def qat(
     checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
+    ],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def ledger(
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write it here too, as JSON: a run to keep.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Write it here too, as JSON: a run to keep.", callback=file_to_write
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -54,7 +58,7 @@ def ledger(
     from calibration.ledger import follow, verdict
     from calibration.measure import Bench
     from samkr_edge import __version__
-    from samkr_edge.artefact import require_writable, write_json
+    from samkr_edge.artefact import write_json
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.doctor import environment
@@ -66,8 +70,6 @@ def ledger(
             "a ledger compares at least two models",
             fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
         )
-    if out is not None:
-        require_writable(out)
     dataset = open_dataset(data, split)
     opened = [load_model(path, threads=threads) for path in models]
     bench = Bench(dataset, limit)

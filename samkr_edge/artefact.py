@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -73,8 +74,8 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         for temporary, target in zip(temporaries, targets, strict=True):
             with open(temporary, "rb") as stream:
                 os.fsync(stream.fileno())
-            if target.is_dir():  # found before the others have their names
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+            with suppress(FileNotFoundError):  # found before the others have their names
+                require_kind(target)
         with undisturbed(targets[0].parent, alone=True):
             for temporary, target in reversed([*zip(temporaries, targets, strict=True)]):
                 os.replace(temporary, target)
@@ -149,15 +150,38 @@ def way_out(error: OSError) -> str:
     }.get(error.errno or 0, "choose another place")
 
 
-def require_writable(path: str | Path) -> None:
-    """Before minutes of work: raises what :func:`replacing` would raise at their end; no file is left behind."""
-    with suppress(_Tried), replacing(path) as temporary:
-        temporary.touch()
-        raise _Tried
+def require_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Before minutes of work: SE-D01 where a file, or files in a ``folder``, could not be written at their end.
+
+    Nothing is left behind, no folder either: where some are missing, it is the nearest one that there is that counts.
+    """
+    target = Path(path)
+    try:
+        with suppress(FileNotFoundError):
+            require_kind(target, folder=folder)
+        place = target if folder else target.parent
+        there = next(known for known in (place, *place.parents) if known.exists())
+        probe = part_of(there / "writable", f"{os.getpid()}-{secrets.token_hex(4)}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SamkrError(
+            "SE-D01",
+            f"{target} cannot be written, so nothing was done",
+            [f"reason     {error.strerror or error}"],
+            fix=way_out(error),
+        ) from error
 
 
-class _Tried(Exception):
-    """The place can be written to."""
+def require_kind(target: Path, *, folder: bool = False) -> None:
+    """OSError where what has this name cannot be replaced by a file: a folder, or a device (root may, /dev/null)."""
+    mode = target.stat().st_mode
+    if folder and not stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
+    if not folder and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not folder and not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "a device or a pipe, and no file, has this name", str(target))
 
 
 def write_json(path: str | Path, payload: Any) -> None:

@@ -82,8 +82,9 @@ class People:
                     outside.append(person)
                 if person["area"] <= 0 or (dataset.kind == "crowdpose" and min(person["bbox"][2:]) <= 0):
                     unsized.append(person)
-        kinds = (tuple(kind) for kind in (labelled, uncounted, small, outside, unsized))
-        return cls(count, *kinds, counted)
+        return cls(
+            count, tuple(labelled), tuple(uncounted), tuple(small), tuple(outside), tuple(unsized), counted
+        )
 
     @property
     def learnable(self) -> int:

@@ -23,6 +23,8 @@ _POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0
 
 # Most rows of an image that OpenCV resamples.
 _TALLEST = 32766
+# Network-input pixels, two map pixels: centres on one plateau of the heatmap lead to joints so close.
+_LONE_REACH = 8.0
 
 
 @dataclass(frozen=True)
@@ -196,11 +198,14 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
     """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first); at most ``max_people``.
 
     Pose j is near pose i if more than ``nms_joints`` joints are closer than ``nms_distance`` times the diagonal of
-    i's joint box. Of a group the pose with the best mean heat value (P,) survives.
+    i's joint box; poses of a single keypoint, which has no box, if they are closer than ``_LONE_REACH``. Of a group
+    the pose with the best mean heat value (P,) survives.
     """
     # Joints first, one axis at a time: reductions over a last axis of 2 would take ten times as long.
     x, y = np.ascontiguousarray(joints.transpose(2, 1, 0))  # (K, P) each
     reach = settings.nms_distance * np.hypot(np.ptp(x, axis=0), np.ptp(y, axis=0))[:, None]  # (P, 1)
+    if len(x) == 1:
+        reach[:] = _LONE_REACH
     apart = np.square(x[:, :, None] - x[:, None])  # (K, P, P), squared distances
     apart += np.square(y[:, :, None] - y[:, None])
     near = (apart < reach**2).sum(axis=0, dtype=np.int16) > settings.nms_joints

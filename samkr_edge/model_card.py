@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from samkr_edge.decode import DecodeSettings
+from samkr_edge.errors import reason_of
 from samkr_edge.skeleton import Skeleton
 
 METADATA_KEY = "samkr_edge"
 SCHEMA_VERSION = 1
+PRECISIONS = ("fp32", "fp16", "int8", "fp8")
+STAGES = ("fp32", "ptq", "qat")
+PLACES = ("host", "graph")
 
 
 @dataclass(frozen=True)
@@ -82,28 +86,65 @@ class ModelCard:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError, KeyError, TypeError: not a card of this schema version.
+            ValueError: not a card of this schema version, or one with a value that none can have.
         """
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"model card schema {data.get('schema_version')!r}, this version reads {SCHEMA_VERSION}"
+        found = data.get("schema_version") if isinstance(data, dict) else data
+        if found != SCHEMA_VERSION:
+            raise ValueError(f"model card schema {found!r}, this version reads {SCHEMA_VERSION}")
+        try:
+            height, width = data["input_size"]
+            return cls(
+                model=_of(str, data, "model"),
+                skeleton=Skeleton.from_dict(data["skeleton"]),
+                input_size=(_positive("input_size", height), _positive("input_size", width)),
+                stride=_positive("stride", data["stride"]),
+                precision=_one_of(PRECISIONS, data, "precision"),
+                stage=_one_of(STAGES, data, "stage"),
+                decode=_decode_settings(_of(dict, data, "decode")),
+                decode_in=_one_of(PLACES, {"decode_in": "host", **data}, "decode_in"),
+                provenance=_of(dict, data, "provenance"),
             )
-        height, width = data["input_size"]
-        return cls(
-            model=str(data["model"]),
-            skeleton=Skeleton.from_dict(data["skeleton"]),
-            input_size=(int(height), int(width)),
-            stride=int(data["stride"]),
-            precision=str(data["precision"]),
-            stage=str(data["stage"]),
-            decode=DecodeSettings(**data["decode"]),
-            decode_in=str(data.get("decode_in", "host")),
-            provenance=dict(data["provenance"]),
-        )
+        except KeyError as error:
+            raise ValueError(f"model card without {error}") from error
+        except (TypeError, OverflowError, RecursionError, AttributeError) as error:
+            raise ValueError(f"model card: {reason_of(error)}") from error
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        return cls.from_dict(json.loads(text))
+        """The same of a text; raises ValueError."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except RecursionError as error:
+            raise ValueError("model card: it is nested too deeply") from error
+
+
+def _of(kind: type[Any], data: dict[str, Any], name: str) -> Any:
+    value = data[name]
+    if type(value) is not kind:
+        raise ValueError(f"model card: {name} is {str(value)[:40]!r}")
+    return value
+
+
+def _one_of(known: tuple[str, ...], data: dict[str, Any], name: str) -> str:
+    if data[name] not in known:
+        raise ValueError(f"model card: {name} is {str(data[name])[:40]!r}, known are {', '.join(known)}")
+    return str(data[name])
+
+
+def _positive(name: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"model card: {name} is {str(value)[:40]!r}")
+    return value
+
+
+def _decode_settings(data: dict[str, Any]) -> DecodeSettings:
+    """The settings, each of them a number that is not negative, and whole where the default is."""
+    known = asdict(DecodeSettings())
+    for name, value in data.items():
+        whole = type(known.get(name)) is int
+        if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value < float("inf"):
+            raise ValueError(f"model card: decode.{name} is {str(value)[:40]!r}")
+    return DecodeSettings(**data)

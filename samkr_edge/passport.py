@@ -24,6 +24,7 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.model_card import ModelCard
 from samkr_edge.ours import refuse_foreign
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
@@ -106,6 +107,13 @@ class Passport(BaseModel):
         """The version that an engine was built with."""
         return self.versions.get(MODULES[self.runtime], "0")
 
+    def card_of(self, model: Path) -> ModelCard:
+        """The card of ``model``, whose passport this is; raises SamkrError SE-A52 where it is none."""
+        try:
+            return ModelCard.from_dict(self.card)
+        except ValueError as error:
+            raise _unreadable(model, error, self.build_again(model)) from error
+
     def build_again(self, model: Path, target: str | None = None) -> str:
         """The command that builds ``model`` anew."""
         return f"samkr-edge build {self.source} --target {target or self.target} -o {model}"
@@ -140,15 +148,18 @@ def cpu_device() -> dict[str, Any]:
 def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
     """Hashes of everything a model came from, out of its card."""
     provenance = card.get("provenance", {})
-    images = (provenance.get("calibration") or {}).get("sha256") or []
+    calibration = provenance.get("calibration")
+    images = calibration.get("sha256") if isinstance(calibration, dict) else None
     found = {
         "onnx": onnx_sha256,
         "weights": provenance.get("weights_sha256"),
         "policy": provenance.get("policy_sha256"),
         # One hash for the whole choice of images, in its order.
-        "calibration_images": hashlib.sha256("".join(images).encode()).hexdigest() if images else None,
+        "calibration_images": hashlib.sha256("".join(map(str, images)).encode()).hexdigest()
+        if isinstance(images, list) and images
+        else None,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def write_built(
@@ -207,17 +218,21 @@ def read_passport(model: Path) -> Passport:
             [f"looked for {path}"],
             fix=build,
         ) from error
-    except (OSError, ValidationError, ValueError) as error:
-        raise SamkrError(
-            "SE-A52",
-            f"the passport of {model.name} cannot be read, so the model was not loaded",
-            [f"reason     {reason_of(error)}", f"passport   {path}"],
-            fix=build,
-        ) from error
+    except (OSError, ValidationError, ValueError, RecursionError) as error:
+        raise _unreadable(model, error, build) from error
     raise SamkrError(
         "SE-A53",
         f"the passport of {model.name} has another format, so the model was not loaded",
         [f"expected   {SCHEMA_VERSION}", f"found      {version}"],
+        fix=build,
+    )
+
+
+def _unreadable(model: Path, error: Exception, build: str) -> SamkrError:
+    return SamkrError(
+        "SE-A52",
+        f"the passport of {model.name} cannot be read, so the model was not loaded",
+        [f"reason     {reason_of(error)}", f"passport   {passport_path(behind(model))}"],
         fix=build,
     )
 

@@ -56,7 +56,9 @@ class PoseFeatures:
             raise SamkrError(
                 "SE-D77",
                 f"the skeleton {skeleton.name} has no edges, so poses have no shape to rescore by",
-                fix="add edges (pairs of keypoints) to the data set's skeleton.yaml",
+                fix="add edges (pairs of keypoints) to the data set's skeleton.yaml"
+                if len(skeleton) > 1
+                else "leave rescoring out: a single keypoint has no shape",
             )
         return cls(skeleton.edges, tuple(range(len(skeleton.edges))))
 

@@ -16,6 +16,8 @@ from samkr_edge.skeleton import Skeleton
 
 # A person's area as a share of their joints' box: COCO's annotated areas are about half of it.
 _AREA_SHARE = 0.53
+# Pixels that people of a single joint are taken to be long.
+_LONE_EXTENT = 64.0
 _LEAST_FRAMES = 3
 # Intervals between frames of which the middle one is usual: a frame that was waited for is not.
 _INTERVALS = 9
@@ -116,6 +118,6 @@ class Tracker:
 
 def _area(joints: np.ndarray) -> float:
     width, height = joints.max(axis=0) - joints.min(axis=0)
-    # Somebody seen from the side is as thick as a third of their height.
-    longer = max(float(width), float(height), 8.0)
+    # Somebody seen from the side is as thick as a third of their height; a single joint says nothing of it.
+    longer = max(float(width), float(height), 8.0 if len(joints) > 1 else _LONE_EXTENT)
     return _AREA_SHARE * longer * max(float(min(width, height)), longer / 3)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -15,7 +16,10 @@ def train(
         str, typer.Argument(help="Name of a shipped recipe (`samkr-edge recipes`), or a YAML file.")
     ],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[Path, typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.", callback=folder_to_write),
+    ],
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.", callback=file_to_write)],
     size: Annotated[
         str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _EXAMPLES = 3
 def import_weights(
     weights: Annotated[Path, typer.Argument(help="A .pth file of HRNet (ImageNet), DEKR or mmpose's DEKR.")],
     model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.", callback=file_to_write)],
     keypoints: Annotated[
         int, typer.Option(min=1, help="For a bare backbone; a pose network's file says how many it has.")
     ] = 17,

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
+
 
 def rescore(
     model: Annotated[Path, typer.Argument(help="The model whose poses are to be rescored, of any kind.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.", callback=file_to_write)
+    ],
     split: Annotated[
         str, typer.Option(help="Split to learn from; never the one that is evaluated.")
     ] = "train",

@@ -29,7 +29,8 @@ import numpy as np
 
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.build.onnx_runtime import card_of, load_onnx
+from samkr_edge.build.onnx_card import card_of
+from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.cli import run
 from samkr_edge.doctor import environment
 from samkr_edge.runtime.onnx_runtime import session_options
@@ -67,7 +68,7 @@ def main() -> None:
         contenders = {name: open_session(path, arguments.threads) for name, path in models.items()}
         if not arguments.no_openvino:
             contenders.update(open_vino(models["ort_fp32"], work / "nncf_int8.xml", arguments.threads))
-        size = card_of(load_onnx(models["ort_fp32"]), models["ort_fp32"]).input_size
+        size = card_of(read_onnx(models["ort_fp32"]), models["ort_fp32"]).input_size
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
         rounds = measure(contenders, image, arguments.rounds)
         operations = {name: profile(path, image, arguments.threads) for name, path in models.items()}
@@ -222,7 +223,7 @@ def summarise(
         "schema_version": 1,
         "samkr_edge": __version__,
         "environment": environment(),
-        "model": arguments.untrained or card_of(load_onnx(models["ort_fp32"]), models["ort_fp32"]).model,
+        "model": arguments.untrained or card_of(read_onnx(models["ort_fp32"]), models["ort_fp32"]).model,
         "untrained": arguments.untrained is not None,
         "threads": arguments.threads,
         "rounds": len(rounds),

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
+
 if TYPE_CHECKING:
     from benchmarks.selftest.selftest import Selftest
     from benchmarks.selftest.stage import Check
 
 
 def selftest(
-    out: Annotated[Path, typer.Option(help="Folder of selftest.json.")] = Path("selftest"),
+    out: Annotated[Path, typer.Option(help="Folder of selftest.json.", callback=folder_to_write)] = Path(
+        "selftest"
+    ),
     stage: Annotated[
         list[str] | None,
         typer.Option(metavar="N", help="Only these stages: 3, 0-3 or 1,12; repeat it. By default all."),

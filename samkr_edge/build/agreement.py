@@ -231,7 +231,8 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
     if precision in FLOAT_JOINTS:
         pixels, share = FLOAT_JOINTS[precision]
         return len(people), max(pixels, share * size)
-    lost, moved = int(INT8_LOST * len(people)), INT8_JOINTS * size
+    # People of a single joint have no size: FP16's pixels are INT8's too.
+    lost, moved = int(INT8_LOST * len(people)), max(FLOAT_JOINTS["fp16"][0], INT8_JOINTS * size)
     if by_quantizing is not None:
         lost = max(lost, 2 * (by_quantizing.people - by_quantizing.kept))
         moved = max(moved, QUANTIZATION_ERRORS * by_quantizing.median)

@@ -88,7 +88,9 @@ def use_deform_conv(graph: Graph) -> int:
             graph.nodes[graph.nodes.index(convolution)] = adaptive
             found += 1
     graph.drop_dead()
-    while large := [node for node in _adaptives(graph) if _is_large(graph, node)]:
+    tried: set[str] = set()  # what cannot be taken apart stays as it is
+    while large := [n for n in _adaptives(graph) if _is_large(graph, n) and n.output[0] not in tried]:
+        tried.add(large[0].output[0])
         take_apart(graph, large[0].input[0], integers(large[0])["group"], (_ADAPTIVE,))
     for node in _adaptives(graph):
         _lower(graph, node)
@@ -203,7 +205,7 @@ def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:
 def _affine_convolution(graph: Graph, grid: str) -> Any | None:
     """The one convolution that a sampling grid is computed from, None where there are several."""
     found: dict[str, Any] = {}
-    stack = [grid]
+    seen, stack = {grid}, [grid]
     while stack:
         node = graph.producer.get(stack.pop())
         if node is None:
@@ -211,5 +213,6 @@ def _affine_convolution(graph: Graph, grid: str) -> Any | None:
         if node.op_type == "Conv":
             found[node.output[0]] = node
         else:
-            stack.extend(node.input)
+            stack += set(node.input) - seen
+            seen.update(node.input)
     return next(iter(found.values())) if len(found) == 1 else None

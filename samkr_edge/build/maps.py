@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +34,7 @@ def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True
         # `export` keeps the names of the maps inside the graph.
         if name not in {output.name for output in model.outputs}:
             model.add_output(Value(name, FLOAT, (None,) * 4))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "maps.onnx"
-        path.write_bytes(model.encode())
-        runner = OnnxRunner(path, optimise=optimise, outputs=outputs)
+    runner = OnnxRunner("the graph", data=model.encode(), optimise=optimise, outputs=outputs)
     try:
         yield runner
     finally:

@@ -8,6 +8,7 @@ ONNX 1.0.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -36,6 +37,7 @@ class Node:
     outputs: list[str]
     attributes: dict[str, Any]
     rest: bytes
+    domain: str = ""  # ONNX's own
 
     def encode(self) -> bytes:
         inputs = b"".join(_text(1, name) for name in self.inputs)
@@ -48,7 +50,7 @@ class Node:
             if number != 3 and not (number == 5 and _attribute(value)[0] in changed):
                 kept.append(bytes(raw))
         rest = b"".join([*kept, _text(3, name), *(_encode_attribute(*one) for one in changed.items())])
-        return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest)
+        return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest, self.domain)
 
 
 @dataclass
@@ -178,15 +180,34 @@ def with_metadata(data: bytes, key: str, value: str) -> bytes:
     return data + _block(14, _block(1, key.encode()) + _block(2, value.encode()))
 
 
+class WeightsElsewhere(ValueError):
+    """A tensor's values are in a file beside the model."""
+
+
+def weights_elsewhere(path: str | Path, error: WeightsElsewhere) -> SamkrError:
+    """SE-A26: a model in two files; no hash, copy, bundle or engine of the one holds what is in the other."""
+    path = Path(path)
+    joined = path.with_name(f"{path.stem}.whole.onnx").name
+    return SamkrError(
+        "SE-A26",
+        f"{path} keeps weights in another file, so it was not used",
+        [f"first      {error}", "expected   one file: what is copied and hashed is then the whole model"],
+        fix=f"cd {shlex.quote(str(path.parent))} && "
+        f'python -c "import onnx; onnx.save(onnx.load({path.name!r}), {joined!r})"',
+    )
+
+
 def read_onnx(path: Path) -> OnnxFile:
     """Read an ONNX file.
 
     Raises:
-        SamkrError: SE-B87 missing, cut off, or not ONNX.
+        SamkrError: SE-B87 missing, cut off, or not ONNX, SE-A26 its weights lie in another file.
     """
     try:
         data = path.read_bytes()
         return replace(decode_onnx(data), sha256=hashlib.sha256(data).hexdigest())
+    except WeightsElsewhere as error:
+        raise weights_elsewhere(path, error) from error
     except OSError as error:
         raise SamkrError(
             "SE-B87",
@@ -194,7 +215,7 @@ def read_onnx(path: Path) -> OnnxFile:
             [f"reason     {error.strerror or error}"],
             fix=f"ls {path.parent}",
         ) from error
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SamkrError(
             "SE-B87",
             f"{path} is not a whole ONNX model, so nothing was built",
@@ -204,7 +225,18 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def decode_onnx(data: bytes) -> OnnxFile:
-    """Bytes -> model; raises ValueError where they are no whole ONNX model."""
+    """Bytes -> model.
+
+    Raises:
+        ValueError: they are no whole ONNX model; :class:`WeightsElsewhere` where only its values are missing.
+    """
+    try:
+        return _decode(data)
+    except (IndexError, KeyError, TypeError, OverflowError) as error:  # what random bytes lead to
+        raise ValueError(f"it is damaged ({type(error).__name__})") from error
+
+
+def _decode(data: bytes) -> OnnxFile:
     graph: memoryview | None = None
     opset, metadata, rest = 0, {}, []
     for number, kind, value, raw in _raw_fields(memoryview(data)):
@@ -261,6 +293,8 @@ def _node(message: memoryview) -> Node:
             elif number == 5:
                 name, found = _attribute(_bytes(kind, value))
                 node.attributes[name] = found
+            elif number == 7 and (domain := _string(value)) != "ai.onnx":  # the default's long name
+                node.domain = domain
     node.rest = b"".join(rest)
     return node
 
@@ -304,7 +338,7 @@ def _tensor(message: memoryview) -> Tensor:
         elif number == 9:
             held = len(value)
         elif number == 14 and value == 1:
-            raise ValueError("its weights lie in another file")
+            raise WeightsElsewhere(tensor.name or "a constant")
     tensor.dims = tuple(dims)
     dtype = DTYPES.get(tensor.data_type)
     if dtype is not None and held not in (None, prod(dims) * np.dtype(dtype).itemsize):

@@ -12,10 +12,13 @@ from samkr_edge import __version__
 from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
+from samkr_edge.build.foreign import refuse_foreign
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.onnx_card import card_of
+from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
-from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
@@ -36,9 +39,9 @@ def build_cpu(source: Path, out: Path) -> Built:
     and it stays as exported, but for channels whose biases would be clipped.
 
     Raises:
-        SamkrError: SE-B50 not ONNX or cut off, SE-B51 not a model of ours, SE-B52 already built, SE-B53 the built
-            graph does not compute what the source does, SE-B54 FP8, or
-            FP16 beside INT8.
+        SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A25 not a model of ours, SE-A26 in two files, SE-B52
+            already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8, or FP16 beside
+            INT8, SE-B56 and SE-B57 changed by other tools.
     """
     import onnx
 
@@ -47,27 +50,27 @@ def build_cpu(source: Path, out: Path) -> Built:
     from samkr_edge.build.retarget import retarget
 
     data = read_source(source)
-    model = parse_onnx(data, source)
-    card = card_of(model, source)
+    graph = decoded(data, source)
+    card = card_of(graph, source)
     if card.precision == "fp8":
         raise _no_fp8(source)
     if card.quantized and card.provenance.get("floats") == "fp16":
         raise _no_half_beside_int8(source)
-    if passport_path(behind(source)).exists() or any(
-        p.key in (TARGET_KEY, PREPARED_KEY) for p in model.metadata_props
-    ):
+    if passport_path(behind(source)).exists() or {TARGET_KEY, PREPARED_KEY} & graph.metadata.keys():
         raise SamkrError(
             "SE-B52",
             f"{source} is built or prepared already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
+    refuse_foreign(graph, source, "the CPU")
+    model = parse_onnx(data, source)
     require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):
         model, report = retarget(model)
         settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
-    elif widened := fit_biases(graph := Graph(model)):
-        model = graph.write()
+    elif widened := fit_biases(signed := Graph(model)):
+        model = signed.write()
         settings["widened_channels"] = widened
     _drop_probe(model)
     entry = model.metadata_props.add()
@@ -99,48 +102,48 @@ def build_cpu(source: Path, out: Path) -> Built:
     return Built(out, passport, agreement)
 
 
-def load_onnx(path: Path) -> Any:
-    """Read and check an ONNX file; raises SamkrError SE-B50."""
-    return parse_onnx(read_source(path), path)
-
-
 def read_source(path: Path) -> bytes:
     """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same."""
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise SamkrError("SE-B50", f"there is no ONNX file {path}", fix=f"ls {path.parent}") from error
+    except OSError as error:
+        raise SamkrError(
+            "SE-B50",
+            f"there is no ONNX file {path} that can be read",
+            [f"reason     {error.strerror or error}"],
+            fix=f"ls -l {path.parent}",
+        ) from error
+
+
+def decoded(data: bytes, path: Path) -> OnnxFile:
+    """The model in the bytes of ``path``; raises SamkrError SE-B50 damaged, SE-A26 in two files."""
+    try:
+        return decode_onnx(data)
+    except WeightsElsewhere as error:
+        raise weights_elsewhere(path, error) from error
+    except ValueError as error:
+        raise _not_whole(path, data, error) from error
 
 
 def parse_onnx(data: bytes, path: Path) -> Any:
-    """The ``ModelProto`` in the bytes of ``path``, checked; raises SamkrError SE-B50."""
+    """The same as the ``ModelProto`` of the onnx package, checked; raises SamkrError SE-B50."""
     import onnx
 
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's own classes
-        raise SamkrError(
-            "SE-B50",
-            f"{path} is not a whole ONNX model",
-            [f"reason     {' '.join(str(error).split())[:160]}", f"size       {len(data)} bytes"],
-            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
-        ) from error
+        raise _not_whole(path, data, error) from error
     return model
 
 
-def card_of(model: Any, path: Path) -> ModelCard:
-    """The model card in an ONNX model's metadata; raises SamkrError SE-B51."""
-    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
-    try:
-        return ModelCard.from_json(texts[0])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise SamkrError(
-            "SE-B51",
-            f"{path} was not exported by samkr-edge, so its outputs could not be decoded",
-            [f"metadata   {', '.join(entry.key for entry in model.metadata_props) or 'none'}"],
-            fix="samkr-edge export CHECKPOINT -o model.onnx",
-        ) from error
+def _not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
+    return SamkrError(
+        "SE-B50",
+        f"{path} is not a whole ONNX model",
+        [f"reason     {' '.join(str(error).split())[:160]}", f"size       {len(data)} bytes"],
+        fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+    )
 
 
 def _drop_probe(model: Any) -> None:
@@ -170,7 +173,6 @@ def _no_half_beside_int8(path: Path) -> SamkrError:
 
 def _compare(source: bytes, built: bytes, card: ModelCard) -> Agreement:
     from samkr_edge.build.maps import run_maps
-    from samkr_edge.build.onnx_file import decode_onnx
     from samkr_edge.build.reference import reference_of
 
     reference, images = reference_of(source, card)

@@ -49,7 +49,15 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
 
     report = RetargetReport()
     sampling = deform.runs_here()
-    graph = Graph(version_converter.convert_version(model, deform.OPSET) if sampling else model)
+    opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if sampling and opset < deform.OPSET:
+        try:
+            model = version_converter.convert_version(model, deform.OPSET)
+        except (
+            Exception
+        ):  # of C++, where an operation of another tool has no rule: its sampling stays as it is
+            sampling = False
+    graph = Graph(model)
     drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)
     report.deform_convolutions = deform.use_deform_conv(graph) if sampling else 0
@@ -80,10 +88,12 @@ def drop_idle_quantizers(graph: Graph, report: RetargetReport) -> None:
     The inputs of a residual sum between float layers have them: the policy quantizes all such sums. Not exact: nothing
     is rounded there any more.
     """
+    # Every round leaves fewer quantizers: what only DequantizeLinear nodes inside the graph read can always go.
     while idle := [
         node
         for node in graph.nodes
         if is_activation_quantizer(graph, node)
+        and _is_inside(graph, node)
         and not _comes_from_int8(graph, node.input[0])
         and not _goes_to_int8(graph, node)
     ]:
@@ -93,6 +103,14 @@ def drop_idle_quantizers(graph: Graph, report: RetargetReport) -> None:
         report.dropped_quantizers += len(idle)
         graph.drop_dead()
     report.steps.append("drop_idle_quantizers")
+
+
+def _is_inside(graph: Graph, quantizer: Any) -> bool:
+    """Whether nothing but DequantizeLinear reads a quantizer, and no output of the graph is one of them."""
+    readers = graph.consumers[quantizer.output[0]]
+    return not graph.outputs & {quantizer.output[0], *(reader.output[0] for reader in readers)} and all(
+        reader.op_type == "DequantizeLinear" for reader in readers
+    )
 
 
 def _is_int8_convolution(graph: Graph, node: Any) -> bool:
@@ -105,23 +123,33 @@ def _is_dequantized(graph: Graph, tensor: str) -> bool:
 
 
 def _comes_from_int8(graph: Graph, tensor: str) -> bool:
-    node = graph.producer.get(tensor)
-    if node is None:
-        return False
-    if node.op_type in ("Relu", *_MOVERS):
-        return any(_comes_from_int8(graph, name) for name in node.input)
-    if node.op_type == "Add":
-        return all(_is_dequantized(graph, name) for name in node.input)
-    return node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node)
+    seen, waiting = {tensor}, [tensor]
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op_type in ("Relu", *_MOVERS):
+            waiting += set(node.input) - seen
+            seen.update(node.input)
+        elif node.op_type == "Add":
+            if all(_is_dequantized(graph, name) for name in node.input):
+                return True
+        elif node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node):
+            return True
+    return False
 
 
 def _goes_to_int8(graph: Graph, node: Any) -> bool:
-    readers = [reader for name in node.output for reader in graph.consumers[name]]
     passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *_MOVERS)
-    return any(
-        _is_int8_convolution(graph, reader) or (reader.op_type in passing and _goes_to_int8(graph, reader))
-        for reader in readers
-    )
+    seen, waiting = set(node.output), [*node.output]
+    while waiting:
+        for reader in graph.consumers[waiting.pop()]:
+            if _is_int8_convolution(graph, reader):
+                return True
+            if reader.op_type in passing:
+                waiting += set(reader.output) - seen
+                seen.update(reader.output)
+    return False
 
 
 def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
@@ -239,21 +267,26 @@ def make_unsigned(graph: Graph, report: RetargetReport) -> None:
 
 
 def _is_nonnegative(graph: Graph, tensor: str) -> bool:
-    node = graph.producer.get(tensor)
-    if node is None:
-        return False
-    if node.op_type == "Resize" or node.op_type == "MaxPool":
-        return _is_nonnegative(graph, node.input[0])
-    if node.op_type == "Concat":
-        return all(_is_nonnegative(graph, name) for name in node.input)
-    if node.op_type == "DequantizeLinear":
-        source = graph.producer.get(node.input[0])
-        return (
-            source is not None
-            and source.op_type == "QuantizeLinear"
-            and _is_nonnegative(graph, source.input[0])
-        )
-    return node.op_type == "Relu"
+    seen, waiting = {tensor}, [tensor]
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is not None and node.op_type == "DequantizeLinear":
+            node = graph.producer.get(node.input[0])
+            if node is not None and node.op_type != "QuantizeLinear":
+                return False
+        if node is None:
+            return False
+        if node.op_type in ("Resize", "MaxPool", "QuantizeLinear"):
+            before = {node.input[0]}
+        elif node.op_type == "Concat":
+            before = {*node.input}
+        elif node.op_type == "Relu":
+            continue
+        else:
+            return False
+        waiting += before - seen
+        seen |= before
+    return True
 
 
 def absorb_relus(graph: Graph, report: RetargetReport) -> None:

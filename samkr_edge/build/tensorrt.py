@@ -19,6 +19,7 @@ from samkr_edge.build.engine_measures import EngineMeasures
 from samkr_edge.build.engine_trial import agree, compare_speed
 from samkr_edge.build.fallbacks import after_failure
 from samkr_edge.build.made_of import inspect_built, made_of
+from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.sampling_check import settle_sampling
@@ -28,7 +29,7 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
-from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
@@ -84,7 +85,7 @@ def build_tensorrt(
     version = tensorrt_version(plans[0].flavour)
     require_writable(out)
     graph = graph or read_onnx(source)
-    card = card_of_file(graph, source)
+    card = card_of(graph, source)
     origin = _Origin(source.name, graph.sha256, card)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
     candidates: list[_Candidate] = []
@@ -286,19 +287,6 @@ def _write(
     write_built(out, chosen.engine.data, passport, beside)
     measures = {one.plan.precision: one.measures for one in candidates if one.measures}
     return BuiltEngine(out, passport, agreement, milliseconds, measures, chosen.notes)
-
-
-def card_of_file(model: OnnxFile, path: Path) -> ModelCard:
-    """The model card in an ONNX file's metadata; raises SamkrError SE-A90."""
-    try:
-        return ModelCard.from_json(model.metadata[METADATA_KEY])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SamkrError(
-            "SE-A90",
-            f"{path} was not exported by samkr-edge, so its outputs could not be decoded",
-            [f"metadata   {', '.join(model.metadata) or 'none'}"],
-            fix="samkr-edge export CHECKPOINT -o model.onnx",
-        ) from error
 
 
 def _passport(

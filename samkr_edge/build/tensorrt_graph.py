@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samkr_edge.build.onnx_file import FLOAT, FLOAT16, FP8, UINT8, Node, OnnxFile
+from samkr_edge.build.onnx_file import FLOAT, FLOAT16, UINT8, Node, OnnxFile
+from samkr_edge.build.onnx_precision import float_type, precision_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY
 
@@ -79,7 +80,7 @@ class OnnxFacts:
 def facts_of(model: OnnxFile) -> OnnxFacts:
     """Look a model over once."""
     ops = Counter(node.op_type for node in model.nodes)
-    zero_points, bad_scales, fp16_scales, bare, branches, fp8 = [], [], 0, 0, 0, 0
+    zero_points, bad_scales, fp16_scales, bare, branches = [], [], 0, 0, 0
     for node in model.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -92,13 +93,9 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
             bare += 1
         elif (zero := model.tensors.get(node.inputs[2])) is not None:
             points = zero.array()
-            fp8 += zero.data_type == FP8
             if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
                 zero_points.append(node.name)
         branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
-    weights = [tensor for tensor in model.tensors.values() if tensor.data_type in (FLOAT, FLOAT16)]
-    heavy = [tensor for tensor in weights if len(tensor.dims) == 4]
-    half = sum(tensor.data_type == FLOAT16 for tensor in heavy) * 2 > len(heavy)
     # By the name that nodes read: the tensor of a Constant has none of its own.
     broken = [
         name
@@ -118,8 +115,8 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
         opset=model.opset,
         input_shape=image.shape if image else (),
         uint8_input=image is not None and image.elem_type == UINT8,
-        precision="fp8" if fp8 else "int8" if ops["DequantizeLinear"] else "fp16" if half else "fp32",
-        weights="fp16" if half else "fp32",
+        precision=precision_of(model),
+        weights=float_type(model),
         ops=dict(ops),
         grid_modes=tuple(sorted(set(modes))),
         branch_quantizers=branches,
@@ -329,9 +326,11 @@ def _drop_unread(
 
 
 def _rename(model: OnnxFile, renamed: dict[str, str]) -> None:
-    """Let the readers of each key read its value; chains are followed."""
+    """Let the readers of each key read its value; chains are followed, once around where they are circles."""
     for node in model.nodes:
         for index, name in enumerate(node.inputs):
-            while name in renamed:
+            followed: set[str] = set()
+            while name in renamed and name not in followed:
+                followed.add(name)
                 name = renamed[name]
             node.inputs[index] = name

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -21,7 +22,8 @@ def build(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Built model [default: beside the source].")
+        Path | None,
+        typer.Option("-o", "--out", help="Built model [default: beside the source].", callback=file_to_write),
     ] = None,
     precision: Annotated[
         str | None,
@@ -58,7 +60,8 @@ def build(
         bool, typer.Option("--dry-run", help="Only print what would be built, and how.")
     ] = False,
     prepared: Annotated[
-        Path | None, typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.")
+        Path | None,
+        typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.", callback=file_to_write),
     ] = None,
     on: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")

@@ -41,8 +41,9 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
+    from samkr_edge.build.foreign import refuse_foreign
+    from samkr_edge.build.onnx_card import card_of
     from samkr_edge.build.onnx_file import read_onnx
-    from samkr_edge.build.tensorrt import card_of_file
     from samkr_edge.build.tensorrt_graph import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.device import running_device
@@ -54,7 +55,9 @@ def build_engine(
             "SE-U89", f"there is no precision {precision!r}", [f"known      {', '.join(PRECISIONS)}"]
         )
     graph = read_onnx(model)
-    card_of_file(graph, model)  # what is not ours is refused before anything is planned
+    # What is not ours is refused before anything is planned.
+    card_of(graph, model)
+    refuse_foreign(graph, model, "TensorRT")
     facts = facts_of(graph)
     device = running_device()
     here = recognise(device).name == target.name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 def bundle(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The bundle [default: NAME.samkr beside the source].")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="The bundle [default: NAME.samkr beside the source].", callback=file_to_write
+        ),
     ] = None,
     add: Annotated[
         list[Path] | None,
@@ -42,6 +46,7 @@ def bundle(
     if out is None:
         out = model.with_suffix(SUFFIX)
         refuse_foreign([out], made=is_bundle)
+        file_to_write(out)
     if out.suffix != SUFFIX:
         raise SamkrError(
             "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge.cli.console import emit, heading, say, show
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
@@ -36,7 +37,9 @@ QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder that keeps every artefact.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder that keeps every artefact.", callback=folder_to_write)
+    ] = Path("demo"),
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
@@ -66,7 +69,6 @@ def demo(
     scale = QUICK if quick else FULL
     if threads is not None:
         require_cores(threads)
-    _check_writable(out)
     if data is not None:
         _check_data(data)
     steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
@@ -225,21 +227,6 @@ def _check_data(data: Path) -> None:
             [f"{split:<10} {len(skeleton)} keypoints" for split, skeleton in skeletons.items()],
             fix=f"samkr-edge data check {data}",
         )
-
-
-def _check_writable(out: Path) -> None:
-    probe = out / ".write-test"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise SamkrError(
-            "SE-D71",
-            f"{out} cannot be written to, so the demo did not start",
-            [f"reason     {error.strerror or error}"],
-            fix="samkr-edge demo --out another-folder",
-        ) from error
 
 
 def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:

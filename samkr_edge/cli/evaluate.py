@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import file_to_write
+
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
     "ar75": "AR75", "arm": "AR medium", "arl": "AR large", "easy": "AP easy", "medium": "AP crowded", "hard": "AP hard",
@@ -50,7 +52,9 @@ def evaluate(
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
     ] = False,
-    predictions: Annotated[Path | None, typer.Option(help="Write COCO results JSON here.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write COCO results JSON here.", callback=file_to_write)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.

@@ -66,22 +66,24 @@ def inspect(
         return inspect_bundle(model, as_json)
     from samkr_edge.build.graph import Graph
     from samkr_edge.build.lint import lint
-    from samkr_edge.build.onnx_runtime import card_of, load_onnx
+    from samkr_edge.build.onnx_card import card_of
+    from samkr_edge.build.onnx_runtime import decoded, parse_onnx, read_source
     from samkr_edge.cli.console import emit
     from samkr_edge.passport import TARGET_KEY, is_built, preflight
 
-    loaded = load_onnx(model)
-    card = card_of(loaded, model)
-    built = is_built(model) or any(entry.key == TARGET_KEY for entry in loaded.metadata_props)
+    data = read_source(model)
+    graph = decoded(data, model)
+    card = card_of(graph, model)
+    built = is_built(model) or TARGET_KEY in graph.metadata
     passport = preflight(model) if built else None
-    found = lint(Graph(loaded), built=built)
+    found = lint(Graph(parse_onnx(data, model)), built=built)
     lines = [
         f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
-        f"input {card.input_size[0]}x{card.input_size[1]}, opset {loaded.opset_import[0].version}",
+        f"input {card.input_size[0]}x{card.input_size[1]}, opset {graph.opset}",
         *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
-    pictures = _pictures({entry.key: entry.value for entry in loaded.metadata_props})
+    pictures = _pictures(graph.metadata)
     if pictures:
         lines.append(f"  pictures   {pictures['what']} travel with it, {pictures['bytes'] / 1e3:.0f} kB")
     if passport:

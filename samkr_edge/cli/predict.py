@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 
@@ -21,7 +22,10 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Folder for overlays and keypoints [default: poses, none with --show]."
+            "-o",
+            "--out",
+            help="Folder for overlays and keypoints [default: poses, none with --show].",
+            callback=folder_to_write,
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
@@ -71,7 +75,7 @@ def predict(
     for damaged in found.damaged:
         say(damaged.message)
     if out is None and not show:
-        out = Path("poses")
+        out = folder_to_write(Path("poses"))
     names = stream_names(found.streams, out)
     if out is not None and not overwrite:
         made = [RESULTS] if found.images else []

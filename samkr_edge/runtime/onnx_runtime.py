@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.onnx_card import card_of
+from samkr_edge.build.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
@@ -50,7 +51,7 @@ class OnnxRunner:
         outputs: tensors to give instead of the card's.
 
     Raises:
-        SamkrError: SE-A21 not a model of ours, SE-A22 truncated or not ONNX.
+        SamkrError: SE-A21 and SE-A25 not a model of ours, SE-A22 truncated or not ONNX, SE-A26 in two files.
     """
 
     kind = "onnx"
@@ -64,22 +65,16 @@ class OnnxRunner:
         optimise: bool = True,
         outputs: Sequence[str] | None = None,
     ) -> None:
-        self._session = _open_session(path, data, session_options(threads, optimise))
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.target: str | None = metadata.get(TARGET_KEY)
-        try:
-            self.card = ModelCard.from_json(metadata[METADATA_KEY])
-        except (KeyError, ValueError, TypeError) as error:
-            raise SamkrError(
-                "SE-A21",
-                f"{path} is not a model exported by samkr-edge, so its outputs cannot be decoded",
-                [f"metadata   {', '.join(metadata) or 'none'}"],
-                fix="samkr-edge export CHECKPOINT -o model.onnx",
-            ) from error
-        if self.card.precision == "fp8" and optimise:  # which only the model's own card tells
-            self._session = _open_session(path, data, session_options(threads), WRONG_FOR_FP8)
-        size = self._session.get_inputs()[0].shape[0]
-        self._batch = size if isinstance(size, int) else 1  # a graph may leave it open
+        if data is None:
+            data = Path(path).read_bytes()
+        model = _decoded(path, data)
+        self.target: str | None = model.metadata.get(TARGET_KEY)
+        self.card = card_of(model, path)
+        without = WRONG_FOR_FP8 if self.card.precision == "fp8" and optimise else ()
+        self._session = _open_session(path, data, session_options(threads, optimise), without)
+        self._batch = model.inputs[0].shape[0] or 1  # a graph may leave it open
+        # A graph that was prepared for an old TensorRT takes the bytes of the image as floats.
+        self._dtype = DTYPES[model.inputs[0].elem_type]
         # `build` and `export` compare maps: they name outputs that the card does not.
         self._outputs = list(outputs or self.card.outputs)
 
@@ -89,13 +84,13 @@ class OnnxRunner:
         if session is None:
             raise ValueError("this model is closed")
         if len(batch) == size:
-            return tuple(session.run(self._outputs, {"image": batch}))
+            return tuple(session.run(self._outputs, {"image": batch.astype(self._dtype, copy=False)}))
         parts = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             if len(part) < size:
                 part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(session.run(self._outputs, {"image": part}))
+            parts.append(session.run(self._outputs, {"image": part.astype(self._dtype, copy=False)}))
         return tuple(np.concatenate(arrays)[: len(batch)] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
@@ -103,25 +98,33 @@ class OnnxRunner:
         self._session = None
 
 
-def _open_session(path: str | Path, data: bytes | None, options: Any, without: Sequence[str] = ()) -> Any:
+def _decoded(path: str | Path, data: bytes) -> OnnxFile:
+    try:
+        return decode_onnx(data)
+    except WeightsElsewhere as error:
+        raise weights_elsewhere(path, error) from error
+    except ValueError as error:
+        raise _unloadable(path, data, error) from error
+
+
+def _unloadable(path: str | Path, data: bytes, error: Exception) -> SamkrError:
+    return SamkrError(
+        "SE-A22",
+        f"ONNX Runtime cannot load {path}",
+        [f"reason     {reason_of(error)}", f"size       {len(data)} bytes"],
+        fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
+    )
+
+
+def _open_session(path: str | Path, data: bytes, options: Any, without: Sequence[str]) -> Any:
     onnxruntime = import_onnxruntime()
 
     try:
         return onnxruntime.InferenceSession(
-            data or str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+            data, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
         )
     except Exception as error:  # ONNX Runtime raises a dozen classes of its own
-        if "float8" in str(error) and not without:
-            return _open_session(path, data, options, WRONG_FOR_FP8)
-        raise SamkrError(
-            "SE-A22",
-            f"ONNX Runtime cannot load {path}",
-            [
-                f"reason     {reason_of(error)}",
-                f"size       {Path(path).stat().st_size} bytes",
-            ],
-            fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
-        ) from error
+        raise _unloadable(path, data, error) from error
 
 
 def open_onnx(path: Path, threads: int) -> OnnxRunner:

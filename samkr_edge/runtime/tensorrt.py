@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.card_check import check_card
 from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import power_note
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
@@ -176,8 +176,9 @@ class TensorRTRunner:
             works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-V86 TensorRT does not start here; SE-V89 it
-            refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend that was named cannot be opened.
+        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-A25 its card is another network's; SE-V86
+            TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend
+            that was named cannot be opened.
     """
 
     kind = "engine"
@@ -186,7 +187,7 @@ class TensorRTRunner:
         require_gpu()  # TensorRT ends a process without a GPU
         self.path = Path(path)
         self.passport, data = admit(self.path)
-        self.card = ModelCard.from_dict(self.passport.card)
+        self.card = self.passport.card_of(self.path)
         self.graph_note: str | None = None
         self.power_note = power_note(self.path, self.passport, running_device())
         self._trt, self._wants_graph = import_tensorrt(self.passport.runtime), cuda_graph
@@ -233,8 +234,11 @@ class TensorRTRunner:
             with self._cuda.bound():
                 self._kernels = FinishedKernels(self._engine, kernels_path(self.passport, running_device()))
         self._batch_wish = self.passport.settings.get("profile_batch")
-        with self._lane():
-            pass  # the first one is made now, so that a lack of memory shows here
+        with self._lane() as lane:  # the first one is made now, so that a lack of memory shows here
+            inputs, outputs = (
+                {n: held.shape for n, held in ends.items()} for ends in (lane.inputs, lane.outputs)
+            )
+        check_card(self.path.name, self.card, inputs, outputs, fix=self.passport.build_again(self.path))
 
     def _require_dla(self, core: int) -> None:
         """The profile of this device has it (preflight); a container may not be given it."""

@@ -158,6 +158,41 @@ def test_a_row_that_fell_behind_earlier_results_fails_the_gate_and_is_named(
     assert "samkr_tiny FP32:" not in message
 
 
+def test_a_gate_that_could_not_compare_fails_and_says_so_in_its_one_object(
+    pair: Pair, dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "released"
+    common = ("--data", dots, "--rounds", 10)
+    assert bench(*pair, *common, "--limit", 8, "--out", old, "--samples", 0) == 0
+    against = (*common, "--baseline", old / "results.json", "--json")
+    capsys.readouterr()
+    assert bench(pair[0], *against, "--limit", 6) == 6
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["gate"]["code"] == "SE-Q67"
+    assert {one["what"] for one in printed["uncompared"]} == {"rows", "accuracy", "speed"}
+    allowed = ("--may-differ", "rows", "--may-differ", "speed")
+    assert bench(pair[0], *against, "--limit", 8, *allowed) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["gate"] is None
+    assert "not compared: rows       samkr_tiny INT8 PTQ (ptq.onnx) is missing now" in captured.err
+    assert bench(pair[0], *against, "--may-differ", "sped") == 2
+    assert "--may-differ speed" in capsys.readouterr().err
+
+
+def test_a_run_does_not_replace_the_results_that_it_is_compared_with(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "released"
+    assert bench(*pair, "--rounds", 10, "--out", old) == 0
+    assert bench(*pair, "--rounds", 10, "--out", old, "--baseline", old / "results.json") == 2
+    assert "SE-U74" in capsys.readouterr().err
+
+
+def test_one_model_alone_has_no_drop(pair: Pair, dots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(pair[0], "--data", dots, "--max-drop", 1) == 2
+    assert "SE-U61" in capsys.readouterr().err
+
+
 def test_without_data_only_latency_is_measured(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(*pair, "--rounds", 10, "--json") == 0
     results = json.loads(capsys.readouterr().out)
@@ -288,6 +323,7 @@ def test_a_split_with_nobody_in_it_is_refused(
     [
         (["--rounds", "5", "--seconds", "1"], "SE-U60"),
         (["--max-drop", "1"], "SE-U61"),
+        (["--may-differ", "speed"], "SE-U73"),
         (["--report"], "SE-U63"),
         (["--mode", "online"], "SE-U66"),
         (["--batch", "4"], "SE-U66"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.choose import Candidate, budgets, choose
-from benchmarks.overview import run_names
+from benchmarks.overview import chosen, run_names
 from benchmarks.paper_tables import TABLES, ours
 from benchmarks.report import MAX_BYTES, Wishes, write_report
 from benchmarks.results import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
@@ -55,6 +55,23 @@ def test_ap_of_different_images_is_not_compared() -> None:
     other = Candidate("x", 1.0, 99.0, "other images")
     assert choose([*FOUR, other], max_latency=33).name is None
     assert choose([], max_latency=33).name is None
+
+
+def test_what_is_not_known_of_a_choice_is_said(three_models: list[ModelResult], run_of: RunMaker) -> None:
+    fp32, ptq, qat = three_models
+    models = [fp32, ptq.model_copy(update={"accuracy": None, "difference": None}), qat]
+    results = run_of(models, stable=False, reasons=["the clock moved"])
+    choice = chosen([("here", results)], 20.0, None)
+    assert choice is not None
+    assert choice.sentence.endswith(
+        "; its times are unstable; not considered, since no AP is known: INT8 (PTQ)."
+    )
+    relabelled = results.dataset.model_copy(update={"annotations_sha256": "c" * 64})  # type: ignore[union-attr]
+    two = [("here", results), ("there", results.model_copy(update={"dataset": relabelled}))]
+    nothing = chosen(two, 20.0, None)
+    assert nothing is not None
+    assert nothing.name is None
+    assert chosen(two, None, None) is None
 
 
 def test_every_budget_has_its_model_and_dominated_ones_have_none() -> None:

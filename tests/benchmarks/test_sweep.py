@@ -306,6 +306,19 @@ def test_models_are_made_by_our_commands_once(
     assert len(commands) == 11
 
 
+def test_a_sweep_that_measured_nothing_is_no_success(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = suite.models[0].model_copy(update={"files": (tmp_path / "gone.onnx",)})
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(suite.model_copy(update={"models": (gone,)}).model_dump(mode="json")))
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 3
+    captured = capsys.readouterr()
+    assert [cell["state"] for cell in json.loads(captured.out)["cells"]] == ["skipped", "skipped"]
+    assert "SE-D64" in captured.err
+    assert "gone.onnx" in captured.err
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("*.yaml")))
 def test_the_shipped_suites_read_and_say_why(name: str) -> None:
     suite = read_suite(name)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 
-from benchmarks.gate import gate_failure, regression
+from benchmarks.gate import gate_failure
 from benchmarks.pareto import front
-from benchmarks.results import ModelResult, Results, Spread
+from benchmarks.results import ModelResult, Spread
 from benchmarks.verdict import decide, signed
-from samkr_edge.errors import SamkrError
 
 RowMaker = Callable[..., ModelResult]
-RunMaker = Callable[..., Results]
 
 
 def test_a_fast_model_within_noise_is_taken_and_the_noise_named(three_models: list[ModelResult]) -> None:
@@ -141,28 +140,37 @@ def test_a_spread_serialises_as_three_numbers() -> None:
     assert Spread(value=1, low=0, high=2).model_dump() == {"value": 1, "low": 0, "high": 2}
 
 
-def test_a_row_that_got_slower_on_the_same_machine_fails_and_on_another_one_is_not_compared(
-    three_models: list[ModelResult], row: RowMaker, run_of: RunMaker
+@pytest.mark.parametrize("ap", [None, math.nan])
+def test_a_gate_on_accuracy_does_not_pass_what_has_none(
+    three_models: list[ModelResult], ap: float | None
 ) -> None:
-    before = run_of(three_models)
-    slower = [*three_models[:2], row("INT8 QAT", 20.0, 57.1, (-0.3, -0.8, 0.2), (1.2, 1.1, 1.3))]
-    failed = regression(run_of(slower), before, None)
+    fp32, ptq, _ = three_models
+    difference = None if ap is None else Spread(value=ap, low=ap, high=ap)
+    blind = ptq.model_copy(update={"accuracy": None if ap is None else {"ap": ap}, "difference": difference})
+    failed = gate_failure([fp32, blind], max_drop=1.0, max_latency=None)
     assert failed is not None
-    assert failed.code == "SE-Q66"
-    assert "INT8 QAT" in failed.message
-    assert "PTQ" not in failed.message
-    elsewhere = run_of(slower, environment={"cpu": "Another CPU"})
-    assert regression(elsewhere, before, None) is None
-    assert regression(before, before, None) is None
+    assert failed.code == "SE-Q62"
+    assert "INT8 PTQ" in failed.message
+    assert gate_failure([fp32, blind], max_drop=None, max_latency=None) is None
 
 
-def test_results_with_nothing_in_common_are_not_a_pass(
-    three_models: list[ModelResult], row: RowMaker, run_of: RunMaker
-) -> None:
-    with pytest.raises(SamkrError) as caught:
-        regression(run_of(three_models), run_of([row("FP16", 20, 57.0)]), None)
-    assert caught.value.code == "SE-U65"
-    elsewhere = run_of(three_models, images=None, environment={"cpu": "Another CPU"})
-    with pytest.raises(SamkrError) as caught:
-        regression(run_of(three_models), elsewhere, None)
-    assert "images     others" in caught.value.facts
+def test_a_gate_that_could_not_fail_does_not_pass(row: RowMaker) -> None:
+    nothing_found = [row("FP32", 24, 0.6), row("INT8 PTQ", 12, 0.0, (-0.6, -1, 0), (2, 1.9, 2.1))]
+    failed = gate_failure(nothing_found, max_drop=1.0, max_latency=None)
+    assert failed is not None
+    assert failed.code == "SE-Q62"
+
+
+def test_a_time_that_is_no_number_is_too_slow(three_models: list[ModelResult]) -> None:
+    latency = three_models[1].latency.model_copy(update={"p90_ms": math.nan})
+    models = [three_models[0], three_models[1].model_copy(update={"latency": latency})]
+    failed = gate_failure(models, max_drop=None, max_latency=1000.0)
+    assert failed is not None
+    assert failed.code == "SE-Q61"
+
+
+def test_a_model_without_accuracy_is_not_recommended(three_models: list[ModelResult]) -> None:
+    fp32, ptq, _ = three_models
+    verdict = decide([fp32, ptq.model_copy(update={"accuracy": None, "difference": None})], images=400)
+    assert verdict.recommended == fp32.name
+    assert verdict.sentence.endswith("but its accuracy is not known.")

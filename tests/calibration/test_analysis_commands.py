@@ -149,14 +149,21 @@ def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
 
 
 def test_trials_of_other_inputs_are_not_taken(
-    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["search", str(fp32), "--data", str(people), "-o", str(tmp_path / "found.yaml"), "--limit", "3"]
-    command += ["--images", "8", "--max-drop", "100", "--threads", "1"]
+    command += ["--images", "8", "--max-drop", "45", "--threads", "1"]
+    # This network finds hardly anyone, so that a budget in AP says nothing about it.
+    assert run([*command, "--bits", "8"]) == 6
+    assert "SE-Q83" in capsys.readouterr().err
+    monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
+    monkeypatch.setattr(calibration.analysis.Analysis, "score", lambda *_: 40.0)
+    assert run([*command, "--bits", "8", "--min-int8", "99"]) == 6
+    assert "SE-Q82" in capsys.readouterr().err
     for bits in ("8", "3"):
         assert run([*command, "--bits", bits]) == 0
-    trials = json.loads((tmp_path / "trials.json").read_text())["trials"].values()
-    assert [entry["what"] for entry in trials] == ["policy default", "policy default"]
+    kept = json.loads((tmp_path / "trials.json").read_text())["trials"].values()
+    assert [entry["what"] for entry in kept] == ["policy default", "policy default"]
     assert load_policy(str(tmp_path / "found.yaml")).bits == 3
 
 
@@ -167,6 +174,7 @@ def test_an_impossible_budget_ends_with_6_and_the_best_policy(
     command = ["search", str(fp32), "--data", str(people), "-o", str(out), "--limit", "3", "--bits", "2"]
     command += ["--images", "8", "--max-drop", "0", "--threads", "1"]
     # This network finds hardly anyone, so that no policy loses AP: the search itself is made to miss the budget.
+    monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
     whole = calibration.search.search
 
     def missing(*arguments: Any) -> calibration.search.Found:

@@ -135,4 +135,4 @@ def test_an_unwritable_out_is_refused_before_the_first_step(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert run(["demo", "--out", str(tmp_path / "file" / "demo")]) == 3
-    assert "SE-D71" in capsys.readouterr().err
+    assert "SE-D01" in capsys.readouterr().err

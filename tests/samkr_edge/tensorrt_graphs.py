@@ -7,14 +7,17 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.skeleton import Skeleton
+
+ENDS = Skeleton("ends", ("head", "feet"), (), ((0, 1),), (0.1, 0.1))
 
 
 def card(precision: str = "int8") -> ModelCard:
     return ModelCard(
         model="tiny",
-        skeleton=COCO17,
+        skeleton=ENDS,
         input_size=(8, 8),
+        stride=1,
         precision=precision,
         stage="ptq",
         provenance={"untrained": True},
@@ -33,7 +36,7 @@ def residual_graph(
     batch: int | str = 1,
     per_channel: bool = False,
 ) -> ModelProto:
-    """image (N, 8, 8, 3) uint8 -> heatmap, offset (N, 3, 8, 8): Conv, quantized residual sum, sampling."""
+    """image (N, 8, 8, 3) uint8 -> heatmap (N, 3, 8, 8), offset (N, 4, 8, 8): Conv, quantized residual sum, sampling."""
     random = np.random.default_rng(0)
     weights = random.normal(size=(3, 3, 1, 1)).astype(np.float32)
     if weight is not None:
@@ -48,6 +51,7 @@ def residual_graph(
         "scales": np.full(3, scale, np.float32),
         "zeros": np.full(3, zero_point, np.int8),
         "byte": np.float32(1 / 255),
+        "channels": np.array([0, 1, 2, 0]),
     }
     nodes = [
         helper.make_node("Transpose", ["image"], ["planes"], name="/Transpose", perm=[0, 3, 1, 2]),
@@ -85,15 +89,15 @@ def residual_graph(
         nodes.append(
             helper.make_node("GridSample", ["sum", "grid"], ["heatmap"], name="/GridSample", mode=mode)
         )
-    nodes.append(helper.make_node("Neg", ["y"], ["offset"], name="/Neg"))
+    nodes.append(helper.make_node("Gather", ["y", "channels"], ["offset"], name="/Gather", axis=1))
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "residual",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 8, 8, 3])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, 8, 8])
-            for name in ("heatmap", "offset")
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, channels, 8, 8])
+            for name, channels in (("heatmap", 3), ("offset", 4))
         ],
         [
             numpy_helper.from_array(np.asarray(value), name)

@@ -81,7 +81,7 @@ def test_batches_of_any_size_give_what_the_onnx_gives(
     assert (runner.kind, runner.batch) == ("engine", 2)
     for count in (1, 2, 5):
         for left, right in zip(runner.run(images(count)), reference.run(images(count)), strict=True):
-            assert (left.shape, left.dtype) == ((count, 3, 8, 8), np.float32)
+            assert (left.shape, left.dtype) == ((count, *right.shape[1:]), np.float32)
             # Steps of 0.02: the engine has lost the branch quantizer, and its FP16 scales may round the other way.
             np.testing.assert_allclose(left, right, atol=0.07)
     runner.close()

@@ -595,7 +595,7 @@ def test_an_onnx_of_somebody_else_is_refused_before_it_is_planned(
     del model.metadata_props[:]
     onnx.save(model, source)
     assert run(["build", str(source), "--target", "jetson-agx-orin", "--dry-run"]) == 4
-    assert "SE-A90" in capsys.readouterr().err
+    assert "SE-A21" in capsys.readouterr().err
 
 
 def test_building_for_another_device_is_refused_with_what_it_would_be(

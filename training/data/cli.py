@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 app = typer.Typer(
@@ -27,7 +28,10 @@ def data() -> None:
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder for the data set; made if it is not there.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Folder for the data set; made if it is not there.", callback=folder_to_write),
+    ],
     train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the square images, pixels.")] = 128,
@@ -151,7 +155,7 @@ def check(
 @app.command()
 def subset(
     data: Annotated[Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the small data set.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the small data set.", callback=folder_to_write)],
     split: Annotated[str, typer.Option(help="Split to choose from; it keeps its name.")] = "train",
     images: Annotated[int, typer.Option(min=1, help="Images to copy; all of them show people.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,

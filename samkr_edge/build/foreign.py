@@ -1,0 +1,50 @@
+"""What other tools make of an exported graph, and a build cannot take: said by name, before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from samkr_edge.build.onnx_file import OnnxFile
+from samkr_edge.build.onnx_precision import INTEGER_OPERATIONS
+from samkr_edge.build.tensorrt_graph import facts_of
+from samkr_edge.errors import SamkrError
+
+
+def refuse_foreign(model: OnnxFile, path: Path, runtime: Literal["TensorRT", "the CPU"]) -> None:
+    """Refuse the graph in ``path`` where its operations are no longer those that `export` writes.
+
+    Raises:
+        SamkrError: SE-B56 operations of another domain than ONNX's, which an optimiser has put together, SE-B57
+            quantized by another tool, in a form that this runtime's build cannot take.
+    """
+    others = sorted({f"{node.domain}.{node.op_type}" for node in model.nodes if node.domain})
+    if others:
+        raise SamkrError(
+            "SE-B56",
+            f"{path.name} has operations that are not ONNX's own, so nothing was built",
+            [
+                f"found      {', '.join(others)[:150]}",
+                "usual      an optimiser or a quantizer of another tool has put operations together",
+                "instead    on a CPU it runs as it is: samkr-edge predict and bench take it",
+            ],
+            fix="build the ONNX as it was exported: samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    integers = sorted({node.op_type for node in model.nodes if node.op_type in INTEGER_OPERATIONS})
+    shifted = facts_of(model).zero_points
+    if runtime == "TensorRT" and integers:  # zero points: see samkr_edge/build/refusals.py
+        found = f"operations {', '.join(integers)}, which TensorRT does not have"
+    elif runtime == "the CPU" and shifted:
+        found = f"{len(shifted)} quantizers with zero points, {shifted[0]} first"
+    else:
+        return
+    raise SamkrError(
+        "SE-B57",
+        f"{path.name} was quantized by another tool, which {runtime} cannot be built from, so nothing was built",
+        [
+            f"found      {found[:150]}",
+            "expected   Q/DQ whose zero points are a signed 0, as samkr-edge quantize writes it",
+            "instead    on a CPU it runs as it is: samkr-edge predict and bench take it",
+        ],
+        fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+    )

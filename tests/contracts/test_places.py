@@ -1,0 +1,107 @@
+"""Where a command writes is asked before it works: no minutes of measuring end in a folder that cannot be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from samkr_edge.artefact import replacing, require_writable
+from samkr_edge.cli import COMMANDS, load_command, run
+from samkr_edge.errors import SamkrError
+
+# What these options of every command name is written.
+WRITTEN = {"out", "output", "predictions", "prepared"}
+KNOWN = {
+    *("bench", "build", "bundle", "data subset", "data synth", "demo", "eval", "export", "import", "ledger"),
+    *(
+        "predict",
+        "qat",
+        "quantize",
+        "report",
+        "rescore",
+        "search",
+        "selftest",
+        "sensitivity",
+        "sweep",
+        "train",
+    ),
+}
+
+
+def leaves(name: str) -> Iterator[tuple[str, click.Command]]:
+    command = typer.main.get_command(load_command(name))
+    inner = getattr(command, "commands", None)
+    yield from ((f"{name} {word}", one) for word, one in inner.items()) if inner else [(name, command)]
+
+
+def written_by() -> dict[str, list[click.Parameter]]:
+    found = {
+        name: [parameter for parameter in command.params if parameter.name in WRITTEN]
+        for entry in COMMANDS
+        for name, command in leaves(entry)
+    }
+    return {name: parameters for name, parameters in found.items() if parameters}
+
+
+def test_no_command_begins_before_it_knows_that_it_can_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = written_by()
+    assert set(places) == KNOWN
+    (tmp_path / "file").write_text("")
+    blocked = str(tmp_path / "file" / "there.json")
+    for name, parameters in places.items():
+        for parameter in parameters:
+            is_argument = parameter.param_type_name == "argument"
+            # Nothing else is given: what is written comes before what is read, and so before all work.
+            words = [] if is_argument else [parameter.opts[-1]]
+            others = ["x"] * (name in ("data subset",))
+            assert run([*name.split(), *others, *words, blocked]) == 3, name
+            assert "SE-D01" in capsys.readouterr().err, name
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "deep" / "a.json")
+    require_writable(tmp_path / "new" / "deep", folder=True)
+    require_writable(tmp_path, folder=True)
+    (tmp_path / "old.json").write_text("kept")
+    require_writable(tmp_path / "old.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "reason"),
+    [
+        ("folder", False, "Is a directory"),
+        ("file", True, "Not a directory"),
+        ("file/new", False, "Not a directory"),
+        (300 * "x", False, "File name too long"),
+        ("pipe", False, "a device or a pipe"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_with_the_reason(
+    tmp_path: Path, name: str, folder: bool, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SamkrError) as caught:
+        require_writable(tmp_path / name, folder=folder)
+    assert caught.value.code == "SE-D01"
+    assert reason in caught.value.facts[0]
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """As root, `-o /dev/null` would put a file in its place."""
+    os.mkfifo(tmp_path / "device")
+    with pytest.raises(SamkrError) as caught, replacing(tmp_path / "device") as temporary:
+        temporary.write_text("result")
+    assert caught.value.code == "SE-D01"
+    assert (tmp_path / "device").is_fifo()
