@@ -77,6 +77,7 @@ def evaluate(
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import remarks, require_usable
+    from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
     from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
@@ -97,8 +98,14 @@ def evaluate(
         paper_resize=resize is Resize.paper,
         rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
     )
+    reader = ListeningReader()
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
-        results = predict_dataset(opened, dataset, limit=limit, protocol=protocol, advance=advance)
+        results = predict_dataset(
+            opened, dataset, limit=limit, protocol=protocol, advance=advance, read=reader.read
+        )
+    if (damaged := reader.note()) is not None:
+        say(damaged)
+        notes.append(damaged)
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         results.write(predictions)
