@@ -22,6 +22,11 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
 
 
+def words_of(error: BaseException, most: int = 160) -> str:
+    """All that another library's exception says, as one line; its class where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
 def files_of(error: BaseException) -> list[str]:
     """Files whose code ran between where an exception was caught and where it was raised; the last one raised it."""
     traceback, files = error.__traceback__, []
