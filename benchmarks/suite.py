@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
@@ -162,7 +162,7 @@ def read_suite(name: str) -> Suite:
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         else:
-            reason = " ".join(str(error).split())
+            reason = words_of(error)
         raise SamkrError(
             "SE-A66",
             f"{path.name} is not a suite that this version reads",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -28,6 +28,7 @@ from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
 from samkr_edge.one_file import refuse_twice
 from samkr_edge.stopping import taking_along
+from samkr_edge.terminal import say
 
 INDEX = "sweep.json"
 _NOT_WRITTEN = "SE-D01"  # of samkr_edge.artefact: a full disk, no permission
@@ -331,11 +332,12 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     """
     stamp = output.with_name(f".{output.name}.made")
     key = _digest(__version__, _here(), origin, *arguments)
-    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key} {sha256_of(output)}":
+    made = stamp.read_text(encoding="utf-8") if output.is_file() and stamp.is_file() else None
+    if made is not None and made == f"{key} {sha256_of(output)}":
         return
     command = [*arguments, "-o", str(output)]
-    shown = f"samkr-edge {' '.join(command)}"
-    print(f"$ {shown}", file=sys.stderr)
+    shown = f"samkr-edge {shlex.join(command)}"
+    say(f"$ {shown}")
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
     child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
     with taking_along(child):
@@ -349,7 +351,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
             fix=shown,
         )
     with replacing(stamp) as temporary:
-        temporary.write_text(f"{key} {sha256_of(output)}")
+        temporary.write_text(f"{key} {sha256_of(output)}", encoding="utf-8")
 
 
 def _error_of(printed: bytes, command: str) -> SamkrError | None:

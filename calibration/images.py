@@ -11,8 +11,10 @@ import numpy as np
 from samkr_edge.artefact import sha256_of
 from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.dataset_use import require_usable
+from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
+from samkr_edge.terminal import say
 
 # A person is small below this share of the image.
 _SMALL = 0.3
@@ -67,13 +69,16 @@ def select_images(
 def load_batches(
     images: tuple[ImageRecord, ...], input_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
-    """uint8 (N, H, W, 3), preprocessed exactly as for inference."""
+    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are told."""
+    reader = ListeningReader()
     for start in range(0, len(images), batch):
         part = []
         for record in images[start : start + batch]:
-            image = read_image(record.path)
+            image = reader.read(record.path)
             part.append(warp(image, fit_matrix((image.shape[0], image.shape[1]), input_size), input_size))
         yield np.stack(part)
+    if (damaged := reader.note()) is not None:
+        say(damaged)
 
 
 def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: int) -> list[np.ndarray]:

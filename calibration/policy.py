@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 from training.models.sums import ResidualAdd, ResolutionSum
 
 POLICIES = Path(__file__).parent / "policies"
@@ -153,9 +153,7 @@ def load_policy(name: str) -> Policy:
             [f"shipped    {', '.join(policy_names())}", *(f"nearest    {found}" for found in near)],
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise SamkrError(
-            "SE-U41", f"{path} is not a policy", [f"reason     {' '.join(str(error).split())[:160]}"]
-        ) from error
+        raise SamkrError("SE-U41", f"{path} is not a policy", [f"reason     {words_of(error)}"]) from error
     except ValidationError as error:
         facts = []
         for item in error.errors()[:4]:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from calibration.policy import Policy, assign
 from calibration.ptq import enabled_quantizers, insert_quantizers
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of, words_of
 from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
@@ -25,7 +25,7 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     try:
         policy = Policy.model_validate(checkpoint.quantization["policy"])
     except ValidationError as error:
-        raise _misfit([f"reason     {' '.join(str(error).split())[:150]}"]) from error
+        raise _misfit([f"reason     {words_of(error, 150)}"]) from error
     folded = fold_batch_norms(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
     quantizers = enabled_quantizers(network)
@@ -38,7 +38,9 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     try:
         network.load_state_dict(checkpoint.state)
     except RuntimeError as error:
-        raise _misfit([line.strip()[:150] for line in str(error).splitlines()[1:4]]) from error
+        raise _misfit(
+            [line.strip()[:150] for line in str(error).splitlines()[1:4]] or [reason_of(error)]
+        ) from error
     refuse_broken_weights(network)
     return network
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samkr_edge import __version__
 from samkr_edge.artefact import behind, replacing, sha256_of, undisturbed
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.one_file import refuse_twice
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
@@ -192,7 +192,7 @@ def read_bundle(path: Path) -> Bundle:
             manifest = Manifest.model_validate(facts)
             ModelCard.from_dict(manifest.card)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, f"manifest: {' '.join(str(error).split())[:120]}") from error
+            raise _damaged(path, f"manifest: {words_of(error, 120)}") from error
     _check_directory(path, manifest, infos)
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
 
@@ -266,7 +266,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
             "SE-A92",
             f"{path} is not a whole bundle, so nothing of it was loaded",
             [
-                f"reason     {' '.join(str(error).split())[:160] or type(error).__name__}",
+                f"reason     {words_of(error)}",
                 f"size       {path.stat().st_size if path.is_file() else 'no such file'}",
             ],
             fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",

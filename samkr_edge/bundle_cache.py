@@ -11,7 +11,6 @@ import contextlib
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.passport import preflight
 from samkr_edge.runtime.protocol import Runner
 from samkr_edge.stopping import taking_along
+from samkr_edge.terminal import say
 
 
 def open_bundle(path: Path, threads: int, *, cuda_graph: bool = False) -> Runner:
@@ -101,7 +101,7 @@ def _fits(model: Path, why_not: str = "") -> bool:
         preflight(model)
     except SamkrError as error:
         if why_not:
-            _say(f"{why_not} ({error.code}: {'; '.join(' '.join(fact.split()) for fact in error.facts)})")
+            say(f"{why_not} ({error.code}: {'; '.join(' '.join(fact.split()) for fact in error.facts)})")
         return False
     return True
 
@@ -113,21 +113,21 @@ def _build(bundle: Path, source: Path, out: Path) -> Path:
     try:
         import onnx  # noqa: F401
     except ImportError:
-        _say(
+        say(
             f"{bundle.name}: runs as exported; for a model built for this CPU: "
             'pip install "samkr-edge[build]"'
         )
         return source
     from samkr_edge.build.onnx_runtime import build_cpu
 
-    _say(f"{bundle.name}: building a model for this CPU, once; it is kept in {out.parent}")
+    say(f"{bundle.name}: building a model for this CPU, once; it is kept in {out.parent}")
     build_cpu(source, out)
     return out
 
 
 def _build_engine(bundle: Path, source: Path, out: Path) -> None:
     """By the public command, in a process of its own: a builder's memory is given back when it ends."""
-    _say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
+    say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
     # Its result is not ours: it goes where progress goes.
     child = subprocess.Popen(launch.command(*words), stdout=2)
@@ -155,7 +155,7 @@ def _locked(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115 - closed below
+        lock = open(folder / ".lock", "ab")  # noqa: SIM115 - closed below
     except OSError as error:
         raise SamkrError(
             "SE-D92",
@@ -172,10 +172,6 @@ def _locked(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("another process prepares the same bundle: waiting for it")
+            say("another process prepares the same bundle: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

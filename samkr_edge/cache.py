@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.terminal import say
 
 _CHOOSE = "export SAMKR_EDGE_CACHE=/some/writable/folder"
 
@@ -52,7 +52,5 @@ def _temporary_folder(why: str) -> Path:
             [f"reason     {error.strerror or error}"],
             fix=_CHOOSE,
         ) from error
-    print(
-        f"{why}: what is built here is kept in {folder}, and may be lost with it; {_CHOOSE}", file=sys.stderr
-    )
+    say(f"{why}: what is built here is kept in {folder}, and may be lost with it; {_CHOOSE}")
     return folder

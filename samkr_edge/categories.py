@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 SKELETON_FILE = "skeleton.yaml"
@@ -142,7 +142,7 @@ def _skeleton_from_file(file: Path, count: int) -> Skeleton:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _bad_skeleton(file, " ".join(str(error).split())[:160]) from error
+        raise _bad_skeleton(file, words_of(error)) from error
     skeleton = _own_skeleton(content, file)
     if count and len(skeleton) != count:
         raise _bad_skeleton(file, f"{len(skeleton)} keypoints, but the annotations have {count}")

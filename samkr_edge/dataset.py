@@ -15,11 +15,11 @@ Convention: keypoints are (x, y, v) in image pixels, v = 0 not labelled, 1 label
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -167,6 +167,10 @@ def annotation_place(root: Path, split: str, kind: str) -> Path:
     """Where the layouts above have the annotation file of a split."""
     name = f"crowdpose_{split}.json" if kind == "crowdpose" else f"person_keypoints_{split}2017.json"
     return root / _FOLDERS[kind] / name
+
+
+# :func:`read_image`, or what does the same and something beside.
+ReadImage: TypeAlias = Callable[..., npt.NDArray[np.uint8]]
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:

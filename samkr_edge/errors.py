@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from samkr_edge.printable import one_line, printable
+
 EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
 _CODE = re.compile(r"SE-([UDABQV])\d{2}")
-# All but tab and line feed; C1 too, which some terminals take for the beginning of a command.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def reason_of(error: BaseException) -> str:
@@ -22,9 +22,9 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
 
 
-def printable(text: str) -> str:
-    """Text that may hold names from elsewhere, its control characters as ``\\x1b``: a terminal would obey them."""
-    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
+def words_of(error: BaseException, most: int = 160) -> str:
+    """All that another library's exception says, as one line; its class where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]
 
 
 def files_of(error: BaseException) -> list[str]:
@@ -58,10 +58,13 @@ class SamkrError(Exception):
         self.exit_code = EXIT_CODES[matched.group(1)]
 
     def __str__(self) -> str:
-        lines = [f"error {self.code}: {self.message}", *(f"  {fact}" for fact in self.facts)]
+        lines = [
+            f"error {self.code}: {one_line(self.message)}",
+            *(f"  {one_line(fact)}" for fact in self.facts),
+        ]
         if self.fix:
-            lines.append(f"fix: {self.fix}")
-        return printable("\n".join(lines))
+            lines.append(f"fix: {printable(self.fix)}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, object]:
         """The same, for ``--json``."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from samkr_edge.annotations import BOX_AREA_SHARE
-from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
@@ -75,6 +75,7 @@ def predict_dataset(
     flip: bool = False,
     protocol: Protocol | None = None,
     advance: Callable[..., None] | None = None,
+    read: ReadImage = read_image,
 ) -> Predictions:
     """COCO results for the first ``limit`` images; reading and decoding run beside the network.
 
@@ -95,7 +96,7 @@ def predict_dataset(
         )
     protocol = protocol or Protocol(flip=flip)
     results = Predictions(len(dataset.skeleton), dataset.category_id)
-    for record, poses in _poses(model, dataset.images[:limit], protocol):
+    for record, poses in _poses(model, dataset.images[:limit], protocol, read):
         results.add(record.id, poses)
         if advance:
             advance()
@@ -103,13 +104,13 @@ def predict_dataset(
 
 
 def _poses(
-    model: PoseModel, records: Sequence[ImageRecord], protocol: Protocol
+    model: PoseModel, records: Sequence[ImageRecord], protocol: Protocol, read: ReadImage
 ) -> Iterator[tuple[ImageRecord, Poses]]:
     if protocol.deployment:
-        for record, poses in stream(model, records):
+        for record, poses in stream(model, records, read):
             yield record, rescored(poses, protocol)
     else:
-        for record, image in ahead(lambda record: read_image(record.path), records):
+        for record, image in ahead(lambda record: read(record.path), records):
             yield record, predict(model, image, protocol)
 
 

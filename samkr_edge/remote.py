@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from samkr_edge.artefact import behind
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import passport_path
 from samkr_edge.ssh import Host, Remote
+from samkr_edge.terminal import say
 
 if TYPE_CHECKING:
     import typer
@@ -50,19 +50,19 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
     wanted = context.params.get(_OUT)
     arguments = [str(context.info_name).split()[-1], *_arguments(context, {*inputs, _OUT})]
     with Remote(host) as remote:
-        _say(f"connecting to {host.address}")
+        say(f"connecting to {host.address}")
         device = remote.probe()
         try:
-            _say(f"carrying {len(carried)} files over")
+            say(f"carrying {len(carried)} files over")
             if carried:
                 remote.push(carried, device)
-            _say(f"there: samkr-edge {shlex.join(arguments)}")
+            say(f"there: samkr-edge {shlex.join(arguments)}")
             code = remote.run(device, arguments)
             made = sorted(set(remote.listing(device)) - {path.name for path in carried})
             if made:
                 folder = Path(wanted or (local[0] if local else ".")).parent
                 remote.pull(made, device, folder)
-                _say(f"brought back: {', '.join(str(folder / name) for name in made)}")
+                say(f"brought back: {', '.join(str(folder / name) for name in made)}")
         finally:
             with contextlib.suppress(SamkrError):  # it must not hide why the run failed
                 remote.remove(device)
@@ -127,7 +127,3 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
             [str(path) for path in found if path.name == twice[0]],
         )
     return found
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from samkr_edge.dataset import ImageRecord, read_image
+from samkr_edge.dataset import ImageRecord, ReadImage, read_image
 from samkr_edge.geometry import Fit
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.poses import Poses
@@ -28,7 +28,9 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, Poses]]:
+def stream(
+    model: PoseModel, records: Iterable[ImageRecord], read: ReadImage = read_image
+) -> Iterator[tuple[ImageRecord, Poses]]:
     """(record, poses in image pixels) in the order of ``records``; the same poses as ``model(image)``.
 
     Raises:
@@ -37,7 +39,7 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
 
     def prepare(record: ImageRecord) -> tuple[np.ndarray, Fit]:
         batch = model.new_input()
-        return batch, model.preprocess(read_image(record.path), batch[0])
+        return batch, model.preprocess(read(record.path), batch[0])
 
     def seen() -> Iterator[tuple[ImageRecord, list[np.ndarray], Fit]]:
         for record, (batch, fit) in ahead(prepare, records):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.av_video import AvCapture, is_installed
-from samkr_edge.dataset import read_image
+from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.opencv_names import name_for_opencv
@@ -327,11 +327,11 @@ def has_gstreamer() -> bool:
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
-def image_frames(paths: Sequence[Path]) -> Iterator[Frame]:
+def image_frames(paths: Sequence[Path], read: ReadImage = read_image) -> Iterator[Frame]:
     """Images as frames, upright as their camera was held; one that cannot be read has an error instead."""
     for index, path in enumerate(paths):
         try:
-            image = cv2.cvtColor(read_image(path, upright=True), cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(read(path, upright=True), cv2.COLOR_RGB2BGR)
         except SamkrError as error:
             yield Frame(index, None, path=path, error=error)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of
 
 
 def compiled(module: nn.Module) -> Callable[..., Any]:
@@ -33,12 +33,11 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
         try:
             return ready(*inputs)
         except TorchDynamoException as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise SamkrError(
                 "SE-V59",
                 "torch.compile could not compile the training step on this machine",
                 [
-                    f"reason     {reason.strip()[:150]}",
+                    f"reason     {reason_of(error)}",
                     "needs      a C++ compiler (g++, or what CXX names) on a CPU, Triton on a GPU",
                 ],
                 fix="--set compile=false",

@@ -29,6 +29,7 @@ from samkr_edge.cli.console import progress, say
 from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.dataset_use import remarks
+from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.pictures import sampled_digest
 from training.allocator import keep_freed_memory
@@ -107,6 +108,7 @@ def _fit(
     frozen = start.kind == "quantized" or hooks.frozen_norms
     if frozen:
         network.eval()  # folded batch norms and frozen ranges: nothing behaves differently in training
+    reader = ListeningReader()
     samples = TrainingSet(
         dataset,
         recipe.data.input_size or start.card.input_size,
@@ -114,6 +116,7 @@ def _fit(
         _augment_settings(recipe),
         seed=recipe.seed,
         cache_mb=recipe.data.cache_mb,
+        read=reader.read,
     )
     updater = Updater(network, recipe, team, hooks)
 
@@ -256,6 +259,8 @@ def _fit(
                     raise KeyboardInterrupt
     finally:
         batches.close()
+        if (damaged := reader.note()) is not None:
+            say(damaged)  # of each process its own
     elapsed = max(time.monotonic() - began - validated, 1e-9)
     trained = (state.step - step_before) * recipe.batch_size * recipe.accumulate
     if team.first:

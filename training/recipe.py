@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 from training.input_size import STEP, is_possible, nearest
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -221,7 +221,7 @@ def _read(name: str) -> dict[str, Any]:
             fix="samkr-edge recipes",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _invalid(str(path), [f"reason     {' '.join(str(error).split())[:200]}"]) from error
+        raise _invalid(str(path), [f"reason     {words_of(error, 200)}"]) from error
     if not isinstance(content, dict):
         raise _invalid(str(path), ["expected   a mapping of sections"])
     content.setdefault("name", path.stem)
@@ -264,7 +264,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     try:
         parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
     except yaml.YAMLError as error:
-        raise _invalid(f"--set {override}", [f"reason     {' '.join(str(error).split())[:200]}"]) from error
+        raise _invalid(f"--set {override}", [f"reason     {words_of(error, 200)}"]) from error
     if sections[-1:] == ["schedule"] and last in _LENGTHS:
         for other in _LENGTHS:
             place.pop(other, None)

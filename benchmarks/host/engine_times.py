@@ -44,8 +44,10 @@ def first_answer(model: Path, imported: float) -> dict[str, float]:
 def since_start() -> float:
     """Seconds since this process was started, to a hundredth."""
     # Behind the name, which may hold anything, the 20th: ticks from the machine's start.
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - ticks / os.sysconf(
+        "SC_CLK_TCK"
+    )
 
 
 def gpu_times(engine: Path, seconds: float) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def main() -> None:
         found |= gpu_times(arguments.model, arguments.seconds)
     print(json.dumps(found))
     if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

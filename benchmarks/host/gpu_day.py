@@ -81,7 +81,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 def records_in(file: Path) -> dict[str, dict[str, Any]]:
     """Name of a step -> its record; ends the program where the file holds none."""
     try:
-        found: dict[str, dict[str, Any]] = json.loads(file.read_text())["steps"]
+        found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["steps"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         print(f"{file} holds no records: {error!r}", file=sys.stderr)
         raise SystemExit(NO_RECORDS) from None

@@ -39,7 +39,7 @@ def prepare(
         The files of ``bundle`` and their bytes.
     """
     bundle.mkdir(parents=True, exist_ok=True)
-    (bundle / ".gitignore").write_text("*\n")
+    (bundle / ".gitignore").write_text("*\n", encoding="utf-8")
     download(bundle, torch_version, FOR_TORCH, pip)
     download(bundle, tensorrt_version, FOR_TENSORRT, pip)
     for model in models:

@@ -50,7 +50,7 @@ class Day:
         for folder in (self.work, self.out):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{FILE}.part").write_text(text)
+                (folder / f"{FILE}.part").write_text(text, encoding="utf-8")
                 os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
@@ -136,7 +136,7 @@ def attempt(day: Day, step: Step, limit_s: float) -> dict[str, Any]:
     code, printed, errors = call(command, environment, limit_s)
     result = None
     if step.result is not None and (day.work / step.result).is_file():
-        result = json.loads((day.work / step.result).read_text())
+        result = json.loads((day.work / step.result).read_text(encoding="utf-8"))
     elif step.result is None and code == 0:
         result = parsed(printed)
     done = code == 0 and day.is_there(step) and (step.result is None or result is not None)

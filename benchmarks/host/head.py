@@ -103,7 +103,7 @@ def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> floa
         PASSES[name](head, x)
         return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from here
     before = resident_mb()
     PASSES[name](head, x)
     return peak_rss_mb() - before

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 
 # Where JetPack's and Debian's packages put it; no pip wheel brings it.
 INSTALLED = Path("/usr/src/tensorrt/bin/trtexec")
@@ -109,7 +109,7 @@ def _output(program: Path, arguments: list[str], limit_s: float) -> str:
             timeout=limit_s,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _failed(program, [f"reason     {str(error)[:150]}"]) from error
+        raise _failed(program, [f"reason     {words_of(error)}"]) from error
     if done.returncode != 0 and arguments != ["--help"]:
         errors = [line for line in done.stdout.splitlines() if "[E]" in line] or done.stdout.splitlines()
         raise _failed(

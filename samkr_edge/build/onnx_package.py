@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 
 
 def load_checked(data: bytes) -> Any:
@@ -32,7 +32,7 @@ def load_checked(data: bytes) -> Any:
         raise SamkrError(
             "SE-B84",
             "this graph is no valid ONNX, so nothing was built",
-            [f"reason     {' '.join(str(error).split())[:300]}"],
+            [f"reason     {words_of(error, 300)}"],
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
     return model

@@ -17,7 +17,7 @@ from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
@@ -141,7 +141,7 @@ def _not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
     return SamkrError(
         "SE-B50",
         f"{path} is not a whole ONNX model",
-        [f"reason     {' '.join(str(error).split())[:160]}", f"size       {len(data)} bytes"],
+        [f"reason     {words_of(error)}", f"size       {len(data)} bytes"],
         fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
     )
 

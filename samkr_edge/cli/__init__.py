@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
-from samkr_edge.cli import streams
 from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.errors import SamkrError, files_of, printable, reason_of
+from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
+from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
+from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Command:
     goes_on: bool = False
 
 
+_ROOM_FOR_PANELS = 60
 ROAD, STEPS, DEVICE, LOOK = "The whole road", "On the host", "On the device", "Look around"
 
 COMMANDS: dict[str, Command] = {
@@ -160,6 +163,8 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        # Panels cut the names of options short on a narrow terminal; plain help does not.
+        rich_markup_mode="rich" if shutil.get_terminal_size().columns >= _ROOM_FOR_PANELS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -193,9 +198,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit()
 
 
-app = _application()
-
-
 def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     """Run one command line and return its exit code; errors are printed once, here.
 
@@ -215,7 +217,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
     try:
-        code = typer.main.get_command(app).main(
+        code = typer.main.get_command(_application()).main(
             _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
         )
         if code == stopping.CTRL_C:  # Typer's answer to it
@@ -228,41 +230,34 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             raise
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        streams.tell(_stopped(arguments, heard))
+        say(_stopped(arguments, heard))
         return stopping.exit_code(heard)
-    except BrokenPipeError:
-        streams.give_up(sys.stdout)
-        return 0
+    except SystemExit:
+        if entered:
+            raise
+        return 0  # Rich, where nobody reads the root's help any more (`| head`)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            discard_stdout()
+            return 0
         if heard:  # what breaks while it is being stopped breaks because of it
-            streams.tell(_stopped(arguments, heard))
+            say(_stopped(arguments, heard))
             return stopping.exit_code(heard)
-        show = getattr(error, "show", None)
+        if (shown := help_instead(error)) is not None:
+            say(shown)
+            return 2
         cause = error
-        if callable(show):  # Typer's own usage errors
-            try:
-                error.message = hide_secrets(getattr(error, "message", ""), arguments)  # type: ignore[attr-defined]
-                show()
-                if as_json:
-                    _print_json_error(_usage_error(error))
-                return int(getattr(error, "exit_code", 2))
-            except Exception as failed:
-                cause = failed
-        if debug:
+        try:
+            known = usage_error(error) or _known_cause(error, arguments)
+        except Exception as failed:  # an old Typer's, while it words its own
+            cause, known = failed, _known_cause(failed, arguments)
+        if debug and (known is None or known.code != USAGE):
             if cause is error:
                 raise  # with all that led to it
             raise cause from None
-        known = _known_cause(cause, arguments)
         if known is not None:
             return _print_error(_without_secrets(known, arguments), as_json)
-        said = hide_secrets(f"{type(cause).__name__}: {cause}", arguments)
-        facts = ["this is a bug in samkr-edge, or a case it does not know yet"]
-        again = " ".join(map(without_secrets, arguments))
-        fix = f"samkr-edge --debug {again}   # and send the traceback"
-        if as_json:
-            _print_json_error({"code": "SE-X01", "message": said, "facts": facts, "fix": fix})
-        streams.tell(printable("\n  ".join([f"error SE-X01: {said}", *facts]) + f"\nfix: {fix}"))
-        return 1
+        return _print_bug(cause, arguments, as_json)
 
 
 def _with_its_dashes(arguments: list[str]) -> list[str]:
@@ -318,34 +313,36 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
     return by
 
 
-def _usage_error(error: Any) -> dict[str, Any]:
-    """What Typer says of a command line that it does not take, as the command line's own errors are in JSON."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "samkr-edge"
-    return {
-        "code": "SE-U00",
-        "message": error.format_message(),
-        "facts": [context.get_usage()] if context is not None else [],
-        "fix": f"{command} --help",
-    }
-
-
-def _print_json_error(error: dict[str, Any]) -> None:
-    with contextlib.suppress(SamkrError, BrokenPipeError):  # stdout may be what is wrong
-        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
-
-
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
         _print_json_error(error.to_dict())
-    streams.tell(error)
+    say(str(error))
     return error.exit_code
+
+
+def _print_json_error(error: dict[str, Any]) -> None:
+    with contextlib.suppress(SamkrError):  # that stdout is full is not what went wrong first
+        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
+
+
+def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
+    again = " ".join(map(without_secrets, arguments))
+    told = {
+        "code": "SE-X01",
+        "message": f"{type(error).__name__}: {hide_secrets(str(error), arguments)}",
+        "facts": ["this is a bug in samkr-edge, or a case it does not know yet"],
+        "fix": f"samkr-edge --debug {again}   # and send the traceback",
+    }
+    if as_json:
+        _print_json_error(told)
+    say(f"error SE-X01: {told['message']}\n  {told['facts'][0]}\nfix: {told['fix']}")
+    return 1
 
 
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
+    open_streams()
     launch.protect_children()
-    streams.make_ready()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
-    sys.exit(streams.flushed(code))
+    sys.exit(delivered(code))

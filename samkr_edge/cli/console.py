@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from samkr_edge.artefact import json_text
-from samkr_edge.cli.streams import arriving
 from samkr_edge.cli.tables import fitted
-from samkr_edge.errors import printable
+from samkr_edge.printable import one_line, printable
+from samkr_edge.terminal import put, say
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+__all__ = ["Advance", "console", "emit", "heading", "print_json", "progress", "say", "show"]
 
 OUTPUT_SCHEMA_VERSION = 1
 _LOG_EVERY_S = 10.0
@@ -34,7 +36,7 @@ def console(*, stderr: bool = False) -> Console:
     """A console. In a pipe or a file no line is broken and no cell is cut, however long: programs read them.
 
     Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup, and
-    ``:warning:`` in a file's name for a picture.
+    replaces the middle of ``12:on:05.mp4`` by a picture.
     """
     from rich.console import Console
 
@@ -44,40 +46,23 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) -> None:
-    """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object."""
+    """Print a command's result on stdout: ``human`` for people, or ``payload`` as one JSON object.
+
+    Raises:
+        SamkrError: SE-D06 it cannot be written.
+    """
     if as_json:
         print_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
-    elif isinstance(human, str):
-        show(human)
     else:
-        screen = console()
-        with arriving():
-            screen.print(fitted(human, screen))
-
-
-def heading(text: str) -> None:
-    """A line across the screen on stdout with ``text`` at its beginning; as wide as a page where there is no screen."""
-    from rich.rule import Rule
-    from rich.text import Text
-
-    screen = console()
-    with arriving():
-        screen.print(Rule(Text(printable(text), "bold"), align="left"), width=min(screen.width, _PAGE))
+        show(human)
 
 
 def print_json(payload: dict[str, Any]) -> None:
-    """One JSON object on stdout; what its encoding lacks as ``\\uXXXX``, which is the same to who reads JSON.
+    """Print one JSON object in ASCII: right in every encoding, and no letter in it steers a terminal.
 
     JSON has no NaN and no infinity: they are null.
     """
-    payload = _finite(payload)
-    text = json_text(payload, indent=None)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(payload) + "\n"
-    with arriving():
-        print(text, end="", flush=True)
+    put(json.dumps(_finite(payload)).replace("\x7f", "\\u007f") + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -88,15 +73,44 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def show(text: str, style: str | None = None) -> None:
-    """Text on stdout, its lines whole: where they do not fit, the terminal breaks them, and copies them whole."""
-    with arriving():
-        console().print(printable(text), style=style, soft_wrap=True)
+def heading(text: str) -> None:
+    """A line across the screen on stdout with ``text`` at its beginning; as wide as a page where there is no screen."""
+    from rich.rule import Rule
+    from rich.text import Text
+
+    show(Rule(Text(text, "bold"), align="left"), width=_PAGE)
 
 
-def say(text: str) -> None:
-    """The same on stderr."""
-    console(stderr=True).print(printable(text), soft_wrap=True)
+def show(result: RenderableType | str, style: str | None = None, *, width: int | None = None) -> None:
+    """Print a result for people on stdout, no wider than ``width`` characters.
+
+    The lines of plain text stay whole: a terminal breaks them itself, and copies them whole.
+    """
+    if isinstance(result, str) and style is None:  # Rich would make spaces of a tab
+        put(printable(result) + "\n")
+        return
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(
+            _Printable(fitted(result, screen)),
+            style=style,
+            soft_wrap=isinstance(result, str),
+            width=None if width is None else min(width, screen.width),
+        )
+    put(captured.get())
+
+
+class _Printable:
+    """Something to print, without the control characters that names brought into it."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        for segment in console.render(self._content, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 @contextmanager
@@ -114,6 +128,7 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
         TimeRemainingColumn,
     )
 
+    label = one_line(label)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
@@ -131,11 +146,11 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Adv
         def advance(n: float = 1, note: str = "") -> None:
             nonlocal told
             if note:
-                bar.update(task, note=note)
+                bar.update(task, note=one_line(note))
             bar.advance(task, n)
             if not bar.console.is_terminal and time.monotonic() - told >= _LOG_EVERY_S:
                 told = time.monotonic()
                 of = "" if total is None else f" of {total:g}"
-                print(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {note}".rstrip(), file=sys.stderr)
+                say(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {one_line(note)}".rstrip())
 
         yield advance

@@ -70,11 +70,14 @@ def evaluate(
 
       samkr-edge eval dekr.pt --data /data/crowdpose --split test --flip --resize paper --rescore rescore.npz
     """
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import remarks, require_usable
+    from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
     from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
@@ -95,15 +98,20 @@ def evaluate(
         paper_resize=resize is Resize.paper,
         rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
     )
+    reader = ListeningReader()
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
-        results = predict_dataset(opened, dataset, limit=limit, protocol=protocol, advance=advance)
+        results = predict_dataset(
+            opened, dataset, limit=limit, protocol=protocol, advance=advance, read=reader.read
+        )
+    if (damaged := reader.note()) is not None:
+        say(damaged)
+        notes.append(damaged)
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         results.write(predictions)
     how = protocol.describe()
-    table = Table(
-        title=f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
-    )
+    heading = f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
+    table = Table()  # not as its title: a name is wrapped to the width of a table
     numbers = scores.to_dict()
     shown = [name for name in LABELS if name in numbers]
     for name in shown:
@@ -123,6 +131,6 @@ def evaluate(
             "scores": numbers,
             "notes": notes,
         },
-        table,
+        Group(Text(heading, "italic"), table),
         as_json,
     )

@@ -7,6 +7,8 @@ for every kind, so what no reader has explained is named here, once.
 from __future__ import annotations
 
 import errno
+import os
+import sys
 
 from samkr_edge.errors import SamkrError, reason_of
 
@@ -20,7 +22,13 @@ _REFUSED = frozenset(
 
 
 def refused_file(error: BaseException) -> SamkrError | None:
-    """SE-D04 where the operating system would not give a file; None for any other exception."""
+    """SE-D04 where the system would not give a file, or cannot be asked for it; None for any other exception."""
+    if isinstance(error, UnicodeEncodeError) and _is_no_name(error.object):
+        return SamkrError(
+            "SE-D04",
+            f"{error.object} cannot be the name of a file here, where names are {sys.getfilesystemencoding()}",
+            fix="export PYTHONUTF8=1   # then the same command again",
+        )
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None
     file = error.filename
@@ -33,3 +41,11 @@ def refused_file(error: BaseException) -> SamkrError | None:
         if file
         else "copy the files of this command to another disk, then try again",
     )
+
+
+def _is_no_name(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return True
+    return False

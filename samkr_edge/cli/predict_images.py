@@ -12,6 +12,7 @@ import numpy as np
 
 from samkr_edge.artefact import fitting, replacing, write_json
 from samkr_edge.cli.console import progress, say
+from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
 from samkr_edge.ours import marked_png
@@ -83,10 +84,11 @@ def predict_images(
         coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
         return seen, drawn, coded
 
+    reader = ListeningReader()
     try:
         with (
             progress("looking", len(paths), unit="images") as advance,
-            Pipeline(image_frames(paths), pose_stages(model, finish)) as pipeline,
+            Pipeline(image_frames(paths, reader.read), pose_stages(model, finish)) as pipeline,
         ):
             for seen, drawn, coded in pipeline:
                 frame = seen.frame
@@ -112,6 +114,8 @@ def predict_images(
     except StageFailed as failure:
         raise at_frame(failure, str(paths[min(failure.frame, len(paths) - 1)])) from failure.__cause__
     finally:
+        if (damaged := reader.note()) is not None:
+            say(damaged)
         # Also when it did not come to its end: what is done is done.
         if results is not None and (done.images or not done.failed):
             results.write(done.results)

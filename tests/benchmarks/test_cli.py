@@ -354,6 +354,8 @@ def test_a_baseline_is_known_under_another_path(
     assert bench(*pair, "--baseline", link, "--rounds", 10, "--json") == 0
     rows = json.loads(capsys.readouterr().out)["models"]
     assert [(row["file"], row["is_baseline"]) for row in rows] == [("fp32.onnx", False), ("ptq.onnx", True)]
+
+
 def test_a_page_that_fails_leaves_one_object(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

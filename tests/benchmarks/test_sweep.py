@@ -161,7 +161,7 @@ def test_the_error_of_a_command_is_that_of_its_cells(
 def test_a_command_that_is_killed_is_an_error_of_the_build(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     outcome = swept(read_suite(str(built(suite, tmp_path))), tmp_path / "out")[0]
     assert outcome.error is not None
     assert outcome.error.code == "SE-B65"

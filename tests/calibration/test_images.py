@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -77,6 +78,21 @@ def test_batches_have_the_network_s_shape(train: KeypointDataset) -> None:
     selection = select_images(train, None, 5)
     shapes = [batch.shape for batch in load_batches(selection.images, (64, 96), 2)]
     assert shapes == [(2, 64, 96, 3), (2, 64, 96, 3), (1, 64, 96, 3)]
+
+
+def test_calibration_names_images_that_decoders_complain_about(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root, tmp_path / "people")
+    images = select_images(open_dataset(tmp_path / "people", "train"), None, 5).images
+    data = cv2.imencode(".jpg", np.full((64, 64, 3), 90, np.uint8))[1].tobytes()
+    images[3].path.write_bytes(data[:-2] + bytes(range(1, 16)) + data[-2:])
+    assert len(list(load_batches(images, (64, 96), 2))) == 3
+    said = capfd.readouterr().err
+    assert said.startswith(
+        f"1 image is damaged inside, and read as well as could be: {images[3].path} (Corrupt JPEG"
+    )
+    assert said.count("\n") == 1
 
 
 def test_the_pictures_that_travel_show_few_and_large_people(train: KeypointDataset) -> None:

@@ -1,12 +1,13 @@
 """Error codes are stable: one code, one meaning, whichever file raises it."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from samkr_edge.errors import EXIT_CODES, SamkrError
+from samkr_edge.errors import EXIT_CODES, SamkrError, reason_of, words_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,3 +46,34 @@ def test_an_error_reads_as_message_facts_and_fix() -> None:
 def test_a_malformed_code_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="not an error code"):
         SamkrError("SE-Z01", "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "all_of_it"),
+    [
+        (EOFError(), "EOFError", "EOFError"),
+        (ValueError("  \n "), "ValueError", "ValueError"),
+        (RuntimeError("\nfirst \n second"), "first", "first second"),
+        (KeyError("x" * 200), f"'{'x' * 159}", f"'{'x' * 159}"),
+    ],
+)
+def test_what_another_library_says_is_one_line_and_never_nothing(
+    error: Exception, first: str, all_of_it: str
+) -> None:
+    assert reason_of(error) == first
+    assert words_of(error) == all_of_it
+
+
+def test_nobody_else_takes_the_first_line_of_a_message() -> None:
+    """An error without words has none: `torch.load` of an empty file."""
+    taken = re.compile(r"str\(\w+\)\.split|(?<!__doc__)\.splitlines\(\)\[0\]|\.args\[0\]")
+    names = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+    packages = (path for name in names for path in (ROOT / name).rglob("*.py"))
+    found = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in packages
+        if path.name != "errors.py" or path.parent.name != "samkr_edge"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if taken.search(line) and "[1:4]] or [" not in line and "others = " not in line
+    }
+    assert found == set()

@@ -84,7 +84,7 @@ def test_a_command_and_its_arguments(hostile: Hostile) -> None:
     assert done.stdout.startswith("samkr-edge ")
     wrong = ran(launch.command("targets", "--no-such"))
     assert wrong.returncode == 2
-    assert "Usage: samkr-edge targets" in wrong.stderr
+    assert "usage      samkr-edge targets" in wrong.stderr
     assert hostile.executed == ""
 
 

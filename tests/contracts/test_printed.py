@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import TextIO
 
 import pytest
 
-from samkr_edge.cli import run, streams
-from samkr_edge.cli.console import console, emit, heading, say, show
-from samkr_edge.errors import SamkrError, printable
+from samkr_edge import launch, terminal
+from samkr_edge.cli import COMMANDS, run
+from samkr_edge.cli.console import console, emit, heading, progress, say, show
+from samkr_edge.errors import SamkrError
+from samkr_edge.printable import one_line, printable
 
 ROOT = Path(__file__).parents[2]
 ODD = "clips [final]/[/b]/:warning: [0-9] samkr-edge[train]"
@@ -30,9 +34,11 @@ def encoded(encoding: str) -> io.TextIOWrapper:
 def full() -> Iterator[TextIO]:
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
-    stream = open("/dev/full", "w")  # noqa: SIM115
+    stream = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
     yield stream
-    streams.give_up(stream)
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # what it still holds
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
     stream.close()
 
 
@@ -41,9 +47,11 @@ def unread() -> Iterator[TextIO]:
     """A pipe whose reader has gone."""
     read, write = os.pipe()
     os.close(read)
-    stream = os.fdopen(write, "w")
+    stream = os.fdopen(write, "w", encoding="utf-8")
     yield stream
-    streams.give_up(stream)
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # what it still holds
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
     stream.close()
 
 
@@ -97,14 +105,50 @@ def test_all_that_is_printed_in_colour_goes_through_one_place() -> None:
     assert made == {"console.py"}
 
 
+# Lines for the process that started this one, and scripts that print their own measurements and no names.
+_PRINT_THEMSELVES = {
+    "benchmarks/eval_memory.py", "benchmarks/eval_overhead.py", "benchmarks/footprint.py", "benchmarks/preflight.py",
+    "benchmarks/host_cost.py", "benchmarks/stream_rate.py", "benchmarks/selftest/child.py",
+    "samkr_edge/gpu_trial.py", "samkr_edge/trial_import.py", "samkr_edge/launch.py", "samkr_edge/terminal.py",
+}  # fmt: skip
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every call in our packages, with its file."""
+    for path, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call):
+                yield path.relative_to(ROOT).as_posix(), node
+
+
+def test_nothing_is_printed_past_the_terminal() -> None:
+    """A bare print sends control characters on, and fails where stdout does."""
+    made = {path for path, call in calls() if isinstance(call.func, ast.Name) and call.func.id == "print"}
+    assert {path for path in made if not path.startswith("benchmarks/host/")} <= _PRINT_THEMSELVES
+
+
+def test_text_in_files_is_utf_8_in_any_locale() -> None:
+    silent = []
+    for path, call in calls():
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        values = [*call.args, *(word.value for word in call.keywords)]
+        modes = [str(value.value) for value in values if isinstance(value, ast.Constant)]
+        modes = [mode for mode in modes if re.fullmatch(r"[rwax][bt+]*", mode)]
+        # What opens without a mode is a file by `open` alone: archives, cameras and videos have a method of that name.
+        opens = name == "open" and (isinstance(call.func, ast.Name) or modes)
+        text = name in ("read_text", "write_text") or (opens and not any("b" in mode for mode in modes))
+        if text and not {word.arg for word in call.keywords} & {"encoding", "format"}:
+            silent.append(f"{path}:{call.lineno}")
+    assert silent == []
+
+
 def test_what_other_programs_print_is_read_in_any_locale() -> None:
     """Python decodes it strictly and by the locale unless told otherwise: a name in it would end our command."""
     strict = []
-    for path, text in sources():
-        for call in ast.walk(ast.parse(text)):
-            words = {word.arg for word in call.keywords} if isinstance(call, ast.Call) else set()
-            if "text" in words and not words >= {"encoding", "errors"}:
-                strict.append(f"{path.relative_to(ROOT)}:{call.lineno}")  # type: ignore[attr-defined]
+    for path, call in calls():
+        words = {word.arg for word in call.keywords}
+        if "text" in words and not words >= {"encoding", "errors"}:
+            strict.append(f"{path}:{call.lineno}")
     assert strict == []
 
 
@@ -123,25 +167,55 @@ def test_a_terminal_without_a_letter_gets_its_number_and_json_stays_json(
         assert ("größe" in second) == (encoding != "ascii")
 
 
-def test_streams_that_were_closed_are_written_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", None)
-    streams.make_ready()
-    assert run(["targets"]) == 0
-    assert run(["targets", "--json"]) == 0
-    assert run(["predict"]) == 2
-    assert streams.flushed(0) == 0
-    sys.stdout.close()
-    sys.stderr.close()
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a POSIX shell makes of a line in which ``E`` is our command."""
+    text = f'E() {{ {shlex.join(launch.command())} "$@"; }}; {line}'
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, encoding="utf-8", cwd=folder)
 
 
-def test_a_stream_says_letters_it_lacks_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", out)
-    streams.make_ready()
-    print("größe")
-    out.flush()
-    assert out.buffer.getvalue() == rb"gr\xf6\xdfe" + b"\n"  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("line", "code", "printed", "said"),
+    [
+        ("E --version >&- 2>&- <&-", 0, "", ""),
+        ("E inspect none.onnx 2>&-", 5, "", ""),
+        ("E inspect none.onnx 2>/dev/full", 5, "", ""),
+        ("E --version >/dev/full", 3, "", "SE-D06"),
+        ("{ E --help; echo $? >&2; } | true", 0, "", "0"),
+    ],
+)
+def test_streams_as_a_shell_gives_them(line: str, code: int, printed: str, said: str, tmp_path: Path) -> None:
+    done = shell(line, tmp_path)
+    assert (done.returncode, done.stdout) == (code, printed)
+    assert done.stderr.strip() == said or (said and said in done.stderr)
+    assert "Exception ignored" not in done.stderr  # Python's own, at its end
+
+
+def test_what_is_printed_does_not_get_into_a_file_where_stderr_was_closed(tmp_path: Path) -> None:
+    """The first file that a process opens would be number 2, where OpenCV and FFmpeg print."""
+    code = (
+        "from samkr_edge.terminal import open_streams; import os, sys; open_streams();"
+        "file = open('file', 'w', encoding='utf-8'); os.write(2, b'noise'); sys.exit(file.fileno() <= 2)"
+    )
+    done = subprocess.run(["sh", "-c", f"{shlex.join([sys.executable, '-c', code])} 2>&-"], cwd=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_stderr_that_cannot_be_written_ends_nothing(full: TextIO, unread: TextIO) -> None:
+    for stream in (full, unread):
+        heedless = io.TextIOWrapper(
+            io.BufferedWriter(terminal._Heedless(stream.fileno())), write_through=True
+        )
+        print("x" * 100_000, file=heedless, flush=True)
+        assert not heedless.isatty()
+
+
+def test_a_stream_says_letters_it_lacks_in_numbers(tmp_path: Path) -> None:
+    """Also with UTF-8 switched off, where names in another alphabet are bytes."""
+    done = shell("LC_ALL=C PYTHONUTF8=0 E inspect größe.onnx --json", tmp_path)
+    assert json.loads(done.stdout)["error"]["message"] in done.stderr.encode().decode("unicode_escape")
+    assert r"gr\udcc3\udcb6" in done.stderr
+    assert r"gr\xf6" in shell("PYTHONIOENCODING=ascii E inspect größe.onnx", tmp_path).stderr
 
 
 @pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"]])
@@ -158,16 +232,8 @@ def test_what_is_lost_at_the_last_flush_is_told(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", full)
     print("kept in the buffer")
-    assert streams.flushed(0) == 3
+    assert terminal.delivered(0) == 3
     assert "SE-D06" in capsys.readouterr().err
-
-
-def test_where_stderr_is_full_too_the_exit_code_is_left(
-    full: TextIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdout", full)
-    monkeypatch.setattr(sys, "stderr", full)
-    assert run(["targets"]) == 3
 
 
 @pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"]])
@@ -176,7 +242,7 @@ def test_a_reader_that_has_gone_is_no_error(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", unread)
     assert run(arguments) == 0
-    assert streams.flushed(0) == 0
+    assert terminal.delivered(0) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -224,3 +290,51 @@ def test_control_characters_of_names_are_shown_and_not_obeyed(capsys: pytest.Cap
         assert r"a\x1b]0;owned\x07\x9b2J\r\x08.pt" in text
         assert not set(text) & set("\x1b\x07\x9b\r\x08")
     assert console().width > 1000  # no terminal
+
+
+def test_control_characters_in_tables_and_bars_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("\x1b[2Jmodule", title="\x9b31m")
+    table.add_row("\x1b]0;cell\x07")
+    emit({}, Group(table, Text("\x1b[31mnote")), False)
+    with progress("a\x1b[31m\nb", 1) as advance:
+        advance(1, "\x1b[31m")
+    printed, said = capsys.readouterr()
+    assert not set(printed + said) & set("\x1b\x07\x9b")
+    for shown in (r"\x1b[2Jmodule", r"\x9b31m", r"\x1b]0;cell", r"\x1b[31mnote"):
+        assert shown in printed
+    assert r"a\x1b[31m\nb" in said
+
+
+def test_a_name_begins_no_line_of_an_error_and_turns_no_text_around() -> None:
+    error = SamkrError("SE-A30", "a\nfix: rm -rf b", ["c\nd"], fix="two\nlines")
+    assert str(error) == "error SE-A30: a\\nfix: rm -rf b\n  c\\nd\nfix: two\nlines"
+    assert printable("gpj.\u202etxt") == r"gpj.\u202etxt"
+    assert one_line("photo\n.jpg") == r"photo\n.jpg"
+
+
+def test_json_is_ascii_and_holds_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x7f\x9b\x1b\u202e日本\udce9"
+    emit({"file": name}, "", True)
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["file"] == name
+    assert printed.rstrip("\n").isprintable()
+    assert printed.isascii()
+
+
+@pytest.mark.parametrize("columns", ["20", "40"])
+def test_help_keeps_its_words_on_a_narrow_terminal(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for words, kept in (
+        (["--help"], [*COMMANDS, "--version", "--debug"]),
+        (["predict", "--help"], ["--no-overlays", "--max-people", "--cuda-graph"]),
+    ):
+        assert run(words) == 0
+        shown = capsys.readouterr().out
+        assert [word for word in kept if not re.search(rf"{word}\b", shown)] == []
+        assert "…" not in shown

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import crowdpose_oracle
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -167,6 +168,23 @@ def test_eval_tells_what_it_does_not_count(
         "data: 1 annotations of a category that the file does not describe, left out: annotation "
     )
     assert note[:60] in shown.err
+
+
+def test_eval_names_images_that_decoders_complain_about(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "coco", tmp_path / "coco")
+    first = open_dataset(tmp_path / "coco").images[0]
+    data = cv2.imencode(".jpg", np.full((first.height, first.width, 3), 90, np.uint8))[1].tobytes()
+    first.path.write_bytes(data[:-2] + bytes(range(1, 16)) + data[-2:])
+    assert (
+        run(["eval", str(folder / "coco.pt"), "--data", str(tmp_path / "coco"), "--limit", "2", "--json"])
+        == 0
+    )
+    shown = capfd.readouterr()
+    assert f"1 image is damaged inside, and read as well as could be: {first.path} (Corrupt JPEG" in shown.err
+    assert json.loads(shown.out)["notes"][-1] in shown.err
+    assert shown.err.count("Corrupt JPEG") == 1
 
 
 def test_every_option_of_the_papers_protocol_runs_on_a_checkpoint(

@@ -49,3 +49,22 @@ def test_a_folder_that_may_not_be_entered_is_named(
 )
 def test_what_is_no_refused_file_is_left_alone(error: Exception) -> None:
     assert refused_file(error) is None
+
+
+def test_a_name_that_this_locale_cannot_write_is_no_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LC_ALL=C with UTF-8 switched off, and an annotation that says "größe.jpg"."""
+
+    def ascii_alone(text: str) -> bytes:
+        return text.encode("ascii")
+
+    monkeypatch.setattr(os, "fsencode", ascii_alone)
+    with pytest.raises(UnicodeEncodeError) as caught:
+        ascii_alone("größe.jpg")
+    error = refused_file(caught.value)
+    assert error is not None
+    assert "größe.jpg cannot be the name of a file here" in error.message
+    assert "PYTHONUTF8=1" in str(error.fix)
+    with pytest.raises(UnicodeEncodeError) as other:
+        "größe.jpg".encode("cp437").decode("cp437").encode("koi8_r")
+    monkeypatch.undo()
+    assert refused_file(other.value) is None

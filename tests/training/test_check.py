@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from training.data.check import check_splits, open_splits, problems_error
 from training.data.cli import app
@@ -84,3 +87,25 @@ def test_the_command_shows_the_table_and_fails(people: Path) -> None:
     assert "1 image files that are not there: images/val2017/" in facts
     assert f"looked in {people / 'images' / 'val2017'}, {people / 'val2017'}, " in facts
     assert "image files that are not there" in result.stdout
+
+
+def test_images_that_decoders_complain_about_are_named(
+    people: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libjpeg itself names no file."""
+    content = json.loads((people / "annotations" / "person_keypoints_train2017.json").read_text())
+    for number in (1, 4):
+        record = content["images"][number]
+        image = people / "images" / "train2017" / record["file_name"]
+        data = cv2.imencode(".jpg", np.full((record["height"], record["width"], 3), 90, np.uint8))[
+            1
+        ].tobytes()
+        image.write_bytes(data[:-2] + bytes(range(1, 16)) + data[-2:])
+    reports = check_splits(open_splits(people))
+    assert [len(report.found.get("damaged", [])) for report in reports] == [2, 0]
+    assert content["images"][1]["file_name"] in reports[0].found["damaged"][0]
+    assert "Corrupt JPEG data" in reports[0].found["damaged"][0]
+    assert problems_error(people, reports) is None  # they can be used
+    assert capfd.readouterr().err == ""
+    assert run(["data", "check", str(people)]) == 0
+    assert "2 images are damaged inside" in capfd.readouterr().err

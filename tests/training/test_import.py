@@ -497,6 +497,21 @@ def test_other_files_are_refused_and_run_nothing(
     assert not (tmp_path / "was_run").exists()
 
 
+@pytest.mark.parametrize("named", ["conv\x1b]0;owned\x07", "backbone.\x1b[2J\x9b31m.weight"])
+def test_names_of_weights_steer_no_terminal(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({named: torch.ones(3)}, tmp_path / "w.pth")
+    assert (
+        run(["import", str(tmp_path / "w.pth"), "--model", "dekr_w32", "-o", str(tmp_path / "out.pt")]) == 4
+    )
+    torch.save({**small_official(), named: torch.ones(3)}, tmp_path / "w.pth")
+    run(["import", str(tmp_path / "w.pth"), "--model", "dekr_w32", "-o", str(tmp_path / "out.pt")])
+    shown = "".join(capsys.readouterr())
+    assert r"\x1b" in shown
+    assert not set(shown) & set("\x1b\x07\x9b")
+
+
 def test_our_own_checkpoint_and_a_missing_file_are_named(dekr_file: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.pt"
     torch.save({"format": "samkr-edge/1", "card": {}, "config": {}}, own)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from samkr_edge.dataset import open_dataset
+from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.skeleton import COCO17
@@ -163,6 +164,19 @@ def _person(area: float, v: int = 2) -> dict[str, Any]:
         "bbox": [300, 200, 17, 17],
         "area": area,
     }
+
+
+def test_training_hears_what_decoders_say_of_an_image(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = _annotate(tmp_path / "d", [_person(5000)])
+    image = root / "images" / "train2017" / "1.png"
+    data = cv2.imencode(".jpg", np.full((480, 640, 3), 90, np.uint8))[1].tobytes()
+    image.write_bytes(data[:-2] + bytes(range(1, 16)) + data[-2:])
+    reader = ListeningReader()
+    assert _set(root, read=reader.read)[0]["image"].shape == (64, 64, 3)
+    assert [*reader.said] == [image]
+    assert capfd.readouterr().err == ""
 
 
 def test_images_without_annotations_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 from samkr_edge.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
 from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, read_image, split_of
 from samkr_edge.dataset_use import Step, refusal, smallest_area
+from samkr_edge.decoder_messages import listening
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
+# Images that are decoded side by side; where decoders say something, they are asked again about each.
+_TOGETHER = 32
 _TRAINED_ON = ("train", "trainval")
 
 # Kind -> what it means. Problems make the check fail; notes are only told.
@@ -41,6 +45,7 @@ NOTES = {
     "count": "people whose num_keypoints is not their number of labelled keypoints",
     "empty": "images without any annotation",
     "small": "people with keypoints but too small for training to give them a centre",
+    "damaged": "images that are damaged inside, and read as well as could be",
     "exif": "images with an EXIF orientation, not followed: wrong if labelled as turned",
     "swapped": "images whose width and height the annotations exchange; nothing depends on it",
     **TOLD,
@@ -111,15 +116,19 @@ def check_splits(
     places: dict[str, list[tuple[int, ImageRecord]]] = defaultdict(list)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index, dataset in enumerate(datasets):
-            for record, (digest, kind) in zip(
-                dataset.images, pool.map(_check_image, dataset.images), strict=True
-            ):
-                if kind is not None:
-                    found[index][kind].append(_place(record, dataset))
-                if digest:
-                    places[digest].append((index, record))
+            for first in range(0, len(dataset.images), _TOGETHER):
+                records = dataset.images[first : first + _TOGETHER]
+                with listening() as said:
+                    results = [*pool.map(_check_image, records)]
+                for record, (digest, kind) in zip(records, results, strict=True):
+                    if kind is not None:
+                        found[index][kind].append(_place(record, dataset))
+                    if said and kind != "corrupt" and (why := _complaint(record)):
+                        found[index]["damaged"].append(f"{_place(record, dataset)}: {why}")
+                    if digest:
+                        places[digest].append((index, record))
                 if advance is not None:
-                    advance(1)
+                    advance(len(records))
     for copies in places.values():
         _compare_copies(copies, datasets, found)
     return [_summary(dataset, kinds) for dataset, kinds in zip(datasets, found, strict=True)]
@@ -175,6 +184,13 @@ def _check_image(record: ImageRecord) -> tuple[str, str | None]:
     if image.shape[1::-1] != size:
         return digest, "size"
     return digest, "turned" if turn > 4 else "swapped"
+
+
+def _complaint(record: ImageRecord) -> str:
+    """What a decoder says about one image alone; nothing of one that it cannot read."""
+    with listening() as said, suppress(SamkrError):
+        read_image(record.path)
+    return said[0] if said else ""
 
 
 def _check_annotations(dataset: KeypointDataset) -> Places:

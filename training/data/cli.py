@@ -125,7 +125,9 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.annotations import listed
+    from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.decoder_messages import damaged_images
     from training.data.check import NOTES, PROBLEMS, check_splits, open_splits, problems_error
 
     datasets = open_splits(data)
@@ -143,12 +145,14 @@ def check(
             table.add_row(meaning, *shown, end_section=kind == [*PROBLEMS][-1])
     payload = {"root": str(data), "splits": [report.to_dict() for report in reports]}
     emit({**payload, "error": error.to_dict()} if error else payload, table, json)
+    if damaged := [place for report in reports for place in report.found.get("damaged", [])]:
+        say(f"{damaged_images(len(damaged))}: {listed(damaged)}")
     if error is None:
         return
     if not json:
         raise error
     # One object holds both: every place, and what the exit code says.
-    typer.echo(str(error), err=True)
+    say(str(error))
     raise typer.Exit(error.exit_code)
 
 

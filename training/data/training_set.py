@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samkr_edge.annotations import is_ignored
-from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset_use import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import warp
@@ -68,6 +68,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         *,
         seed: int = 0,
         cache_mb: int = 1024,
+        read: ReadImage = read_image,
     ) -> None:
         require_usable(dataset, "train", parity=(encode_settings or EncodeSettings()).parity)
         self.dataset = dataset
@@ -75,6 +76,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         self.encode_settings = encode_settings or EncodeSettings()
         self.augment_settings = augment_settings or AugmentSettings()
         self.seed = seed
+        self._read = read
         self._samples = [
             _describe(record, dataset, self.encode_settings.parity)
             for record in dataset.images
@@ -129,7 +131,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
             return cached
         record = self._samples[index].record
         try:
-            image = read_image(record.path)
+            image = self._read(record.path)
         except SamkrError as error:
             facts = [*error.facts, f"image      id {record.id} of {self.dataset.annotation_path}"]
             lists_all = f"samkr-edge data check {self.dataset.root}   # lists all such images"

@@ -1,0 +1,113 @@
+"""The three standard streams as they are found: closed, full, without a reader, or of another alphabet.
+
+Results go to stdout, and one that cannot be printed is an error. What is said on the way goes to stderr, and never
+ends the work: nobody may be listening there.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.printable import printable
+
+
+def say(text: str) -> None:
+    """Print lines on stderr; a live progress bar is moved below them."""
+    print(printable(text), file=sys.stderr)
+
+
+def put(text: str) -> None:
+    """Print a result on stdout as it is, at once. A reader that has gone (`| head`) has seen enough: no error.
+
+    Raises:
+        SamkrError: SE-D06 the result cannot be written (a full disk).
+    """
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        discard_stdout()
+    except OSError as error:
+        discard_stdout()
+        raise SamkrError(
+            "SE-D06",
+            "what was printed could not be written to the standard output",
+            [f"reason     {error.strerror or error}"],
+            fix="send it to a place with room; files that the command has written are whole",
+        ) from error
+
+
+def delivered(code: int) -> int:
+    """The exit code, once all that was printed has been written; 3 where that fails."""
+    try:
+        put("")
+    except SamkrError as error:
+        say(str(error))
+        return code or error.exit_code
+    return code
+
+
+def discard_stdout() -> None:
+    """Send what stdout still holds, and all that follows, nowhere: Python flushes it once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def nobody_reads() -> bool:
+    """Whether what stdout holds cannot be written since the reader of the pipe has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def open_streams() -> None:
+    """Make the standard streams safe to use; for the start of a process of ours.
+
+    A closed one gets the null device: else the next file that is opened has its number, and what a library prints goes
+    into that file. Letters that a stream's encoding lacks are printed as ``\\xfc`` or ``\\u2026``.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # the lowest number that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_Heedless(2)), encoding, "backslashreplace", line_buffering=True
+        )
+
+
+class _Heedless(io.RawIOBase):
+    """A file descriptor to write to, whose failures are nobody's."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: memoryview, /) -> int:  # type: ignore[override]
+        try:
+            return os.write(self._number, data)
+        except OSError:
+            return len(data)
