@@ -34,7 +34,7 @@ from benchmarks.stability import reasons_of_model, reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of
-from samkr_edge.errors import SamkrError
+from samkr_edge.one_file import refuse_twice
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -251,11 +251,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
     from samkr_edge.pose_model import load_model
 
     paths = list(plan.models)
-    twice = [path for path in paths if paths.count(path) > 1]
-    if twice:
-        raise SamkrError(
-            "SE-U62", f"{twice[0]} was named twice, so nothing was measured", fix="name each model once"
-        )
+    refuse_twice(paths, "measured")
     loaded = [load_model(path, threads=plan.threads, cuda_graph=plan.cuda_graph) for path in paths]
     names = row_names(loaded)
     return dict(zip(names, loaded, strict=True)), dict(zip(names, paths, strict=True))

@@ -114,7 +114,7 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
-    from benchmarks.report import is_report
+    from benchmarks.report import is_report, require_jinja2
     from benchmarks.results import all_reasons, is_results, read_results, write_results
     from samkr_edge.ours import refuse_foreign
 
@@ -133,6 +133,7 @@ def bench(
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.one_file import is_same_file
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -149,12 +150,6 @@ def bench(
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
-    if max_drop is not None and earlier is None and len({*paths, *([baseline] if baseline else [])}) == 1:
-        raise SamkrError(
-            "SE-U61",
-            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
-            fix="name the FP32 model first, or give --baseline results.json",
-        )
     if may_differ and (earlier is None or not set(may_differ) <= set(WHAT)):
         raise SamkrError(
             "SE-U73",
@@ -166,9 +161,21 @@ def bench(
             else f"--may-differ {get_close_matches(may_differ[0], WHAT, 1, 0)[0]}",
         )
     compared = paths[0] if baseline is None or earlier is not None else baseline
-    if compared not in paths:
+    named = next((path for path in paths if is_same_file(path, compared)), None)
+    if named is None:
         paths.insert(0, compared)
-    if target is not None and earlier is not None and _same_results(target, cast("Path", baseline)):
+    compared = named or compared
+    if max_drop is not None and earlier is None and len(paths) == 1:
+        raise SamkrError(
+            "SE-U61",
+            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
+            fix="name the FP32 model first, or give --baseline results.json",
+        )
+    if (
+        target is not None
+        and earlier is not None
+        and is_same_file(target, _results_path(cast("Path", baseline)))
+    ):
         # The next run would be compared with the one that failed.
         raise SamkrError(
             "SE-U74",
@@ -179,6 +186,7 @@ def bench(
         file_to_write(target)
         if report:
             file_to_write(target.with_name("report.html"))
+            require_jinja2()
     plan = Plan(
         models=paths,
         baseline=compared,
@@ -210,17 +218,17 @@ def bench(
     )
     gate = failed.to_dict() if failed else None
     payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
+    if target is not None and report:
+        from benchmarks.report import write_report
+
+        # Before anything is printed: where it fails, there is one object all the same.
+        write_report([target], page := target.with_name("report.html"))
+        say(f"wrote {page}")
     emit({**results.model_dump(mode="json"), **payload}, render(results), as_json)
     for one in uncompared:
         say(f"not compared: {one}")
     if target is not None:
         say(f"wrote {target}")
-        if report:
-            from benchmarks.report import write_report
-
-            page = target.with_name("report.html")
-            write_report([target], page)
-            say(f"wrote {page}")
     if failed and as_json:
         # The object that was printed holds the failure; the root would print a second one.
         say(str(failed))
@@ -294,10 +302,6 @@ def _results_path(out: Path) -> Path:
     from benchmarks.results import FILE_NAME
 
     return out if out.suffix == ".json" else out / FILE_NAME
-
-
-def _same_results(target: Path, baseline: Path) -> bool:
-    return target.is_file() and target.samefile(_results_path(baseline))
 
 
 def _samples_folder(target: Path) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.footprint import peak_rss_mb, resident_mb
 from benchmarks.run_facts import run_facts
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import require_writable, write_json
 from samkr_edge.dataset import open_dataset
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
 from samkr_edge.pose_model import load_model
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="only the first N")
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
+    if given.out:
+        require_writable(given.out)
     dataset, model = open_dataset(given.data, given.split), load_model(given.model)
     loaded = resident_mb()
     done, seen = 0, [(0, loaded)]

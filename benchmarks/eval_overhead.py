@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.run_facts import run_facts
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import require_writable, write_json
 from samkr_edge.dataset import open_dataset, read_image
 from samkr_edge.evaluate import predict_dataset
 from samkr_edge.pose_model import load_model
@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
+    if given.out:
+        require_writable(given.out)
     model, dataset = load_model(given.model), open_dataset(given.data, given.split)
     records = cycle(dataset.images)
     inputs = [model.new_input() for _ in range(_BLOCK)]

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from samkr_edge import launch
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import require_writable, write_json
 from samkr_edge.decode import DecodeSettings, decode, find_peaks, refine, sample
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.poses import Poses
@@ -231,6 +231,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
+    if given.out:
+        require_writable(given.out)
     from samkr_edge.doctor import environment
 
     cv2.setNumThreads(1)

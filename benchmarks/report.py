@@ -98,11 +98,24 @@ def _results_files(paths: Sequence[Path]) -> list[Path]:
             files += cells
         else:
             files.append(path / FILE_NAME if path.is_dir() else path)
-    return files
+    # A folder and the file in it are one run.
+    return list({file.resolve(): file for file in files}.values())
 
 
 def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
     return list(zip(run_names(runs), runs, strict=True)) if runs else []
+
+
+def require_jinja2() -> None:
+    """SE-U64 where pages cannot be made: asked before anything is measured for one."""
+    try:
+        import jinja2  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise SamkrError(
+            "SE-U64",
+            "a report needs the package jinja2, which is not installed here",
+            fix='pip install "samkr-edge[report]"',
+        ) from error
 
 
 def render(
@@ -111,15 +124,10 @@ def render(
     sensitivity: SensitivityPart | None = None,
 ) -> str:
     """The page for (results, folder that holds its samples) pairs."""
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ModuleNotFoundError as error:
-        raise SamkrError(
-            "SE-U64",
-            "a report needs the package jinja2, which is not installed here",
-            fix='pip install "samkr-edge[report]"',
-        ) from error
+    require_jinja2()
+    import jinja2
+    from markupsafe import Markup
+
     wishes = wishes or Wishes()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from benchmarks.run_facts import run_facts
-from samkr_edge.artefact import write_json
+from samkr_edge.artefact import require_writable, write_json
 from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.pose_model import PoseModel, load_model
@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
+    if given.out:
+        require_writable(given.out)
     model = load_model(given.model, threads=1)
     with TemporaryDirectory() as folder:
         video = Path(folder) / "people.mp4"

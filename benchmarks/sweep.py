@@ -26,6 +26,7 @@ from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.one_file import refuse_twice
 from samkr_edge.stopping import taking_along
 
 INDEX = "sweep.json"
@@ -88,8 +89,8 @@ def run_sweep(
         finished: called after each cell with (outcome, its number, all).
 
     Raises:
-        SamkrError: SE-D65 the disk is full or not writable: finished cells are kept. A cell that fails for another
-            reason is recorded, and the sweep goes on.
+        SamkrError: SE-D65 nothing more can be written: finished cells are kept. A
+            cell that fails for another reason is recorded, and the sweep goes on.
     """
     given, device = device, device or find_device()
     if suite.power_modes == (ALL_MODES,):
@@ -160,6 +161,7 @@ def cell_files(out: Path) -> list[Path]:
 def _completed(entry: Entry, files: Sequence[Path], data: Path | None) -> Entry:
     update: dict[str, Any] = {}
     if not entry.files and entry.network is None:
+        refuse_twice(files, "measured")
         if not files:
             raise SamkrError(
                 "SE-U69",
@@ -283,7 +285,12 @@ def _make(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Pa
     """The built models of a cell, made where they are not there yet."""
     entry = cell.entry
     if entry.network is None:
-        return [_build(path, cell, folder) for path in entry.files]
+        stems = [path.stem for path in entry.files]
+        # Files of one name from two folders must not be built over one another.
+        return [
+            _build(path, cell, folder / str(number) if stems.count(path.stem) > 1 else folder)
+            for number, path in enumerate(entry.files)
+        ]
     origin = "untrained" if entry.checkpoint is None else sha256_of(entry.checkpoint)
     made = []
     for precision in entry.precisions:

@@ -57,11 +57,6 @@ def sweep(
     outcomes = run_sweep(
         chosen, out, progress, files=model or (), data=data, resume=resume, dry_run=dry_run, finished=finished
     )
-    emit(
-        {"suite": chosen.name, "out": str(out), "cells": [outcome.to_dict() for outcome in outcomes]},
-        _table(chosen.why, outcomes, out),
-        as_json,
-    )
     failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
     if failed is None and not dry_run and all(outcome.state == "skipped" for outcome in outcomes):
         failed = SamkrError(
@@ -70,6 +65,16 @@ def sweep(
             list(dict.fromkeys(outcome.note for outcome in outcomes))[:4],
             fix="samkr-edge sweep quick   # needs no files",
         )
+    emit(
+        {
+            "suite": chosen.name,
+            "out": str(out),
+            "cells": [outcome.to_dict() for outcome in outcomes],
+            "error": failed.to_dict() if failed else None,
+        },
+        _table(chosen.why, outcomes, out),
+        as_json,
+    )
     if failed is not None:
         say(str(failed))
         raise typer.Exit(failed.exit_code)

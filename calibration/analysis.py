@@ -59,14 +59,17 @@ class Analysis:
         images: int,
         seed: int,
         threads: int | None,
+        *,
+        split: str = "val",
         **changes: Any,
     ) -> Analysis:
-        """From what a command is given; ``changes`` replace fields of the policy (None: as it is).
+        """From what a command is given; ``split`` is the one that judges, ``changes`` replace fields of the policy
+        (None: as it is).
 
         Raises:
             SamkrError: all that loading these can raise.
         """
-        require_splits(data)
+        require_splits(data, ("train", split))
         use_threads(threads)
         wanted = changed_policy(load_policy(policy), **changes)
         refuse_fp8(wanted)

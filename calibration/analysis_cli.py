@@ -87,7 +87,7 @@ def sensitivity(
         [results_path, chart], made=lambda _: _is_sensitivity(results_path), fix="choose another --out"
     )
     analysis = Analysis.of(
-        checkpoint, data, policy, images, seed, threads,
+        checkpoint, data, policy, images, seed, threads, split=split,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
@@ -184,7 +184,7 @@ def search(
         file_to_write(out)
         refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
-        checkpoint, data, policy, images, seed, threads,
+        checkpoint, data, policy, images, seed, threads, split=split,
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     dataset = open_dataset(data, split)

@@ -184,6 +184,7 @@ def qat(
     from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
     from training.losses import LossSettings
@@ -206,12 +207,14 @@ def qat(
             if control
             else f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
         )
+    require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
     if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
         raise SamkrError(
             "SE-D42",
             "the checkpoint and the data set have different keypoints",
             [f"checkpoint {source.card.skeleton.name}", f"data       {dataset.skeleton.name}"],
+            fix="name the data set that the network was trained on, or train a network on this one",
         )
     network = network_of(source)
     hooks = FineTuning(

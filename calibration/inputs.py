@@ -16,7 +16,7 @@ from samkr_edge.build.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import available_splits, open_dataset
-from samkr_edge.dataset_use import remarks
+from samkr_edge.dataset_use import remarks, require_calibration_images, require_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
@@ -78,13 +78,16 @@ def calibration_images(
             "calibration needs images",
             fix="add --data DIR, or for a measurement of speed alone --random-images 8",
         )
+    require_splits(data, ("train",))
     train = open_dataset(data, "train")
     if train.skeleton.keypoints != card.skeleton.keypoints:
         raise SamkrError(
             "SE-D44",
             "the checkpoint and the data set have different keypoints",
             [f"checkpoint {card.skeleton.name}", f"data       {train.skeleton.name}"],
+            fix="name the data set that the network was trained on, or train a network on this one",
         )
+    require_calibration_images(train, count)
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
     selection = select_images(train, evaluation, count, seed)
     for line in remarks(train, selection.images):

@@ -62,6 +62,7 @@ def ledger(
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.doctor import environment
+    from samkr_edge.one_file import refuse_twice
     from samkr_edge.pose_model import load_model
 
     if len(models) < 2:
@@ -70,6 +71,7 @@ def ledger(
             "a ledger compares at least two models",
             fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
         )
+    refuse_twice(models, "measured")
     dataset = open_dataset(data, split)
     opened = [load_model(path, threads=threads) for path in models]
     bench = Bench(dataset, limit)

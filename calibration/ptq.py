@@ -24,12 +24,11 @@ from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
+from samkr_edge.dataset_use import FEWEST_CALIBRATION_IMAGES, too_few_images
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
-
-FEWEST_IMAGES = 8
 
 
 def quantize_network(
@@ -78,13 +77,9 @@ def calibrate_network(
     readers = trace_readers(folded, assignments) if policy.shared_scales else {}
     quantized = insert_quantizers(folded, policy, assignments)
     seen = _calibrate(quantized, policy, assignments, batches, advance)
-    if seen < FEWEST_IMAGES:
-        raise SamkrError(
-            "SE-D43",
-            f"{seen} images are too few to calibrate on, so nothing was quantized",
-            [f"needed     at least {FEWEST_IMAGES}; 128 to 512 is usual"],
-        )
-    _check_ranges(quantized)
+    if seen < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(seen)
+    _check_ranges(quantized, policy, assignments)
     share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.quantized}))
     return quantized, assignments
 
@@ -222,16 +217,29 @@ def _no_data(name: str) -> SamkrError:
     )
 
 
-def _check_ranges(network: PoseNet) -> None:
-    bad = [
-        name
-        for name, quantizer in enabled_quantizers(network)
-        if quantizer.amax is None or not bool((torch.isfinite(quantizer.amax) & (quantizer.amax > 0)).all())
-    ]
+def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assignment]) -> None:
+    ranges = {name: quantizer.amax for name, quantizer in enabled_quantizers(network)}
+    silent = [name for name, amax in ranges.items() if amax is not None and bool((amax == 0).any())]
+    bad = [name for name, amax in ranges.items() if amax is None or not bool(torch.isfinite(amax).all())]
     if bad:
         raise SamkrError(
             "SE-A44",
-            f"{len(bad)} quantizers have a range that is NaN, infinite, zero or missing, so nothing was written",
+            f"{len(bad)} quantizers have a range that is NaN, infinite or missing, so nothing was written",
             [f"quantizer  {name}" for name in bad[:3]],
             fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
+        )
+    if silent:
+        decided = {a.module: a.rule for a in assignments}
+        modules = list(dict.fromkeys(name.rpartition(".")[0] for name in silent))
+        lines = (
+            f'\n  - {{match: "{module}", precision: float, why: nothing reaches it}}' for module in modules
+        )
+        raise SamkrError(
+            "SE-A44",
+            f"nothing but zeros reaches {len(modules)} modules, which have no range then, so nothing was written",
+            [
+                f"module     {module}, by rule {decided[module] + 1} of {policy.name}"
+                for module in modules[:4]
+            ],
+            fix=f"put these rules before those of the policy, and give it as --policy FILE:{''.join(lines)}",
         )

@@ -58,14 +58,17 @@ class TrialStore:
     """Trials in a JSON file, written anew after each.
 
     Raises:
-        SamkrError: SE-D02, SE-D03 not readable, SE-D80 not a file of trials.
+        SamkrError: SE-D80 not a file of trials.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._trials: dict[str, Any] = {}
         if path.is_file():
-            content = read_json(path, "file of trials")
+            try:
+                content = read_json(path, "file of trials")
+            except SamkrError as error:
+                raise self._foreign() from error
             trials = content.get("trials") if isinstance(content, dict) else None
             if not isinstance(trials, dict) or content.get("schema_version") != SCHEMA_VERSION:
                 raise self._foreign()

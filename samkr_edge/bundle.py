@@ -25,6 +25,7 @@ from samkr_edge import __version__
 from samkr_edge.artefact import behind, replacing, sha256_of, undisturbed
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.one_file import refuse_twice
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
 
 SUFFIX = ".samkr"
@@ -134,6 +135,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
         )
     if not source.is_file():
         raise SamkrError("SE-U92", f"there is no ONNX file {source}", fix=f"ls {source.parent}")
+    refuse_twice([source, *added], "bundled")
     names = [source.name, *(path.name for path in added)]
     if len(set(names)) < len(names) or MANIFEST in names:
         raise SamkrError("SE-U93", "two files of a bundle cannot have the same name", [", ".join(names)])

@@ -21,13 +21,13 @@ def check_card(
     """Compare names and sizes of the inputs (N, H, W, 3) and outputs that a model has with those of its card.
 
     Raises:
-        SamkrError: SE-A25 they differ; ``fix`` is its last line.
+        SamkrError: SE-A27 they differ; ``fix`` is its last line.
     """
     found = _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
     found += _differences("output", _outputs(card), {n: s for n, s in outputs.items() if n in card.outputs})
     if found:
         raise SamkrError(
-            "SE-A25",
+            "SE-A27",
             f"the card of {name} is not of this network, so it was not used",
             found[:4],
             fix=fix,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
-from samkr_edge.dataset import KeypointDataset, annotation_place
+from samkr_edge.dataset import KeypointDataset, annotation_place, available_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation_of
+
+# Images that show people, below which ranges measured on them are an accident.
+FEWEST_CALIBRATION_IMAGES = 8
 
 Step: TypeAlias = Literal["train", "eval", "quantize"]
 
@@ -153,19 +157,65 @@ def require_usable(
         raise refused
 
 
-def require_splits(data: Path) -> None:
-    """For what learns from one split and is judged by another: of a single file both would be the same images.
+def require_calibration_images(train: KeypointDataset, asked: int | None = None) -> None:
+    """Whether there are enough images to calibrate on, and as many are asked for; before anything is opened.
 
     Raises:
-        SamkrError: SE-D74 ``data`` is an annotation file.
+        SamkrError: SE-D40 none shows people, SE-D43 too few do or are asked for.
     """
-    if data.is_file():
-        raise SamkrError(
-            "SE-D74",
-            f"{data} is one split, and this needs one to learn from and another to be judged by",
-            [f"needed     {annotation_place(Path('DIR'), split, 'coco')}" for split in ("train", "val")],
-            fix="name a directory that holds both",
-        )
+    require_usable(train, "quantize")
+    shown = len({person["image_id"] for person in People.of(train).labelled})
+    if shown < FEWEST_CALIBRATION_IMAGES:
+        found = f"found      {shown} that show people, of {len(train)} images of {train.annotation_path}"
+        raise too_few_images(shown, [found])
+    if asked is not None and asked < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(asked, fix=f"give the same command with --images {min(shown, 128)}")
+
+
+def too_few_images(
+    count: int,
+    facts: Sequence[str] = (),
+    fix: str = "annotate more images; where only speed is measured, --random-images 8 in place of --data",
+) -> SamkrError:
+    """SE-D43."""
+    return SamkrError(
+        "SE-D43",
+        f"{count} images are too few to calibrate on, so nothing was done",
+        [f"needed     at least {FEWEST_CALIBRATION_IMAGES}; 128 to 512 is usual", *facts],
+        fix=fix,
+    )
+
+
+def require_splits(data: Path, splits: Sequence[str]) -> None:
+    """For steps whose splits have parts of their own, so that another one cannot stand in for a missing one.
+
+    Args:
+        data: of a directory without any split, or that is not there, the reader tells more.
+        splits: all that the step needs. A single file is one split, and would be learned from and judged by.
+
+    Raises:
+        SamkrError: SE-D74 not all of them are there.
+    """
+    found = available_splits(data)
+    file = data.is_file() and len(splits) > 1
+    missing = [split for split in splits if split not in found] if found else []
+    if not file and not missing:
+        return
+    kind = (
+        "crowdpose" if any(annotation_place(data, name, "crowdpose").exists() for name in found) else "coco"
+    )
+    only = [] if file or "train" in found else ["--split", found[0]]
+    made = f"{data.resolve().stem}-split"
+    command = shlex.join(["samkr-edge", "data", "split", str(data), made, *only])
+    raise SamkrError(
+        "SE-D74",
+        f"{data} is one split, and this needs one to learn from and another to be judged by"
+        if file
+        else f"{data} has no split {' or '.join(map(repr, missing))}, so nothing was done",
+        [f"needed     {annotation_place(Path('DIR'), split, kind)}" for split in dict.fromkeys(splits)]
+        + ([f"found      {', '.join(found)}"] if found else []),
+        fix=f"{command}   # then the same command with --data {made}",
+    )
 
 
 def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:

@@ -41,7 +41,7 @@ def stream(model: PoseModel, records: Iterable[ImageRecord]) -> Iterator[tuple[I
 
     def seen() -> Iterator[tuple[ImageRecord, list[np.ndarray], Fit]]:
         for record, (batch, fit) in ahead(prepare, records):
-            yield record, [_own(output)[0] for output in model.runner.run(batch)], fit
+            yield record, [output[0] for output in model.runner.run(batch)], fit
 
     # A pool of OpenCV's own would wait for work by spinning, on the cores that the network and the decoder need.
     with opencv_threads(1):
@@ -90,8 +90,3 @@ def opencv_threads(count: int) -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-def _own(maps: np.ndarray) -> np.ndarray:
-    """A runtime may hand out its own output buffer, which its next run overwrites."""
-    return maps if maps.flags.owndata else maps.copy()

@@ -42,7 +42,7 @@ class TrackSettings:
 @dataclass
 class _Person:
     number: int
-    joints: np.ndarray  # (K, 2) where last seen
+    joints: np.ndarray  # (K, 2) where last seen; our own, whatever the caller does with the poses
     seen: float
     speed: np.ndarray  # (2,) pixels a second, of the whole body
     area: float
@@ -78,10 +78,10 @@ class Tracker:
                 free.remove(int(column))
                 person = self._people[column]
                 ids[row] = person.number
-                self._move(person, poses.keypoints[row], seconds)
+                self._move(person, poses.keypoints[row].copy(), seconds)
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next
-            joints = poses.keypoints[row]
+            joints = poses.keypoints[row].copy()
             self._people.append(_Person(self._next, joints, seconds, np.zeros(2), _area(joints)))
             self._next += 1
         return poses.with_ids(ids)

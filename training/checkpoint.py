@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.artefact import replacing
+from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
@@ -21,6 +22,8 @@ from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
 
 FORMAT = "samkr-edge/1"
+# Of every network here: input pixels per map pixel, and what its lowest resolution divides the input by.
+_STRIDE, _SIZE_STEP = 4, 32
 
 # Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
 RESTORERS = {
@@ -73,7 +76,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         SamkrError: SE-A30 not readable as weights (truncated, or a pickle that wants to run code), SE-A31 weights,
-            but not a checkpoint of this program.
+            but not a checkpoint of this program, SE-A27 its card is another network's.
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
@@ -98,7 +101,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         quantization = _table(payload, "quantization")
         if kind == "quantized" and "name" not in _table(quantization, "policy"):
             raise ValueError("its policy has no name")
-        return Checkpoint(
+        checkpoint = Checkpoint(
             card=ModelCard.from_dict(_table(payload, "card")),
             config=ModelConfig.from_dict(_table(payload, "config")),
             state=_weights(payload),
@@ -106,12 +109,25 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             training=_table(payload, "training"),
             quantization=quantization,
         )
+        _check_card(path, checkpoint)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SamkrError(
             "SE-A31",
             f"{path} is not a checkpoint of samkr-edge",
             [f"reason     {type(error).__name__} {error}", f"expected   format {FORMAT!r}"],
         ) from error
+    return checkpoint
+
+
+def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:
+    card, keypoints = checkpoint.card, int(checkpoint.config.keypoints)
+    height, width = card.input_size
+    if height % _SIZE_STEP or width % _SIZE_STEP:
+        raise ValueError(f"its input is {height}x{width}, and no multiple of {_SIZE_STEP}")
+    maps = (height // _STRIDE, width // _STRIDE)
+    outputs = {"heatmap": (None, keypoints + 1, *maps), "offset": (None, 2 * keypoints, *maps)}
+    again = "use the checkpoint as train or import wrote it"
+    check_card(str(path), card, {"image": (None, height, width, 3)}, outputs, fix=again)
 
 
 def _table(payload: dict[str, Any], name: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
 from training.data.rendered_probe import rendered_probe
+from training.input_size import is_possible, nearest
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
 from training.models.fold import fold_batch_norms
@@ -74,7 +75,7 @@ def export_onnx(
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A25 the maps are the same for every
+            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A27 the maps are the same for every
             picture.
     """
     _refuse_few_bits(card)
@@ -135,7 +136,8 @@ def _refuse_few_bits(card: ModelCard) -> None:
 
 
 def _check_request(size: tuple[int, int], opset: int, batch: int, precision: str) -> None:
-    if min(size) < 32 or size[0] % 32 or size[1] % 32 or batch < 1:
+    if not is_possible(size) or batch < 1:
+        height, width = nearest(size)
         raise SamkrError(
             "SE-U02",
             "this input shape cannot be exported",
@@ -143,6 +145,7 @@ def _check_request(size: tuple[int, int], opset: int, batch: int, precision: str
                 "needed     height and width multiples of 32, batch at least 1",
                 f"asked      {size[0]}x{size[1]}, {batch}",
             ],
+            fix=f"give the same command with --size {height}x{width} --batch {max(batch, 1)}",
         )
     if not 16 <= opset <= 19:
         raise SamkrError(

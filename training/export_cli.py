@@ -84,6 +84,7 @@ def export(
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
     from training.export import export_onnx
+    from training.input_size import parse_size
 
     if precision not in ("fp32", "fp16"):
         raise SamkrError(
@@ -92,6 +93,7 @@ def export(
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
             fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
         )
+    wanted = parse_size(size) if size else None
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
@@ -101,7 +103,7 @@ def export(
         out,
         opset=opset or _opset(loaded.card, half),
         batch=batch,
-        size=parse_size(size) if size else None,
+        size=wanted,
         half=half,
         decode=decode.value,
         probe=parse_probe(kept) if kept is not None else None,
@@ -120,11 +122,3 @@ def export(
 def _opset(card: ModelCard, half: bool) -> int:
     """The oldest opset that has what is asked: FP8, and FP16 scales, begin at 19."""
     return 19 if card.precision == "fp8" or (half and card.quantized) else 17
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``HxW`` -> (H, W); SamkrError SE-U03 otherwise."""
-    parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
-        return int(parts[0]), int(parts[1])
-    raise SamkrError("SE-U03", f"{text!r} is no size", ["expected   HxW, for example 256x192"])

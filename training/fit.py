@@ -30,6 +30,7 @@ from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.errors import SamkrError
+from samkr_edge.pictures import sampled_digest
 from training.allocator import keep_freed_memory
 from training.batches import Batches, batches_per_epoch
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -120,7 +121,12 @@ def _fit(
     # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
     digest = weights_digest(network) if frozen else None
     fingerprint = fingerprint_of(
-        recipe, len(samples), sha256_of(dataset.annotation_path), digest, hooks.facts()
+        recipe,
+        len(samples),
+        sha256_of(dataset.annotation_path),
+        sampled_digest(dataset.images),
+        digest,
+        hooks.facts(),
     )
     last, best = out / LAST, out / BEST
     if resume and last.exists():

@@ -23,8 +23,10 @@ from samkr_edge.rescoring import LAYERS
 from training.models.pose_net import ModelConfig, PoseNet
 
 BACKBONE = re.compile(r"(conv[12]|bn[12]|layer1|transition[123]|stage[234])\.")
-# Found in front of the names: by DataParallel, by HigherHRNet's and SWAHR's zoo.
-_WRAPPERS = ("module.", "1.")
+# Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
+_WRAPPERS = ("module.", "1.", "_orig_mod.")
+# Whatever else stands before a backbone's names, "model." of Lightning for one.
+_BEFORE_BACKBONE = re.compile(r"(.*?)(?:backbone\.)?stage2\.0\.")
 # Keys of training checkpoints that hold the weights themselves.
 _NESTED = ("state_dict", "model", "model_state_dict")
 # The last convolution of the heatmaps: its rows are the keypoints and the centre.
@@ -133,7 +135,7 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
         raise SamkrError(
             "SE-A75",
             f"{path} holds no weight of an HRNet, DEKR or mmpose DEKR, so nothing was loaded",
-            [f"tensors    {len(tensors)}: {', '.join(list(tensors)[:3]) or 'none'}, ..."],
+            [f"tensors    {len(tensors)}: {_named(tensors)}"],
             fix="samkr-edge import --help",
         )
     head = next((bare[name] for name in _HEATMAPS if name in bare), None)
@@ -321,16 +323,47 @@ def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
             f"{path} is a checkpoint of samkr-edge already, so there is nothing to import",
             fix=f"samkr-edge eval {path} --data DIR",
         )
-    for key in _NESTED:
-        if isinstance(payload, dict) and isinstance(payload.get(key), dict):
-            payload = payload[key]
+    payload = _innermost(payload)
     if not isinstance(payload, dict):
         raise SamkrError("SE-A75", f"{path} holds a {type(payload).__name__}, not weights by name")
     tensors = {str(name): value for name, value in payload.items() if isinstance(value, Tensor)}
     for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    tensors = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    before = next((found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))), "")
+    tensors = {name.removeprefix(before): tensor for name, tensor in tensors.items()}
+    if not tensors:
+        raise SamkrError(
+            "SE-A75",
+            f"{path} holds no tensors where training scripts put weights, so nothing was loaded",
+            [f"keys       {_named(payload)}"],
+            fix="save the state_dict alone where the file was made",
+        )
     return tensors
+
+
+def _innermost(payload: Any) -> Any:
+    """The table of weights within what training scripts wrap them in; of several the averaged weights (EMA)."""
+    for key in _NESTED:
+        if isinstance(payload, dict) and isinstance(payload.get(key), dict):
+            payload = payload[key]
+    while isinstance(payload, dict) and not any(isinstance(value, Tensor) for value in payload.values()):
+        inner = [
+            (key, value)
+            for key, value in payload.items()
+            if isinstance(value, dict) and any(isinstance(part, (Tensor, dict)) for part in value.values())
+        ]
+        if not inner:
+            break
+        payload = max(inner, key=lambda item: ("ema" in str(item[0]), "net" in str(item[0])))[1]
+    return payload
+
+
+def _named(table: Mapping[Any, Any]) -> str:
+    """The first names of a table; a foreign file's names are not to steer the terminal."""
+    names = ["".join(c if c.isprintable() else "?" for c in str(name))[:60] for name in list(table)[:6]]
+    return ", ".join(names) + (", ..." if len(table) > 6 else "") if names else "none"
 
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samkr_edge.errors import SamkrError
+from training.input_size import STEP, is_possible, nearest
 
 RECIPES = Path(__file__).parent / "recipes"
 _LENGTHS = {"epochs", "steps", "minutes"}
@@ -44,8 +45,11 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def sensible_sizes(self) -> DataSection:
-        if self.input_size is not None and any(side < 32 or side % 32 for side in self.input_size):
-            raise ValueError("input_size must be two positive multiples of 32, height then width")
+        if self.input_size is not None and not is_possible(self.input_size):
+            near = list(nearest(self.input_size))
+            raise ValueError(
+                f"input_size must be two positive multiples of 32, height then width; nearest: {near}"
+            )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale must be two positive factors, the smaller one first")
         return self
@@ -140,6 +144,14 @@ class Recipe(Section):
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
     log_steps: int = Field(default=20, ge=1)  # updates between two lines of the log
+
+    @model_validator(mode="after")
+    def enough_for_batch_norm(self) -> Recipe:
+        """Batch norm takes statistics over images and positions, of which the last branch may have one."""
+        size = self.data.input_size
+        if self.model and size and self.batch_size * size[0] * size[1] <= STEP**2:
+            raise ValueError(f"batch_size must be at least 2 for an input of {size[0]}x{size[1]}")
+        return self
 
 
 def taught(recipe: Recipe) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class RunState:
 
 
 def fingerprint_of(
-    recipe: Recipe, images: int, annotations: str, start: str | None, hooks: dict[str, Any]
+    recipe: Recipe, images: int, annotations: str, pictures: str, start: str | None, hooks: dict[str, Any]
 ) -> dict[str, Any]:
     """What a continuation must have in common with its run.
 
@@ -50,6 +50,7 @@ def fingerprint_of(
         recipe: all settings with an effect on the weights count.
         images: size of the training set.
         annotations: SHA-256 of its annotation file.
+        pictures: what identifies its pictures, :func:`samkr_edge.pictures.sampled_digest`.
         start: digest of the weights that were handed in; None where the recipe's seed decides them.
         hooks: what decides what a fine-tuning adds.
     """
@@ -58,6 +59,7 @@ def fingerprint_of(
         "recipe": settings,
         "images": images,
         "annotations": annotations,
+        "pictures": pictures,
         "start": start,
         "hooks": hooks,
     }

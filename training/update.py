@@ -84,7 +84,7 @@ class Updater:
         excused = self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0
         # Looked at before the step: a broken weight must never reach last.pt.
         if not all(map(math.isfinite, terms.values())) or not (math.isfinite(norm) or excused):
-            raise _not_finite(self._team.gather(seen), norm, step, last)
+            raise _not_finite(self._team.gather(seen), norm, step, last, self._recipe.optimizer.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.step(self.optimizer)
@@ -118,7 +118,9 @@ class _TrainingForward(nn.Module):
         return self.network.forward_training(image)
 
 
-def _not_finite(seen: list[list[tuple[float, list[int]]]], norm: float, step: int, last: Path) -> SamkrError:
+def _not_finite(
+    seen: list[list[tuple[float, list[int]]]], norm: float, step: int, last: Path, rate: float
+) -> SamkrError:
     """The error for a step whose batches, of all processes, had these losses and images."""
     batches = [batch for process in seen for batch in process]
     broken = [batch for batch in batches if not math.isfinite(batch[0])]
@@ -131,7 +133,7 @@ def _not_finite(seen: list[list[tuple[float, list[int]]]], norm: float, step: in
             f"images     {', '.join(ids)}",
             f"last good  {last if last.is_file() else 'none yet'}",
         ],
-        fix="lower the rate: --set optimizer.lr=... , and look at these images with `samkr-edge data check`",
+        fix=f"give the same command with --set optimizer.lr={rate / 10:.1g}, and look at these images",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import Scores, predict_dataset, score
@@ -31,12 +31,15 @@ class Validation:
             split itself is allowed: what is printed is then called train-fit AP.
 
     Raises:
-        SamkrError: SE-D73 the two splits share images, SE-D27 nobody is labelled in those to validate on.
+        SamkrError: SE-D21 no such split, SE-D73 the two splits share images, SE-D27 nobody is labelled in those to
+            validate on.
     """
 
     def __init__(self, settings: ValidationSection, trained_on: KeypointDataset) -> None:
         self.settings = settings
         own = settings.split == trained_on.split
+        if not own:
+            _require_split(trained_on, settings)
         self._dataset = trained_on if own else open_dataset(trained_on.root, settings.split)
         records = self._dataset.images[: settings.images]
         require_usable(self._dataset, "eval", records)
@@ -49,7 +52,7 @@ class Validation:
                 "SE-D73",
                 f"{len(shared)} of the {self.where} are trained on, so their AP would say nothing",
                 [f"training   {trained_on.split}, {len(trained_on)} images", f"for example {min(shared)}"],
-                fix="--set validation.split=test, or none: --set validation.every_epochs=null",
+                fix=f"give the same command with {_without(settings)}",
             )
 
     def due(self, state: RunState, minutes_before: float, steps_per_epoch: float) -> bool:
@@ -91,3 +94,23 @@ class Validation:
             "where": self.where,
             "step": state.step,
         }
+
+
+def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> None:
+    splits = available_splits(trained_on.root)
+    if settings.split not in splits:
+        raise SamkrError(
+            "SE-D21",
+            f"{trained_on.root} has no split {settings.split!r} to validate on, so training did not start",
+            [
+                f"found      {', '.join(splits) or trained_on.annotation_path.name}",
+                f"to have it samkr-edge data split {trained_on.root if splits else trained_on.annotation_path} OUT",
+            ],
+            fix=f"give the same command with {_without(settings)}   # without validation",
+        )
+
+
+def _without(settings: ValidationSection) -> str:
+    """The option that switches validation off."""
+    rhythm = "every_minutes" if settings.every_epochs is None else "every_epochs"
+    return f"--set validation.{rhythm}=null"

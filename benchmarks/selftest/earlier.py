@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,35 @@ from typing import Any
 from benchmarks.selftest.outcome import Outcome
 from benchmarks.selftest.report import SCHEMA_VERSION
 from benchmarks.selftest.stage import Check, Stage
-from samkr_edge.artefact import json_text, read_json
+from samkr_edge.artefact import json_text
+from samkr_edge.errors import SamkrError, reason_of
 
 
 def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[Outcome]:
     """Those of these stages that passed in ``file``, where machine, versions and code are the same; else none.
 
     Raises:
-        SamkrError: SE-D02, SE-D03 the file is there and cannot be read.
+        SamkrError: SE-A64 the file is there and is not what a self-test writes.
     """
     if not file.is_file():
         return []
-    found = read_json(file, "the self-test's results")
-    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
-        return []
-    # As they are after a way through JSON, where a tuple is a list.
-    if any(json_text(found.get(name)) != json_text(fact) for name, fact in facts.items()):
-        return []
     wanted = {stage.number for stage in stages}
-    return [
-        Outcome(**{**one, "checks": tuple(Check(**check) for check in one["checks"]), "said": ()})
-        for one in found["stages"]
-        if one["state"] == "passed" and one["number"] in wanted
-    ]
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        # As they are after a way through JSON, where a tuple is a list.
+        if found["schema_version"] != SCHEMA_VERSION or any(
+            json_text(found.get(name)) != json_text(fact) for name, fact in facts.items()
+        ):
+            return []
+        passed = [one for one in found["stages"] if one["state"] == "passed" and one["number"] in wanted]
+        return [
+            Outcome(**{**one, "checks": tuple(Check(**check) for check in one["checks"]), "said": ()})
+            for one in passed
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SamkrError(
+            "SE-A64",
+            f"{file} is not what a self-test writes, so nothing could be kept of it and no stage was run",
+            [f"reason     {type(error).__name__}: {reason_of(error)}"],
+            fix=f"mv {file} {file}.old   # then the same command runs every stage",
+        ) from error

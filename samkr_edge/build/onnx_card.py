@@ -20,7 +20,7 @@ def card_of(model: OnnxFile, path: str | Path) -> ModelCard:
     Another tool that quantizes a model leaves its card as it was.
 
     Raises:
-        SamkrError: SE-A21 there is no card, or none that can be read, SE-A25 it is another network's.
+        SamkrError: SE-A21 there is no card, or none that can be read, SE-A27 it is another network's.
     """
     text = model.metadata.get(METADATA_KEY)
     if text is None:

@@ -39,7 +39,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     and it stays as exported, but for channels whose biases would be clipped.
 
     Raises:
-        SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A25 not a model of ours, SE-A26 in two files, SE-B52
+        SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A27 not a model of ours, SE-A26 in two files, SE-B52
             already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8, or FP16 beside
             INT8, SE-B56 and SE-B57 changed by other tools.
     """

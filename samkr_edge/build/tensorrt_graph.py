@@ -296,10 +296,11 @@ def _require_some(fused: FusedInt8) -> None:
 
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> None:
     producer = {output: node for node in model.nodes for output in node.outputs}
+    outputs = {value.name for value in model.outputs}  # they keep their names, and what gives them stays
     renamed: dict[str, str] = {}
     dropped: set[int] = set()
     for node in model.nodes:
-        if node.op_type != "DequantizeLinear" or part_of_name not in node.name:
+        if node.op_type != "DequantizeLinear" or part_of_name not in node.name or outputs & set(node.outputs):
             continue
         quantize = producer.get(node.inputs[0])
         if quantize is None or quantize.op_type != "QuantizeLinear":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from samkr_edge.artefact import json_text
 from samkr_edge.cli.streams import arriving
+from samkr_edge.cli.tables import fitted
 from samkr_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -48,8 +50,9 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
     elif isinstance(human, str):
         show(human)
     else:
+        screen = console()
         with arriving():
-            console().print(human)
+            screen.print(fitted(human, screen))
 
 
 def heading(text: str) -> None:
@@ -63,7 +66,11 @@ def heading(text: str) -> None:
 
 
 def print_json(payload: dict[str, Any]) -> None:
-    """One JSON object on stdout; what its encoding lacks as ``\\uXXXX``, which is the same to who reads JSON."""
+    """One JSON object on stdout; what its encoding lacks as ``\\uXXXX``, which is the same to who reads JSON.
+
+    JSON has no NaN and no infinity: they are null.
+    """
+    payload = _finite(payload)
     text = json_text(payload, indent=None)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -71,6 +78,14 @@ def print_json(payload: dict[str, Any]) -> None:
         text = json.dumps(payload) + "\n"
     with arriving():
         print(text, end="", flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def show(text: str, style: str | None = None) -> None:

@@ -70,7 +70,7 @@ def demo(
     if threads is not None:
         require_cores(threads)
     if data is not None:
-        _check_data(data)
+        _check_data(data, scale.eval_images)
     steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
     log = StepLog(out / "demo.json")
     try:
@@ -213,13 +213,21 @@ def _annotations(data: Path, split: str) -> Path:
     return data / "annotations" / f"person_keypoints_{split}2017.json"
 
 
-def _check_data(data: Path) -> None:
-    """Fail before the first step, not after minutes of training, where a split is missing or unreadable."""
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import require_splits
+def _check_data(data: Path, evaluated: int | None) -> None:
+    """Fail before the first step, not after minutes of training, where a later one cannot use its split.
 
-    require_splits(data)
-    skeletons = {split: open_dataset(data, split).skeleton for split in ("train", "val")}
+    Args:
+        evaluated: images of val that are looked at; None for all.
+    """
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import require_calibration_images, require_splits, require_usable
+
+    require_splits(data, ("train", "val"))
+    train, val = (open_dataset(data, split) for split in ("train", "val"))
+    require_usable(train, "train")
+    require_usable(val, "eval", val.images[:evaluated])
+    require_calibration_images(train)
+    skeletons = {"train": train.skeleton, "val": val.skeleton}
     if skeletons["train"].keypoints != skeletons["val"].keypoints:
         raise SamkrError(
             "SE-D70",

@@ -55,7 +55,7 @@ class OnnxRunner:
         outputs: tensors to give instead of the card's.
 
     Raises:
-        SamkrError: SE-A21 and SE-A25 not a model of ours, SE-A22 truncated or not ONNX, SE-A26 in two files.
+        SamkrError: SE-A21 and SE-A27 not a model of ours, SE-A22 truncated or not ONNX, SE-A26 in two files.
     """
 
     kind = "onnx"

@@ -176,7 +176,7 @@ class TensorRTRunner:
             works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-A25 its card is another network's; SE-V86
+        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-A27 its card is another network's; SE-V86
             TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend
             that was named cannot be opened.
     """

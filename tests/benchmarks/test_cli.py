@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,6 +344,36 @@ def test_the_same_model_twice_and_a_missing_one_are_errors(
     assert "SE-U62" in capsys.readouterr().err
     assert bench(pair[0], tmp_path / "no.onnx") == 4
     assert "no.onnx" in capsys.readouterr().err
+
+
+def test_a_baseline_is_known_under_another_path(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "released.onnx"
+    link.symlink_to(pair[1])
+    assert bench(*pair, "--baseline", link, "--rounds", 10, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    assert [(row["file"], row["is_baseline"]) for row in rows] == [("fp32.onnx", False), ("ptq.onnx", True)]
+def test_a_page_that_fails_leaves_one_object(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> None:
+        raise SamkrError("SE-D01", "the disk is full")
+
+    out = ("--rounds", 10, "--out", tmp_path / "out", "--report", "--json")
+    monkeypatch.setattr("benchmarks.report.write_report", failing)
+    assert bench(*pair, *out, "--max-latency", 0.0001) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "SE-D01"
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
+def test_a_page_that_cannot_be_made_is_refused_before_anything_is_measured(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert bench(*pair, "--out", tmp_path / "out", "--report") == 2
+    assert "SE-U64" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_of_an_earlier_run_do_not_stay(

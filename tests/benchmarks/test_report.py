@@ -172,6 +172,15 @@ def test_the_papers_figures_have_their_own_column(
     assert "nothing in that column was measured here" in text
 
 
+def test_a_run_that_is_named_twice_is_one_run(
+    three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
+) -> None:
+    write_results(tmp_path / "results.json", run_of(three_models))
+    (tmp_path / "link.json").symlink_to(tmp_path / "results.json")
+    named = [tmp_path, tmp_path / "results.json", tmp_path / "link.json"]
+    assert len(write_report(named, tmp_path / "report.html").verdicts) == 1
+
+
 def test_latency_alone_and_several_runs_make_a_page(
     three_models: list[ModelResult], run_of: RunMaker, row: Callable[..., ModelResult], tmp_path: Path
 ) -> None:

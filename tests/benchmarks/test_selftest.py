@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks.selftest.earlier import still_holding
 from benchmarks.selftest.machine import Machine
 from benchmarks.selftest.outcome import Outcome
-from benchmarks.selftest.report import passed, summary, verdict
+from benchmarks.selftest.report import SCHEMA_VERSION, passed, summary, verdict
 from benchmarks.selftest.selftest import Selftest
 from benchmarks.selftest.stage import Check, Stage
 from benchmarks.selftest.stages import STAGES, chosen_stages
@@ -190,6 +190,18 @@ def test_nothing_run_is_nothing_passed() -> None:
     ]
     assert passed(none) is None
     assert verdict(none) == "No stage could be run: TensorRT is not installed."
+
+
+@pytest.mark.parametrize("text", ['{"stages": [', "[]", "7", '{"schema_version": SCHEMA}', "\xff"])
+def test_what_is_no_self_test_is_refused_with_a_way_to_go_on(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "selftest.json"
+    file.write_text(text.replace("SCHEMA", str(SCHEMA_VERSION)), encoding="latin-1")
+    with pytest.raises(SamkrError) as caught:
+        still_holding(file, {}, [])
+    assert (caught.value.code, caught.value.fix) == (
+        "SE-A64",
+        f"mv {file} {file}.old   # then the same command runs every stage",
+    )
 
 
 def test_resume_keeps_what_passed_on_the_same_machine_with_the_same_code(tmp_path: Path) -> None:

@@ -202,6 +202,21 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(
     assert "SE-A22" in shown.err
 
 
+def test_a_sweep_with_a_failed_cell_prints_one_object_that_says_so(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    (tmp_path / "cut.onnx").write_bytes(pair[0].read_bytes()[:100])
+    entry = f"{{name: a, files: [{tmp_path}/cut.onnx]}}"
+    file.write_text(
+        f"name: mine\nwhy: to see a failure\nmemory: false\ntargets: [as-is]\nmodels: [{entry}]\n"
+    )
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 4
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["cells"][0]["state"] == "failed"
+    assert printed["error"]["code"] == printed["cells"][0]["error"]["code"]
+
+
 def test_missing_data_is_skipped_and_another_power_mode_waits(suite: Suite, tmp_path: Path) -> None:
     absent = suite.models[0].model_copy(update={"data": tmp_path / "coco"})
     modes = suite.model_copy(
@@ -304,6 +319,21 @@ def test_models_are_made_by_our_commands_once(
     monkeypatch.setattr(sweep, "_here", lambda: {"tensorrt": "another"})
     sweep._make(made, cell, tmp_path, Pictures())
     assert len(commands) == 11
+
+
+def test_files_of_one_name_are_not_built_over_one_another(
+    suite: Suite, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(sweep, "_command", lambda words, output, origin: made.append(output))
+    twins = [tmp_path / name / "model.onnx" for name in ("a", "b")]
+    for twin, source in zip(twins, pair, strict=True):
+        twin.parent.mkdir()
+        shutil.copy(source, twin)
+    entry = suite.models[0].model_copy(update={"files": tuple(twins)})
+    cell = sweep.replace(cells_of(suite)[0], entry=entry, target="cpu")
+    assert sweep._make(suite, cell, tmp_path / "models", Pictures()) == made
+    assert len(set(made)) == 2
 
 
 def test_a_sweep_that_measured_nothing_is_no_success(

@@ -236,3 +236,12 @@ def test_a_ledger_of_two_networks_is_refused(
     assert run(["ledger", str(fp32), str(other), "--data", str(people)]) == 4
     assert "SE-A81" in capsys.readouterr().err
     assert load_checkpoint(other).card.model == "samkr_tiny"
+
+
+def test_a_ledger_does_not_follow_one_file_twice(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    link = tmp_path / "link.pt"
+    link.symlink_to(fp32)
+    assert run(["ledger", str(fp32), str(link), "--data", str(people)]) == 2
+    assert "are one file" in capsys.readouterr().err

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from onnx import numpy_helper
 
-from calibration.policy import Policy, load_policy
+from calibration.policy import Policy, Rule, load_policy
 from calibration.ptq import enabled_quantizers, quantize_network
 from calibration.qat import FineTuning
 from calibration.restore import restore_network
@@ -133,6 +134,21 @@ def test_nan_activations_are_a_named_error(source: Checkpoint) -> None:
         quantize_network(network, load_policy("default"), batches())
     assert caught.value.code in {"SE-A44", "SE-A45"}
     assert "quantizer" in str(caught.value)
+
+
+def test_a_layer_that_never_fires_is_named_with_the_rule_that_helps(source: Checkpoint) -> None:
+    network, policy = open_network(source), load_policy("default")
+    with torch.no_grad():
+        norm = network.get_submodule("backbone.bn1")
+        norm.weight.zero_()
+        norm.bias.fill_(-1.0)
+    with pytest.raises(SamkrError) as caught:
+        quantize_network(network, policy, batches())
+    assert caught.value.code == "SE-A44"
+    assert caught.value.facts[0].startswith("module     backbone.conv2, by rule")
+    lines = yaml.safe_load(str(caught.value.fix).partition("FILE:")[2])
+    rules = (*(Rule.model_validate(line) for line in lines), *policy.rules)
+    quantize_network(network, policy.model_copy(update={"rules": rules}), batches())
 
 
 def test_a_dead_channel_still_gets_a_positive_scale(source: Checkpoint) -> None:

@@ -34,3 +34,14 @@ def test_what_holds_no_trials_is_refused(tmp_path: Path, content: dict[str, obje
     assert refused.value.fix is not None
     assert refused.value.fix.startswith(f"mv {path}")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b'{"trials": {', b"\xff"])
+def test_a_file_that_was_cut_off_is_set_aside_not_restored(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "trials.json"
+    path.write_bytes(content)
+    with pytest.raises(SamkrError) as refused:
+        TrialStore(path)
+    assert refused.value.code == "SE-D80"
+    assert str(refused.value.fix).startswith(f"mv {path} ")
+    assert path.read_bytes() == content

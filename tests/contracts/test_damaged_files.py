@@ -35,7 +35,7 @@ LINES = {
         "bench FILE",
         "sensitivity FILE --data DATA",
         "search FILE --data DATA --max-drop 1 -o OUT.yaml",
-        "ledger FILE FILE --data DATA",
+        "ledger FILE MODEL --data DATA",
         "rescore FILE --data DATA -o OUT.npz",
     ),
     "bad.pth": ((4,), "import FILE --model samkr_w32 -o OUT.pt"),

@@ -73,6 +73,14 @@ def test_a_table_in_a_pipe_has_every_cell_whole(capsys: pytest.CaptureFixture[st
     assert max(map(len, printed.splitlines()[-1:])) <= 110
 
 
+def test_json_is_json_where_a_number_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"ap": float("nan"), "rows": [{"ms": float("inf"), "p50": 1.5}], "pair": (1, 2)}, "", True)
+    printed = capsys.readouterr().out
+    assert json.loads(printed, parse_constant=pytest.fail) == {
+        "schema_version": 1, "ap": None, "rows": [{"ms": None, "p50": 1.5}], "pair": [1, 2],
+    }  # fmt: skip
+
+
 def sources() -> Iterator[tuple[Path, str]]:
     for package in ("samkr_edge", "training", "calibration", "benchmarks", "targets"):
         for path in (ROOT / package).rglob("*.py"):

@@ -47,6 +47,15 @@ def test_somebody_hidden_for_a_moment_comes_back_with_the_same_number() -> None:
             assert ids.tolist() == [1]
 
 
+def test_writing_into_the_poses_afterwards_changes_nobodys_place() -> None:
+    tracker = Tracker(COCO17)
+    for frame in range(3):
+        poses = tracker(people_at((100, 100)), frame / FPS)
+        assert poses.ids is not None
+        assert poses.ids.tolist() == [1]
+        poses.keypoints[:] *= 4  # into a larger picture, to draw there
+
+
 def test_a_newcomer_and_somebody_long_gone_get_new_numbers() -> None:
     tracker = Tracker(COCO17)
     tracker(people_at((100, 100)), 0.0)

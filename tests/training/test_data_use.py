@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ import pytest
 from typer.testing import CliRunner
 
 from calibration.images import select_images
+from calibration.inputs import calibration_images
 from samkr_edge.cli import run
 from samkr_edge.dataset import open_dataset
-from samkr_edge.dataset_use import remarks
+from samkr_edge.dataset_use import remarks, require_calibration_images, require_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import score
+from samkr_edge.model_card import ModelCard
 from samkr_edge.skeleton import COCO17
 from training.data.check import check_splits, open_splits
 from training.data.cli import app
 from training.data.training_set import TrainingSet
+from training.recipe import load_recipe
+from training.validation import Validation
 
 Content = dict[str, Any]
 SPLITS = ("train", "val")
@@ -210,6 +215,72 @@ def test_a_demo_is_not_judged_by_the_file_it_trains_on(
     file = _write(tmp_path) / "annotations" / "person_keypoints_train2017.json"
     assert run(["demo", "--data", str(file), "--out", str(tmp_path / "out")]) == 3
     assert "SE-D74" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", SPLITS)
+def test_the_split_that_is_missing_is_made_by_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    root = _write(tmp_path / "only one")
+    monkeypatch.chdir(tmp_path)
+    (other,) = {*SPLITS} - {there}
+    (root / "annotations" / f"person_keypoints_{other}2017.json").unlink()
+    with pytest.raises(SamkrError) as caught:
+        require_splits(root, SPLITS)
+    program, *command = shlex.split(str(caught.value.fix), comments=True)
+    assert (program, run(command)) == ("samkr-edge", 0)
+    made = Path(str(caught.value.fix).rpartition("--data ")[2])
+    require_splits(made, SPLITS)
+    assert [len(open_dataset(made, split)) for split in SPLITS] == [1, 1]
+
+
+def _shown(count: int) -> Callable[[Content], Any]:
+    def change(content: Content) -> None:
+        for key, link in (("images", "id"), ("annotations", "image_id")):
+            content[key] = [{**content[key][0], "id": n, link: n} for n in range(1, count + 1)]
+
+    return change
+
+
+def test_too_few_images_to_calibrate_on_are_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _write(tmp_path, _shown(5))
+    assert run(["demo", "--data", str(root), "--out", str(tmp_path / "out")]) == 3
+    assert "SE-D43" in (printed := capsys.readouterr().err)
+    assert "found      5 that show people" in printed
+    with pytest.raises(SamkrError) as caught:
+        calibration_images(ModelCard("small", COCO17, (64, 64)), data=root, count=128, seed=0)
+    assert caught.value.code == "SE-D43"
+
+
+def test_too_few_asked_for_are_answered_with_as_many_as_there_are(tmp_path: Path) -> None:
+    train = open_dataset(_write(tmp_path, _shown(9)), "train")
+    require_calibration_images(train)
+    with pytest.raises(SamkrError) as caught:
+        require_calibration_images(train, asked=7)
+    assert caught.value.fix == "give the same command with --images 9"
+
+
+def test_a_demo_is_not_begun_whose_val_split_shows_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _write(tmp_path)
+    file = root / "annotations" / "person_keypoints_val2017.json"
+    file.write_text(json.dumps({**_content(), "annotations": []}))
+    assert run(["demo", "--data", str(root), "--out", str(tmp_path / "out")]) == 3
+    assert "SE-D27" in capsys.readouterr().err
+
+
+def test_a_run_without_the_split_to_validate_on_is_told_how_to_start(tmp_path: Path) -> None:
+    root = _write(tmp_path)
+    (root / "annotations" / "person_keypoints_val2017.json").unlink()
+    train = open_dataset(root, "train")
+    with pytest.raises(SamkrError) as caught:
+        Validation(load_recipe("smoke").validation, train)
+    assert caught.value.code == "SE-D21"
+    words = shlex.split(str(caught.value.fix), comments=True)
+    assert not load_recipe("smoke", words[words.index("--set") + 1 :]).validation.wanted
 
 
 _STRANGE: list[Any] = [

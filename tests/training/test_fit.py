@@ -119,6 +119,22 @@ def test_a_finished_run_is_not_trained_again(
     assert "finished" in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_with_pictures_changed_in_place(tmp_path: Path, people: KeypointDataset) -> None:
+    train(tmp_path / "run", people, schedule={**RECIPE["schedule"], "steps": 1})
+    changed = [replace(image, path=tmp_path / image.path.name) for image in people.images]
+    for old, new in zip(people.images, changed, strict=True):
+        new.path.write_bytes(old.path.read_bytes()[:-1] + b"x")
+    with pytest.raises(SamkrError) as caught:
+        train(
+            tmp_path / "run",
+            replace(people, images=tuple(changed)),
+            resume=True,
+            schedule={**RECIPE["schedule"], "steps": 1},
+        )
+    assert caught.value.code == "SE-A38"
+    assert [fact.split()[0] for fact in caught.value.facts] == ["pictures"]
+
+
 def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: KeypointDataset) -> None:
     train(tmp_path, people)
     with pytest.raises(SamkrError) as caught:

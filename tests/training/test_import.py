@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -427,6 +428,37 @@ def write_wrong_width(path: Path) -> None:
 def write_truncated(path: Path) -> None:
     write_wrong_width(path)
     path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"epoch": 1, "net": {}, "ema_net": state, "optimizer": {"state": {}, "lr": 1.0}},
+        lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
+        lambda state: {f"model.backbone.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"run": {"net": state}},
+    ],
+    ids=["ema", "compiled", "backbone", "compiled within", "deep"],
+)
+def test_weights_are_found_within_what_wraps_them(
+    tmp_path: Path, wrapped: Callable[[dict[str, torch.Tensor]], object]
+) -> None:
+    state = {"conv1.weight": torch.ones(2), "stage2.0.fuse.weight": torch.ones(3)}
+    torch.save(wrapped(state), tmp_path / "w.pth")
+    found = recognise(read_weights(tmp_path / "w.pth"), tmp_path / "w.pth").tensors
+    assert found.keys() == state.keys()
+
+
+@pytest.mark.parametrize("content", [{"weights\x1b[31m": [1]}, {"odd\x1b[31m": torch.ones(1)}])
+def test_names_that_are_not_known_are_told_without_steering_the_terminal(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(SamkrError) as caught:
+        recognise(read_weights(tmp_path / "w.pth"), tmp_path / "w.pth")
+    assert f"{next(iter(content))[:3]}" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
 
 
 class Hostile:

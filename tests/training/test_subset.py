@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from samkr_edge.cli import run
 from samkr_edge.dataset import KeypointDataset, open_dataset, read_image
 from samkr_edge.errors import SamkrError
-from training.data.subset import write_subset
+from training.data.subset import write_split, write_subset
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 
@@ -39,6 +40,16 @@ def test_the_choice_depends_on_the_seed_alone(source: KeypointDataset, tmp_path:
 
     assert chosen("a", 1) == chosen("b", 1)
     assert chosen("a", 1) != chosen("c", 2)
+
+
+def test_every_image_is_in_one_of_two_splits(source: KeypointDataset, tmp_path: Path) -> None:
+    parts = write_split(source, tmp_path, 0.3, seed=1)
+    assert [parts[split].images for split in ("train", "val")] == [6, 2]
+    found = [image.id for split in parts for image in open_dataset(tmp_path, split).images]
+    assert sorted(found) == sorted(image.id for image in source.images)
+    with pytest.raises(SamkrError) as caught:
+        write_split(replace(source, images=source.images[:1]), tmp_path / "one", 0.3)
+    assert caught.value.code == "SE-D47"
 
 
 def test_too_few_images_and_the_source_itself_are_refused(source: KeypointDataset, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``samkr-edge data synth``, ``samkr-edge data check`` and ``samkr-edge data subset``."""
+"""``samkr-edge data synth``, ``check``, ``subset`` and ``split``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
 app = typer.Typer(
-    help="Render people as a COCO data set; check a data set; cut a small one out.",
+    help="Render people as a COCO data set; check a data set; cut one out of another.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,7 +23,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.callback()
 def data() -> None:
-    """Render people as a COCO data set; check a data set; cut a small one out."""
+    """Render people as a COCO data set; check a data set; cut one out of another."""
 
 
 @app.command()
@@ -181,5 +181,50 @@ def subset(
             "people": written.annotations,
         },
         f"{written.annotation_path}: {written.images} images, {written.annotations} people",
+        json,
+    )
+
+
+@app.command()
+def split(
+    data: Annotated[
+        Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the data set with both splits.")],
+    split: Annotated[str, typer.Option(help="Split that two are made of.")] = "train",
+    share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    json: _Json = False,
+) -> None:
+    """Make train and val of a data set that has one split: a copy of all its images, each in one of the two.
+
+    Images are drawn one by one: of frames of the same video some would be trained on and others judge.
+
+    Examples:
+
+      samkr-edge data split /data/birds birds
+
+      samkr-edge data split export/person_keypoints_default.json people --share 0.2
+    """
+    from samkr_edge.cli.console import emit
+    from samkr_edge.dataset import open_dataset
+    from training.data.subset import write_split
+
+    parts = write_split(open_dataset(data, split), out, share, seed)
+    shown = ", ".join(
+        f"{name} {part.images} images, {part.annotations} people" for name, part in parts.items()
+    )
+    emit(
+        {
+            name: {
+                "annotations": str(part.annotation_path),
+                "images": part.images,
+                "people": part.annotations,
+            }
+            for name, part in parts.items()
+        },
+        f"{out}: {shown}",
         json,
     )

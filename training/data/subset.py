@@ -1,7 +1,7 @@
-"""A small data set cut out of a large one: a seed-stable choice of images with people, copied in the same layout.
+"""A data set cut out of another, copied in the same layout: some images with people, or one split made two.
 
-For trying things quickly, and for fitting a network to a handful of images on purpose (the AP on images that were
-trained on is train-fit AP, never to be taken for accuracy).
+The choice is stable for a seed. A few images are for trying things quickly, and for fitting a network to a handful of
+images on purpose (the AP on images that were trained on is train-fit AP, never to be taken for accuracy).
 """
 
 from __future__ import annotations
@@ -47,15 +47,8 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
         SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself, SE-D49 an
             image is not there, SE-D05 ``out`` holds files of other origin; SE-D01 the disk refuses.
     """
-    if out.resolve() == source.root.resolve():
-        raise SamkrError(
-            "SE-D48", f"{out} is the data set itself, so nothing was copied", fix="name another folder"
-        )
-    shown = [
-        image
-        for image in source.images
-        if any(a["num_keypoints"] > 0 and not a["iscrowd"] for a in source.annotations[image.id])
-    ]
+    _refuse_itself(source, out)
+    shown = _shown(source)
     if len(shown) < count:
         raise SamkrError(
             "SE-D47",
@@ -68,10 +61,61 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
             if shown
             else f"samkr-edge data check {source.root}",
         )
-    chosen = [shown[i] for i in sorted(np.random.default_rng(seed).permutation(len(shown))[:count].tolist())]
-    folder = out / "images" / ("" if source.kind == "crowdpose" else f"{source.split}2017")
+    return _copy_images(source, out, _drawn(shown, count, seed), source.split)
+
+
+def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0) -> dict[str, Subset]:
+    """Copy all images of a split to ``out``, this share of them as ``val`` and the others as ``train``.
+
+    Both get their share of the images with people, and of those without. Images that belong together, such as the
+    frames of one video, are not known here, and may end on both sides.
+
+    Raises:
+        SamkrError: SE-D47 fewer than two images show people; else as :func:`write_subset`.
+    """
+    _refuse_itself(source, out)
+    shown = _shown(source)
+    if len(shown) < 2:
+        raise SamkrError(
+            "SE-D47",
+            f"the split {source.split!r} has too few images with people to make two of it",
+            ["needed     2", f"found      {len(shown)} that show a labelled person, of {len(source)} images"],
+            fix=f"samkr-edge data check {source.root}",
+        )
+    numbers = {image.id for image in shown}
+    others = [image for image in source.images if image.id not in numbers]
+    count = min(max(1, round(share * len(shown))), len(shown) - 1)
+    held_out = [*_drawn(shown, count, seed), *_drawn(others, round(share * len(others)), seed)]
+    numbers = {image.id for image in held_out}
+    parts = {"train": [image for image in source.images if image.id not in numbers], "val": held_out}
+    return {split: _copy_images(source, out, images, split) for split, images in parts.items()}
+
+
+def _refuse_itself(source: KeypointDataset, out: Path) -> None:
+    if out.resolve() == source.root.resolve():
+        raise SamkrError(
+            "SE-D48", f"{out} is the data set itself, so nothing was copied", fix="name another folder"
+        )
+
+
+def _shown(source: KeypointDataset) -> list[ImageRecord]:
+    """Images that show a labelled person."""
+    return [
+        image
+        for image in source.images
+        if any(a["num_keypoints"] > 0 and not a["iscrowd"] for a in source.annotations[image.id])
+    ]
+
+
+def _drawn(images: list[ImageRecord], count: int, seed: int) -> list[ImageRecord]:
+    """``count`` of them, in their order."""
+    return [images[i] for i in sorted(np.random.default_rng(seed).permutation(len(images))[:count].tolist())]
+
+
+def _copy_images(source: KeypointDataset, out: Path, chosen: list[ImageRecord], split: str) -> Subset:
+    folder = out / "images" / ("" if source.kind == "crowdpose" else f"{split}2017")
     names = _names(source, chosen)
-    target = annotation_place(out, source.split, source.kind)
+    target = annotation_place(out, split, source.kind)
     copies = {folder / names[image.id]: image.path for image in chosen}
     skeleton = source.annotation_path.parent / SKELETON_FILE
     if skeleton.is_file():

@@ -1,0 +1,190 @@
+"""Our exports after other tools were at them: built, or refused by name; never half read."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, version_converter
+from tensorrt_graphs import residual_graph, write_residual
+from tiny_model import tiny_onnx
+
+from samkr_edge.build.onnx_file import read_onnx
+from samkr_edge.build.onnx_precision import precision_of
+from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.bundle import write_bundle
+from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
+from samkr_edge.pose_model import load_model
+
+
+class Noise:
+    """Calibration data for onnxruntime.quantization."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self._left = [generator.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8) for _ in range(2)]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return {"image": self._left.pop()} if self._left else None
+
+
+def quantized(tmp_path: Path, form: str, activations: str = "QUInt8", symmetric: bool = False) -> Path:
+    from onnxruntime import quantization as tool
+
+    source, out = tiny_onnx(tmp_path / "float.onnx"), tmp_path / "foreign.onnx"
+    if form == "dynamic":
+        tool.quantize_dynamic(source, out)
+        return out
+    tool.quantize_static(
+        source,
+        out,
+        Noise(),
+        quant_format=tool.QuantFormat[form],
+        per_channel=True,
+        activation_type=tool.QuantType[activations],
+        weight_type=tool.QuantType.QInt8,
+        extra_options={"ActivationSymmetric": symmetric},
+    )
+    return out
+
+
+def refusal(call: Callable[[], object]) -> SamkrError:
+    with pytest.raises(SamkrError) as caught:
+        call()
+    assert caught.value.fix
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("form", "activations", "cpu", "tensorrt"),
+    [
+        ("QDQ", "QUInt8", "SE-B57", "SE-B88"),
+        ("QDQ", "QInt8", "SE-B57", "SE-B88"),
+        ("QOperator", "QUInt8", "SE-B57", "SE-B57"),
+    ],
+)
+def test_quantized_by_onnx_runtimes_own_tool(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    activations: str,
+    cpu: str,
+    tensorrt: str,
+) -> None:
+    model = quantized(tmp_path, form, activations)
+    assert load_model(model).card.precision == "int8"
+    assert load_model(model).card.stage == "ptq"
+    assert refusal(lambda: build_cpu(model, tmp_path / "x.cpu.onnx")).code == cpu
+    assert run(["inspect", str(model)]) == 0
+    assert "samkr_tiny, int8 (ptq)" in capsys.readouterr().out
+    assert run(["build", str(model), "--target", "rtx-4090", "--dry-run"]) == 5
+    assert tensorrt in capsys.readouterr().err
+
+
+def test_signed_and_symmetric_it_is_built(tmp_path: Path) -> None:
+    built = build_cpu(quantized(tmp_path, "QDQ", "QInt8", symmetric=True), tmp_path / "x.cpu.onnx")
+    assert built.agreement.holds
+    assert built.passport.card["precision"] == "int8"
+
+
+def test_dynamic_quantization_is_int8_and_nothing_for_tensorrt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = quantized(tmp_path, "dynamic")
+    assert load_model(model).card.precision == "int8"
+    assert run(["build", str(model), "--target", "rtx-4090", "--prepared", str(tmp_path / "p.onnx")]) == 5
+    assert "ConvInteger" in capsys.readouterr().err
+    assert not (tmp_path / "p.onnx").exists()
+
+
+@pytest.mark.parametrize(("quantize", "expected"), [(True, "int8"), (False, "fp32")])
+def test_the_precision_is_the_graphs(tmp_path: Path, quantize: bool, expected: str) -> None:
+    assert precision_of(read_onnx(write_residual(tmp_path / "m.onnx", quantized=quantize))) == expected
+
+
+def test_an_optimisers_operations_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(tiny_onnx(tmp_path / "optimised.onnx"))
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "FusedConv", "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "optimised.onnx")
+    error = refusal(lambda: build_cpu(tmp_path / "optimised.onnx", tmp_path / "x.cpu.onnx"))
+    assert error.code == "SE-B56"
+    assert "com.microsoft.FusedConv" in error.facts[0]
+    assert run(["build", str(tmp_path / "optimised.onnx"), "--target", "rtx-4090", "--dry-run"]) == 5
+    assert "SE-B56" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("opset", [20, 21, 23])
+def test_a_newer_opset_is_built_for_the_cpu(tmp_path: Path, opset: int) -> None:
+    tiny = version_converter.convert_version(onnx.load(tiny_onnx(tmp_path / "tiny.onnx")), opset)
+    onnx.save(tiny, tmp_path / "tiny.onnx")
+    assert build_cpu(tmp_path / "tiny.onnx", tmp_path / "tiny.cpu.onnx").agreement.holds
+    sampling = residual_graph(opset=opset, mode="linear", quantized=False)
+    onnx.save(sampling, tmp_path / "sampling.onnx")
+    assert build_cpu(tmp_path / "sampling.onnx", tmp_path / "sampling.cpu.onnx").agreement.holds
+
+
+def test_an_operation_without_a_rule_for_a_newer_opset_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_adapter(*_: object) -> None:
+        raise RuntimeError("No Adapter From Version $16 for GridSample")
+
+    monkeypatch.setattr(version_converter, "convert_version", no_adapter)
+    source = write_residual(tmp_path / "m.onnx", quantized=False)
+    assert build_cpu(source, tmp_path / "m.cpu.onnx").passport.settings["deform_convolutions"] == 0
+
+
+@pytest.mark.parametrize("which", ["initializers", "constants"])
+def test_weights_in_a_second_file_are_refused_by_every_reader_and_the_fix_joins_them(
+    tmp_path: Path, which: str
+) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    path = tiny_onnx(folder / "m.onnx")
+    whole = load_model(path)
+    model = onnx.load(path)
+    if which == "constants":
+        for tensor in [*model.graph.initializer]:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+        del model.graph.initializer[:]
+    onnx.save(
+        model, path, save_as_external_data=True, location="w.bin", size_threshold=0, convert_attribute=True
+    )
+    assert (folder / "w.bin").stat().st_size > 1000
+    prepared = ["build", str(path), "--target", "rtx-4090", "--prepared", str(folder / "p.onnx")]
+    for use in (
+        lambda: load_model(path),
+        lambda: build_cpu(path, folder / "x.cpu.onnx"),
+        lambda: write_bundle(path, folder / "x.samkr"),
+        lambda: read_onnx(path),
+    ):
+        assert refusal(use).code == "SE-A26"
+    assert [run(words) for words in (prepared, [*prepared[:4], "--dry-run"], ["inspect", str(path)])] == [
+        4
+    ] * 3
+    assert {one.name for one in folder.iterdir()} == {"m.onnx", "w.bin"}
+    fix = refusal(lambda: read_onnx(path)).fix
+    assert fix is not None
+    subprocess.run(fix.replace("python -c", f"{shlex.quote(sys.executable)} -c"), shell=True, check=True)
+    image = np.full((1, 64, 64, 3), 100, np.uint8)
+    joined = load_model(folder / "m.whole.onnx")
+    np.testing.assert_array_equal(joined.runner.run(image)[0], whole.runner.run(image)[0])
+
+
+def test_a_graph_that_takes_floats_is_given_floats(tmp_path: Path) -> None:
+    """As one that was prepared for a TensorRT that takes no bytes."""
+    path = tiny_onnx(tmp_path / "m.onnx")
+    image = np.full((1, 64, 64, 3), 100, np.uint8)
+    expected = load_model(path).runner.run(image)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    onnx.save(model, path)
+    np.testing.assert_array_equal(load_model(path).runner.run(image)[0], expected[0])

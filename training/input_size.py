@@ -1,0 +1,45 @@
+"""Sizes of network inputs: which there can be, and the nearest to one that cannot."""
+
+from __future__ import annotations
+
+from samkr_edge.errors import SamkrError
+
+# The last branch of HRNet has one position for so many pixels.
+STEP = 32
+
+
+def is_possible(size: tuple[int, int]) -> bool:
+    """Whether (H, W) are positive multiples of 32."""
+    return all(side >= STEP and side % STEP == 0 for side in size)
+
+
+def nearest(size: tuple[int, int]) -> tuple[int, int]:
+    """The possible (H, W) nearest to this one, the larger one of two."""
+    height, width = (STEP * max(1, (side + STEP // 2) // STEP) for side in size)
+    return height, width
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``HxW`` -> (H, W).
+
+    Raises:
+        SamkrError: SE-U03 no size, or none that a network can have.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise SamkrError(
+            "SE-U03",
+            f"{text!r} is no size",
+            ["expected   HxW, for example 256x192"],
+            fix="give the same command with --size 256x192",
+        )
+    size = int(parts[0]), int(parts[1])
+    if not is_possible(size):
+        height, width = nearest(size)
+        raise SamkrError(
+            "SE-U03",
+            f"no network takes {text}, so nothing was done",
+            ["needed     height and width multiples of 32"],
+            fix=f"give the same command with --size {height}x{width}",
+        )
+    return size
