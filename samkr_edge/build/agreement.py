@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samkr_edge.build.faults import LEAST_CHANGE, is_seen, narrow_type, project, tiles
+from samkr_edge.build.faults import LEAST_CHANGE, explains, is_seen, narrow_type, project, tiles
 from samkr_edge.build.keypoint_errors import strange_keypoints
 from samkr_edge.build.maps import MAPS, Maps
 from samkr_edge.build.people import People, Staying, stay
@@ -207,7 +207,7 @@ def judge_pairs(
         joints_median=staying.median,
         joints_largest=staying.largest,
         joints_allowed=joints_allowed,
-        faults=_faults(reference, found),
+        faults=_faults(reference, found, allowed),
     )
 
 
@@ -239,7 +239,7 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
     return len(people) - min(lost, len(people)), moved
 
 
-def _faults(reference: Reference, found: Maps) -> tuple[str, ...]:
+def _faults(reference: Reference, found: Maps, allowed: tuple[float, float]) -> tuple[str, ...]:
     """The suspect that explains most of the error, and maps that were computed in a narrow type."""
     source = reference.maps
     sizes = [max(float(np.linalg.norm(maps)), 1e-12) for maps in source]
@@ -252,7 +252,10 @@ def _faults(reference: Reference, found: Maps) -> tuple[str, ...]:
         if strength < LEAST_CHANGE:
             continue
         beta, spread = project(error, change, sizes)
-        if is_seen(beta, spread):
+        may_be = [
+            bound * float(np.linalg.norm(maps[:count])) for bound, maps in zip(allowed, source, strict=True)
+        ]
+        if is_seen(beta, spread) and explains(beta, error, change, may_be):
             shares[suspect.words] = beta * strength
     faults = [max(shares, key=lambda words: shares[words])] if shares else []
     for name, expected, maps in zip(MAPS, source, found, strict=True):

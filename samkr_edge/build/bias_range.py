@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.build.graph import Graph
+from samkr_edge.build.onnx_file import Node, OnnxFile
 
-# Of the 2**31 steps of int32: half is left to the sum.
+# Of the 2**31 steps of int32: half is left to the sum, which needs a tenth of them.
 LARGEST = 2.0**30
 
 
@@ -35,7 +36,7 @@ def fit_biases(graph: Graph) -> int:
         bias, input_scale, weights = scales
         scale = graph.constants[weights.input[1]].astype(np.float64)
         needed = np.abs(bias.astype(np.float64)) / (LARGEST * input_scale)
-        needed = needed if scale.ndim else needed.max()
+        needed = needed if scale.size > 1 else needed.max()
         if (needed > scale).any():
             widened += int((needed > scale).sum())
             _widen(graph, weights, np.maximum(scale, needed).astype(np.float32))
@@ -58,14 +59,43 @@ def _scales(graph: Graph, node: Any) -> tuple[np.ndarray, float, Any] | None:
 
 
 def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
-    """Let a weight's DequantizeLinear have another scale, and its values, floats or INT8, fewer steps."""
+    """Let a weight's DequantizeLinear have another scale, and its values, floats or INT8, fewer steps.
+
+    What it reads may have other readers: it gets values of its own.
+    """
     name = graph.constant(scale, "weight_scale")
     quantizer = graph.producer.get(weights.input[0])
     if quantizer is not None:
-        quantizer.input[1] = name
+        own = graph.onnx.NodeProto()
+        own.CopyFrom(quantizer)
+        own.input[1] = name
+        own.name = own.output[0] = weights.input[0] = graph.name("widened_weight")
+        graph.nodes.append(own)
     else:
         steps = graph.constants[weights.input[0]]
         before = graph.constants[weights.input[1]]
         ratio = (before / scale).reshape(-1, *[1] * (steps.ndim - 1))
         weights.input[0] = graph.constant(np.rint(steps * ratio).astype(np.int8), "weight_int8")
     weights.input[1] = name
+
+
+def clips_biases(model: OnnxFile) -> bool:
+    """Whether int32 does not hold some bias of an INT8 convolution: files older than :func:`fit_biases` have such."""
+    makers = {output: node for node in model.nodes for output in node.outputs}
+    return any(
+        node.op_type == "Conv" and len(node.inputs) > 2 and _largest_bias(model, makers, node) > 1.5 * LARGEST
+        for node in model.nodes
+    )
+
+
+def _largest_bias(model: OnnxFile, makers: dict[str, Node], convolution: Node) -> float:
+    """In steps of input scale times weight scale; 0 where the convolution is not INT8."""
+    quantized = [makers.get(name) for name in convolution.inputs[:2]]
+    if any(node is None or node.op_type != "DequantizeLinear" for node in quantized):
+        return 0.0
+    names = [convolution.inputs[2], *(node.inputs[1] for node in quantized if node is not None)]
+    found = [tensor.array() if (tensor := model.tensors.get(name)) else None for name in names]
+    bias, step, scale = (None if values is None else values.astype(np.float64) for values in found)
+    if bias is None or step is None or scale is None or step.size != 1:
+        return 0.0
+    return float((np.abs(bias) / (step.reshape(()) * scale)).max(initial=0.0))

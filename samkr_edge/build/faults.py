@@ -50,6 +50,20 @@ def is_seen(beta: float, spread: float) -> bool:
     return LEAST_SHARE <= beta <= MOST_SHARE and beta >= LEAST_SPREADS * spread
 
 
+def explains(
+    beta: float, error: Sequence[np.ndarray], change: Sequence[np.ndarray], allowed: Sequence[float]
+) -> bool:
+    """Whether what a fault leaves of the error is a right build's, or less than half: else it was something else.
+
+    Maps of zeros resemble those of an image that was not normalised.
+
+    Args:
+        allowed: largest norms of a right build's error.
+    """
+    pairs = zip(error, change, allowed, strict=True)
+    return all(np.linalg.norm(e - beta * d) <= max(most, np.linalg.norm(e) / 2) for e, d, most in pairs)
+
+
 def tiles(maps: np.ndarray) -> np.ndarray:
     """Maps (N, C, h, w) as blocks of neighbours (N * tiles, C * 64); what does not fill a tile is left out."""
     count, channels, height, width = maps.shape
@@ -60,8 +74,9 @@ def tiles(maps: np.ndarray) -> np.ndarray:
 
 
 def narrow_type(expected: np.ndarray, found: np.ndarray) -> str | None:
-    """``FP16`` or ``BF16`` where the values are of that type and the source's are not."""
-    if not found.size:
+    """``FP16`` or ``BF16`` where the values are of that type and the source's are not; 0 and NaN are of every type."""
+    expected, found = (maps[np.isfinite(maps) & (maps != 0)] for maps in (expected, found))
+    if not found.size or not expected.size:
         return None
     for name, exact in (("BF16", _in_bfloat16), ("FP16", _in_half)):
         if exact(found) > EXACT > 2 * exact(expected):

@@ -43,6 +43,8 @@ class Graph:
         sizes = self.graph.input[0].type.tensor_type.shape.dim
         self.batch = sizes[0].dim_value if sizes else 0
         self.fresh = 0
+        # Names that this class gave when the model was changed before are among them.
+        self.taken = {*self.constants, *(name for node in self.nodes for name in node.output)}
         self.noted: list[Any] = []
         self.index()
 
@@ -65,14 +67,16 @@ class Graph:
         self.index()
 
     def constant(self, value: np.ndarray, hint: str) -> str:
-        self.fresh += 1
-        name = f"{hint}_{self.fresh}"
+        name = self.name(hint)
         self.constants[name] = value
         return name
 
     def name(self, hint: str) -> str:
+        """A name that no tensor has."""
         self.fresh += 1
-        return f"{hint}_{self.fresh}"
+        while (name := f"{hint}_{self.fresh}") in self.taken:
+            self.fresh += 1
+        return name
 
     def replace_input(self, old: str, new: str, nodes: list[Any]) -> None:
         for node in nodes:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.build.bias_range import clips_biases
 from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
@@ -36,10 +38,12 @@ def session_options(threads: int, optimise: bool = True) -> Any:
     return options
 
 
-# Optimisations that are right for INT8 and wrong for FP8. The first drops ReLUs in front of quantizers; the second
-# quantizes biases by the product of two scales, which FP16 rounds to almost nothing (both run: 1.32.0); the third makes
-# integer convolutions of FP8 ones, and the model is then refused (run: 1.22.0, 1.23.2).
-WRONG_FOR_FP8 = ("ReluQuantRewrite", "WeightBiasQuantization", "QDQSelectorActionTransformer")
+# Makes int32 of biases, in steps of the product of two scales. FP16 rounds that product to almost nothing, and where
+# it is too fine the bias is clipped, both without a word (run: 1.32.0). Without it such convolutions run in float.
+BIASES_AS_INTEGERS = "WeightBiasQuantization"
+# Optimisations that are right for INT8 and wrong for FP8. The first drops ReLUs in front of quantizers (run: 1.32.0);
+# the last makes integer convolutions of FP8 ones, and the model is then refused (run: 1.22.0, 1.23.2).
+WRONG_FOR_FP8 = ("ReluQuantRewrite", BIASES_AS_INTEGERS, "QDQSelectorActionTransformer")
 
 
 class OnnxRunner:
@@ -70,7 +74,7 @@ class OnnxRunner:
         model = _decoded(path, data)
         self.target: str | None = model.metadata.get(TARGET_KEY)
         self.card = card_of(model, path)
-        without = WRONG_FOR_FP8 if self.card.precision == "fp8" and optimise else ()
+        without = wrong_optimisations(model, self.card) if optimise else ()
         self._session = _open_session(path, data, session_options(threads, optimise), without)
         self._batch = model.inputs[0].shape[0] or 1  # a graph may leave it open
         # A graph that was prepared for an old TensorRT takes the bytes of the image as floats.
@@ -125,6 +129,14 @@ def _open_session(path: str | Path, data: bytes, options: Any, without: Sequence
         )
     except Exception as error:  # ONNX Runtime raises a dozen classes of its own
         raise _unloadable(path, data, error) from error
+
+
+def wrong_optimisations(model: OnnxFile, card: ModelCard) -> tuple[str, ...]:
+    """Names of ONNX Runtime's optimisations with which it would compute something else than the graph says."""
+    if card.precision == "fp8":
+        return WRONG_FOR_FP8
+    half = card.provenance.get("floats") == "fp16"
+    return (BIASES_AS_INTEGERS,) if card.precision == "int8" and (half or clips_biases(model)) else ()
 
 
 def open_onnx(path: Path, threads: int) -> OnnxRunner:

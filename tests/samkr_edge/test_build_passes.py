@@ -254,6 +254,18 @@ def test_writing_a_graph_sorts_it_drops_the_dead_and_keeps_scalars_scalar() -> N
     assert {i.name for i in written.graph.initializer} == {"s", "zero"}
 
 
+def test_a_graph_that_was_changed_before_gets_names_that_nothing_has() -> None:
+    first = Graph(model_of([helper.make_node("Relu", ["x"], ["y"])], {}))
+    (relu,) = first.nodes
+    relu.input[0] = first.append("Add", ["x", first.constant(np.float32(2), "Add")])
+    again = Graph(first.write())
+    assert not {again.constant(np.float32(3), "Add"), again.name("Add")} & {
+        i for n in again.nodes for i in n.input
+    }
+    x = data()
+    np.testing.assert_array_equal(run(again.write(), x)[0], np.maximum(x + 2, 0))
+
+
 def test_the_first_convolution_reads_bytes_and_normalises_by_its_weights() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(4)
