@@ -75,7 +75,7 @@ def export_onnx(
 
     Raises:
         SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A27 the maps are the same for every
+            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A28 the maps are the same for every
             picture.
     """
     _refuse_few_bits(card)

@@ -100,13 +100,13 @@ def refuse_blind(maps: Maps, probe: str) -> None:
         probe: what the pictures are, for people.
 
     Raises:
-        SamkrError: SE-A27 the centre heatmap is the same for all.
+        SamkrError: SE-A28 the centre heatmap is the same for all.
     """
     centers = maps.heatmap[:, -1]
     change = np.ptp(centers, axis=0 if len(centers) > 1 else None).max()
     if change <= _LEAST_CHANGE * np.abs(centers).max():
         raise SamkrError(
-            "SE-A27",
+            "SE-A28",
             "the network gives the same centre heatmap whatever the picture, so nothing was written",
             [
                 f"it is      {centers.min():.2g} to {centers.max():.2g} on {probe}",

@@ -22,7 +22,7 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
     of two more; a quantized one takes another run of its images.
 
     Raises:
-        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A27 it
+        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A28 it
             does not see them.
     """
     model = decode_onnx(graph)

@@ -17,8 +17,20 @@ from samkr_edge.errors import SamkrError
 # What these options of every command name is written.
 WRITTEN = {"out", "output", "predictions", "prepared"}
 KNOWN = {
-    *("bench", "build", "bundle", "data subset", "data synth", "demo", "eval", "export", "import", "ledger"),
     *(
+        "bench",
+        "build",
+        "bundle",
+        "data split",
+        "data subset",
+        "data synth",
+        "demo",
+        "eval",
+        "export",
+        "import",
+    ),
+    *(
+        "ledger",
         "predict",
         "qat",
         "quantize",
@@ -28,8 +40,8 @@ KNOWN = {
         "selftest",
         "sensitivity",
         "sweep",
-        "train",
     ),
+    "train",
 }
 
 
@@ -60,7 +72,7 @@ def test_no_command_begins_before_it_knows_that_it_can_write(
             is_argument = parameter.param_type_name == "argument"
             # Nothing else is given: what is written comes before what is read, and so before all work.
             words = [] if is_argument else [parameter.opts[-1]]
-            others = ["x"] * (name in ("data subset",))
+            others = ["x"] * (name in ("data split", "data subset"))
             assert run([*name.split(), *others, *words, blocked]) == 3, name
             assert "SE-D01" in capsys.readouterr().err, name
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

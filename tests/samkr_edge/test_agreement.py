@@ -189,7 +189,7 @@ def test_a_few_pixels_far_out_are_no_fault_of_fp16(floats: Judged) -> None:
     ("value", "code", "words"),
     [
         (np.nan, "SE-B55", "itself computes NaN"),
-        (0, "SE-A27", "the same centre heatmap whatever the picture"),
+        (0, "SE-A28", "the same centre heatmap whatever the picture"),
     ],
 )
 def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(

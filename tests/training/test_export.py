@@ -88,7 +88,7 @@ def test_a_network_that_sees_nothing_is_not_exported(checkpoint: Checkpoint, tmp
     network = network_of(replace(checkpoint, state=state))
     with pytest.raises(SamkrError, match="whatever the picture") as caught:
         export_onnx(network, checkpoint.card, tmp_path / "x.onnx")
-    assert caught.value.code == "SE-A27"
+    assert caught.value.code == "SE-A28"
     assert not list(tmp_path.iterdir())
 
 

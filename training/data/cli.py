@@ -194,7 +194,9 @@ def split(
     data: Annotated[
         Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for the data set with both splits.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the data set with both splits.", callback=folder_to_write)
+    ],
     split: Annotated[str, typer.Option(help="Split that two are made of.")] = "train",
     share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
