@@ -7,6 +7,7 @@ into the passport of a built model. There is no side file that could be lost.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -141,10 +142,12 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _decode_settings(data: dict[str, Any]) -> DecodeSettings:
-    """The settings, each of them a number that is not negative, and whole where the default is."""
+    """The settings, each of them a finite number, and a count, where the default is a whole number."""
     known = asdict(DecodeSettings())
     for name, value in data.items():
         whole = type(known.get(name)) is int
-        if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value < float("inf"):
+        # A threshold below zero takes every place for a person: some want that.
+        least = 0 if whole else -sys.float_info.max
+        if type(value) not in ((int,) if whole else (int, float)) or not least <= value < float("inf"):
             raise ValueError(f"model card: decode.{name} is {str(value)[:40]!r}")
     return DecodeSettings(**data)

@@ -69,5 +69,7 @@ def hide_secrets(text: str, sources: Iterable[str]) -> str:
     for source in sources:
         shown = without_secrets(source)
         if shown != source:
-            text = text.replace(source, shown).replace(str(Path(source)), shown)
+            text = text.replace(source, shown)
+            for place in (Path(source), *Path(source).parents):  # folders are named in fixes
+                text = text.replace(str(place), shown) if "@" in str(place) else text
     return text
