@@ -189,8 +189,8 @@ def test_a_branch_that_no_loss_uses_is_not_trained() -> None:
 
 def test_a_broken_batch_is_found_among_those_of_all_processes() -> None:
     seen = [[(0.5, [1, 2]), (0.4, [3])], [(0.3, [4]), (float("nan"), [5, 6])]]
-    assert "images     5, 6" in _not_finite(seen, float("nan"), 7, Path("none")).facts
-    error = _not_finite([[(0.5, [1, 2])], [(0.4, [3])]], float("inf"), 7, Path("none"))
+    assert "images     5, 6" in _not_finite(seen, float("nan"), 7, Path("none"), 0.001).facts
+    error = _not_finite([[(0.5, [1, 2])], [(0.4, [3])]], float("inf"), 7, Path("none"), 0.001)
     assert "gradient's norm is inf at step 7" in error.message
     assert "images     1, 2, 3" in error.facts
 
