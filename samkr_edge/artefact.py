@@ -38,6 +38,11 @@ def behind(path: Path) -> Path:
     return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
+def is_same_place(first: str | Path, second: str | Path) -> bool:
+    """Whether two paths lead to one place, which need not exist; a link to itself leads to itself."""
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
 # Bytes, on every file system of Linux.
 _LONGEST_NAME = 255
 
@@ -64,9 +69,8 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     leaves files that do not agree: each reader compares hashes.
     """
     targets = [Path(path) for path in paths]
-    writer = (
-        f"{os.getpid()}-{secrets.token_hex(4)}"  # not the process alone: threads, containers of one folder
-    )
+    # Not the process alone: threads write too, and containers that share a folder.
+    writer = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporaries = tuple(part_of(target, writer) for target in targets)
     try:
         targets[0].parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +101,8 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
 def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
     """Whether an error is of writing these files; what they are made of may fail, too."""
     if not isinstance(error.filename, str):
-        return (
-            error.errno != errno.ENOENT
-        )  # a full disk names no file; that one is missing is not said of a write
+        # A full disk names no file; that one is missing is not said of a write.
+        return error.errno != errno.ENOENT
     named = Path(error.filename)
     return any(named in target.parents or named.parent == target.parent for target in targets)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from samkr_edge.temporary import temporary_folder
 
 
 @contextmanager
@@ -20,8 +21,8 @@ def name_for_opencv(path: str | os.PathLike[str]) -> Iterator[str]:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix="samkr-edge-") as folder:
-            link = Path(folder) / f"video{Path(name).suffix.encode('ascii', 'ignore').decode()}"
+        with temporary_folder() as folder:
+            link = folder / f"video{Path(name).suffix.encode('ascii', 'ignore').decode()}"
             link.symlink_to(name)
             yield str(link)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
 from samkr_edge.poses import Poses
+from samkr_edge.temporary import temporary_file, temporary_place
 
 
 class Predictions:
@@ -35,7 +35,7 @@ class Predictions:
                 ("score", np.float32),
             ]
         )
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this object)
+        self._file = temporary_file()  # it lives as long as this object
         weakref.finalize(self, self._file.close)
         self._places: dict[int, tuple[int, int]] = {}  # image id -> (first row, rows)
         self._rows = 0
@@ -60,7 +60,7 @@ class Predictions:
             raise SamkrError(
                 "SE-D08",
                 "the poses found so far could not be kept, so the evaluation stopped",
-                [f"reason     {error.strerror or error}", f"folder     {tempfile.gettempdir()}"],
+                [f"reason     {error.strerror or error}", f"folder     {temporary_place()}"],
                 fix="free some room there, or name another folder: export TMPDIR=DIR",
             ) from error
         self._places[image_id] = (self._rows, len(poses))

@@ -13,13 +13,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
+from samkr_edge.temporary import made_folder, temporary_file
 
 _CONNECT_SECONDS = 10
 _SSH_FAILED = 255  # ssh's own exit code; the remote command's codes are below
@@ -85,7 +85,7 @@ class Remote:
 
     def __enter__(self) -> Remote:
         # A short path: a socket's name may have about a hundred bytes.
-        self._sockets = tempfile.mkdtemp(prefix="samkr-")
+        self._sockets = str(made_folder("samkr-"))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -236,7 +236,7 @@ class Remote:
 
 def _captured(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run without input; both outputs as text. Through files, since older ssh masters hold a pipe open for good."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with temporary_file() as out, temporary_file() as err:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         texts = []
         for stream in (out, err):

@@ -49,8 +49,6 @@ def selftest(
 
       samkr-edge selftest --stage 12 --json
     """
-    import tempfile
-
     from benchmarks.selftest.earlier import still_holding
     from benchmarks.selftest.machine import look_around, require_gpu_here
     from benchmarks.selftest.report import passed, payload, summary
@@ -58,13 +56,14 @@ def selftest(
     from benchmarks.selftest.stages import chosen_stages
     from samkr_edge.cli.console import emit, say
     from samkr_edge.errors import EXIT_CODES
+    from samkr_edge.temporary import temporary_folder
 
     chosen = chosen_stages(stage or ())
     require_gpu_here()
     interrupted = False
-    with tempfile.TemporaryDirectory(prefix="samkr-edge-selftest-") as shared:
+    with temporary_folder("samkr-edge-selftest-") as shared:
         machine = look_around(chosen)
-        run = Selftest(out, Path(shared), chosen, machine, minutes=minutes, keep_going=keep_going)
+        run = Selftest(out, shared, chosen, machine, minutes=minutes, keep_going=keep_going)
         if resume:
             run.take_over(still_holding(run.file, run.facts, chosen))
         try:

@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from benchmarks.selftest.child import arguments, read_line
 from benchmarks.selftest.outcome import Outcome, judge
 from benchmarks.selftest.stage import Check, Rig, Stage
 from samkr_edge import launch
+from samkr_edge.temporary import temporary_folder
 
 # A stage that takes this many times what it takes on an Orin Nano hangs.
 PATIENCE = 5
@@ -57,9 +57,9 @@ def supervise(
     Raises:
         StoppedByUser: Ctrl-C; the child has ended by then.
     """
-    with tempfile.TemporaryDirectory(prefix=f"samkr-edge-stage{stage.number}-") as folder:
-        rig = Rig(Path(folder) / "work", shared)
-        with (Path(folder) / "stderr").open("w+b") as said:
+    with temporary_folder(f"samkr-edge-stage{stage.number}-") as folder:
+        rig = Rig(folder / "work", shared)
+        with (folder / "stderr").open("w+b") as said:
             follower = _Follower(stage, rig, said, measured, grace_s)
             return follower.follow(seconds_left)
 

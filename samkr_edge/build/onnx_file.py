@@ -218,10 +218,23 @@ def read_onnx(path: Path) -> OnnxFile:
     except ValueError as error:
         raise SamkrError(
             "SE-B87",
-            f"{path} is not a whole ONNX model, so nothing was built",
-            [f"reason     {error or type(error).__name__}", f"size       {path.stat().st_size} bytes"],
-            fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
+            *not_whole(path, len(data), str(error) or type(error).__name__),
         ) from error
+
+
+def not_whole(path: Path, size: int, reason: str) -> tuple[str, list[str], str]:
+    """Message, facts and fix of an error: what is in ``path`` is no ONNX model, or a part of one."""
+    if path.suffix in (".pt", ".pth"):
+        return (
+            f"{path} is a checkpoint by its name, and an ONNX model was expected",
+            [f"size       {size} bytes"],
+            f"samkr-edge export {shlex.quote(str(path))} -o {shlex.quote(f'{path.stem}.onnx')}",
+        )
+    return (
+        f"{path} is not a whole ONNX model",
+        [f"reason     {reason}", f"size       {size} bytes"],
+        "export it again: samkr-edge export CHECKPOINT -o model.onnx",
+    )
 
 
 def decode_onnx(data: bytes) -> OnnxFile:

@@ -15,7 +15,7 @@ from samkr_edge.build.bias_range import fit_biases
 from samkr_edge.build.foreign import refuse_foreign
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_card import card_of
-from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
+from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, not_whole, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.model_card import ModelCard
@@ -133,12 +133,7 @@ def parse_onnx(data: bytes, path: Path) -> Any:
 
 
 def _not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
-    return SamkrError(
-        "SE-B50",
-        f"{path} is not a whole ONNX model",
-        [f"reason     {words_of(error)}", f"size       {len(data)} bytes"],
-        fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
-    )
+    return SamkrError("SE-B50", *not_whole(path, len(data), words_of(error)))
 
 
 def _drop_probe(model: Any) -> None:

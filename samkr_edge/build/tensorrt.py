@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,10 +29,11 @@ from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.passport import Passport, write_built
+from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
+from samkr_edge.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,12 @@ def build_tensorrt(
     candidates = _kept(candidates, refused)
     if ahead_of_time and running_device().compute_capability not in ahead_of_time:
         return _write(out, _cheapest(candidates), candidates, None, {})
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         paths = []
         for one in candidates:
-            path = Path(folder) / f"{one.plan.precision}.engine"
-            write_built(path, one.engine.data, one.passport)
+            path = folder / f"{one.plan.precision}.engine"
+            path.write_bytes(one.engine.data)
+            passport_path(path).write_text(passport_text(one.passport), encoding="utf-8")
             paths.append(path)
         if not ahead_of_time:
             candidates = _sound(candidates, paths)

@@ -96,13 +96,14 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
+    from samkr_edge.artefact import is_same_place
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
     from samkr_edge.passport import own_place
 
     profile = find_target(target)
-    _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine")
+    _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine", unseen=target == "auto")
     if profile.family != "cpu":
         from samkr_edge.build.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine
@@ -153,7 +154,7 @@ def build(
             as_json,
         )
         return
-    if out.resolve() == model.resolve():
+    if is_same_place(out, model):
         raise SamkrError(
             "SE-U51", "the built model would replace its source", fix=f"-o {model.stem}.cpu.onnx"
         )
@@ -190,14 +191,23 @@ def build(
     )
 
 
-def _check_suffix(out: Path | None, suffix: str) -> None:
-    if out is not None and out.suffix != suffix:
+def _check_suffix(out: Path | None, suffix: str, *, unseen: bool) -> None:
+    """``unseen``: the target is what this machine was found to be."""
+    if out is None or out.suffix == suffix:
+        return
+    if unseen and out.suffix == ".engine":
         raise SamkrError(
             "SE-U07",
-            f"{out.name} would not be opened as what it is, so nothing was built",
-            [f"expected   {suffix}, by which every command knows this kind of model"],
-            fix=f"-o {out.with_suffix(suffix).name}",
+            f"{out.name} would be a TensorRT engine, and no GPU is visible here, so nothing was built",
+            [f"instead    for this CPU: -o {out.with_suffix('.cpu.onnx').name}"],
+            fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
+    raise SamkrError(
+        "SE-U07",
+        f"{out.name} would not be opened as what it is, so nothing was built",
+        [f"expected   {suffix}, by which every command knows this kind of model"],
+        fix=f"-o {out.with_suffix(suffix).name}",
+    )
 
 
 def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, object]) -> None:

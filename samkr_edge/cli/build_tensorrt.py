@@ -210,7 +210,7 @@ def free_bytes(device: Device) -> int | None:
 def _write_prepared(
     model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
 ) -> None:
-    from samkr_edge.artefact import replacing
+    from samkr_edge.artefact import is_same_place, replacing
     from samkr_edge.build.onnx_file import with_metadata
     from samkr_edge.build.tensorrt_graph import prepare
     from samkr_edge.cli.console import emit
@@ -218,7 +218,7 @@ def _write_prepared(
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
-    if out.exists() and out.samefile(model):
+    if is_same_place(out, model):
         raise SamkrError(
             "SE-U89", "the prepared graph would replace its source", fix=f"--prepared {model.stem}.trt.onnx"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.artefact import fitting, replacing, write_json
+from samkr_edge.artefact import fitting, is_same_place, replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.draw import draw_poses, enlarge
@@ -156,7 +156,7 @@ def at_frame(failure: StageFailed, where: str) -> Exception:
 def overlay_names(paths: list[Path], out: Path | None) -> list[str]:
     """File names of the overlays: told apart where folders hold equal ones, and never those of the sources."""
     names: list[str] = []
-    used = {path.name for path in paths if out is not None and path.parent.resolve() == out.resolve()}
+    used = {path.name for path in paths if out is not None and is_same_place(path.parent, out)}
     for path in paths:
         stem, number = (first := fitting(path.stem, _ROOM)), 1
         while f"{stem}.png" in used:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samkr_edge.artefact import fitting
+from samkr_edge.artefact import fitting, is_same_place
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
 from samkr_edge.draw import draw_poses, draw_status
@@ -214,7 +214,7 @@ def stream_names(sources: list[str], out: Path | None) -> list[str]:
         else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]
-    taken = {Path(s).name for s in sources if out is not None and Path(s).parent.resolve() == out.resolve()}
+    taken = {Path(s).name for s in sources if out is not None and is_same_place(Path(s).parent, out)}
     names: list[str] = []
     for stem in stems:
         name, number = stem, 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from samkr_edge.annotations import ImageRecord
-from samkr_edge.artefact import read_json, replacing, write_json
+from samkr_edge.artefact import is_same_place, read_json, replacing, write_json
 from samkr_edge.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
@@ -92,7 +92,7 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
 
 
 def _refuse_itself(source: KeypointDataset, out: Path) -> None:
-    if out.resolve() == source.root.resolve():
+    if is_same_place(out, source.root):
         raise SamkrError(
             "SE-D48", f"{out} is the data set itself, so nothing was copied", fix="name another folder"
         )

@@ -1,0 +1,71 @@
+"""Temporary files and folders; where there can be none, or no more of them, the folder they would be in is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from samkr_edge.errors import SamkrError, reason_of
+
+# What a full or failing disk says of a write, without a file's name.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def temporary_folder(prefix: str = "samkr-edge-") -> Iterator[Path]:
+    """A folder that vanishes with its files at the end of ``with``.
+
+    Raises:
+        SamkrError: SE-D09 it cannot be made, or what is written into it within ``with`` has no room.
+    """
+    folder = made_folder(prefix)
+    try:
+        yield folder
+    except OSError as error:
+        named = error.filename
+        if not (error.errno in _NO_ROOM if named is None else str(named).startswith(f"{folder}{os.sep}")):
+            raise
+        raise _refused(error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def made_folder(prefix: str = "samkr-edge-") -> Path:
+    """An empty folder that the caller removes; raises SamkrError SE-D09."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def temporary_file() -> IO[bytes]:
+    """A file without a name, gone when it is closed; raises SamkrError SE-D09."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def temporary_place() -> str:
+    """Where temporary files go, for a fact; or what was tried."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return (
+            f"{os.environ.get('TMPDIR') or 'TMPDIR is not set'}, and the usual ones: none can be written to"
+        )
+
+
+def _refused(error: OSError) -> SamkrError:
+    return SamkrError(
+        "SE-D09",
+        "temporary files could not be written, so nothing was done",
+        [f"reason     {error.strerror or reason_of(error)}", f"folder     {temporary_place()}"],
+        fix="free some room there, or name another folder: export TMPDIR=DIR",
+    )

@@ -1,0 +1,41 @@
+"""A checkpoint whose card is of another network is refused when it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.skeleton import CROWDPOSE14
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return replace(untrained_checkpoint("samkr_tiny"), state={})
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"skeleton": CROWDPOSE14}, "SE-A27"),
+        ({"stride": 8}, "SE-A27"),
+        ({"decode_in": "graph"}, "SE-A27"),
+        ({"input_size": (100, 128)}, "SE-A31"),
+        ({"precision": "int3"}, "SE-A31"),
+    ],
+)
+def test_a_card_of_another_network(
+    tmp_path: Path, checkpoint: Checkpoint, change: dict[str, object], code: str
+) -> None:
+    save_checkpoint(tmp_path / "x.pt", replace(checkpoint, card=replace(checkpoint.card, **change)))  # type: ignore[arg-type]
+    with pytest.raises(SamkrError) as caught:
+        load_checkpoint(tmp_path / "x.pt")
+    assert caught.value.code == code
+
+
+def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    save_checkpoint(tmp_path / "x.pt", checkpoint)
+    assert load_checkpoint(tmp_path / "x.pt").card == checkpoint.card
