@@ -106,8 +106,13 @@ def read_source(path: Path) -> bytes:
     """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same."""
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:  # what the system refuses is told for every kind of file alike
-        raise SamkrError("SE-B50", f"there is no ONNX file {path}", fix=f"ls -l {path.parent}") from error
+    except OSError as error:
+        raise SamkrError(
+            "SE-B50",
+            f"there is no ONNX file {path} that can be read",
+            [f"reason     {error.strerror or error}"],
+            fix=f"ls -l {path.parent}",
+        ) from error
 
 
 def decoded(data: bytes, path: Path) -> OnnxFile:
