@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.printable import printable
@@ -20,13 +22,20 @@ def say(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """Print a result on stdout as it is, at once. A reader that has gone (`| head`) has seen enough: no error.
+    """Print a result on stdout as it is, at once; see :func:`arriving`."""
+    with arriving():
+        print(text, end="", flush=True)
+
+
+@contextmanager
+def arriving() -> Iterator[None]:
+    """What stdout does not take within ``with``. A reader that has gone (`| head`) has seen enough: no error.
 
     Raises:
-        SamkrError: SE-D06 the result cannot be written (a full disk).
+        SamkrError: SE-D06 it cannot be written (a full disk).
     """
     try:
-        print(text, end="", flush=True)
+        yield
     except BrokenPipeError:
         discard_stdout()
     except OSError as error:

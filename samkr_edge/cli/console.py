@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from samkr_edge.cli.tables import fitted
 from samkr_edge.printable import one_line, printable
-from samkr_edge.terminal import put, say
+from samkr_edge.terminal import arriving, put, say
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -90,7 +90,8 @@ def show(result: RenderableType | str, style: str | None = None, *, width: int |
         put(printable(result) + "\n")
         return
     screen = console()
-    with screen.capture() as captured:
+    # Rich writes an empty text at the end of a capture, which an unbuffered stdout on a full disk refuses.
+    with arriving(), screen.capture() as captured:
         screen.print(
             _Printable(fitted(result, screen)),
             style=style,
