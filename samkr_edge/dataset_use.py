@@ -116,7 +116,7 @@ def refusal(
         return None
     count = len(dataset.images if images is None else images)
     facts = [f"images     {count} with {people.annotations} annotations"]
-    fix = "choose a split with people"
+    fix = f"label people in {dataset.annotation_path.name}, or name a data set that has some"
     if people.labelled:
         facts.append(f"people     {len(people.labelled)} with labelled keypoints")
     elif "category" in dataset.told:
