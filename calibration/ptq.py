@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from calibration.equalise import Equalised, equalise_network
 from calibration.fp8 import E4M3, check_fp8
@@ -38,6 +38,7 @@ def quantize_network(
     *,
     advance: Callable[..., None] | None = None,
     equalised: Callable[[Equalised], None] | None = None,
+    room_for_biases: bool = True,
 ) -> tuple[PoseNet, list[Assignment]]:
     """A calibrated, fake-quantized copy of a float network.
 
@@ -47,25 +48,13 @@ def quantize_network(
         batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference. Calibrates on the network's device.
         advance: called with the number of images after each batch.
         equalised: called with what was done where the policy equalises channels.
+        room_for_biases: False leaves the ranges of weights as their values give them, for a caller that changes ranges
+            afterwards and then makes room itself.
 
     Raises:
         SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
             zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
     """
-    quantized, assignments = calibrate_network(network, policy, batches, advance=advance, equalised=equalised)
-    make_room_for_biases(quantized)
-    return quantized, assignments
-
-
-def calibrate_network(
-    network: PoseNet,
-    policy: Policy,
-    batches: Iterable[np.ndarray],
-    *,
-    advance: Callable[..., None] | None = None,
-    equalised: Callable[[Equalised], None] | None = None,
-) -> tuple[PoseNet, list[Assignment]]:
-    """:func:`quantize_network` with the ranges of weights as their values alone give them."""
     check_fp8(policy)
     folded = fold_batch_norms(network)
     if policy.equalise:
@@ -81,6 +70,8 @@ def calibrate_network(
         raise too_few_images(seen)
     _check_ranges(quantized, policy, assignments)
     share_ranges(quantized, scale_groups(readers, {a.module for a in assignments if a.quantized}))
+    if room_for_biases:
+        make_room_for_biases(integer_convolutions(quantized))
     return quantized, assignments
 
 
@@ -187,23 +178,30 @@ def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
             quantizer.amax = largest
 
 
-@torch.no_grad()
-def make_room_for_biases(network: nn.Module) -> None:
-    """Widen ranges of weights until no bias is clipped (:func:`range_for_bias`); weights that are wide enough keep
-    theirs. What is rounded away by it is less than a thousandth of the bias."""
+def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
+    """Quantizers of weights and input, and bias, of the convolutions with a bias that are quantized to integers now."""
     quantizers = dict(enabled_quantizers(network))
+    found: list[tuple[Any, Any, Tensor]] = []
     for name, quantizer in quantizers.items():
         module, _, kind = name.rpartition(".")
-        convolution: Any = network.get_submodule(module)
+        bias: Any = getattr(network.get_submodule(module), "bias", None)
         inputs = quantizers.get(f"{module}.input_quantizer")
         if (
-            kind != "weight_quantizer"
-            or inputs is None
-            or convolution.bias is None
-            or quantizer.num_bits == E4M3
+            kind == "weight_quantizer"
+            and inputs is not None
+            and bias is not None
+            and quantizer.num_bits != E4M3
         ):
-            continue
-        needed = range_for_bias(convolution.bias, inputs.amax, quantizer.num_bits, inputs.num_bits)
+            found.append((quantizer, inputs, bias))
+    return found
+
+
+@torch.no_grad()
+def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> None:
+    """Widen ranges of weights until no bias is clipped (:func:`range_for_bias`); weights that are wide enough keep
+    theirs. What is rounded away by it is less than a thousandth of the bias."""
+    for quantizer, inputs, bias in convolutions:
+        needed = range_for_bias(bias, inputs.amax, quantizer.num_bits, inputs.num_bits)
         needed = needed.reshape(quantizer.amax.shape) if quantizer.amax.ndim else needed.max()
         quantizer.amax = torch.maximum(quantizer.amax, needed)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibration.ptq import enabled_quantizers, make_room_for_biases
+from calibration.ptq import enabled_quantizers, integer_convolutions, make_room_for_biases
 from calibration.ranges import SMALLEST
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, network_of
@@ -49,6 +49,7 @@ class FineTuning(TrainingHooks):
             (quantizer, weight, (quantizer.amax / _largest(weight, quantizer.amax)).clamp(max=1.0))
             for quantizer, weight in _weight_quantizers(network)
         ]
+        self._convolutions = integer_convolutions(network)
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"freeze_at": self.freeze_at} if self._followed else {}
@@ -62,7 +63,7 @@ class FineTuning(TrainingHooks):
             return
         for quantizer, weight, share in self._followed:
             quantizer.amax = share.to(weight.device) * _largest(weight, quantizer.amax)
-        make_room_for_biases(network)
+        make_room_for_biases(self._convolutions)
 
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]

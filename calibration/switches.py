@@ -13,7 +13,13 @@ import numpy as np
 
 from calibration.equalise import equalise_network
 from calibration.policy import Policy, Rule, assign
-from calibration.ptq import calibrate_network, enabled_quantizers, make_room_for_biases, share_ranges
+from calibration.ptq import (
+    enabled_quantizers,
+    integer_convolutions,
+    make_room_for_biases,
+    quantize_network,
+    share_ranges,
+)
 from calibration.scale_groups import scale_groups, trace_readers
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
@@ -42,7 +48,9 @@ class Switches:
         if policy.equalise:
             batches = list(batches)
             equalise_network(folded, policy, batches)
-        self._network, assignments = calibrate_network(folded, everything, batches, advance=advance)
+        self._network, assignments = quantize_network(
+            folded, everything, batches, advance=advance, room_for_biases=False
+        )
         self._readers = trace_readers(folded, assignments) if policy.shared_scales else {}
         self._quantizers = dict(enabled_quantizers(self._network))
         self._ranges = {name: quantizer.amax.clone() for name, quantizer in self._quantizers.items()}
@@ -56,7 +64,7 @@ class Switches:
             else:
                 quantizer.disable()
         share_ranges(self._network, scale_groups(self._readers, modules))
-        make_room_for_biases(self._network)
+        make_room_for_biases(integer_convolutions(self._network))
         return self._network
 
 
