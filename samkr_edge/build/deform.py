@@ -204,15 +204,6 @@ def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:
 
 def _affine_convolution(graph: Graph, grid: str) -> Any | None:
     """The one convolution that a sampling grid is computed from, None where there are several."""
-    found: dict[str, Any] = {}
-    seen, stack = {grid}, [grid]
-    while stack:
-        node = graph.producer.get(stack.pop())
-        if node is None:
-            continue
-        if node.op_type == "Conv":
-            found[node.output[0]] = node
-        else:
-            stack += set(node.input) - seen
-            seen.update(node.input)
+    makers = graph.makers(grid, lambda node: node.op_type != "Conv")
+    found = {node.output[0]: node for node in makers if node.op_type == "Conv"}
     return next(iter(found.values())) if len(found) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,28 @@ class Graph:
         for node in self.nodes:
             for name in node.input:
                 self.consumers[name].append(node)
+
+    def makers(self, tensor: str, passing: Callable[[Any], bool]) -> Iterator[Any]:
+        """The nodes that a tensor comes from, each once: its maker, and what is before those that are ``passing``."""
+        seen, waiting = {tensor}, [tensor]
+        while waiting:
+            node = self.producer.get(waiting.pop())
+            if node is not None:
+                yield node
+                if passing(node):
+                    waiting += set(node.input) - seen
+                    seen.update(node.input)
+
+    def readers(self, tensors: Iterable[str], passing: Callable[[Any], bool]) -> Iterator[Any]:
+        """The nodes that tensors go to: their readers, and what is behind those that are ``passing``."""
+        waiting = [*tensors]
+        seen = set(waiting)
+        while waiting:
+            for node in self.consumers[waiting.pop()]:
+                yield node
+                if passing(node):
+                    waiting += set(node.output) - seen
+                    seen.update(node.output)
 
     def drop_dead(self) -> None:
         """Remove the nodes that no output depends on: a pass that asks who reads a tensor must not meet them."""

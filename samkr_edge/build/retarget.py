@@ -55,7 +55,7 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
             model = version_converter.convert_version(model, deform.OPSET)
         except (
             Exception
-        ):  # of C++, where an operation of another tool has no rule: its sampling stays as it is
+        ):  # of C++, where an operation of another tool has no rule: the sampling stays as it is
             sampling = False
     graph = Graph(model)
     drop_idle_quantizers(graph, report)
@@ -123,33 +123,18 @@ def _is_dequantized(graph: Graph, tensor: str) -> bool:
 
 
 def _comes_from_int8(graph: Graph, tensor: str) -> bool:
-    seen, waiting = {tensor}, [tensor]
-    while waiting:
-        node = graph.producer.get(waiting.pop())
-        if node is None:
-            continue
-        if node.op_type in ("Relu", *_MOVERS):
-            waiting += set(node.input) - seen
-            seen.update(node.input)
-        elif node.op_type == "Add":
-            if all(_is_dequantized(graph, name) for name in node.input):
-                return True
-        elif node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node):
-            return True
-    return False
+    def writes_int8(node: Any) -> bool:
+        if node.op_type == "Add":
+            return all(_is_dequantized(graph, name) for name in node.input)
+        return node.op_type == "DequantizeLinear" or _is_int8_convolution(graph, node)
+
+    return any(map(writes_int8, graph.makers(tensor, lambda node: node.op_type in ("Relu", *_MOVERS))))
 
 
 def _goes_to_int8(graph: Graph, node: Any) -> bool:
     passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *_MOVERS)
-    seen, waiting = set(node.output), [*node.output]
-    while waiting:
-        for reader in graph.consumers[waiting.pop()]:
-            if _is_int8_convolution(graph, reader):
-                return True
-            if reader.op_type in passing:
-                waiting += set(reader.output) - seen
-                seen.update(reader.output)
-    return False
+    readers = graph.readers(node.output, lambda reader: reader.op_type in passing)
+    return any(_is_int8_convolution(graph, reader) for reader in readers)
 
 
 def merge_quantizers(graph: Graph, report: RetargetReport) -> None:
