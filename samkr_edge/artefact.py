@@ -38,11 +38,6 @@ def behind(path: Path) -> Path:
     return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
-def is_same_place(first: str | Path, second: str | Path) -> bool:
-    """Whether two paths lead to one place, which need not exist; a link to itself leads to itself."""
-    return os.path.realpath(first) == os.path.realpath(second)
-
-
 # Bytes, on every file system of Linux.
 _LONGEST_NAME = 255
 
@@ -69,8 +64,7 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     leaves files that do not agree: each reader compares hashes.
     """
     targets = [Path(path) for path in paths]
-    # Not the process alone: threads write too, and containers that share a folder.
-    writer = f"{os.getpid()}-{secrets.token_hex(4)}"
+    writer = _writer()
     temporaries = tuple(part_of(target, writer) for target in targets)
     try:
         targets[0].parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +119,11 @@ def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
         yield
 
 
+def _writer() -> str:
+    """A name for one write. Not the process alone: threads write too, and containers that share a folder."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def part_of(target: Path, writer: str = "") -> Path:
     """The hidden name beside ``target`` under which a process writes it, as long as a name can be."""
     end = f".{writer or os.getpid()}.part{target.suffix}"
@@ -164,7 +163,7 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
             require_kind(target, folder=folder)
         place = target if folder else target.parent
         there = next(known for known in (place, *place.parents) if known.exists())
-        probe = part_of(there / "writable", f"{os.getpid()}-{secrets.token_hex(4)}")
+        probe = part_of(there / "writable", _writer())
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
+
+
+def is_same_place(first: str | Path, second: str | Path) -> bool:
+    """Whether what is written to the one path would replace what the other leads to; neither need exist.
+
+    A link to itself leads to itself. Two names that a file has (hard links) are two places: writing to one leaves the
+    other.
+    """
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def is_same_file(one: Path, other: Path) -> bool:

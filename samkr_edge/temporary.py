@@ -57,9 +57,8 @@ def temporary_place() -> str:
     try:
         return tempfile.gettempdir()
     except OSError:
-        return (
-            f"{os.environ.get('TMPDIR') or 'TMPDIR is not set'}, and the usual ones: none can be written to"
-        )
+        wanted = os.environ.get("TMPDIR") or "TMPDIR is not set"
+        return f"{wanted}, and the usual ones: none can be written to"
 
 
 def _refused(error: OSError) -> SamkrError:

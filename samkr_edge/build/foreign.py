@@ -11,7 +11,7 @@ from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.errors import SamkrError
 
 
-def refuse_foreign(model: OnnxFile, path: Path, runtime: Literal["TensorRT", "the CPU"]) -> None:
+def refuse_other_tools(model: OnnxFile, path: Path, runtime: Literal["TensorRT", "the CPU"]) -> None:
     """Refuse the graph in ``path`` where its operations are no longer those that `export` writes.
 
     Raises:

@@ -12,7 +12,7 @@ from samkr_edge import __version__
 from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
-from samkr_edge.build.foreign import refuse_foreign
+from samkr_edge.build.foreign import refuse_other_tools
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, not_whole, weights_elsewhere
@@ -62,7 +62,7 @@ def build_cpu(source: Path, out: Path) -> Built:
             f"{source} is built or prepared already, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
-    refuse_foreign(graph, source, "the CPU")
+    refuse_other_tools(graph, source, "the CPU")
     model = parse_onnx(data, source)
     require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}

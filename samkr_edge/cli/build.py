@@ -96,10 +96,10 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.artefact import is_same_place
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
+    from samkr_edge.one_file import is_same_place
     from samkr_edge.passport import own_place
 
     profile = find_target(target)

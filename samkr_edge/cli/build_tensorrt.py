@@ -41,7 +41,7 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
-    from samkr_edge.build.foreign import refuse_foreign
+    from samkr_edge.build.foreign import refuse_other_tools
     from samkr_edge.build.onnx_card import card_of
     from samkr_edge.build.onnx_file import read_onnx
     from samkr_edge.build.tensorrt_graph import facts_of
@@ -57,7 +57,7 @@ def build_engine(
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
     card_of(graph, model)
-    refuse_foreign(graph, model, "TensorRT")
+    refuse_other_tools(graph, model, "TensorRT")
     facts = facts_of(graph)
     device = running_device()
     here = recognise(device).name == target.name
@@ -210,10 +210,11 @@ def free_bytes(device: Device) -> int | None:
 def _write_prepared(
     model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
 ) -> None:
-    from samkr_edge.artefact import is_same_place, replacing
+    from samkr_edge.artefact import replacing
     from samkr_edge.build.onnx_file import with_metadata
     from samkr_edge.build.tensorrt_graph import prepare
     from samkr_edge.cli.console import emit
+    from samkr_edge.one_file import is_same_place
     from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.artefact import fitting, is_same_place, replacing, write_json
+from samkr_edge.artefact import fitting, replacing, write_json
 from samkr_edge.cli.console import progress, say
 from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.draw import draw_poses, enlarge
 from samkr_edge.errors import SamkrError
+from samkr_edge.one_file import is_same_place
 from samkr_edge.ours import marked_png
 from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
 from samkr_edge.pose_model import PoseModel

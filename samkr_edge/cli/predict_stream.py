@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samkr_edge.artefact import fitting, is_same_place
+from samkr_edge.artefact import fitting
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
 from samkr_edge.draw import draw_poses, draw_status
 from samkr_edge.errors import SamkrError
+from samkr_edge.one_file import is_same_place
 from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.poses import Poses

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge.artefact import is_same_place
 from samkr_edge.cli import run
+from samkr_edge.one_file import is_same_place
 
 
 @pytest.mark.parametrize(

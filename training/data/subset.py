@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from samkr_edge.annotations import ImageRecord
-from samkr_edge.artefact import is_same_place, read_json, replacing, write_json
+from samkr_edge.artefact import read_json, replacing, write_json
 from samkr_edge.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
+from samkr_edge.one_file import is_same_place
 from samkr_edge.ours import refuse_foreign
 
 # A key of the annotation file, by which a later run knows the subset for one.
