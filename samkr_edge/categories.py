@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 SKELETON_FILE = "skeleton.yaml"
+_SYMMETRY_AND_SIGMAS = ("flip_pairs", "sigmas")
 _KEYPOINT_ALIASES = {"top_head": "head", "head_top": "head"}
 
 Id: TypeAlias = "int | str"
@@ -97,14 +98,16 @@ def _skeleton(
         return _skeleton_from_file(file, count)
     for known in (COCO17, CROWDPOSE14):
         if normal == known.keypoints:
-            return known
+            own = {key: category[key] for key in _SYMMETRY_AND_SIGMAS if category.get(key) is not None}
+            described = _own_skeleton({**known.to_dict(), **own}, path)
+            return known if described == known else replace(described, name="custom")
     if not normal:
         # CrowdPose files are met without their category: kind and count leave no doubt.
         if kind == "crowdpose" and count in (0, len(CROWDPOSE14)):
             return CROWDPOSE14
         if kind == "coco" and count == len(COCO17):
             return COCO17
-    missing = [key for key in ("flip_pairs", "sigmas") if key not in category]
+    missing = [key for key in _SYMMETRY_AND_SIGMAS if key not in category]
     if normal and not missing:
         return _own_skeleton(category, path)
     names = [str(name) for name in category["keypoints"]] if normal else []

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.build.onnx_precision import INTEGER_OPERATIONS
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.errors import SamkrError
 
+Runtime: TypeAlias = Literal["TensorRT", "the CPU"]
 
-def refuse_other_tools(model: OnnxFile, path: Path, runtime: Literal["TensorRT", "the CPU"]) -> None:
+
+def refused_by(model: OnnxFile, path: Path) -> dict[Runtime, str]:
+    """Whose `build` will not take the graph in ``path`` because another tool has changed it: runtime -> the reason."""
+    reasons: dict[Runtime, str] = {}
+    runtimes: tuple[Runtime, ...] = ("the CPU", "TensorRT")
+    for runtime in runtimes:
+        try:
+            refuse_other_tools(model, path, runtime)
+        except SamkrError as error:
+            reasons[runtime] = f"{error.code}, {error.facts[0].removeprefix('found').strip()}"
+    if "TensorRT" not in reasons and (shifted := facts_of(model).zero_points):
+        reasons["TensorRT"] = f"SE-B88 in INT8, {len(shifted)} quantizers with zero points"
+    return reasons
+
+
+def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
     """Refuse the graph in ``path`` where its operations are no longer those that `export` writes.
 
     Raises:

@@ -64,18 +64,20 @@ def inspect(
         from samkr_edge.cli.inspect_engine import inspect_bundle
 
         return inspect_bundle(model, as_json)
+    from samkr_edge.build.foreign import refused_by
     from samkr_edge.build.graph import Graph
     from samkr_edge.build.lint import lint
     from samkr_edge.build.onnx_card import card_of
     from samkr_edge.build.onnx_runtime import decoded, parse_onnx, read_source
     from samkr_edge.cli.console import emit
-    from samkr_edge.passport import TARGET_KEY, is_built, preflight
+    from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, is_built, preflight
 
     data = read_source(model)
     graph = decoded(data, model)
     card = card_of(graph, model)
     built = is_built(model) or TARGET_KEY in graph.metadata
     passport = preflight(model) if built else None
+    refused = {} if built or PREPARED_KEY in graph.metadata else refused_by(graph, model)
     found = lint(Graph(parse_onnx(data, model)), built=built)
     lines = [
         f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
@@ -84,6 +86,7 @@ def inspect(
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
     pictures = _pictures(graph.metadata)
+    lines += [f"  not built  for {runtime}: {reason}" for runtime, reason in refused.items()]
     if pictures:
         lines.append(f"  pictures   {pictures['what']} travel with it, {pictures['bytes'] / 1e3:.0f} kB")
     if passport:
@@ -94,6 +97,7 @@ def inspect(
         "card": card.to_dict(),
         "passport": passport.model_dump(mode="json") if passport else None,
         "probe": pictures,
+        "refused": refused,
         **found.to_dict(),
     }
     emit(payload, _with_table(lines, found), as_json)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,30 @@ def test_unknown_keypoints_described_in_their_category(tmp_path: Path) -> None:
     skeleton = open_dataset(_coco(tmp_path, content)).skeleton
     assert skeleton.edges == ((0, 1), (0, 2))
     assert skeleton.sigmas == (0.1, 0.2, 0.3)
+
+
+def test_what_a_category_says_of_known_keypoints_holds_for_it(tmp_path: Path) -> None:
+    def opened(**own: object) -> Skeleton:
+        content = _content()
+        content["categories"][0].update(own)
+        return open_dataset(_coco(tmp_path, content)).skeleton
+
+    ours = [list(pair) for pair in COCO17.flip_pairs]
+    assert opened(sigmas=list(COCO17.sigmas), flip_pairs=ours, skeleton=[[1, 2]]) == COCO17
+    assert opened(sigmas=None) == COCO17
+    assert opened(sigmas=[0.1] * 17) == replace(COCO17, name="custom", sigmas=(0.1,) * 17)
+    assert opened(flip_pairs=ours[:1]).flip_order[:5] == (0, 2, 1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "own", [{"sigmas": [0.1] * 16 + [0]}, {"sigmas": []}, {"flip_pairs": [[0, 1], [1, 2]]}]
+)
+def test_a_category_of_known_keypoints_with_values_that_cannot_be_used_says_so(
+    tmp_path: Path, own: dict[str, object]
+) -> None:
+    content = _content()
+    content["categories"][0].update(own)
+    assert _error(_coco(tmp_path, content)).code == "SE-D13"
 
 
 def test_a_category_without_keypoints_is_an_error_unless_the_count_says_what_they_are(tmp_path: Path) -> None:

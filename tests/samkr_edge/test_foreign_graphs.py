@@ -15,6 +15,7 @@ from onnx import TensorProto, version_converter
 from tensorrt_graphs import residual_graph, write_residual
 from tiny_model import tiny_onnx
 
+from samkr_edge.build.foreign import refused_by
 from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.onnx_precision import precision_of
 from samkr_edge.build.onnx_runtime import build_cpu
@@ -83,13 +84,18 @@ def test_quantized_by_onnx_runtimes_own_tool(
     assert load_model(model).card.stage == "ptq"
     assert refusal(lambda: build_cpu(model, tmp_path / "x.cpu.onnx")).code == cpu
     assert run(["inspect", str(model)]) == 0
-    assert "samkr_tiny, int8 (ptq)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "samkr_tiny, int8 (ptq)" in shown
+    assert f"for the CPU: {cpu}" in shown
+    assert f"for TensorRT: {tensorrt}" in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--dry-run"]) == 5
     assert tensorrt in capsys.readouterr().err
 
 
 def test_signed_and_symmetric_it_is_built(tmp_path: Path) -> None:
-    built = build_cpu(quantized(tmp_path, "QDQ", "QInt8", symmetric=True), tmp_path / "x.cpu.onnx")
+    model = quantized(tmp_path, "QDQ", "QInt8", symmetric=True)
+    assert refused_by(read_onnx(model), model) == {}
+    built = build_cpu(model, tmp_path / "x.cpu.onnx")
     assert built.agreement.holds
     assert built.passport.card["precision"] == "int8"
 
