@@ -41,6 +41,7 @@ PACKAGES: dict[str, str | None] = {
     "torch": "torch",
     "nvidia-modelopt": "modelopt.torch.quantization",
     "jinja2": "jinja2",
+    "av": "av",
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt_rtx",
     "pycuda": None,
@@ -101,6 +102,7 @@ def findings(
         needs("train and export", ("torch", "onnx"), "train"),
         needs("quantize", ("torch", "onnx", "nvidia-modelopt"), "quantize"),
         needs("write HTML reports", ("jinja2",), "report"),
+        needs("read AV1, write H.264", ("av",), "video"),
     ]
     if trials["opencv"].works:
         found.insert(2, opencv_finding())

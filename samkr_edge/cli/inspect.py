@@ -145,6 +145,10 @@ def _findings(number: int) -> str:
 
 
 def _summary(found: Lint, built: bool) -> list[str]:
+    if not found.convolutions:
+        return [
+            "  not counted how much of it is INT8: another tool has made its convolutions operations of its own"
+        ]
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [

@@ -78,6 +78,12 @@ def test_a_package_that_misses_another_names_the_extra_that_brings_it() -> None:
     assert found["quantize"].fix == 'pip install "samkr-edge[quantize]"'
 
 
+def test_what_only_some_videos_need_is_named_with_its_extra() -> None:
+    found = {finding.what: finding for finding in findings(environment(), {**WORKS, "av": Trial(False)})}
+    assert found["read AV1, write H.264"].fix == 'pip install "samkr-edge[video]"'
+    assert found["run and score models"].works
+
+
 def test_a_missing_package_names_the_extra_also_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
