@@ -143,14 +143,17 @@ def bench(
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
     if mode not in ("single-stream", "offline"):
         raise SamkrError(
-            "SE-U66", f"--mode {mode} is neither single-stream nor offline", fix="--mode offline"
+            "SE-U66",
+            f"--mode {mode} is neither single-stream nor offline",
+            fix="--mode offline, or leave it out",
         )
     if batch is not None and mode != "offline":
         raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
-    if may_differ and (earlier is None or not set(may_differ) <= set(WHAT)):
+    unknown = [what for what in may_differ or () if what not in WHAT]
+    if may_differ and (earlier is None or unknown):
         raise SamkrError(
             "SE-U73",
             f"--may-differ {' '.join(may_differ)} has nothing to allow"
@@ -158,7 +161,7 @@ def bench(
             else f"--may-differ {' '.join(may_differ)}: it takes {', '.join(WHAT)}",
             fix="give --baseline results.json"
             if earlier is None
-            else f"--may-differ {get_close_matches(may_differ[0], WHAT, 1, 0)[0]}",
+            else f"--may-differ {get_close_matches(unknown[0], WHAT, 1, 0)[0]}",
         )
     compared = paths[0] if baseline is None or earlier is not None else baseline
     named = next((path for path in paths if is_same_file(path, compared)), None)

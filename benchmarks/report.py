@@ -18,6 +18,7 @@ from benchmarks.verdict import short_labels
 from samkr_edge import __version__
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 MAX_BYTES = 2_000_000
 # Room for the pictures of all runs together; the rest of a page is far below the remaining half megabyte.
@@ -93,7 +94,7 @@ def _results_files(paths: Sequence[Path]) -> list[Path]:
                 raise SamkrError(
                     "SE-A69",
                     f"the sweep {path} has no finished cell, so there is nothing to report",
-                    fix=f"samkr-edge sweep SUITE --out {path}",
+                    fix=f"samkr-edge sweep SUITE --out {quoted(path)}",
                 )
             files += cells
         else:

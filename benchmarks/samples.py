@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from samkr_edge.artefact import read_json, replacing
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.dataset import ImageRecord, KeypointDataset
@@ -125,7 +126,7 @@ def read_samples(folder: Path) -> Samples | None:
             "SE-A63",
             f"{path} is not an index of samples that this version reads",
             [f"reason     {reason_of(error)}"],
-            fix=f"measure again, or remove {folder} to have a report without pictures",
+            fix=f"measure again, or remove {quoted(folder)} to have a report without pictures",
         ) from error
     return samples.model_copy(
         update={"images": [image for image in samples.images if (folder / image.file).is_file()]}

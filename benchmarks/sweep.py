@@ -26,6 +26,7 @@ from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
 from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.one_file import refuse_twice
 from samkr_edge.stopping import taking_along
 from samkr_edge.terminal import say
@@ -125,7 +126,7 @@ def _stopped(
         "SE-D65",
         f"the sweep stopped at cell {number} of {count}, since nothing could be written",
         [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
-        fix=f"free some room, then go on: samkr-edge sweep SUITE --out {out} --resume",
+        fix=f"free some room, then go on: samkr-edge sweep SUITE --out {quoted(out)} --resume",
     )
 
 
@@ -154,7 +155,7 @@ def cell_files(out: Path) -> list[Path]:
             "SE-A67",
             f"{out / INDEX} is not the index of a sweep",
             [f"reason     {type(error).__name__}: {error}"],
-            fix=f"write it again; no finished cell is repeated: samkr-edge sweep SUITE --out {out}",
+            fix=f"write it again; no finished cell is repeated: samkr-edge sweep SUITE --out {quoted(out)}",
         ) from error
     return [file for file in files if file.is_file()]
 

@@ -11,6 +11,7 @@ import typer
 
 from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -228,7 +229,8 @@ def search(
                 f"FP32       {base.baseline_ap:.1f} AP on {len(whole.images)} images",
                 f"written    {out}, of which nothing is known",
             ],
-            fix=f"samkr-edge eval {checkpoint} --data {data}   # a network must find people to be judged by AP",
+            fix=f"samkr-edge eval {quoted(checkpoint)} --data {quoted(data)}   "
+            "# a network must find people to be judged by AP",
         )
     if not within:
         raise SamkrError(
@@ -239,7 +241,8 @@ def search(
                 f"restored   {', '.join(found.best.restored) or 'nothing'}",
                 f"written    {out}, though it does not hold the budget",
             ],
-            fix=f"samkr-edge qat ptq.pt --data {data} -o qat.pt   # or allow less INT8: --min-int8",
+            fix=f"samkr-edge quantize {quoted(checkpoint)} --policy {quoted(out)} --data {quoted(data)} -o ptq.pt && "
+            f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt   # or allow less INT8: --min-int8",
         )
     emit(
         payload,

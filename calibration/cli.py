@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,9 +100,7 @@ def quantize(
         _print_plan(chosen, network, source, as_json)
         return
     if out is None:
-        raise SamkrError(
-            "SE-U44", "no place to write to", fix=f"samkr-edge quantize {checkpoint} ... -o ptq.pt"
-        )
+        raise SamkrError("SE-U44", "no place to write to", fix="give the same command with -o ptq.pt")
     warn_if_meaningless(recorded_ap(source.card.provenance))
     shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
     facts, coverage = shown.facts, shown.coverage
@@ -203,9 +202,9 @@ def qat(
             f"{checkpoint} is quantized, so it is no control"
             if control
             else f"{checkpoint} is not quantized, so there is nothing to be aware of",
-            fix=f"samkr-edge qat FP32.pt --control --data {data} -o control.pt"
+            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
             if control
-            else f"samkr-edge quantize {checkpoint} --data {data} -o ptq.pt",
+            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
         )
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")

@@ -57,5 +57,5 @@ def refuse_fp8(policy: Policy) -> None:
             "SE-U47",
             f"this analysis is of INT8, and policy {policy.name} quantizes to FP8, so nothing was measured",
             ["instead    quantize --format fp8, and samkr-edge ledger measures what that loses"],
-            fix="a policy with format: int8",
+            fix="name a policy whose format is int8: --policy default",
         )

@@ -13,6 +13,7 @@ from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.terminal import say
 
@@ -100,7 +101,7 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
             "SE-D79",
             f"the calibration image {image.path} could not be read, so nothing was quantized",
             [f"named in   {dataset.annotation_path}", f"reason     {error.strerror or error}"],
-            fix=f"samkr-edge data check {dataset.root}",
+            fix=f"samkr-edge data check {quoted(dataset.named)}",
         ) from error
 
 
@@ -146,5 +147,6 @@ def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluati
                         f"{evaluation.split:<10} {other.path.name}",
                         f"sha256     {digest[:16]}",
                     ],
-                    fix=f"samkr-edge data check {evaluation.root}",
+                    fix="take these images out of one of the splits; all of them: "
+                    f"samkr-edge data check {quoted(evaluation.named)}",
                 )

@@ -15,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.fixes import look_beside
 from training.models.sums import ResidualAdd, ResolutionSum
 
 POLICIES = Path(__file__).parent / "policies"
+_COMPARE = f"compare it with a shipped one: {POLICIES / 'default.yaml'}"
 
 # Operations a rule can name; modules of other kinds are never quantized.
 OPERATIONS: dict[str, type[nn.Module]] = {
@@ -150,10 +152,15 @@ def load_policy(name: str) -> Policy:
         raise SamkrError(
             "SE-U40",
             f"there is no policy {name!r}",
-            [f"shipped    {', '.join(policy_names())}", *(f"nearest    {found}" for found in near)],
+            [f"shipped    {', '.join(policy_names())}"],
+            fix=look_beside(path)
+            if path.parent != POLICIES
+            else f"--policy {near[0] if near else 'default'}",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise SamkrError("SE-U41", f"{path} is not a policy", [f"reason     {words_of(error)}"]) from error
+        raise SamkrError(
+            "SE-U41", f"{path} is not a policy", [f"reason     {words_of(error)}"], fix=_COMPARE
+        ) from error
     except ValidationError as error:
         facts = []
         for item in error.errors()[:4]:
@@ -162,7 +169,7 @@ def load_policy(name: str) -> Policy:
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"; nearest: {near[0]}" if near and item["type"] == "extra_forbidden" else ""
             facts.append(f"{key}: {item['msg']}{hint}")
-        raise SamkrError("SE-U41", f"{path} is not a valid policy", facts) from error
+        raise SamkrError("SE-U41", f"{path} is not a valid policy", facts, fix=_COMPARE) from error
 
 
 def changed_policy(policy: Policy, **changes: Any) -> Policy:

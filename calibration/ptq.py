@@ -92,6 +92,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
             [f"missing    {sorted(wanted - found)[:4]}", f"unasked    {sorted(found - wanted)[:4]}"],
+            fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
         )
     return quantized
 

@@ -18,6 +18,7 @@ from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured, 
 from calibration.switches import Switches
 from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 
 SCHEMA_VERSION = 1
@@ -89,7 +90,7 @@ class TrialStore:
         return SamkrError(
             "SE-D80",
             f"{self.path} holds no trials of this version, so it was not touched",
-            fix=f"mv {self.path} {self.path}.old   # everything is then measured anew",
+            fix=f"mv {quoted(self.path)} {quoted(f'{self.path}.old')}   # everything is then measured anew",
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import look_beside, quoted
 
 
 def sha256_of(path: str | Path) -> str:
@@ -209,7 +210,12 @@ def read_json(path: str | Path, what: str) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SamkrError("SE-D02", f"{what} {path} could not be read", [f"reason     {error}"]) from error
+        fix = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else f"ls -l {quoted(path)}"
+        if isinstance(error, FileNotFoundError):
+            fix = look_beside(path)
+        raise SamkrError(
+            "SE-D02", f"{what} {path} could not be read", [f"reason     {error}"], fix=fix
+        ) from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # beside bad syntax: numbers or nesting without end

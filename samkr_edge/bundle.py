@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samkr_edge import __version__
 from samkr_edge.artefact import behind, replacing, sha256_of, undisturbed
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.one_file import refuse_twice
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
@@ -131,14 +132,19 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
         raise SamkrError(
             "SE-U92",
             f"{source} is built for one target already, so it cannot be what a bundle is built from",
-            fix=f"samkr-edge bundle EXPORTED.onnx --add {source}",
+            fix=f"samkr-edge bundle EXPORTED.onnx --add {quoted(source)}",
         )
     if not source.is_file():
-        raise SamkrError("SE-U92", f"there is no ONNX file {source}", fix=f"ls {source.parent}")
+        raise SamkrError("SE-U92", f"there is no ONNX file {source}", fix=look_beside(source))
     refuse_twice([source, *added], "bundled")
     names = [source.name, *(path.name for path in added)]
     if len(set(names)) < len(names) or MANIFEST in names:
-        raise SamkrError("SE-U93", "two files of a bundle cannot have the same name", [", ".join(names)])
+        raise SamkrError(
+            "SE-U93",
+            "two files of a bundle cannot have the same name",
+            [", ".join(names)],
+            fix="rename one of them, with the passport beside it where it is a built model",
+        )
     data = source.read_bytes()
     runner = OnnxRunner(source, data=data)
     card = runner.card
@@ -198,7 +204,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _check_belongs(path: Path, passport: Passport, entry: Entry, source: Path, source_entry: Entry) -> None:
-    again = f"samkr-edge build {source} --target {passport.target} -o {path}"
+    again = passport.build_again(path, source=source)
     if passport.sha256 != entry.sha256:
         raise SamkrError(
             "SE-A95",

@@ -137,8 +137,8 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
         raise SamkrError(
             "SE-B94",
             f"no engine could be built for {bundle.name} on this device; the reason is above",
-            ["instead    export SAMKR_EDGE_TARGET=cpu runs the bundle on the CPU"],
-            fix=f"samkr-edge {shlex.join(words)}",
+            [f"built by   samkr-edge {shlex.join(words)}"],
+            fix="export SAMKR_EDGE_TARGET=cpu   # runs the bundle on the CPU; or mend what is said above",
         )
 
 

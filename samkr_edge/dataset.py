@@ -37,6 +37,7 @@ from samkr_edge.artefact import read_json
 from samkr_edge.categories import read_categories
 from samkr_edge.errors import SamkrError
 from samkr_edge.file_kind import kind_of_bytes
+from samkr_edge.fixes import quoted
 from samkr_edge.skeleton import Skeleton
 
 _FOLDERS = {"coco": "annotations", "crowdpose": "json"}
@@ -79,6 +80,12 @@ class KeypointDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def named(self) -> Path:
+        """What commands take for it: the directory, or the file where that is not where a layout has it."""
+        found = (annotation_place(self.root, self.split, kind) for kind in _FOLDERS)
+        return self.root if self.annotation_path in found else self.annotation_path
 
 
 def open_dataset(
@@ -269,7 +276,7 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
                 or [f"found      {', '.join(inside[:6]) or 'an empty folder'}{' ...' * (len(inside) > 6)}"]
             ),
         ],
-        fix=f"name the file itself in place of the directory: {root / others[0]}"
+        fix=f"name the file itself in place of the directory: {quoted(root / others[0])}"
         if others
         else "samkr-edge data synth people   # or move the files to where one of these layouts has them",
     )

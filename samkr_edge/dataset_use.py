@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, list
 from samkr_edge.dataset import KeypointDataset, annotation_place, available_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation_of
+from samkr_edge.fixes import quoted
 
 # Images that show people, below which ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -147,14 +149,47 @@ def require_usable(
     *,
     parity: bool = False,
 ) -> None:
-    """Raise what :func:`refusal` returns.
+    """Raise what :func:`refusal` returns, and where images that the step reads are not there.
 
     Raises:
-        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on.
+        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D22
+            images are missing.
     """
     refused = refusal(dataset, step, images, parity=parity)
     if refused is not None:
         raise refused
+    read = dataset.images if images is None else images
+    if step == "train":  # images of nobody are left out
+        read = [image for image in read if dataset.annotations[image.id]]
+    if step != "quantize":  # which chooses a few, and reads these at once
+        _require_images(dataset, read)
+
+
+def _require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
+    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes."""
+    folders = {image.path.parent for image in images}
+    listed_names = {folder: set(os.listdir(folder)) for folder in folders if os.path.isdir(folder)}
+    missing = [
+        image
+        for image in images
+        if image.path.name not in listed_names.get(image.path.parent, ()) and not image.path.exists()
+    ]
+    if missing:
+        raise SamkrError(
+            "SE-D22",
+            f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are not there, so nothing was done",
+            [
+                f"missing    {listed([place_of(image, dataset) for image in missing])}",
+                f"looked in  {', '.join(map(str, dataset.searched))}",
+            ],
+            fix="restore them, or take them out of the annotations; all of them: "
+            f"samkr-edge data check {quoted(dataset.named)}",
+        )
+
+
+def place_of(image: ImageRecord, dataset: KeypointDataset) -> str:
+    """The image's file with its folder in the data set, for a list of places."""
+    return f"{os.path.relpath(image.path, dataset.root)} (image {image.id})"
 
 
 def require_calibration_images(train: KeypointDataset, asked: int | None = None) -> None:
@@ -175,7 +210,7 @@ def require_calibration_images(train: KeypointDataset, asked: int | None = None)
 def too_few_images(
     count: int,
     facts: Sequence[str] = (),
-    fix: str = "annotate more images; where only speed is measured, --random-images 8 in place of --data",
+    fix: str = "annotate more images; to measure speed alone, quantize takes --random-images 8 in place of --data",
 ) -> SamkrError:
     """SE-D43."""
     return SamkrError(

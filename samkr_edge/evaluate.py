@@ -17,7 +17,7 @@ import numpy as np
 
 from samkr_edge.annotations import BOX_AREA_SHARE
 from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
-from samkr_edge.dataset_use import require_usable
+from samkr_edge.dataset_use import refusal
 from samkr_edge.errors import SamkrError
 from samkr_edge.paper_protocol import Protocol, predict, rescored
 from samkr_edge.poses import Poses
@@ -122,7 +122,9 @@ def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] |
     """
     ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
     chosen_ids = set(ids)
-    require_usable(dataset, "eval", [image for image in dataset.images if image.id in chosen_ids])
+    images = [image for image in dataset.images if image.id in chosen_ids]
+    if (refused := refusal(dataset, "eval", images)) is not None:  # the images themselves need not be here
+        raise refused
     matches = Matches.of(dataset, results, ids)
     numbers = _summary(matches.accumulated(ids))
     if dataset.kind == "crowdpose":

@@ -42,6 +42,7 @@ def main() -> None:
         from samkr_edge.cli import main as command_line
     except ImportError as failed:
         from samkr_edge.errors import SamkrError, reason_of
+        from samkr_edge.json_output import print_json_error
         from samkr_edge.memory_errors import short_of_memory
 
         error = short_of_memory(failed) or SamkrError(
@@ -50,6 +51,8 @@ def main() -> None:
             [f"reason     {reason_of(failed)}", f"python     {sys.executable}"],
             fix="pip install --force-reinstall samkr-edge",
         )
+        if "--json" in sys.argv[1:]:
+            print_json_error(error.to_dict())
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     command_line()

@@ -24,6 +24,7 @@ from samkr_edge.device import running_device
 from samkr_edge.driver import require_gpu
 from samkr_edge.engine_device import check_engine
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.ours import refuse_foreign
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
@@ -114,9 +115,15 @@ class Passport(BaseModel):
         except ValueError as error:
             raise _unreadable(model, error, self.build_again(model)) from error
 
-    def build_again(self, model: Path, target: str | None = None) -> str:
-        """The command that builds ``model`` anew."""
-        return f"samkr-edge build {self.source} --target {target or self.target} -o {model}"
+    def build_again(self, model: Path, target: str | None = None, source: Path | None = None) -> str:
+        """The command that builds ``model`` anew, at the precision it had where that is not the graph's own."""
+        beside = behind(model).with_name(self.source)  # as a build has it that is told no other place
+        source = source or (beside if beside.is_file() else Path(self.source))
+        own = self.card.get("precision")
+        own, built = own if own in ("int8", "fp8") else "fp16", self.settings.get("precision")
+        precision = [] if built in (None, own) else ["--precision", str(built)]
+        words = ["build", quoted(source), "--target", quoted(target or self.target), *precision]
+        return " ".join(["samkr-edge", *words, "-o", quoted(model)])
 
 
 def passport_path(model: Path) -> Path:
@@ -205,7 +212,8 @@ def read_passport(model: Path) -> Passport:
         SamkrError: SE-A51 missing, SE-A52 unreadable, SE-A53 of another schema version.
     """
     path = passport_path(behind(model))
-    build = f"samkr-edge build SOURCE.onnx --target auto -o {model}"
+    target = "auto" if model.suffix == ".engine" else "cpu"
+    build = f"samkr-edge build SOURCE.onnx --target {target} -o {quoted(model)}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.get("schema_version") if isinstance(content, dict) else None

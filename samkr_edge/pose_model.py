@@ -16,6 +16,7 @@ import numpy as np
 from samkr_edge.cpu import require_cores
 from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import look_beside
 from samkr_edge.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
@@ -211,9 +212,10 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             "SE-U24",
             f"{path} is no kind of model that samkr-edge knows",
             [f"known      {', '.join(OPENERS)}"],
+            fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )
     if not path.is_file():
-        raise SamkrError("SE-A23", f"there is no model {path}", fix=f"ls {path.parent}")
+        raise SamkrError("SE-A23", f"there is no model {path}", fix=look_beside(path))
     threads = require_cores(threads)
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}

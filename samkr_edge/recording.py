@@ -19,6 +19,7 @@ import numpy as np
 from samkr_edge.artefact import part_of
 from samkr_edge.av_video import AvWriter, h264_encoder
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.ours import mark_mp4
 from samkr_edge.poses import Poses
@@ -90,7 +91,7 @@ class Recording:
             if self.frames
             else f"{self.video.parent} cannot take a recording, so nothing was done",
             [f"reason     {reason}"],
-            fix=f"free some room, or choose another place with -o; now: df -h {self.video.parent}",
+            fix=f"free some room, or choose another place with -o; now: df -h {quoted(self.video.parent)}",
         )
 
     def __exit__(

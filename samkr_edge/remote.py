@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from samkr_edge.artefact import behind
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import look_beside
 from samkr_edge.passport import passport_path
 from samkr_edge.ssh import Host, Remote
 from samkr_edge.terminal import say
@@ -115,7 +116,7 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in dict.fromkeys(behind(Path(os.path.abspath(path))) for path in paths):
         if not path.exists():
-            raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=f"ls {path.parent}")
+            raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=look_beside(path))
         passport = passport_path(path)
         found += [path, passport] if path.is_file() and passport.is_file() else [path]
     names = [path.name for path in found]
@@ -125,5 +126,6 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
             "SE-D94",
             f"two files named {twice[0]} cannot be carried to one folder",
             [str(path) for path in found if path.name == twice[0]],
+            fix="rename one of them",
         )
     return found

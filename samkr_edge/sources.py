@@ -10,6 +10,7 @@ from pathlib import Path
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.file_kind import file_kind
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.ours import made_by_predict
 from samkr_edge.stream_address import without_secrets
 from samkr_edge.video import is_live, open_video
@@ -76,6 +77,7 @@ def find_sources(words: Sequence[str]) -> Sources:
             "no image and no video was found, so nothing was done",
             [f"looked in  {', '.join(map(without_secrets, words[:4]))[:150]}"]
             + ([found.note() or ""] if found.left_out else []),
+            fix="name an image or a video, or a folder that holds some",
         )
     return found
 
@@ -98,7 +100,7 @@ def _add_named(found: Sources, path: Path) -> list[SamkrError]:
     """One file that was named; what is wrong with it."""
     reason = _sort_in(found, path)
     if reason == _NEITHER:
-        return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {path}")]
+        return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {quoted(path)}")]
     if reason is not None:
         found.left_out[path] = reason
         return []
@@ -150,10 +152,7 @@ def _existing_as_it_is(pattern: str) -> str:
 
 def _missing(word: str) -> SamkrError:
     what = "nothing matches" if glob.has_magic(word) else "there is no"
-    folder = Path(word).parent
-    while not folder.is_dir():
-        folder = folder.parent
-    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=f"ls {folder}")
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=look_beside(word))
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:

@@ -193,7 +193,9 @@ class Remote:
             done = _captured([*self.ssh(), self.host.address, _sh(script)])
         except FileNotFoundError as error:
             raise SamkrError(
-                "SE-V93", "--on needs the program ssh, which is not here", fix="apt install openssh-client"
+                "SE-V93",
+                "--on needs the program ssh, which is not here",
+                fix="sudo apt install openssh-client",
             ) from error
         if done.returncode == _SSH_FAILED:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -221,16 +223,20 @@ class Remote:
                 "SE-D95",
                 f"copying between here and {self.host.address} failed",
                 [f"reason     {line.strip()[:150]}" for line in lines[:2]],
-                fix=f"ssh {self.host.address} df -h   # is there room?",
+                fix=f"ssh{self._port} {self.host.address} df -h   # is there room?",
             )
 
+    @property
+    def _port(self) -> str:
+        """For command lines that are shown."""
+        return f" -p {self.host.port}" if self.host.port else ""
+
     def _unreachable(self, reason: str) -> SamkrError:
-        port = f" -p {self.host.port}" if self.host.port else ""
         return SamkrError(
             "SE-V94",
             f"{self.host.address} cannot be reached by ssh",
             [f"reason     {reason[:150]}"],
-            fix=f"ssh{port} {self.host.address} true   # until that works",
+            fix=f"ssh{self._port} {self.host.address} true   # until that works",
         )
 
 

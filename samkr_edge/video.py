@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from samkr_edge.av_video import AvCapture, is_installed
 from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.stream_address import is_stream_address, without_secrets
@@ -70,6 +70,7 @@ class VideoSource:
 
     Attributes:
         name: of the source, for messages; no password is in it.
+        place: by which other programs find it: a file's path, else the name.
         live: a camera or network stream: it does not end and must not be kept waiting.
         fps: frames a second, as the source says; 30 where it does not.
         frames: how many there should be; None for live sources and files that do not say.
@@ -87,6 +88,7 @@ class VideoSource:
         fps: float = 30.0,
         frames: int | None = None,
         lasts: float | None = None,
+        place: Path | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
     ) -> None:
@@ -95,6 +97,7 @@ class VideoSource:
         Where frames may be dropped (a live source in newest mode) nobody knows how long the others are held: use 0.
         """
         self.name = name
+        self.place = place or name
         self.live = live
         self.fps = usable_rate(fps)
         self.frames = frames
@@ -172,7 +175,7 @@ class VideoSource:
                 f"read       {self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
                 "usual      a recording that was cut off, or a damaged disk",
             ],
-            fix=f"ffmpeg -i {self.name} -c:v libx264 repaired.mp4",
+            fix=f"ffmpeg -i {quoted(self.place)} -c:v libx264 repaired.mp4",
         )
 
     def _gone(self) -> SamkrError:
@@ -221,17 +224,17 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():  # then once more, from the first frame
-                return _file_source(cv2.VideoCapture(name), path.name, shown_seconds(path), ring)
+                return _file_source(cv2.VideoCapture(name), path, ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
                 f"{source} could not be opened as a video, so nothing was done",
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
-                fix=f"ffprobe {shlex.quote(os.path.abspath(source))}",
+                fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
-        return _file_source(_other_capture(path, capture), path.name, shown_seconds(path), ring)
+        return _file_source(_other_capture(path, capture), path, ring)
     if not path.exists() and not is_live(source):
-        raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=f"ls {path.parent}")
+        raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = _open_live(source)
     if not capture.isOpened():
         raise SamkrError(
@@ -241,12 +244,12 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 f"asked for  {without_secrets(source)[:100]}",
                 "usual      no such camera, in use by another program, or not reachable",
             ],
-            fix=f"ffprobe {name}"
+            fix=f"ffprobe {quoted(name)}"
             if is_stream_address(source)
             else "ls /dev/video*   # cameras of this machine",
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
-        return _file_source(capture, name, None, ring)
+        return _file_source(capture, name, ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
 
@@ -270,9 +273,7 @@ def _other_capture(path: Path, capture: cv2.VideoCapture) -> Capture:
             f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
             f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
         ],
-        fix=f"ffprobe {shlex.quote(str(path.absolute()))}"
-        if installed
-        else 'pip install "samkr-edge[video]"',
+        fix=f"ffprobe {quoted(path.absolute())}" if installed else 'pip install "samkr-edge[video]"',
     )
 
 
@@ -282,13 +283,16 @@ def _announced(capture: Capture) -> int | None:
     return int(count) if 0 < count < 1e9 else None
 
 
-def _file_source(capture: Capture, name: str, shown: float | None, ring: int) -> VideoSource:
+def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
     """A file's frames. Only a count that fits the time for which its track is shown is a count of what is shown."""
     fps, frames = capture.get(cv2.CAP_PROP_FPS), _announced(capture)
+    path = place if isinstance(place, Path) else None
+    shown = None if path is None else shown_seconds(path)
     lasts = None if frames is None else frames / (fps if fps > 0 else usable_rate(fps))
     if shown is not None and lasts is not None:
         lasts = None if abs(shown - lasts) <= max(0.1, 0.01 * shown) else shown
-    return VideoSource(capture, name, live=False, fps=fps, frames=frames, lasts=lasts, ring=ring)
+    name = str(place) if path is None else path.name
+    return VideoSource(capture, name, live=False, fps=fps, frames=frames, lasts=lasts, place=path, ring=ring)
 
 
 def usable_rate(fps: float) -> float:

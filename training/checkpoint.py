@@ -15,12 +15,14 @@ from torch import Tensor
 from samkr_edge.artefact import replacing
 from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
 
+_AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
 # Of every network here: input pixels per map pixel, and what its lowest resolution divides the input by.
 _STRIDE, _SIZE_STEP = 4, 32
@@ -81,7 +83,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SamkrError("SE-A32", f"there is no checkpoint {path}") from error
+        raise SamkrError("SE-A32", f"there is no checkpoint {path}", fix=look_beside(path)) from error
     except Exception as error:  # unpickling errors come in many classes
         raise SamkrError(
             "SE-A30",
@@ -90,7 +92,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 f"reason     {reason_of(error)}",
                 f"size       {Path(path).stat().st_size} bytes",
             ],
-            fix="use another copy; a file cut off while being copied cannot be repaired",
+            fix=_way_out(Path(path)),
         ) from error
     try:
         if payload["format"] != FORMAT:
@@ -115,8 +117,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "SE-A31",
             f"{path} is not a checkpoint of samkr-edge",
             [f"reason     {type(error).__name__} {error}", f"expected   format {FORMAT!r}"],
+            fix=f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if they are other weights",
         ) from error
     return checkpoint
+
+
+def _way_out(path: Path) -> str:
+    """For what torch cannot read."""
+    if path.is_dir():
+        return f"name a file in it: ls {quoted(path)}"
+    if path.suffix in (".onnx", ".engine", ".samkr"):
+        return f"name the checkpoint that {path.name} was exported from"
+    return "use another copy; a file cut off while being copied cannot be repaired"
 
 
 def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -126,8 +138,7 @@ def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:
         raise ValueError(f"its input is {height}x{width}, and no multiple of {_SIZE_STEP}")
     maps = (height // _STRIDE, width // _STRIDE)
     outputs = {"heatmap": (None, keypoints + 1, *maps), "offset": (None, 2 * keypoints, *maps)}
-    again = "use the checkpoint as train or import wrote it"
-    check_card(str(path), card, {"image": (None, height, width, 3)}, outputs, fix=again)
+    check_card(str(path), card, {"image": (None, height, width, 3)}, outputs, fix=_AS_WRITTEN)
 
 
 def _table(payload: dict[str, Any], name: str) -> dict[str, Any]:
@@ -170,6 +181,7 @@ def restore_float(checkpoint: Checkpoint) -> PoseNet:
             "SE-A33",
             f"the weights do not fit {checkpoint.config.name}",
             [f"reason     {line.strip()[:150]}" for line in others[:3] or [first]],
+            fix=_AS_WRITTEN,
         ) from error
     refuse_broken_weights(network)
     return network
@@ -207,5 +219,8 @@ def skeleton_for(keypoints: int) -> Skeleton:
         if len(skeleton) == keypoints:
             return skeleton
     raise SamkrError(
-        "SE-U35", f"there is no built-in skeleton of {keypoints} keypoints", ["known      17 and 14"]
+        "SE-U35",
+        f"there is no built-in skeleton of {keypoints} keypoints",
+        ["known      17 and 14"],
+        fix="add --data DIR, a data set that names these keypoints",
     )

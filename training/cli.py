@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 
 def train(
@@ -67,7 +68,7 @@ def train(
         raise SamkrError(
             "SE-U32",
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
-            fix="samkr-edge qat ptq.pt --data DIR -o qat.pt",
+            fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
         )
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
@@ -83,6 +84,13 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_model(config)
     if settings.init:
+        another = (
+            f"give the same command with --set init=CHECKPOINT of a {settings.model}, or --set init=null"
+        )
+        if not Path(settings.init).is_file():
+            raise SamkrError(
+                "SE-A39", f"there is no {settings.init} to start from, so nothing was trained", fix=another
+            )
         own = network.state_dict()
         fitting = {
             name: tensor
@@ -90,7 +98,7 @@ def train(
             if name in own and own[name].shape == tensor.shape
         }
         if not fitting:
-            raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}")
+            raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}", fix=another)
         network.load_state_dict(fitting, strict=False)
         if is_first_process():
             say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")

@@ -10,6 +10,7 @@ import typer
 
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.model_card import ModelCard
@@ -87,11 +88,14 @@ def export(
     from training.input_size import parse_size
 
     if precision not in ("fp32", "fp16"):
+        images = "--untrained --random-images 8" if untrained else "--data DIR"
         raise SamkrError(
             "SE-U84",
             f"{precision!r} is no precision to export in",
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
-            fix=f"samkr-edge quantize {checkpoint} --data DIR -o ptq.pt",
+            fix=f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
+            if precision in ("int8", "fp8")
+            else "--precision fp32",
         )
     wanted = parse_size(size) if size else None
     half = precision == "fp16"

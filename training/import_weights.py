@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.rescoring import LAYERS
 from training.models.pose_net import ModelConfig, PoseNet
 
@@ -104,7 +105,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_numpy_globals()):
             payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SamkrError("SE-A76", f"there is no file {path}", fix=f"ls {path.parent}") from error
+        raise SamkrError("SE-A76", f"there is no file {path}", fix=look_beside(path)) from error
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
@@ -158,6 +159,7 @@ def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np
             "SE-A75",
             f"{path} holds no rescoring network, so nothing was loaded",
             [f"missing    {', '.join(missing)}"],
+            fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # trains one",
         )
     return {name: inner[name].float().numpy() for name in wanted}
 
@@ -321,11 +323,15 @@ def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
         raise SamkrError(
             "SE-A75",
             f"{path} is a checkpoint of samkr-edge already, so there is nothing to import",
-            fix=f"samkr-edge eval {path} --data DIR",
+            fix=f"samkr-edge eval {quoted(path)} --data DIR",
         )
     payload = _innermost(payload)
     if not isinstance(payload, dict):
-        raise SamkrError("SE-A75", f"{path} holds a {type(payload).__name__}, not weights by name")
+        raise SamkrError(
+            "SE-A75",
+            f"{path} holds a {type(payload).__name__}, not weights by name",
+            fix="save the state_dict alone where the file was made",
+        )
     tensors = {str(name): value for name, value in payload.items() if isinstance(value, Tensor)}
     for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):

@@ -248,7 +248,12 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _invalid(path: str, facts: list[str]) -> SamkrError:
-    return SamkrError("SE-U31", f"{path} is not a valid recipe", facts, fix="samkr-edge train --help")
+    return SamkrError(
+        "SE-U31",
+        f"{path} is not a valid recipe",
+        facts,
+        fix="samkr-edge recipes samkr_tiny   # all settings there are, with values that hold",
+    )
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -12,6 +12,7 @@ from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import Scores, predict_dataset, score
+from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
 from training.models.pose_net import PoseNet
@@ -104,7 +105,7 @@ def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> 
             f"{trained_on.root} has no split {settings.split!r} to validate on, so training did not start",
             [
                 f"found      {', '.join(splits) or trained_on.annotation_path.name}",
-                f"to have it samkr-edge data split {trained_on.root if splits else trained_on.annotation_path} OUT",
+                f"to have it samkr-edge data split {quoted(trained_on.named)} OUT",
             ],
             fix=f"give the same command with {_without(settings)}   # without validation",
         )

@@ -12,6 +12,7 @@ from benchmarks.selftest.report import SCHEMA_VERSION
 from benchmarks.selftest.stage import Check, Stage
 from samkr_edge.artefact import json_text
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import quoted
 
 
 def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[Outcome]:
@@ -40,5 +41,5 @@ def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage])
             "SE-A64",
             f"{file} is not what a self-test writes, so nothing could be kept of it and no stage was run",
             [f"reason     {type(error).__name__}: {reason_of(error)}"],
-            fix=f"mv {file} {file}.old   # then the same command runs every stage",
+            fix=f"mv {quoted(file)} {quoted(f'{file}.old')}   # then the same command runs every stage",
         ) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.fixes import quoted
 
 # Where JetPack's and Debian's packages put it; no pip wheel brings it.
 INSTALLED = Path("/usr/src/tensorrt/bin/trtexec")
@@ -124,5 +125,5 @@ def _failed(program: Path, facts: list[str]) -> SamkrError:
         "SE-V64",
         "trtexec did not measure the engine",
         [f"program    {program}", *facts][:4],
-        fix=f"{program} --help   # it must be of the TensorRT that built the engine",
+        fix=f"{quoted(program)} --help   # it must be of the TensorRT that built the engine",
     )

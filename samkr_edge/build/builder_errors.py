@@ -14,6 +14,7 @@ from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.build.parser_errors import Complaint, explain, locate
 from samkr_edge.build.plan import MIB, BuildPlan
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.runtime.tensorrt_log import Messages, is_about_memory
 
 _NO_KERNEL = "could not find any implementation for node"
@@ -84,7 +85,7 @@ def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, gra
         else f"{title} could not build {model}"
     )
     return SamkrError(
-        "SE-B90", f"{what}, so nothing was written", facts, fix=reason.remedy or _otherwise(model, plan)
+        "SE-B90", f"{what}, so nothing was written", facts, fix=reason.remedy or otherwise(model, plan)
     )
 
 
@@ -134,7 +135,7 @@ def _reason(said: list[tuple[bool, str]], graph: OnnxFile) -> _Reason:
     return _Reason(errors[-1], "", "samkr-edge doctor")
 
 
-def _otherwise(model: str, plan: BuildPlan) -> str:
+def otherwise(model: str, plan: BuildPlan) -> str:
     """Another way to an engine of this graph."""
     if plan.calibrate:
         return (
@@ -149,7 +150,8 @@ def _otherwise(model: str, plan: BuildPlan) -> str:
 
 
 def _again(model: str, plan: BuildPlan) -> str:
-    return f"samkr-edge build {model} --target {plan.target if plan.compute_capabilities else 'auto'}"
+    target = plan.target if plan.compute_capabilities else "auto"
+    return f"samkr-edge build {quoted(model)} --target {target}"
 
 
 def _line(text: str) -> str:

@@ -16,9 +16,13 @@ from samkr_edge.artefact import sha256_of
 from samkr_edge.cache import cache_folder
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.runtime.cuda import Cuda
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+
+# Whole paths, whatever folder the list is in; and more of them than one command line holds.
+_DATA = "\"$(realpath DIR)\" -name '*.jpg'"
 
 
 class CalibrationImages:
@@ -33,7 +37,10 @@ class CalibrationImages:
             lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise SamkrError(
-                "SE-D87", f"the list of calibration images {listing} cannot be read", [f"reason     {error}"]
+                "SE-D87",
+                f"the list of calibration images {listing} cannot be read",
+                [f"reason     {error}"],
+                fix=f"find {_DATA} | shuf -n 500 > {quoted(listing)}",
             ) from error
         self.paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
         self.input_size = input_size
@@ -45,7 +52,9 @@ class CalibrationImages:
                 if not self.paths
                 else f"{listing} lists images that are not there",
                 [f"missing    {path}" for path in missing[:3]],
-                fix=f"ls DIR/train2017/*.jpg | shuf -n 500 > {listing}",
+                fix=f"correct these lines: relative paths begin in {listing.absolute().parent}"
+                if missing
+                else f"find {_DATA} | shuf -n 500 > {quoted(listing)}",
             )
 
     def digest(self) -> str:

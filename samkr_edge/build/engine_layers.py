@@ -40,6 +40,8 @@ _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
 FLOATS = ("fp32", "fp16", "bf16")
 _QUANTIZED = ("int8", "fp8")
 
+_WRITE = "write it again, on the device: samkr-edge inspect MODEL.engine --profile"
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -107,7 +109,7 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
     """
     entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
     if not isinstance(entries, list):
-        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"])
+        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"], _WRITE)
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise SamkrError(
             "SE-B93",
@@ -122,7 +124,10 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
         return [_layer(entry, times or {}) for entry in entries]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SamkrError(
-            "SE-B92", "these engine layers are in a form that is not known", [f"reason     {error!r}"[:160]]
+            "SE-B92",
+            "these engine layers are in a form that is not known",
+            [f"reason     {error!r}"[:160]],
+            fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
         ) from error
 
 
@@ -174,7 +179,9 @@ def parse_profile(text: str) -> dict[str, float]:
                 times[record["name"]] += float(record.get("averageMs", record.get("medianMs", 0.0)))
         return dict(times)
     except (TypeError, ValueError, AttributeError) as error:
-        raise SamkrError("SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]]) from error
+        raise SamkrError(
+            "SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]], _WRITE
+        ) from error
 
 
 def module_of(node: str) -> str:
@@ -198,7 +205,10 @@ def _load(text: str, what: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise SamkrError(
-            "SE-B92", f"the {what} are not valid JSON", [f"reason     {error}", f"size       {len(text)}"]
+            "SE-B92",
+            f"the {what} are not valid JSON",
+            [f"reason     {error}", f"size       {len(text)}"],
+            _WRITE,
         ) from error
 
 

@@ -27,6 +27,7 @@ from samkr_edge.build.engine_layers import (
 from samkr_edge.build.engine_measures import EngineMeasures, measure
 from samkr_edge.build.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.passport import Passport, passport_path, read_passport
 
 # Inferences whose layers are timed: a few seconds, and enough for a mean.
@@ -148,10 +149,10 @@ def _unlisted(engine: Path, why: str) -> SamkrError:
         message = (
             f"there is no list of the layers of {engine.name} here; its build writes one, on any machine"
         )
-        fix = _build_again(engine, passport)
+        fix = passport.build_again(engine)
     else:
         message = f"the layers of {engine.name} can be listed only where TensorRT and its GPU are"
-        fix = f"on the device: samkr-edge inspect {engine.name}   # or, for {beside.name}: {_trtexec(engine)}"
+        fix = f"on the device: samkr-edge inspect {quoted(engine.name)}   # or, for {beside.name}: {_trtexec(engine)}"
     return SamkrError("SE-V92", message, [why], fix=fix)
 
 
@@ -159,20 +160,12 @@ def _lister(engine: Path) -> str:
     """The command that writes the list beside an engine anew."""
     passport = _passport(engine)
     if passport is not None and passport.runtime == "rtx":
-        return _build_again(engine, passport)
+        return passport.build_again(engine)
     return f"on the device: {_trtexec(engine)}"
 
 
-def _build_again(engine: Path, passport: Passport) -> str:
-    """The build, at the precision it had where that is not the graph's own."""
-    own = passport.card.get("precision")
-    own, built = own if own in ("int8", "fp8") else "fp16", passport.settings.get("precision")
-    precision = f" --precision {built}" if built not in (None, own) else ""
-    return f"samkr-edge build {passport.source} --target {passport.target}{precision} -o {engine}"
-
-
 def _trtexec(engine: Path) -> str:
-    return f"trtexec --loadEngine={engine} --exportLayerInfo={layers_path(behind(engine))}"
+    return f"trtexec --loadEngine={quoted(engine)} --exportLayerInfo={quoted(layers_path(behind(engine)))}"
 
 
 def _passport(engine: Path) -> Passport | None:
@@ -192,13 +185,13 @@ def profile_of_engine(engine: Path) -> tuple[str | None, str]:
     """The profile beside an engine, ``ENGINE.profile.json``; where there is none of this engine, None and why."""
     beside = profile_path(behind(engine))
     if not beside.is_file():
-        return None, f"no profile; on the device: samkr-edge inspect {engine.name} --profile"
+        return None, f"no profile; on the device: samkr-edge inspect {quoted(engine.name)} --profile"
     text = beside.read_text(encoding="utf-8", errors="replace")
-    with _naming(beside, f"on the device: samkr-edge inspect {engine} --profile"):
+    with _naming(beside, f"on the device: samkr-edge inspect {quoted(engine)} --profile"):
         measured = profiled_engine(text)
         parse_profile(text)
     if measured is not None and engine.is_file() and measured != sha256_of(engine):
-        again = f"samkr-edge inspect {engine.name} --profile"
+        again = f"samkr-edge inspect {quoted(engine.name)} --profile"
         return None, f"{beside.name} is of another engine; on the device: {again}"
     return text, ""
 
@@ -229,4 +222,4 @@ def profile_path(engine: Path) -> Path:
 
 def _require(engine: Path) -> None:
     if not engine.is_file():
-        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=f"ls {engine.parent}")
+        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=look_beside(engine))

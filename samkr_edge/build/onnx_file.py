@@ -8,7 +8,6 @@ ONNX 1.0.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import look_beside, quoted
 
 FLOAT, UINT8, INT8, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 6, 7, 10, 17
 DTYPES: dict[int, Any] = {
@@ -192,7 +192,7 @@ def weights_elsewhere(path: str | Path, error: WeightsElsewhere) -> SamkrError:
         "SE-A26",
         f"{path} keeps weights in another file, so it was not used",
         [f"first      {error}", "expected   one file: what is copied and hashed is then the whole model"],
-        fix=f"cd {shlex.quote(str(path.parent))} && "
+        fix=f"cd {quoted(path.parent)} && "
         f'python -c "import onnx; onnx.save(onnx.load({path.name!r}), {joined!r})"',
     )
 
@@ -213,7 +213,7 @@ def read_onnx(path: Path) -> OnnxFile:
             "SE-B87",
             f"the ONNX file {path} cannot be read",
             [f"reason     {error.strerror or error}"],
-            fix=f"ls {path.parent}",
+            fix=look_beside(path),
         ) from error
     except ValueError as error:
         raise SamkrError(
@@ -228,7 +228,7 @@ def not_whole(path: Path, size: int, reason: str) -> tuple[str, list[str], str]:
         return (
             f"{path} is a checkpoint by its name, and an ONNX model was expected",
             [f"size       {size} bytes"],
-            f"samkr-edge export {shlex.quote(str(path))} -o {shlex.quote(f'{path.stem}.onnx')}",
+            f"samkr-edge export {quoted(path)} -o {quoted(f'{path.stem}.onnx')}",
         )
     return (
         f"{path} is not a whole ONNX model",

@@ -18,6 +18,7 @@ from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, not_whole, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.fixes import look_beside
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
@@ -82,6 +83,7 @@ def build_cpu(source: Path, out: Path) -> Built:
             "SE-B53",
             "the built model does not compute what its source does, so it was not written",
             agreement.facts(),
+            fix="use the exported ONNX as it is, which predict, eval and bench take; and report this graph",
         )
     passport = Passport(
         target="cpu",
@@ -111,7 +113,7 @@ def read_source(path: Path) -> bytes:
             "SE-B50",
             f"there is no ONNX file {path} that can be read",
             [f"reason     {error.strerror or error}"],
-            fix=f"ls -l {path.parent}",
+            fix=look_beside(path),
         ) from error
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from samkr_edge.build.onnx_file import OnnxFile
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def parser_error(model: str, title: str, complaints: list[Complaint], graph: Onn
         "SE-B91",
         f"{title} cannot take {model}, so nothing was built",
         facts,
-        fix=remedy or "samkr-edge inspect " + model,
+        fix=remedy or f"samkr-edge inspect {quoted(model)}",
     )
 
 

@@ -223,7 +223,7 @@ def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
             "SE-U90",
             "the workspace would be larger than the free memory, and the build would be killed",
             [f"asked      {wishes.workspace_mib} MiB", f"free       {free_bytes // MIB} MiB"],
-            fix=f"--workspace {allowed // MIB}",
+            fix=f"--workspace {allowed // MIB}" if allowed <= free_bytes else "close what else uses memory",
         )
     return asked
 
@@ -331,6 +331,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
             "SE-U90",
             f"there is no hardware compatibility {wishes.hardware_compatible!r}",
             ["known      same, ampere+"],
+            fix="--hardware-compatible same",
         )
     capability = version_tuple(target.compute_capability or "0")
     reason = None

@@ -33,7 +33,8 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{target.title} cannot run INT8, so nothing was built",
-            [f"reason     {limit.why}", f"instead    {limit.instead}"],
+            [f"reason     {limit.why}"],
+            fix=limit.instead,
         )
     if precision == "fp8":
         _check_fp8(target, features)
@@ -88,7 +89,7 @@ def _check_fp8(target: Target, features: Features) -> None:
             "SE-V88",
             f"{target.title} cannot run FP8 here, so nothing was built",
             [f"reason     {reason}", "instead    --precision fp16, or quantize to INT8"],
-            fix="samkr-edge quantize CHECKPOINT --data DIR --format int8 -o int8.pt",
+            fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
 
 
@@ -178,6 +179,7 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
             "SE-U88",
             f"{target.title} has no DLA core {wishes.dla_core}",
             [f"cores      0 to {target.dla_cores - 1}"],
+            fix="--dla-core 0",
         )
     if features.number >= DLA_GONE:
         raise SamkrError(

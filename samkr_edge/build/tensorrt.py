@@ -11,6 +11,7 @@ from typing import Any
 from samkr_edge import __version__
 from samkr_edge.artefact import require_writable, sha256_of
 from samkr_edge.build.agreement import Agreement
+from samkr_edge.build.builder_errors import otherwise
 from samkr_edge.build.builder_listing import layers_path, layers_text
 from samkr_edge.build.calibrator import CalibrationImages
 from samkr_edge.build.engine_bytes import Report, SerializedEngine, build_bytes
@@ -136,7 +137,7 @@ def _fastest_that_agrees(
             "SE-B89",
             "the engine does not compute what its graph does, so it was not written",
             agreement.facts(),
-            fix=f"samkr-edge build {source} --target auto --precision fp32   # then report which precision fails",
+            fix=otherwise(str(source), one.plan),
         )
         _set_aside(refused, one.plan, error)
     raise refused[0].error

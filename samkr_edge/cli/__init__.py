@@ -6,8 +6,8 @@ a Jetson without torch lists every command, and a command whose packages are mis
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
-from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
 from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.opencv_install import missing_opencv
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
@@ -315,18 +315,13 @@ def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
 
 def _print_error(error: SamkrError, as_json: bool) -> int:
     if as_json:
-        _print_json_error(error.to_dict())
+        print_json_error(error.to_dict())
     say(str(error))
     return error.exit_code
 
 
-def _print_json_error(error: dict[str, Any]) -> None:
-    with contextlib.suppress(SamkrError):  # that stdout is full is not what went wrong first
-        print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
-
-
 def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
-    again = " ".join(map(without_secrets, arguments))
+    again = shlex.join(map(without_secrets, arguments))
     told = {
         "code": "SE-X01",
         "message": f"{type(error).__name__}: {hide_secrets(str(error), arguments)}",
@@ -334,7 +329,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
         "fix": f"samkr-edge --debug {again}   # and send the traceback",
     }
     if as_json:
-        _print_json_error(told)
+        print_json_error(told)
     say(f"error SE-X01: {told['message']}\n  {told['facts'][0]}\nfix: {told['fix']}")
     return 1
 

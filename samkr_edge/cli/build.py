@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 
 def build(
@@ -156,7 +157,9 @@ def build(
         return
     if is_same_place(out, model):
         raise SamkrError(
-            "SE-U51", "the built model would replace its source", fix=f"-o {model.stem}.cpu.onnx"
+            "SE-U51",
+            "the built model would replace its source",
+            fix=f"-o {quoted(model.with_suffix('.cpu.onnx'))}",
         )
     built = build_cpu(model, out)
     source_mb, built_mb = (path.stat().st_size / 1e6 for path in (model, out))
@@ -199,14 +202,14 @@ def _check_suffix(out: Path | None, suffix: str, *, unseen: bool) -> None:
         raise SamkrError(
             "SE-U07",
             f"{out.name} would be a TensorRT engine, and no GPU is visible here, so nothing was built",
-            [f"instead    for this CPU: -o {out.with_suffix('.cpu.onnx').name}"],
+            [f"instead    for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"],
             fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
     raise SamkrError(
         "SE-U07",
         f"{out.name} would not be opened as what it is, so nothing was built",
         [f"expected   {suffix}, by which every command knows this kind of model"],
-        fix=f"-o {out.with_suffix(suffix).name}",
+        fix=f"-o {quoted(out.with_suffix(suffix))}",
     )
 
 
@@ -217,7 +220,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
             "SE-U07",
             f"{', '.join(asked)}: only TensorRT has this, and the target is the CPU, so nothing was built",
             ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
-            fix=f"samkr-edge build {model} --target cpu",
+            fix=f"samkr-edge build {quoted(model)} --target cpu",
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.build.engine_measures import EngineMeasures
@@ -52,7 +53,10 @@ def build_engine(
 
     if precision is not None and precision not in PRECISIONS:
         raise SamkrError(
-            "SE-U89", f"there is no precision {precision!r}", [f"known      {', '.join(PRECISIONS)}"]
+            "SE-U89",
+            f"there is no precision {precision!r}",
+            [f"known      {', '.join(PRECISIONS)}"],
+            fix="leave --precision out: the graph's own is taken",
         )
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
@@ -78,7 +82,7 @@ def build_engine(
                 f"this is    {recognise(device).title}",
                 f"it would   be {plans[0].precision}, {plans[0].typing} typing",
             ],
-            fix=plans[0].by_hand or f"on the device: samkr-edge build {model.name} --target auto",
+            fix=plans[0].by_hand or f"on the device: samkr-edge build {quoted(model.name)} --target auto",
         )
     else:
         _require_installed(plans[0], version)
@@ -114,7 +118,12 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     from targets.profile import version_tuple
 
     if asked is not None and asked not in TITLES:
-        raise SamkrError("SE-U89", f"there is no flavour {asked!r}", [f"known      {', '.join(TITLES)}"])
+        raise SamkrError(
+            "SE-U89",
+            f"there is no flavour {asked!r}",
+            [f"known      {', '.join(TITLES)}"],
+            fix="leave --flavour out: the one that fits the target is taken",
+        )
     number = version_tuple(version or "")
     named: Flavour | None = None
     if version is not None:
@@ -161,10 +170,14 @@ def find_features(target: Target, here: bool, version: str | None, flavour: str 
                 "SE-U89",
                 f"{target.title} has no JetPack {version.removeprefix('jetpack-')}",
                 [f"known      {', '.join(target.jetpack) or 'none: it is no Jetson'}"],
+                fix=f"--tensorrt jetpack-{target.jetpack[-1]}" if target.jetpack else "--tensorrt 10.3",
             )
         if release is None and len(version_tuple(version)) < 2:
             raise SamkrError(
-                "SE-U89", f"{version!r} is no TensorRT version", ["known      like 10.3, or like jetpack-6.2"]
+                "SE-U89",
+                f"{version!r} is no TensorRT version",
+                ["known      like 10.3, or like jetpack-6.2"],
+                fix="leave --tensorrt out: the one that the target has is taken",
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":
@@ -221,7 +234,9 @@ def _write_prepared(
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
     if is_same_place(out, model):
         raise SamkrError(
-            "SE-U89", "the prepared graph would replace its source", fix=f"--prepared {model.stem}.trt.onnx"
+            "SE-U89",
+            "the prepared graph would replace its source",
+            fix=f"--prepared {quoted(model.with_suffix('.trt.onnx'))}",
         )
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:

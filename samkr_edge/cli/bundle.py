@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.bundle import Bundle
@@ -49,7 +50,9 @@ def bundle(
         file_to_write(out)
     if out.suffix != SUFFIX:
         raise SamkrError(
-            "SE-U94", f"a bundle is named NAME{SUFFIX}, found {out.name}", fix=f"-o {out.stem}{SUFFIX}"
+            "SE-U94",
+            f"a bundle is named NAME{SUFFIX}, found {out.name}",
+            fix=f"-o {quoted(out.with_suffix(SUFFIX))}",
         )
     written = write_bundle(model, out, add or [])
     emit(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from samkr_edge.cli.tables import fitted
+from samkr_edge.json_output import OUTPUT_SCHEMA_VERSION, print_json
 from samkr_edge.printable import one_line, printable
 from samkr_edge.terminal import arriving, put, say
 
@@ -18,9 +17,18 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-__all__ = ["Advance", "console", "emit", "heading", "print_json", "progress", "say", "show"]
+__all__ = [
+    "OUTPUT_SCHEMA_VERSION",
+    "Advance",
+    "console",
+    "emit",
+    "heading",
+    "print_json",
+    "progress",
+    "say",
+    "show",
+]
 
-OUTPUT_SCHEMA_VERSION = 1
 _LOG_EVERY_S = 10.0
 _UNBROKEN = 100_000
 _PAGE = 110
@@ -55,22 +63,6 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
         print_json({"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
     else:
         show(human)
-
-
-def print_json(payload: dict[str, Any]) -> None:
-    """Print one JSON object in ASCII: right in every encoding, and no letter in it steers a terminal.
-
-    JSON has no NaN and no infinity: they are null.
-    """
-    put(json.dumps(_finite(payload)).replace("\x7f", "\\u007f") + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def heading(text: str) -> None:

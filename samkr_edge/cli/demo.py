@@ -14,6 +14,8 @@ from samkr_edge.cli.places import folder_to_write
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
+from samkr_edge.packages import resolve
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def demo(
     if threads is not None:
         require_cores(threads)
     if data is not None:
-        _check_data(data, scale.eval_images)
+        _check_data(data, scale)
     steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
     log = StepLog(out / "demo.json")
     try:
@@ -213,27 +215,25 @@ def _annotations(data: Path, split: str) -> Path:
     return data / "annotations" / f"person_keypoints_{split}2017.json"
 
 
-def _check_data(data: Path, evaluated: int | None) -> None:
-    """Fail before the first step, not after minutes of training, where a later one cannot use its split.
-
-    Args:
-        evaluated: images of val that are looked at; None for all.
-    """
+def _check_data(data: Path, scale: Scale) -> None:
+    """Fail before the first step, not after minutes of training, where a later one cannot use its split."""
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_calibration_images, require_splits, require_usable
 
     require_splits(data, ("train", "val"))
     train, val = (open_dataset(data, split) for split in ("train", "val"))
     require_usable(train, "train")
-    require_usable(val, "eval", val.images[:evaluated])
+    require_usable(val, "eval", val.images[: scale.eval_images])
     require_calibration_images(train)
+    # The images that `quantize` will choose, which may not be evaluated on.
+    resolve("calibration.images:select_images")(train, val, scale.calibration_images)
     skeletons = {"train": train.skeleton, "val": val.skeleton}
     if skeletons["train"].keypoints != skeletons["val"].keypoints:
         raise SamkrError(
             "SE-D70",
             f"the train and val splits of {data} have different keypoints",
             [f"{split:<10} {len(skeleton)} keypoints" for split, skeleton in skeletons.items()],
-            fix=f"samkr-edge data check {data}",
+            fix=f"samkr-edge data check {quoted(data)}",
         )
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.fixes import quoted
 
 # Not ENOENT: a file of the user's that is missing is named by its reader, and one of ours would be a bug.
 _REFUSED = frozenset(
@@ -37,10 +38,22 @@ def refused_file(error: BaseException) -> SamkrError | None:
         "SE-D04",
         f"{file} could not be read or written" if file else "a file could not be read or written",
         [f"reason     {error.strerror or reason_of(error)}"],
-        fix=f"namei -l {file}   # the permissions of it and of every folder above"
-        if file
-        else "copy the files of this command to another disk, then try again",
+        fix=_way_out(error),
     )
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR) and error.filename:
+        return f"namei -l {quoted(os.fsdecode(error.filename))}   # it, and every folder above"
+    return {
+        errno.EISDIR: "name a file in this folder",
+        errno.ENAMETOOLONG: "give it a shorter name",
+        errno.EROFS: "choose a place that can be written to",
+        errno.ENOSPC: "free some room there, or choose another place",
+        errno.EDQUOT: "free some room there, or choose another place",
+        errno.EMFILE: "ulimit -n 4096   # or fewer files at once",
+        errno.ENFILE: "close what else has many files open",
+    }.get(error.errno or 0, "copy the files of this command to another disk, then try again")
 
 
 def _is_no_name(text: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +45,7 @@ def inspect(
         raise SamkrError(
             "SE-U04",
             f"{model.name} is no TensorRT engine, so it has no layers that could be timed one by one",
-            fix=f"samkr-edge bench {model}",
+            fix=f"samkr-edge bench {quoted(model)}",
         )
     if model.suffix == ".engine":
         from samkr_edge.cli.inspect_engine import inspect_engine
@@ -132,7 +133,7 @@ def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
             *(f"{kind:<{width}}{count}" for kind, count in Counter(kinds).most_common(3)),
             f"{'first':<{width}}{first}",
         ],
-        fix=f"samkr-edge inspect {model}   # lists them with the policy line that mends each, where there is one",
+        fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that mend them",
     )
     if not as_json:
         raise error

@@ -130,7 +130,12 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
             [f"while      {what}"],
             fix="close what else uses the GPU, or take a smaller batch or input size",
         )
-    return SamkrError("SE-V90", "a CUDA call failed", [f"call       {what}", f"answer     {name or code}"])
+    return SamkrError(
+        "SE-V90",
+        "a CUDA call failed",
+        [f"call       {what}", f"answer     {name or code}"],
+        fix="samkr-edge doctor",
+    )
 
 
 def raised_error(backend: str, what: str, error: Exception) -> SamkrError:

@@ -228,7 +228,7 @@ class TensorRTRunner:
                 "SE-V89",
                 f"{self._title} refuses to load {self.path.name}",
                 messages.reasons(),
-                fix=f"samkr-edge build {self.passport.source} --target auto -o {self.path}",
+                fix=self.passport.build_again(self.path, target="auto"),
             )
         if self.passport.runtime == "rtx":
             with self._cuda.bound():

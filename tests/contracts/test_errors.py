@@ -1,6 +1,7 @@
 """Error codes are stable: one code, one meaning, whichever file raises it."""
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -12,17 +13,41 @@ from samkr_edge.errors import EXIT_CODES, SamkrError, reason_of, words_of
 ROOT = Path(__file__).parents[2]
 
 
+# Code of an error without a way out -> why there can be none; its message says so.
+WITHOUT_FIX: dict[str, str] = {}
+
+
+@functools.cache
+def raised() -> tuple[tuple[str, ast.Call], ...]:
+    """(file, call) of every error that the source of all packages makes."""
+    names = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+    return tuple(
+        (str(path.relative_to(ROOT)), node)
+        for path in (path for name in names for path in sorted((ROOT / name).rglob("*.py")))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SamkrError" and node.args
+    )
+
+
 def raised_codes() -> dict[str, set[str]]:
-    """code -> the files that raise it, from the source of all packages."""
+    """code -> the files that raise it."""
     found: dict[str, set[str]] = defaultdict(set)
-    for package in ("samkr_edge", "targets", "training", "calibration", "benchmarks"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SamkrError" and node.args:
-                    code = node.args[0]
-                    if isinstance(code, ast.Constant):
-                        found[code.value].add(str(path.relative_to(ROOT)))
+    for file, call in raised():
+        code = call.args[0]
+        if isinstance(code, ast.Constant):
+            found[str(code.value)].add(file)
     return found
+
+
+def has_fix(call: ast.Call) -> bool:
+    fix = {keyword.arg: keyword.value for keyword in call.keywords}.get("fix", (call.args + 4 * [None])[3])
+    starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+    return starred or not (fix is None or (isinstance(fix, ast.Constant) and not fix.value))
+
+
+def test_every_error_has_a_way_out() -> None:
+    without = {f"{ast.unparse(call.args[0])} {file}" for file, call in raised() if not has_fix(call)}
+    assert {one for one in without if one[1:7] not in WITHOUT_FIX} == set()
 
 
 def test_a_code_belongs_to_one_file() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
 from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, read_image, split_of
-from samkr_edge.dataset_use import Step, refusal, smallest_area
+from samkr_edge.dataset_use import Step, place_of, refusal, smallest_area
 from samkr_edge.decoder_messages import listening
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation
@@ -122,9 +122,9 @@ def check_splits(
                     results = [*pool.map(_check_image, records)]
                 for record, (digest, kind) in zip(records, results, strict=True):
                     if kind is not None:
-                        found[index][kind].append(_place(record, dataset))
+                        found[index][kind].append(place_of(record, dataset))
                     if said and kind != "corrupt" and (why := _complaint(record)):
-                        found[index]["damaged"].append(f"{_place(record, dataset)}: {why}")
+                        found[index]["damaged"].append(f"{place_of(record, dataset)}: {why}")
                     if digest:
                         places[digest].append((index, record))
                 if advance is not None:
@@ -162,11 +162,6 @@ def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError |
     )
 
 
-def _place(record: ImageRecord, dataset: KeypointDataset) -> str:
-    """The image's file with its folder in the data set."""
-    return f"{os.path.relpath(record.path, dataset.root)} (image {record.id})"
-
-
 def _check_image(record: ImageRecord) -> tuple[str, str | None]:
     """SHA-256 of the file ('' if unreadable) and the kind of problem or note."""
     try:
@@ -200,7 +195,7 @@ def _check_annotations(dataset: KeypointDataset) -> Places:
     for record in dataset.images:
         people = dataset.annotations[record.id]
         if not people:
-            found["empty"].append(_place(record, dataset))
+            found["empty"].append(place_of(record, dataset))
         smallest = smallest_area(record, dataset.kind)
         for person in people:
             place = f"annotation {person['id']} (image {record.id})"

@@ -21,6 +21,7 @@ from samkr_edge.artefact import read_json, replacing, write_json
 from samkr_edge.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset import KeypointDataset, annotation_place
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.one_file import is_same_place
 from samkr_edge.ours import refuse_foreign
 
@@ -58,9 +59,10 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
                 f"asked      {count}",
                 f"found      {len(shown)} that show a labelled person, of {len(source)} images",
             ],
-            fix=f"samkr-edge data subset {source.root} {out} --split {source.split} --images {len(shown)}"
+            fix=f"samkr-edge data subset {quoted(source.named)} {quoted(out)} "
+            f"--split {quoted(source.split)} --images {len(shown)}"
             if shown
-            else f"samkr-edge data check {source.root}",
+            else f"samkr-edge data check {quoted(source.named)}",
         )
     return _copy_images(source, out, _drawn(shown, count, seed), source.split)
 
@@ -81,7 +83,7 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
             "SE-D47",
             f"the split {source.split!r} has too few images with people to make two of it",
             ["needed     2", f"found      {len(shown)} that show a labelled person, of {len(source)} images"],
-            fix=f"samkr-edge data check {source.root}",
+            fix=f"samkr-edge data check {quoted(source.named)}",
         )
     numbers = {image.id for image in shown}
     others = [image for image in source.images if image.id not in numbers]
@@ -162,7 +164,7 @@ def _copy(image: Path, target: Path, source: KeypointDataset) -> None:
             "SE-D49",
             f"the image {image} could not be copied, so there is no subset",
             [f"named in   {source.annotation_path}", f"reason     {error.strerror or error}"],
-            fix=f"samkr-edge data check {source.root}   # lists all such images",
+            fix=f"samkr-edge data check {quoted(source.named)}   # lists all such images",
         ) from error
 
 

@@ -21,6 +21,7 @@ from samkr_edge.annotations import is_ignored
 from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset_use import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.geometry import warp
 from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size
@@ -134,7 +135,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
             image = self._read(record.path)
         except SamkrError as error:
             facts = [*error.facts, f"image      id {record.id} of {self.dataset.annotation_path}"]
-            lists_all = f"samkr-edge data check {self.dataset.root}   # lists all such images"
+            lists_all = f"samkr-edge data check {quoted(self.dataset.named)}   # lists all such images"
             raise SamkrError(error.code, error.message, facts, fix=lists_all) from error
         if image.nbytes <= self._cache_left:
             self._cache_left -= image.nbytes
