@@ -221,7 +221,7 @@ def _visit(
         batch=cell.batch,
         power=suite.power,
         memory=suite.memory,
-        command=f"samkr-edge sweep {suite.name}   # {cell.label}",
+        command=f"samkr-edge sweep {quoted(suite.name)}   # {cell.label}",
     )
     results = run_bench(
         plan, path.with_name(f"{path.stem}-samples") if cell.entry.data else None, progress, device

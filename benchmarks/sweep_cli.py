@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from benchmarks.sweep import Outcome
@@ -114,5 +115,5 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
         text = "Waiting cells: change the power mode (some changes reboot), then give the same command again."
         lines.append(Text(text, style="yellow"))
     if any(outcome.results for outcome in outcomes):
-        lines.append(Text(f"page: samkr-edge report {out} -o report.html", style="dim"))
+        lines.append(Text(f"page: samkr-edge report {quoted(out)} -o report.html", style="dim"))
     return Group(*lines)

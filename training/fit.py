@@ -3,8 +3,8 @@
 Everything a step depends on is in the checkpoint or drawn from (seed, epoch, index), and the network draws nothing at
 random, so a run that was stopped and resumed ends with the same weights as one that was not (steps and epochs; a run
 measured in minutes ends when they are over). last.pt is written atomically every ``save_seconds``, best.pt when
-validation finds a better AP, final.pt once. Each is a checkpoint like any other: `samkr-edge eval OUT/last.pt` scores
-a run that is still going on.
+validation finds a better AP, final.pt once. Each is a checkpoint like any other:
+`samkr-edge eval OUT/last.pt --data DIR` scores a run that is still going on.
 """
 
 from __future__ import annotations

@@ -187,13 +187,13 @@ class WeightsElsewhere(ValueError):
 def weights_elsewhere(path: str | Path, error: WeightsElsewhere) -> SamkrError:
     """SE-A26: a model in two files; no hash, copy, bundle or engine of the one holds what is in the other."""
     path = Path(path)
-    joined = path.with_name(f"{path.stem}.whole.onnx").name
+    joined = path.with_name(f"{path.stem}.whole.onnx")
     return SamkrError(
         "SE-A26",
         f"{path} keeps weights in another file, so it was not used",
         [f"first      {error}", "expected   one file: what is copied and hashed is then the whole model"],
-        fix=f"cd {quoted(path.parent)} && "
-        f'python -c "import onnx; onnx.save(onnx.load({path.name!r}), {joined!r})"',
+        fix='python -c "import sys, onnx; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])" '
+        f"{quoted(path)} {quoted(joined)}",
     )
 
 

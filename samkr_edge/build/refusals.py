@@ -241,7 +241,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
         raise _refused(
             "weights or scales of this graph are NaN or infinite, so nothing was built",
             [f"found      {', '.join(onnx.broken_weights[:3])}"],
-            "train or quantize again; samkr-edge eval shows which checkpoint is sound",
+            "train or quantize again; `samkr-edge eval` shows which checkpoint is sound",
         )
     if precision in ("int8", "fp8"):
         _check_quantizers(features, onnx)
