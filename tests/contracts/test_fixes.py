@@ -19,8 +19,7 @@ PACKAGES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
 # Values that are put into commands as they are: numbers, words of our own choice, and what is quoted already.
 PLAIN = {
     "OPSET", "_DATA", "images", "job", "len(shown)", "min(highest, 19)", "precision", "target", "target.name",
-    "wishes.batch", "near[0] if near else names[0]", 
-    "flag", "others[0][1]",
+    "wishes.batch", "near[0] if near else names[0]", "flag", "others[0][1]",
 }  # fmt: skip
 # Sentences begin so, and no command.
 PROSE = {"needs", "on", "uses"}

@@ -4,6 +4,7 @@ For real: every way in which one of our processes is started, from inside such a
 """
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -278,8 +279,9 @@ def test_the_command_line_finds_its_own_before_one_on_pythonpath(
 def test_a_command_line_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ImportError('built for another Python')")
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    done = ran([sys.executable, "-m", "samkr_edge", "doctor"], PYTHONPATH=path)
+    done = ran([sys.executable, "-m", "samkr_edge", "doctor", "--json"], PYTHONPATH=path)
     assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "SE-U97"
     assert "error SE-U97" in done.stderr
     assert "built for another Python" in done.stderr
     assert "Traceback" not in done.stderr

@@ -45,6 +45,24 @@ def test_a_folder_that_may_not_be_entered_is_named(
 
 
 @pytest.mark.parametrize(
+    ("number", "name", "fix"),
+    [
+        (errno.EACCES, "my run/a.onnx", "namei -l 'my run/a.onnx'"),
+        (errno.EACCES, b"a.onnx", "namei -l a.onnx"),
+        (errno.EACCES, None, "another disk"),
+        (errno.ENOSPC, "a.onnx", "free some room"),
+        (errno.EISDIR, "a", "name a file in this folder"),
+        (errno.EMFILE, "a.onnx", "ulimit -n"),
+        (errno.EIO, "a.onnx", "another disk"),
+    ],
+)
+def test_the_way_out_is_of_what_happened(number: int, name: str | bytes | None, fix: str) -> None:
+    error = refused_file(OSError(number, os.strerror(number), name))
+    assert error is not None
+    assert fix in str(error.fix)
+
+
+@pytest.mark.parametrize(
     "error", [FileNotFoundError(errno.ENOENT, "x"), ConnectionRefusedError(), ValueError()]
 )
 def test_what_is_no_refused_file_is_left_alone(error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from samkr_edge import passport as passports
 from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import cpu_features, is_built, passport_path, preflight
 from samkr_edge.pose_model import load_model
@@ -63,6 +65,37 @@ def test_one_flipped_bit_is_found(built: Path, where: float) -> None:
 def test_a_cut_off_model_is_found(built: Path, keep: int) -> None:
     built.write_bytes(built.read_bytes()[:keep])
     assert refusal(built).code == "SE-A54"
+
+
+def test_the_fix_builds_it_anew_wherever_it_is_pasted(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my models [2]"
+    folder.mkdir()
+    for path in list(tmp_path.glob("model*")):
+        path.rename(folder / path.name)
+    model = folder / built.name
+    model.write_bytes(model.read_bytes() + b"x")
+    program, *command = shlex.split(str(refusal(model).fix))
+    monkeypatch.chdir(tmp_path)
+    assert (program, run(command)) == ("samkr-edge", 0)
+    load_model(model)
+
+
+def test_the_fix_keeps_the_precision_that_was_asked_for(built: Path) -> None:
+    edit(built, lambda content: content["settings"].update(precision="fp32"))
+    passport = passports.read_passport(built)
+    assert passport.build_again(built).endswith(f" --target cpu --precision fp32 -o {built}")
+    edit(built, lambda content: content["settings"].update(precision="fp16"))
+    assert "--precision" not in passports.read_passport(built).build_again(built)
+
+
+@pytest.mark.parametrize(("name", "target"), [("a.cpu.onnx", "cpu"), ("my a.engine", "auto")])
+def test_a_missing_passport_is_mended_by_a_build_of_its_kind(tmp_path: Path, name: str, target: str) -> None:
+    with pytest.raises(SamkrError) as caught:
+        passports.read_passport(tmp_path / name)
+    words = shlex.split(str(caught.value.fix))
+    assert words[2:] == ["SOURCE.onnx", "--target", target, "-o", str(tmp_path / name)]
 
 
 def test_another_model_under_the_same_name_is_found(built: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_jetpack_gives_a_plan_or_says_why_not(release: Any, chip: str) -> 
 @pytest.mark.parametrize("name", ["jetson-nano", "jetson-tx2"])
 def test_an_old_module_is_offered_fp16_of_a_network_without_sampling(name: str) -> None:
     error = refusal(name, "8.2.1")
-    assert "FP16" in "".join(error.facts)
+    assert "FP16" in str(error.fix)
     assert refusal(name, "8.2.1", FP32).code == "SE-B88"
     made = plan(name, "8.2.1", NODC)
     assert made.precision == "fp16"
@@ -273,6 +273,11 @@ def test_the_workspace_follows_the_free_memory(free: int, asked: int | None, exp
 def test_a_workspace_beyond_the_memory_is_refused_with_one_that_fits() -> None:
     error = refusal("jetson-orin-nano", "10.3.0", INT8, 2 << 30, workspace_mib=4096)
     assert (error.code, error.fix) == ("SE-U90", "--workspace 1024")
+
+
+def test_where_no_workspace_fits_none_is_offered() -> None:
+    error = refusal("jetson-orin-nano", "10.3.0", INT8, 100 << 20, workspace_mib=200)
+    assert (error.code, error.fix) == ("SE-U90", "close what else uses memory")
 
 
 def test_dla_is_fp16_with_the_gpu_for_the_rest() -> None:

@@ -39,3 +39,22 @@ def test_a_card_of_another_network(
 def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:
     save_checkpoint(tmp_path / "x.pt", checkpoint)
     assert load_checkpoint(tmp_path / "x.pt").card == checkpoint.card
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "fix"),
+    [
+        ("typo/a.pt", "SE-A32", "ls '{folder}'"),
+        ("runs", "SE-A30", "name a file in it: ls '{folder}/runs'"),
+        ("a.onnx", "SE-A30", "name the checkpoint that a.onnx was exported from"),
+        ("a.pt", "SE-A30", "use another copy; a file cut off while being copied cannot be repaired"),
+    ],
+)
+def test_what_is_no_checkpoint_has_its_own_way_out(tmp_path: Path, name: str, code: str, fix: str) -> None:
+    folder = tmp_path / "my project"
+    (folder / "runs").mkdir(parents=True)
+    for file in ("a.onnx", "a.pt"):
+        (folder / file).write_bytes(b"no weights")
+    with pytest.raises(SamkrError) as caught:
+        load_checkpoint(folder / name)
+    assert (caught.value.code, caught.value.fix) == (code, fix.format(folder=folder))

@@ -17,7 +17,12 @@ from calibration.images import select_images
 from calibration.inputs import calibration_images
 from samkr_edge.cli import run
 from samkr_edge.dataset import open_dataset
-from samkr_edge.dataset_use import remarks, require_calibration_images, require_splits
+from samkr_edge.dataset_use import (
+    remarks,
+    require_calibration_images,
+    require_splits,
+    require_usable,
+)
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import score
 from samkr_edge.model_card import ModelCard
@@ -161,6 +166,64 @@ def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> N
     expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
     assert payload["splits"][0]["places"]["missing"] == expected
     assert f"10 image files that are not there: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_missing_images_are_refused_before_the_work_with_the_count_of_data_check(
+    tmp_path: Path, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _write(tmp_path / "my data", _shown(9))
+    (root / "images" / f"{split}2017" / "cam1" / "1.jpg").unlink()
+    out = tmp_path / "out"
+    for command in (["train", "smoke"], ["demo"]):
+        assert run([*command, "--data", str(root), "--out", str(out)]) == 3
+        printed = capsys.readouterr().err
+        file = root / "annotations" / f"person_keypoints_{split}2017.json"
+        assert f"error SE-D22: 9 of 9 images of {file} are not there" in printed
+        assert f"samkr-edge data check '{root}'" in printed
+        assert not out.exists()
+    found = {report.split: report.found.get("missing", []) for report in check_splits(open_splits(root))}
+    assert {name: len(places) for name, places in found.items()} == {**dict.fromkeys(SPLITS, 0), split: 9}
+
+
+def test_an_image_of_nobody_that_is_missing_stops_no_training(tmp_path: Path) -> None:
+    root = _write(tmp_path, lambda content: content["annotations"].pop())
+    (root / "images" / "train2017" / "cam1" / "2.jpg").unlink()
+    require_usable(open_dataset(root, "train"), "train")
+    with pytest.raises(SamkrError, match="1 of 2 images"):
+        require_usable(open_dataset(root, "train"), "eval")
+
+
+def test_predictions_are_scored_without_the_images(tmp_path: Path) -> None:
+    root = _write(tmp_path)
+    for image in (root / "images" / "val2017" / "cam1").iterdir():
+        image.unlink()
+    assert score(open_dataset(root), []).ap == 0
+
+
+def test_a_demo_asks_first_whether_it_would_calibrate_on_what_it_evaluates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _write(tmp_path, _shown(9))
+    train, val = (root / "images" / f"{split}2017" / "cam1" / "1.jpg" for split in SPLITS)
+    train.write_bytes(val.read_bytes())
+    assert run(["demo", "--data", str(root), "--out", str(tmp_path / "out")]) == 3
+    assert "error SE-D41" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_was_named_is_what_fixes_name(tmp_path: Path) -> None:
+    root = _write(tmp_path)
+    assert open_dataset(root, "train").named == root
+    other = root / "annotations" / "instances.json"
+    other.write_text(json.dumps(_content()))
+    dataset = open_dataset(other, "train")
+    assert dataset.named == other
+    for image in dataset.images:
+        image.path.unlink()
+    with pytest.raises(SamkrError) as caught:
+        require_usable(open_dataset(other, "train"), "train")
+    assert shlex.split(str(caught.value.fix))[-4:] == ["samkr-edge", "data", "check", str(other)]
 
 
 def _turn(path: Path, orientation: int) -> None:

@@ -150,7 +150,7 @@ def test_an_image_that_is_not_there_is_named(
         path.unlink()
     assert (train(birds) if command == "train" else evaluate(birds)) == 3
     shown = capsys.readouterr().err
-    assert "SE-D15" in shown
+    assert "SE-D22" in shown
     assert ".jpg" in shown
     assert "Traceback" not in shown
 

@@ -1,12 +1,14 @@
 """`samkr-edge train`, as a user runs it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from samkr_edge.cli import run
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.recipe import load_recipe, recipe_names
 
@@ -122,4 +124,21 @@ def test_a_mistake_starts_nothing(
     places = {"{data}": str(folder / "people"), "{out}": str(out)}
     assert run([places.get(argument, argument) for argument in arguments]) == code
     assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("start", ["none.pt", "other.pt"])
+def test_a_start_that_cannot_be_used_names_the_setting(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str
+) -> None:
+    other = replace(untrained_checkpoint("samkr_tiny"), state={"weight": torch.zeros(1)})
+    save_checkpoint(tmp_path / "other.pt", other)
+    out = tmp_path / "out"
+    assert run(command(folder, out, "--set", f"init={tmp_path / start}")) == 4
+    shown = capsys.readouterr().err
+    assert "error SE-A39" in shown
+    assert (
+        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=null" in shown
+    )
+    assert load_recipe(str(folder / "short.yaml"), ["init=null"]).init is None
     assert not out.exists()

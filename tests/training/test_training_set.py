@@ -207,9 +207,10 @@ def test_nothing_to_learn_and_unreadable_images_are_clear_errors(tmp_path: Path)
 def test_an_image_that_cannot_be_read_is_named_with_its_id_and_the_way_to_find_all(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", SynthSettings(train=2, val=1), processes=1)
     dataset = open_dataset(tmp_path / "data", "train")
+    samples = TrainingSet(dataset, (64, 64))
     dataset.images[1].path.unlink()
     with pytest.raises(SamkrError) as caught:
-        TrainingSet(dataset, (64, 64)).sample(0, 1)
+        samples.sample(0, 1)
     assert caught.value.code == "SE-D15"
     assert caught.value.facts[-1].startswith(f"image      id {dataset.images[1].id} of ")
     assert caught.value.fix.startswith("samkr-edge data check")
