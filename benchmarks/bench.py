@@ -33,8 +33,7 @@ from benchmarks.sensors import Device, find_device
 from benchmarks.stability import reasons_of_model, reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of
-from samkr_edge.one_file import refuse_twice
+from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -96,18 +95,19 @@ def run_bench(
 
     Raises:
         SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U62 the same
-            model twice.
+            model twice; SE-A29 a model replaced meanwhile.
     """
     from samkr_edge.doctor import environment
     from samkr_edge.stream import opencv_threads
 
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
+    digests = digests_of(plan.models)
     models, files = _open_models(plan)
     on_gpu = _on_gpu(models)
     device = device or find_device(on_gpu=on_gpu)
     baseline = next(name for name, path in files.items() if path == plan.baseline)
-    hashes = {name: sha256_of(path) for name, path in files.items()}
+    hashes = {name: digests[path] for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
     if dataset is not None:
         from benchmarks.accuracy import check_skeletons, measure_accuracy
@@ -139,6 +139,7 @@ def run_bench(
     ]
     for model in models.values():
         model.runner.close()
+    refuse_replaced(digests, "nothing was written")
     unstable = reasons_of_run(
         run.states,
         run.network_ms(),

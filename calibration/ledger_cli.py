@@ -62,7 +62,7 @@ def ledger(
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset import open_dataset
     from samkr_edge.doctor import environment
-    from samkr_edge.one_file import refuse_twice
+    from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
     from samkr_edge.pose_model import load_model
 
     if len(models) < 2:
@@ -73,10 +73,12 @@ def ledger(
         )
     refuse_twice(models, "measured")
     dataset = open_dataset(data, split)
+    digests = digests_of(models)
     opened = [load_model(path, threads=threads) for path in models]
     bench = Bench(dataset, limit)
     with progress("following", len(models) * len(bench.images), unit="images") as advance:
         stages = follow(opened, bench, advance=advance)
+    refuse_replaced(digests, "nothing was written")
     warn_if_meaningless(stages[0].ap)
     text = verdict(stages)
     payload = {

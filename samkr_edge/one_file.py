@@ -1,12 +1,13 @@
-"""One file under two paths: relative and absolute, through a link, by another case of letters."""
+"""One file under two paths: relative and absolute, through a link, by another case of letters; and two under one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
 
 
@@ -41,4 +42,26 @@ def refuse_twice(paths: Sequence[Path], done: str) -> None:
                 if one == other
                 else f"{one} and {other} are one file, so nothing was {done}",
                 fix="name each model once",
+            )
+
+
+def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """SHA-256 of each file that is there, taken before it is opened: see :func:`refuse_replaced`."""
+    return {path: sha256_of(path) for path in paths if path.is_file()}
+
+
+def refuse_replaced(digests: Mapping[Path, str], lost: str) -> None:
+    """Refuse a result that names files by ``digests`` where another file has taken the place of one meanwhile.
+
+    Raises:
+        SamkrError: SE-A29, saying what is ``lost``: one of both was measured, and nothing tells which.
+    """
+    for path, digest in digests.items():
+        now = sha256_of(path) if path.is_file() else "it is gone"
+        if now != digest:
+            raise SamkrError(
+                "SE-A29",
+                f"{path} was replaced while it was in use, so {lost}",
+                [f"before     {digest}", f"now        {now}"],
+                fix="run it again when nothing builds or exports to that name, or give it a copy",
             )

@@ -356,6 +356,21 @@ def test_a_baseline_is_known_under_another_path(
     assert [(row["file"], row["is_baseline"]) for row in rows] == [("fp32.onnx", False), ("ptq.onnx", True)]
 
 
+def test_a_model_replaced_while_it_is_measured_leaves_no_results(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = Path(shutil.copy(pair[0], tmp_path / "model.onnx")), tmp_path / "out"
+
+    def replaced(*_: object) -> dict[str, object]:
+        shutil.copy(pair[1], model)
+        return {}
+
+    monkeypatch.setattr("benchmarks.bench._memory", replaced)
+    assert bench(model, "--rounds", 10, "--out", out) == 4
+    assert "SE-A29" in capsys.readouterr().err
+    assert not (out / "results.json").exists()
+
+
 def test_a_page_that_fails_leaves_one_object(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

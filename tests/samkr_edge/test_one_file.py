@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.one_file import is_same_file, refuse_twice
+from samkr_edge.one_file import digests_of, is_same_file, refuse_replaced, refuse_twice
 
 Other = Callable[[Path], Path]
 
@@ -52,3 +52,18 @@ def test_a_copy_is_another_file_and_what_is_missing_is_itself(tmp_path: Path) ->
     with pytest.raises(SamkrError, match="missing was named twice"):
         refuse_twice([tmp_path / "missing", tmp_path / "missing"], "measured")
     assert not is_same_file(model, tmp_path / "missing")
+
+
+@pytest.mark.parametrize("meanwhile", ["another", None])
+def test_a_file_replaced_while_it_was_in_use_is_told(tmp_path: Path, meanwhile: str | None) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_text("model")
+    digests = digests_of([model, tmp_path / "missing"])
+    refuse_replaced(digests, "nothing was written")
+    model.unlink()
+    if meanwhile:
+        model.write_text(meanwhile)
+    with pytest.raises(
+        SamkrError, match="was replaced while it was in use, so nothing was written"
+    ):
+        refuse_replaced(digests, "nothing was written")
