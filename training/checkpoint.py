@@ -20,7 +20,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet
-from training.models.zoo import build_model, model_config
+from training.models.zoo import build_model, model_config, model_names
 
 _AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
@@ -83,7 +83,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SamkrError("SE-A32", f"there is no checkpoint {path}", fix=look_beside(path)) from error
+        fix = look_beside(path)
+        if str(path) in model_names():
+            fix = f"{path} is a network without weights, which quantize and export take with --untrained"
+        raise SamkrError("SE-A32", f"there is no checkpoint {path}", fix=fix) from error
     except Exception as error:  # unpickling errors come in many classes
         raise SamkrError(
             "SE-A30",
@@ -128,6 +131,8 @@ def _way_out(path: Path) -> str:
         return f"name a file in it: ls {quoted(path)}"
     if path.suffix in (".onnx", ".engine", ".samkr"):
         return f"name the checkpoint that {path.name} was exported from"
+    if path.suffix not in (".pt", ".pth", ""):
+        return "name a checkpoint, as train, import, quantize and qat write them (.pt)"
     return "use another copy; a file cut off while being copied cannot be repaired"
 
 

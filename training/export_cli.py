@@ -87,19 +87,20 @@ def export(
     from training.export import export_onnx
     from training.input_size import parse_size
 
+    wanted = parse_size(size) if size else None
+    half = precision == "fp16"
+    loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     if precision not in ("fp32", "fp16"):
-        images = "--untrained --random-images 8" if untrained else "--data DIR"
+        fix = "leave --precision out"
+        if loaded.kind == "float" and precision in ("int8", "fp8"):
+            images = "--untrained --random-images 8" if untrained else "--data DIR"
+            fix = f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
         raise SamkrError(
             "SE-U84",
             f"{precision!r} is no precision to export in",
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
-            fix=f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
-            if precision in ("int8", "fp8")
-            else "--precision fp32",
+            fix=fix,
         )
-    wanted = parse_size(size) if size else None
-    half = precision == "fp16"
-    loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
     card, agreement = export_onnx(
         network_of(loaded),

@@ -118,7 +118,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "SE-A76",
             f"{path} could not be read as weights alone, so nothing was loaded",
             [*facts, f"size       {path.stat().st_size} bytes"],
-            fix="save the state_dict alone where the file was made (mmpose: tools/misc/publish_model.py)",
+            fix="save the state_dict alone where the file was made (mmpose: tools/misc/publish_model.py)"
+            if foreign
+            else "use another copy; a file cut off while being copied cannot be repaired",
         ) from error
     return _state_of(payload, path)
 

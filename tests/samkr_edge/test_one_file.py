@@ -63,7 +63,5 @@ def test_a_file_replaced_while_it_was_in_use_is_told(tmp_path: Path, meanwhile: 
     model.unlink()
     if meanwhile:
         model.write_text(meanwhile)
-    with pytest.raises(
-        SamkrError, match="was replaced while it was in use, so nothing was written"
-    ):
+    with pytest.raises(SamkrError, match="was replaced while it was in use, so nothing was written"):
         refuse_replaced(digests, "nothing was written")

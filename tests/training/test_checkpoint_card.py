@@ -47,14 +47,21 @@ def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:
         ("typo/a.pt", "SE-A32", "ls '{folder}'"),
         ("runs", "SE-A30", "name a file in it: ls '{folder}/runs'"),
         ("a.onnx", "SE-A30", "name the checkpoint that a.onnx was exported from"),
+        ("a.json", "SE-A30", "name a checkpoint, as train, import, quantize and qat write them (.pt)"),
         ("a.pt", "SE-A30", "use another copy; a file cut off while being copied cannot be repaired"),
     ],
 )
 def test_what_is_no_checkpoint_has_its_own_way_out(tmp_path: Path, name: str, code: str, fix: str) -> None:
     folder = tmp_path / "my project"
     (folder / "runs").mkdir(parents=True)
-    for file in ("a.onnx", "a.pt"):
+    for file in ("a.onnx", "a.json", "a.pt"):
         (folder / file).write_bytes(b"no weights")
     with pytest.raises(SamkrError) as caught:
         load_checkpoint(folder / name)
     assert (caught.value.code, caught.value.fix) == (code, fix.format(folder=folder))
+
+
+def test_the_name_of_a_network_is_told_from_a_missing_file() -> None:
+    with pytest.raises(SamkrError) as caught:
+        load_checkpoint("samkr_w32")
+    assert "--untrained" in str(caught.value.fix)
