@@ -23,8 +23,25 @@ def check_card(
     Raises:
         SamkrError: SE-A27 they differ; ``fix`` is its last line.
     """
-    found = _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
-    found += _differences("output", _outputs(card), {n: s for n, s in outputs.items() if n in card.outputs})
+    shapes = _outputs(card)
+    found = _odd_stride(card)
+    found += _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
+    expected = {output: shapes[output] for output in card.outputs}
+    found += _differences("output", expected, {n: s for n, s in outputs.items() if n in expected})
+    _refuse(name, found, fix)
+
+
+def check_first_outputs(name: str, card: ModelCard, outputs: Mapping[str, Shape], fix: str) -> None:
+    """The same of arrays that a model gave: a file may leave their shapes open. Those of other names are not looked at.
+
+    Raises:
+        SamkrError: SE-A27 as above.
+    """
+    shapes = {n: shape for n, shape in _outputs(card).items() if n in outputs}
+    _refuse(name, _differences("output", shapes, {n: outputs[n] for n in shapes}), fix)
+
+
+def _refuse(name: str, found: list[str], fix: str) -> None:
     if found:
         raise SamkrError(
             "SE-A27",
@@ -34,18 +51,25 @@ def check_card(
         )
 
 
+def _odd_stride(card: ModelCard) -> list[str]:
+    """A map has a pixel for every ``stride`` pixels of the input, with none left over."""
+    height, width = card.input_size
+    if height % card.stride or width % card.stride:
+        return [f"stride     the card says {card.stride}, and its input is {height}x{width}, no multiple"]
+    return []
+
+
 def _outputs(card: ModelCard) -> dict[str, Shape]:
-    """Output -> the shape that its decoder takes."""
+    """Every output that a network may have -> the shape that its decoder takes."""
     keypoints = len(card.skeleton)
-    maps = tuple(None if size % card.stride else size // card.stride for size in card.input_size)
-    shapes: dict[str, Shape] = {
+    maps = tuple(size // card.stride for size in card.input_size)
+    return {
         "heatmap": (None, keypoints + 1, *maps),
         "offset": (None, 2 * keypoints, *maps),
         "poses": (None, None, keypoints, 3),
         "scores": (None, None),
         "proposals": (None, None, keypoints, 2),
     }
-    return {name: shapes[name] for name in card.outputs}
 
 
 def _differences(kind: str, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from samkr_edge.build.bias_range import clips_biases
 from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.card_check import check_first_outputs
+from samkr_edge.errors import SamkrError, reason_of, words_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
@@ -20,6 +21,7 @@ from targets.profile import version_tuple
 # From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
 # half a step of INT8 in every tensor, 1.30.0 to 1.32.0 agree with FP32 scales).
 ROUNDS_BY_HALF_SCALES = "1.30"
+_EXPORT = "export the model again: samkr-edge export CHECKPOINT -o model.onnx"
 
 
 def session_options(threads: int, optimise: bool = True) -> Any:
@@ -32,7 +34,7 @@ def session_options(threads: int, optimise: bool = True) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it would log of an error it raises as well
     # Spinning threads take the core from whatever decodes or reads images meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
@@ -72,6 +74,7 @@ class OnnxRunner:
         if data is None:
             data = Path(path).read_bytes()
         model = _decoded(path, data)
+        self._path = path
         self.target: str | None = model.metadata.get(TARGET_KEY)
         self.card = card_of(model, path)
         without = wrong_optimisations(model, self.card) if optimise else ()
@@ -81,21 +84,45 @@ class OnnxRunner:
         self._dtype = DTYPES[model.inputs[0].elem_type]
         # `build` and `export` compare maps: they name outputs that the card does not.
         self._outputs = list(outputs or self.card.outputs)
+        self._checked = False  # its outputs: a graph may leave their shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches are cut and padded to the size the graph was exported for."""
+        """See :class:`Runner`; batches are cut and padded to the size the graph was exported for.
+
+        Raises:
+            SamkrError: SE-A35 ONNX Runtime cannot run what it has opened, SE-A27 the outputs are not the card's.
+        """
         session, size = self._session, self._batch
         if session is None:
             raise ValueError("this model is closed")
         if len(batch) == size:
-            return tuple(session.run(self._outputs, {"image": batch.astype(self._dtype, copy=False)}))
+            return self._run(session, batch)
         parts = []
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             if len(part) < size:
                 part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(session.run(self._outputs, {"image": part.astype(self._dtype, copy=False)}))
+            parts.append(self._run(session, part))
         return tuple(np.concatenate(arrays)[: len(batch)] for arrays in zip(*parts, strict=True))
+
+    def _run(self, session: Any, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        try:
+            found = session.run(self._outputs, {"image": images.astype(self._dtype, copy=False)})
+        except Exception as error:  # ONNX Runtime's own classes
+            raise SamkrError(
+                "SE-A35",
+                f"ONNX Runtime opens {self._path} and cannot run it, so there are no poses",
+                [
+                    f"input      {'x'.join(map(str, images.shape))}, as its graph declares it",
+                    f"reason     {words_of(error, 400)}",
+                ],
+                fix=_EXPORT,
+            ) from error
+        if not self._checked:
+            shapes = {name: array.shape for name, array in zip(self._outputs, found, strict=True)}
+            check_first_outputs(str(self._path), self.card, shapes, fix=_EXPORT)
+            self._checked = True
+        return tuple(found)
 
     def close(self) -> None:
         """See :class:`Runner`; a run of another thread holds the session until it is done."""
@@ -116,7 +143,7 @@ def _unloadable(path: str | Path, data: bytes, error: Exception) -> SamkrError:
         "SE-A22",
         f"ONNX Runtime cannot load {path}",
         [f"reason     {reason_of(error)}", f"size       {len(data)} bytes"],
-        fix="export the model again: samkr-edge export CHECKPOINT -o model.onnx",
+        fix=_EXPORT,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from fake_tensorrt import FakeTensorRT
@@ -23,11 +24,13 @@ from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.bundle import write_bundle
+from samkr_edge.card_check import check_first_outputs
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import read_passport
 from samkr_edge.pose_model import load_model
+from samkr_edge.skeleton import COCO17
 from targets.profile import load_target
 
 Edit = Callable[[dict[str, Any]], object]
@@ -54,6 +57,8 @@ OTHER: dict[str, Edit] = {
     "size": put("input_size", value=[96, 64]),
     "smaller": put("input_size", value=[32, 32]),
     "stride": put("stride", value=8),
+    "stride that leaves pixels over": put("stride", value=5),
+    "stride beyond the input": put("stride", value=200),
     "keypoints": drop_a_keypoint,
     "decoded": put("decode_in", value="graph"),
 }
@@ -153,10 +158,38 @@ def test_sizes_that_a_file_leaves_open_are_no_difference(tmp_path: Path) -> None
     assert load_model(tmp_path / "m.onnx").card.input_size == (64, 64)
 
 
+@pytest.mark.parametrize("open_sizes", [True, False], ids=["no sizes", "no shape"])
+def test_what_a_file_leaves_open_is_compared_when_it_has_run(tmp_path: Path, open_sizes: bool) -> None:
+    path = with_card(tmp_path / "m.onnx", put("stride", value=8))
+    model = onnx.load(path)
+    for value in model.graph.output:
+        sizes = value.type.tensor_type.shape.dim if open_sizes else []
+        for number, size in enumerate(sizes):
+            size.dim_param = f"{value.name}_{number}"
+        if not sizes:
+            value.type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    opened = load_model(path)
+    with pytest.raises(SamkrError) as caught:
+        opened(np.zeros((64, 64, 3), np.uint8))
+    assert caught.value.code == "SE-A27"
+    assert "heatmap    the card says ?x18x8x8, the network 1x18x16x16" in caught.value.facts
+
+
+def test_maps_inside_a_graph_are_compared_when_it_is_built(tmp_path: Path) -> None:
+    """Its outputs are candidates, which show no stride; a build looks at the maps that they come from."""
+    card = ModelCard("m", COCO17, (64, 64), stride=8, decode_in="graph")
+    inside = {"poses": (1, 30, 17, 3), "heatmap": (1, 18, 16, 16)}
+    with pytest.raises(SamkrError) as caught:
+        check_first_outputs("m.onnx", card, inside, "again")
+    assert caught.value.facts == ("heatmap    the card says ?x18x8x8, the network 1x18x16x16",)
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         (put("stride", value=4), "SE-A27"),
+        (put("stride", value=7), "SE-A27"),
         (put("input_size", value=[16, 8]), "SE-A27"),
         (put("decode_in", value="graph"), "SE-A27"),
         (put("decode_in", value="elsewhere"), "SE-A52"),
