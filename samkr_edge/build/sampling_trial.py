@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samkr_edge.runtime.onnx_runtime import session_options
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # `fp32`: nothing but FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
@@ -155,9 +156,7 @@ def _float_graph(channels: int, height: int, width: int, points: int, mode: str)
 def _computed(model: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
     onnxruntime = import_onnxruntime()
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
     )
     return np.asarray(session.run([SAMPLED], inputs)[0])

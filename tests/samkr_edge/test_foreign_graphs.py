@@ -186,6 +186,31 @@ def test_weights_in_a_second_file_are_refused_by_every_reader_and_the_fix_joins_
     np.testing.assert_array_equal(joined.runner.run(image)[0], whole.runner.run(image)[0])
 
 
+def test_what_opens_and_does_not_run_is_said_by_us_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another batch was declared than the one that a reshape inside is made for."""
+    path = tiny_onnx(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    graph = model.graph
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 3, 64, 64]), "fixed"))
+    graph.node.insert(2, onnx.helper.make_node("Reshape", ["planes", "fixed"], ["shaped"]))
+    for convolution in graph.node[3:]:
+        convolution.input[0] = "shaped"
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, path)
+    pose = load_model(path)
+    error = refusal(lambda: pose(np.zeros((64, 64, 3), np.uint8)))
+    assert error.code == "SE-A35"
+    assert error.facts[0].split() == ["input", "3x64x64x3,", "as", "its", "graph", "declares", "it"]
+    assert refusal(lambda: build_cpu(path, tmp_path / "m.cpu.onnx")).code == "SE-A35"
+    model.graph.node[2].op_type = "NoSuchOperation"
+    onnx.save(model, path)
+    assert refusal(lambda: load_model(path)).code == "SE-A22"
+    assert capfd.readouterr().err == ""  # ONNX Runtime would log both, in colours
+
+
 def test_a_graph_that_takes_floats_is_given_floats(tmp_path: Path) -> None:
     """As one that was prepared for a TensorRT that takes no bytes."""
     path = tiny_onnx(tmp_path / "m.onnx")
