@@ -7,8 +7,8 @@ into the passport of a built model. There is no side file that could be lost.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field, replace
+from math import inf, isfinite
 from typing import Any
 
 from samkr_edge.decode import DecodeSettings
@@ -93,15 +93,16 @@ class ModelCard:
         if found != SCHEMA_VERSION:
             raise ValueError(f"model card schema {found!r}, this version reads {SCHEMA_VERSION}")
         try:
-            height, width = data["input_size"]
+            height, width = (_positive("input_size", size) for size in data["input_size"])
+            stride = _positive("stride", data["stride"])
             return cls(
                 model=_of(str, data, "model"),
                 skeleton=Skeleton.from_dict(data["skeleton"]),
-                input_size=(_positive("input_size", height), _positive("input_size", width)),
-                stride=_positive("stride", data["stride"]),
+                input_size=(height, width),
+                stride=stride,
                 precision=_one_of(PRECISIONS, data, "precision"),
                 stage=_one_of(STAGES, data, "stage"),
-                decode=_decode_settings(_of(dict, data, "decode")),
+                decode=_decode_settings(_of(dict, data, "decode"), max(height, width) // stride),
                 decode_in=_one_of(PLACES, {"decode_in": "host", **data}, "decode_in"),
                 provenance=_of(dict, data, "provenance"),
             )
@@ -141,13 +142,23 @@ def _positive(name: str, value: Any) -> int:
     return value
 
 
-def _decode_settings(data: dict[str, Any]) -> DecodeSettings:
-    """The settings, each of them a finite number, and a count, where the default is a whole number."""
+def _decode_settings(data: dict[str, Any], map_side: int) -> DecodeSettings:
+    """The settings, each of them a number that finds somebody: whole where the default is, and within its limits."""
+    # A threshold below zero takes every place for a person: some want that. No centre reaches one above 1.
+    limits = {
+        "max_people": (1, inf),
+        "center_threshold": (-inf, 1),
+        "nms_distance": (0, 1),
+        "nms_joints": (0, inf),
+        "refine_radius": (0, map_side),
+        "refine_blend": (0, 1),
+    }
     known = asdict(DecodeSettings())
     for name, value in data.items():
-        whole = type(known.get(name)) is int
-        # A threshold below zero takes every place for a person: some want that.
-        least = 0 if whole else -sys.float_info.max
-        if type(value) not in ((int,) if whole else (int, float)) or not least <= value < float("inf"):
-            raise ValueError(f"model card: decode.{name} is {str(value)[:40]!r}")
+        kinds = (int,) if type(known.get(name)) is int else (int, float)
+        least, most = limits.get(name, (-inf, inf))
+        if type(value) not in kinds or not isfinite(value) or not least <= value <= most:
+            raise ValueError(
+                f"model card: decode.{name} is {str(value)[:40]!r}, expected a number from {least} to {most}"
+            )
     return DecodeSettings(**data)

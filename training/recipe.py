@@ -110,13 +110,16 @@ class ValidationSection(Section):
 
 
 class DecodeSection(Section):
-    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
+    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`.
 
-    max_people: int = 30
-    center_threshold: float = 0.01
-    nms_distance: float = 0.05
-    refine_radius: int = 0
-    refine_blend: float = 0.7
+    No card is read with others: samkr_edge/model_card.py.
+    """
+
+    max_people: int = Field(default=30, ge=1)
+    center_threshold: float = Field(default=0.01, le=1)
+    nms_distance: float = Field(default=0.05, ge=0, le=1)
+    refine_radius: int = Field(default=0, ge=0, le=8)  # the smallest map has 8 pixels
+    refine_blend: float = Field(default=0.7, ge=0, le=1)
 
 
 class Recipe(Section):

@@ -26,6 +26,7 @@ from samkr_edge.build.wishes import Wishes
 from samkr_edge.bundle import write_bundle
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.cli import run
+from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import read_passport
@@ -82,6 +83,15 @@ IMPOSSIBLE: dict[str, Edit] = {
     "decode-text": put("decode", "max_people", value="30"),
     "decode-half": put("decode", "max_people", value=2.5),
     "decode-nan": put("decode", "center_threshold", value=float("nan")),
+    "nobody": put("decode", "max_people", value=0),
+    "threshold that nobody reaches": put("decode", "center_threshold", value=2),
+    "threshold-infinite": put("decode", "center_threshold", value=float("-inf")),
+    "everybody near": put("decode", "nms_distance", value=1.5),
+    "joints-negative": put("decode", "nms_joints", value=-1),
+    "window larger than the map": put("decode", "refine_radius", value=17),
+    "more than all of it": put("decode", "refine_blend", value=1e12),
+    "blend-negative": put("decode", "refine_blend", value=-0.1),
+    "beyond floats": put("decode", "max_people", value=10**400),
     "provenance": put("provenance", value="mine"),
     "schema": put("schema_version", value=[1]),
 }
@@ -222,6 +232,14 @@ def test_a_card_survives_its_own_text(tmp_path: Path) -> None:
     card = ModelCard.from_json(onnx.load(tiny_onnx(tmp_path / "m.onnx")).metadata_props[0].value)
     assert ModelCard.from_json(card.to_json()) == card
     assert METADATA_KEY == "samkr_edge"
+
+
+def test_a_card_may_hold_the_limits_of_its_decoder() -> None:
+    most = DecodeSettings(10**9, 1, 1, 10**9, 16, 1)
+    least = DecodeSettings(1, -1e9, 0, 0, 0, 0)
+    for decode in (most, least):
+        card = ModelCard("m", COCO17, (64, 64), decode=decode)
+        assert ModelCard.from_json(card.to_json()) == card
 
 
 def test_inspect_names_the_card_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
