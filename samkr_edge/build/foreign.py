@@ -52,6 +52,8 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
         found = f"operations {', '.join(integers)}, which TensorRT does not have"
     elif runtime == "the CPU" and shifted:
         found = f"{len(shifted)} quantizers with zero points, {shifted[0]} first"
+    elif loose := _loose_quantizers(model, runtime):
+        found = f"{len(loose)} quantizers whose scale or zero point is no constant, {loose[0]} first"
     else:
         return
     raise SamkrError(
@@ -64,3 +66,14 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
         ],
         fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
     )
+
+
+def _loose_quantizers(model: OnnxFile, runtime: Runtime) -> list[str]:
+    """Names of those with a computed scale or zero point, or with none where the passes of this runtime read it."""
+    least = 3 if runtime == "the CPU" else 2  # TensorRT's own plan says which versions want a zero point
+    return [
+        node.name
+        for node in model.nodes
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        and (len(node.inputs) < least or not set(node.inputs[1:]) <= model.tensors.keys())
+    ]

@@ -99,15 +99,19 @@ def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
 def _dequantize_wide(graph: Graph, wide: set[int]) -> None:
     """Let what a convolution in FP32 dequantizes come as FP32: a cast in between would keep it from being INT8.
 
-    A tensor that others read too is dequantized once more, and a weight is quantized in FP32 as well. What was
-    quantized in FP16 is dequantized by the same scale, rounded as there.
+    What is dequantized into an output of the graph comes as FP32 as well: outputs keep their types. A tensor that
+    others read too is dequantized once more, and a weight is quantized in FP32 as well. What was quantized in FP16 is
+    dequantized by the same scale, rounded as there.
     """
     for dequantize in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
         readers = graph.consumers[dequantize.output[0]]
         wanting = [node for node in readers if node.op_type == "Conv" and id(node) in wide]
-        if not wanting:
+        if dequantize.output[0] in graph.outputs:
+            if halves := [node for node in readers if id(node) not in wide]:
+                _once_more(graph, dequantize, halves)
+        elif not wanting:
             continue
-        if len(wanting) < len(readers):
+        elif len(wanting) < len(readers):
             dequantize = _once_more(graph, dequantize, wanting)
         wide.add(id(dequantize))
         quantize = graph.producer.get(dequantize.input[0])
@@ -126,7 +130,7 @@ def _once_more(graph: Graph, dequantize: Any, readers: list[Any]) -> Any:
     """A second DequantizeLinear of the same tensor, for these readers."""
     again = graph.onnx.NodeProto()
     again.CopyFrom(dequantize)
-    again.name = again.output[0] = graph.name(f"{dequantize.output[0]}_fp32")
+    again.name = again.output[0] = graph.name(f"{dequantize.output[0]}_again")
     graph.replace_input(dequantize.output[0], again.output[0], readers)
     graph.nodes.append(again)
     return again
@@ -135,7 +139,7 @@ def _once_more(graph: Graph, dequantize: Any, readers: list[Any]) -> Any:
 def _float_tensors(graph: Graph) -> set[str]:
     """Names of the inputs and computed tensors that are float."""
     onnx = graph.onnx
-    inferred = onnx.shape_inference.infer_shapes(graph.model).graph
+    inferred = onnx.shape_inference.infer_shapes(graph.write()).graph  # with the nodes that have come
     return {
         value.name
         for value in (*inferred.value_info, *inferred.input, *inferred.output)

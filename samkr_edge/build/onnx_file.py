@@ -147,6 +147,12 @@ class OnnxFile:
         self.outputs.append(value)
         self.graph_rest.append(_block(12, value.encode()))
 
+    def add_tensor(self, name: str, values: np.ndarray) -> None:
+        """One more initializer, of a type in :data:`DTYPES`; nothing else of the graph has its name."""
+        message = _encode_tensor(name, values)
+        self.tensors[name] = _tensor(memoryview(message))
+        self.graph_rest.append(_block(5, message))
+
     def put(self, values: Mapping[str, np.ndarray]) -> None:
         """Give initializers other values, of any shape, and of a type in :data:`DTYPES`."""
         for index, raw in enumerate(self.graph_rest):

@@ -12,6 +12,7 @@ from samkr_edge import __version__
 from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
+from samkr_edge.build.float_biases import float_biases
 from samkr_edge.build.foreign import refuse_other_tools
 from samkr_edge.build.graph import Graph
 from samkr_edge.build.onnx_card import card_of
@@ -64,7 +65,7 @@ def build_cpu(source: Path, out: Path) -> Built:
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
     refuse_other_tools(graph, source, "the CPU")
-    model = parse_onnx(data, source)
+    model = parse_onnx(graph.encode() if float_biases(graph) else data, source)
     require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):

@@ -354,6 +354,8 @@ def _normalisation(graph: Graph, quantizer: Any) -> tuple[str, np.ndarray, np.nd
     ]
     if factor is None or shift is None or len(readers) != 1 or readers[0].op_type != "Conv":
         return None
+    if any(name not in graph.constants for name in readers[0].input[2:]):
+        return None
     restored = graph.producer.get(readers[0].input[1])
     weight_quantizer = graph.producer.get(restored.input[0]) if restored is not None else None
     if weight_quantizer is None or weight_quantizer.input[0] not in graph.constants:

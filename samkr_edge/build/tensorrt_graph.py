@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samkr_edge.build.float_biases import float_biases
 from samkr_edge.build.onnx_file import FLOAT, FLOAT16, UINT8, Node, OnnxFile
 from samkr_edge.build.onnx_precision import float_type, precision_of
 from samkr_edge.errors import SamkrError
@@ -240,7 +241,8 @@ STEPS: dict[str, Callable[[OnnxFile], None]] = {
 
 
 def edit(model: OnnxFile, steps: Collection[str]) -> None:
-    """Do those steps of a plan that keep the types of the float part."""
+    """Do those steps of a plan that keep the types of the float part; biases are made floats in any case."""
+    float_biases(model)
     for name, step in STEPS.items():
         if name in steps:
             step(model)

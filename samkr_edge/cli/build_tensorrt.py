@@ -72,6 +72,7 @@ def build_engine(
     if prepared is not None:
         _write_prepared(model, graph, plans, prepared, shown, as_json)
     elif dry_run:
+        _require_preparable(graph, plans, here)
         emit({"plans": [plan.to_dict() for plan in plans], "target_is_this_device": here}, shown, as_json)
     elif not (here or plans[0].compute_capabilities) or plans[0].by_hand:
         raise SamkrError(
@@ -218,6 +219,22 @@ def free_bytes(device: Device) -> int | None:
             return cuda.memory()[0]
     finally:
         cuda.close()
+
+
+def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: bool) -> None:
+    """Refuse what the build of every plan would refuse before it asks TensorRT; another device may have onnx."""
+    from samkr_edge.build.tensorrt_graph import prepare
+
+    failures = []
+    for plan in plans:
+        try:
+            prepare(graph, plan.steps)
+        except SamkrError as error:
+            if error.code == "SE-B04" and not here:
+                return
+            failures.append(error)
+    if len(failures) == len(plans):
+        raise failures[0]
 
 
 def _write_prepared(

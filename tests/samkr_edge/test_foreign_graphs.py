@@ -15,7 +15,9 @@ from onnx import TensorProto, version_converter
 from tensorrt_graphs import residual_graph, write_residual
 from tiny_model import tiny_onnx
 
+from samkr_edge.build.float_biases import float_biases
 from samkr_edge.build.foreign import refused_by
+from samkr_edge.build.maps import run_maps
 from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.onnx_precision import precision_of
 from samkr_edge.build.onnx_runtime import build_cpu
@@ -36,10 +38,47 @@ class Noise:
         return {"image": self._left.pop()} if self._left else None
 
 
-def quantized(tmp_path: Path, form: str, activations: str = "QUInt8", symmetric: bool = False) -> Path:
+def biased_onnx(path: Path) -> Path:
+    """The tiny network behind a normalisation and a convolution of its own, all three with biases."""
+    model = onnx.load(tiny_onnx(path))
+    graph, node = model.graph, onnx.helper.make_node
+    heads = list(graph.node[2:])
+    del graph.node[:]
+    graph.node.extend(
+        [
+            node("Transpose", ["image"], ["bytes"], perm=[0, 3, 1, 2]),
+            node("Cast", ["bytes"], ["floats"], to=TensorProto.FLOAT),
+            node("Mul", ["floats", "factor"], ["scaled"]),
+            node("Sub", ["scaled", "mean"], ["planes"]),
+            node("Conv", ["planes", "stem_weight", "stem_bias"], ["stem"]),
+        ]
+    )
+    generator = np.random.default_rng(1)
+    constants = {
+        "factor": np.full((1, 3, 1, 1), 0.02),
+        "mean": np.full((1, 3, 1, 1), 0.5),
+        "stem_weight": generator.normal(0, 1, (3, 3, 1, 1)),
+        "stem_bias": generator.normal(0, 1, 3),
+    }
+    for head, channels in zip(heads, (18, 34), strict=True):
+        head.input[0] = "stem"
+        head.input.append(f"{head.output[0]}_bias")
+        constants[head.input[2]] = generator.normal(0, 1, channels)
+    graph.node.extend(heads)
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()
+    )
+    onnx.save(model, path)
+    return path
+
+
+def quantized(
+    tmp_path: Path, form: str, activations: str = "QUInt8", symmetric: bool = False, **options: bool
+) -> Path:
     from onnxruntime import quantization as tool
 
-    source, out = tiny_onnx(tmp_path / "float.onnx"), tmp_path / "foreign.onnx"
+    source = (biased_onnx if symmetric else tiny_onnx)(tmp_path / "float.onnx")
+    out = tmp_path / "foreign.onnx"
     if form == "dynamic":
         tool.quantize_dynamic(source, out)
         return out
@@ -49,9 +88,10 @@ def quantized(tmp_path: Path, form: str, activations: str = "QUInt8", symmetric:
         Noise(),
         quant_format=tool.QuantFormat[form],
         per_channel=True,
+        op_types_to_quantize=["Conv"],
         activation_type=tool.QuantType[activations],
         weight_type=tool.QuantType.QInt8,
-        extra_options={"ActivationSymmetric": symmetric},
+        extra_options={"ActivationSymmetric": symmetric, **options},
     )
     return out
 
@@ -93,12 +133,75 @@ def test_quantized_by_onnx_runtimes_own_tool(
     assert tensorrt in capsys.readouterr().err
 
 
-def test_signed_and_symmetric_it_is_built(tmp_path: Path) -> None:
-    model = quantized(tmp_path, "QDQ", "QInt8", symmetric=True)
+@pytest.mark.parametrize("weights", [False, True], ids=["weights stored", "weights quantized"])
+def test_signed_and_symmetric_it_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: bool
+) -> None:
+    """Its biases are int32 behind a DequantizeLinear, and its outputs come from one."""
+    model = quantized(tmp_path, "QDQ", "QInt8", symmetric=True, AddQDQPairToWeight=weights)
     assert refused_by(read_onnx(model), model) == {}
     built = build_cpu(model, tmp_path / "x.cpu.onnx")
     assert built.agreement.holds
+    assert built.passport.settings["image_bytes"] == weights
     assert built.passport.card["precision"] == "int8"
+    for target in (["rtx-4090"], ["jetson-orin-nano", "--tensorrt", "jetpack-6.2"]):
+        prepared = tmp_path / f"{target[0]}.onnx"
+        words = ["build", str(model), "--target", *target]
+        assert run([*words, "--dry-run"]) == 0
+        assert run([*words, "--prepared", str(prepared)]) == 0, capsys.readouterr().err
+        graph = onnx.load(prepared).graph
+        types = {one.name: one.data_type for one in graph.initializer}
+        dequantized = {types.get(node.input[0]) for node in graph.node if node.op_type == "DequantizeLinear"}
+        assert dequantized <= {None, TensorProto.INT8}  # TensorRT knows no other
+        assert {one.type.tensor_type.elem_type for one in graph.output} == {TensorProto.FLOAT}
+
+
+def test_a_bias_of_integers_is_the_float_that_it_stands_for(tmp_path: Path) -> None:
+    path = quantized(tmp_path, "QDQ", "QInt8", symmetric=True)
+    model, image = read_onnx(path), np.full((1, 64, 64, 3), 100, np.uint8)
+    before = run_maps(model, image, optimise=False)
+    assert float_biases(model) == 3
+    assert float_biases(model) == 0
+    for one, other in zip(before, run_maps(model, image, optimise=False), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("which", ["no zero point", "computed scale"])
+def test_quantizers_that_the_passes_cannot_read_are_refused_by_name(tmp_path: Path, which: str) -> None:
+    path = quantized(tmp_path, "QDQ", "QInt8", symmetric=True)
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and which == "no zero point":
+            del node.input[2:]
+    if which == "computed scale":
+        quantizer = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+        model.graph.node.insert(0, onnx.helper.make_node("Identity", [quantizer.input[1]], ["computed"]))
+        quantizer.input[1] = "computed"
+    onnx.save(model, path)
+    assert refusal(lambda: build_cpu(path, tmp_path / "x.cpu.onnx")).code == "SE-B57"
+    assert ("TensorRT" in refused_by(read_onnx(path), path)) == (which == "computed scale")
+
+
+def test_a_dry_run_does_not_promise_what_the_build_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(biased_onnx(tmp_path / "m.onnx"))
+    large = next(one for one in model.graph.initializer if one.name == "stem_weight")
+    values = onnx.numpy_helper.to_array(large).copy()
+    values[0, 0] = 1e6  # FP16 ends at 65504
+    model.graph.node[4].input[0] = "relu"  # what reads the image itself stays FP32
+    model.graph.node.insert(4, onnx.helper.make_node("Conv", ["planes", "first_weight"], ["first"]))
+    model.graph.node.insert(5, onnx.helper.make_node("Relu", ["first"], ["relu"]))
+    first = onnx.numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "first_weight")
+    model.graph.initializer.append(first)
+    large.CopyFrom(onnx.numpy_helper.from_array(values, large.name))
+    onnx.save(model, tmp_path / "m.onnx")
+    words = ["build", str(tmp_path / "m.onnx"), "--target", "rtx-4090", "--precision", "fp16"]
+    assert run([*words, "--prepared", str(tmp_path / "p.onnx")]) == 5
+    said = capsys.readouterr().err
+    assert "SE-B85" in said
+    assert run([*words, "--dry-run"]) == 5
+    assert capsys.readouterr().err == said
 
 
 def test_dynamic_quantization_is_int8_and_nothing_for_tensorrt(

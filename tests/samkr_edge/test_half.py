@@ -270,6 +270,20 @@ def test_a_quantized_last_convolution_reads_fp32_from_its_quantizers_without_a_c
         assert makers[inner.input[0]].op_type == "DequantizeLinear"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_dequantized_into_an_output_keeps_its_type(shared: bool) -> None:
+    model = quantized_last(shared)
+    outputs = model.graph.output
+    outputs.append(helper.make_tensor_value_info("d", FP32, [1, 4, 8, 8]))
+    baked = to_half(model)  # and onnx's checker passes it
+    makers = {name: node for node in baked.graph.node for name in node.output}
+    assert makers["d"].op_type == "DequantizeLinear"
+    inner = next((node for node in baked.graph.node if node.name == "inner"), None)
+    if inner is not None:  # INT8 still meets it, in its own precision
+        assert makers[inner.input[0]].op_type == "DequantizeLinear"
+        assert inner.input[0] != "d"
+
+
 def test_adaptive_blocks_can_be_fp32_whole(float_onnx: Path) -> None:
     """The convolutions above a sampling and the one below it, and all between; the trunk stays FP16."""
     baked = onnx.load_from_string(bake(float_onnx.read_bytes(), wide_sampling=True))
