@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from engine_types import Build, check_promises, check_types, convolution_types, layers_of, nodes_of
-from small_exports import export, heads_network, quantized, shallow_network
+from small_exports import SIZE, export, heads_network, quantized, shallow_network
 
 from samkr_edge.build.engine_bytes import SerializedEngine, build_bytes
 from samkr_edge.build.engine_measures import EngineMeasures, measure
@@ -69,6 +70,34 @@ def test_int8_graphs_of_every_kind(
     network = quantized(build_network(name, keypoints), policy)
     source = export(network, tmp_path / "model.onnx", "int8", **options)
     check_types(build(source), source, "int8")
+
+
+class OneImage:
+    """Calibration data for onnxruntime.quantization."""
+
+    def __init__(self) -> None:
+        self._left = [np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return {"image": self._left.pop()} if self._left else None
+
+
+def test_symmetric_int8_of_another_tool(build: Build, tmp_path: Path) -> None:
+    """Biases are int32 behind a DequantizeLinear, which TensorRT has not, and outputs come from one."""
+    from onnxruntime import quantization as tool
+
+    source, out = export(shallow_network("samkr_tiny"), tmp_path / "float.onnx"), tmp_path / "foreign.onnx"
+    tool.quantize_static(
+        source,
+        out,
+        OneImage(),
+        per_channel=True,
+        activation_type=tool.QuantType.QInt8,
+        weight_type=tool.QuantType.QInt8,
+        op_types_to_quantize=["Conv"],
+        extra_options={"ActivationSymmetric": True},
+    )
+    assert set(convolution_types(build(out)).values()) == {"int8"}
 
 
 def test_fp8(build: Build, tmp_path: Path) -> None:
