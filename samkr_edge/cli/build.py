@@ -10,6 +10,7 @@ import typer
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.one_file import is_same_place
 
 
 def build(
@@ -100,11 +101,10 @@ def build(
     from samkr_edge.build.onnx_runtime import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
-    from samkr_edge.one_file import is_same_place
     from samkr_edge.passport import own_place
 
     profile = find_target(target)
-    _check_suffix(out, ".onnx" if profile.family == "cpu" else ".engine", unseen=target == "auto")
+    _check_suffix(model, out, ".onnx" if profile.family == "cpu" else ".engine", unseen=target == "auto")
     if profile.family != "cpu":
         from samkr_edge.build.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine
@@ -194,7 +194,7 @@ def build(
     )
 
 
-def _check_suffix(out: Path | None, suffix: str, *, unseen: bool) -> None:
+def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -> None:
     """``unseen``: the target is what this machine was found to be."""
     if out is None or out.suffix == suffix:
         return
@@ -205,11 +205,14 @@ def _check_suffix(out: Path | None, suffix: str, *, unseen: bool) -> None:
             [f"instead    for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"],
             fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
+    named = out.with_suffix(suffix)
+    if is_same_place(named, model):
+        named = out.with_suffix(".cpu.onnx")
     raise SamkrError(
         "SE-U07",
         f"{out.name} would not be opened as what it is, so nothing was built",
         [f"expected   {suffix}, by which every command knows this kind of model"],
-        fix=f"-o {quoted(out.with_suffix(suffix))}",
+        fix=f"-o {quoted(named)}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_model import tiny_onnx
 
 from samkr_edge.cli import run
 from samkr_edge.one_file import is_same_place
@@ -56,3 +57,30 @@ def test_an_engines_name_where_no_gpu_is_seen(tmp_path: Path, capsys: pytest.Cap
     assert "fix: samkr-edge doctor" in error
     assert run([*words[:3], "cpu", *words[4:]]) == 2
     assert "expected   .onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "out", "named"),
+    [
+        ("a.onnx", "a.cpu", "a.cpu.onnx"),  # never its source
+        ("a.onnx", "a", "a.cpu.onnx"),
+        ("a.onnx", "sub.x/b.built", "sub.x/b.onnx"),
+        ("sub/a.onnx", "sub/a.engine", "sub/a.cpu.onnx"),
+    ],
+)
+def test_a_fix_names_a_file_that_the_build_takes(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    out: str,
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (model, out):
+        Path(path).parent.mkdir(exist_ok=True)
+    tiny_onnx(Path(model))
+    assert run(["build", model, "--target", "cpu", "-o", out]) == 2
+    *_, fix = capsys.readouterr().err.strip().splitlines()
+    assert fix == f"fix: -o {named}"
+    assert run(["build", model, "--target", "cpu", *fix.split()[1:]]) == 0
