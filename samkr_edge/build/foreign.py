@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samkr_edge.build.onnx_file import OnnxFile
-from samkr_edge.build.onnx_precision import INTEGER_OPERATIONS
+from samkr_edge.build.onnx_precision import INTEGER_OPERATIONS, wide_quantizers
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.errors import SamkrError
 
@@ -52,6 +52,8 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
         found = f"operations {', '.join(integers)}, which TensorRT does not have"
     elif runtime == "the CPU" and shifted:
         found = f"{len(shifted)} quantizers with zero points, {shifted[0]} first"
+    elif wide := wide_quantizers(model):
+        found = f"{len(wide)} quantizers of sixteen bits, {wide[0]} first"
     elif loose := _loose_quantizers(model, runtime):
         found = f"{len(loose)} quantizers whose scale or zero point is no constant, {loose[0]} first"
     else:

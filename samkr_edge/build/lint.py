@@ -170,14 +170,14 @@ def int8_nodes(graph: Graph) -> set[int]:
 
     def is_int8(tensor: str) -> bool:
         node = graph.producer.get(tensor)
-        return node is not None and (node.op_type == "DequantizeLinear" or id(node) in found)
+        return node is not None and (_dequantizes_bytes(graph, node) or id(node) in found)
 
     def from_dq(tensor: str) -> bool:
         """Dequantized, or dequantized and then only moved."""
         node = graph.producer.get(tensor)
         while node is not None and id(node) in found and _moves(node):
             node = graph.producer.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
+        return node is not None and _dequantizes_bytes(graph, node)
 
     def fuses(tensor: str) -> bool:
         node = graph.producer.get(tensor)
@@ -262,6 +262,16 @@ def _nearest_grids(graph: Graph) -> Iterator[Finding]:
             )
 
 
+def _zero_of(graph: Graph, node: Any) -> np.ndarray | None:
+    return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+
+
+def _dequantizes_bytes(graph: Graph, node: Any) -> bool:
+    """Not so where another tool quantized to sixteen bits: that is computed in floats."""
+    zero = _zero_of(graph, node) if node.op_type == "DequantizeLinear" else None
+    return node.op_type == "DequantizeLinear" and (zero is None or zero.dtype.itemsize == 1)
+
+
 def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
     """Zero points, granularity and scales of every quantizer; a Q and its DQ share constants and count once."""
     seen: set[tuple[str, ...]] = set()
@@ -272,7 +282,9 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
         if scale is None:
             continue
         seen.add(tuple(node.input[1:]))
-        zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+        zero = _zero_of(graph, node)
+        if zero is not None and zero.dtype == np.int32 and not zero.any():
+            continue  # a bias, which every build makes a float
         weight = graph.constants.get(node.input[0])
         where = module_of(node.name)
         match = f'match: "{where}"'

@@ -19,7 +19,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
 
-FLOAT, UINT8, INT8, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 6, 7, 10, 17
+FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 4, 5, 6, 7, 10, 17
 DTYPES: dict[int, Any] = {
     FLOAT: np.float32, UINT8: np.uint8, INT8: np.int8, INT32: np.int32, INT64: np.int64, FLOAT16: np.float16,
 }  # fmt: skip

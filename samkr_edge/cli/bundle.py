@@ -40,6 +40,8 @@ def bundle(
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
     """
+    from samkr_edge.build.foreign import refused_by
+    from samkr_edge.build.onnx_file import read_onnx
     from samkr_edge.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.cli.console import emit
     from samkr_edge.ours import refuse_foreign
@@ -55,11 +57,12 @@ def bundle(
             fix=f"-o {quoted(out.with_suffix(SUFFIX))}",
         )
     written = write_bundle(model, out, add or [])
-    emit(
-        describe(written),
-        f"{describe_lines(written)}\n  on a device  samkr-edge predict {out.name} photo.jpg",
-        as_json,
-    )
+    refused = refused_by(read_onnx(model), model)
+    lines = [describe_lines(written)]
+    lines += [f"  not built    for {runtime}: {reason}" for runtime, reason in refused.items()]
+    if len(refused) < 2 or written.manifest.built:
+        lines.append(f"  on a device  samkr-edge predict {out.name} photo.jpg")
+    emit({**describe(written), "refused": refused}, "\n".join(lines), as_json)
 
 
 def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:

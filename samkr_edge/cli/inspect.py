@@ -101,7 +101,7 @@ def inspect(
         "refused": refused,
         **found.to_dict(),
     }
-    emit(payload, _with_table(lines, found), as_json)
+    emit(payload, _with_table(lines, found, card.quantized), as_json)
     if strict and found.findings:
         worst = found.findings[0]
         _fail(model, [one.kind for one in found.findings], f"{worst.where}: {worst.what}", as_json)
@@ -150,6 +150,8 @@ def _summary(found: Lint, built: bool) -> list[str]:
         return [
             "  not counted how much of it is INT8: another tool has made its convolutions operations of its own"
         ]
+    if not all(one.macs for one in found.convolutions):
+        return ["  not counted how much of it is INT8: some of its maps have sizes that are not known"]
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [
@@ -173,21 +175,17 @@ def _summary(found: Lint, built: bool) -> list[str]:
     return lines
 
 
-def _with_table(lines: list[str], found: Lint) -> RenderableType:
+def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     text = Text("\n".join(lines))
     if not found.findings:
-        return Group(
-            text,
-            Text(
-                f"  nothing found that breaks {found.format.upper()}"
-                if found.int8_macs
-                else "  no INT8 inside"
-            ),
-        )
+        form = found.format.upper()
+        if found.int8_macs:
+            return Group(text, Text(f"  nothing found that breaks {form}"))
+        return text if quantized else Group(text, Text("  no INT8 inside"))
     table = Table(title=_findings(len(found.findings)))
     for column in ("kind", "where", "what", "policy line that mends it"):
         table.add_column(column, overflow="fold")

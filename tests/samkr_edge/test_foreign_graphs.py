@@ -15,6 +15,7 @@ from onnx import TensorProto, version_converter
 from tensorrt_graphs import residual_graph, write_residual
 from tiny_model import tiny_onnx
 
+from benchmarks.int8_share import int8_share
 from samkr_edge.build.float_biases import float_biases
 from samkr_edge.build.foreign import refused_by
 from samkr_edge.build.maps import run_maps
@@ -131,6 +132,11 @@ def test_quantized_by_onnx_runtimes_own_tool(
     assert f"for TensorRT: {tensorrt}" in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--dry-run"]) == 5
     assert tensorrt in capsys.readouterr().err
+    assert run(["bundle", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert f"not built    for the CPU: {cpu}" in shown
+    assert f"not built    for TensorRT: {tensorrt}" in shown
+    assert "on a device" not in shown
 
 
 @pytest.mark.parametrize("weights", [False, True], ids=["weights stored", "weights quantized"])
@@ -144,6 +150,8 @@ def test_signed_and_symmetric_it_is_built(
     assert built.agreement.holds
     assert built.passport.settings["image_bytes"] == weights
     assert built.passport.card["precision"] == "int8"
+    assert run(["inspect", str(model)]) == 0
+    assert "asymmetric" not in capsys.readouterr().out
     for target in (["rtx-4090"], ["jetson-orin-nano", "--tensorrt", "jetpack-6.2"]):
         prepared = tmp_path / f"{target[0]}.onnx"
         words = ["build", str(model), "--target", *target]
@@ -209,9 +217,46 @@ def test_dynamic_quantization_is_int8_and_nothing_for_tensorrt(
 ) -> None:
     model = quantized(tmp_path, "dynamic")
     assert load_model(model).card.precision == "int8"
+    assert run(["inspect", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert "not counted how much of it is INT8" in shown
+    assert "no INT8 inside" not in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--prepared", str(tmp_path / "p.onnx")]) == 5
     assert "ConvInteger" in capsys.readouterr().err
     assert not (tmp_path / "p.onnx").exists()
+
+
+def test_sixteen_bits_are_no_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They round, and what is between them is computed in floats."""
+    path = quantized(tmp_path, "QDQ", "QInt8", symmetric=True)
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and "weight" not in node.input[0]:
+            node.input[2] = "wide" if "bias" not in node.input[0] else node.input[2]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.int16), "wide"))
+    model.opset_import[0].version, model.ir_version = 21, 10
+    onnx.save(model, path)
+    assert precision_of(read_onnx(path)) == "fp32"
+    assert int8_share(path) == 0.0
+    assert run(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "0.0% of 0.00 GMACs; 0 of 3 convolutions" in shown
+    assert "for the CPU: SE-B57, 4 quantizers of sixteen bits" in shown
+    assert "for TensorRT: SE-B57, 4 quantizers of sixteen bits" in shown
+
+
+def test_map_sizes_that_are_not_known_are_no_share_of_zero(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(biased_onnx(tmp_path / "m.onnx"))
+    model.graph.node[4].output[0] = "before"
+    model.graph.node.insert(5, onnx.helper.make_node("Gelu", ["before"], ["stem"], domain="com.microsoft"))
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    for value in model.graph.output:
+        value.type.tensor_type.shape.dim[2].dim_param = "rows"
+    onnx.save(model, tmp_path / "m.onnx")
+    assert run(["inspect", str(tmp_path / "m.onnx")]) == 0
+    assert "some of its maps have sizes that are not known" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("quantize", "expected"), [(True, "int8"), (False, "fp32")])
