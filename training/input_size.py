@@ -6,16 +6,18 @@ from samkr_edge.errors import SamkrError
 
 # The last branch of HRNet has one position for so many pixels.
 STEP = 32
+# What one map of a network of this input takes is counted in gigabytes.
+LARGEST = 8192
 
 
 def is_possible(size: tuple[int, int]) -> bool:
-    """Whether (H, W) are positive multiples of 32."""
-    return all(side >= STEP and side % STEP == 0 for side in size)
+    """Whether (H, W) are positive multiples of 32, up to :data:`LARGEST`."""
+    return all(STEP <= side <= LARGEST and side % STEP == 0 for side in size)
 
 
 def nearest(size: tuple[int, int]) -> tuple[int, int]:
     """The possible (H, W) nearest to this one, the larger one of two."""
-    height, width = (STEP * max(1, (side + STEP // 2) // STEP) for side in size)
+    height, width = (min(LARGEST, STEP * max(1, (side + STEP // 2) // STEP)) for side in size)
     return height, width
 
 
@@ -39,7 +41,7 @@ def parse_size(text: str) -> tuple[int, int]:
         raise SamkrError(
             "SE-U03",
             f"no network takes {text}, so nothing was done",
-            ["needed     height and width multiples of 32"],
+            [f"needed     height and width multiples of {STEP}, at most {LARGEST}"],
             fix=f"give the same command with --size {height}x{width}",
         )
     return size

@@ -11,7 +11,15 @@ from training.recipe import load_recipe
 
 
 @pytest.mark.parametrize(
-    ("text", "better"), [("250x250", "256x256"), ("16x1000", "32x992"), ("0x48", "32x64"), ("big", "256x192")]
+    ("text", "better"),
+    [
+        ("250x250", "256x256"),
+        ("16x1000", "32x992"),
+        ("0x48", "32x64"),
+        ("99999x99999", "8192x8192"),
+        ("9999999x64", "8192x64"),
+        ("big", "256x192"),
+    ],
 )
 def test_the_nearest_size_is_in_the_fix(text: str, better: str) -> None:
     with pytest.raises(SamkrError) as caught:
