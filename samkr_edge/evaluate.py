@@ -26,6 +26,7 @@ from samkr_edge.stream import ahead, stream
 
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
+    from samkr_edge.skeleton import Skeleton
 
 MAX_DETECTIONS = 20
 _AT_ONCE = 250  # images that pycocotools matches at a time
@@ -85,15 +86,7 @@ def predict_dataset(
         SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
     """
     if model.card.skeleton.keypoints != dataset.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D26",
-            "the model and the data set have different keypoints, so AP would mean nothing",
-            [
-                f"model      {len(model.card.skeleton)} keypoints ({model.card.skeleton.name})",
-                f"data       {len(dataset.skeleton)} keypoints ({dataset.skeleton.name})",
-            ],
-            fix="use a model that was trained on this skeleton",
-        )
+        raise _other_keypoints(model.card.skeleton, dataset.skeleton)
     protocol = protocol or Protocol(flip=flip)
     results = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, poses in _poses(model, dataset.images[:limit], protocol, read):
@@ -101,6 +94,24 @@ def predict_dataset(
         if advance:
             advance()
     return results
+
+
+def _other_keypoints(model: Skeleton, data: Skeleton) -> SamkrError:
+    facts = [
+        f"model      {len(model)} keypoints ({model.name})",
+        f"data       {len(data)} keypoints ({data.name})",
+    ]
+    pairs = zip(model.keypoints, data.keypoints, strict=False)
+    unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
+    if unlike and len(model) == len(data):
+        number, ours, theirs = unlike[0]
+        facts.append(f"differ     {len(unlike)}; the first is number {number}: model {ours}, data {theirs}")
+    return SamkrError(
+        "SE-D26",
+        "the model and the data set have different keypoints, so AP would mean nothing",
+        facts,
+        fix="use a model that was trained on this skeleton",
+    )
 
 
 def _poses(

@@ -6,6 +6,7 @@ import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import crowdpose_oracle
@@ -22,6 +23,7 @@ from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
 from samkr_edge.pose_model import load_model
+from samkr_edge.skeleton import COCO17
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,16 @@ def test_a_model_of_other_keypoints_is_refused(folder: Path) -> None:
         predict_dataset(load_model(folder / "coco.pt"), open_dataset(folder / "crowdpose"))
     assert caught.value.code == "SE-D26"
     assert "14 keypoints" in " ".join(caught.value.facts)
+
+
+def test_keypoints_that_only_names_or_order_tell_apart_are_named() -> None:
+    swapped = replace(
+        COCO17, keypoints=(*COCO17.keypoints[:3], *COCO17.keypoints[4:2:-1], *COCO17.keypoints[5:])
+    )
+    ends = (SimpleNamespace(card=SimpleNamespace(skeleton=swapped)), SimpleNamespace(skeleton=COCO17))
+    with pytest.raises(SamkrError) as caught:
+        predict_dataset(*ends)  # type: ignore[arg-type]
+    assert caught.value.facts[-1] == ("differ     2; the first is number 4: model right_ear, data left_ear")
 
 
 def test_results_carry_the_category_of_the_file(folder: Path, tmp_path: Path) -> None:
