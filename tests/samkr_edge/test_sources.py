@@ -1,6 +1,7 @@
 """What a word of the command line names is known before anything runs, by content; what is left out is told."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -159,6 +160,44 @@ def test_a_damaged_video_of_a_folder_is_told_and_the_others_are_seen(
     assert [stream["frames"] for stream in printed["streams"]] == [3]
     assert printed["error"]["code"] == "SE-D97"
     assert "odd.mp4 could not be opened as a video, so it was left out" in printed["failed"][0]["message"]
+
+
+def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "good.png")
+    for name in ("locked.png", "locked.mp4", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+
+    def locked(path: Path) -> FileKind | None:
+        if Path(path).name != "good.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return file_kind(path)
+
+    monkeypatch.setattr("samkr_edge.sources.file_kind", locked)
+    found = find_sources([str(folder)])
+    assert names(found.images) == ["good.png", "locked.png"]  # the reader fails, and is counted
+    assert [error.message for error in found.damaged] == [
+        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was left out"
+    ]
+    assert found.left_out == {folder / "notes.txt": "Permission denied"}
+    for name in ("locked.png", "locked.mp4", "notes.txt"):
+        with pytest.raises(SamkrError, match=r"could not be read \(Permission denied\), so nothing was done"):
+            find_sources([str(folder / "good.png"), str(folder / name)])
+
+
+def test_what_would_be_waited_for_is_opened_only_where_it_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "good.png")
+    (tmp_path / "lost.png").symlink_to("nowhere.png")
+    for name in ("pipe.png", "pipe.json"):
+        os.mkfifo(tmp_path / name)
+    for words in ([str(tmp_path)], [str(tmp_path / "*.*")]):
+        found = find_sources(words)
+        assert names(found.images) == ["good.png", "lost.png"]
+        assert set(found.left_out.values()) == {"a pipe or a device"}
+    assert find_sources([str(tmp_path / "pipe.png")]).streams == [str(tmp_path / "pipe.png")]
 
 
 def test_json_holds_the_good_poses_and_the_error(
