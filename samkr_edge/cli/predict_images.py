@@ -50,7 +50,7 @@ class ImagesDone:
             f"{len(self.failed)} of {count} images could not be read"
             + (f"; the others are in {out}" if self.images and out else ""),
             [failure.message[:150] for failure in self.failed[:3]],
-            fix="restore these files from their source, or leave them out",
+            fix=self.failed[0].fix,
         )
 
     def summary(self, out: Path | None, overlays: bool) -> str:

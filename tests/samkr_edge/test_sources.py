@@ -10,6 +10,7 @@ import pytest
 from red_dot import dots, write_video
 
 from samkr_edge.cli import run
+from samkr_edge.cli.predict_images import ImagesDone
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.file_kind import FileKind, file_kind, kind_of_bytes
@@ -281,8 +282,12 @@ def test_a_file_that_predict_did_not_make_is_replaced_only_when_asked(
 
 def test_an_image_that_opencv_does_not_decode_is_named_by_its_format(tmp_path: Path) -> None:
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(SamkrError, match="HEIC, which OpenCV"):
+    with pytest.raises(SamkrError) as caught:
         read_image(tmp_path / "phone.jpg")
+    assert "HEIC, which OpenCV" in caught.value.facts[0]
+    assert str(caught.value.fix).startswith(f"magick {tmp_path}/phone.jpg {tmp_path}/phone.png ")
+    told = ImagesDone(failed=[caught.value]).problem(1, None)
+    assert told.fix == caught.value.fix
 
 
 def test_json_holds_what_was_seen_before_an_output_could_not_be_written(
