@@ -63,8 +63,10 @@ def find_sources(words: Sequence[str]) -> Sources:
                 _add(found, entry)
         elif os.path.isfile(word):
             problems += _add_named(found, path)
-        elif os.path.exists(word) or is_live(word):  # a device, a pipe
+        elif os.path.exists(word):  # a device, a pipe
             found.streams.append(word)
+        elif is_live(word.strip()):
+            found.streams.append(word.strip())
         elif matches := _matches(word):
             for match in matches:
                 _add(found, Path(match))

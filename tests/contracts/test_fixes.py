@@ -27,7 +27,8 @@ PROSE = {"needs", "on", "uses"}
 _LEAD = r"(?:^ *|(?<=: )|(?<=&& )|(?<=; )|(?<=`)|(?<=or ))"
 _OURS = re.compile(rf"{_LEAD}samkr-edge ([a-z]+\b[^\n`]*)", re.MULTILINE)
 _ANY = re.compile(
-    rf"{_LEAD}(?:samkr-edge (?:{'|'.join(COMMANDS)})|ls|mv|cd|file|find|ffprobe|ffmpeg|namei|df|ssh|trtexec|magick)\b(?= \S)"
+    rf"{_LEAD}(?:samkr-edge (?:{'|'.join(COMMANDS)})"
+    r"|ls|mv|cd|file|find|ffprobe|ffmpeg|magick|namei|df|ssh|trtexec)\b(?= \S)"
 )
 # Behind these no word belongs to the command any more.
 _END = re.compile(r" {3}#| && |; |, | \+| \|")
