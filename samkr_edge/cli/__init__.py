@@ -18,7 +18,7 @@ import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
+from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
@@ -216,6 +216,8 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     # --debug is accepted anywhere, since it is wanted after a command has failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
+    if (empty := empty_word(arguments)) is not None:
+        return _print_error(_without_secrets(empty, arguments), as_json)
     try:
         code = typer.main.get_command(_application()).main(
             _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
@@ -248,7 +250,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             return 2
         cause = error
         try:
-            known = usage_error(error) or _known_cause(error, arguments)
+            known = usage_error(error, arguments) or _known_cause(error, arguments)
         except Exception as failed:  # an old Typer's, while it words its own
             cause, known = failed, _known_cause(failed, arguments)
         if debug and (known is None or known.code != USAGE):
