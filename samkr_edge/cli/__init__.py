@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_e
 from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
-from samkr_edge.opencv_install import missing_opencv
+from samkr_edge.opencv_install import missing_opencv, pip_line
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
 from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say
@@ -142,7 +143,9 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
         "SE-U70",
         f"`{command}` needs the package {package}, which is not installed here",
         [f"python     {sys.executable}"],
-        fix=f'pip install "samkr-edge[{extra}]"' if extra else "pip install --force-reinstall samkr-edge",
+        fix=pip_line(extra, find_spec("cv2") is None)
+        if extra
+        else "pip install --force-reinstall samkr-edge",
     )
 
 
