@@ -287,11 +287,15 @@ def test_corrupt_frames_are_counted_and_the_others_used(pose: PoseModel, tmp_pat
 
 
 def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) -> None:
-    source = VideoSource(Broken(walk(10), bad=set()), "short.mp4", live=False, fps=25, frames=FRAMES)
+    place = Path("my videos/short.mp4")
+    source = VideoSource(
+        Broken(walk(10), bad=set()), place.name, live=False, fps=25, frames=FRAMES, place=place
+    )
     done = run_stream(pose, source, "short", Options(tmp_path, overlays=False), NO_WINDOW)
     assert done.frames == 10
     assert done.problem is not None
     assert done.problem.exit_code == 3
+    assert done.problem.fix == "ffmpeg -i 'my videos/short.mp4' -c:v libx264 repaired.mp4"
 
 
 def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
