@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.av_video import AvCapture, is_installed
+from samkr_edge.cut_off import is_cut_off
 from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
@@ -76,6 +77,7 @@ class VideoSource:
         frames: how many there should be; None for live sources and files that do not say.
         lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
             count.
+        sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
         read: how many were read so far.
     """
 
@@ -88,6 +90,7 @@ class VideoSource:
         fps: float = 30.0,
         frames: int | None = None,
         lasts: float | None = None,
+        sure: bool = True,
         place: Path | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
@@ -102,6 +105,7 @@ class VideoSource:
         self.fps = usable_rate(fps)
         self.frames = frames
         self.lasts = lasts
+        self.sure = sure
         self.read = 0
         self._failed = 0
         self._clock = Clock(self.fps)
@@ -127,7 +131,7 @@ class VideoSource:
                 if misses >= _LIVE_TRIES:
                     raise self._gone()
                 time.sleep(self._pause)
-            elif not self.missing or misses >= _FILE_TRIES:
+            elif not self._to_come or misses >= _FILE_TRIES:
                 return
 
     def _next(self) -> np.ndarray | None:
@@ -149,8 +153,8 @@ class VideoSource:
         return self._clock.at(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
 
     @property
-    def missing(self) -> int:
-        """Frames that the file announces and that were not read; where it has no count, those that its time lacks.
+    def _to_come(self) -> int:
+        """Frames behind the last one, by the file's count; where it has none, by its clock.
 
         A last frame may stand as long as any other has, and a sound track may go on for a moment.
         """
@@ -158,7 +162,24 @@ class VideoSource:
             return max(0, (self.frames or 0) - self.read)
         short = self.lasts - self._clock.seconds if self.read else self.lasts
         allowed = max(0.5, 0.01 * self.lasts, 2 * self._clock.longest)
-        return self._failed + (round(short * self.fps) if short > allowed else 0)
+        return round(short * self.fps) if short > allowed else 0
+
+    @property
+    def missing(self) -> int:
+        """Frames that are in the file for sure, or were, and were not read."""
+        if self.lasts is None:
+            return self._to_come
+        return self._failed + (self._to_come if self.sure else 0)
+
+    @property
+    def note(self) -> str | None:
+        """What should be known of a file that was read and whose pictures seem to end early; None where nothing."""
+        if self.sure or not self.read or not self._to_come:
+            return None
+        return (
+            f"{self.name}: its pictures last {self._clock.seconds:.1f} s, the file {self.lasts:.1f} s: "
+            "the sound is longer, or pictures are missing at the end"
+        )
 
     @property
     def broken(self) -> bool:
@@ -289,10 +310,21 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
     path = place if isinstance(place, Path) else None
     shown = None if path is None else shown_seconds(path)
     lasts = None if frames is None else frames / (fps if fps > 0 else usable_rate(fps))
+    if lasts is not None and fps != usable_rate(fps):
+        frames = max(1, round(lasts * usable_rate(fps)))
     if shown is not None and lasts is not None:
         lasts = None if abs(shown - lasts) <= max(0.1, 0.01 * shown) else shown
-    name = str(place) if path is None else path.name
-    return VideoSource(capture, name, live=False, fps=fps, frames=frames, lasts=lasts, place=path, ring=ring)
+    return VideoSource(
+        capture,
+        str(place) if path is None else path.name,
+        live=False,
+        fps=fps,
+        frames=frames,
+        lasts=lasts,
+        sure=shown is not None or (path is not None and is_cut_off(path)),
+        place=path,
+        ring=ring,
+    )
 
 
 def usable_rate(fps: float) -> float:

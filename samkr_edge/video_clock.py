@@ -54,7 +54,7 @@ def shown_seconds(path: Path) -> float | None:
     """How long the first video track of an MP4 or QuickTime file is shown; None for other files and fragmented ones.
 
     Less than its frames last, where an edit list hides those before a cut that was made without encoding anew.
-    ISO/IEC 14496-12, boxes mvhd, tkhd and hdlr.
+    ISO/IEC 14496-12, boxes mvhd, tkhd, elst and hdlr.
     """
     try:
         with path.open("rb") as file:
@@ -76,17 +76,32 @@ def _track_seconds(file: BinaryIO, start: int, end: int) -> float | None:
 
 
 def _video_duration(file: BinaryIO, start: int, end: int) -> int | None:
-    """A track's length in the movie's units; None where it is no video, or does not know."""
-    duration, video = 0, False
+    """For how long a track is shown, in the movie's units; None where it is no video, or does not know.
+
+    Its duration without the empty edits, which keep it waiting for a sound that began earlier.
+    """
+    duration, empty, video = 0, 0, False
     for kind, *inner in _boxes(file, start, end):
         if kind == b"tkhd":
             duration = _number(file, inner[0], (20, ">I"), (28, ">Q"))
+        elif kind == b"edts":
+            empty = sum(
+                _empty_edits(file, *place) for what, *place in _boxes(file, *inner) if what == b"elst"
+            )
         elif kind == b"mdia":
             for what, *place in _boxes(file, *inner):
                 if what == b"hdlr":
                     file.seek(place[0] + 8)
                     video = file.read(4) == b"vide"
-    return duration if video and duration not in _UNKNOWN else None
+    return duration - empty if video and duration not in _UNKNOWN else None
+
+
+def _empty_edits(file: BinaryIO, start: int, end: int) -> int:
+    """How long an edit list shows nothing, in the movie's units."""
+    file.seek(start)
+    content = file.read(end - start)
+    edits = struct.iter_unpack(">Qqi" if content[:1] == b"\x01" else ">Iii", content[8:])
+    return sum(duration for duration, begin, _ in edits if begin == -1)
 
 
 def _number(file: BinaryIO, start: int, *layouts: tuple[int, str]) -> int:

@@ -35,7 +35,7 @@ _WRITE_AFTER_S = 2.0
 class ImagesDone:
     """What came of a list of images; ``results`` are COCO entries with the file's name.
 
-    ``interrupted``: by Ctrl-C or a signal that is heard as it, before the last image.
+    ``interrupted``: by Ctrl-C or a signal that is heard as it, or by closing the window, before the last image.
     """
 
     images: int = 0
@@ -110,6 +110,7 @@ def predict_images(
                         window.show(drawn, hold=True)
                 advance()
                 if window.closed:
+                    done.interrupted = frame.index + 1 < len(paths)
                     break
     except KeyboardInterrupt:
         done.interrupted = True
