@@ -28,7 +28,8 @@ class Sources:
         images: files, in the order of the words that name them; those of a folder or glob sorted.
         streams: video files, cameras and addresses, in the same order.
         left_out: file or folder -> why it is not looked at.
-        damaged: why videos that a folder or glob holds do not open; the others are looked at.
+        damaged: why videos that a folder or glob holds do not open, and later cameras and addresses, which are opened
+            when their turn comes; the others are looked at.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -101,9 +102,14 @@ def _add(found: Sources, path: Path) -> None:
     if reason is not None:
         found.left_out[path] = reason
     elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
-        message = error.message.replace(_NOTHING_DONE, _LEFT_OUT)
-        found.damaged.append(SamkrError(error.code, message, error.facts, error.fix))
+        found.damaged.append(left_out(error))
         found.streams.pop()
+
+
+def left_out(error: SamkrError) -> SamkrError:
+    """The error of a source that does not open, where the others are looked at all the same."""
+    message = error.message.replace(_NOTHING_DONE, _LEFT_OUT)
+    return SamkrError(error.code, message, error.facts, error.fix)
 
 
 def _of_many(found: Sources, path: Path) -> str | None:

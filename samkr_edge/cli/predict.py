@@ -68,7 +68,7 @@ def predict(
     from samkr_edge.cli.window import Window
     from samkr_edge.ours import refuse_foreign
     from samkr_edge.pose_model import load_model
-    from samkr_edge.sources import find_sources
+    from samkr_edge.sources import find_sources, left_out
 
     found = find_sources(sources)
     if (note := found.note()) is not None:
@@ -113,7 +113,14 @@ def predict(
             for source, name in zip(found.streams, names, strict=True):
                 if stopped or window.closed:
                     break
-                frames = open_stream(source)
+                try:
+                    frames = open_stream(source)
+                except SamkrError as error:  # a camera or an address: they are opened when their turn comes
+                    if images is None and not done:
+                        raise
+                    found.damaged.append(left_out(error))
+                    say(found.damaged[-1].message)
+                    continue
                 done.append(StreamDone(frames.name))
                 run_stream(opened, frames, name, options, window, done[-1])
                 if (note := done[-1].note) is not None:

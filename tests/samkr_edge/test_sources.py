@@ -189,6 +189,21 @@ def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
             find_sources([str(folder / "good.png"), str(folder / name)])
 
 
+def test_a_camera_that_does_not_open_after_others_were_seen_is_left_out(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(Path("a.png"))
+    write_video(Path("walk.mp4"), [dots((30, 40))] * 3)
+    assert run(["predict", str(red_dot_model), "a.png", "99", "walk.mp4", "-o", "out", "--json"]) == 7
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["images"], [stream["frames"] for stream in printed["streams"]]) == (1, [3])
+    assert printed["error"]["message"] == "camera99 does not open, so it was left out"
+    assert run(["predict", str(red_dot_model), "99", "walk.mp4", "-o", "none"]) == 7
+    assert "camera99 does not open, so nothing was done" in capsys.readouterr().err
+    assert not Path("none").exists()
+
+
 def test_what_would_be_waited_for_is_opened_only_where_it_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "good.png")
     (tmp_path / "lost.png").symlink_to("nowhere.png")
