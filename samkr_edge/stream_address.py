@@ -33,6 +33,12 @@ def is_stream_address(source: str) -> bool:
     )
 
 
+def in_small_letters(source: str) -> str:
+    """An address with its scheme as FFmpeg knows it; whatever else comes back as it is."""
+    scheme, colon, rest = source.partition(":")
+    return scheme.lower() + colon + rest if is_stream_address(source) else source
+
+
 def without_secrets(source: str) -> str:
     """A source as it may be shown; what is no address and no pipeline comes back as it is, and so do ssh's own."""
     if " ! " in source:
