@@ -43,6 +43,12 @@ def is_stream_address(source: str) -> bool:
     )
 
 
+def in_small_letters(source: str) -> str:
+    """An address with its scheme as FFmpeg knows it; whatever else comes back as it is."""
+    scheme, colon, rest = source.partition(":")
+    return scheme.lower() + colon + rest if is_stream_address(source) else source
+
+
 def is_like_address(text: str) -> bool:
     """Whether a text is an address of any kind, holds one, or has what may be a user and a password before an @."""
     text = text.strip()
@@ -99,12 +105,8 @@ def hide_secrets(text: str, words: Iterable[str]) -> str:
         shown = without_secrets(source)
         if shown == source:
             continue
-        for place in (
-            source,
-            source.strip(),
-            Path(source),
-            *Path(source).parents,
-        ):  # folders are named in fixes
+        # Folders are named in fixes.
+        for place in (source, source.strip(), Path(source), *Path(source).parents):
             name = str(place)
             if without_secrets(name) != name:
                 for form in (name, shlex.quote(name), repr(name)[1:-1], shlex.quote(name)[1:-1]):

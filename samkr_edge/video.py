@@ -21,7 +21,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.opencv_names import name_for_opencv
-from samkr_edge.stream_address import is_stream_address, without_secrets
+from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
 _CSI = re.compile(r"^csi(?::(\d+))?$")
@@ -177,8 +177,8 @@ class VideoSource:
         if self.sure or not self.read or not self._to_come:
             return None
         return (
-            f"{self.name}: its pictures last {self._clock.seconds:.1f} s, the file {self.lasts:.1f} s: "
-            "the sound is longer, or pictures are missing at the end"
+            f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
+            "a longer sound, a later start, or pictures missing at the end"
         )
 
     @property
@@ -231,6 +231,13 @@ def _is_device(source: str) -> bool:
     return re.fullmatch(r"/dev/video\d+", source) is not None
 
 
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
+
+
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
@@ -253,7 +260,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
-        return _file_source(_other_capture(path, capture), path, ring)
+        return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
     if not path.exists() and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = _open_live(source)
@@ -270,31 +277,41 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             else "ls /dev/video*   # cameras of this machine",
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
-        return _file_source(capture, name, ring)
+        decodes = capture.grab()
+        other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
+        return _file_source(other, name, ring)
+    if _is_pipe(path):  # what writes into it waits: no frame need be dropped, and its end is no loss
+        return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
 
-def _other_capture(path: Path, capture: cv2.VideoCapture) -> Capture:
-    """What decodes a file of which OpenCV decodes no frame; SamkrError SE-D97 where nothing here does."""
+def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> Capture:
+    """What decodes a file, here or on a server, of which OpenCV decodes no frame; ``name`` is for messages.
+
+    Raises:
+        SamkrError: SE-D97 nothing here does.
+    """
     tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-    name = tag.decode("ascii", "replace").strip("\0 ").lower()
-    name = _CODECS.get(name, name) if name.isprintable() and name else "not named"
+    codec = tag.decode("ascii", "replace").strip("\0 ").lower()
+    codec = _CODECS.get(codec, codec) if codec.isprintable() and codec else "not named"
     installed = is_installed()
     if installed:
         with contextlib.suppress(ValueError, OSError):
-            other = AvCapture(path)
+            other = AvCapture(source)
             if other.read()[0]:
                 other.release()
-                return AvCapture(path)
+                return AvCapture(source)
             other.release()
     raise SamkrError(
         "SE-D97",
-        f"no frame of {path} could be decoded, codec {name}, so nothing was done",
+        f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
         [
             f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
             f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
         ],
-        fix=f"ffprobe {quoted(path.absolute())}" if installed else 'pip install "samkr-edge[video]"',
+        fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
+        if installed
+        else 'pip install "samkr-edge[video]"',
     )
 
 
@@ -355,7 +372,7 @@ def _open_live(source: str) -> tuple[Any, str]:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture, f"camera{number}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_secrets(source)
+    return cv2.VideoCapture(in_small_letters(source), cv2.CAP_FFMPEG, limits), without_secrets(source)
 
 
 def has_gstreamer() -> bool:

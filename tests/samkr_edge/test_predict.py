@@ -450,9 +450,11 @@ def test_a_folder_that_is_removed_meanwhile_is_said_to_be(pose: PoseModel, tmp_p
         run_stream(pose, source, "walk", Options(tmp_path / "out"), NO_WINDOW, done)
     assert caught.value.code == "SE-D98"
     assert (done.video, done.keypoints) == (None, None)
-    with pytest.raises(SamkrError, match="was removed"), Recording(tmp_path / "out", "a", 25) as recording:
-        recording.write(0, 0.0, Poses.empty(17), dots())
-        shutil.rmtree(tmp_path / "out")
+    recording = Recording(tmp_path / "out", "a", 25).__enter__()
+    recording.write(0, 0.0, Poses.empty(17), dots())
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SamkrError, match="was removed"):
+        recording.__exit__(None, None, None)
     assert recording.kept == set()
 
 

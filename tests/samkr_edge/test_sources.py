@@ -3,12 +3,14 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from red_dot import dots, write_video
 
+from samkr_edge.artefact import replacing
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import ImagesDone
 from samkr_edge.dataset import read_image
@@ -310,7 +312,13 @@ def test_json_holds_what_was_seen_before_an_output_could_not_be_written(
 ) -> None:
     for name in "ab":
         picture(tmp_path / f"{name}.png")
-    (tmp_path / "out" / "b.png").mkdir(parents=True)
+
+    def in_the_way(path: Path) -> Any:
+        if path.name == "b.png":
+            path.mkdir()
+        return replacing(path)
+
+    monkeypatch.setattr("samkr_edge.cli.predict_images.replacing", in_the_way)
     words = [str(tmp_path / "a.png"), str(tmp_path / "b.png"), "-o", str(tmp_path / "out"), "--overwrite"]
     assert run(["predict", str(red_dot_model), *words, "--json"]) == 3
     printed = json.loads(capsys.readouterr().out)
