@@ -114,8 +114,7 @@ def sensitivity(
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
     title = f"AP of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
-        chart = sensitivity_chart(results, title, len(bench.images))
-        temporary.write_text(chart, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(sensitivity_chart(results, title, len(bench.images)), encoding="utf-8")
     summary = (
         f"the whole policy {analysis.policy.name}: {interval(whole.difference.ap)} AP, "
         f"{interval(whole.difference.oks, 100)} OKS x 100"
