@@ -13,7 +13,7 @@ from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.file_kind import file_kind, kind_by_ending
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.ours import made_by_predict
-from samkr_edge.stream_address import without_secrets
+from samkr_edge.stream_address import is_like_address, without_secrets
 from samkr_edge.video import is_live, open_video
 
 _NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was left out"
@@ -193,7 +193,10 @@ def _missing(word: str) -> SamkrError:
     except OSError as error:
         return _refused(word, error, _NOTHING_DONE)
     what = "nothing matches" if glob.has_magic(word) else "there is no"
-    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=look_beside(word))
+    fix = look_beside(word)
+    if is_like_address(word):
+        fix = "write it as rtsp://user:password@host/path; in a pipeline, with a blank before and behind every !"
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=fix)
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:

@@ -61,7 +61,10 @@ class Host:
             raise SamkrError(
                 "SE-U95",
                 f"{without_secrets(text)!r} is not an address of a device",
-                ["needed     ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config"],
+                [
+                    "needed     ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config",
+                    "password   ssh itself asks for it",
+                ],
                 fix="--on ssh://nvidia@192.168.1.20",
             )
         folder = (matched["folder"] or "").rstrip("/") or None
