@@ -173,13 +173,21 @@ class VideoSource:
 
     @property
     def note(self) -> str | None:
-        """What should be known of a file that was read and whose pictures seem to end early; None where nothing."""
-        if self.sure or not self.read or not self._to_come:
+        """What should be known of a file that was read and may lack pictures; None where nothing."""
+        if self.lasts is None or not self.read:  # counted, or none is there
             return None
-        return (
-            f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
-            "a longer sound, a later start, or pictures missing at the end"
-        )
+        if not self.sure and self._to_come:
+            return (
+                f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
+                "a longer sound, a later start, or pictures missing at the end"
+            )
+        if self._clock.pause is not None:
+            began, lasted = self._clock.pause
+            return (
+                f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: "
+                "a pause in the recording, or damage"
+            )
+        return None
 
     @property
     def broken(self) -> bool:
@@ -211,7 +219,10 @@ def lost(name: str, frames: int) -> SamkrError:
     return SamkrError(
         "SE-V96",
         f"{name} stopped giving frames, so the stream was ended",
-        [f"read       {frames} frames before", "usual      unplugged, or the network is gone"],
+        [
+            f"read       {frames} frames before",
+            "usual      it has ended, was unplugged, or the network is gone",
+        ],
         fix="check the camera, then run the same command again",
     )
 
