@@ -242,13 +242,6 @@ def _is_device(source: str) -> bool:
     return re.fullmatch(r"/dev/video\d+", source) is not None
 
 
-def _is_pipe(path: Path) -> bool:
-    try:
-        return path.is_fifo()
-    except OSError:
-        return False
-
-
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
@@ -259,7 +252,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
-    if path.is_file() and not _is_device(source):
+    # By os.path: a pipeline may be longer than a name can be.
+    if os.path.isfile(source) and not _is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():  # then once more, from the first frame
@@ -272,7 +266,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
-    if not path.exists() and not is_live(source):
+    if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = _open_live(source)
     if not capture.isOpened():
@@ -291,7 +285,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         decodes = capture.grab()
         other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
         return _file_source(other, name, ring)
-    if _is_pipe(path):  # what writes into it waits: no frame need be dropped, and its end is no loss
+    if os.path.exists(source) and path.is_fifo():  # what writes into it waits: no frame need be dropped, and its end is no loss
         return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections import deque
@@ -223,7 +224,7 @@ def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
     stems = [
         fitting(Path(s).stem, _ROOM)
-        if Path(s).is_file()
+        if os.path.isfile(s)
         else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]
