@@ -285,7 +285,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         decodes = capture.grab()
         other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
         return _file_source(other, name, ring)
-    if os.path.exists(source) and path.is_fifo():  # what writes into it waits: no frame need be dropped, and its end is no loss
+    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    if os.path.exists(source) and path.is_fifo():
         return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
