@@ -173,13 +173,21 @@ class VideoSource:
 
     @property
     def note(self) -> str | None:
-        """What should be known of a file that was read and whose pictures seem to end early; None where nothing."""
-        if self.sure or not self.read or not self._to_come:
+        """What should be known of a file that was read and may lack pictures; None where nothing."""
+        if self.lasts is None or not self.read:  # counted, or none is there
             return None
-        return (
-            f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
-            "a longer sound, a later start, or pictures missing at the end"
-        )
+        if not self.sure and self._to_come:
+            return (
+                f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
+                "a longer sound, a later start, or pictures missing at the end"
+            )
+        if self._clock.pause is not None:
+            began, lasted = self._clock.pause
+            return (
+                f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: "
+                "a pause in the recording, or damage"
+            )
+        return None
 
     @property
     def broken(self) -> bool:
@@ -211,7 +219,10 @@ def lost(name: str, frames: int) -> SamkrError:
     return SamkrError(
         "SE-V96",
         f"{name} stopped giving frames, so the stream was ended",
-        [f"read       {frames} frames before", "usual      unplugged, or the network is gone"],
+        [
+            f"read       {frames} frames before",
+            "usual      it has ended, was unplugged, or the network is gone",
+        ],
         fix="check the camera, then run the same command again",
     )
 
@@ -231,13 +242,6 @@ def _is_device(source: str) -> bool:
     return re.fullmatch(r"/dev/video\d+", source) is not None
 
 
-def _is_pipe(path: Path) -> bool:
-    try:
-        return path.is_fifo()
-    except OSError:
-        return False
-
-
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
@@ -248,7 +252,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
-    if path.is_file() and not _is_device(source):
+    # By os.path: a pipeline may be longer than a name can be.
+    if os.path.isfile(source) and not _is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():  # then once more, from the first frame
@@ -261,7 +266,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
-    if not path.exists() and not is_live(source):
+    if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = _open_live(source)
     if not capture.isOpened():
@@ -280,7 +285,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         decodes = capture.grab()
         other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
         return _file_source(other, name, ring)
-    if _is_pipe(path):  # what writes into it waits: no frame need be dropped, and its end is no loss
+    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    if os.path.exists(source) and path.is_fifo():
         return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 

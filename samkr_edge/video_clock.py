@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# A pause is told about from so many seconds on, and so many usual steps.
+_PAUSE_S, _PAUSE_STEPS = 1.0, 30
 # A time that runs back by more than this many seconds is a second recording behind the first.
 _JOINED_S = 1.0
 _UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
@@ -29,6 +31,8 @@ class Clock:
         """``fps`` counts where the file has no times."""
         self.seconds = 0.0
         self.longest = 0.0
+        self._before_longest = 0.0
+        self._steps = 0
         self._step = 1 / fps
         self._said: float | None = None
         self._shift = 0.0
@@ -45,9 +49,18 @@ class Clock:
                 now = self.seconds + self._step
                 if said < self._said - _JOINED_S:
                     self._shift = now - said
-            self.longest = max(self.longest, now - self.seconds)
+            self._steps += 1
+            if now - self.seconds > self.longest:
+                self.longest, self._before_longest = now - self.seconds, self.seconds
         self._said, self.seconds = said, now
         return now
+
+    @property
+    def pause(self) -> tuple[float, float] | None:
+        """Where one step stands out from all others: its beginning and its length, in seconds."""
+        usual = (self.seconds - self.longest) / max(self._steps - 1, 1)
+        stands_out = self._steps > _PAUSE_STEPS and self.longest > max(_PAUSE_S, _PAUSE_STEPS * usual)
+        return (self._before_longest, self.longest) if stands_out else None
 
 
 def shown_seconds(path: Path) -> float | None:

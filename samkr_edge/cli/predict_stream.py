@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections import deque
@@ -65,7 +66,7 @@ class StreamDone:
         stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
         cpu_ms: the same, only what the stage's own thread had a core for; their sum, and what the threads of
             libraries take beside it, over the number of cores bounds the rate too.
-        missing: frames that were lost for sure.
+        missing: frames that were lost for sure, of a file that was read to its end.
         interrupted: by Ctrl-C or a signal that is heard as it, or by closing the window, before the end of a file.
         note: what should be known of a file that was read to its end.
     """
@@ -166,7 +167,7 @@ def run_stream(
         if pipeline.stopped:  # a driver that hangs must not be pulled from under its thread
             frames.close()
         done.seconds = time.perf_counter() - started
-        done.dropped, done.missing = pipeline.dropped, frames.missing
+        done.dropped = pipeline.dropped
         if recording is not None:  # a frame counts that was written and then interrupted
             done.frames, done.people = recording.frames, recording.people
             done.keypoints, done.video = (
@@ -176,7 +177,7 @@ def run_stream(
         done.stage_ms = {k: a_frame * s for k, s in {**pipeline.busy, "write": writing}.items()}
         done.cpu_ms = {k: a_frame * s for k, s in {**pipeline.cpu, "write": writing_cpu}.items()}
     if not done.interrupted and not window.closed:
-        done.note = frames.note
+        done.missing, done.note = frames.missing, frames.note
         done.problem = frames.ended_early() if frames.broken else None
     return done
 
@@ -223,7 +224,7 @@ def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
     stems = [
         fitting(Path(s).stem, _ROOM)
-        if Path(s).is_file()
+        if os.path.isfile(s)
         else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]

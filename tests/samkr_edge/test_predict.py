@@ -667,9 +667,11 @@ def test_a_camera_that_is_not_there_is_a_device_error() -> None:
 @pytest.mark.skipif(
     "GStreamer:                   YES" in cv2.getBuildInformation(), reason="OpenCV has GStreamer"
 )
-def test_a_pipeline_without_gstreamer_says_where_to_get_it() -> None:
+@pytest.mark.parametrize("source", ["csi", "videoconvert ! " * 30 + "appsink"])
+def test_a_pipeline_without_gstreamer_says_where_to_get_it(source: str) -> None:
+    assert len(stream_names([source], None)[0]) <= 40
     with pytest.raises(SamkrError) as caught:
-        open_video("csi")
+        open_video(source)
     assert caught.value.code == "SE-V98"
     assert "--system-site-packages" in str(caught.value)
 

@@ -114,6 +114,30 @@ def test_what_can_be_read_behind_damage_is_read_where_the_end_is_not_known() -> 
     assert source.note is None
 
 
+@pytest.mark.parametrize(("gap", "told"), [(4.0, True), (1.0, False)])
+def test_a_pause_that_stands_out_is_told_where_no_count_says_that_nothing_was_lost(
+    gap: float, told: bool
+) -> None:
+    """Transport streams lose their middle without a word: a decoder passes over what it cannot read."""
+    times = [*np.arange(0, 1.2, 0.04), *np.arange(1.16 + gap, 3.16 + gap, 0.04)]
+    source = source_of(times, frames=200, lasts=times[-1] + 0.04, sure=False)
+    assert len(list(source)) == len(times)
+    assert not source.broken
+    note = "a.mkv: no picture for 4.0 s from 1.2 s on: a pause in the recording, or damage"
+    assert source.note == (note if told else None)
+    counted = source_of(times, frames=len(times))
+    assert len(list(counted)) == len(times)
+    assert counted.note is None
+
+
+def test_pictures_that_always_come_slowly_are_no_pause() -> None:
+    clock = Clock(25.0)
+    for seconds in np.cumsum(np.random.default_rng(0).choice([0.04, 5.0], 200)):
+        clock.at(seconds)
+    assert clock.longest > 4
+    assert clock.pause is None
+
+
 def test_a_picture_that_begins_after_its_sound_is_read_whole(tmp_path: Path) -> None:
     path = begin_late(video(tmp_path / "a.mp4"), 1.5)
     assert shown_seconds(path) == 1.6
@@ -127,7 +151,8 @@ def test_a_file_that_is_shorter_than_its_container_says_was_cut_off(
     tmp_path: Path, name: str, codec: str
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
-    whole = write_video(tmp_path / name, list(noise), codec)
+    (tmp_path / "my dir").mkdir()
+    whole = write_video(tmp_path / "my dir" / name, list(noise), codec)
     assert not is_cut_off(whole)
     source = open_video(str(whole))
     assert len(list(source)) == 40
@@ -138,6 +163,7 @@ def test_a_file_that_is_shorter_than_its_container_says_was_cut_off(
     assert 0 < len(list(source)) < 20
     assert source.missing > 20
     assert source.broken
+    assert source.ended_early().fix == f"ffmpeg -i '{whole}' -c:v libx264 repaired.mp4"
 
 
 def test_the_last_box_of_a_movie_tells_whether_it_was_cut_off(tmp_path: Path) -> None:
