@@ -171,6 +171,8 @@ def _needs(
         return Finding(False, what, f"opencv does not import: {error}", how_to_mend(error))
     if broken:
         reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
+        if all("UnicodeDecodeError" in str(trials[name].error) for name in broken):
+            return Finding(False, what, reasons, "export PYTHONUTF8=1   # the packages are whole")
         wanted = " ".join(f'"{requirement(name)}"' for name in broken)
         return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
     shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)

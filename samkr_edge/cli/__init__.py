@@ -233,6 +233,9 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
+        if stopping.caused(error):
+            say(_stopped(arguments, heard))
+            return stopping.exit_code(heard)
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
         say(_stopped(arguments, heard))
@@ -245,7 +248,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             discard_stdout()
             return 0
-        if heard:  # what breaks while it is being stopped breaks because of it
+        if heard or stopping.caused(error):  # what breaks while it is being stopped breaks because of it
             say(_stopped(arguments, heard))
             return stopping.exit_code(heard)
         if (shown := help_instead(error)) is not None:
