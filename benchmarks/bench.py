@@ -386,6 +386,8 @@ def split(frames: Frames) -> SplitMs:
     """
     low, high = np.percentile(frames.total, [10, 90])
     usual = (frames.total >= low) & (frames.total <= high)
+    if not usual.any():  # of two frames, none
+        usual[:] = True
     stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
     other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
     return SplitMs(**stages, other=other)

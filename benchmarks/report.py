@@ -76,13 +76,13 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = No
     runs = [(read_results(path), path.parent) for path in _results_files(paths)]
     sensitivity = None if wishes.sensitivity is None else read_sensitivity(wishes.sensitivity)
     page = render(runs, wishes, sensitivity)
-    with replacing(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with replacing(output) as temporary:  # names of files need be no UTF-8, a page is
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     verdicts = [results.verdict for results, _ in runs]
     choice = chosen(_named([results for results, _ in runs]), wishes.max_latency, wishes.min_ap)
     if choice is not None:
         verdicts = [choice.sentence, *verdicts]
-    return Written(len(page.encode()), verdicts)
+    return Written(output.stat().st_size, verdicts)
 
 
 def _results_files(paths: Sequence[Path]) -> list[Path]:

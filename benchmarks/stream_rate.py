@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.run_facts import run_facts
 from samkr_edge.artefact import require_writable, write_json
-from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream
+from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.sources import find_sources
@@ -89,7 +89,8 @@ def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
 def stream(model: PoseModel, video: Path, out: Path, *, overlays: bool) -> StreamDone:
     """`predict` on the video; its progress bar is not shown."""
     with contextlib.redirect_stderr(io.StringIO()), Window("", enabled=False) as window:
-        return predict_stream(model, str(video), video.stem, Options(out, overlays=overlays), window)
+        options = Options(out, overlays=overlays)
+        return run_stream(model, open_stream(str(video)), video.stem, options, window)
 
 
 def main() -> None:

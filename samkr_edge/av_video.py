@@ -17,6 +17,8 @@ import numpy as np
 
 # Of MP4's times; what broadcast uses, divisible by all usual rates.
 _UNITS = 90_000
+# Until a server has answered, and until it has sent more.
+_PATIENCE_S = (10.0, 5.0)
 _ENCODERS = ("libx264", "libopenh264")
 # Degrees by which a display matrix turns, and the turn that makes a picture upright.
 _TURNS = {
@@ -37,16 +39,17 @@ def is_installed() -> bool:
 
 
 class AvCapture:
-    """Frames of a file, BGR and upright, with as much of ``cv2.VideoCapture`` as is used.
+    """Frames of a file or an address, BGR and upright, with as much of ``cv2.VideoCapture`` as is used.
 
     Raises:
         OSError, ValueError: it is no video that this FFmpeg opens.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | str) -> None:
         self._av: Any = import_module("av")
+        name, patience = (source, _PATIENCE_S) if isinstance(source, str) else (str(source.absolute()), None)
         try:
-            self._container = self._av.open(str(path.absolute()))
+            self._container = self._av.open(name, timeout=patience)
             self._stream = self._container.streams.video[0]
         except (self._av.FFmpegError, IndexError) as error:
             raise ValueError(str(error)) from error

@@ -180,6 +180,11 @@ def annotation_place(root: Path, split: str, kind: str) -> Path:
 ReadImage: TypeAlias = Callable[..., npt.NDArray[np.uint8]]
 
 
+_RESTORE = "restore the file from its source, or leave it out; if annotations name it, out of them too"
+# Whole files of these are no damage: OpenCV reads them where it was built so.
+_NOT_EVERYWHERE = {"HEIC", "AVIF", "CR3", "JPEG 2000", "JPEG XL", "BigTIFF", "OpenEXR"}
+
+
 def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
     """Read an image as uint8 (H, W, 3) RGB.
 
@@ -194,7 +199,9 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise _unreadable(path, f"reason     {error.strerror or error}") from error
+        refused = not isinstance(error, FileNotFoundError)
+        fix = f"ls -l {quoted(path)}" if refused else _RESTORE
+        raise _unreadable(path, [f"reason     {error.strerror or error}"], fix) from error
     whole = _is_whole(data)
     pixels = None
     if whole:
@@ -206,20 +213,18 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     if pixels is None:
         kind = kind_of_bytes(data)
         reason = "cut off before its end" if data and not whole else "not an image that can be decoded"
+        fix = _RESTORE
         if whole and kind is not None and kind.format:
             reason = f"{kind.format}, which OpenCV {cv2.__version__} could not decode"
-        raise _unreadable(path, f"reason     {reason}", f"size       {len(data)} bytes")
+            if kind.format in _NOT_EVERYWHERE:
+                fix = f"magick {quoted(path)} {quoted(Path(path).with_suffix('.png'))}   # ImageMagick 6: convert"
+        raise _unreadable(path, [f"reason     {reason}", f"size       {len(data)} bytes"], fix)
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb
 
 
-def _unreadable(path: str | Path, *facts: str) -> SamkrError:
-    return SamkrError(
-        "SE-D15",
-        f"the image {path} could not be read",
-        facts,
-        fix="restore the file from its source, or leave it out; if annotations name it, out of them too",
-    )
+def _unreadable(path: str | Path, facts: Sequence[str], fix: str) -> SamkrError:
+    return SamkrError("SE-D15", f"the image {path} could not be read", facts, fix)
 
 
 def _is_whole(data: bytes) -> bool:

@@ -21,7 +21,7 @@ from samkr_edge.device import described_by_files
 from samkr_edge.driver import count_gpus, cuda_version, load_driver, why_no_gpu
 from samkr_edge.finding import Finding
 from samkr_edge.gpu_trial import GpuTrial, try_on_gpu
-from samkr_edge.opencv_install import how_to_get, how_to_mend, opencv_finding, opencv_version
+from samkr_edge.opencv_install import how_to_get, how_to_mend, opencv_finding, opencv_version, pip_line
 from samkr_edge.tensorrt_install import MODULES, distribution_version, systems_tensorrt, tensorrt_install
 from samkr_edge.trial_import import Trial, trial_imports
 from samkr_edge.typer_check import is_too_old
@@ -164,15 +164,15 @@ def _needs(
     if missing == ["opencv"]:
         return Finding(False, what, "missing: opencv", how_to_get())
     if missing:
-        extras = ",".join(name for name in ("opencv" if "opencv" in missing else "", extra) if name)
-        wanted = f"samkr-edge[{extras}]" if extras else "samkr-edge"
-        return Finding(False, what, f"missing: {', '.join(missing)}", f'pip install "{wanted}"')
+        return Finding(False, what, f"missing: {', '.join(missing)}", pip_line(extra, "opencv" in missing))
     broken = [name for name in needed if trials[name].error is not None]
     if broken == ["opencv"]:
         error = str(trials["opencv"].error)
         return Finding(False, what, f"opencv does not import: {error}", how_to_mend(error))
     if broken:
         reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
+        if all("UnicodeDecodeError" in str(trials[name].error) for name in broken):
+            return Finding(False, what, reasons, "export PYTHONUTF8=1   # the packages are whole")
         wanted = " ".join(f'"{requirement(name)}"' for name in broken)
         return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
     shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)

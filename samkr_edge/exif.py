@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 _ORIENTATION = 0x0112
-_HEAD = 1 << 14  # bytes: cameras write the orientation into the first of them
+_LONGEST = 1 << 16  # bytes of EXIF that are read: what a JPEG segment can hold
 
 
 def orientation(data: bytes) -> int:
@@ -15,7 +17,22 @@ def orientation(data: bytes) -> int:
     Args:
         data: a JPEG, PNG or WebP file, or its beginning.
     """
-    tiff = _exif(data)
+    return _said_by(_exif(io.BytesIO(data)))
+
+
+def orientation_of(path: Path) -> int:
+    """:func:`orientation` of a file, of which little is read; 1 where it cannot be read.
+
+    Cameras write it first, but a WebP keeps it behind the picture, and a PNG may.
+    """
+    try:
+        with path.open("rb", buffering=0) as stream:  # a buffer would read on after each of many small chunks
+            return _said_by(_exif(stream))
+    except OSError:
+        return 1
+
+
+def _said_by(tiff: bytes) -> int:
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 1
@@ -31,31 +48,35 @@ def orientation(data: bytes) -> int:
     return 1
 
 
-def orientation_of(path: Path) -> int:
-    """:func:`orientation` of a file, from its beginning; 1 where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return orientation(stream.read(_HEAD))
-    except OSError:
-        return 1
-
-
-def _exif(data: bytes) -> bytes:
-    if data[:2] == b"\xff\xd8":
-        return _in_jpeg(data)
-    for start, chunk in ((b"\x89PNG", b"eXIf"), (b"RIFF", b"EXIF")):
-        if data.startswith(start) and chunk in data:
-            block = data[data.index(chunk) + (4 if chunk == b"eXIf" else 8) :]
-            return block.removeprefix(b"Exif\x00\x00")
+def _exif(stream: BinaryIO) -> bytes:
+    start = stream.read(12)
+    if start.startswith(b"\xff\xd8"):
+        return _in_jpeg(stream)
+    if start.startswith(b"\x89PNG"):
+        return _in_chunks(stream, 8, ">I4s", b"eXIf")
+    if start.startswith(b"RIFF"):
+        return _in_chunks(stream, 12, "<4sI", b"EXIF")
     return b""
 
 
-def _in_jpeg(data: bytes) -> bytes:
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position + 4 : position + 2 + length]
-        if data[position + 1] == 0xE1 and segment.startswith(b"Exif\x00\x00"):
+def _in_chunks(stream: BinaryIO, position: int, header: str, wanted: bytes) -> bytes:
+    stream.seek(position)
+    while len(head := stream.read(8)) == 8:
+        first, second = struct.unpack(header, head)
+        name, length = (second, first) if isinstance(second, bytes) else (first, second)
+        if name == wanted:
+            return stream.read(min(length, _LONGEST)).removeprefix(b"Exif\x00\x00")
+        # A PNG's chunk ends with a checksum, a RIFF's on an even byte.
+        stream.seek(length + 4 if header.startswith(">") else length + length % 2, io.SEEK_CUR)
+    return b""
+
+
+def _in_jpeg(stream: BinaryIO) -> bytes:
+    stream.seek(2)
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
+        length = int.from_bytes(head[2:], "big") - 2
+        segment = stream.read(length) if head[1] == 0xE1 and length > 0 else b""
+        if segment.startswith(b"Exif\x00\x00"):
             return segment[6:]
-        position += 2 + length
+        stream.seek(max(0, length) - len(segment), io.SEEK_CUR)
     return b""

@@ -9,8 +9,16 @@ from pathlib import Path
 
 def quoted(name: str | Path) -> str:
     """A name as one word of a shell, which no program takes for an option."""
-    text = str(name)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    text = f"./{name}" if str(name).startswith("-") else str(name)
+    if any(
+        "\ud800" <= letter <= "\udfff" for letter in text
+    ):  # no UTF-8: as its bytes, which bash and zsh read
+        return f"$'{''.join(map(_byte, os.fsencode(text)))}'"
+    return shlex.quote(text)
+
+
+def _byte(value: int) -> str:
+    return chr(value) if 0x20 <= value < 0x7F and value not in b"'\\" else f"\\x{value:02x}"
 
 
 def look_beside(path: str | Path) -> str:

@@ -55,11 +55,26 @@ def how_to_get(root: Path = ROOT) -> str:
     return "sudo apt install nvidia-opencv   # then a venv of the system's Python, --system-site-packages"
 
 
-def how_to_mend(error: str) -> str:
+def pip_line(extra: str, lacks_opencv: bool, root: Path = ROOT) -> str:
+    """The command that brings an extra, and OpenCV with it where there is none and pip's is the one to bring."""
+    opencv = "opencv" if lacks_opencv and how_to_get(root) == EXTRA else ""
+    extras = ",".join(name for name in (opencv, extra) if name)
+    return f'pip install "samkr-edge[{extras}]"' if extras else 'pip install "samkr-edge"'
+
+
+def how_to_mend(error: str, root: Path = ROOT) -> str:
     """The command for an OpenCV that is there and does not import."""
     if mine := pips_opencv():
-        return f"pip uninstall -y {' '.join(mine)} && {EXTRA}"
+        return _one_in_place_of(mine, root)
     return 'pip install "numpy<2"   # as it was built for' if "numpy" in error.lower() else how_to_get()
+
+
+def _one_in_place_of(mine: tuple[str, ...], root: Path) -> str:
+    """The command for what pip has installed to make room: for JetPack's own where that is, else for the extra's."""
+    away = f"pip uninstall -y {' '.join(mine)}"
+    if described_by_files(root).is_jetson and systems_opencv(root) is not None:
+        return f"{away}   # JetPack's own is then found"
+    return f"{away} && {EXTRA}"
 
 
 def how_to_get_more(*, gstreamer: bool, root: Path = ROOT) -> str:
@@ -74,7 +89,7 @@ def how_to_get_more(*, gstreamer: bool, root: Path = ROOT) -> str:
             f"{first}sudo apt install python3-opencv   # and an environment made with --system-site-packages"
         )
     if mine and systems_opencv(root) is not None:
-        return f"{away}   # JetPack's own is then found"
+        return _one_in_place_of(mine, root)
     return how_to_get(root)
 
 
@@ -111,7 +126,7 @@ def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Finding:
             False,
             what,
             f"{detail}; {' and '.join(mine)} write into one folder",
-            f"pip uninstall -y {' '.join(mine)} && {EXTRA}",
+            _one_in_place_of(mine, root),
         )
     systems = systems_opencv(root)
     if mine and unable and systems is not None and described_by_files(root).is_jetson:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -27,6 +29,7 @@ from samkr_edge.poses import Poses
 # A video that cannot write its index cannot be played: recording stops while there is room to finish.
 LEAST_FREE_BYTES = 64 << 20
 _LOOK_EVERY = 32
+_BLOCK = 1 << 16
 # Most times that one frame is repeated.
 _LONGEST_GAP = 3600
 # Frames a second below which OpenCV's writer does not open.
@@ -35,6 +38,10 @@ _SLOWEST = 0.1
 
 class Recording:
     """A context manager; ``NAME.mp4`` and ``NAME.jsonl`` in a folder.
+
+    Attributes:
+        frames, people: in the lines that were written.
+        kept: the files, once it is closed.
 
     Raises:
         SamkrError: SE-D98 the disk is full or the files cannot be written; what was written before is kept.
@@ -45,6 +52,7 @@ class Recording:
         self.lines = folder / f"{name}.jsonl"
         self.frames = 0
         self.people = 0
+        self.kept: set[Path] = set()
         self._fps = fps
         self._writer: _SteadyWriter | AvWriter | None = None
         self._stream: TextIO | None = None
@@ -72,19 +80,28 @@ class Recording:
                     raise OSError(
                         f"only {free >> 20} MB are free, {LEAST_FREE_BYTES >> 20} MB are needed to finish"
                     )
+            if drawn is not None and self._writer is None:
+                self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
             self._stream.write(json.dumps(line) + "\n")
-            if self.frames % _LOOK_EVERY == 0:
+            # Counted here: who is interrupted while the picture is encoded has the line, and the picture too.
+            self.frames += 1
+            self.people += len(poses)
+            if self.frames % _LOOK_EVERY == 1:
                 self._stream.flush()
             if drawn is not None:
-                if self._writer is None:
-                    self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+                assert self._writer is not None
                 self._writer.write(drawn, seconds)
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
-        self.frames += 1
-        self.people += len(poses)
 
     def _full(self, reason: str) -> SamkrError:
+        if self.frames and self.lines not in self.kept and not part_of(self.lines).exists():
+            return SamkrError(
+                "SE-D98",
+                f"{self.video.parent} was removed, and the recording of {self.frames} frames with it",
+                [f"reason     {reason}"],
+                fix="choose another place with -o, which nobody clears",
+            )
         return SamkrError(
             "SE-D98",
             f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept"
@@ -97,32 +114,42 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failures = []
+        failures: list[str] = []
         if self._stream is not None:
-            try:
+            with _noted(failures):
                 self._stream.close()
-            except OSError as full:
-                failures.append(full.strerror or str(full))
-            _cut_to_whole_lines(part_of(self.lines))
-        keep = {self.lines: self.frames > 0}
+            with _noted(failures):
+                _cut_to_whole_lines(part_of(self.lines))
+                self._keep(self.lines, self.frames > 0)
         if self._writer is not None:
-            try:
+            with _noted(failures):
                 self._writer.close()
-            except OSError as full:
-                failures.append(full.strerror or str(full))
-            # OpenCV does not say whether writing worked: look.
-            keep[self.video] = self.frames > 0 and _plays(part_of(self.video))
-            if self.frames and not keep[self.video]:
-                failures.append("the video could not be finished")
-        for path, whole in keep.items():
-            if whole:
-                if path == self.video:
-                    mark_mp4(part_of(path))
-                os.replace(part_of(path), path)
-            else:
-                part_of(path).unlink(missing_ok=True)
+            with _noted(failures):
+                # OpenCV does not say whether writing worked: look.
+                plays = self.frames > 0 and _plays(part_of(self.video))
+                if plays:
+                    mark_mp4(part_of(self.video))
+                elif self.frames:
+                    failures.append("the video could not be finished")
+                self._keep(self.video, plays)
         if failures and kind is None:
             raise self._full(", ".join(failures))
+
+    def _keep(self, path: Path, whole: bool) -> None:
+        if whole:
+            os.replace(part_of(path), path)
+            self.kept.add(path)
+        else:
+            part_of(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    """What follows is done all the same."""
+    try:
+        yield
+    except OSError as error:
+        failures.append(error.strerror or str(error))
 
 
 class _SteadyWriter:
@@ -157,10 +184,16 @@ def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | Av
 
 def _cut_to_whole_lines(path: Path) -> None:
     """Drop a last line that a full disk cut off."""
-    text = path.read_bytes()
-    whole = text.rfind(b"\n") + 1
-    if whole < len(text):
-        os.truncate(path, whole)
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            if (last := file.read(end - begin).rfind(b"\n")) >= 0:
+                end = begin + last + 1
+                break
+            end = begin
+        file.truncate(end)
 
 
 def _plays(path: Path) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.file_kind import file_kind
+from samkr_edge.file_kind import file_kind, kind_by_ending
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.ours import made_by_predict
-from samkr_edge.stream_address import without_secrets
+from samkr_edge.stream_address import is_like_address, without_secrets
 from samkr_edge.video import is_live, open_video
 
-_NOTHING_DONE = ", so nothing was done"
+_NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was left out"
 _NEITHER = "neither an image nor a video"
 
 
@@ -27,7 +28,8 @@ class Sources:
         images: files, in the order of the words that name them; those of a folder or glob sorted.
         streams: video files, cameras and addresses, in the same order.
         left_out: file or folder -> why it is not looked at.
-        damaged: why videos that a folder or glob holds do not open; the others are looked at.
+        damaged: why videos that a folder or glob holds do not open, and later cameras and addresses, which are opened
+            when their turn comes; the others are looked at.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -62,8 +64,10 @@ def find_sources(words: Sequence[str]) -> Sources:
                 _add(found, entry)
         elif os.path.isfile(word):
             problems += _add_named(found, path)
-        elif os.path.exists(word) or is_live(word):  # a device, a pipe
+        elif os.path.exists(word):  # a device, a pipe
             found.streams.append(word)
+        elif is_live(word.strip()):
+            found.streams.append(word.strip())
         elif matches := _matches(word):
             for match in matches:
                 _add(found, Path(match))
@@ -83,22 +87,49 @@ def find_sources(words: Sequence[str]) -> Sources:
 
 
 def _add(found: Sources, path: Path) -> None:
-    """One entry of a folder or of what a glob matches."""
-    if path.is_dir():
-        found.left_out[path] = "a folder"
-    elif path.name.startswith("."):
-        found.left_out[path] = "hidden"
-    elif (reason := _sort_in(found, path)) is not None:
+    """One entry of a folder or of what a glob matches; an image or video that may not be read counts as damaged."""
+    try:
+        reason = _of_many(found, path)
+    except OSError as refused:
+        kind = None if path.name.startswith(".") else kind_by_ending(path)
+        if kind is None:
+            found.left_out[path] = refused.strerror or reason_of(refused)
+        elif kind.medium == "image":
+            found.images.append(path)  # whoever reads it tells
+        else:
+            found.damaged.append(_refused(path, refused, _LEFT_OUT))
+        return
+    if reason is not None:
         found.left_out[path] = reason
     elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
-        message = error.message.replace(_NOTHING_DONE, ", so it was left out")
-        found.damaged.append(SamkrError(error.code, message, error.facts, error.fix))
+        found.damaged.append(left_out(error))
         found.streams.pop()
+
+
+def left_out(error: SamkrError) -> SamkrError:
+    """The error of a source that does not open, where the others are looked at all the same."""
+    message = error.message.replace(_NOTHING_DONE, _LEFT_OUT)
+    return SamkrError(error.code, message, error.facts, error.fix)
+
+
+def _of_many(found: Sources, path: Path) -> str | None:
+    """Put one entry of many where it belongs; why it belongs nowhere."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if path.name.startswith("."):
+        return "hidden"
+    if not stat.S_ISREG(mode):
+        return "a pipe or a device"  # which would be waited for
+    return _sort_in(found, path)
 
 
 def _add_named(found: Sources, path: Path) -> list[SamkrError]:
     """One file that was named; what is wrong with it."""
-    reason = _sort_in(found, path)
+    try:
+        reason = _sort_in(found, path)
+    except OSError as refused:
+        return [_refused(path, refused, _NOTHING_DONE)]
     if reason == _NEITHER:
         return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {quoted(path)}")]
     if reason is not None:
@@ -112,10 +143,7 @@ def _sort_in(found: Sources, path: Path) -> str | None:
     """Put a file where it belongs; why it belongs nowhere."""
     if made_by_predict(path):
         return "made by predict"
-    try:
-        kind = file_kind(path)
-    except OSError as error:
-        return error.strerror or reason_of(error)
+    kind = file_kind(path)
     if kind is None:
         return _NEITHER
     if kind.medium == "image":
@@ -123,6 +151,13 @@ def _sort_in(found: Sources, path: Path) -> str | None:
     else:
         found.streams.append(str(path))
     return None
+
+
+def _refused(path: Path | str, error: OSError, so: str) -> SamkrError:
+    """The error for a file that is there and that the system does not give."""
+    reason = error.strerror or reason_of(error)
+    shown = without_secrets(str(path))
+    return SamkrError("SE-D29", f"{shown} could not be read ({reason}){so}", fix=f"ls -l {quoted(shown)}")
 
 
 def _why_not(path: Path) -> SamkrError | None:
@@ -151,8 +186,17 @@ def _existing_as_it_is(pattern: str) -> str:
 
 
 def _missing(word: str) -> SamkrError:
+    try:
+        os.stat(word)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return _refused(word, error, _NOTHING_DONE)
     what = "nothing matches" if glob.has_magic(word) else "there is no"
-    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=look_beside(word))
+    fix = look_beside(word)
+    if is_like_address(word):
+        fix = "write it as rtsp://user:password@host/path; in a pipeline, with a blank before and behind every !"
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=fix)
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.temporary import made_folder, temporary_file
 
 _CONNECT_SECONDS = 10
@@ -59,8 +60,11 @@ class Host:
         if matched is None or (port is not None and not 0 < port < 65536):
             raise SamkrError(
                 "SE-U95",
-                f"{text!r} is not an address of a device",
-                ["needed     ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config"],
+                f"{without_secrets(text)!r} is not an address of a device",
+                [
+                    "needed     ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config",
+                    "password   ssh itself asks for it",
+                ],
                 fix="--on ssh://nvidia@192.168.1.20",
             )
         folder = (matched["folder"] or "").rstrip("/") or None

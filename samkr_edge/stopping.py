@@ -65,6 +65,15 @@ def heard_as_ctrl_c() -> Iterator[Sequence[int]]:
             signal.signal(number, handler)
 
 
+def caused(error: BaseException | None) -> bool:
+    """Whether an exception was made from Ctrl-C: a compiled module that is stopped at its import fails to import."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = (
+            error.__cause__
+        )  # not the context: what goes wrong while work is saved after Ctrl-C has to be told
+    return error is not None
+
+
 def name_of(heard: Sequence[int]) -> str:
     """What asked to stop, for people."""
     return signal.Signals(heard[0]).name if heard else "Ctrl-C"

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from samkr_edge.av_video import AvCapture, is_installed
+from samkr_edge.cut_off import is_cut_off
 from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.opencv_install import how_to_get_more
 from samkr_edge.opencv_names import name_for_opencv
-from samkr_edge.stream_address import is_stream_address, without_secrets
+from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
 _CSI = re.compile(r"^csi(?::(\d+))?$")
@@ -76,6 +77,7 @@ class VideoSource:
         frames: how many there should be; None for live sources and files that do not say.
         lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
             count.
+        sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
         read: how many were read so far.
     """
 
@@ -88,6 +90,7 @@ class VideoSource:
         fps: float = 30.0,
         frames: int | None = None,
         lasts: float | None = None,
+        sure: bool = True,
         place: Path | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
@@ -102,6 +105,7 @@ class VideoSource:
         self.fps = usable_rate(fps)
         self.frames = frames
         self.lasts = lasts
+        self.sure = sure
         self.read = 0
         self._failed = 0
         self._clock = Clock(self.fps)
@@ -127,7 +131,7 @@ class VideoSource:
                 if misses >= _LIVE_TRIES:
                     raise self._gone()
                 time.sleep(self._pause)
-            elif not self.missing or misses >= _FILE_TRIES:
+            elif not self._to_come or misses >= _FILE_TRIES:
                 return
 
     def _next(self) -> np.ndarray | None:
@@ -149,8 +153,8 @@ class VideoSource:
         return self._clock.at(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
 
     @property
-    def missing(self) -> int:
-        """Frames that the file announces and that were not read; where it has no count, those that its time lacks.
+    def _to_come(self) -> int:
+        """Frames behind the last one, by the file's count; where it has none, by its clock.
 
         A last frame may stand as long as any other has, and a sound track may go on for a moment.
         """
@@ -158,7 +162,32 @@ class VideoSource:
             return max(0, (self.frames or 0) - self.read)
         short = self.lasts - self._clock.seconds if self.read else self.lasts
         allowed = max(0.5, 0.01 * self.lasts, 2 * self._clock.longest)
-        return self._failed + (round(short * self.fps) if short > allowed else 0)
+        return round(short * self.fps) if short > allowed else 0
+
+    @property
+    def missing(self) -> int:
+        """Frames that are in the file for sure, or were, and were not read."""
+        if self.lasts is None:
+            return self._to_come
+        return self._failed + (self._to_come if self.sure else 0)
+
+    @property
+    def note(self) -> str | None:
+        """What should be known of a file that was read and may lack pictures; None where nothing."""
+        if self.lasts is None or not self.read:  # counted, or none is there
+            return None
+        if not self.sure and self._to_come:
+            return (
+                f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
+                "a longer sound, a later start, or pictures missing at the end"
+            )
+        if self._clock.pause is not None:
+            began, lasted = self._clock.pause
+            return (
+                f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: "
+                "a pause in the recording, or damage"
+            )
+        return None
 
     @property
     def broken(self) -> bool:
@@ -190,7 +219,10 @@ def lost(name: str, frames: int) -> SamkrError:
     return SamkrError(
         "SE-V96",
         f"{name} stopped giving frames, so the stream was ended",
-        [f"read       {frames} frames before", "usual      unplugged, or the network is gone"],
+        [
+            f"read       {frames} frames before",
+            "usual      it has ended, was unplugged, or the network is gone",
+        ],
         fix="check the camera, then run the same command again",
     )
 
@@ -220,7 +252,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
-    if path.is_file() and not _is_device(source):
+    # By os.path: a pipeline may be longer than a name can be.
+    if os.path.isfile(source) and not _is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():  # then once more, from the first frame
@@ -232,8 +265,8 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
                 [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
-        return _file_source(_other_capture(path, capture), path, ring)
-    if not path.exists() and not is_live(source):
+        return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
+    if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = _open_live(source)
     if not capture.isOpened():
@@ -249,31 +282,42 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             else "ls /dev/video*   # cameras of this machine",
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
-        return _file_source(capture, name, ring)
+        decodes = capture.grab()
+        other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
+        return _file_source(other, name, ring)
+    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    if os.path.exists(source) and path.is_fifo():
+        return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
 
-def _other_capture(path: Path, capture: cv2.VideoCapture) -> Capture:
-    """What decodes a file of which OpenCV decodes no frame; SamkrError SE-D97 where nothing here does."""
+def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> Capture:
+    """What decodes a file, here or on a server, of which OpenCV decodes no frame; ``name`` is for messages.
+
+    Raises:
+        SamkrError: SE-D97 nothing here does.
+    """
     tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-    name = tag.decode("ascii", "replace").strip("\0 ").lower()
-    name = _CODECS.get(name, name) if name.isprintable() and name else "not named"
+    codec = tag.decode("ascii", "replace").strip("\0 ").lower()
+    codec = _CODECS.get(codec, codec) if codec.isprintable() and codec else "not named"
     installed = is_installed()
     if installed:
         with contextlib.suppress(ValueError, OSError):
-            other = AvCapture(path)
+            other = AvCapture(source)
             if other.read()[0]:
                 other.release()
-                return AvCapture(path)
+                return AvCapture(source)
             other.release()
     raise SamkrError(
         "SE-D97",
-        f"no frame of {path} could be decoded, codec {name}, so nothing was done",
+        f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
         [
             f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
             f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
         ],
-        fix=f"ffprobe {quoted(path.absolute())}" if installed else 'pip install "samkr-edge[video]"',
+        fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
+        if installed
+        else 'pip install "samkr-edge[video]"',
     )
 
 
@@ -289,10 +333,21 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
     path = place if isinstance(place, Path) else None
     shown = None if path is None else shown_seconds(path)
     lasts = None if frames is None else frames / (fps if fps > 0 else usable_rate(fps))
+    if lasts is not None and fps != usable_rate(fps):
+        frames = max(1, round(lasts * usable_rate(fps)))
     if shown is not None and lasts is not None:
         lasts = None if abs(shown - lasts) <= max(0.1, 0.01 * shown) else shown
-    name = str(place) if path is None else path.name
-    return VideoSource(capture, name, live=False, fps=fps, frames=frames, lasts=lasts, place=path, ring=ring)
+    return VideoSource(
+        capture,
+        str(place) if path is None else path.name,
+        live=False,
+        fps=fps,
+        frames=frames,
+        lasts=lasts,
+        sure=shown is not None or (path is not None and is_cut_off(path)),
+        place=path,
+        ring=ring,
+    )
 
 
 def usable_rate(fps: float) -> float:
@@ -323,7 +378,7 @@ def _open_live(source: str) -> tuple[Any, str]:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture, f"camera{number}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), without_secrets(source)
+    return cv2.VideoCapture(in_small_letters(source), cv2.CAP_FFMPEG, limits), without_secrets(source)
 
 
 def has_gstreamer() -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# A pause is told about from so many seconds on, and so many usual steps.
+_PAUSE_S, _PAUSE_STEPS = 1.0, 30
 # A time that runs back by more than this many seconds is a second recording behind the first.
 _JOINED_S = 1.0
 _UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
@@ -29,6 +31,8 @@ class Clock:
         """``fps`` counts where the file has no times."""
         self.seconds = 0.0
         self.longest = 0.0
+        self._before_longest = 0.0
+        self._steps = 0
         self._step = 1 / fps
         self._said: float | None = None
         self._shift = 0.0
@@ -45,16 +49,25 @@ class Clock:
                 now = self.seconds + self._step
                 if said < self._said - _JOINED_S:
                     self._shift = now - said
-            self.longest = max(self.longest, now - self.seconds)
+            self._steps += 1
+            if now - self.seconds > self.longest:
+                self.longest, self._before_longest = now - self.seconds, self.seconds
         self._said, self.seconds = said, now
         return now
+
+    @property
+    def pause(self) -> tuple[float, float] | None:
+        """Where one step stands out from all others: its beginning and its length, in seconds."""
+        usual = (self.seconds - self.longest) / max(self._steps - 1, 1)
+        stands_out = self._steps > _PAUSE_STEPS and self.longest > max(_PAUSE_S, _PAUSE_STEPS * usual)
+        return (self._before_longest, self.longest) if stands_out else None
 
 
 def shown_seconds(path: Path) -> float | None:
     """How long the first video track of an MP4 or QuickTime file is shown; None for other files and fragmented ones.
 
     Less than its frames last, where an edit list hides those before a cut that was made without encoding anew.
-    ISO/IEC 14496-12, boxes mvhd, tkhd and hdlr.
+    ISO/IEC 14496-12, boxes mvhd, tkhd, elst and hdlr.
     """
     try:
         with path.open("rb") as file:
@@ -76,17 +89,32 @@ def _track_seconds(file: BinaryIO, start: int, end: int) -> float | None:
 
 
 def _video_duration(file: BinaryIO, start: int, end: int) -> int | None:
-    """A track's length in the movie's units; None where it is no video, or does not know."""
-    duration, video = 0, False
+    """For how long a track is shown, in the movie's units; None where it is no video, or does not know.
+
+    Its duration without the empty edits, which keep it waiting for a sound that began earlier.
+    """
+    duration, empty, video = 0, 0, False
     for kind, *inner in _boxes(file, start, end):
         if kind == b"tkhd":
             duration = _number(file, inner[0], (20, ">I"), (28, ">Q"))
+        elif kind == b"edts":
+            empty = sum(
+                _empty_edits(file, *place) for what, *place in _boxes(file, *inner) if what == b"elst"
+            )
         elif kind == b"mdia":
             for what, *place in _boxes(file, *inner):
                 if what == b"hdlr":
                     file.seek(place[0] + 8)
                     video = file.read(4) == b"vide"
-    return duration if video and duration not in _UNKNOWN else None
+    return duration - empty if video and duration not in _UNKNOWN else None
+
+
+def _empty_edits(file: BinaryIO, start: int, end: int) -> int:
+    """How long an edit list shows nothing, in the movie's units."""
+    file.seek(start)
+    content = file.read(end - start)
+    edits = struct.iter_unpack(">Qqi" if content[:1] == b"\x01" else ">Iii", content[8:])
+    return sum(duration for duration, begin, _ in edits if begin == -1)
 
 
 def _number(file: BinaryIO, start: int, *layouts: tuple[int, str]) -> int:

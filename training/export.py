@@ -164,19 +164,22 @@ def _check_request(size: tuple[int, int], opset: int, batch: int, precision: str
 
 
 def _export(network: nn.Module, image: Tensor, path: Path, opset: int, outputs: tuple[str, ...]) -> None:
-    # The classic exporter is deprecated in name, prints to stdout, and alone takes ModelOpt's quantizers.
+    # The classic exporter is deprecated in name, prints to stdout, and alone takes ModelOpt's quantizers. It opens no
+    # file whose name is not UTF-8.
+    written: Any = io.BytesIO()  # which it takes, whatever its types say
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
             (image,),
-            str(path),
+            written,
             dynamo=False,
             opset_version=opset,
             input_names=["image"],
             output_names=list(outputs),
             do_constant_folding=True,
         )
+    path.write_bytes(written.getbuffer())
 
 
 def _finish(path: Path, card: ModelCard, half: bool, probe: Probe) -> None:

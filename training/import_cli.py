@@ -60,7 +60,8 @@ def import_weights(
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
     model_config(model, keypoints)  # a mistyped name is answered before a large file is read
-    foreign = recognise(read_weights(weights), weights)
+    read = read_weights(weights)
+    foreign = recognise(read.tensors, weights)
     count = foreign.keypoints or keypoints
     config = model_config(model, count)
     skeleton = _skeleton_of(data, count) if data else skeleton_for(count)
@@ -75,6 +76,7 @@ def import_weights(
             "file": weights.name,
             "sha256": sha256_of(weights),
             "kind": report.kind,
+            "table": read.table,
             "loaded": len(report.loaded),
             "missing": len(report.missing),
         }
@@ -89,9 +91,19 @@ def import_weights(
         shown = names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]
         table.add_row(label, str(len(names)), "\n".join(shown))
     state = "complete" if not report.missing else "a start for training, not a finished network"
+    chosen = (
+        f"\nof its tables {read.table} was taken, not {', '.join(read.instead_of)}" if read.instead_of else ""
+    )
     emit(
-        {"checkpoint": str(out), "model": model, "keypoints": count, **asdict(report)},
-        Group(table, f"{out}: {model}, {count} keypoints, from {report.kind}; {state}"),
+        {
+            "checkpoint": str(out),
+            "model": model,
+            "keypoints": count,
+            "table": read.table,
+            "instead_of": read.instead_of,
+            **asdict(report),
+        },
+        Group(table, f"{out}: {model}, {count} keypoints, from {report.kind}; {state}{chosen}"),
         as_json,
     )
 
@@ -117,7 +129,7 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.skeleton import COCO17, CROWDPOSE14
     from training.import_weights import read_weights, rescoring_weights
 
-    arrays = rescoring_weights(read_weights(weights), weights)
+    arrays = rescoring_weights(read_weights(weights).tensors, weights)
     inputs = arrays["l1.weight"].shape[1]
     for skeleton in (COCO17, CROWDPOSE14):
         features = PoseFeatures.of(skeleton)

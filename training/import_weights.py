@@ -35,6 +35,7 @@ _HEATMAPS = (
     "head_heatmap.1.weight",
     "head.heatmap_conv_layers.2.weight",
     "keypoint_head.heatmap_conv_layers.2.weight",
+    "heatmap_head.final.weight",
 )
 _COUNTER = "num_batches_tracked"
 
@@ -59,11 +60,26 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """A file's weights, wrappers removed.
+class Weights:
+    """The tensors of a file by name, wrappers removed.
 
     Attributes:
-        kind: ``hrnet``, ``dekr`` or ``mmpose``.
+        tensors: the table that was taken.
+        table: its keys in the file, ``ema_net`` or ``state.net``; empty where the file holds one table and no more.
+        instead_of: other tables that hold weights, too.
+    """
+
+    tensors: dict[str, Tensor]
+    table: str = ""
+    instead_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file's weights, and whose they are.
+
+    Attributes:
+        kind: ``hrnet``, ``dekr``, ``mmpose``, or ``samkr-edge`` for the bare weights of our own networks.
         tensors: names as in the file, without wrappers, to tensors.
         keypoints: K as the heatmap head has it; None for a bare backbone.
         width: channels of the stride-4 branch, 32 or 48 in the papers.
@@ -92,8 +108,8 @@ class ImportReport:
     missing: list[str]
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name, without the wrappers of training scripts.
+def read_weights(path: str | Path) -> Weights:
+    """Tensors by name, without the wrappers of training scripts; of several tables the averaged weights (EMA).
 
     Nothing in the file is executed: tensors, plain values and NumPy arrays are all that is allowed.
 
@@ -132,7 +148,9 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
         SamkrError: SE-A75 nobody's that we know.
     """
     mmpose = any("heatmap_conv_layers." in name for name in tensors)
-    kind = "mmpose" if mmpose else "dekr" if any(n.startswith("head_heatmap.") for n in tensors) else "hrnet"
+    kind = "mmpose" if mmpose else "hrnet"
+    for start, whose in (("head_heatmap.", "dekr"), ("heatmap_head.", "samkr-edge")):
+        kind = whose if any(name.startswith(start) for name in tensors) else kind
     bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
     if not any(BACKBONE.match(name) for name in bare):
         raise SamkrError(
@@ -175,7 +193,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     state = network.state_dict()
     place_of: Callable[[str, Tensor], Place | None] = _backbone
     if foreign.kind != "hrnet":
-        place_of = _dekr if foreign.kind == "dekr" else _Mmpose(foreign.tensors)
+        place_of = {"dekr": _dekr, "samkr-edge": _own}.get(foreign.kind) or _Mmpose(foreign.tensors)
     filled = {name: np.zeros(len(tensor) if tensor.dim() else 1, bool) for name, tensor in state.items()}
     values = {name: tensor.clone() for name, tensor in state.items()}
     used: dict[str, list[str]] = {}
@@ -239,6 +257,10 @@ def _misfit(place: Place, state: Mapping[str, Tensor], config: ModelConfig) -> s
 
 def _backbone(name: str, tensor: Tensor) -> Place | None:
     return Place(f"backbone.{name}", tensor) if BACKBONE.match(name) else None
+
+
+def _own(name: str, tensor: Tensor) -> Place | None:
+    return _backbone(name, tensor) or Place(name, tensor)
 
 
 _DEKR_WHOLE = (
@@ -319,7 +341,7 @@ def _affine_of_mmpose(tensor: Tensor, bias: bool) -> Tensor:
     return six.reshape(tensor.shape)
 
 
-def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
+def _state_of(payload: Any, path: Path) -> Weights:
     """The weights in a file: themselves, or nested as training scripts do; names without ``module.``."""
     if isinstance(payload, dict) and {"format", "card", "config"} <= set(payload):
         raise SamkrError(
@@ -327,7 +349,7 @@ def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
             f"{path} is a checkpoint of samkr-edge already, so there is nothing to import",
             fix=f"samkr-edge eval {quoted(path)} --data DIR",
         )
-    payload = _innermost(payload)
+    payload, keys, others = _innermost(payload)
     if not isinstance(payload, dict):
         raise SamkrError(
             "SE-A75",
@@ -339,8 +361,6 @@ def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     tensors = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
-    before = next((found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))), "")
-    tensors = {name.removeprefix(before): tensor for name, tensor in tensors.items()}
     if not tensors:
         raise SamkrError(
             "SE-A75",
@@ -348,29 +368,64 @@ def _state_of(payload: Any, path: Path) -> dict[str, Tensor]:
             [f"keys       {_named(payload)}"],
             fix="save the state_dict alone where the file was made",
         )
-    return tensors
+    networks = list(dict.fromkeys(found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))))
+    before = max(networks, key=_averaged, default="")
+    if len(networks) > 1:  # one flat table for two networks
+        others += [network.rstrip(".") for network in networks if network != before]
+        keys.append(before.rstrip("."))
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(before)}
+    bare = {name.removeprefix(before): tensor for name, tensor in tensors.items()}
+    return Weights(bare, ".".join(map(_printable, keys)), tuple(map(_printable, others)))
 
 
-def _innermost(payload: Any) -> Any:
-    """The table of weights within what training scripts wrap them in; of several the averaged weights (EMA)."""
+def _innermost(payload: Any) -> tuple[Any, list[str], list[str]]:
+    """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables beside it."""
+    keys: list[str] = []
+    others: list[str] = []
     for key in _NESTED:
         if isinstance(payload, dict) and isinstance(payload.get(key), dict):
+            keys.append(key)
+            others += _others(payload, key)
             payload = payload[key]
     while isinstance(payload, dict) and not any(isinstance(value, Tensor) for value in payload.values()):
-        inner = [
-            (key, value)
-            for key, value in payload.items()
-            if isinstance(value, dict) and any(isinstance(part, (Tensor, dict)) for part in value.values())
-        ]
+        inner = _tables(payload)
         if not inner:
             break
-        payload = max(inner, key=lambda item: ("ema" in str(item[0]), "net" in str(item[0])))[1]
-    return payload
+        taken = max(inner, key=_averaged)
+        keys.append(str(taken))
+        others += _others(payload, taken)
+        payload = inner[taken]
+    return payload, keys, others
+
+
+def _tables(payload: Mapping[Any, Any]) -> dict[Any, dict[Any, Any]]:
+    """What may be weights by name, or hold them."""
+    return {
+        key: value
+        for key, value in payload.items()
+        if isinstance(value, dict) and any(isinstance(part, (Tensor, dict)) for part in value.values())
+    }
+
+
+def _others(payload: Mapping[Any, Any], taken: Any) -> list[str]:
+    """Keys of weights beside those taken; an optimizer's state lies deeper."""
+    tables = _tables(payload).items()
+    held = [key for key, table in tables if any(isinstance(part, Tensor) for part in table.values())]
+    return [str(key) for key in held if key != taken]
+
+
+def _averaged(name: Any) -> tuple[bool, bool]:
+    return "ema" in str(name), "net" in str(name)
+
+
+def _printable(name: Any) -> str:
+    """A foreign file's names are not to steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in str(name))[:60]
 
 
 def _named(table: Mapping[Any, Any]) -> str:
-    """The first names of a table; a foreign file's names are not to steer the terminal."""
-    names = ["".join(c if c.isprintable() else "?" for c in str(name))[:60] for name in list(table)[:6]]
+    """The first names of a table."""
+    names = [_printable(name) for name in list(table)[:6]]
     return ", ".join(names) + (", ..." if len(table) > 6 else "") if names else "none"
 
 

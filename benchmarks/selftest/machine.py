@@ -88,11 +88,7 @@ def look_around(stages: Iterable[Stage]) -> Machine:
 def require_gpu_here() -> None:
     """Raises SamkrError SE-V61, one line, where there is no GPU to test."""
     if reason := _no_gpu():
-        raise SamkrError(
-            "SE-V61",
-            f"the self-test needs an NVIDIA GPU, and there is none: {reason}",
-            fix="samkr-edge doctor   # says what a GPU lacks here",
-        )
+        raise SamkrError("SE-V61", f"the self-test needs an NVIDIA GPU, and there is none: {reason}")
 
 
 def code_digest() -> str:

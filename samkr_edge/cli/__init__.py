@@ -12,17 +12,18 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from samkr_edge import __version__, launch, stopping, typer_check
 from samkr_edge.cli.file_errors import refused_file
-from samkr_edge.cli.usage_errors import USAGE, help_instead, usage_error
+from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
-from samkr_edge.opencv_install import missing_opencv
+from samkr_edge.opencv_install import missing_opencv, pip_line
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
 from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say
@@ -142,7 +143,9 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
         "SE-U70",
         f"`{command}` needs the package {package}, which is not installed here",
         [f"python     {sys.executable}"],
-        fix=f'pip install "samkr-edge[{extra}]"' if extra else "pip install --force-reinstall samkr-edge",
+        fix=pip_line(extra, find_spec("cv2") is None)
+        if extra
+        else "pip install --force-reinstall samkr-edge",
     )
 
 
@@ -216,6 +219,8 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     # --debug is accepted anywhere, since it is wanted after a command has failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     entered: list[str] = []
+    if (empty := empty_word(arguments)) is not None:
+        return _print_error(_without_secrets(empty, arguments), as_json)
     try:
         code = typer.main.get_command(_application()).main(
             _with_its_dashes(arguments), prog_name="samkr-edge", standalone_mode=False, obj=entered
@@ -228,6 +233,9 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     except SamkrError as error:
         if debug:
             raise
+        if stopping.caused(error):
+            say(_stopped(arguments, heard))
+            return stopping.exit_code(heard)
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
         say(_stopped(arguments, heard))
@@ -240,7 +248,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             discard_stdout()
             return 0
-        if heard:  # what breaks while it is being stopped breaks because of it
+        if heard or stopping.caused(error):  # what breaks while it is being stopped breaks because of it
             say(_stopped(arguments, heard))
             return stopping.exit_code(heard)
         if (shown := help_instead(error)) is not None:
@@ -248,7 +256,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             return 2
         cause = error
         try:
-            known = usage_error(error) or _known_cause(error, arguments)
+            known = usage_error(error, arguments) or _known_cause(error, arguments)
         except Exception as failed:  # an old Typer's, while it words its own
             cause, known = failed, _known_cause(failed, arguments)
         if debug and (known is None or known.code != USAGE):

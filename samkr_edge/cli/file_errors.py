@@ -20,16 +20,13 @@ _REFUSED = frozenset(
         errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EMFILE, errno.ENFILE,
     }
 )  # fmt: skip
+_LONGEST_PATH = 4096
 
 
 def refused_file(error: BaseException) -> SamkrError | None:
     """SE-D04 where the system would not give a file, or cannot be asked for it; None for any other exception."""
-    if isinstance(error, UnicodeEncodeError) and _is_no_name(error.object):
-        return SamkrError(
-            "SE-D04",
-            f"{error.object} cannot be the name of a file here, where names are {sys.getfilesystemencoding()}",
-            fix="export PYTHONUTF8=1   # then the same command again",
-        )
+    if isinstance(error, UnicodeError):
+        return _of_encodings(error)
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None
     file = error.filename
@@ -54,6 +51,30 @@ def _way_out(error: OSError) -> str:
         errno.EMFILE: "ulimit -n 4096   # or fewer files at once",
         errno.ENFILE: "close what else has many files open",
     }.get(error.errno or 0, "copy the files of this command to another disk, then try again")
+
+
+def _of_encodings(error: UnicodeError) -> SamkrError | None:
+    """Names that the system's encoding does not have, and files of other packages that are read by it."""
+    here = sys.getfilesystemencoding()
+    if isinstance(error, UnicodeDecodeError):
+        if here == "utf-8" or error.encoding != here:
+            return None
+        message = f"a package that this needs reads its files as {here} here, which they are not"
+    elif (
+        not isinstance(error, UnicodeEncodeError) or "\n" in error.object or len(error.object) > _LONGEST_PATH
+    ):
+        return None
+    elif _is_no_name(error.object):
+        message = f"{error.object} cannot be the name of a file here, where names are {here}"
+    elif any("\ud800" <= letter <= "\udfff" for letter in error.object):
+        return SamkrError(
+            "SE-D04",
+            f"the name {error.object} is no UTF-8, and this has to write it into a file that is",
+            fix="give it another name, then the same command again",
+        )
+    else:
+        return None
+    return SamkrError("SE-D04", message, fix="export PYTHONUTF8=1   # then the same command again")
 
 
 def _is_no_name(text: str) -> bool:

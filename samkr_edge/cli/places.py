@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from samkr_edge.artefact import require_writable
+from samkr_edge.stream_address import is_like_address
 
 
 def file_to_write(path: Path | None) -> Path | None:
@@ -12,8 +15,10 @@ def file_to_write(path: Path | None) -> Path | None:
 
     Raises:
         SamkrError: SE-D01 it cannot be written.
+        typer.BadParameter: it is an address.
     """
     if path is not None:
+        _refuse_address(path)
         require_writable(path)
     return path
 
@@ -23,8 +28,10 @@ def folder_to_write(path: Path | None) -> Path | None:
 
     Raises:
         SamkrError: SE-D01 no file can be written into it.
+        typer.BadParameter: it is an address.
     """
     if path is not None:
+        _refuse_address(path)
         require_writable(path, folder=True)
     return path
 
@@ -34,5 +41,12 @@ def results_to_write(path: Path | None) -> Path | None:
 
     Raises:
         SamkrError: SE-D01 it cannot be written.
+        typer.BadParameter: it is an address.
     """
     return file_to_write(path) if path is not None and path.suffix == ".json" else folder_to_write(path)
+
+
+def _refuse_address(path: Path) -> None:
+    """Before a folder is called like it, password and all."""
+    if is_like_address(str(path)):
+        raise typer.BadParameter("this is an address, and results are written to files of this machine")

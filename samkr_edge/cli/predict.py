@@ -61,13 +61,14 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
-    from samkr_edge.cli.predict_stream import Options, StreamDone, predict_stream, stream_names
+    from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream, stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.ours import refuse_foreign
     from samkr_edge.pose_model import load_model
-    from samkr_edge.sources import find_sources
+    from samkr_edge.sources import find_sources, left_out
 
     found = find_sources(sources)
     if (note := found.note()) is not None:
@@ -77,16 +78,25 @@ def predict(
     if out is None and not show:
         out = folder_to_write(Path("poses"))
     names = stream_names(found.streams, out)
-    if out is not None and not overwrite:
+    if out is not None:
         made = [RESULTS] if found.images else []
         made += overlay_names(found.images, out) if overlays else []
         endings = (".jsonl", ".mp4") if overlays else (".jsonl",)
         made += [name + ending for name in names for ending in endings]
-        refuse_foreign(
-            [out / name for name in made],
-            fix="choose another folder with -o, or add --overwrite to replace them",
-        )
-    opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+        for place in (out / name for name in made):
+            if place.exists() and not place.is_file():  # a folder, which no option replaces
+                require_writable(place)
+        if not overwrite:
+            refuse_foreign(
+                [out / name for name in made],
+                fix="choose another folder with -o, or add --overwrite to replace them",
+            )
+    try:
+        opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    except KeyboardInterrupt:
+        if as_json:
+            emit({"interrupted": True, "error": None}, "", as_json)
+        raise
     for note in opened.notes:
         say(note)
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
@@ -103,10 +113,26 @@ def predict(
             for source, name in zip(found.streams, names, strict=True):
                 if stopped or window.closed:
                     break
-                done.append(predict_stream(opened, source, name, options, window))
+                try:
+                    frames = open_stream(source)
+                except SamkrError as error:  # a camera or an address: they are opened when their turn comes
+                    if images is None and not done:
+                        raise
+                    found.damaged.append(left_out(error))
+                    say(found.damaged[-1].message)
+                    continue
+                done.append(StreamDone(frames.name))
+                run_stream(opened, frames, name, options, window, done[-1])
+                if (note := done[-1].note) is not None:
+                    say(note)
                 stopped = done[-1].interrupted
         except SamkrError as error:  # what was seen before is told all the same
             failures.append(error)
+        except KeyboardInterrupt:  # while a camera was being opened
+            stopped = True
+    parts: list[ImagesDone | StreamDone] = [*([images] if images else []), *done]
+    cut_short = any(part.interrupted for part in parts) or len(done) < len(found.streams)
+    stopped = stopped and not window.closed  # by a signal
     problems = [*failures, *([images.problem(len(found.images), out)] if images and images.failed else [])]
     problems += [*found.damaged, *(stream.problem for stream in done if stream.problem is not None)]
     payload: dict[str, Any] = {
@@ -114,7 +140,7 @@ def predict(
         "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
         "failed": [error.to_dict() for error in [*(images.failed if images else []), *found.damaged]],
         "left_out": {str(path): reason for path, reason in found.left_out.items()},
-        "interrupted": stopped,
+        "interrupted": stopped or (window.closed and cut_short),
         "out": None if out is None else str(out),
         "poses": images.results if images else [],
         "streams": [stream.to_dict() for stream in done],

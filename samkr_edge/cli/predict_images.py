@@ -35,7 +35,7 @@ _WRITE_AFTER_S = 2.0
 class ImagesDone:
     """What came of a list of images; ``results`` are COCO entries with the file's name.
 
-    ``interrupted``: by Ctrl-C or a signal that is heard as it, before the last image.
+    ``interrupted``: by Ctrl-C or a signal that is heard as it, or by closing the window, before the last image.
     """
 
     images: int = 0
@@ -50,7 +50,7 @@ class ImagesDone:
             f"{len(self.failed)} of {count} images could not be read"
             + (f"; the others are in {out}" if self.images and out else ""),
             [failure.message[:150] for failure in self.failed[:3]],
-            fix="restore these files from their source, or leave them out",
+            fix=self.failed[0].fix,
         )
 
     def summary(self, out: Path | None, overlays: bool) -> str:
@@ -110,6 +110,7 @@ def predict_images(
                         window.show(drawn, hold=True)
                 advance()
                 if window.closed:
+                    done.interrupted = frame.index + 1 < len(paths)
                     break
     except KeyboardInterrupt:
         done.interrupted = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections import deque
@@ -65,7 +66,9 @@ class StreamDone:
         stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
         cpu_ms: the same, only what the stage's own thread had a core for; their sum, and what the threads of
             libraries take beside it, over the number of cores bounds the rate too.
-        interrupted: by Ctrl-C or a signal that is heard as it, before the end of a file.
+        missing: frames that were lost for sure, of a file that was read to its end.
+        interrupted: by Ctrl-C or a signal that is heard as it, or by closing the window, before the end of a file.
+        note: what should be known of a file that was read to its end.
     """
 
     source: str
@@ -79,6 +82,7 @@ class StreamDone:
     stage_ms: dict[str, float] = field(default_factory=dict)
     cpu_ms: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
+    note: str | None = None
     problem: SamkrError | None = None
 
     @property
@@ -100,22 +104,27 @@ class StreamDone:
         return text + (f": {made}" if made else "")
 
 
-def predict_stream(model: PoseModel, source: str, name: str, options: Options, window: Window) -> StreamDone:
-    """Look at every frame of a file, or at the newest ones of a camera until Ctrl-C or q.
-
-    Raises:
-        SamkrError: the source does not open, a camera disappears (SE-V96), the disk is full (SE-D98); what was
-            written before is kept.
-    """
-    frames = open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
-    return run_stream(model, frames, name, options, window)
+def open_stream(source: str) -> VideoSource:
+    """:func:`samkr_edge.video.open_video` with as many frames of its own as :func:`run_stream` holds."""
+    return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
 
 
 def run_stream(
-    model: PoseModel, frames: VideoSource, name: str, options: Options, window: Window
+    model: PoseModel,
+    frames: VideoSource,
+    name: str,
+    options: Options,
+    window: Window,
+    done: StreamDone | None = None,
 ) -> StreamDone:
-    """:func:`predict_stream` for a source that is open; closes it."""
-    done = StreamDone(frames.name)
+    """Look at every frame of a file, or at the newest ones of a camera until Ctrl-C or q; closes the source.
+
+    ``done`` is filled on the way, for callers that want what was seen before this raises.
+
+    Raises:
+        SamkrError: a camera disappears (SE-V96), the disk is full (SE-D98); what was written before is kept.
+    """
+    done = StreamDone(frames.name) if done is None else done
     stages = pose_stages(model, _Finish(model, frames, options, window), depth=_DEPTH)
     pipeline = Pipeline(
         frames, stages, depth=_DEPTH, newest=frames.live, patience=PATIENCE_S if frames.live else None
@@ -145,6 +154,7 @@ def run_stream(
                 writing += time.perf_counter() - taken
                 writing_cpu += time.thread_time() - began
                 if window.closed:
+                    done.interrupted = not frames.live
                     break
     except KeyboardInterrupt:
         # The usual way to end a camera; of a file something is missing.
@@ -156,16 +166,19 @@ def run_stream(
     finally:
         if pipeline.stopped:  # a driver that hangs must not be pulled from under its thread
             frames.close()
-    done.seconds = time.perf_counter() - started
-    done.dropped, done.missing = pipeline.dropped, frames.missing
-    a_frame = 1e3 / max(done.frames, 1)
-    done.stage_ms = {k: a_frame * s for k, s in {**pipeline.busy, "write": writing}.items()}
-    done.cpu_ms = {k: a_frame * s for k, s in {**pipeline.cpu, "write": writing_cpu}.items()}
-    if recording is not None and done.frames:
-        done.keypoints = str(recording.lines)
-        done.video = str(recording.video) if options.overlays else None
-    if frames.broken and not done.interrupted and not window.closed:
-        done.problem = frames.ended_early()
+        done.seconds = time.perf_counter() - started
+        done.dropped = pipeline.dropped
+        if recording is not None:  # a frame counts that was written and then interrupted
+            done.frames, done.people = recording.frames, recording.people
+            done.keypoints, done.video = (
+                str(path) if path in recording.kept else None for path in (recording.lines, recording.video)
+            )
+        a_frame = 1e3 / max(done.frames, 1)
+        done.stage_ms = {k: a_frame * s for k, s in {**pipeline.busy, "write": writing}.items()}
+        done.cpu_ms = {k: a_frame * s for k, s in {**pipeline.cpu, "write": writing_cpu}.items()}
+    if not done.interrupted and not window.closed:
+        done.missing, done.note = frames.missing, frames.note
+        done.problem = frames.ended_early() if frames.broken else None
     return done
 
 
@@ -211,7 +224,7 @@ def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
     stems = [
         fitting(Path(s).stem, _ROOM)
-        if Path(s).is_file()
+        if os.path.isfile(s)
         else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
         for s in sources
     ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 USAGE = "SE-U00"
 
 
-def usage_error(error: Exception) -> SamkrError | None:
+def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
     """SE-U00 for a missing argument, an unknown option or command, a value that does not fit; else None."""
     say = getattr(error, "format_message", None)
     if getattr(error, "exit_code", None) != 2 or not callable(say) or help_instead(error) is not None:
@@ -19,7 +23,32 @@ def usage_error(error: Exception) -> SamkrError | None:
     context: Any = getattr(error, "ctx", None)
     facts = [] if context is None else [f"usage      {' '.join(context.get_usage().split()[1:])}"]
     command = "samkr-edge" if context is None else context.command_path
+    if files := _files_like_options(words):
+        facts.append(f"a file     {files[0]} is one here, and was read as options")
+        again = (quoted(word) if word in files else shlex.quote(word) for word in words)
+        return SamkrError("SE-U00", message, facts, fix=" ".join(["samkr-edge", *again]))
     return SamkrError("SE-U00", message, facts, fix=f"{command} --help")
+
+
+def _files_like_options(words: Sequence[str]) -> list[str]:
+    """Words such as ``-dash.mp4`` that name a file; behind ``--`` they are taken for what they are."""
+    words = words[: words.index("--")] if "--" in words else words
+    return [word for word in words if word.startswith("-") and os.path.exists(word)]
+
+
+def empty_word(words: Sequence[str]) -> SamkrError | None:
+    """SE-U00 where a word is empty: as a path it would be the folder that the command runs in."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, sign, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        if not word or (sign and not value):
+            where = option or (f"what follows {before}" if before else "the first word")
+            return SamkrError(
+                "SE-U00",
+                f"{where} is empty, so nothing was done",
+                ["usual      a variable of the shell that is not set"],
+                fix="give it a value, or leave it out",
+            )
+    return None
 
 
 def help_instead(error: Exception) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import latency_stats, split
-from benchmarks.latency import MIN_ROUNDS, WarmUp, measure, speed_up
+from benchmarks.latency import MIN_ROUNDS, Frames, WarmUp, measure, speed_up
 from benchmarks.sensors import MachineState, read_cpu
 from benchmarks.stability import (
     clock_change,
@@ -65,6 +65,12 @@ def test_known_latencies_are_measured_exactly() -> None:
     assert (parts.preprocess, parts.network, parts.decode) == pytest.approx((1, 21, 2))
     assert parts.other == pytest.approx(0, abs=1e-9)
     assert reasons_of_run(run.states, run.network_ms()) == []
+
+
+def test_the_parts_of_two_frames_are_numbers() -> None:
+    frames = Frames(*(np.array([total, 2 * total]) for total in (10.0, 1.0, 0.0, 6.0, 0.0, 2.0)))
+    parts = split(frames)
+    assert (parts.preprocess, parts.network, parts.decode, parts.other) == pytest.approx((1.5, 9, 3, 1.5))
 
 
 def test_models_take_turns_on_the_same_image_and_the_order_moves_on() -> None:

@@ -161,6 +161,15 @@ def test_names_are_escaped(three_models: list[ModelResult], run_of: RunMaker, tm
     assert "script" not in parse(parse_text(tmp_path / "report.html")).tags
 
 
+def test_a_name_that_is_no_utf8_makes_a_page(
+    three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
+) -> None:
+    run = run_of(three_models).model_copy(update={"command": "samkr-edge bench m\udce9.onnx"})
+    write_results(tmp_path / "results.json", run)
+    write_report([tmp_path], tmp_path / "report.html")
+    assert r"m\udce9.onnx" in parse_text(tmp_path / "report.html")
+
+
 def test_the_papers_figures_have_their_own_column(
     three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What every command promises: help with an example, errors on one screen, exit codes that mean something."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,41 @@ def test_a_missing_argument_is_a_usage_error(capsys: pytest.CaptureFixture[str],
 def test_a_mistyped_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--jsn"]) == 2
     assert "--json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["predict", "m.onnx", "a.jpg", "-o", ""], "what follows -o is empty"),
+        (["eval", "m.onnx", "--out="], "--out is empty"),
+        (["predict", "m.onnx", ""], "what follows m.onnx is empty"),
+        ([""], "the first word is empty"),
+    ],
+)
+def test_an_empty_word_is_not_taken_for_the_folder_here(
+    words: list[str],
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(words) == 2
+    shown = capsys.readouterr().err
+    assert "SE-U00" in shown
+    assert where in shown
+
+
+@pytest.mark.parametrize("name", ["-dash.mp4", "-out.mp4"])
+def test_a_file_that_was_read_as_options_is_named_with_what_to_write(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert run(["predict", "my model.onnx", name]) == 2
+    shown = capsys.readouterr().err
+    assert f"{name} is one here" in shown
+    assert f"fix: samkr-edge predict 'my model.onnx' ./{name}\n" in shown
 
 
 def test_an_error_is_one_json_object_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

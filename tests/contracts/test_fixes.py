@@ -2,8 +2,10 @@
 
 import ast
 import functools
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ PROSE = {"needs", "on", "uses"}
 _LEAD = r"(?:^ *|(?<=: )|(?<=&& )|(?<=; )|(?<=`)|(?<=or ))"
 _OURS = re.compile(rf"{_LEAD}samkr-edge ([a-z]+\b[^\n`]*)", re.MULTILINE)
 _ANY = re.compile(
-    rf"{_LEAD}(?:samkr-edge (?:{'|'.join(COMMANDS)})|ls|mv|cd|file|find|ffprobe|ffmpeg|namei|df|ssh|trtexec)\b(?= \S)"
+    rf"{_LEAD}(?:samkr-edge (?:{'|'.join(COMMANDS)})"
+    r"|ls|mv|cd|file|find|ffprobe|ffmpeg|magick|namei|df|ssh|trtexec)\b(?= \S)"
 )
 # Behind these no word belongs to the command any more.
 _END = re.compile(r" {3}#| && |; |, | \+| \|")
@@ -128,6 +131,13 @@ def test_names_in_commands_that_are_printed_are_quoted() -> None:
 def test_a_name_is_one_word_of_a_shell(name: str, word: str) -> None:
     assert quoted(Path(name)) == quoted(name) == word
     assert shlex.split(word) in ([name], [f"./{name}"])
+
+
+def test_a_name_that_is_no_utf8_is_its_bytes_for_a_shell() -> None:
+    name = "m\udce9 '\\x.onnx"
+    said = subprocess.run(["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True).stdout
+    assert quoted(name).isascii()
+    assert os.fsdecode(said) == name
 
 
 def test_where_to_look_is_a_folder_that_is_there(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ import typer
 
 from samkr_edge.artefact import replacing, require_writable
 from samkr_edge.cli import COMMANDS, load_command, run
+from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 
 # What these options of every command name is written.
@@ -76,6 +77,20 @@ def test_no_command_begins_before_it_knows_that_it_can_write(
             assert run([*name.split(), *others, *words, blocked]) == 3, name
             assert "SE-D01" in capsys.readouterr().err, name
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "given", ["rtsp://u:s3cret@h/x", "rtsp//u:s3cret@h/x", "s3://runs/a", " http://h/s3cret"]
+)
+@pytest.mark.parametrize("ask", [file_to_write, folder_to_write])
+def test_no_file_is_called_like_an_address(
+    given: str, ask: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.BadParameter, match="an address") as caught:
+        ask(Path(given))
+    assert "s3cret" not in str(caught.value)
+    assert ask(tmp_path / "12:30:05" / "a@2x.json") == tmp_path / "12:30:05" / "a@2x.json"
 
 
 def test_what_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def hide_beginning(path: Path, seconds: float, lasts: float) -> Path:
     )
 
 
+def begin_late(path: Path, seconds: float) -> Path:
+    """An empty edit in front, as of a picture that begins after its sound; OpenCV's movie scale is 1000."""
+    wait = round(1000 * seconds)
+    longer: Callable[[bytes], bytes] = lambda c: struct.pack(">I", struct.unpack(">I", c)[0] + wait)  # noqa: E731
+    return edit(
+        path,
+        {
+            b"tkhd": lambda c: c[:20] + longer(c[20:24]) + c[24:],
+            b"elst": lambda c: c[:4] + struct.pack(">IIii", 2, wait, -1, 1 << 16) + c[8:],
+        },
+    )
+
+
 def _show_for(path: Path, lasts: float) -> Path:
     """Set the duration of the movie, its track and its edit; OpenCV's movie scale is 1000."""
     units = struct.pack(">I", round(1000 * lasts))

@@ -71,6 +71,12 @@ def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
     assert found["read its own files"].works
 
 
+def test_a_locale_that_a_package_cannot_be_read_by_is_no_reason_to_install_it_again() -> None:
+    trials = {**WORKS, "nvidia-modelopt": Trial(True, error="UnicodeDecodeError: 'ascii' codec can't decode")}
+    found = {finding.what: finding for finding in findings(environment(), trials)}
+    assert found["quantize"].fix.startswith("export PYTHONUTF8=1")
+
+
 def test_a_package_that_misses_another_names_the_extra_that_brings_it() -> None:
     lacking = {**WORKS, "nvidia-modelopt": Trial(True, error="No module named 'requests'", lacks="requests")}
     found = {finding.what: finding for finding in findings(environment(), lacking)}

@@ -143,7 +143,7 @@ def test_an_engine_that_tensorrt_itself_refuses_is_told_with_its_reason(
         TensorRTRunner(engine)
     assert raised.value.code == "SE-V89"
     assert reason in raised.value.facts[0]
-    assert (raised.value.fix or "").startswith("samkr-edge build model.onnx")
+    assert (raised.value.fix or "").startswith(f"samkr-edge build {engine.with_name('model.onnx')} ")
     assert driver.live == 0
 
 
@@ -226,7 +226,7 @@ def test_other_sms_than_at_the_building_are_said(engine: Path, here: Device, tol
         assert note is None
     else:
         assert told in (note or "")
-        assert "samkr-edge build model.onnx --target auto" in (note or "")
+        assert f"samkr-edge build {engine.with_name('model.onnx')} --target auto" in (note or "")
 
 
 def test_the_note_reaches_whoever_runs_the_engine(engine: Path, install: Install) -> None:

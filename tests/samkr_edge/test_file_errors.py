@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from samkr_edge.cli import run
 from samkr_edge.cli.file_errors import refused_file
+from samkr_edge.errors import SamkrError
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +88,27 @@ def test_a_name_that_this_locale_cannot_write_is_no_bug_of_ours(monkeypatch: pyt
         "größe.jpg".encode("cp437").decode("cp437").encode("koi8_r")
     monkeypatch.undo()
     assert refused_file(other.value) is None
+
+
+def test_a_name_that_is_no_utf8_is_named_and_a_page_is_no_name() -> None:
+    def refused(text: str) -> SamkrError | None:
+        with pytest.raises(UnicodeEncodeError) as caught:
+            text.encode()
+        return refused_file(caught.value)
+
+    error = refused("m\udce9.onnx")
+    assert error is not None
+    assert "m\udce9.onnx is no UTF-8" in error.message
+    assert refused("<!doctype html>\nbench m\udce9.onnx") is None
+
+
+def test_a_package_that_reads_its_files_by_an_ascii_locale_is_no_bug_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        "größe".encode().decode("ascii")
+    assert refused_file(caught.value) is None
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    error = refused_file(caught.value)
+    assert error is not None
+    assert "PYTHONUTF8=1" in str(error.fix)

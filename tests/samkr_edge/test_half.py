@@ -322,7 +322,11 @@ def test_the_command_exports_fp16_and_refuses_what_it_does_not_know(
     assert "fp16" in capsys.readouterr().out
     assert any(i.data_type == FP16 for i in onnx.load(out).graph.initializer)
     assert run([*arguments, "int4"]) == 2
-    assert "SE-U84" in capsys.readouterr().err
+    assert "fix: leave --precision out" in capsys.readouterr().err
+    assert run([*arguments, "fp8"]) == 2
+    shown = capsys.readouterr().err
+    assert "error SE-U84" in shown
+    assert "samkr-edge quantize samkr_tiny --untrained --random-images 8 --format fp8 -o ptq.pt" in shown
 
 
 def test_what_is_no_valid_onnx_is_refused_before_it_is_changed(float_onnx: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import samkr_edge
 from samkr_edge import opencv_install
 from samkr_edge.cli import missing_package
+from samkr_edge.device import described_by_files
 from samkr_edge.doctor import PACKAGES, environment, findings
 from samkr_edge.errors import SamkrError
 from samkr_edge.trial_import import Trial
@@ -129,18 +130,35 @@ def test_a_script_gets_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == "SE-U71"
 
 
-def test_what_a_jetson_installs_asks_for_no_opencv() -> None:
-    """The base and the extras of the README's JetPack lines; whoever trains has no system's OpenCV to lose."""
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    base = text[text.index("\ndependencies") : text.index("[project.optional-dependencies]")]
-    assert "opencv" not in base
-    for extra, carries in {
-        "build": False,
-        "report": False,
-        "tensorrt": False,
-        "train": True,
-        "rtx": True,
-    }.items():
-        line = re.search(rf"^{extra} = \[(.*?)^(?=\S+ = |#|\[)", text, flags=re.MULTILINE | re.DOTALL)
-        assert line is not None
-        assert ("opencv" in line[1]) == carries, extra
+def test_no_fix_lays_pips_over_a_jetsons_own(pip: Any, jetson: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert opencv_install.pip_line("train", True, jetson) == 'pip install "samkr-edge[train]"'
+    assert (
+        opencv_install.pip_line("train", True, jetson / "nowhere") == 'pip install "samkr-edge[opencv,train]"'
+    )
+    pip("opencv-python")
+    assert opencv_install.how_to_mend("broken", jetson).endswith(
+        "opencv-python   # JetPack's own is then found"
+    )
+    pip("opencv-python", "opencv-contrib-python")
+    two = opencv_install.opencv_finding(imported(PIPS), jetson)
+    assert two.fix.endswith("opencv-python opencv-contrib-python   # JetPack's own is then found")
+    pip()
+    monkeypatch.setattr(opencv_install, "described_by_files", lambda root: described_by_files(jetson))
+    lacks = dict.fromkeys(
+        ("opencv", "torch", "onnx", "nvidia-modelopt", "jinja2", "tensorrt-rtx"), Trial(False)
+    )
+    for finding in findings(environment(), {**WORKS, **lacks}):
+        assert "samkr-edge[opencv" not in finding.fix, finding
+
+
+def test_no_extra_but_its_own_brings_opencv() -> None:
+    """pip would lay it over a Jetson's own; `all` and `dev`, which are not for devices, say so by name."""
+    tables = re.findall(
+        r"^([\w-]+) = \[(.*?)\]$",
+        (Path(__file__).parents[2] / "pyproject.toml")
+        .read_text(encoding="utf-8")
+        .partition("\ndependencies")[2]
+        .partition("[project.urls]")[0],
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    assert {name for name, wants in tables if "opencv" in wants} == {"opencv", "all"}

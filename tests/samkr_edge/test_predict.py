@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -19,13 +20,14 @@ from red_dot import dots, write_video
 
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import Growing, predict_images
-from samkr_edge.cli.predict_stream import Options, run_stream, stream_names
+from samkr_edge.cli.predict_stream import Options, StreamDone, run_stream, stream_names
 from samkr_edge.cli.window import Window
 from samkr_edge.dataset import ImageRecord
 from samkr_edge.errors import SamkrError
 from samkr_edge.pipeline import Pipeline, StageFailed
 from samkr_edge.pose_model import PoseModel, load_model
-from samkr_edge.recording import Recording
+from samkr_edge.poses import Poses
+from samkr_edge.recording import Recording, _cut_to_whole_lines, _SteadyWriter
 from samkr_edge.stream import stream as evaluation_stream
 from samkr_edge.video import VideoSource, open_video
 
@@ -287,11 +289,15 @@ def test_corrupt_frames_are_counted_and_the_others_used(pose: PoseModel, tmp_pat
 
 
 def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) -> None:
-    source = VideoSource(Broken(walk(10), bad=set()), "short.mp4", live=False, fps=25, frames=FRAMES)
+    place = Path("my videos/short.mp4")
+    source = VideoSource(
+        Broken(walk(10), bad=set()), place.name, live=False, fps=25, frames=FRAMES, place=place
+    )
     done = run_stream(pose, source, "short", Options(tmp_path, overlays=False), NO_WINDOW)
     assert done.frames == 10
     assert done.problem is not None
     assert done.problem.exit_code == 3
+    assert done.problem.fix == "ffmpeg -i 'my videos/short.mp4' -c:v libx264 repaired.mp4"
 
 
 def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
@@ -385,8 +391,6 @@ def test_a_gray_camera_is_taken(pose: PoseModel, tmp_path: Path) -> None:
 
 
 def test_the_video_of_a_camera_keeps_the_cameras_time(pose: PoseModel, tmp_path: Path) -> None:
-    from samkr_edge.poses import Poses
-
     with Recording(tmp_path, "cam", 25.0) as recording:
         for index, seconds in enumerate((0.0, 0.04, 0.4, 0.44)):  # eight frames were dropped
             recording.write(index, seconds, Poses.empty(17), dots())
@@ -413,6 +417,122 @@ def test_a_full_disk_ends_the_recording_and_keeps_it(
     assert "32 frames" in caught.value.message
     assert len(lines_of(tmp_path / "walk.jsonl")) == 32
     assert frames_of(tmp_path / "walk.mp4") == 32
+
+
+def test_what_was_kept_of_a_stream_that_ends_with_an_error_is_in_the_report(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = iter([10**9, 1000])
+    monkeypatch.setattr(
+        "samkr_edge.recording.shutil.disk_usage", lambda _: type("Usage", (), {"free": next(free)})
+    )
+    video = write_video(tmp_path / "walk.mp4", walk(60))
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), str(video), "-o", str(out), "--json"]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["error"]["code"] == "SE-D98"
+    (stream,) = printed["streams"]
+    assert (stream["frames"], stream["people"], printed["people"]) == (32, 64, 64)
+    assert (stream["video"], stream["keypoints"]) == (str(out / "walk.mp4"), str(out / "walk.jsonl"))
+    assert len(lines_of(out / "walk.jsonl")) == 32
+
+
+def test_a_folder_that_is_removed_meanwhile_is_said_to_be(pose: PoseModel, tmp_path: Path) -> None:
+    class Removing(Broken):
+        def read(self, image: Any = None) -> tuple[bool, Any]:
+            if self.at == 40:
+                shutil.rmtree(tmp_path / "out")
+            return super().read(image)
+
+    source = VideoSource(Removing(walk(90), set()), "walk.mp4", live=False, fps=25, frames=90)
+    done = StreamDone("walk.mp4")
+    with pytest.raises(SamkrError, match="was removed, and the recording of 32 frames") as caught:
+        run_stream(pose, source, "walk", Options(tmp_path / "out"), NO_WINDOW, done)
+    assert caught.value.code == "SE-D98"
+    assert (done.video, done.keypoints) == (None, None)
+    recording = Recording(tmp_path / "out", "a", 25).__enter__()
+    recording.write(0, 0.0, Poses.empty(17), dots())
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SamkrError, match="was removed"):
+        recording.__exit__(None, None, None)
+    assert recording.kept == set()
+
+
+def test_a_folder_with_the_name_of_an_output_is_refused_before_the_work(
+    red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write_video(tmp_path / "walk.mp4", walk(4))
+    (tmp_path / "out" / "walk.mp4").mkdir(parents=True)
+    command = ["predict", str(red_dot_model), str(video), "-o", str(tmp_path / "out"), "--overwrite"]
+    assert run(command) == 3
+    assert "so nothing was done" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["walk.mp4"]
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3000])
+def test_only_a_last_line_that_was_cut_off_is_dropped(tmp_path: Path, whole: int) -> None:
+    path = tmp_path / "a.jsonl"
+    text = b'{"frame": 1}\n' * whole
+    for cut in (b"", b'{"fra' * 30_000):
+        path.write_bytes(text + cut)
+        _cut_to_whole_lines(path)
+        assert path.read_bytes() == text
+
+
+def test_a_frame_whose_writing_is_interrupted_counts_as_it_does_in_the_files(
+    pose: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = _SteadyWriter.write
+
+    def interrupted(self: _SteadyWriter, image: np.ndarray, seconds: float) -> None:
+        write(self, image, seconds)
+        if seconds > 0.27:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_SteadyWriter, "write", interrupted)
+    source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
+    done = run_stream(pose, source, "walk", Options(tmp_path), NO_WINDOW)
+    assert done.interrupted
+    assert done.frames == len(lines_of(tmp_path / "walk.jsonl")) == frames_of(tmp_path / "walk.mp4") == 8
+    assert done.people == 16
+
+
+def test_json_is_printed_where_loading_is_interrupted(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    video = write_video(tmp_path / "walk.mp4", walk(2))
+    for place in ("samkr_edge.cli.predict_stream.open_stream", "samkr_edge.pose_model.load_model"):
+        monkeypatch.setattr(place, interrupted)
+        assert run(["predict", str(red_dot_model), str(video), "-o", str(tmp_path / "o"), "--json"]) == 130
+        assert json.loads(capsys.readouterr().out)["interrupted"] is True
+
+
+def test_a_window_that_is_closed_ends_a_video_early_and_that_is_told(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Closing(Window):
+        shown = 0
+
+        def __init__(self, title: str, *, enabled: bool) -> None:
+            super().__init__(title, enabled=False)
+
+        def show(self, image: np.ndarray, *, hold: bool = False) -> None:
+            self.shown += 1
+            self.closed = self.shown == 5
+
+    monkeypatch.setattr("samkr_edge.cli.window.Window", Closing)
+    videos = [str(write_video(tmp_path / f"{name}.mp4", walk())) for name in ("walk", "next")]
+    out = tmp_path / "out"
+    assert run(["predict", str(red_dot_model), *videos, "-o", str(out), "--show"]) == 0
+    assert "in 5 frames" in (said := capsys.readouterr().out)
+    assert "stopped before its end" in said
+    assert run(["predict", str(red_dot_model), *videos, "-o", str(out), "--show", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["interrupted"] is True
+    assert [stream["interrupted"] for stream in printed["streams"]] == [True]
 
 
 @pytest.fixture
@@ -547,9 +667,11 @@ def test_a_camera_that_is_not_there_is_a_device_error() -> None:
 @pytest.mark.skipif(
     "GStreamer:                   YES" in cv2.getBuildInformation(), reason="OpenCV has GStreamer"
 )
-def test_a_pipeline_without_gstreamer_says_where_to_get_it() -> None:
+@pytest.mark.parametrize("source", ["csi", "videoconvert ! " * 30 + "appsink"])
+def test_a_pipeline_without_gstreamer_says_where_to_get_it(source: str) -> None:
+    assert len(stream_names([source], None)[0]) <= 40
     with pytest.raises(SamkrError) as caught:
-        open_video("csi")
+        open_video(source)
     assert caught.value.code == "SE-V98"
     assert "--system-site-packages" in str(caught.value)
 

@@ -1,14 +1,18 @@
 """What a word of the command line names is known before anything runs, by content; what is left out is told."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from red_dot import dots, write_video
 
+from samkr_edge.artefact import replacing
 from samkr_edge.cli import run
+from samkr_edge.cli.predict_images import ImagesDone
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.file_kind import FileKind, file_kind, kind_of_bytes
@@ -161,6 +165,59 @@ def test_a_damaged_video_of_a_folder_is_told_and_the_others_are_seen(
     assert "odd.mp4 could not be opened as a video, so it was left out" in printed["failed"][0]["message"]
 
 
+def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "good.png")
+    for name in ("locked.png", "locked.mp4", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+
+    def locked(path: Path) -> FileKind | None:
+        if Path(path).name != "good.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return file_kind(path)
+
+    monkeypatch.setattr("samkr_edge.sources.file_kind", locked)
+    found = find_sources([str(folder)])
+    assert names(found.images) == ["good.png", "locked.png"]  # the reader fails, and is counted
+    assert [error.message for error in found.damaged] == [
+        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was left out"
+    ]
+    assert found.left_out == {folder / "notes.txt": "Permission denied"}
+    for name in ("locked.png", "locked.mp4", "notes.txt"):
+        with pytest.raises(SamkrError, match=r"could not be read \(Permission denied\), so nothing was done"):
+            find_sources([str(folder / "good.png"), str(folder / name)])
+
+
+def test_a_camera_that_does_not_open_after_others_were_seen_is_left_out(
+    red_dot_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(Path("a.png"))
+    write_video(Path("walk.mp4"), [dots((30, 40))] * 3)
+    assert run(["predict", str(red_dot_model), "a.png", "99", "walk.mp4", "-o", "out", "--json"]) == 7
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["images"], [stream["frames"] for stream in printed["streams"]]) == (1, [3])
+    assert printed["error"]["message"] == "camera99 does not open, so it was left out"
+    assert run(["predict", str(red_dot_model), "99", "walk.mp4", "-o", "none"]) == 7
+    assert "camera99 does not open, so nothing was done" in capsys.readouterr().err
+    assert not Path("none").exists()
+
+
+def test_what_would_be_waited_for_is_opened_only_where_it_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "good.png")
+    (tmp_path / "lost.png").symlink_to("nowhere.png")
+    for name in ("pipe.png", "pipe.json"):
+        os.mkfifo(tmp_path / name)
+    for words in ([str(tmp_path)], [str(tmp_path / "*.*")]):
+        found = find_sources(words)
+        assert names(found.images) == ["good.png", "lost.png"]
+        assert set(found.left_out.values()) == {"a pipe or a device"}
+    assert find_sources([str(tmp_path / "pipe.png")]).streams == [str(tmp_path / "pipe.png")]
+
+
 def test_json_holds_the_good_poses_and_the_error(
     red_dot_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,8 +299,12 @@ def test_a_file_that_predict_did_not_make_is_replaced_only_when_asked(
 
 def test_an_image_that_opencv_does_not_decode_is_named_by_its_format(tmp_path: Path) -> None:
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(SamkrError, match="HEIC, which OpenCV"):
+    with pytest.raises(SamkrError) as caught:
         read_image(tmp_path / "phone.jpg")
+    assert "HEIC, which OpenCV" in caught.value.facts[0]
+    assert str(caught.value.fix).startswith(f"magick {tmp_path}/phone.jpg {tmp_path}/phone.png ")
+    told = ImagesDone(failed=[caught.value]).problem(1, None)
+    assert told.fix == caught.value.fix
 
 
 def test_json_holds_what_was_seen_before_an_output_could_not_be_written(
@@ -251,7 +312,13 @@ def test_json_holds_what_was_seen_before_an_output_could_not_be_written(
 ) -> None:
     for name in "ab":
         picture(tmp_path / f"{name}.png")
-    (tmp_path / "out" / "b.png").mkdir(parents=True)
+
+    def in_the_way(path: Path) -> Any:
+        if path.name == "b.png":
+            path.mkdir()
+        return replacing(path)
+
+    monkeypatch.setattr("samkr_edge.cli.predict_images.replacing", in_the_way)
     words = [str(tmp_path / "a.png"), str(tmp_path / "b.png"), "-o", str(tmp_path / "out"), "--overwrite"]
     assert run(["predict", str(red_dot_model), *words, "--json"]) == 3
     printed = json.loads(capsys.readouterr().out)

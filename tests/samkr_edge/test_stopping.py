@@ -11,6 +11,7 @@ import pytest
 
 from samkr_edge import stopping
 from samkr_edge.cli import run
+from samkr_edge.errors import SamkrError
 from samkr_edge.stopping import Stopped, exit_code, heard_as_ctrl_c, taking_along
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -103,6 +104,40 @@ def test_the_root_says_who_asked_and_ends_with_their_code(
     monkeypatch.setattr("samkr_edge.cli.load_command", stopped)
     assert run(["doctor"], [signal.SIGTERM]) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM\n"
+
+
+@pytest.mark.parametrize(
+    "told", [SamkrError("SE-U25", "it does not import"), RuntimeError("it does not import")]
+)
+def test_an_import_that_ctrl_c_has_stopped_is_no_broken_package(
+    told: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(name: str) -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as ctrl_c:
+                raise ImportError("initialization failed") from ctrl_c  # as pybind11 does
+        except ImportError as error:
+            raise told from error
+
+    monkeypatch.setattr("samkr_edge.cli.load_command", stopped)
+    assert run(["doctor"]) == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+
+def test_what_goes_wrong_while_work_is_saved_after_ctrl_c_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def saving(name: str) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise SamkrError("SE-D98", "the recording ends here")
+
+    monkeypatch.setattr("samkr_edge.cli.load_command", saving)
+    assert run(["doctor"]) == 3
+    assert "SE-D98" in capsys.readouterr().err
 
 
 def test_a_lost_terminal_gets_no_more_words(capfd: pytest.CaptureFixture[str]) -> None:

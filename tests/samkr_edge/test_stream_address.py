@@ -37,7 +37,29 @@ SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
             "rtspsrc location=rtsp://admin:s3cret@cam user-pw=s3cret ! decodebin ! appsink",
             "rtspsrc ! decodebin ! appsink",
         ),
+        ("rtsp//admin:s3cret@cam/live", "rtsp//..."),
+        ("http//cam/s3cret", "http//..."),
+        ("rtsp;//admin:s3cret@cam/live", "rtsp;//..."),
+        (" rtsp://admin:s3cret@cam/live", "rtsp://cam/live"),
+        ("'rtsp://admin:s3cret@cam/live'", "..."),
+        ("ffmpeg:rtsp://cam/s3cret", "..."),
+        ("rtspsrc location=rtsp://admin:s3cret@cam!appsink", "rtspsrc ! appsink"),
+        ("rtspsrc location=rtsp://admin:s3cret@cam", "..."),
+        ("rtspsrc user-pw=s3cret!decodebin", "rtspsrc ! decodebin"),
+        ("rtspsrc ! location=rtsp://admin:s3cret@cam", "rtspsrc ! location"),
+        ("rtsp://admin:a!s3cret=1@cam/live", "rtsp://cam/live"),
+        ("rtsps://cam:7441/HZh2Lv2l0WwSNLMM?enableSrtp", "rtsps://cam:7441/..."),
+        ("rtsp://cam/S3CRETTOKEN", "rtsp://cam/..."),
+        ("rtsp://cam/5b3fa0c1d2e4f6a7b8c9d0e1/1", "rtsp://cam/..."),
+        ("rtsp://cam/Streaming/Channels/101", "rtsp://cam/Streaming/Channels/101"),
+        ("http://cam:8000/videos/walk_2-fast.mp4", "http://cam:8000/videos/walk_2-fast.mp4"),
         ("ssh://pi@jetson:22/opt", "ssh://pi@jetson:22/opt"),
+        ("ssh://pi:s3cret@jetson", "ssh://jetson"),
+        ("//admin:s3cret@cam/live", "..."),
+        ("/clips/12:30:05/a@2x.png", "/clips/12:30:05/a@2x.png"),
+        ("http/a.jpg", "http/a.jpg"),
+        (" a.png ", " a.png "),
+        ("hello world!.png", "hello world!.png"),
         ("clips/12:30:05.mp4", "clips/12:30:05.mp4"),
         ("12:30:05.mp4", "12:30:05.mp4"),
         ("a@2x.png", "a@2x.png"),
@@ -64,19 +86,34 @@ def test_an_address_is_one_in_capitals_too() -> None:
         ["inspect", "rtsp://admin:p@ssw0rd@cam/live"],
         ["predict", "rtsp://admin:p@ssw0rd@cam/live", "0"],
         ["doctor", "rtsp://admin:p@ssw0rd@cam/live"],
+        ["predict", "MODEL", "rtsp//admin:p@ssw0rd@cam/live"],
+        ["predict", "MODEL", " rtsp://admin:p@ssw0rd@127.0.0.1:1/live"],
+        ["predict", "MODEL", "rtspsrc location=rtsp://admin:p@ssw0rd@cam/live!appsink"],
+        ["predict", "MODEL", "0", "-o", "rtsp://admin:p@ssw0rd@cam/live"],
+        ["inspect", " rtsp://admin:p'@ssw0rd@cam/live"],
+        ["inspect", "rtsp://admin:p@ssw0rd@cam/" + "live/" * 60],
+        ["bench", "MODEL", "--on", "ssh://admin:p@ssw0rd@cam"],
+        ["bench", "MODEL", "--on=ssh://admin:p@ssw0rd@cam"],
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
 def test_no_output_of_a_command_holds_a_part_of_a_password(
-    words: list[str], as_json: bool, red_dot_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    words: list[str],
+    as_json: bool,
+    red_dot_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     words = [str(red_dot_model) if word == "MODEL" else word for word in words]
-    out = ["-o", str(tmp_path / "out")] if words[0] == "predict" else []
+    monkeypatch.chdir(tmp_path)
+    out = ["-o", str(tmp_path / "out")] if words[0] == "predict" and "-o" not in words else []
     assert run([*words, *out, *(["--json"] if as_json else [])]) != 0
     printed = capfd.readouterr()
     said = printed.out + printed.err
     assert said
     assert not [secret for secret in SECRETS if secret in said]
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_unknown_error_is_shown_without_the_password(

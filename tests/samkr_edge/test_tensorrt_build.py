@@ -107,6 +107,10 @@ def test_an_engine_that_computes_something_else_is_not_written(
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B89"
+    assert "--precision fp16" in str(raised.value.fix)
+    with pytest.raises(SamkrError) as raised:
+        build(trt, source, Wishes(precision="fp32"))
+    assert "--precision" not in str(raised.value.fix)  # the same again would end the same
     assert not source.with_suffix(".engine").exists()
 
 

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from mp4_boxes import hide_beginning, set_times
+from mp4_boxes import begin_late, hide_beginning, set_times
 from red_dot import dots, write_video
 
+from samkr_edge.cut_off import is_cut_off
 from samkr_edge.poses import Poses
 from samkr_edge.recording import Recording
-from samkr_edge.video import VideoSource, open_video
+from samkr_edge.video import VideoSource, _file_source, open_video
 from samkr_edge.video_clock import Clock, shown_seconds
 
 # A phone's video in the dark: 25 frames a second, then 5, then 33.
@@ -50,8 +53,8 @@ class Capture:
     def release(self) -> None: ...
 
 
-def source_of(times: list[float | None], **facts: float | None) -> VideoSource:
-    return VideoSource(Capture(times), "a.mkv", live=False, fps=25, **facts)  # type: ignore[arg-type]
+def source_of(times: list[float | None], **facts: Any) -> VideoSource:
+    return VideoSource(Capture(times), "a.mkv", live=False, fps=25, **facts)
 
 
 def test_lost_frames_shift_the_time_of_no_other() -> None:
@@ -91,6 +94,115 @@ def test_an_estimated_number_of_frames_is_missed_only_where_the_clock_stops_earl
     assert (source.missing, source.broken) == (missing, missing > 0)
     if missing:
         assert "146 of about 205" in source.ended_early().message
+
+
+def test_a_longer_sound_or_one_that_begins_earlier_is_no_missing_picture() -> None:
+    """Most containers have one duration, of all tracks; frames that fail in between are missed all the same."""
+    source = source_of([*np.arange(0, 2.38, 0.04), None, 2.4], frames=205, lasts=8.2, sure=False)
+    assert len(list(source)) == 61
+    assert (source.missing, source.broken) == (1, False)
+    assert source.note == (
+        "a.mkv: its pictures last 2.4 s of the file's 8.2 s: "
+        "a longer sound, a later start, or pictures missing at the end"
+    )
+
+
+def test_what_can_be_read_behind_damage_is_read_where_the_end_is_not_known() -> None:
+    source = source_of([0.0, 0.04, *[None] * 25, 8.0], frames=205, lasts=8.2, sure=False)
+    assert len(list(source)) == 3
+    assert source.missing == 25
+    assert source.note is None
+
+
+@pytest.mark.parametrize(("gap", "told"), [(4.0, True), (1.0, False)])
+def test_a_pause_that_stands_out_is_told_where_no_count_says_that_nothing_was_lost(
+    gap: float, told: bool
+) -> None:
+    """Transport streams lose their middle without a word: a decoder passes over what it cannot read."""
+    times = [*np.arange(0, 1.2, 0.04), *np.arange(1.16 + gap, 3.16 + gap, 0.04)]
+    source = source_of(times, frames=200, lasts=times[-1] + 0.04, sure=False)
+    assert len(list(source)) == len(times)
+    assert not source.broken
+    note = "a.mkv: no picture for 4.0 s from 1.2 s on: a pause in the recording, or damage"
+    assert source.note == (note if told else None)
+    counted = source_of(times, frames=len(times))
+    assert len(list(counted)) == len(times)
+    assert counted.note is None
+
+
+def test_pictures_that_always_come_slowly_are_no_pause() -> None:
+    clock = Clock(25.0)
+    for seconds in np.cumsum(np.random.default_rng(0).choice([0.04, 5.0], 200)):
+        clock.at(seconds)
+    assert clock.longest > 4
+    assert clock.pause is None
+
+
+def test_a_picture_that_begins_after_its_sound_is_read_whole(tmp_path: Path) -> None:
+    path = begin_late(video(tmp_path / "a.mp4"), 1.5)
+    assert shown_seconds(path) == 1.6
+    source, times = times_of(path)
+    assert len(times) == 40
+    assert (source.missing, source.broken, source.note) == (0, False, None)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "MJPG"), ("a.avi", "MJPG"), ("a.flv", "FLV1")])
+def test_a_file_that_is_shorter_than_its_container_says_was_cut_off(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
+    (tmp_path / "my dir").mkdir()
+    whole = write_video(tmp_path / "my dir" / name, list(noise), codec)
+    assert not is_cut_off(whole)
+    source = open_video(str(whole))
+    assert len(list(source)) == 40
+    assert (source.missing, source.note) == (0, None)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    assert is_cut_off(whole)
+    source = open_video(str(whole))
+    assert 0 < len(list(source)) < 20
+    assert source.missing > 20
+    assert source.broken
+    assert source.ended_early().fix == f"ffmpeg -i '{whole}' -c:v libx264 repaired.mp4"
+
+
+def test_the_last_box_of_a_movie_tells_whether_it_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    boxes = b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x01mdat" + (26).to_bytes(8, "big") + bytes(10)
+    for end, cut in ((len(boxes), False), (len(boxes) - 1, True)):
+        path.write_bytes(boxes[:end])
+        assert is_cut_off(path) == cut
+    path.write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\0mdat" + bytes(10))  # to the file's end
+    assert not is_cut_off(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x1aE\xdf\xa3",
+        b"RIFF" + bytes(9),
+        b"RIFF" + b"\xff" * 9,
+        b"\0\0\0\1moov",
+        b"\x1aE\xdf\xa3\0" * 9,
+    ],
+)
+def test_what_does_not_tell_its_size_was_not_cut_off(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert not is_cut_off(tmp_path / "a")
+
+
+def test_a_rate_that_cannot_be_makes_no_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matroska from a cut: OpenCV says 30000 frames a second."""
+    monkeypatch.setattr("samkr_edge.video.is_cut_off", lambda path: True)
+    capture = Capture(np.arange(0, 2.4, 0.04).tolist())
+    facts = {cv2.CAP_PROP_FPS: 30_000.0, cv2.CAP_PROP_FRAME_COUNT: 144_990.0}
+    times = capture.get
+    capture.get = lambda name: facts.get(name) or times(name)  # type: ignore[method-assign]
+    source = _file_source(capture, Path("a.mkv"), 0)
+    assert (source.frames, source.fps) == (145, 30)
+    assert len(list(source)) == 60
+    assert source.broken
 
 
 def test_a_last_picture_may_stand_as_long_as_others_did() -> None:

@@ -24,7 +24,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    path = tmp_path_factory.mktemp("export") / "tiny-\udce9.onnx"  # no UTF-8
     export_onnx(network_of(checkpoint), checkpoint.card, path, size=(64, 96), batch=2)
     return path
 

@@ -64,6 +64,10 @@ def mmpose_keys(old: bool) -> dict[str, tuple[int, ...]]:
     return {**{f"backbone.{name}": shape for name, shape in backbone.items()}, **head}
 
 
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
 def norm_of(channels: int, prefix: str) -> dict[str, Tensor]:
     return {
         f"{prefix}.weight": 1 + 0.2 * torch.randn(channels),
@@ -304,6 +308,13 @@ def test_mmpose_weights_compute_what_mmposes_layout_computes(old: bool) -> None:
         torch.testing.assert_close(offset, -theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_the_bare_weights_of_our_own_network_arrive_whole() -> None:
+    source, network = build_model(SMALL), build_model(SMALL)
+    report = load_into(network, recognise(source.state_dict(), Path("x.pth")))
+    assert (report.kind, report.missing, report.skipped) == ("samkr-edge", [], {})
+    assert all(map(torch.equal, source.state_dict().values(), network.state_dict().values()))
+
+
 def test_a_missing_branch_leaves_all_branches_fresh_and_is_told() -> None:
     state = {name: t for name, t in small_official().items() if not name.startswith("offset_final_layer.1.")}
     network = build_model(SMALL)
@@ -431,23 +442,35 @@ def write_truncated(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapped",
+    ("wrapped", "table", "instead_of"),
     [
-        lambda state: {"epoch": 1, "net": {}, "ema_net": state, "optimizer": {"state": {}, "lr": 1.0}},
-        lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
-        lambda state: {f"model.backbone.{name}": tensor for name, tensor in state.items()},
-        lambda state: {"state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in state.items()}},
-        lambda state: {"run": {"net": state}},
+        (
+            lambda good, bad: {"net": bad, "ema_net": good, "optimizer": {"state": {0: bad}}},
+            "ema_net",
+            ["net"],
+        ),
+        (lambda good, bad: {"state_dict": good, "teacher": bad, "epoch": 1}, "state_dict", ["teacher"]),
+        (lambda good, bad: {**prefixed("net.", bad), **prefixed("ema_net.", good)}, "ema_net", ["net"]),
+        (lambda good, _: prefixed("_orig_mod.", good), "", []),
+        (lambda good, _: prefixed("model.backbone.", good), "", []),
+        (lambda good, _: {"state_dict": prefixed("model._orig_mod.", good)}, "state_dict", []),
+        (lambda good, _: {"run": {"net": good}}, "run.net", []),
     ],
-    ids=["ema", "compiled", "backbone", "compiled within", "deep"],
+    ids=["ema", "beside", "ema in one table", "compiled", "backbone", "compiled within", "deep"],
 )
-def test_weights_are_found_within_what_wraps_them(
-    tmp_path: Path, wrapped: Callable[[dict[str, torch.Tensor]], object]
+def test_weights_are_found_within_what_wraps_them_and_their_table_is_named(
+    tmp_path: Path,
+    wrapped: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], object],
+    table: str,
+    instead_of: list[str],
 ) -> None:
-    state = {"conv1.weight": torch.ones(2), "stage2.0.fuse.weight": torch.ones(3)}
-    torch.save(wrapped(state), tmp_path / "w.pth")
-    found = recognise(read_weights(tmp_path / "w.pth"), tmp_path / "w.pth").tensors
-    assert found.keys() == state.keys()
+    good = {"conv1.weight": torch.ones(2), "stage2.0.fuse.weight": torch.ones(3)}
+    torch.save(wrapped(good, {name: -tensor for name, tensor in good.items()}), tmp_path / "w.pth")
+    read = read_weights(tmp_path / "w.pth")
+    found = recognise(read.tensors, tmp_path / "w.pth").tensors
+    assert found.keys() == good.keys()
+    assert all(tensor.min() == 1 for tensor in found.values())
+    assert (read.table, list(read.instead_of)) == (table, instead_of)
 
 
 @pytest.mark.parametrize("content", [{"weights\x1b[31m": [1]}, {"odd\x1b[31m": torch.ones(1)}])
@@ -456,7 +479,7 @@ def test_names_that_are_not_known_are_told_without_steering_the_terminal(
 ) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(SamkrError) as caught:
-        recognise(read_weights(tmp_path / "w.pth"), tmp_path / "w.pth")
+        recognise(read_weights(tmp_path / "w.pth").tensors, tmp_path / "w.pth")
     assert f"{next(iter(content))[:3]}" in str(caught.value)
     assert "\x1b" not in str(caught.value)
 

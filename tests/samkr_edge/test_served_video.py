@@ -1,0 +1,77 @@
+"""Videos that come from a server or through a pipe are files: read whole, with an end, and known by their codec."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from red_dot import dots, write_video
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.stream_address import in_small_letters
+from samkr_edge.video import open_video
+
+FRAMES = [dots((20 + i, 30)) for i in range(12)]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Host and port of a server of the test's folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as serving:
+        threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_a_file_on_a_server_is_read_whole(tmp_path: Path, server: str, scheme: str) -> None:
+    write_video(tmp_path / "A.mp4", FRAMES)
+    source = open_video(f"{scheme}://{server}/A.mp4")
+    assert [frame.index for frame in source] == list(range(len(FRAMES)))
+    assert not source.live
+    assert not source.broken
+    assert source.note is None
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("RTSP://Me:Secret@Cam/Live?A=B", "rtsp://Me:Secret@Cam/Live?A=B"),
+        ("Rtmp://h/x", "rtmp://h/x"),
+        ("A:B.mp4", "A:B.mp4"),
+        ("videotestsrc ! appsink", "videotestsrc ! appsink"),
+    ],
+)
+def test_only_the_scheme_of_an_address_may_be_in_capitals(source: str, expected: str) -> None:
+    assert in_small_letters(source) == expected
+
+
+def test_a_codec_that_nothing_decodes_is_named_of_a_file_on_a_server_too(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", FRAMES)
+    path.write_bytes(path.read_bytes().replace(b"mp4v", b"av01").replace(b"esds", b"skip"))
+    monkeypatch.setitem(sys.modules, "av", None)  # type: ignore[arg-type]
+    with pytest.raises(SamkrError, match="codec AV1") as caught:
+        open_video(f"http://{server}/a.mp4")
+    assert caught.value.code == "SE-D97"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_is_read_whole_and_its_end_is_no_loss(tmp_path: Path) -> None:
+    data = write_video(tmp_path / "a.ts", FRAMES).read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(data,), daemon=True).start()
+    source = open_video(str(pipe))
+    assert len(list(source)) == len(FRAMES)
+    assert not source.live
+    assert not source.broken
