@@ -40,8 +40,10 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
     except subprocess.TimeoutExpired as error:
         raise _failed(path, f"no answer within {_LIMIT_S} s") from error
     except (IndexError, ValueError) as error:
-        last = (child.stderr.strip().splitlines() or ["nothing was printed"])[-1]
-        raise _failed(path, f"exit code {child.returncode}: {last[:160]}") from error
+        lines = child.stderr.strip().splitlines() or ["nothing was printed"]
+        # An error of ours ends with a way out, which is not its reason.
+        said = next((line[line.index("error SE-") :] for line in lines if "error SE-" in line), lines[-1])
+        raise _failed(path, f"exit code {child.returncode}: {said[:160]}") from error
 
 
 def _failed(path: Path, reason: str) -> SamkrError:

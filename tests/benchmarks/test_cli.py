@@ -96,6 +96,7 @@ def test_a_model_that_cannot_run_alone_is_an_error_with_its_last_words(
     with pytest.raises(SamkrError) as caught:
         measure_memory(tmp_path / "cut.onnx", 1)
     assert caught.value.code == "SE-A65"
+    assert "error SE-A22" in caught.value.facts[0]  # the child's reason, not its way out
     assert "exit code" in caught.value.facts[0]
 
 
