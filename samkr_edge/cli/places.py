@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from samkr_edge.artefact import require_writable
-from samkr_edge.stream_address import is_like_address
+from samkr_edge.stream_address import is_place_like_address
 
 
 def file_to_write(path: Path | None) -> Path | None:
@@ -48,5 +48,7 @@ def results_to_write(path: Path | None) -> Path | None:
 
 def _refuse_address(path: Path) -> None:
     """Before a folder is called like it, password and all."""
-    if is_like_address(str(path)):
-        raise typer.BadParameter("this is an address, and results are written to files of this machine")
+    if is_place_like_address(path):
+        raise typer.BadParameter(
+            "this is an address, and results are written here; a folder of that name has to be there (mkdir)"
+        )

@@ -23,7 +23,7 @@ from samkr_edge.poses import Poses
 from samkr_edge.recording import Recording
 from samkr_edge.smooth import Smoother
 from samkr_edge.stream import opencv_threads
-from samkr_edge.stream_address import without_secrets
+from samkr_edge.stream_address import mark_of, without_secrets
 from samkr_edge.track import Tracker
 from samkr_edge.video import VideoSource, lost, open_video
 
@@ -37,6 +37,7 @@ _STAGES, _DEPTH = 3, 2
 _RATE_OVER = 30
 # Bytes of a file's name that are kept for what comes behind its stem: a number and the longest ending.
 _ROOM = len("-99999.jsonl")
+_ROOM_BEHIND_ADDRESS = 255 - 60
 
 
 @dataclass(frozen=True)
@@ -220,14 +221,15 @@ class _Finish:
         return f"{rate}{age}{len(seen.poses)} {'person' if len(seen.poses) == 1 else 'people'}"
 
 
+def _stem_of_address(source: str) -> str:
+    """A name for results: the same at every run, and another for another address, with no secret in it."""
+    words = (*re.findall(r"[A-Za-z0-9]+", without_secrets(source)), mark_of(source))
+    return fitting("-".join(filter(None, words)), _ROOM_BEHIND_ADDRESS)
+
+
 def stream_names(sources: list[str], out: Path | None) -> list[str]:
     """Stems of the output files: told apart where sources are called alike, and never those of a source."""
-    stems = [
-        fitting(Path(s).stem, _ROOM)
-        if os.path.isfile(s)
-        else re.sub(r"[^A-Za-z0-9-]+", "-", without_secrets(s)).strip("-")[:40]
-        for s in sources
-    ]
+    stems = [fitting(Path(s).stem, _ROOM) if os.path.isfile(s) else _stem_of_address(s) for s in sources]
     taken = {Path(s).name for s in sources if out is not None and is_same_place(Path(s).parent, out)}
     names: list[str] = []
     for stem in stems:

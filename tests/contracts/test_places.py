@@ -93,6 +93,26 @@ def test_no_file_is_called_like_an_address(
     assert ask(tmp_path / "12:30:05" / "a@2x.json") == tmp_path / "12:30:05" / "a@2x.json"
 
 
+@pytest.mark.parametrize(
+    "name", ["runs/12:30:05@lab", "run 12:30@lab", "12:30@lab", "exp/12:30@gpu", "a!b=c"]
+)
+def test_a_time_and_a_place_are_no_password(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_to_write(Path(name)) == Path(name)
+
+
+def test_a_folder_called_like_an_address_is_taken_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.BadParameter, match="mkdir"):
+        folder_to_write(Path("lab:12@night"))
+    Path("lab:12@night").mkdir()
+    assert folder_to_write(Path("lab:12@night")) == Path("lab:12@night")
+
+
 def test_what_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "deep" / "a.json")
     require_writable(tmp_path / "new" / "deep", folder=True)

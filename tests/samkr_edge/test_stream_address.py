@@ -9,7 +9,7 @@ from red_dot import dots, write_video
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_stream import stream_names
 from samkr_edge.errors import SamkrError
-from samkr_edge.stream_address import is_stream_address, without_secrets
+from samkr_edge.stream_address import hide_secrets, is_stream_address, mark_of, without_secrets
 from samkr_edge.video import is_live, open_video
 
 SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
@@ -57,6 +57,20 @@ SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
         ("ssh://pi:s3cret@jetson", "ssh://jetson"),
         ("//admin:s3cret@cam/live", "..."),
         ("/clips/12:30:05/a@2x.png", "/clips/12:30:05/a@2x.png"),
+        ("rtsp:cam/s3cret", "rtsp:..."),
+        (r"https:\\cam\s3cret", r"https:\\..."),
+        ("rtsp://cam/ISAPI/Streaming/channels/101", "rtsp://cam/ISAPI/Streaming/channels/101"),
+        ("rtsp://cam/h264Preview_01_main", "rtsp://cam/h264Preview_01_main"),
+        ("rtsp://cam/MediaInput/videoMain", "rtsp://cam/MediaInput/videoMain"),
+        ("http://cam/videos/20261128_123005.mp4", "http://cam/videos/20261128_123005.mp4"),
+        ("http://cam/IMG_20261128T123005.mp4", "http://cam/IMG_20261128T123005.mp4"),
+        ("http://cam/2026-11-28T12_30.mp4", "http://cam/2026-11-28T12_30.mp4"),
+        ("http://cam/5b3fa0c1d2e4f6a7b8c9d0e1.mp4", "http://cam/..."),
+        ("clips/12:30:05/a@2x.png", "clips/12:30:05/a@2x.png"),
+        ("C:/photos/a.png", "C:/photos/a.png"),
+        ("k=1!.jpg", "k=1!.jpg"),
+        ("bad!k=v.jpg", "bad!k=v.jpg"),
+        ("/a!b=c.png", "/a!b=c.png"),
         ("http/a.jpg", "http/a.jpg"),
         (" a.png ", " a.png "),
         ("hello world!.png", "hello world!.png"),
@@ -68,6 +82,29 @@ SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")
 def test_only_what_cannot_be_a_secret_is_shown(source: str, shown: str) -> None:
     assert without_secrets(source) == shown
     assert not any(secret in name for secret in SECRETS for name in stream_names([source], None))
+
+
+def test_addresses_that_are_shown_alike_write_to_files_of_their_own() -> None:
+    hidden = [f"http://cam/clips/5b3fa0c1d2e4f6a7b8c9d0e{digit}.mp4" for digit in "12"]
+    assert len({without_secrets(source) for source in hidden}) == 1
+    names = [stream_names([source], None)[0] for source in hidden]
+    assert len({*names}) == 2
+    assert names == [stream_names([f"{source}?token=s3cret"], None)[0] for source in hidden]
+    # A hash would confirm a guess at a password.
+    for secret in ("rtsp://cam/user=admin_password=s3cret", "rtmp://cam/app/s3cret", "rtsp://a:s3cret@cam"):
+        assert mark_of(secret) == ""
+    long = "http://cam/" + "recordings/" * 9
+    assert len({stream_names([f"{long}walk{number}.mp4"], None)[0] for number in (1, 2)}) == 2
+
+
+def test_a_file_that_is_there_is_named_whatever_its_name_is_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, said = "12:30@2x.jpg", "the image 12:30@2x.jpg could not be read"
+    assert name not in hide_secrets(said, [name])
+    Path(name).write_bytes(b"")
+    assert hide_secrets(said, [name]) == said
 
 
 def test_an_address_is_one_in_capitals_too() -> None:
