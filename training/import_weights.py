@@ -28,6 +28,8 @@ BACKBONE = re.compile(r"(conv[12]|bn[12]|layer1|transition[123]|stage[234])\.")
 _WRAPPERS = ("module.", "1.", "_orig_mod.")
 # Whatever else stands before a backbone's names, "model." of Lightning for one.
 _BEFORE_BACKBONE = re.compile(r"(.*?)(?:backbone\.)?stage2\.0\.")
+# Averaged weights: ema_net, model_ema, state_dict_ema.
+_EMA = re.compile(r"(?:^|[._])ema(?:[._]|$)", re.IGNORECASE)
 # Keys of training checkpoints that hold the weights themselves.
 _NESTED = ("state_dict", "model", "model_state_dict")
 # The last convolution of the heatmaps: its rows are the keypoints and the centre.
@@ -37,6 +39,7 @@ _HEATMAPS = (
     "keypoint_head.heatmap_conv_layers.2.weight",
     "heatmap_head.final.weight",
 )
+_NO_PREFIX = "the one without a prefix"
 _COUNTER = "num_batches_tracked"
 
 
@@ -369,10 +372,10 @@ def _state_of(payload: Any, path: Path) -> Weights:
             fix="save the state_dict alone where the file was made",
         )
     networks = list(dict.fromkeys(found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))))
-    before = max(networks, key=_averaged, default="")
+    before = max(networks, key=_likely, default="")
     if len(networks) > 1:  # one flat table for two networks
-        others += [network.rstrip(".") for network in networks if network != before]
-        keys.append(before.rstrip("."))
+        others += [network.rstrip(".") or _NO_PREFIX for network in networks if network != before]
+        keys.append(before.rstrip(".") or _NO_PREFIX)
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(before)}
     bare = {name.removeprefix(before): tensor for name, tensor in tensors.items()}
     return Weights(bare, ".".join(map(_printable, keys)), tuple(map(_printable, others)))
@@ -382,40 +385,31 @@ def _innermost(payload: Any) -> tuple[Any, list[str], list[str]]:
     """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables beside it."""
     keys: list[str] = []
     others: list[str] = []
-    for key in _NESTED:
-        if isinstance(payload, dict) and isinstance(payload.get(key), dict):
-            keys.append(key)
-            others += _others(payload, key)
-            payload = payload[key]
-    while isinstance(payload, dict) and not any(isinstance(value, Tensor) for value in payload.values()):
-        inner = _tables(payload)
-        if not inner:
+    while isinstance(payload, dict):
+        weights = {key: _weights_in(part, str(key)) for key, part in payload.items()}
+        most = max((count for key, count in weights.items() if isinstance(payload[key], dict)), default=0)
+        if most <= sum(count for key, count in weights.items() if isinstance(payload[key], Tensor)):
             break
-        taken = max(inner, key=_averaged)
+        tables = [
+            key for key, count in weights.items() if isinstance(payload[key], dict) and 2 * count >= most
+        ]
+        taken = max(tables, key=_likely)
         keys.append(str(taken))
-        others += _others(payload, taken)
-        payload = inner[taken]
+        others += [str(key) for key in tables if key != taken]
+        payload = payload[taken]
     return payload, keys, others
 
 
-def _tables(payload: Mapping[Any, Any]) -> dict[Any, dict[Any, Any]]:
-    """What may be weights by name, or hold them."""
-    return {
-        key: value
-        for key, value in payload.items()
-        if isinstance(value, dict) and any(isinstance(part, (Tensor, dict)) for part in value.values())
-    }
+def _weights_in(part: Any, name: str) -> int:
+    """How many tensors are called like a module's, with a dot; an optimizer's are not."""
+    if isinstance(part, dict):
+        return sum(_weights_in(inner, str(key)) for key, inner in part.items())
+    return int(isinstance(part, Tensor) and "." in name)
 
 
-def _others(payload: Mapping[Any, Any], taken: Any) -> list[str]:
-    """Keys of weights beside those taken; an optimizer's state lies deeper."""
-    tables = _tables(payload).items()
-    held = [key for key, table in tables if any(isinstance(part, Tensor) for part in table.values())]
-    return [str(key) for key in held if key != taken]
-
-
-def _averaged(name: Any) -> tuple[bool, bool]:
-    return "ema" in str(name), "net" in str(name)
+def _likely(name: Any) -> tuple[bool, bool, bool]:
+    """For the largest of several names: averaged weights, then the usual keys, then a network's."""
+    return _EMA.search(str(name)) is not None, name in _NESTED, "net" in str(name)
 
 
 def _printable(name: Any) -> str:
