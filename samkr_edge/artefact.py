@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.printable import is_utf8
 from samkr_edge.fixes import look_beside, quoted
 
 
@@ -196,7 +197,7 @@ def write_json(path: str | Path, payload: Any) -> None:
 def json_text(payload: Any, indent: int | None = 2) -> str:
     """What :func:`write_json` writes; parts of file names that are no UTF-8 as ``\\udcXX``, as Python reads them."""
     text = json.dumps(payload, indent=indent, ensure_ascii=False)
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not text.isascii() and not is_utf8(text):
         text = json.dumps(payload, indent=indent)
     return text + "\n"
 

@@ -6,13 +6,13 @@ import os
 import shlex
 from pathlib import Path
 
+from samkr_edge.printable import is_utf8
+
 
 def quoted(name: str | Path) -> str:
     """A name as one word of a shell, which no program takes for an option."""
     text = f"./{name}" if str(name).startswith("-") else str(name)
-    if any(
-        "\ud800" <= letter <= "\udfff" for letter in text
-    ):  # no UTF-8: as its bytes, which bash and zsh read
+    if not is_utf8(text):  # as its bytes, which bash and zsh read
         return f"$'{''.join(map(_byte, os.fsencode(text)))}'"
     return shlex.quote(text)
 

@@ -20,3 +20,8 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same for what has to be one line: a name with a line end in it begins none of its own."""
     return printable(text).translate(_NEWLINE)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8. Names of files need not be: Python reads their other bytes as surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -67,10 +67,9 @@ def heard_as_ctrl_c() -> Iterator[Sequence[int]]:
 
 def caused(error: BaseException | None) -> bool:
     """Whether an exception was made from Ctrl-C: a compiled module that is stopped at its import fails to import."""
+    # Not by the context: what goes wrong while work is saved after Ctrl-C has to be told.
     while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = (
-            error.__cause__
-        )  # not the context: what goes wrong while work is saved after Ctrl-C has to be told
+        error = error.__cause__
     return error is not None
 
 

@@ -12,6 +12,7 @@ import sys
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import is_utf8
 
 # Not ENOENT: a file of the user's that is missing is named by its reader, and one of ours would be a bug.
 _REFUSED = frozenset(
@@ -66,7 +67,7 @@ def _of_encodings(error: UnicodeError) -> SamkrError | None:
         return None
     elif _is_no_name(error.object):
         message = f"{error.object} cannot be the name of a file here, where names are {here}"
-    elif any("\ud800" <= letter <= "\udfff" for letter in error.object):
+    elif not is_utf8(error.object):
         return SamkrError(
             "SE-D04",
             f"the name {error.object} is no UTF-8, and this has to write it into a file that is",
