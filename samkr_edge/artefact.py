@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.printable import is_utf8
 from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.printable import is_utf8
 
 
 def sha256_of(path: str | Path) -> str:

@@ -23,5 +23,5 @@ def one_line(text: str) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8. Names of files need not be: Python reads their other bytes as surrogates."""
+    """Whether a text can be written as UTF-8; names of files need not be, and Python reads the rest as surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
