@@ -9,6 +9,7 @@ The child runs this module, as ``benchmarks.footprint MODEL THREADS``.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,21 +30,23 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
     """Peak memory of a child process that opens the model and runs three frames.
 
     Raises:
-        SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory.
+        SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory; else what the
+            model could not be opened or run with.
     """
     command = launch.module("benchmarks.footprint", str(path), str(threads))
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
         )
-        return MemoryMb.model_validate_json(child.stdout.strip().splitlines()[-1])
+        answer = json.loads(child.stdout.strip().splitlines()[-1])
+        if "error" not in answer:
+            return MemoryMb.model_validate(answer)
     except subprocess.TimeoutExpired as error:
         raise _failed(path, f"no answer within {_LIMIT_S} s") from error
-    except (IndexError, ValueError) as error:
-        lines = child.stderr.strip().splitlines() or ["nothing was printed"]
-        # An error of ours ends with a way out, which is not its reason.
-        said = next((line[line.index("error SE-") :] for line in lines if "error SE-" in line), lines[-1])
+    except (IndexError, ValueError, TypeError) as error:
+        said = (child.stderr.strip().splitlines() or ["nothing was printed"])[-1]
         raise _failed(path, f"exit code {child.returncode}: {said[:160]}") from error
+    raise SamkrError(**answer["error"])
 
 
 def _failed(path: Path, reason: str) -> SamkrError:
@@ -116,8 +119,14 @@ def _main(path: str, threads: str) -> None:
     from benchmarks.bench import random_image
     from samkr_edge.pose_model import load_model
 
-    measured = footprint(lambda: load_model(path, threads=int(threads)), random_image(), _gpu_of(Path(path)))
-    print(measured.model_dump_json())
+    try:
+        measured = footprint(
+            lambda: load_model(path, threads=int(threads)), random_image(), _gpu_of(Path(path))
+        )
+    except SamkrError as error:  # without the memory, the model would fail with it all the same
+        print(json.dumps({"error": error.to_dict()}))
+    else:
+        print(measured.model_dump_json())
 
 
 def _gpu_of(path: Path) -> Callable[[], GpuMemory] | None:

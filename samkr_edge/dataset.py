@@ -15,6 +15,7 @@ Convention: keypoints are (x, y, v) in image pixels, v = 0 not labelled, 1 label
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -201,7 +202,12 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     except OSError as error:
         refused = not isinstance(error, FileNotFoundError)
         fix = f"ls -l {quoted(path)}" if refused else _RESTORE
-        raise _unreadable(path, [f"reason     {error.strerror or error}"], fix) from error
+        reason = f"{error.strerror or error}"
+        if not refused and os.path.islink(path):
+            # The last of a chain: what is missing, and not another link to it.
+            reason = f"a link to a file that is not there: {os.path.realpath(path)}"
+            fix = f"restore that file, or remove the link: rm {quoted(path)}"
+        raise _unreadable(path, [f"reason     {reason}"], fix) from error
     whole = _is_whole(data)
     pixels = None
     if whole:

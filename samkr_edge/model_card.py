@@ -102,7 +102,7 @@ class ModelCard:
                 stride=stride,
                 precision=_one_of(PRECISIONS, data, "precision"),
                 stage=_one_of(STAGES, data, "stage"),
-                decode=_decode_settings(_of(dict, data, "decode"), max(height, width) // stride),
+                decode=_decode_settings(_of(dict, data, "decode"), max(height, width), stride),
                 decode_in=_one_of(PLACES, {"decode_in": "host", **data}, "decode_in"),
                 provenance=_of(dict, data, "provenance"),
             )
@@ -142,7 +142,7 @@ def _positive(name: str, value: Any) -> int:
     return value
 
 
-def _decode_settings(data: dict[str, Any], map_side: int) -> DecodeSettings:
+def _decode_settings(data: dict[str, Any], side: int, stride: int) -> DecodeSettings:
     """The settings, each of them a number that finds somebody: whole where the default is, and within its limits."""
     # A threshold below zero takes every place for a person: some want that. No centre reaches one above 1.
     limits = {
@@ -150,7 +150,8 @@ def _decode_settings(data: dict[str, Any], map_side: int) -> DecodeSettings:
         "center_threshold": (-inf, 1),
         "nms_distance": (0, 1),
         "nms_joints": (0, inf),
-        "refine_radius": (0, map_side),
+        # A stride that leaves pixels over is no measure: who compares the card with its network names it.
+        "refine_radius": (0, side if side % stride else side // stride),
         "refine_blend": (0, 1),
     }
     known = asdict(DecodeSettings())
@@ -158,7 +159,8 @@ def _decode_settings(data: dict[str, Any], map_side: int) -> DecodeSettings:
         kinds = (int,) if type(known.get(name)) is int else (int, float)
         least, most = limits.get(name, (-inf, inf))
         if type(value) not in kinds or not isfinite(value) or not least <= value <= most:
+            by = f" at stride {stride}" if name == "refine_radius" else ""
             raise ValueError(
-                f"model card: decode.{name} is {str(value)[:40]!r}, expected a number from {least} to {most}"
+                f"model card: decode.{name} is {str(value)[:40]!r}, expected a number from {least} to {most}{by}"
             )
     return DecodeSettings(**data)

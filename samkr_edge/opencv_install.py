@@ -66,7 +66,7 @@ def how_to_mend(error: str, root: Path = ROOT) -> str:
     """The command for an OpenCV that is there and does not import."""
     if mine := pips_opencv():
         return _one_in_place_of(mine, root)
-    return 'pip install "numpy<2"   # as it was built for' if "numpy" in error.lower() else how_to_get()
+    return 'pip install "numpy<2"   # as it was built for' if "numpy" in error.lower() else how_to_get(root)
 
 
 def _one_in_place_of(mine: tuple[str, ...], root: Path) -> str:

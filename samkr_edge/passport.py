@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -115,10 +116,14 @@ class Passport(BaseModel):
         except ValueError as error:
             raise _unreadable(model, error, self.build_again(model)) from error
 
+    def source_beside(self, model: Path) -> Path:
+        """Where a build of ``model`` has its source that is told no other place; a passport may say anything."""
+        return behind(model).parent / (Path(self.source).name or "SOURCE.onnx")
+
     def build_again(self, model: Path, target: str | None = None, source: Path | None = None) -> str:
         """The command that builds ``model`` anew, at the precision it had where that is not the graph's own."""
-        beside = behind(model).with_name(self.source)  # as a build has it that is told no other place
-        source = source or (beside if beside.is_file() else Path(self.source))
+        beside = self.source_beside(model)
+        source = source or (beside if os.path.isfile(beside) else Path(beside.name))
         own = self.card.get("precision")
         own, built = own if own in ("int8", "fp8") else "fp16", self.settings.get("precision")
         precision = [] if built in (None, own) else ["--precision", str(built)]
@@ -264,11 +269,11 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
             [f"expected   {passport.sha256[:16]}", f"found      {found[:16]}  {len(data)} bytes"],
             fix=again,
         )
-    source = behind(model).with_name(passport.source)
-    if source.is_file() and source != behind(model) and sha256_of(source) != passport.source_sha256:
+    source = passport.source_beside(model)
+    if os.path.isfile(source) and source != behind(model) and sha256_of(source) != passport.source_sha256:
         raise SamkrError(
             "SE-A55",
-            f"{passport.source} has changed since {model.name} was built from it, so the old model was not loaded",
+            f"{source.name} has changed since {model.name} was built from it, so the old model was not loaded",
             [f"built      {passport.created}"],
             fix=again,
         )

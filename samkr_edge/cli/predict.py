@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.cli.predict_images import ImagesDone
+    from samkr_edge.cli.predict_stream import StreamDone
+    from samkr_edge.sources import Sources
 
 
 def predict(
@@ -95,7 +101,7 @@ def predict(
         opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     except KeyboardInterrupt:
         if as_json:
-            emit({"interrupted": True, "error": None}, "", as_json)
+            emit(_payload(found, None, [], found.damaged, out=out, interrupted=True), "", as_json)
         raise
     for note in opened.notes:
         say(note)
@@ -135,17 +141,8 @@ def predict(
     stopped = stopped and not window.closed  # by a signal
     problems = [*failures, *([images.problem(len(found.images), out)] if images and images.failed else [])]
     problems += [*found.damaged, *(stream.problem for stream in done if stream.problem is not None)]
-    payload: dict[str, Any] = {
-        "images": images.images if images else 0,
-        "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
-        "failed": [error.to_dict() for error in [*(images.failed if images else []), *found.damaged]],
-        "left_out": {str(path): reason for path, reason in found.left_out.items()},
-        "interrupted": stopped or (window.closed and cut_short),
-        "out": None if out is None else str(out),
-        "poses": images.results if images else [],
-        "streams": [stream.to_dict() for stream in done],
-        "error": problems[0].to_dict() if problems else None,
-    }
+    interrupted = stopped or (window.closed and cut_short)
+    payload = _payload(found, images, done, problems, out=out, interrupted=interrupted)
     lines = [] if images is None else [images.summary(out, overlays)]
     lines += [stream.summary() for stream in done]
     if lines or as_json:
@@ -158,3 +155,26 @@ def predict(
         raise typer.Exit(problems[0].exit_code)
     if problems:
         raise problems[0]
+
+
+def _payload(
+    found: Sources,
+    images: ImagesDone | None,
+    done: Sequence[StreamDone],
+    problems: Sequence[SamkrError],
+    *,
+    out: Path | None,
+    interrupted: bool,
+) -> dict[str, Any]:
+    """What ``--json`` prints: the same keys however far it came."""
+    return {
+        "images": images.images if images else 0,
+        "people": (len(images.results) if images else 0) + sum(stream.people for stream in done),
+        "failed": [error.to_dict() for error in [*(images.failed if images else []), *found.damaged]],
+        "left_out": {str(path): reason for path, reason in found.left_out.items()},
+        "interrupted": interrupted,
+        "out": None if out is None else str(out),
+        "poses": images.results if images else [],
+        "streams": [stream.to_dict() for stream in done],
+        "error": problems[0].to_dict() if problems else None,
+    }

@@ -89,15 +89,32 @@ def test_peak_memory_is_that_of_a_process_of_its_own(pair: Pair, capsys: pytest.
     assert model["int8_share"] == 0.0
 
 
-def test_a_model_that_cannot_run_alone_is_an_error_with_its_last_words(
-    tmp_path: Path,
-) -> None:
+def test_a_model_that_does_not_run_is_refused_as_everywhere(tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(b"not a model")
+    errors = []
+    for use in (load_model, lambda path: measure_memory(path, 1)):
+        with pytest.raises(SamkrError) as caught:
+            use(tmp_path / "cut.onnx")
+        errors.append(caught.value.to_dict())
+    assert errors[0]["code"] == "SE-A22"
+    assert errors[1] == errors[0]  # the way out too: to leave its memory out is none
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("import sys; sys.exit('too large')", "exit code 1: too large"),
+        ("print(3)", "exit code 0: nothing was printed"),
+        ("print('{')", "exit code 0: nothing was printed"),
+    ],
+)
+def test_a_process_that_ends_without_an_answer_is_an_error_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, does: str, reason: str
+) -> None:
+    monkeypatch.setattr("samkr_edge.launch.module", lambda *_: [sys.executable, "-c", does])
     with pytest.raises(SamkrError) as caught:
-        measure_memory(tmp_path / "cut.onnx", 1)
-    assert caught.value.code == "SE-A65"
-    assert "error SE-A22" in caught.value.facts[0]  # the child's reason, not its way out
-    assert "exit code" in caught.value.facts[0]
+        measure_memory(Path("any.onnx"), 1)
+    assert (caught.value.code, caught.value.facts) == ("SE-A65", (f"reason     {reason}",))
 
 
 def test_offline_mode_counts_images_and_not_batches(

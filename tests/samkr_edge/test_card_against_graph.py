@@ -128,6 +128,19 @@ def test_a_card_of_another_network(tmp_path: Path, change: Edit) -> None:
     assert refusals(with_card(tmp_path / "m.onnx", change)) == {"SE-A27"}
 
 
+@pytest.mark.parametrize(("stride", "code"), [(200, "SE-A27"), (5, "SE-A27"), (64, "SE-A21")])
+def test_a_wrong_stride_is_named_and_not_the_window_that_it_makes_too_large(
+    tmp_path: Path, stride: int, code: str
+) -> None:
+    def change(card: dict[str, Any]) -> None:
+        card["stride"], card["decode"]["refine_radius"] = stride, 13
+
+    with pytest.raises(SamkrError) as caught:
+        load_model(with_card(tmp_path / "m.onnx", change))
+    assert caught.value.code == code
+    assert f"stride {stride}" in " ".join(str(caught.value).replace("the card says ", "").split())
+
+
 @pytest.mark.parametrize("change", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_a_card_that_cannot_be(tmp_path: Path, change: Edit) -> None:
     assert refusals(with_card(tmp_path / "m.onnx", change)) == {"SE-A21"}

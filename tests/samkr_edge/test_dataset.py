@@ -292,6 +292,18 @@ def test_missing_and_foreign_files_are_errors_with_their_name(tmp_path: Path) ->
         assert "if annotations name it" in str(caught.value.fix)
 
 
+def test_a_link_to_a_missing_image_is_told_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "x.png").symlink_to("next.png")
+    (tmp_path / "next.png").symlink_to("gone/far.png")
+    with pytest.raises(SamkrError) as caught:
+        read_image(tmp_path / "x.png")
+    assert caught.value.code == "SE-D15"
+    assert caught.value.facts == (
+        f"reason     a link to a file that is not there: {tmp_path / 'gone/far.png'}",
+    )
+    assert str(caught.value.fix).endswith(f"rm {tmp_path / 'x.png'}")
+
+
 def _segment(marker: int, payload: bytes) -> bytes:
     return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
 

@@ -109,6 +109,11 @@ def test_one_that_does_not_import_is_mended_where_it_came_from(pip: Any) -> None
     assert opencv_install.how_to_mend(numpy).startswith("pip uninstall -y opencv-python && pip install")
 
 
+def test_one_of_nobody_that_does_not_import_is_mended_by_that_devices_own(pip: Any, jetson: Path) -> None:
+    assert opencv_install.how_to_mend("broken", jetson) == opencv_install.how_to_get(jetson)
+    assert opencv_install.how_to_mend("broken", jetson / "nowhere") == opencv_install.EXTRA
+
+
 def test_a_missing_one_is_told_with_the_extra() -> None:
     nothing = {**WORKS, "opencv": Trial(False)}
     found = {finding.what: finding for finding in findings(environment(), nothing)}

@@ -90,6 +90,28 @@ def test_the_fix_keeps_the_precision_that_was_asked_for(built: Path) -> None:
     assert "--precision" not in passports.read_passport(built).build_again(built)
 
 
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("x/y.onnx", "y.onnx"),
+        ("/abs/z.onnx", "z.onnx"),
+        ("", "SOURCE.onnx"),
+        (".", "SOURCE.onnx"),
+        ("a\0b.onnx", None),
+        ("n" * 300, None),
+    ],
+)
+def test_a_source_that_is_no_plain_name_leads_out_of_no_folder(
+    built: Path, source: str, named: str | None
+) -> None:
+    edit(built, lambda content: content.update(source=source))
+    assert preflight(built).source == source  # there is no such file to compare it with
+    edit(built, lambda content: content.update(sha256="0" * 64))
+    error = refusal(built)
+    assert error.code == "SE-A54"
+    assert named is None or shlex.split(str(error.fix))[2] == named
+
+
 @pytest.mark.parametrize(("name", "target"), [("a.cpu.onnx", "cpu"), ("my a.engine", "auto")])
 def test_a_missing_passport_is_mended_by_a_build_of_its_kind(tmp_path: Path, name: str, target: str) -> None:
     with pytest.raises(SamkrError) as caught:

@@ -504,10 +504,14 @@ def test_json_is_printed_where_loading_is_interrupted(
         raise KeyboardInterrupt
 
     video = write_video(tmp_path / "walk.mp4", walk(2))
+    keys = []
     for place in ("samkr_edge.cli.predict_stream.open_stream", "samkr_edge.pose_model.load_model"):
         monkeypatch.setattr(place, interrupted)
         assert run(["predict", str(red_dot_model), str(video), "-o", str(tmp_path / "o"), "--json"]) == 130
-        assert json.loads(capsys.readouterr().out)["interrupted"] is True
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["interrupted"], printed["error"], printed["streams"]) == (True, None, [])
+        keys.append(list(printed))
+    assert keys[0] == keys[1]
 
 
 def test_a_window_that_is_closed_ends_a_video_early_and_that_is_told(
