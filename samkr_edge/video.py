@@ -78,6 +78,8 @@ class VideoSource:
         lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
             count.
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
+        cut: whether an end before ``lasts`` is an error though not ``sure``: bytes are missing of a file, or may be, of
+            one from a server. How many pictures that cost nobody knows.
         read: how many were read so far.
     """
 
@@ -91,6 +93,7 @@ class VideoSource:
         frames: int | None = None,
         lasts: float | None = None,
         sure: bool = True,
+        cut: bool = False,
         place: Path | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
@@ -106,6 +109,7 @@ class VideoSource:
         self.frames = frames
         self.lasts = lasts
         self.sure = sure
+        self.cut = cut
         self.read = 0
         self._failed = 0
         self._clock = Clock(self.fps)
@@ -174,7 +178,7 @@ class VideoSource:
     @property
     def note(self) -> str | None:
         """What should be known of a file that was read and may lack pictures; None where nothing."""
-        if self.lasts is None or not self.read:  # counted, or none is there
+        if self.lasts is None or not self.read or self._was_cut:  # counted, none is there, or the error tells
             return None
         if not self.sure and self._to_come:
             return (
@@ -191,20 +195,36 @@ class VideoSource:
 
     @property
     def broken(self) -> bool:
-        """Whether a file gave nothing, or misses more than counting can explain (containers round)."""
-        return not self.live and (self.read == 0 or self.missing > max(2, (self.frames or 0) // 100))
+        """Whether a file gave nothing, was cut, or misses more than counting can explain (containers round)."""
+        return not self.live and (
+            self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
+        )
+
+    @property
+    def _was_cut(self) -> bool:
+        return self.cut and not self.sure and self.read > 0 and self._to_come > 0
 
     def ended_early(self) -> SamkrError:
         """The error for a file that is broken."""
         about = "" if self.lasts is None else "about "
+        what = f"{self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read"
+        usual = "a recording that was cut off, or a damaged disk"
+        fix = f"ffmpeg -i {quoted(self.place)} -c:v libx264 repaired.mp4"
+        if self._was_cut:
+            what = f"pictures end at {self._clock.seconds:.1f} s of {self.lasts:.1f} s"
+            if isinstance(self.place, Path):
+                what = f"the file was cut off; {what}"
+            else:
+                usual = "the server or the network broke off; or its sound is longer than its pictures"
+                fix = f"curl -fLO {quoted(self.place)}   # then name the file"
         return SamkrError(
             "SE-D96",
-            f"{self.name}: {self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read",
+            f"{self.name}: {what}",
             [
                 f"read       {self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
-                "usual      a recording that was cut off, or a damaged disk",
+                f"usual      {usual}",
             ],
-            fix=f"ffmpeg -i {quoted(self.place)} -c:v libx264 repaired.mp4",
+            fix=fix,
         )
 
     def _gone(self) -> SamkrError:
@@ -344,7 +364,8 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
         fps=fps,
         frames=frames,
         lasts=lasts,
-        sure=shown is not None or (path is not None and is_cut_off(path)),
+        sure=shown is not None,
+        cut=path is None or is_cut_off(path),
         place=path,
         ring=ring,
     )

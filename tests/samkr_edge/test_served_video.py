@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from red_dot import dots, write_video
 
@@ -19,7 +21,13 @@ FRAMES = [dots((20 + i, 30)) for i in range(12)]
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """Breaks off before the last part of what is called ``broken``."""
+
     def log_message(self, *_: object) -> None: ...
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        data = source.read()
+        outputfile.write(data[: len(data) // 2] if "broken" in self.path else data)
 
 
 @pytest.fixture
@@ -39,6 +47,18 @@ def test_a_file_on_a_server_is_read_whole(tmp_path: Path, server: str, scheme: s
     assert not source.live
     assert not source.broken
     assert source.note is None
+
+
+def test_a_server_that_breaks_off_is_an_error(tmp_path: Path, server: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
+    write_video(tmp_path / "broken.avi", list(noise), "MJPG")
+    source = open_video(f"http://{server}/broken.avi")
+    assert 10 < len(list(source)) < 30
+    assert source.broken
+    error = source.ended_early()
+    assert "s of 1.6 s" in error.message
+    assert "network" in error.facts[1]
+    assert error.fix.startswith(f"curl -fLO http://{server}/broken.avi")
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,16 @@ def test_a_longer_sound_or_one_that_begins_earlier_is_no_missing_picture() -> No
     )
 
 
+def test_of_a_file_that_was_cut_off_behind_its_pictures_none_is_called_missing() -> None:
+    source = source_of(np.arange(0, 2.38, 0.04).tolist(), frames=205, lasts=8.2, sure=False, cut=True)
+    assert len(list(source)) == 60
+    assert (source.missing, source.broken, source.note) == (0, True, None)
+    assert "2.4 s of 8.2 s" in source.ended_early().message
+    whole = source_of(np.arange(0, 8.18, 0.04).tolist(), frames=205, lasts=8.2, sure=False, cut=True)
+    assert len(list(whole)) == 205
+    assert not whole.broken
+
+
 def test_what_can_be_read_behind_damage_is_read_where_the_end_is_not_known() -> None:
     source = source_of([0.0, 0.04, *[None] * 25, 8.0], frames=205, lasts=8.2, sure=False)
     assert len(list(source)) == 3
@@ -161,8 +171,8 @@ def test_a_file_that_is_shorter_than_its_container_says_was_cut_off(
     assert is_cut_off(whole)
     source = open_video(str(whole))
     assert 0 < len(list(source)) < 20
-    assert source.missing > 20
-    assert source.broken
+    assert (source.missing, source.broken, source.note) == (0, True, None)  # how many nobody knows
+    assert source.ended_early().message.startswith(f"{name}: the file was cut off; pictures end at ")
     assert source.ended_early().fix == f"ffmpeg -i '{whole}' -c:v libx264 repaired.mp4"
 
 
