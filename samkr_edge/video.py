@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,20 +18,12 @@ from samkr_edge.cut_off import is_cut_off
 from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
-from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.live_capture import is_device, is_live, open_live
 from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
-_CSI = re.compile(r"^csi(?::(\d+))?$")
-# A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
-_CSI_PIPELINE = (
-    "nvarguscamerasrc sensor-id={id} ! video/x-raw(memory:NVMM), width=1280, height=720, framerate=30/1 ! "
-    "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
-    "appsink drop=true max-buffers=1"
-)
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
-_OPEN_MS, _READ_MS = 10_000, 5_000
 # A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
 
@@ -247,21 +238,6 @@ def lost(name: str, frames: int) -> SamkrError:
     )
 
 
-def is_live(source: str) -> bool:
-    """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
-    return (
-        source.isdecimal()
-        or is_stream_address(source)
-        or _CSI.match(source) is not None
-        or " ! " in source
-        or _is_device(source)
-    )
-
-
-def _is_device(source: str) -> bool:
-    return re.fullmatch(r"/dev/video\d+", source) is not None
-
-
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
@@ -273,7 +249,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """
     path = Path(source)
     # By os.path: a pipeline may be longer than a name can be.
-    if os.path.isfile(source) and not _is_device(source):
+    if os.path.isfile(source) and not is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():  # then once more, from the first frame
@@ -288,7 +264,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
     if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
-    capture, name = _open_live(source)
+    capture, name = open_live(source)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
@@ -303,7 +279,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         )
     if source.lower().startswith("http") and _announced(capture):  # a file on a server
         decodes = capture.grab()
-        other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
+        other = open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
         return _file_source(other, name, ring)
     # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
     if os.path.exists(source) and path.is_fifo():
@@ -374,37 +350,6 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
 def usable_rate(fps: float) -> float:
     """The rate that a source announces, down to a frame an hour; 30 where it announces none."""
     return fps if 1 / 4000 < fps < 1000 else 30.0
-
-
-def _open_live(source: str) -> tuple[Any, str]:
-    csi = _CSI.match(source)
-    if csi or " ! " in source:
-        if not has_gstreamer():
-            raise SamkrError(
-                "SE-V98",
-                "this OpenCV was built without GStreamer, so the pipeline cannot run",
-                [
-                    f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
-                    "pip's      wheels have no GStreamer",
-                ],
-                fix=how_to_get_more(gstreamer=True),
-            )
-        number = (csi.group(1) or "0") if csi else ""
-        pipeline = _CSI_PIPELINE.format(id=number) if csi else source
-        return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), f"csi{number}" if csi else "gstreamer"
-    if source.isdigit() or _is_device(source):
-        number = re.sub(r"\D", "", source)
-        capture = cv2.VideoCapture(int(number))
-        # One frame of the driver's own queue: anything longer only makes the picture older.
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture, f"camera{number}"
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(in_small_letters(source), cv2.CAP_FFMPEG, limits), without_secrets(source)
-
-
-def has_gstreamer() -> bool:
-    """Whether OpenCV can run GStreamer pipelines."""
-    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
 def image_frames(paths: Sequence[Path], read: ReadImage = read_image) -> Iterator[Frame]:
