@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from samkr_edge.stream_address import in_small_letters, is_stream_address, witho
 from samkr_edge.video_clock import Clock, shown_seconds
 
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
+_NO_LENGTH = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".h265"}
 # A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
 
@@ -55,6 +57,19 @@ class Capture(Protocol):
     def read(self, image: Any = None) -> tuple[bool, Any]: ...
     def get(self, property: int) -> float: ...
     def release(self) -> None: ...
+
+
+class _Begun:
+    """A capture whose first frame was grabbed already, to see whether it decodes: an address may serve only once."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        self._read: Callable[..., tuple[bool, Any]] = capture.retrieve
+        self.get, self.release = capture.get, capture.release
+
+    def read(self, image: Any = None) -> tuple[bool, Any]:
+        read, self._read = self._read, self._capture.read
+        return read(image)
 
 
 class VideoSource:
@@ -178,10 +193,8 @@ class VideoSource:
             )
         if self._clock.pause is not None:
             began, lasted = self._clock.pause
-            return (
-                f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: "
-                "a pause in the recording, or damage"
-            )
+            reason = "a pause in the recording" if began else "a later start"
+            return f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: {reason}, or damage"
         return None
 
     @property
@@ -244,16 +257,16 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     ``ring`` is for files: see :class:`VideoSource`.
 
     Raises:
-        SamkrError: SE-D97 a file that is missing, no video or of a codec that nothing here decodes, SE-V97 a camera or
-            stream that does not open, SE-V98 this OpenCV was built without GStreamer.
+        SamkrError: SE-D97 a file or pipe that is missing, no video or of a codec that nothing here decodes, SE-V97 a
+            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
     # By os.path: a pipeline may be longer than a name can be.
     if os.path.isfile(source) and not is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
-            if capture.isOpened() and capture.grab():  # then once more, from the first frame
-                return _file_source(cv2.VideoCapture(name), path, ring)
+            if capture.isOpened() and capture.grab():
+                return _file_source(_Begun(capture), path, ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
@@ -265,6 +278,18 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
     capture, name = open_live(source)
+    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    if os.path.exists(source) and path.is_fifo():
+        if not (capture.isOpened() and capture.grab()):
+            raise SamkrError(
+                "SE-D97",
+                f"no frame came through the pipe {name}, so nothing was done",
+                [
+                    "usual      no video was written into it: pipes are read as videos, whatever they are called"
+                ],
+                fix="write a video into it; name an image by its own file",
+            )
+        return VideoSource(_Begun(capture), name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
@@ -277,13 +302,10 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             if is_stream_address(source)
             else "ls /dev/video*   # cameras of this machine",
         )
-    if source.lower().startswith("http") and _announced(capture):  # a file on a server
-        decodes = capture.grab()
-        other = open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
-        return _file_source(other, name, ring)
-    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
-    if os.path.exists(source) and path.is_fifo():
-        return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
+    if source.lower().startswith("http") and (_announced(capture) or _names_bare_packets(source)):
+        if capture.grab():
+            return _file_source(_Begun(capture), name, ring)
+        return _file_source(_other_capture(in_small_letters(source), name, capture), name, ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
 
@@ -309,12 +331,21 @@ def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> 
         f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
         [
             f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
-            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
+            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
+            + ("" if isinstance(source, Path) else ", or a server that sends no parts of files"),
         ],
         fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
         if installed
         else 'pip install "samkr-edge[video]"',
     )
+
+
+def _names_bare_packets(address: str) -> bool:
+    """Whether an address names a file of a format whose beginning does not tell its length.
+
+    A server that sends no parts of files leaves that unknown. Of other formats the length is unknown of live ones.
+    """
+    return PurePosixPath(urlsplit(address).path).suffix.lower() in _NO_LENGTH
 
 
 def _announced(capture: Capture) -> int | None:

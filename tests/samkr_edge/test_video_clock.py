@@ -140,6 +140,12 @@ def test_a_pause_that_stands_out_is_told_where_no_count_says_that_nothing_was_lo
     assert counted.note is None
 
 
+def test_a_first_picture_that_stands_until_the_others_is_called_a_later_start() -> None:
+    source = source_of([0.0, *np.arange(1.6, 5.0, 0.04)], frames=125, lasts=5.0, sure=False)
+    assert len(list(source)) == 86
+    assert source.note == "a.mkv: no picture for 1.6 s from 0.0 s on: a later start, or damage"
+
+
 def test_pictures_that_always_come_slowly_are_no_pause() -> None:
     clock = Clock(25.0)
     for seconds in np.cumsum(np.random.default_rng(0).choice([0.04, 5.0], 200)):
