@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from samkr_edge.video_clock import box_at
+
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 _MP4 = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
@@ -54,12 +56,6 @@ def _element(data: bytes, at: int) -> tuple[int, int]:
 def _end_of_boxes(file: BinaryIO, there: int) -> int:
     """Where the last box of an MP4 ends, ISO/IEC 14496-12."""
     end = 0
-    while end + 8 <= there:
-        file.seek(end)
-        size, _ = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
-        if size < 8:  # 0: to the end of the file
-            return 0
-        end += size
+    while (box := box_at(file, end, there)) is not None:
+        *_, end = box
     return end

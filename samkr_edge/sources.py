@@ -12,9 +12,10 @@ from pathlib import Path
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.file_kind import file_kind, kind_by_ending
 from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.live_capture import is_live
 from samkr_edge.ours import made_by_predict
 from samkr_edge.stream_address import is_like_address, without_secrets
-from samkr_edge.video import is_live, open_video
+from samkr_edge.video import open_video
 
 _NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was left out"
 _NEITHER = "neither an image nor a video"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -19,20 +19,13 @@ from samkr_edge.cut_off import is_cut_off
 from samkr_edge.dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
-from samkr_edge.opencv_install import how_to_get_more
+from samkr_edge.live_capture import is_device, is_live, open_live
 from samkr_edge.opencv_names import name_for_opencv
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 from samkr_edge.video_clock import Clock, shown_seconds
 
-_CSI = re.compile(r"^csi(?::(\d+))?$")
-# A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
-_CSI_PIPELINE = (
-    "nvarguscamerasrc sensor-id={id} ! video/x-raw(memory:NVMM), width=1280, height=720, framerate=30/1 ! "
-    "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
-    "appsink drop=true max-buffers=1"
-)
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
-_OPEN_MS, _READ_MS = 10_000, 5_000
+_NO_LENGTH = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".h265"}
 # A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
 
@@ -66,6 +59,19 @@ class Capture(Protocol):
     def release(self) -> None: ...
 
 
+class _Begun:
+    """A capture whose first frame was grabbed already, to see whether it decodes: an address may serve only once."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        self._read: Callable[..., tuple[bool, Any]] = capture.retrieve
+        self.get, self.release = capture.get, capture.release
+
+    def read(self, image: Any = None) -> tuple[bool, Any]:
+        read, self._read = self._read, self._capture.read
+        return read(image)
+
+
 class VideoSource:
     """Frames of a video file or of something live.
 
@@ -78,6 +84,8 @@ class VideoSource:
         lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
             count.
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
+        cut: whether an end before ``lasts`` is an error though not ``sure``: bytes are missing of a file, or may be, of
+            one from a server. How many pictures that cost nobody knows.
         read: how many were read so far.
     """
 
@@ -91,6 +99,7 @@ class VideoSource:
         frames: int | None = None,
         lasts: float | None = None,
         sure: bool = True,
+        cut: bool = False,
         place: Path | None = None,
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
@@ -106,6 +115,7 @@ class VideoSource:
         self.frames = frames
         self.lasts = lasts
         self.sure = sure
+        self.cut = cut
         self.read = 0
         self._failed = 0
         self._clock = Clock(self.fps)
@@ -174,7 +184,7 @@ class VideoSource:
     @property
     def note(self) -> str | None:
         """What should be known of a file that was read and may lack pictures; None where nothing."""
-        if self.lasts is None or not self.read:  # counted, or none is there
+        if self.lasts is None or not self.read or self._was_cut:  # counted, none is there, or the error tells
             return None
         if not self.sure and self._to_come:
             return (
@@ -183,28 +193,42 @@ class VideoSource:
             )
         if self._clock.pause is not None:
             began, lasted = self._clock.pause
-            return (
-                f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: "
-                "a pause in the recording, or damage"
-            )
+            reason = "a pause in the recording" if began else "a later start"
+            return f"{self.name}: no picture for {lasted:.1f} s from {began:.1f} s on: {reason}, or damage"
         return None
 
     @property
     def broken(self) -> bool:
-        """Whether a file gave nothing, or misses more than counting can explain (containers round)."""
-        return not self.live and (self.read == 0 or self.missing > max(2, (self.frames or 0) // 100))
+        """Whether a file gave nothing, was cut, or misses more than counting can explain (containers round)."""
+        return not self.live and (
+            self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
+        )
+
+    @property
+    def _was_cut(self) -> bool:
+        return self.cut and not self.sure and self.read > 0 and self._to_come > 0
 
     def ended_early(self) -> SamkrError:
         """The error for a file that is broken."""
         about = "" if self.lasts is None else "about "
+        what = f"{self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read"
+        usual = "a recording that was cut off, or a damaged disk"
+        fix = f"ffmpeg -i {quoted(self.place)} -c:v libx264 repaired.mp4"
+        if self._was_cut:
+            what = f"pictures end at {self._clock.seconds:.1f} s of {self.lasts:.1f} s"
+            if isinstance(self.place, Path):
+                what = f"the file was cut off; {what}"
+            else:
+                usual = "the server or the network broke off; or its sound is longer than its pictures"
+                fix = f"curl -fLO {quoted(self.place)}   # then name the file"
         return SamkrError(
             "SE-D96",
-            f"{self.name}: {self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read",
+            f"{self.name}: {what}",
             [
                 f"read       {self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
-                "usual      a recording that was cut off, or a damaged disk",
+                f"usual      {usual}",
             ],
-            fix=f"ffmpeg -i {quoted(self.place)} -c:v libx264 repaired.mp4",
+            fix=fix,
         )
 
     def _gone(self) -> SamkrError:
@@ -227,37 +251,22 @@ def lost(name: str, frames: int) -> SamkrError:
     )
 
 
-def is_live(source: str) -> bool:
-    """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
-    return (
-        source.isdecimal()
-        or is_stream_address(source)
-        or _CSI.match(source) is not None
-        or " ! " in source
-        or _is_device(source)
-    )
-
-
-def _is_device(source: str) -> bool:
-    return re.fullmatch(r"/dev/video\d+", source) is not None
-
-
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
     ``ring`` is for files: see :class:`VideoSource`.
 
     Raises:
-        SamkrError: SE-D97 a file that is missing, no video or of a codec that nothing here decodes, SE-V97 a camera or
-            stream that does not open, SE-V98 this OpenCV was built without GStreamer.
+        SamkrError: SE-D97 a file or pipe that is missing, no video or of a codec that nothing here decodes, SE-V97 a
+            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
     # By os.path: a pipeline may be longer than a name can be.
-    if os.path.isfile(source) and not _is_device(source):
+    if os.path.isfile(source) and not is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
-            if capture.isOpened() and capture.grab():  # then once more, from the first frame
-                return _file_source(cv2.VideoCapture(name), path, ring)
+            if capture.isOpened() and capture.grab():
+                return _file_source(_Begun(capture), path, ring)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
@@ -268,7 +277,19 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
     if not os.path.exists(source) and not is_live(source):
         raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
-    capture, name = _open_live(source)
+    capture, name = open_live(source)
+    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    if os.path.exists(source) and path.is_fifo():
+        if not (capture.isOpened() and capture.grab()):
+            raise SamkrError(
+                "SE-D97",
+                f"no frame came through the pipe {name}, so nothing was done",
+                [
+                    "usual      no video was written into it: pipes are read as videos, whatever they are called"
+                ],
+                fix="write a video into it; name an image by its own file",
+            )
+        return VideoSource(_Begun(capture), name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
@@ -281,13 +302,10 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             if is_stream_address(source)
             else "ls /dev/video*   # cameras of this machine",
         )
-    if source.lower().startswith("http") and _announced(capture):  # a file on a server
-        decodes = capture.grab()
-        other = _open_live(source)[0] if decodes else _other_capture(in_small_letters(source), name, capture)
-        return _file_source(other, name, ring)
-    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
-    if os.path.exists(source) and path.is_fifo():
-        return VideoSource(capture, name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
+    if source.lower().startswith("http") and (_announced(capture) or _names_bare_packets(source)):
+        if capture.grab():
+            return _file_source(_Begun(capture), name, ring)
+        return _file_source(_other_capture(in_small_letters(source), name, capture), name, ring)
     return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
 
 
@@ -313,12 +331,21 @@ def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> 
         f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
         [
             f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
-            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged",
+            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
+            + ("" if isinstance(source, Path) else ", or a server that sends no parts of files"),
         ],
         fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
         if installed
         else 'pip install "samkr-edge[video]"',
     )
+
+
+def _names_bare_packets(address: str) -> bool:
+    """Whether an address names a file of a format whose beginning does not tell its length.
+
+    A server that sends no parts of files leaves that unknown. Of other formats the length is unknown of live ones.
+    """
+    return PurePosixPath(urlsplit(address).path).suffix.lower() in _NO_LENGTH
 
 
 def _announced(capture: Capture) -> int | None:
@@ -344,7 +371,8 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
         fps=fps,
         frames=frames,
         lasts=lasts,
-        sure=shown is not None or (path is not None and is_cut_off(path)),
+        sure=shown is not None,
+        cut=path is None or is_cut_off(path),
         place=path,
         ring=ring,
     )
@@ -353,37 +381,6 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
 def usable_rate(fps: float) -> float:
     """The rate that a source announces, down to a frame an hour; 30 where it announces none."""
     return fps if 1 / 4000 < fps < 1000 else 30.0
-
-
-def _open_live(source: str) -> tuple[Any, str]:
-    csi = _CSI.match(source)
-    if csi or " ! " in source:
-        if not has_gstreamer():
-            raise SamkrError(
-                "SE-V98",
-                "this OpenCV was built without GStreamer, so the pipeline cannot run",
-                [
-                    f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
-                    "pip's      wheels have no GStreamer",
-                ],
-                fix=how_to_get_more(gstreamer=True),
-            )
-        number = (csi.group(1) or "0") if csi else ""
-        pipeline = _CSI_PIPELINE.format(id=number) if csi else source
-        return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), f"csi{number}" if csi else "gstreamer"
-    if source.isdigit() or _is_device(source):
-        number = re.sub(r"\D", "", source)
-        capture = cv2.VideoCapture(int(number))
-        # One frame of the driver's own queue: anything longer only makes the picture older.
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture, f"camera{number}"
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    return cv2.VideoCapture(in_small_letters(source), cv2.CAP_FFMPEG, limits), without_secrets(source)
-
-
-def has_gstreamer() -> bool:
-    """Whether OpenCV can run GStreamer pipelines."""
-    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
 def image_frames(paths: Sequence[Path], read: ReadImage = read_image) -> Iterator[Frame]:

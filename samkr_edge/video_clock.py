@@ -129,15 +129,24 @@ def _number(file: BinaryIO, start: int, *layouts: tuple[int, str]) -> int:
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, and where the content begins and ends, of the boxes in a part of a file."""
-    while start + 8 <= end:
-        file.seek(start)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        content = start + 8
-        if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
-            content += 8
-        stop = end if size == 0 else start + size
-        if stop < content:
-            return
-        yield kind, content, min(stop, end)
-        start = stop
+    while (box := box_at(file, start, end)) is not None:
+        kind, content, start = box
+        yield kind, content, min(start, end)
+
+
+def box_at(file: BinaryIO, start: int, end: int) -> tuple[bytes, int, int] | None:
+    """Kind, and where the content begins and by its own account ends, of the box at ``start``; None where none is.
+
+    Raises:
+        OSError, struct.error: the file ends before the box's header does.
+    """
+    if start + 8 > end:
+        return None
+    file.seek(start)
+    size, kind = struct.unpack(">I4s", file.read(8))
+    content = start + 8
+    if size == 1:
+        (size,) = struct.unpack(">Q", file.read(8))
+        content += 8
+    stop = end if size == 0 else start + size
+    return None if stop < content else (kind, content, stop)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from red_dot import dots, write_video
 
@@ -19,7 +21,21 @@ FRAMES = [dots((20 + i, 30)) for i in range(12)]
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """Breaks off before the last part of what is called ``broken``; knows no ranges, and serves ``once`` once."""
+
+    served: ClassVar[list[str]] = []
+
+    def send_head(self) -> Any:
+        self.served.append(self.path)
+        if "once" in self.path and self.served.count(self.path) > 1:
+            return self.send_error(410)
+        return super().send_head()
+
     def log_message(self, *_: object) -> None: ...
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        data = source.read()
+        outputfile.write(data[: len(data) // 2] if "broken" in self.path else data)
 
 
 @pytest.fixture
@@ -39,6 +55,32 @@ def test_a_file_on_a_server_is_read_whole(tmp_path: Path, server: str, scheme: s
     assert not source.live
     assert not source.broken
     assert source.note is None
+
+
+@pytest.mark.parametrize("name", ["once.ts", "once.mp4", "once.ts?token=a.b"])
+def test_a_file_is_a_file_where_the_server_knows_no_ranges_and_serves_it_once(
+    tmp_path: Path, server: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quiet, "served", [])
+    write_video(tmp_path / name.split("?")[0], FRAMES)
+    source = open_video(f"http://{server}/{name}")
+    frames = list(source)
+    assert len(frames) == len(FRAMES)
+    assert frames[0].image is not None
+    assert np.abs(frames[0].image.astype(int) - FRAMES[0]).mean() < 8  # the first is the first
+    assert (source.live, source.broken) == (False, False)
+
+
+def test_a_server_that_breaks_off_is_an_error(tmp_path: Path, server: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
+    write_video(tmp_path / "broken.avi", list(noise), "MJPG")
+    source = open_video(f"http://{server}/broken.avi")
+    assert 10 < len(list(source)) < 30
+    assert source.broken
+    error = source.ended_early()
+    assert "s of 1.6 s" in error.message
+    assert "network" in error.facts[1]
+    assert error.fix.startswith(f"curl -fLO http://{server}/broken.avi")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +105,7 @@ def test_a_codec_that_nothing_decodes_is_named_of_a_file_on_a_server_too(
     with pytest.raises(SamkrError, match="codec AV1") as caught:
         open_video(f"http://{server}/a.mp4")
     assert caught.value.code == "SE-D97"
+    assert caught.value.facts[1].endswith("or a server that sends no parts of files")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
@@ -75,3 +118,14 @@ def test_a_pipe_is_read_whole_and_its_end_is_no_loss(tmp_path: Path) -> None:
     assert len(list(source)) == len(FRAMES)
     assert not source.live
     assert not source.broken
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+@pytest.mark.parametrize("name", ["good.png", "pipe"])
+def test_a_pipe_without_a_video_is_neither_a_damaged_disk_nor_a_camera(tmp_path: Path, name: str) -> None:
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(b"no video\n" * 99,), daemon=True).start()
+    with pytest.raises(SamkrError, match="no frame came through the pipe") as caught:
+        open_video(str(pipe))
+    assert caught.value.code == "SE-D97"

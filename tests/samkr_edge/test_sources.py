@@ -16,9 +16,9 @@ from samkr_edge.cli.predict_images import ImagesDone
 from samkr_edge.dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.file_kind import FileKind, file_kind, kind_of_bytes
+from samkr_edge.live_capture import is_live
 from samkr_edge.ours import made_by_predict, mark_mp4, marked_png
 from samkr_edge.sources import find_sources
-from samkr_edge.video import is_live
 
 
 def picture(path: Path, name: str = "") -> Path:

@@ -107,6 +107,16 @@ def test_a_longer_sound_or_one_that_begins_earlier_is_no_missing_picture() -> No
     )
 
 
+def test_of_a_file_that_was_cut_off_behind_its_pictures_none_is_called_missing() -> None:
+    source = source_of(np.arange(0, 2.38, 0.04).tolist(), frames=205, lasts=8.2, sure=False, cut=True)
+    assert len(list(source)) == 60
+    assert (source.missing, source.broken, source.note) == (0, True, None)
+    assert "2.4 s of 8.2 s" in source.ended_early().message
+    whole = source_of(np.arange(0, 8.18, 0.04).tolist(), frames=205, lasts=8.2, sure=False, cut=True)
+    assert len(list(whole)) == 205
+    assert not whole.broken
+
+
 def test_what_can_be_read_behind_damage_is_read_where_the_end_is_not_known() -> None:
     source = source_of([0.0, 0.04, *[None] * 25, 8.0], frames=205, lasts=8.2, sure=False)
     assert len(list(source)) == 3
@@ -128,6 +138,12 @@ def test_a_pause_that_stands_out_is_told_where_no_count_says_that_nothing_was_lo
     counted = source_of(times, frames=len(times))
     assert len(list(counted)) == len(times)
     assert counted.note is None
+
+
+def test_a_first_picture_that_stands_until_the_others_is_called_a_later_start() -> None:
+    source = source_of([0.0, *np.arange(1.6, 5.0, 0.04)], frames=125, lasts=5.0, sure=False)
+    assert len(list(source)) == 86
+    assert source.note == "a.mkv: no picture for 1.6 s from 0.0 s on: a later start, or damage"
 
 
 def test_pictures_that_always_come_slowly_are_no_pause() -> None:
@@ -161,8 +177,8 @@ def test_a_file_that_is_shorter_than_its_container_says_was_cut_off(
     assert is_cut_off(whole)
     source = open_video(str(whole))
     assert 0 < len(list(source)) < 20
-    assert source.missing > 20
-    assert source.broken
+    assert (source.missing, source.broken, source.note) == (0, True, None)  # how many nobody knows
+    assert source.ended_early().message.startswith(f"{name}: the file was cut off; pictures end at ")
     assert source.ended_early().fix == f"ffmpeg -i '{whole}' -c:v libx264 repaired.mp4"
 
 
