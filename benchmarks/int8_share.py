@@ -21,7 +21,6 @@ _MOVES = {
     "Unsqueeze",
     "Identity",
 }
-_SIXTEEN_BITS = (4, 5)  # TensorProto's UINT16 and INT16
 _ALWAYS_INT8 = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 
 
@@ -49,7 +48,8 @@ def int8_share(path: Path) -> float | None:
         return None
     if any(constant.data_type == onnx.TensorProto.FLOAT8E4M3FN for constant in model.graph.initializer):
         return 0.0  # its quantizers are FP8
-    if any(constant.data_type in _SIXTEEN_BITS for constant in model.graph.initializer):
+    sixteen = (onnx.TensorProto.INT16, onnx.TensorProto.UINT16)
+    if any(constant.data_type in sixteen for constant in model.graph.initializer):
         return 0.0  # of another tool: what it quantizes so is computed in floats
     shapes = _shapes(model)
     producer = {output: node for node in model.graph.node for output in node.output}

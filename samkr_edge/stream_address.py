@@ -22,6 +22,7 @@ _KEYED = {"rtmp", "rtmps", "srt"}
 # A user and a password, of which either may hold slashes; in a path that begins with a folder, a colon and an @ are a
 # time and a size: clips/12:30:05/a@2x.png.
 _PASSWORD = re.compile(r"(?://)?[^/\\:@]+:.*@", re.DOTALL)
+# The same of one word alone, behind which there is a host.
 _NO_SCHEME = re.compile(r"[^/\\:@\s]+:.*@", re.DOTALL)
 # What begins as an address does, its colon or its slashes mistyped or forgotten.
 _NAMES = "|".join(sorted(_STREAMED, reverse=True))

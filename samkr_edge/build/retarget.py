@@ -53,10 +53,8 @@ def retarget(model: Any) -> tuple[Any, RetargetReport]:
     if sampling and opset < deform.OPSET:
         try:
             model = version_converter.convert_version(model, deform.OPSET)
-        except (
-            Exception
-        ):  # of C++, where an operation of another tool has no rule: the sampling stays as it is
-            sampling = False
+        except Exception:  # of C++: an operation of another tool has no rule
+            sampling = False  # it stays as it is
     graph = Graph(model)
     drop_idle_quantizers(graph, report)
     merge_quantizers(graph, report)

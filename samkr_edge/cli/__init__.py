@@ -234,12 +234,10 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
         if debug:
             raise
         if stopping.caused(error):
-            say(_stopped(arguments, heard))
-            return stopping.exit_code(heard)
+            return _print_stopped(arguments, heard)
         return _print_error(_without_secrets(short_of_memory(error) or error, arguments), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        say(_stopped(arguments, heard))
-        return stopping.exit_code(heard)
+        return _print_stopped(arguments, heard)
     except SystemExit:
         if entered:
             raise
@@ -249,8 +247,7 @@ def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
             discard_stdout()
             return 0
         if heard or stopping.caused(error):  # what breaks while it is being stopped breaks because of it
-            say(_stopped(arguments, heard))
-            return stopping.exit_code(heard)
+            return _print_stopped(arguments, heard)
         if (shown := help_instead(error)) is not None:
             say(shown)
             return 2
@@ -312,13 +309,13 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
     return refused_file(error)
 
 
-def _stopped(arguments: list[str], heard: Sequence[int]) -> str:
-    """What was left behind, as far as it can be said of a command; some say more themselves."""
+def _print_stopped(arguments: list[str], heard: Sequence[int]) -> int:
+    """Say who asked, and what was left behind as far as it can be said of a command; some say more themselves."""
     by = f"stopped by {stopping.name_of(heard)}"
     command = COMMANDS.get(next((argument for argument in arguments if argument in COMMANDS), ""))
-    if command is not None and command.goes_on:
-        return f"{by}; what is finished is kept, and the same command goes on from there"
-    return by
+    goes_on = command is not None and command.goes_on
+    say(f"{by}; what is finished is kept, and the same command goes on from there" if goes_on else by)
+    return stopping.exit_code(heard)
 
 
 def _print_error(error: SamkrError, as_json: bool) -> int:
