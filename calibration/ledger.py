@@ -64,11 +64,11 @@ def parents(models: Sequence[PoseModel]) -> list[int | None]:
     """
     found: list[int | None] = []
     latest: dict[tuple[str, str, tuple[str, ...]], int] = {}
-    for index, model in enumerate(models):
-        numbers, left_out = (model.card.precision, model.card.stage), tuple(model.card.left_out)
-        whole = latest.get((*numbers, ()), 0)
-        found.append(latest.get((*numbers, left_out), whole) if index else None)
-        latest[(*numbers, left_out)] = index
+    for index, card in enumerate(model.card for model in models):
+        whole = (card.precision, card.stage, ())
+        kind = (card.precision, card.stage, tuple(card.left_out))
+        found.append(latest.get(kind, latest.get(whole, 0)) if index else None)
+        latest[kind] = index
     return found
 
 
