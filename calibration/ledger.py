@@ -111,7 +111,7 @@ def follow(
     for index, (model, parent) in enumerate(zip(models, found, strict=True)):
         comparable = parent is not None and models[parent].card.input_size == model.card.input_size
         reference = maps[parent] if comparable and parent is not None else None
-        recorder = MapRecorder(model.runner, reference, keep=True)
+        recorder = MapRecorder(model.runner, reference, keep=index in found)
         now = bench.run(recorder, advance=advance)
         measured.append(now)
         maps.append(recorder.kept)
