@@ -23,20 +23,13 @@ from samkr_edge.evaluate import MAX_DETECTIONS
 from samkr_edge.predictions import Predictions
 
 _PERSON = 1  # COCO's category, whatever our data set calls it
-_TAKEN = re.compile(
-    r"person_keypoints_(val2017|test-dev2017|test-challenge2017)_[A-Za-z0-9-]+_results\.json"
-)
+_TAKEN = re.compile(r"person_keypoints_(val2017|test-dev2017|test-challenge2017)_[A-Za-z0-9-]+_results\.json")
 
 
 def results_name(split: str, *words: str) -> str:
     """``person_keypoints_test-dev2017_samkr-edge-final-flip_results.json``: the algorithm is called by the words."""
     algorithm = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(("samkr-edge", *words))).strip("-")
     return f"person_keypoints_{split}2017_{algorithm}_results.json"
-
-
-def is_taken(path: Path) -> bool:
-    """Whether the server takes a file of this name for results of people's keypoints."""
-    return _TAKEN.fullmatch(path.name) is not None
 
 
 def places_of(path: Path) -> tuple[Path, Path]:
@@ -67,6 +60,21 @@ def write_results(results: Predictions, path: Path) -> int:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             archive.write(listed, as_json.name)
     return people
+
+
+def doubts(as_json: Path, people: int, images: int, of: int) -> list[str]:
+    """Lines on what the server would refuse, or score otherwise than is meant, of a file with results of images."""
+    found = []
+    if _TAKEN.fullmatch(as_json.name) is None:
+        wanted = "person_keypoints_test-dev2017_NAME_results.json, NAME of letters, digits and hyphens"
+        found.append(f"server: it knows files by their names, and {as_json.name} is not like {wanted}")
+    if images < of:
+        found.append(
+            f"server: {images} of {of} images were looked at; it takes everybody on the others for missed"
+        )
+    if not people:
+        found.append("server: nobody was found, and it refuses an empty list")
+    return found
 
 
 def _entries(results: Predictions) -> Iterator[dict[str, Any]]:
