@@ -62,18 +62,14 @@ def write_results(results: Predictions, path: Path) -> int:
     return people
 
 
-def doubts(as_json: Path, people: int, images: int, of: int) -> list[str]:
-    """Lines on what the server would refuse, or score otherwise than is meant, of a file with results of images."""
+def doubts(as_json: Path, images: int, of: int) -> list[str]:
+    """What the server would refuse, or score otherwise than is meant, of results for some images of a split."""
     found = []
     if _TAKEN.fullmatch(as_json.name) is None:
         wanted = "person_keypoints_test-dev2017_NAME_results.json, NAME of letters, digits and hyphens"
         found.append(f"server: it knows files by their names, and {as_json.name} is not like {wanted}")
     if images < of:
-        found.append(
-            f"server: {images} of {of} images were looked at; it takes everybody on the others for missed"
-        )
-    if not people:
-        found.append("server: nobody was found, and it refuses an empty list")
+        found.append(f"server: only {images} of {of} images; it takes everybody on the others for missed")
     return found
 
 

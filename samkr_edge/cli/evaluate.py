@@ -106,8 +106,6 @@ def evaluate(
         require_images(dataset, images)
     notes = remarks(dataset, images) if dataset.labelled else []
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
-    for note in (*notes, *opened.notes):
-        say(note)
     protocol = Protocol(
         flip=flip,
         scales=factors,
@@ -120,6 +118,9 @@ def evaluate(
         predictions = predictions or Path(results_name(dataset.split, model.stem, how))
         for place in places_of(predictions):
             require_writable(place)
+        notes += doubts(places_of(predictions)[0], len(images), len(dataset))
+    for note in (*notes, *opened.notes):
+        say(note)
     reader = ListeningReader()
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
         results = predict_dataset(
@@ -145,12 +146,13 @@ def evaluate(
     if predictions and not dataset.labelled:
         written = [str(place) for place in places_of(predictions)]
         people = write_results(results, predictions)
-        for note in (more := doubts(places_of(predictions)[0], people, len(images), len(dataset))):
-            say(note)
+        if not people:
+            say(nobody := "server: nobody was found, and it refuses an empty list")
+            notes.append(nobody)
         emit(
-            {**facts, "scores": None, "people": people, "written": written, "notes": [*notes, *more]},
-            f"{heading}\n{people} people, no AP: only the server has the labels\nwrote {written[0]}\n"
-            f"wrote {written[1]}, which the server takes",
+            {**facts, "scores": None, "people": people, "written": written, "notes": notes},
+            f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
+            f"wrote {written[0]}\nwrote {written[1]}, for the server",
             as_json,
         )
         return
