@@ -1,11 +1,12 @@
 """The file that COCO's evaluation server takes for test images, whose labels it keeps to itself.
 
-A JSON list of results in a zip of the same name, ``person_keypoints_test-dev2017_[alg]_results`` (COCO's guidelines
-for uploads, cocodataset.org/#upload, as PoseTrack's DensePose challenge and others repeat them). What the server
-computes is pycocotools: ``loadRes`` refuses images of another split and an empty list, and needs no order; ``COCOeval``
-counts the 20 best people of an image, ignores a joint's third number, and takes people on images that are not in the
-file for missed. Coordinates are rounded to a tenth of a pixel, as COCO advises for boxes to keep files small; for
-keypoints it allows whole pixels, which costs small people some OKS.
+A JSON list of results in a zip of the same name, ``[type]_[testset]_[alg]_results``: here ``person_keypoints``, one of
+the three test sets below and a name for the algorithm (cocodataset.org/#guidelines, as quoted by those who upload;
+hyperpose and PoseDet write the same name). The code that runs on the server is COCO's own (mscoco.org/dataset), so
+pycocotools: ``loadRes`` refuses images of another split and an empty list, and needs no order; ``COCOeval`` counts the
+20 best people of an image, ignores a joint's third number, and takes people on images that are not in the file for
+missed. To keep files small, COCO advises to round boxes to a tenth of a pixel and keypoints to a whole one; the latter
+would cost small people some OKS, so it is a tenth here.
 """
 
 from __future__ import annotations
