@@ -210,6 +210,21 @@ def test_export_refuses_where_the_attention_matters(tmp_path: Path, capsys: Capt
     assert run([*command, "--max-moved", "1000"]) == 0
 
 
+def test_export_asks_the_labels_that_it_is_given(
+    tmp_path: Path, painted_people: KeypointDataset, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, out = saved(tmp_path / "c.pt", small_network()), tmp_path / "m.onnx"
+    command = ["export", str(checkpoint), "-o", str(out), "--without", "attention"]
+    command += ["--data", str(painted_people.root), "--limit", "2", "--max-drop", "3"]
+    assert run(command) == 6
+    assert "SE-Q69" in capsys.readouterr().err
+    assert not out.exists()
+    monkeypatch.setattr(attention_worth, "LEAST_AP", 0.0)
+    assert run(command) == 0
+    facts = load_model(out).card.provenance["without"]["attention"]
+    assert (facts["data"], facts["split"], facts["images"], facts["max_drop"]) == ("people", "val", 2, 3.0)
+
+
 def test_random_weights_are_not_judged(tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "m.onnx"
     command = ["export", "samkr_tiny", "--untrained", "-o", str(out), "--size", "32x32"]
