@@ -21,7 +21,7 @@ class Stage:
     """One form of the network.
 
     Attributes:
-        name: the file's.
+        name: the file's; ``final.pt, in memory`` where it was changed after it was read.
         sha256: of its bytes.
         form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ without attention``, ...
         input_size: (height, width).
@@ -108,7 +108,10 @@ def follow(
     measured: list[Measured] = []
     maps: list[Maps] = []
     found = parents(models)
+    names: list[str] = []
     for index, (model, parent) in enumerate(zip(models, found, strict=True)):
+        in_memory = parent is not None and models[parent].path == model.path
+        names.append(f"{model.path.name}, in memory" if in_memory else model.path.name)
         comparable = parent is not None and models[parent].card.input_size == model.card.input_size
         reference = maps[parent] if comparable and parent is not None else None
         recorder = MapRecorder(model.runner, reference, keep=index in found)
@@ -118,18 +121,18 @@ def follow(
         heatmap_error, offset_error = recorder.errors if comparable else (None, None)
         stages.append(
             Stage(
-                model.path.name,
+                names[index],
                 sha256_of(model.path),
                 form_of(model),
                 model.card.input_size,
                 now.ap,
                 now.oks,
-                None if parent is None else models[parent].path.name,
+                None if parent is None else names[parent],
                 None if parent is None else bench.compare(measured[parent], now),
                 None if parent is None else bench.compare(measured[0], now),
                 heatmap_error,
                 offset_error,
-                parent is not None and models[parent].path == model.path and index not in found,
+                in_memory and index not in found,
             )
         )
     return stages

@@ -194,7 +194,7 @@ def _without_attention(
     from training.without_attention import without_attention
 
     left = without_attention(network)
-    if card.provenance.get("untrained"):
+    if card.provenance.get("untrained") and data is None and not limits:
         facts: dict[str, Any] = {"judged": "not judged, its weights are random"}
     elif data is None:
         facts = judge_by_joints(network, left, card, probe, **limits)
