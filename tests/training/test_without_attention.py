@@ -194,8 +194,12 @@ def test_export_leaves_it_out_and_the_file_says_so(tmp_path: Path, capsys: Captu
     assert (card.model, card.left_out.keys()) == ("small", {"attention"})
     facts = card.provenance["without"]["attention"]
     assert (facts["people"] > 0, facts["max_moved"]) == (True, 0.25)
-    assert run(["inspect", str(out)]) == 0
-    assert f"its attention: {facts['judged']}" in capsys.readouterr().out
+    bundle = tmp_path / "m.samkr"
+    assert run(["bundle", str(out), "-o", str(bundle)]) == 0
+    for file in (out, bundle):
+        capsys.readouterr()
+        assert run(["inspect", str(file)]) == 0
+        assert f"its attention: {facts['judged']}" in capsys.readouterr().out
 
 
 def test_export_refuses_where_the_attention_matters(tmp_path: Path, capsys: Captured) -> None:
