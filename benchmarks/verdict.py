@@ -218,8 +218,8 @@ def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence
     simulated = [model.name for model in models if model.simulated]
     if simulated:
         notes.append(
-            f"The times of {', '.join(simulated)} are torch's, which computes the precision in floats: what is exported and "
-            "built has times of its own."
+            f"The times of {', '.join(simulated)} are those of torch, which computes INT8 and FP8 in floats; a built "
+            "model has times of its own."
         )
     if images is None:
         notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")

@@ -145,9 +145,9 @@ def require_able(model: PoseModel, protocol: Protocol) -> None:
     if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
         raise SamkrError(
             "SE-U75",
-            f"{model.path.name} takes images of one size only, so several scales and --resize paper cannot be tested",
+            f"{model.path.name} takes one size of images, so several scales and the paper's resize cannot be measured",
             [f"input      {card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"],
-            fix="evaluate the checkpoint this file was exported from",
+            fix="give the checkpoint that this file was exported from",
         )
 
 
