@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from benchmarks.sweep import Pictures, cell_key, run_sweep
 from benchmarks.table import conditions
 from benchmarks.verdict import decide
 from samkr_edge.cli import run
+from samkr_edge.decode import DecodeSettings
 from samkr_edge.model_card import ModelCard
 from samkr_edge.paper_protocol import PAPER, Protocol, notes_of
 from samkr_edge.pose_model import OPENERS
@@ -374,6 +376,24 @@ def test_bench_by_the_papers_protocol_has_the_ap_of_eval(
     assert any("papers report the last epoch" in note for note in by_paper["notes"])
     assert any("times are those of one pass as deployed" in note for note in by_paper["notes"])
     assert not any("paper" in note for note in deployed["notes"])
+
+
+def test_a_checkpoint_is_measured_by_the_papers_protocol(
+    dots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    from training.checkpoint import save_checkpoint, untrained_checkpoint
+
+    untrained = untrained_checkpoint("samkr_tiny")
+    decode = DecodeSettings(center_threshold=-1e9, max_people=2)
+    untrained.card = replace(untrained.card, input_size=(64, 64), decode=decode)
+    save_checkpoint(tmp_path / "net.pt", untrained)
+    options = ("--limit", 2, "--rounds", 2, "--no-memory", "--protocol", "paper", "--scales", "0.5,1")
+    results = printed(capsys, "bench", tmp_path / "net.pt", "--data", dots, *options)
+    assert results["protocol"]["scales"] == [0.5, 1.0]
+    (model,) = results["models"]
+    assert (model["kind"], model["latency"]["frames"]) == ("checkpoint", 2)
+    assert 0 <= model["accuracy"]["ap"] < 5
 
 
 def test_what_cannot_follow_the_protocol_is_refused_before_anything_is_measured(
