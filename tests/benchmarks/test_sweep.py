@@ -250,7 +250,9 @@ def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
 
 
 def key(suite: Suite, cell: Cell) -> str:
-    return cell_key(suite, cell, pictures_of(suite, cell.entry))
+    entry = cell.entry
+    shown = pictures_of(entry.data, entry.split or suite.split, suite.limit, entry.calibrates)
+    return cell_key(suite, cell, shown)
 
 
 def test_the_key_holds_images_axes_and_what_is_measured(suite: Suite, dots: Path) -> None:
