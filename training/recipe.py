@@ -143,7 +143,9 @@ class Recipe(Section):
     norm_batches: int = Field(
         default=0, ge=0
     )  # batches over which final.pt's batch norm statistics are taken anew
-    init: str | None = None  # checkpoint whose fitting weights are loaded first
+    init: str | None = (
+        None  # checkpoint whose fitting weights a run starts from; none: from scratch, on purpose
+    )
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
