@@ -40,7 +40,7 @@ def require_start(init: str | None, config: ModelConfig) -> None:
                 f"official   {official}, of HRNet's authors",
                 f"scratch    --set init={FROM_SCRATCH} trains from scratch on purpose",
             ],
-            fix=f"samkr-edge import {official} --model {config.name} -o imagenet.pt   "
+            fix=f"samkr-edge import {quoted(official)} --model {quoted(config.name)} -o imagenet.pt   "
             "# then the same command with --set init=imagenet.pt",
         )
     if init not in (None, FROM_SCRATCH) and not Path(init).is_file():
@@ -85,4 +85,6 @@ def load_start(network: PoseNet, init: str | None) -> str:
 
 
 def _another(config: ModelConfig) -> str:
-    return f"give the same command with --set init=CHECKPOINT of a {quoted(config.name)}, or --set init={FROM_SCRATCH}"
+    return (
+        f"give the same command with --set init=CHECKPOINT of a {config.name}, or --set init={FROM_SCRATCH}"
+    )
