@@ -72,6 +72,13 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
         )
+    if settings.loss.kind == "swahr" and not model_config(settings.model).scale_branch:
+        raise SamkrError(
+            "SE-U87",
+            f"{settings.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
+            ["in papers  SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"],
+            fix="give the same command with --set loss.kind=dekr",
+        )
     resuming = resume and (out / LAST).exists()
     if not resuming:
         require_start(settings.init, model_config(settings.model))

@@ -122,6 +122,11 @@ def test_from_scratch_on_purpose_is_said(
         (["train", "qat", "--data", "{data}", "--out", "{out}"], 2, "SE-U32"),
         (["train", "samkr_tiny", "--data", "nowhere", "--out", "{out}"], 3, "SE-D10"),
         (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}"], 2, "SE-U86"),
+        (
+            ["train", "samkr_tiny", "--data", "nowhere", "--out", "{out}", "--set", "loss.kind=swahr"],
+            2,
+            "SE-U87",
+        ),
         (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--resume"], 2, "SE-U86"),
         (
             ["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--set", "init=none"],
