@@ -52,6 +52,7 @@ def train(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
     from samkr_edge.model_card import ModelCard
+    from samkr_edge.trained_on import trainings_of
     from training.checkpoint import Checkpoint, load_checkpoint
     from training.fit import FINAL, LAST, fit
     from training.models.zoo import build_model, model_config
@@ -91,15 +92,18 @@ def train(
             raise SamkrError(
                 "SE-A39", f"there is no {settings.init} to start from, so nothing was trained", fix=another
             )
-        own = network.state_dict()
+        own, origin = network.state_dict(), load_checkpoint(settings.init)
         fitting = {
             name: tensor
-            for name, tensor in load_checkpoint(settings.init).state.items()
+            for name, tensor in origin.state.items()
             if name in own and own[name].shape == tensor.shape
         }
         if not fitting:
             raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}", fix=another)
         network.load_state_dict(fitting, strict=False)
+        card = card.with_provenance(
+            init={"trained_on": [each.to_dict() for each in trainings_of(origin.card)]}
+        )
         if is_first_process():
             say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
     finished = fit(
