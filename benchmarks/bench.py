@@ -34,6 +34,7 @@ from benchmarks.stability import reasons_of_model, reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
+from samkr_edge.trained_on import Seen, require_unseen, trainings_of
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -63,6 +64,7 @@ class Plan:
         memory: measure peak memory too, in a process of its own for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
+        anyway: measure train-fit AP where a model was trained on these images.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
         command: the command line, to be recorded.
     """
@@ -82,6 +84,7 @@ class Plan:
     memory: bool = True
     samples: int = 6
     max_drop: float | None = None
+    anyway: bool = False
     reuse: Results | None = None
     command: str = ""
 
@@ -95,7 +98,7 @@ def run_bench(
 
     Raises:
         SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U62 the same
-            model twice; SE-A29 a model replaced meanwhile.
+            model twice; SE-A29 a model replaced meanwhile; SE-D45 a model was trained on these images.
     """
     from samkr_edge.doctor import environment
     from samkr_edge.stream import opencv_threads
@@ -109,10 +112,13 @@ def run_bench(
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: digests[path] for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
+    seen = Seen()
     if dataset is not None:
         from benchmarks.accuracy import check_skeletons, measure_accuracy
 
         check_skeletons(models, dataset)
+        trainings = {name: trainings_of(model.card) for name, model in models.items()}
+        seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
@@ -133,6 +139,7 @@ def run_bench(
                 "memory_mb": memory.get(name),
                 "int8_share": int8_share(files[name]),
                 "energy": energy.get(name),
+                "trained_on": name in seen.models,
             }
         )
         for name, model in models.items()
@@ -163,7 +170,7 @@ def run_bench(
         stability_fix=None if stable else device.fix,
         dataset=facts,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *(note for model in models.values() for note in model.notes)],
+        notes=[*verdict.notes, *seen.notes, *(note for model in models.values() for note in model.notes)],
         recommended=verdict.recommended,
         models=rows,
         power=power,

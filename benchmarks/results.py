@@ -122,6 +122,9 @@ class ModelResult(_Strict):
         None, description="AP minus the baseline's, paired bootstrap over images"
     )
     accuracy_reused: bool = False
+    trained_on: bool = Field(
+        default=False, description="the network was trained on these images: train-fit AP"
+    )
     memory_mb: MemoryMb | None = None
     int8_share: float | None = None  # of the multiply-accumulates, 0..1
     energy: Energy | None = None

@@ -215,6 +215,7 @@ def _visit(
         data=cell.entry.data,
         split=suite.split,
         limit=suite.limit,
+        anyway=suite.anyway,
         seconds=suite.seconds,
         threads=cell.threads,
         mode="offline" if cell.batch > 1 else "single-stream",
