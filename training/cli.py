@@ -131,6 +131,8 @@ def recipes(
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
+    In front of the settings stands what the recipe is for, and of those of papers by which commands they are tested.
+
     Examples:
 
       samkr-edge recipes
@@ -141,12 +143,13 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.recipe import load_recipe, recipe_about, recipe_names
+    from training.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
 
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
         content = found[name].model_dump(mode="json")
-        emit({"recipes": {name: content}}, yaml.safe_dump(content, sort_keys=False), as_json)
+        text = "\n".join([*recipe_comment(name), yaml.safe_dump(content, sort_keys=False)])
+        emit({"recipes": {name: content}}, text, as_json)
         return
     table = Table(title="recipes")
     for column in ("recipe", "model", "length", "batch", "loss", "about"):

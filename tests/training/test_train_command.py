@@ -10,7 +10,7 @@ import torch
 from samkr_edge.cli import run
 from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.recipe import load_recipe, recipe_names
+from training.recipe import load_recipe, recipe_comment, recipe_names
 
 RECIPE = """
 model: samkr_tiny
@@ -63,6 +63,7 @@ def test_recipes_are_listed_and_one_is_printed_whole(
     assert "ablation_12_samkr_24" in capsys.readouterr().out
     assert run(["recipes", "samkr_w48_crowdpose"]) == 0
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert recipe_comment(str(tmp_path / "mine.yaml")) == recipe_comment("samkr_w48_crowdpose")
     assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe("samkr_w48_crowdpose")
     assert run(["recipes", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["recipes"]) == set(recipe_names())
