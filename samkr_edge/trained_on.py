@@ -213,7 +213,7 @@ def require_unseen(
         SamkrError: SE-D45 a model was trained on them, and ``anyway`` is not given.
     """
     evaluated = Evaluated(dataset, images)
-    seen: dict[str, list[str]] = {}
+    seen: dict[str, tuple[TrainedOn, str]] = {}
     notes: list[str] = []
     for name, trainings in models.items():
         for training in trainings:
@@ -228,19 +228,22 @@ def require_unseen(
                 if common <= TOLERATED * compared:
                     notes.append(f"{name} was trained on {training}; evaluated are {what}")
                     continue
-            seen.setdefault(name, [f"trained on {training}", f"evaluated  {what}"])
+            seen.setdefault(name, (training, what))
     if seen and not anyway:
         raise _refused(seen, dataset)
-    told = [f"train-fit AP: {name} was {facts[0]}; {facts[1]}" for name, facts in seen.items()]
+    told = (
+        f"train-fit AP: {name} was trained on {training}; evaluated are {what}"
+        for name, (training, what) in seen.items()
+    )
     return Seen(frozenset(seen), (*told, *notes))
 
 
-def _refused(seen: Mapping[str, Sequence[str]], dataset: KeypointDataset) -> SamkrError:
-    name, facts = next(iter(seen.items()))
+def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset) -> SamkrError:
+    name, (training, what) = next(iter(seen.items()))
     more = [f"likewise   {', '.join(other for other in seen if other != name)}"] if len(seen) > 1 else []
     other = next(iter(_judging(dataset)), None)
     fix = (
-        f"give the same command with --split {other}   # in a suite: split; --anyway measures train-fit AP, on purpose"
+        f"give the same command with --split {other}   # or --anyway, for train-fit AP on purpose; in a suite both are keys"
         if other is not None
         else "give the same command with --anyway   # train-fit AP; images to be judged by: "
         f"samkr-edge data split {quoted(dataset.named)} OUT"
@@ -248,7 +251,7 @@ def _refused(seen: Mapping[str, Sequence[str]], dataset: KeypointDataset) -> Sam
     return SamkrError(
         "SE-D45",
         f"{name} was trained on images that it is to be evaluated on, so nothing was measured",
-        [*facts, *more],
+        [f"trained on {training}", f"evaluated  {what}", *more],
         fix=fix,
     )
 

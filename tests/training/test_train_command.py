@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
+from samkr_edge.dataset import open_dataset
+from samkr_edge.trained_on import trainings_of
 from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.recipe import load_recipe, recipe_comment, recipe_names
@@ -96,6 +99,11 @@ def test_weights_that_fit_are_taken_over_and_counted(
     start = ["--set", f"init={tmp_path / 'coco' / 'final.pt'}"]
     assert run(command(folder, tmp_path / "crowd", *start, data="crowd")) == 0
     assert "tensors start from" in capsys.readouterr().err
+    # Its weights have seen the images of both.
+    card = load_checkpoint(tmp_path / "crowd" / "final.pt").card
+    files = [open_dataset(folder / name, "train").annotation_path for name in ("crowd", "people")]
+    found = {training.annotations_sha256 for training in trainings_of(card)}
+    assert found == {sha256_of(file) for file in files}
 
 
 @pytest.mark.parametrize(
