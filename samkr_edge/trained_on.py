@@ -243,7 +243,7 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
     more = [f"likewise   {', '.join(other for other in seen if other != name)}"] if len(seen) > 1 else []
     other = next(iter(_judging(dataset)), None)
     fix = (
-        f"give the same command with --split {other}   # or --anyway, for train-fit AP on purpose; in a suite both are keys"
+        f"give the same command with --split {other}   # on purpose: --anyway, train-fit AP; keys of a suite, too"
         if other is not None
         else "give the same command with --anyway   # train-fit AP; images to be judged by: "
         f"samkr-edge data split {quoted(dataset.named)} OUT"
