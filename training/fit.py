@@ -137,7 +137,9 @@ def _fit(
     trained_on = TrainedOn.of(dataset, learned).to_dict() if team.first else {}
     last, best = out / LAST, out / BEST
     if resume and last.exists():
-        state = restore(load_checkpoint(last), fingerprint, network, updater, last)
+        stopped = load_checkpoint(last)
+        state = restore(stopped, fingerprint, network, updater, last)
+        start = replace(start, card=stopped.card)  # says what the weights that it began with had learned from
     if team.agree(state.step) != [state.step]:
         raise SamkrError(
             "SE-A74",

@@ -16,7 +16,7 @@ from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.skeleton import CROWDPOSE14
 from samkr_edge.trained_on import TrainedOn, trainings_of
-from training.checkpoint import load_checkpoint, network_of
+from training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from training.data.training_set import TrainingSet
 from training.fit import BEST, FINAL, LAST
 from training.journal import LOG
@@ -54,10 +54,15 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "cut", people, **changes)
     # The step during which the signal came was finished.
-    assert load_checkpoint(tmp_path / "cut" / LAST).training["step"] == 3
+    cut = load_checkpoint(tmp_path / "cut" / LAST)
+    assert cut.training["step"] == 3
+    # As a run leaves it that began with another's weights, which a continuation does not open again.
+    began = {"trained_on": [TrainedOn("val", "0" * 64).to_dict()]}
+    save_checkpoint(tmp_path / "cut" / LAST, replace(cut, card=cut.card.with_provenance(init=began)))
     assert not (tmp_path / "cut" / FINAL).exists()
     resumed = train(tmp_path / "cut", people, resume=True, **changes)
     assert same(whole.state, resumed.state)
+    assert [training.split for training in trainings_of(resumed.card)] == ["train", "val"]
     assert same(load_checkpoint(tmp_path / "cut" / FINAL).state, whole.state)
     ends = [load_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut")]
     assert same(ends[0].state, ends[1].state)
