@@ -222,6 +222,7 @@ def test_models_are_not_scored_on_what_they_were_trained_on_unless_the_suite_say
     (measured,) = swept(alone.model_copy(update={"anyway": True}), tmp_path / "out")
     results = read_results(measured.results)  # type: ignore[arg-type]
     assert [row.trained_on for row in results.models] == [True]
+    assert results.ap_label == "val, deployment, train-fit"
     assert any(note.startswith("train-fit AP: samkr_tiny FP32 was trained on val") for note in results.notes)
     Console(width=200).print(sweep_cli._table("", [measured], tmp_path))
     assert "100.0 train-fit" in capsys.readouterr().out
@@ -275,7 +276,9 @@ def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
 
 
 def key(suite: Suite, cell: Cell) -> str:
-    return cell_key(suite, cell, pictures_of(suite, cell.entry))
+    entry = cell.entry
+    shown = pictures_of(entry.data, entry.split or suite.split, suite.limit, entry.calibrates)
+    return cell_key(suite, cell, shown)
 
 
 def test_the_key_holds_images_axes_and_what_is_measured(suite: Suite, dots: Path) -> None:
