@@ -40,11 +40,12 @@ def train(
 
       samkr-edge train samkr_tiny --data people --out runs/tiny --minutes 7
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set optimizer.lr=5e-4
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt --resume
 
       torchrun --nproc-per-node 4 --no-python samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32
+      --set init=imagenet.pt
     """
     import torch
 
@@ -52,12 +53,12 @@ def train(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
     from samkr_edge.model_card import ModelCard
-    from samkr_edge.trained_on import trainings_of
-    from training.checkpoint import Checkpoint, load_checkpoint
+    from training.checkpoint import Checkpoint
     from training.fit import FINAL, LAST, fit
     from training.models.zoo import build_model, model_config
     from training.processes import is_first_process
     from training.recipe import load_recipe
+    from training.start_weights import load_start, require_start, seen_before
 
     shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
@@ -71,6 +72,9 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
         )
+    resuming = resume and (out / LAST).exists()
+    if not resuming:
+        require_start(settings.init, model_config(settings.model))
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(
@@ -84,28 +88,11 @@ def train(
     card = ModelCard(settings.model, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
-    if settings.init:
-        another = (
-            f"give the same command with --set init=CHECKPOINT of a {settings.model}, or --set init=null"
-        )
-        if not Path(settings.init).is_file():
-            raise SamkrError(
-                "SE-A39", f"there is no {settings.init} to start from, so nothing was trained", fix=another
-            )
-        own, origin = network.state_dict(), load_checkpoint(settings.init)
-        fitting = {
-            name: tensor
-            for name, tensor in origin.state.items()
-            if name in own and own[name].shape == tensor.shape
-        }
-        if not fitting:
-            raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}", fix=another)
-        network.load_state_dict(fitting, strict=False)
-        card = card.with_provenance(
-            init={"trained_on": [each.to_dict() for each in trainings_of(origin.card)]}
-        )
-        if is_first_process():
-            say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
+    told = "" if resuming else load_start(network, settings.init)
+    if not resuming:  # else the run's own card says it
+        card = card.with_provenance(**seen_before(settings.init))
+    if told and is_first_process():
+        say(told)
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )

@@ -45,6 +45,7 @@ from training.hooks import TrainingHooks
 from training.journal import Journal
 from training.models.pose_net import PoseNet
 from training.norms import settle_norms
+from training.precision import allow_tf32
 from training.processes import Processes, processes
 from training.recipe import Recipe, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
@@ -105,6 +106,7 @@ def _fit(
     keep_freed_memory()
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     torch.backends.cudnn.benchmark = True  # all inputs of a run have one size
+    allow_tf32(recipe.precision == "tf32")
     validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
     network.train()
     frozen = start.kind == "quantized" or hooks.frozen_norms
@@ -166,6 +168,7 @@ def _fit(
         facts = {
             "recipe": recipe.name,
             **taught(recipe),
+            "precision": updater.precision,
             **trained_on,
             "steps": state.step,
             "images": state.images,
@@ -276,9 +279,10 @@ def _fit(
     if team.first:
         peak = torch.cuda.max_memory_allocated(team.device) if team.device.type == "cuda" else 0
         say(
-            f"{state.step} steps, {state.images} images; trained at {trained / elapsed:.1f} images/s, loader alone "
-            f"{batches.images_per_second * team.count:.1f}; {100 * batches.waited / elapsed:.0f} % of the time spent "
-            "waiting for data" + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
+            f"{state.step} steps, {state.images} images; trained in {updater.precision} at "
+            f"{trained / elapsed:.1f} images/s, loader alone {batches.images_per_second * team.count:.1f}; "
+            f"{100 * batches.waited / elapsed:.0f} % of the time spent waiting for data"
+            + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
         )
     settling = recipe.norm_batches > 0 and not frozen
     finished = result(**({"validation": checked} if checked else {}))

@@ -135,14 +135,17 @@ class Recipe(Section):
     decode: DecodeSection = DecodeSection()
     batch_size: int = Field(default=40, ge=1)
     accumulate: int = Field(default=1, ge=1)  # batches summed into one update, over all processes
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    # fp32 is IEEE float32, tf32 the same with products of ten bits on GPUs that have them; see training.precision
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     channels_last: bool = False  # memory layout; for GPUs in half precision
     compile: bool = False  # torch.compile: minutes at the start, faster steps
     ema: float | None = Field(default=None, gt=0, lt=1)
     norm_batches: int = Field(
         default=0, ge=0
     )  # batches over which final.pt's batch norm statistics are taken anew
-    init: str | None = None  # checkpoint whose fitting weights are loaded first
+    init: str | None = (
+        None  # checkpoint whose fitting weights a run starts from; none: from scratch, on purpose
+    )
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)

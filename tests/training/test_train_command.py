@@ -104,6 +104,24 @@ def test_weights_that_fit_are_taken_over_and_counted(
     files = [open_dataset(folder / name, "train").annotation_path for name in ("crowd", "people")]
     found = {training.annotations_sha256 for training in trainings_of(card)}
     assert found == {sha256_of(file) for file in files}
+    # What a run started from is needed once.
+    (tmp_path / "coco" / "final.pt").unlink()
+    assert run(command(folder, tmp_path / "crowd", *start, "--resume", data="crowd")) == 0
+    told = capsys.readouterr().err
+    assert "finished" in told
+    assert "start from" not in told
+    assert (
+        run(command(folder, tmp_path / "crowd", "--resume", data="crowd")) == 4
+    )  # without its init: another run
+    assert run(command(folder, tmp_path / "new", *start, "--resume", data="crowd")) == 4
+    assert "SE-A39" in capsys.readouterr().err
+
+
+def test_from_scratch_on_purpose_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command(folder, tmp_path / "said", "--set", "init=none")) == 0
+    assert "samkr_tiny starts from scratch: init is none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -112,6 +130,14 @@ def test_weights_that_fit_are_taken_over_and_counted(
         (["train", "samkr_tinny", "--data", "{data}", "--out", "{out}"], 2, "SE-U30"),
         (["train", "qat", "--data", "{data}", "--out", "{out}"], 2, "SE-U32"),
         (["train", "samkr_tiny", "--data", "nowhere", "--out", "{out}"], 3, "SE-D10"),
+        (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}"], 2, "SE-U86"),
+        (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--resume"], 2, "SE-U86"),
+        (
+            ["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--set", "init=none"],
+            3,
+            "SE-D10",
+        ),
+        (["train", "samkr_w48_crowdpose_from_coco", "--data", "nowhere", "--out", "{out}"], 4, "SE-A39"),
         (["train", "samkr_tiny", "--data", "{data}", "--out", "{out}", "--set", "lr=1"], 2, "SE-U31"),
         (["train", "samkr_tiny", "--data", "{data}", "--out", "{out}", "--split", "trainval"], 3, "SE-D11"),
         (
@@ -147,7 +173,6 @@ def test_a_start_that_cannot_be_used_names_the_setting(
     shown = capsys.readouterr().err
     assert "error SE-A39" in shown
     assert (
-        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=null" in shown
+        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=none" in shown
     )
-    assert load_recipe(str(folder / "short.yaml"), ["init=null"]).init is None
     assert not out.exists()
