@@ -58,7 +58,7 @@ def train(
     from training.models.zoo import build_model, model_config
     from training.processes import is_first_process
     from training.recipe import load_recipe
-    from training.start_weights import load_start, require_start
+    from training.start_weights import load_start, require_start, seen_before
 
     shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
@@ -96,6 +96,8 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_model(config)
     told = "" if resuming else load_start(network, settings.init)
+    if not resuming:  # else the run's own card says it
+        card = card.with_provenance(**seen_before(settings.init))
     if told and is_first_process():
         say(told)
     finished = fit(
@@ -123,6 +125,8 @@ def recipes(
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
+    In front of the settings stands what the recipe is for, and of those of papers by which commands they are tested.
+
     Examples:
 
       samkr-edge recipes
@@ -133,12 +137,13 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.recipe import load_recipe, recipe_about, recipe_names
+    from training.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
 
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
         content = found[name].model_dump(mode="json")
-        emit({"recipes": {name: content}}, yaml.safe_dump(content, sort_keys=False), as_json)
+        text = "\n".join([*recipe_comment(name), yaml.safe_dump(content, sort_keys=False)])
+        emit({"recipes": {name: content}}, text, as_json)
         return
     table = Table(title="recipes")
     for column in ("recipe", "model", "length", "batch", "loss", "about"):

@@ -207,15 +207,26 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_about(name: str) -> str:
-    """The comment that a shipped recipe begins with."""
-    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
-    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    return " ".join(line.lstrip("# ") for line in lines)
+    """The first sentence of a recipe."""
+    text = " ".join(line.lstrip("# ") for line in recipe_comment(name))
+    return f"{text.partition('. ')[0].rstrip('.')}."
+
+
+def recipe_comment(name: str) -> list[str]:
+    """The lines of the comment that a recipe begins with; behind a single one, the others of the recipe it extends."""
+    text = _path(name).read_text(encoding="utf-8")
+    lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    base = yaml.safe_load(text).get("extends")
+    return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
+
+
+def _path(name: str) -> Path:
+    return Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
 
 
 def _read(name: str) -> dict[str, Any]:
     """The mapping in a recipe file, what it extends included."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    path = _path(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.trained_on import trainings_of
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet
 
@@ -82,6 +84,14 @@ def load_start(network: PoseNet, init: str | None) -> str:
     if imported.get("missing"):
         told += f"; its import found no weights for {imported['missing']} and left them fresh"
     return told
+
+
+def seen_before(init: str | None) -> dict[str, Any]:
+    """For the card of a run that starts from ``init``: what these weights had learned from."""
+    if init in (None, FROM_SCRATCH):
+        return {}
+    learned = trainings_of(load_checkpoint(init).card)
+    return {"init": {"trained_on": [each.to_dict() for each in learned]}} if learned else {}
 
 
 def _another(config: ModelConfig) -> str:
