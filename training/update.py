@@ -20,7 +20,7 @@ from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 from training.processes import Processes, without_averaging
-from training.recipe import Recipe
+from training.recipe import Recipe, settings_of
 
 
 class Updater:
@@ -43,9 +43,7 @@ class Updater:
         self._network, self._recipe, self._team = network, recipe, team
         self._half = half_precision(recipe, team.device)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
-        self._loss = PoseLoss(
-            LossSettings(recipe.loss.kind, recipe.loss.heatmap_weight, recipe.loss.offset_weight)
-        )
+        self._loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = _optimizer(recipe, self._parameters)
         self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._half is torch.float16)
