@@ -215,11 +215,11 @@ def test_small_people_of_coco_have_keypoints_but_no_centre(tmp_path: Path) -> No
     assert not sample["offset_weight"].any()
 
 
-@pytest.mark.parametrize(("smallest_person", "has_centre"), [(None, True), (16.0, True), (32.0, False)])
+@pytest.mark.parametrize(("smallest_person", "has_centre"), [(None, True), (26.0, True), (32.0, False)])
 def test_the_limit_of_small_people_is_flat_where_it_is_given(
     tmp_path: Path, smallest_person: float | None, has_centre: bool
 ) -> None:
-    root = _annotate(tmp_path / "d", [_person(500), {**_person(5000), "id": 2, "image_id": 2}], (160, 120))
+    root = _annotate(tmp_path / "d", [_person(700), {**_person(5000), "id": 2, "image_id": 2}], (400, 300))
     settings = EncodeSettings(sigma=1.0, center_sigma=1.5, smallest_person=smallest_person)
     samples = TrainingSet(open_dataset(root, "train"), (64, 64), settings, AugmentSettings.off())
     assert samples[0]["offset_weight"].any() == has_centre
