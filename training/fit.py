@@ -47,7 +47,7 @@ from training.models.pose_net import PoseNet
 from training.norms import settle_norms
 from training.precision import allow_tf32
 from training.processes import Processes, processes
-from training.recipe import Recipe, taught
+from training.recipe import Recipe, settings_of, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
 from training.schedule import rate_factor
 from training.threads import FastestThreads
@@ -116,8 +116,8 @@ def _fit(
     samples = TrainingSet(
         dataset,
         recipe.data.input_size or start.card.input_size,
-        _encode_settings(recipe),
-        _augment_settings(recipe),
+        settings_of(EncodeSettings, recipe.data),
+        settings_of(AugmentSettings, recipe.data),
         seed=recipe.seed,
         cache_mb=recipe.data.cache_mb,
         read=reader.read,
@@ -345,15 +345,3 @@ def _interrupts() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _encode_settings(recipe: Recipe) -> EncodeSettings:
-    data = recipe.data
-    return EncodeSettings(
-        data.sigma, data.center_sigma, data.offset_radius, data.background_weight, data.parity
-    )
-
-
-def _augment_settings(recipe: Recipe) -> AugmentSettings:
-    data = recipe.data
-    return AugmentSettings(data.rotation, data.scale, data.translation, data.flip, data.jitter)

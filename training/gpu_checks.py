@@ -28,7 +28,7 @@ from training.looped_head import both_heads
 from training.models.zoo import build_model, model_config
 from training.precision import allow_tf32
 from training.processes import Processes
-from training.recipe import load_recipe
+from training.recipe import load_recipe, settings_of
 from training.update import Updater
 
 _TYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -92,7 +92,7 @@ def half_training(device: str, folder: Path, *, steps: int = 20, batch_size: int
         config = model_config("samkr_tiny", len(dataset.skeleton))
         torch.manual_seed(recipe.seed)
         network = build_model(config).train()
-        encode = EncodeSettings(recipe.data.sigma, recipe.data.center_sigma, recipe.data.offset_radius)
+        encode = settings_of(EncodeSettings, recipe.data)
         samples = TrainingSet(dataset, config.input_size, encode, AugmentSettings(), seed=recipe.seed)
         updater = Updater(network, recipe, Processes(torch.device(device)))
         batches = Batches(samples, batch_size, 0, 1, 1)

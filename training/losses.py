@@ -24,13 +24,14 @@ class LossSettings:
     Attributes:
         kind: ``dekr``, or ``swahr`` for a network with a scale branch.
         heatmap_weight: factor of the heatmap term.
-        offset_weight: factor of the offset term.
+        offset_weight: factor of the offset term; DEKR's is 0.03, of its own extents (:func:`person_size` of
+            :mod:`training.data.encode`).
         scale_weight: factor of the scale regulariser (``swahr``).
     """
 
     kind: str = "dekr"
     heatmap_weight: float = 1.0
-    offset_weight: float = 0.03
+    offset_weight: float = 0.007
     scale_weight: float = 1.0
 
 

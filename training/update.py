@@ -20,7 +20,7 @@ from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 from training.precision import computed, half_type
 from training.processes import Processes, without_averaging
-from training.recipe import Recipe
+from training.recipe import Recipe, settings_of
 
 
 class Updater:
@@ -45,9 +45,7 @@ class Updater:
         self.precision = computed(recipe.precision, team.device)
         self._half = half_type(self.precision)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
-        self._loss = PoseLoss(
-            LossSettings(recipe.loss.kind, recipe.loss.heatmap_weight, recipe.loss.offset_weight)
-        )
+        self._loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = _optimizer(recipe, self._parameters)
         self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=self._half is torch.float16)

@@ -37,7 +37,7 @@ from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
 from training.precision import allow_tf32, computed, half_type
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe, load_recipe, settings_of
 
 STAGES = ("loader", "forward", "backward", "update")
 
@@ -48,25 +48,16 @@ class Step:
     def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
         dataset = open_dataset(data, "train")
         config = model_config(recipe.model or "samkr_tiny", len(dataset.skeleton))
-        settings, loss = recipe.data, recipe.loss
         self.recipe, self.device = recipe, device
         self.samples = TrainingSet(
             dataset,
-            settings.input_size or config.input_size,
-            EncodeSettings(
-                settings.sigma,
-                settings.center_sigma,
-                settings.offset_radius,
-                settings.background_weight,
-                settings.parity,
-            ),
-            AugmentSettings(
-                settings.rotation, settings.scale, settings.translation, settings.flip, settings.jitter
-            ),
+            recipe.data.input_size or config.input_size,
+            settings_of(EncodeSettings, recipe.data),
+            settings_of(AugmentSettings, recipe.data),
             seed=recipe.seed,
         )
         self.network = build_model(config).train().to(device)
-        self.loss = PoseLoss(LossSettings(loss.kind, loss.heatmap_weight, loss.offset_weight))
+        self.loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
         self.precision = computed(recipe.precision, device)
         self.half = half_type(self.precision)

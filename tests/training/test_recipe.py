@@ -45,7 +45,7 @@ def test_milestones_fall_on_the_papers_epochs(name: str, epochs: int, falls: tup
         ("optimizer.betas=[0.8, 0.9]", "optimizer", "betas", (0.8, 0.9)),
         ("optimizer.clip_norm=null", "optimizer", "clip_norm", None),
         ("data.input_size=[96, 160]", "data", "input_size", (96, 160)),
-        ("data.parity=true", "data", "parity", True),
+        ("data.crop=short", "data", "crop", "short"),
         ("loss.kind=swahr", "loss", "kind", "swahr"),
     ],
 )
@@ -119,6 +119,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
         ("decode.refine_blend=2", "decode.refine_blend: Input should be less than or equal to 1"),
         ("data.input_size=[100, 128]", "multiples of 32"),
         ("data.scale=[1.2, 0.8]", "the smaller one first"),
+        ("data.parity=true", "needs crop: short"),
         ("schedule.milestones=[90, 120]", "shares of the length"),
         ("optimizer.lr", "section.key=value"),
         ("seed.deep=1", "seed is not a section"),
