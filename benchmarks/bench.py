@@ -315,7 +315,7 @@ def _title(model: PoseModel) -> str:
     parts = [card.model, card.precision.upper()]
     if card.stage not in (card.precision, "fp32"):
         parts.append(card.stage.upper())
-    return " ".join(parts)
+    return ", ".join([" ".join(parts), *(f"without {part}" for part in card.left_out)])
 
 
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
