@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from benchmarks.results import (
     ModelResult,
     PaperResult,
     PowerFacts,
+    ProtocolFacts,
     Results,
     Settings,
     SplitMs,
@@ -34,6 +35,8 @@ from benchmarks.stability import reasons_of_model, reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
+from samkr_edge.paper_protocol import Protocol, notes_of
+from samkr_edge.trained_on import Seen, require_unseen, trainings_of
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -55,6 +58,7 @@ class Plan:
         models: model files; names in the table are made from their cards.
         baseline: the file that the others are compared with.
         data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
+        protocol: what AP is measured by, without its rescoring network, which is read from the file ``rescore``.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
         cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
@@ -63,6 +67,7 @@ class Plan:
         memory: measure peak memory too, in a process of its own for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
+        anyway: measure train-fit AP where a model was trained on these images.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
         command: the command line, to be recorded.
     """
@@ -72,6 +77,8 @@ class Plan:
     data: Path | None = None
     split: str = "val"
     limit: int | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    rescore: Path | None = None
     rounds: int | None = None
     seconds: float | None = None
     threads: int = 1
@@ -82,6 +89,7 @@ class Plan:
     memory: bool = True
     samples: int = 6
     max_drop: float | None = None
+    anyway: bool = False
     reuse: Results | None = None
     command: str = ""
 
@@ -94,8 +102,9 @@ def run_bench(
     ``device`` is how this machine is read; a test passes its own.
 
     Raises:
-        SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U62 the same
-            model twice; SE-A29 a model replaced meanwhile.
+        SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U75 a model
+            that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
+            SE-D45 a model was trained on these images.
     """
     from samkr_edge.doctor import environment
     from samkr_edge.stream import opencv_threads
@@ -109,10 +118,17 @@ def run_bench(
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: digests[path] for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
+    seen = Seen()
+    protocol, measured_by = plan.protocol, ProtocolFacts()
     if dataset is not None:
-        from benchmarks.accuracy import check_skeletons, measure_accuracy
+        from benchmarks.accuracy import check_skeletons, measure_accuracy, open_protocol
 
         check_skeletons(models, dataset)
+        protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
+        trainings = {name: trainings_of(model.card) for name, model in models.items()}
+        if plan.rescore is not None and protocol.rescoring is not None:
+            trainings |= {str(plan.rescore): protocol.rescoring.trainings}
+        seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
@@ -123,7 +139,16 @@ def run_bench(
     if dataset is not None and facts is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
-                models, hashes, baseline, dataset, facts, limit=plan.limit, reuse=plan.reuse, advance=advance
+                models,
+                hashes,
+                baseline,
+                dataset,
+                facts,
+                protocol,
+                measured_by,
+                limit=plan.limit,
+                reuse=plan.reuse,
+                advance=advance,
             )
     power, energy, power_reason = _energy(plan, models, images, progress)
     saved = _save_samples(plan, samples_folder, dataset, records, models, progress)
@@ -133,6 +158,7 @@ def run_bench(
                 "memory_mb": memory.get(name),
                 "int8_share": int8_share(files[name]),
                 "energy": energy.get(name),
+                "trained_on": name in seen.models or str(plan.rescore) in seen.models,
             }
         )
         for name, model in models.items()
@@ -162,14 +188,27 @@ def run_bench(
         reasons=unstable,
         stability_fix=None if stable else device.fix,
         dataset=facts,
+        protocol=measured_by,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *(note for model in models.values() for note in model.notes)],
+        notes=[*verdict.notes, *seen.notes, *_notes(models, protocol)],
         recommended=verdict.recommended,
         models=rows,
         power=power,
         power_reason=power_reason,
         samples=saved,
     )
+
+
+def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
+    """What must be known of how the models run, and of what their AP is."""
+    notes = [note for model in models.values() for note in (*model.notes, *notes_of(model.card, protocol))]
+    if protocol.rescoring is not None:
+        notes += protocol.rescoring.doubts(protocol)
+    if not protocol.deployment:
+        notes.append(
+            f"AP is by {protocol.describe()}; times are those of one pass as deployed, without that."
+        )
+    return list(dict.fromkeys(notes))
 
 
 def _time(

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.facts_part import facts, facts_line, flat
 from benchmarks.latency import STAGES
+from benchmarks.paper import beside_the_paper
 from benchmarks.pictures_part import Budget, pictures
 from benchmarks.results import ModelResult, Results, SplitMs
 from benchmarks.svg import mark_icon
@@ -64,7 +65,8 @@ def run_part(number: int, results: Results, folder: Path, budget: Budget, name: 
         "tiles": _tiles(results, labels),
         "has_ap": results.dataset is not None,
         "has_paper": has_paper(results),
-        "paper_where": sorted({model.paper.where for model in results.models if model.paper}),
+        "beside_paper": beside_the_paper(results),
+        "ap_label": results.ap_label,
         "pictures": pictures(number, results, folder, labels, budget),
         "accuracy": _accuracy_table(results, labels),
         "conditions": conditions(results),

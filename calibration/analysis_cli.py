@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -49,6 +50,7 @@ def sensitivity(
     policy: PolicyName = "default",
     split: Split = "val",
     limit: Annotated[int, typer.Option(min=2, help="Evaluate the first N images.")] = 200,
+    anyway: Anyway = False,
     calibrator: Calibrator = None,
     images: Images = 128,
     bits: Bits = None,
@@ -93,6 +95,7 @@ def sensitivity(
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
+    learned = bench.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)
     trials = analysis.trials(bench, TrialStore(out / "trials.json"))
     whole = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
     warn_if_meaningless(whole.baseline_ap)
@@ -105,6 +108,7 @@ def sensitivity(
         "split": split,
         "images": len(bench.images),
         "images_digest": bench.digest,
+        **learned,
         **analysis.context,
         "policy": analysis.policy.model_dump(mode="json"),
         "fp32_ap": whole.baseline_ap,
@@ -147,6 +151,7 @@ def search(
     limit: Annotated[
         int | None, typer.Option(min=2, help="Images that the budget is judged on [default: all].")
     ] = None,
+    anyway: Anyway = False,
     rank_images: Annotated[int, typer.Option(min=2, help="Images that groups are ranked on.")] = 200,
     calibrator: Calibrator = None,
     images: Images = 128,
@@ -193,6 +198,7 @@ def search(
     )  # fmt: skip
     dataset = open_dataset(data, split)
     whole = Bench(dataset, limit)
+    learned = whole.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)
     store = TrialStore(out.parent / "trials.json")
     trials = analysis.trials(whole, store)
     base = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
@@ -221,6 +227,7 @@ def search(
         "final_ap": proof,
         "fp32_ap": base.baseline_ap,
         "images": len(whole.images),
+        **learned,
         **analysis.context,
         "steps": [step.to_dict() for step in found.steps],
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
@@ -28,6 +29,7 @@ def ledger(
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
     split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
     out: Annotated[
         Path | None,
@@ -79,6 +81,7 @@ def ledger(
     if (bare := without_its_attention(opened[0])) is not None:
         opened.insert(1, bare)
     bench = Bench(dataset, limit)
+    learned = bench.unseen_by({str(model.path): model.card for model in opened}, anyway=anyway)
     with progress("following", len(opened) * len(bench.images), unit="images") as advance:
         stages = follow(opened, bench, advance=advance)
     refuse_replaced(digests, "nothing was written")
@@ -93,6 +96,7 @@ def ledger(
         "split": split,
         **bench.facts,
         "threads": threads,
+        **learned,
         "stages": [stage.to_dict() for stage in stages],
         "verdict": text,
     }

@@ -32,19 +32,24 @@ _REFUSED = {
     "eval": "no evaluated image of {path} shows a labelled person, so there is no AP",
     "quantize": "no image of {path} shows people, so there is nothing to calibrate on",
 }
-# DEKR: people of COCO below this area (source pixels) get no centre and no offsets. COCO's photographs are 640
-# pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
-_SMALLEST_COCO_AREA = 32.0**2
+# DEKR: people of COCO of less than this side squared (source pixels) get no centre and no offsets. COCO's photographs
+# are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
+_SMALLEST_COCO_PERSON = 32.0
 _COCO_SHORT_SIDE = 400
 _LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads that of all
 
 
-def smallest_area(record: ImageRecord, kind: str, *, parity: bool = False) -> float:
-    """Area in pixels of the image from which on training gives a person a centre; ``parity``: DEKR's own limit."""
+def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None = None) -> float:
+    """Area in pixels of the image from which on training gives a person a centre.
+
+    Args:
+        smallest_person: its square root in images of any size; None: 32, and less where the image is small.
+    """
     if kind != "coco":
         return 0.0
     share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
-    return _SMALLEST_COCO_AREA * (1.0 if parity else share**2)
+    side = _SMALLEST_COCO_PERSON * share if smallest_person is None else smallest_person
+    return side**2
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,17 @@ class People:
 
     @classmethod
     def of(
-        cls, dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None, *, parity: bool = False
+        cls,
+        dataset: KeypointDataset,
+        images: Sequence[ImageRecord] | None = None,
+        *,
+        smallest_person: float | None = None,
     ) -> People:
-        """Count them in ``images``, by default all of the split."""
+        """Count them in ``images``, by default all of the split; the limit as :func:`smallest_area` takes it."""
         count = counted = 0
         labelled, uncounted, small, outside, unsized = [], [], [], [], []
         for record in dataset.images if images is None else images:
-            smallest = smallest_area(record, dataset.kind, parity=parity)
+            smallest = smallest_area(record, dataset.kind, smallest_person)
             for person in dataset.annotations.get(record.id, ()):
                 count += 1
                 if person["iscrowd"]:
@@ -115,12 +124,12 @@ def refusal(
     step: Step,
     images: Sequence[ImageRecord] | None = None,
     *,
-    parity: bool = False,
+    smallest_person: float | None = None,
 ) -> SamkrError | None:
     """Why a step cannot use a split, or these images of it; None where it can."""
     if not dataset.labelled:
         return no_labels(dataset)
-    people = People.of(dataset, images, parity=parity)
+    people = People.of(dataset, images, smallest_person=smallest_person)
     usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
     if usable:
         return None
@@ -166,7 +175,7 @@ def require_usable(
     step: Step,
     images: Sequence[ImageRecord] | None = None,
     *,
-    parity: bool = False,
+    smallest_person: float | None = None,
 ) -> None:
     """Raise what :func:`refusal` returns, and where images that the step reads are not there.
 
@@ -174,7 +183,7 @@ def require_usable(
         SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81
             the split has no labels, SE-D22 images are missing.
     """
-    refused = refusal(dataset, step, images, parity=parity)
+    refused = refusal(dataset, step, images, smallest_person=smallest_person)
     if refused is not None:
         raise refused
     read = dataset.images if images is None else images

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -84,6 +85,7 @@ def export(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of --data [default: val].")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --data.")] = None,
+    anyway: Anyway = False,
     max_drop: Annotated[
         float | None, typer.Option(min=0.0, help="AP points that --without may cost [default: 0.1].")
     ] = None,
@@ -121,7 +123,7 @@ def export(
     from training.export import check_request, export_onnx
     from training.input_size import parse_size
 
-    judging = {"--split": split, "--limit": limit, "--max-drop": max_drop}
+    judging = {"--split": split, "--limit": limit, "--anyway": anyway or None, "--max-drop": max_drop}
     _refuse_unused("--without attention", without, {"--data": data, **judging, "--max-moved": max_moved})
     _refuse_unused("--data DIR", data, judging)
     if data is not None and max_moved is not None:

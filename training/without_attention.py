@@ -21,11 +21,11 @@ def without_attention(network: PoseNet) -> PoseNet:
     with it.
 
     Raises:
-        SamkrError: SE-U76 it has none, as DEKR.
+        SamkrError: SE-U80 it has none, as DEKR.
     """
     if not network.config.groups:
         raise SamkrError(
-            "SE-U76",
+            "SE-U80",
             f"{network.config.name} has no attention, so there is nothing to leave out",
             fix="samkr-edge export CHECKPOINT -o model.onnx   # it is exported without any",
         )

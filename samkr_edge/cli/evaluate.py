@@ -23,6 +23,23 @@ class Resize(str, Enum):
     paper = "paper"
 
 
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")]
+Scales = Annotated[
+    str, typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
+]
+ResizedBy = Annotated[
+    Resize,
+    typer.Option(
+        help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
+        "comes out; checkpoints only."
+    ),
+]
+Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
+]
+
+
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory, or an annotation file.")],
@@ -30,26 +47,14 @@ def evaluate(
         str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
     ] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")
-    ] = False,
-    scales: Annotated[
-        str,
-        typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only."),
-    ] = "1",
-    resize: Annotated[
-        Resize,
-        typer.Option(
-            help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
-            "comes out; checkpoints only."
-        ),
-    ] = Resize.fit,
-    match: Annotated[
-        bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")
-    ] = False,
+    flip: Flip = False,
+    scales: Scales = "1",
+    resize: ResizedBy = Resize.fit,
+    match: Match = False,
     rescore: Annotated[
         Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
     ] = None,
+    anyway: Anyway = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
@@ -96,6 +101,7 @@ def evaluate(
     from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import load_rescoring
+    from samkr_edge.trained_on import require_unseen, trainings_of
 
     factors = parse_scales(scales)
     dataset = open_dataset(data, split)
@@ -113,6 +119,12 @@ def evaluate(
         paper_resize=resize is Resize.paper,
         rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
     )
+    learned = {model.name: trainings_of(opened.card)}
+    if protocol.rescoring is not None and rescore is not None:
+        learned |= {rescore.name: protocol.rescoring.trainings}
+        notes += protocol.rescoring.doubts(protocol)
+    seen = require_unseen(learned, dataset, images, anyway=anyway)
+    notes += seen.notes
     how = protocol.describe()
     if not dataset.labelled:
         predictions = predictions or Path(results_name(dataset.split, model.stem, how))
@@ -142,6 +154,7 @@ def evaluate(
         "resize": resize.value,
         "match": match,
         "rescore": str(rescore) if rescore else None,
+        "trained_on": bool(seen.models),
     }
     if predictions and not dataset.labelled:
         written = [str(place) for place in places_of(predictions)]
@@ -159,6 +172,7 @@ def evaluate(
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         results.write(predictions)
+    heading += ": train-fit AP" if seen.models else ""
     table = Table()  # not as its title: a name is wrapped to the width of a table
     numbers = scores.to_dict()
     shown = [name for name in LABELS if name in numbers]

@@ -119,7 +119,7 @@ def test_an_even_attention_is_a_factor_and_without_it_there_is_none() -> None:
 def test_a_network_that_has_none_is_refused() -> None:
     with pytest.raises(SamkrError) as refused:
         without_attention(build_model(replace(SMALL, groups=0)))
-    assert refused.value.code == "SE-U76"
+    assert refused.value.code == "SE-U80"
 
 
 def test_joints_that_move_within_the_budget_are_told() -> None:
