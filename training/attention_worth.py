@@ -21,6 +21,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import LEAST_AP, paired_bootstrap, predict_dataset, score
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.terminal import say
+from samkr_edge.trained_on import require_unseen, trainings_of
 from training.export import torch_maps
 from training.models.deploy import DeployNet
 from training.models.pose_net import PoseNet
@@ -41,19 +43,25 @@ def judge_by_ap(
     *,
     limit: int | None = None,
     max_drop: float = MAX_DROP,
+    anyway: bool = False,
     advance: Advance | None = None,
 ) -> dict[str, Any]:
     """AP of a network with its attention and ``without`` it on the first ``limit`` images, deployed as the card says.
+
+    ``anyway`` allows images that it was trained on: train-fit AP.
 
     Returns:
         Figures for the card; ``judged`` says them in words. The interval is the paired one of 95 % over images.
 
     Raises:
         SamkrError: SE-Q68 more than ``max_drop`` AP points are lost, SE-Q69 too weak a network to tell, SE-D27 nobody
-            is labelled in these images.
+            is labelled in these images, SE-D45 it was trained on them.
     """
     records = dataset.images[:limit]
     require_usable(dataset, "eval", records)
+    seen = require_unseen({card.model: trainings_of(card)}, dataset, records, anyway=anyway)
+    for note in seen.notes:
+        say(note)
     ids = [record.id for record in records]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = [
@@ -66,12 +74,13 @@ def judge_by_ap(
         for one in (network, without)
     ]
     ap, ap_without = (score(dataset, found, ids).ap for found in results)
+    metric = "train-fit AP" if seen.models else "AP"
     where = f"{len(ids)} images of {dataset.root.resolve().name}, {dataset.split}"
     if ap < LEAST_AP:
         raise SamkrError(
             "SE-Q69",
             f"so weak a network cannot show what its attention is worth, so {card.model} was not exported without it",
-            [f"with it    {ap:.2f} AP on {where}", f"needed     {LEAST_AP:g}"],
+            [f"with it    {ap:.2f} {metric} on {where}", f"needed     {LEAST_AP:g}"],
             fix="samkr-edge eval CHECKPOINT --data DIR   # it must find people to be judged by AP",
         )
     apart = paired_bootstrap(dataset, *results, image_ids=ids)
@@ -81,20 +90,21 @@ def judge_by_ap(
             "SE-Q68",
             f"{card.model} needs its attention, so it was not exported without it",
             [
-                f"with it    {ap:.2f} AP on {where}",
-                f"without    {ap_without:.2f} AP: {interval}",
+                f"with it    {ap:.2f} {metric} on {where}",
+                f"without    {ap_without:.2f} {metric}: {interval}",
                 f"allowed    {max_drop:g} AP points less",
             ],
             fix=_KEPT_WHOLE,
         )
     return {
-        "judged": f"{ap:.2f} AP with it, {ap_without:.2f} without: {interval} on {where}",
+        "judged": f"{ap:.2f} {metric} with it, {ap_without:.2f} without: {interval} on {where}",
         "ap": ap,
         "ap_without": ap_without,
         "difference": [float(apart.difference), apart.low, apart.high],
         "images": len(ids),
         "data": dataset.root.resolve().name,
         "split": dataset.split,
+        "trained_on": bool(seen.models),
         "max_drop": max_drop,
     }
 

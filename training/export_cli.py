@@ -153,7 +153,7 @@ def export(
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
     pictures = parse_probe(kept) if kept is not None else rendered_probe()
     if without is Part.attention:
-        limits = {"limit": limit, "max_drop": max_drop, "max_moved": max_moved}
+        limits = {"limit": limit, "max_drop": max_drop, "max_moved": max_moved, "anyway": anyway or None}
         network, card = _without_attention(
             network,
             replace(card, input_size=wanted or card.input_size),

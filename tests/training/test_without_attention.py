@@ -12,6 +12,7 @@ import torch
 from small_run import SMALL
 from torch import Tensor, nn
 
+from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.decode import DecodeSettings
@@ -163,6 +164,17 @@ def test_ap_decides_where_there_are_labels(painted_people: KeypointDataset) -> N
     judge_by_ap(Painted(), Painted(3.0), CARD, painted_people, max_drop=100)  # type: ignore[arg-type]
 
 
+def test_images_that_it_learned_from_prove_nothing_about_others(painted_people: KeypointDataset) -> None:
+    digest = sha256_of(painted_people.annotation_path)
+    card = CARD.with_provenance(training={"split": "val", "annotations_sha256": digest})
+    with pytest.raises(SamkrError) as refused:
+        judge_by_ap(Painted(), Painted(), card, painted_people)  # type: ignore[arg-type]
+    assert refused.value.code == "SE-D45"
+    facts = judge_by_ap(Painted(), Painted(), card, painted_people, anyway=True)  # type: ignore[arg-type]
+    assert facts["trained_on"]
+    assert "100.00 train-fit AP with it" in facts["judged"]
+
+
 def test_the_drop_is_the_difference_and_not_the_end_of_its_interval(
     painted_people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +254,7 @@ def test_random_weights_are_not_judged(tmp_path: Path, capsys: Captured) -> None
     [
         (["--max-drop", "1"], "SE-U78"),
         (["--data", "people"], "SE-U78"),
+        (["--anyway"], "SE-U78"),
         (["--without", "attention", "--limit", "3"], "SE-U78"),
         (["--without", "attention", "--data", "people", "--max-moved", "1"], "SE-U77"),
     ],
