@@ -36,6 +36,7 @@ from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
 from samkr_edge.paper_protocol import Protocol, notes_of
+from samkr_edge.trained_on import Seen, require_unseen, trainings_of
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -66,6 +67,7 @@ class Plan:
         memory: measure peak memory too, in a process of its own for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
+        anyway: measure train-fit AP where a model was trained on these images.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
         command: the command line, to be recorded.
     """
@@ -87,6 +89,7 @@ class Plan:
     memory: bool = True
     samples: int = 6
     max_drop: float | None = None
+    anyway: bool = False
     reuse: Results | None = None
     command: str = ""
 
@@ -100,7 +103,8 @@ def run_bench(
 
     Raises:
         SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U75 a model
-            that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile.
+            that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
+            SE-D45 a model was trained on these images.
     """
     from samkr_edge.doctor import environment
     from samkr_edge.stream import opencv_threads
@@ -114,12 +118,17 @@ def run_bench(
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: digests[path] for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
+    seen = Seen()
     protocol, measured_by = plan.protocol, ProtocolFacts()
     if dataset is not None:
         from benchmarks.accuracy import check_skeletons, measure_accuracy, open_protocol
 
         check_skeletons(models, dataset)
         protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
+        trainings = {name: trainings_of(model.card) for name, model in models.items()}
+        if plan.rescore is not None and protocol.rescoring is not None:
+            trainings |= {str(plan.rescore): protocol.rescoring.trainings}
+        seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
@@ -149,6 +158,7 @@ def run_bench(
                 "memory_mb": memory.get(name),
                 "int8_share": int8_share(files[name]),
                 "energy": energy.get(name),
+                "trained_on": name in seen.models or str(plan.rescore) in seen.models,
             }
         )
         for name, model in models.items()
@@ -180,7 +190,7 @@ def run_bench(
         dataset=facts,
         protocol=measured_by,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *_notes(models, protocol)],
+        notes=[*verdict.notes, *seen.notes, *_notes(models, protocol)],
         recommended=verdict.recommended,
         models=rows,
         power=power,
@@ -192,6 +202,8 @@ def run_bench(
 def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
     """What must be known of how the models run, and of what their AP is."""
     notes = [note for model in models.values() for note in (*model.notes, *notes_of(model.card, protocol))]
+    if protocol.rescoring is not None:
+        notes += protocol.rescoring.doubts(protocol)
     if not protocol.deployment:
         notes.append(
             f"AP is by {protocol.describe()}; times are those of one pass as deployed, without that."
@@ -303,7 +315,7 @@ def _title(model: PoseModel) -> str:
     parts = [card.model, card.precision.upper()]
     if card.stage not in (card.precision, "fp32"):
         parts.append(card.stage.upper())
-    return " ".join(parts)
+    return ", ".join([" ".join(parts), *(f"without {part}" for part in card.left_out)])
 
 
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:

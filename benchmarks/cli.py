@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, results_to_write
 from samkr_edge.cli.protocol import ProtocolName, protocol_of
 from samkr_edge.errors import SamkrError
@@ -32,6 +33,7 @@ def bench(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
     protocol: Annotated[
         ProtocolName,
         typer.Option(
@@ -232,6 +234,7 @@ def bench(
         memory=memory,
         samples=samples,
         max_drop=max_drop,
+        anyway=anyway,
         reuse=_earlier(target) if reuse else None,
         command=_command(),
     )

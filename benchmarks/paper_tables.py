@@ -199,7 +199,7 @@ def ours(table: PaperTable, row: PaperRow, runs: Sequence[tuple[str, Results]]) 
                 data = results.dataset
                 what = f"{_precision(model)}, {data.images} images of {data.name}/{results.ap_label}"
                 cells = tuple(_cell(model.accuracy.get(key)) for key, _ in table.metrics)
-                alike = is_measured_alike(results, table.split or "")
+                alike = is_measured_alike(results, table.split or "") and not model.trained_on
             else:
                 continue
             mine = OursRow(what, cells, alike)

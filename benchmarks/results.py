@@ -123,6 +123,9 @@ class ModelResult(_Strict):
         None, description="AP minus the baseline's, paired bootstrap over images"
     )
     accuracy_reused: bool = False
+    trained_on: bool = Field(
+        default=False, description="the network was trained on these images: train-fit AP"
+    )
     memory_mb: MemoryMb | None = None
     int8_share: float | None = None  # of the multiply-accumulates, 0..1
     energy: Energy | None = None
@@ -259,7 +262,8 @@ class Results(_Strict):
     @property
     def ap_label(self) -> str:
         """What an AP of this run is of: ``val, deployment``; empty where none was measured."""
-        return f"{self.dataset.split}, {self.protocol.label}" if self.dataset else ""
+        train_fit = ", train-fit" if any(model.trained_on for model in self.models) else ""
+        return f"{self.dataset.split}, {self.protocol.label}{train_fit}" if self.dataset else ""
 
     @property
     def ap_basis(self) -> str:

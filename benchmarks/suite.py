@@ -106,6 +106,7 @@ class Suite(_Part):
         power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the present one waits.
         seconds: timing of one cell, all its models together.
         split, limit: images that are scored; ``limit=None`` for all.
+        anyway: score models on what they were trained on too: train-fit AP.
         calibration_images: images of noise for networks without data, else of the training split.
     """
 
@@ -119,6 +120,7 @@ class Suite(_Part):
     power_modes: tuple[str | None, ...] = (None,)
     split: str = "val"
     limit: int | None = None
+    anyway: bool = False
     seconds: float = Field(20.0, gt=0)
     calibration_images: int = Field(64, ge=8)
     power: bool = False

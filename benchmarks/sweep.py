@@ -218,6 +218,7 @@ def _visit(
         data=entry.data,
         split=split,
         limit=suite.limit,
+        anyway=suite.anyway,
         protocol=entry.measured_by(),
         rescore=entry.rescore,
         seconds=suite.seconds,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -26,6 +27,7 @@ def sweep(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory, in place of the suite's.")
     ] = None,
+    anyway: Anyway = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep finished cells, or measure all again.")
     ] = True,
@@ -50,6 +52,8 @@ def sweep(
     from samkr_edge.cli.console import emit, progress, say
 
     chosen = read_suite(suite)
+    if anyway:
+        chosen = chosen.model_copy(update={"anyway": True})
 
     def finished(outcome: Outcome, number: int, count: int) -> None:
         note = f": {outcome.note}" if outcome.note else ""
@@ -108,7 +112,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
             table.add_row(
                 "" if index else outcome.cell.label,
                 f"{row.network} {row.precision.upper()}",
-                "" if row.ap is None else f"{row.ap:.1f}",
+                "" if row.ap is None else f"{row.ap:.1f}{' train-fit' * row.trained_on}",
                 *("" if index else runs[outcome.results].ap_label for _ in several),
                 "" if difference is None else f"{signed(difference.value)} {interval(difference)}",
                 milliseconds(row.latency.p50_ms) + ("" if row.stable else " *"),

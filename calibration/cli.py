@@ -187,7 +187,7 @@ def qat(
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.fit import fit
     from training.losses import LossSettings
-    from training.recipe import as_taught, load_recipe
+    from training.recipe import as_taught, load_recipe, settings_of
 
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
@@ -218,7 +218,7 @@ def qat(
     network = network_of(source)
     hooks = FineTuning(
         network,
-        LossSettings(settings.loss.kind, settings.loss.heatmap_weight, settings.loss.offset_weight),
+        settings_of(LossSettings, settings.loss),
         freeze_at=freeze_ranges,
         teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
         teacher_weight=teacher_weight,

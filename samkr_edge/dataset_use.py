@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
-from samkr_edge.dataset import KeypointDataset, annotation_place, available_splits
+from samkr_edge.dataset import (
+    KeypointDataset,
+    annotation_place,
+    available_splits,
+    open_dataset,
+    unlabelled_splits,
+)
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation_of
 from samkr_edge.fixes import quoted
@@ -26,19 +32,24 @@ _REFUSED = {
     "eval": "no evaluated image of {path} shows a labelled person, so there is no AP",
     "quantize": "no image of {path} shows people, so there is nothing to calibrate on",
 }
-# DEKR: people of COCO below this area (source pixels) get no centre and no offsets. COCO's photographs are 640
-# pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
-_SMALLEST_COCO_AREA = 32.0**2
+# DEKR: people of COCO of less than this side squared (source pixels) get no centre and no offsets. COCO's photographs
+# are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
+_SMALLEST_COCO_PERSON = 32.0
 _COCO_SHORT_SIDE = 400
 _LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads that of all
 
 
-def smallest_area(record: ImageRecord, kind: str, *, parity: bool = False) -> float:
-    """Area in pixels of the image from which on training gives a person a centre; ``parity``: DEKR's own limit."""
+def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None = None) -> float:
+    """Area in pixels of the image from which on training gives a person a centre.
+
+    Args:
+        smallest_person: its square root in images of any size; None: 32, and less where the image is small.
+    """
     if kind != "coco":
         return 0.0
     share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
-    return _SMALLEST_COCO_AREA * (1.0 if parity else share**2)
+    side = _SMALLEST_COCO_PERSON * share if smallest_person is None else smallest_person
+    return side**2
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,17 @@ class People:
 
     @classmethod
     def of(
-        cls, dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None, *, parity: bool = False
+        cls,
+        dataset: KeypointDataset,
+        images: Sequence[ImageRecord] | None = None,
+        *,
+        smallest_person: float | None = None,
     ) -> People:
-        """Count them in ``images``, by default all of the split."""
+        """Count them in ``images``, by default all of the split; the limit as :func:`smallest_area` takes it."""
         count = counted = 0
         labelled, uncounted, small, outside, unsized = [], [], [], [], []
         for record in dataset.images if images is None else images:
-            smallest = smallest_area(record, dataset.kind, parity=parity)
+            smallest = smallest_area(record, dataset.kind, smallest_person)
             for person in dataset.annotations.get(record.id, ()):
                 count += 1
                 if person["iscrowd"]:
@@ -109,10 +124,12 @@ def refusal(
     step: Step,
     images: Sequence[ImageRecord] | None = None,
     *,
-    parity: bool = False,
+    smallest_person: float | None = None,
 ) -> SamkrError | None:
     """Why a step cannot use a split, or these images of it; None where it can."""
-    people = People.of(dataset, images, parity=parity)
+    if not dataset.labelled:
+        return no_labels(dataset)
+    people = People.of(dataset, images, smallest_person=smallest_person)
     usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
     if usable:
         return None
@@ -142,31 +159,46 @@ def refusal(
     return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), facts[:4], fix=fix)
 
 
+def no_labels(dataset: KeypointDataset) -> SamkrError:
+    """SE-D81."""
+    return SamkrError(
+        "SE-D81",
+        f"{dataset.annotation_path} holds images without labels, so nothing can be learned from it or judged by it",
+        [f"images     {len(dataset)}", "labels     only the data set's evaluation server has them"],
+        fix=f"samkr-edge eval MODEL --data {quoted(dataset.named)} --split {quoted(dataset.split)}   "
+        "# writes the file that the server takes",
+    )
+
+
 def require_usable(
     dataset: KeypointDataset,
     step: Step,
     images: Sequence[ImageRecord] | None = None,
     *,
-    parity: bool = False,
+    smallest_person: float | None = None,
 ) -> None:
     """Raise what :func:`refusal` returns, and where images that the step reads are not there.
 
     Raises:
-        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D22
-            images are missing.
+        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81
+            the split has no labels, SE-D22 images are missing.
     """
-    refused = refusal(dataset, step, images, parity=parity)
+    refused = refusal(dataset, step, images, smallest_person=smallest_person)
     if refused is not None:
         raise refused
     read = dataset.images if images is None else images
     if step == "train":  # images of nobody are left out
         read = [image for image in read if dataset.annotations[image.id]]
     if step != "quantize":  # which chooses a few, and reads these at once
-        _require_images(dataset, read)
+        require_images(dataset, read)
 
 
-def _require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
-    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes."""
+def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
+    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes.
+
+    Raises:
+        SamkrError: SE-D22.
+    """
     folders = {image.path.parent for image in images}
     listed_names = {folder: set(os.listdir(folder)) for folder in folders if os.path.isdir(folder)}
     missing = [
@@ -183,7 +215,9 @@ def _require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> 
                 f"looked in  {', '.join(map(str, dataset.searched))}",
             ],
             fix="restore them, or take them out of the annotations; all of them: "
-            f"samkr-edge data check {quoted(dataset.named)}",
+            f"samkr-edge data check {quoted(dataset.named)}"
+            if dataset.labelled
+            else f"put all of COCO's test2017 there: unzip test2017.zip -d {quoted(dataset.root / 'images')}",
         )
 
 
@@ -229,9 +263,11 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
         splits: all that the step needs. A single file is one split, and would be learned from and judged by.
 
     Raises:
-        SamkrError: SE-D74 not all of them are there.
+        SamkrError: SE-D74 not all of them are there, SE-D81 one has no labels.
     """
     found = available_splits(data)
+    for split in (name for name in splits if name not in found and name in unlabelled_splits(data)):
+        raise no_labels(open_dataset(data, split))
     file = data.is_file() and len(splits) > 1
     missing = [split for split in splits if split not in found] if found else []
     if not file and not missing:

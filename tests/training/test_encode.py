@@ -51,7 +51,9 @@ def test_invalid_area_has_no_heatmap_loss() -> None:
 
 
 def test_an_offset_leads_from_its_location_to_the_joint() -> None:
-    targets = encode(JOINTS[:1], AREAS[:1], None, (24, 24), EncodeSettings(offset_radius=2))
+    targets = encode(
+        JOINTS[:1], AREAS[:1], None, (24, 24), EncodeSettings(offset_radius=2, smallest_extent=8)
+    )
     offset, weight = targets.offset.reshape(3, 2, 24, 24), targets.offset_weight.reshape(3, 2, 24, 24)
     for keypoint in (0, 1):
         rows, columns = np.nonzero(weight[keypoint, 0])
@@ -64,6 +66,26 @@ def test_an_offset_leads_from_its_location_to_the_joint() -> None:
         )
         np.testing.assert_allclose(weight[keypoint, :, rows, columns], 1 / 20)
     assert not weight[2].any()
+
+
+def test_a_person_with_one_labelled_joint_weighs_no_more_than_a_small_one() -> None:
+    joints = np.array([[[12.0, 12.0, 2], [0, 0, 0], [0, 0, 0]]])
+    assert person_size(joints)[0] == 0
+
+    def weight(area: float, settings: EncodeSettings) -> float:
+        return float(encode(joints, np.array([area]), None, (24, 24), settings).offset_weight.max())
+
+    assert weight(0, EncodeSettings()) == pytest.approx(1 / 32)
+    assert weight(0, EncodeSettings(smallest_extent=8)) == pytest.approx(1 / 8)
+    assert weight(40.0**2, EncodeSettings()) == pytest.approx(1 / 40)
+    # The official extents are no sizes: only the division by nothing is prevented.
+    assert weight(5.0**2, EncodeSettings(offset_extent="image")) == pytest.approx(1 / 5)
+
+
+def test_parity_implies_the_official_extent_and_limit() -> None:
+    settings = EncodeSettings(parity=True)
+    assert (settings.offset_extent, settings.smallest_person) == ("image", 32.0)
+    assert EncodeSettings(parity=True, smallest_person=20).smallest_person == 20
 
 
 def test_offsets_are_learned_symmetrically_about_the_centre() -> None:
@@ -118,7 +140,7 @@ def test_parity_reproduces_the_quirks_of_the_official_code() -> None:
     rows, columns = np.nonzero(targets.offset_weight[0])  # centre (6.7, 5.8)
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (4, 7, 3, 6)
     assert person_centers(np.zeros((1, 3, 3)), parity=True).tolist() == [[0, 0, 1]]
-    assert person_size(JOINTS[:1], parity=True)[0] == pytest.approx(9.1**2 + 6.4**2)
+    assert person_size(JOINTS[:1], "image")[0] == pytest.approx(9.1**2 + 6.4**2)
     assert person_size(JOINTS[:1])[0] == pytest.approx(4.8**2 + 1.2**2)
 
 

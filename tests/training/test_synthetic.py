@@ -27,8 +27,9 @@ def test_same_seed_same_scene_other_seed_other_scene() -> None:
     assert not np.array_equal(first.image, scene_of(SMALL, "train", 3).image)
 
 
-def test_visibility_is_two_where_seen_one_where_hidden_zero_outside() -> None:
-    settings = SceneSettings(size=96, people=(3, 4), crowded=1.0, truncated=0.6)
+@pytest.mark.parametrize(("aspect", "width"), [(1.0, 96), (1.5, 144)])
+def test_visibility_is_two_where_seen_one_where_hidden_zero_outside(aspect: float, width: int) -> None:
+    settings = SceneSettings(size=96, aspect=aspect, people=(3, 4), crowded=1.0, truncated=0.6)
     people = [
         person for seed in range(40) for person in render_scene(np.random.default_rng(seed), settings).people
     ]
@@ -38,7 +39,8 @@ def test_visibility_is_two_where_seen_one_where_hidden_zero_outside() -> None:
     assert not keypoints[visibility == 0].any()
     inside = keypoints[visibility > 0][:, :2]
     assert inside.min() >= 0
-    assert inside.max() < 96
+    assert (inside.max(axis=0) < (width, 96)).all()
+    assert inside[:, 0].max() > width - 5
     assert 0.05 < (visibility == 1).mean() < 0.5
 
 
@@ -101,15 +103,22 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(
     assert alone.content_hash == shared.content_hash
 
 
-@pytest.mark.parametrize(("keypoints", "skeleton"), [("coco", COCO17), ("crowdpose", CROWDPOSE14)])
-def test_the_data_set_reads_back_in_its_layout(tmp_path: Path, keypoints: str, skeleton: object) -> None:
-    settings = SynthSettings(train=4, val=2, keypoints=keypoints, scene=SceneSettings(size=64))
+@pytest.mark.parametrize(
+    ("keypoints", "skeleton", "aspect"), [("coco", COCO17, 1.0), ("crowdpose", CROWDPOSE14, 1.5)]
+)
+def test_the_data_set_reads_back_in_its_layout(
+    tmp_path: Path, keypoints: str, skeleton: object, aspect: float
+) -> None:
+    scene = SceneSettings(size=64, aspect=aspect)
+    settings = SynthSettings(train=4, val=2, keypoints=keypoints, scene=scene)
+    assert ("aspect" in settings.to_dict()["scene"]) == (aspect != 1)
     write_dataset(tmp_path / "d", settings)
     ids = []
     for split, count in (("train", 4), ("val", 2)):
         dataset = open_dataset(tmp_path / "d", split)
         assert (dataset.kind, dataset.skeleton, len(dataset)) == (keypoints, skeleton, count)
-        assert read_image(dataset.images[0].path).shape == (64, 64, 3)
+        first = dataset.images[0]
+        assert read_image(first.path).shape == (first.height, first.width, 3) == (64, round(64 * aspect), 3)
         assert (dataset.images[0].crowd_index is not None) == (keypoints == "crowdpose")
         ids += [image.id for image in dataset.images]
     assert len(set(ids)) == 6

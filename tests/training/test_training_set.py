@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.skeleton import COCO17
-from training.data.augment import AugmentSettings, draw_placement, jitter, place_joints
+from training.data.augment import AugmentSettings, Crop, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
@@ -40,6 +41,7 @@ def test_samples_have_the_shapes_and_types_of_the_contract(people: Path) -> None
         "image": ((64, 64, 3), torch.uint8),
         "heatmap": ((18, 16, 16), torch.float32),
         "mask": ((18, 16, 16), torch.float32),
+        "valid": ((1, 16, 16), torch.float32),
         "offset": ((34, 16, 16), torch.float32),
         "offset_weight": ((34, 16, 16), torch.float32),
         "image_id": ((), torch.int64),
@@ -76,9 +78,9 @@ def test_without_augmentation_a_sample_is_what_evaluation_sees(people: Path) -> 
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-@pytest.mark.parametrize("parity", [False, True])
-def test_joints_move_exactly_with_the_pixels(flip: float, parity: bool) -> None:
-    settings = AugmentSettings(flip=flip, parity=parity)
+@pytest.mark.parametrize(("crop", "parity"), [("fit", False), ("short", False), ("short", True)])
+def test_joints_move_exactly_with_the_pixels(flip: float, crop: Crop, parity: bool) -> None:
+    settings = AugmentSettings(flip=flip, crop=crop, parity=parity)
     joint = np.array([[[47.0, 29.0, 2.0]] * 17])
     source = np.zeros((80, 100), np.uint8)
     cv2.circle(source, (47, 29), 3, 255, -1)
@@ -104,6 +106,26 @@ def test_mirroring_swaps_left_and_right_and_parity_shifts_by_the_official_bias()
     assert moved[0, 5, 2] == 0
     official = place_joints(joints, placement, COCO17.flip_order, STRIDE, parity=True)
     assert official[0, 6, 0] == pytest.approx(16 - 1 - 20 / 4)
+
+
+@pytest.mark.parametrize("source_hw", [(100, 150), (150, 100)])
+@pytest.mark.parametrize(
+    ("crop", "parity", "scale"), [("fit", False, 64 / 150), ("short", False, 0.64), ("short", True, 0.64)]
+)
+def test_a_crop_lays_the_middle_on_the_middle(
+    source_hw: tuple[int, int], crop: Crop, parity: bool, scale: float
+) -> None:
+    settings = replace(AugmentSettings.off(), crop=crop, parity=parity)
+    matrix = draw_placement(source_hw, (64, 64), settings, np.random.default_rng(0)).matrix
+    np.testing.assert_allclose(matrix[:, :2], scale * np.eye(2), atol=1e-12)
+    half = 0.0 if parity else 0.5  # DEKR lays the borders of the pixels on each other
+    middle = np.array([source_hw[1] / 2 - half, source_hw[0] / 2 - half])
+    np.testing.assert_allclose(matrix[:, :2] @ middle + matrix[:, 2], 32 - half)
+
+
+def test_parity_without_its_crop_is_a_contradiction() -> None:
+    with pytest.raises(ValueError, match="crop: short"):
+        AugmentSettings(parity=True)
 
 
 def test_scale_above_one_makes_people_smaller() -> None:
@@ -137,13 +159,14 @@ def test_crowds_and_people_without_keypoints_are_not_supervised_and_padding_is_b
     assert not valid[:, 17:].any()
 
 
-def _annotate(root: Path, annotations: list[dict[str, Any]]) -> Path:
+def _annotate(root: Path, annotations: list[dict[str, Any]], size: tuple[int, int] = (640, 480)) -> Path:
     (root / "annotations").mkdir(parents=True)
     (root / "images" / "train2017").mkdir(parents=True)
-    images = [{"id": i, "file_name": f"{i}.png", "width": 640, "height": 480} for i in (1, 2)]
+    images = [{"id": i, "file_name": f"{i}.png", "width": size[0], "height": size[1]} for i in (1, 2)]
     for image in images:
         cv2.imwrite(
-            str(root / "images" / "train2017" / str(image["file_name"])), np.zeros((480, 640, 3), np.uint8)
+            str(root / "images" / "train2017" / str(image["file_name"])),
+            np.zeros((size[1], size[0], 3), np.uint8),
         )
     content = {
         "images": images,
@@ -191,6 +214,16 @@ def test_small_people_of_coco_have_keypoints_but_no_centre(tmp_path: Path) -> No
     assert sample["heatmap"][0].max() > 0.5
     assert sample["heatmap"][-1].max() == 0
     assert not sample["offset_weight"].any()
+
+
+@pytest.mark.parametrize(("smallest_person", "has_centre"), [(None, True), (26.0, True), (32.0, False)])
+def test_the_limit_of_small_people_is_flat_where_it_is_given(
+    tmp_path: Path, smallest_person: float | None, has_centre: bool
+) -> None:
+    root = _annotate(tmp_path / "d", [_person(700), {**_person(5000), "id": 2, "image_id": 2}], (400, 300))
+    settings = EncodeSettings(sigma=1.0, center_sigma=1.5, smallest_person=smallest_person)
+    samples = TrainingSet(open_dataset(root, "train"), (64, 64), settings, AugmentSettings.off())
+    assert samples[0]["offset_weight"].any() == has_centre
 
 
 def test_nothing_to_learn_and_unreadable_images_are_clear_errors(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from samkr_edge.geometry import fit_matrix
 from training.data.encode import Points
 
+Crop = Literal["fit", "short"]
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
@@ -25,12 +28,14 @@ class AugmentSettings:
 
     Attributes:
         rotation: largest angle in degrees, either way.
-        scale: least and largest size of the cut-out relative to what evaluation shows: above 1 people get smaller.
+        scale: least and largest size of the cut-out relative to ``crop``: above 1 people get smaller.
         translation: largest shift in x and in y as a share of the input's short side.
         flip: probability of mirroring.
         jitter: strength of brightness, contrast and colour changes, 0 to 1.
-        parity: DEKR's cut-out, a square on the image's short side, and its joints' bias when mirrored. The default
-            starts from the whole image, as evaluation does.
+        crop: what is shown before anything is varied. ``fit``: the whole image, as deployment sees it. ``short``:
+            the image's short side fills the input's, as DEKR and its kin train; the ends of the long side are cut off.
+        parity: DEKR's alignment, half a pixel from the image's middle, and its joints' bias when mirrored; it is
+            defined for ``short`` alone.
     """
 
     rotation: float = 30.0
@@ -38,7 +43,12 @@ class AugmentSettings:
     translation: float = 0.2
     flip: float = 0.5
     jitter: float = 0.0
+    crop: Crop = "fit"
     parity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parity and self.crop != "short":
+            raise ValueError("parity needs crop: short, which is DEKR's")
 
     @classmethod
     def off(cls) -> AugmentSettings:
@@ -68,22 +78,17 @@ def draw_placement(
     """Draw a similarity about the middle of the image."""
     (height, width), (input_height, input_width) = source_hw, input_hw
     size, angle, shift_x, shift_y, mirror = rng.random(5).tolist()
+    edge = 0 if settings.parity else 1  # the middle of n pixels is (n - 1) / 2; DEKR's is n / 2
+    middle = np.array([(input_width - edge) / 2, (input_height - edge) / 2])
     matrix = fit_matrix(source_hw, input_hw)
-    if settings.parity:
+    if settings.crop == "short":
         fitted = min(input_hw) / min(source_hw)
-        matrix = np.array(
-            [
-                [fitted, 0, input_width / 2 - fitted * (width / 2)],
-                [0, fitted, input_height / 2 - fitted * (height / 2)],
-            ]
-        )
+        source_middle = np.array([(width - edge) / 2, (height - edge) / 2])
+        matrix = np.column_stack((fitted * np.eye(2), middle - fitted * source_middle))
     low, high = settings.scale
     zoom = 1.0 / (low + (high - low) * size)
     radians = math.radians(settings.rotation * (2 * angle - 1))
     cos, sin = zoom * math.cos(radians), zoom * math.sin(radians)
-    middle = np.array([(input_width - 1) / 2, (input_height - 1) / 2])
-    if settings.parity:
-        middle += 0.5
     reach = settings.translation * min(input_hw)
     turn = np.array([[cos, -sin], [sin, cos]])
     target = middle + reach * np.array([2 * shift_x - 1, 2 * shift_y - 1])

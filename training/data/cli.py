@@ -34,14 +34,15 @@ def synth(
     ],
     train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
-    size: Annotated[int, typer.Option(help="Side of the square images, pixels.")] = 128,
+    size: Annotated[int, typer.Option(help="Height of the images, pixels.")] = 128,
+    aspect: Annotated[float, typer.Option(help="Their width as a multiple of their height.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
     keypoints: Annotated[
         str, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
     ] = "coco",
     people: Annotated[str, typer.Option(metavar="MIN-MAX", help="People in an image.")] = "1-3",
     height: Annotated[
-        str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's side.")
+        str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's.")
     ] = "0.6-0.98",
     liveliness: Annotated[
         float, typer.Option(help="1: all poses and views; towards 0 people stand and walk facing the viewer.")
@@ -67,7 +68,11 @@ def synth(
         few, many = (int(part) for part in _range(people, "--people"))
         least, largest = _range(height, "--height")
         scene = SceneSettings(
-            size=size, people=(few, many), person_height=(least, largest), liveliness=liveliness
+            size=size,
+            aspect=aspect,
+            people=(few, many),
+            person_height=(least, largest),
+            liveliness=liveliness,
         )
         settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints, scene=scene)
     except ValueError as error:

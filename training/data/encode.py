@@ -10,13 +10,14 @@ coordinate is the input coordinate divided by the stride, without a half pixel. 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Maps = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
+Extent = Literal["person", "image"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,24 @@ class EncodeSettings:
         center_sigma: of the person centre's Gaussian.
         offset_radius: offsets are learned where the distance to the centre is at most this, in x and in y.
         background_weight: weight of the heatmap loss away from every Gaussian's window.
+        offset_extent: what weighs a person's offsets, see :func:`person_size`.
+        smallest_extent: input pixels. No ``person`` weighs more than one of this box diagonal: the box of a single
+            labelled joint has none, which says nothing of how large the person is.
+        smallest_person: source pixels. People of COCO whose area is less than its square get no centre and no
+            offsets; None: as :func:`samkr_edge.dataset_use.smallest_area` has it.
         parity: reproduce the official code: the centre has ``sigma`` where its channel is below 17 (CrowdPose);
             the offset window is [int(x) - r, int(x) + r), shifted by half a pixel; a person without labelled joints
-            has a centre at (0, 0); a person's size is the largest x and y (:func:`person_size`); where windows meet,
-            the area that is compared belongs to the position, not to the keypoint (:func:`_parity_writes`).
+            has a centre at (0, 0); where windows meet, the area that is compared belongs to the position, not to the
+            keypoint (:func:`_parity_writes`). It implies ``image`` and, unless given, a smallest person of 32 pixels.
     """
 
     sigma: float = 2.0
     center_sigma: float = 4.0
     offset_radius: float = 4
     background_weight: float = 0.1
+    offset_extent: Extent = "person"
+    smallest_extent: float = 32.0
+    smallest_person: float | None = None
     parity: bool = False
 
     def __post_init__(self) -> None:
@@ -48,6 +57,18 @@ class EncodeSettings:
             raise ValueError("offset_radius must be positive")
         if not 0 <= self.background_weight <= 1:
             raise ValueError("background_weight must be within 0..1")
+        if self.smallest_extent < 1:
+            raise ValueError("smallest_extent must be at least 1 input pixel")
+        if self.parity:
+            object.__setattr__(self, "offset_extent", "image")
+            if self.smallest_person is None:
+                object.__setattr__(self, "smallest_person", 32.0)
+
+    def offset_weights(self, areas: Points) -> Points:
+        """Weight of the offset loss of people with these squared extents, input pixels squared; same shape."""
+        least = self.smallest_extent if self.offset_extent == "person" else 1.0
+        weights: Points = 1 / np.maximum(np.sqrt(areas), least)
+        return weights
 
 
 class Targets(NamedTuple):
@@ -56,12 +77,14 @@ class Targets(NamedTuple):
     Attributes:
         heatmap: (K+1, h, w), the last channel is the person centre.
         mask: (K+1, h, w) weight of the heatmap loss, 0 outside the valid area.
+        valid: (1, h, w) that area alone, 1 or 0, for a loss that weighs the background itself.
         offset: (2K, h, w), channels x0, y0, x1, y1, ..., location - joint, 0 where there is none.
-        offset_weight: (2K, h, w), 1 / size of the person (its box diagonal in input pixels), 0 where there is none.
+        offset_weight: (2K, h, w), 1 / extent of the person in input pixels, 0 where there is none.
     """
 
     heatmap: Maps
     mask: Maps
+    valid: Maps
     offset: Maps
     offset_weight: Maps
 
@@ -81,20 +104,20 @@ def person_centers(joints: Points, *, parity: bool = False) -> Points:
     return centers
 
 
-def person_size(joints: Points, *, parity: bool = False) -> Points:
+def person_size(joints: Points, extent: Extent = "person") -> Points:
     """Squared box diagonal of the labelled joints, (P, K, 3) -> (P,), in the joints' own unit squared.
 
-    ``parity``: the official code takes the box over an extra row that is still zero, so its box begins at the
+    ``image``: the official code takes the box over an extra row that is still zero, so its box begins at the
     image's origin and the "size" depends on where the person stands.
     """
     labelled = joints[:, :, 2:3] > 0
     low: Points = np.where(labelled, joints[:, :, :2], np.inf).min(axis=1)
     high: Points = np.where(labelled, joints[:, :, :2], -np.inf).max(axis=1)
-    if parity:
+    if extent == "image":
         low, high = np.zeros_like(low), np.maximum(high, 0)
     some = labelled.any(axis=1)
-    extent = np.where(some, high, 0) - np.where(some, low, 0)
-    squared: Points = (extent**2).sum(axis=1)
+    sides = np.where(some, high, 0) - np.where(some, low, 0)
+    squared: Points = (sides**2).sum(axis=1)
     return squared
 
 
@@ -111,7 +134,7 @@ def encode(
 
     Args:
         joints: (P, K, 3) x, y in map pixels and v; v > 0 is labelled.
-        areas: (P,) squared box diagonal in **input** pixels (:func:`person_size` times the squared scale).
+        areas: (P,) squared extents in **input** pixels (:func:`person_size` times the squared scale).
         valid: (h, w) 1 where the loss counts, or None: everywhere.
         map_hw: height and width of the maps.
         settings: see there.
@@ -126,12 +149,14 @@ def encode(
 
     heatmap = _heatmaps(points[:, :, :2], drawn, map_hw, settings)
     mask = np.where(heatmap > 0, np.float32(1), np.float32(settings.background_weight))
-    if valid is not None:
-        mask *= valid
+    if valid is None:
+        valid = np.ones(map_hw, np.float32)
+    mask *= valid
 
     offset = np.zeros((keypoints, 2, height, width), np.float32)
     weight = np.zeros((keypoints, 2, height, width), np.float32)
     owner = np.zeros((height, width)) if settings.parity else np.full((keypoints, height, width), np.inf)
+    person_weights = settings.offset_weights(areas)
     for person in np.flatnonzero(drawn[:, -1]):
         rows, columns = _offset_window(centers[person], map_hw, settings)
         area = max(float(areas[person]), 1.0)
@@ -148,9 +173,9 @@ def encode(
         for axis, location in enumerate((x, y)):
             values = location - joints[person, :, axis, None, None]
             np.copyto(offset[:, axis, rows, columns], values, where=write, casting="same_kind")
-            np.copyto(weight[:, axis, rows, columns], np.float32(area**-0.5), where=write)
+            np.copyto(weight[:, axis, rows, columns], np.float32(person_weights[person]), where=write)
     shape = (2 * keypoints, height, width)
-    return Targets(heatmap, mask, offset.reshape(shape), weight.reshape(shape))
+    return Targets(heatmap, mask, valid[None], offset.reshape(shape), weight.reshape(shape))
 
 
 def _parity_writes(

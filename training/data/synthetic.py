@@ -32,9 +32,10 @@ class SceneSettings:
     """What scenes look like.
 
     Attributes:
-        size: side of the square image, pixels.
+        size: height of the image, pixels.
+        aspect: its width as a multiple of its height.
         people: least and most people in an image.
-        person_height: least and largest standing height as a share of the image's side.
+        person_height: least and largest standing height as a share of the image's height.
         crowded: share of the images in which people may cover each other to a large part.
         truncated: probability that a person reaches over the border.
         occluders: probability of an object in front of the people.
@@ -42,6 +43,7 @@ class SceneSettings:
     """
 
     size: int = 128
+    aspect: float = 1.0
     people: tuple[int, int] = (1, 3)
     person_height: tuple[float, float] = (0.6, 0.98)
     crowded: float = 0.3
@@ -52,12 +54,19 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if self.size < 16:
             raise ValueError("size must be at least 16")
+        if not 0.25 <= self.aspect <= 4:
+            raise ValueError("aspect must be between 1/4 and 4")
         if not 1 <= self.people[0] <= self.people[1] <= 200:
             raise ValueError("people must be MIN-MAX with 1 <= MIN <= MAX <= 200")
         if not 0 < self.person_height[0] <= self.person_height[1] <= 4:
             raise ValueError("person_height must be 0 < least <= largest <= 4")
         if not 0 <= self.liveliness <= 1:
             raise ValueError("liveliness must be between 0 and 1")
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.size, round(self.size * self.aspect)
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, uint8 (size, size, 3) RGB, and its people, the farthest first."""
+    """An image, uint8 (H, W, 3) RGB, and its people, the farthest first."""
 
     image: Image
     people: list[Person]
@@ -108,11 +117,9 @@ def skeleton_points(skeleton: Skeleton) -> tuple[int, ...]:
 
 def render_scene(rng: np.random.Generator, settings: SceneSettings, skeleton: Skeleton = COCO17) -> Scene:
     """Render one image; deterministic in the state of ``rng``."""
-    size = settings.size
-    image = _background(rng, size)
-    owner = np.zeros(
-        (size, size), np.uint8
-    )  # whose pixel: 0 background, i+1 person i, 255 an object in front
+    image = _background(rng, settings.image_hw)
+    # Whose pixel: 0 background, i+1 person i, 255 an object in front.
+    owner = np.zeros(settings.image_hw, np.uint8)
     placed = _place_people(rng, settings)
     full_areas = []
     for number, person in enumerate(placed, 1):
@@ -148,7 +155,7 @@ def _place_people(rng: np.random.Generator, settings: SceneSettings) -> list[_Pl
         best, best_overlap = None, math.inf
         over = 0.35 * extent if rng.random() < settings.truncated else 0.0
         for _ in range(6):
-            room = size - extent
+            room = np.array(settings.image_hw[::-1]) - extent
             corner = np.minimum(0, room) - over + rng.random(2) * (np.abs(room) + 2 * over)
             box = np.concatenate((corner, corner + extent))
             overlap = max((_overlap(box, other) for other in boxes), default=0.0)
@@ -347,7 +354,7 @@ def _ground_truth(
     person: _Placed, number: int, full_area: int, owner: Image, indices: tuple[int, ...]
 ) -> Person | None:
     """Keypoints, box and outline from what can be seen; None for a person of whom nothing can be."""
-    size = owner.shape[0]
+    size = np.array(owner.shape[::-1])
     visible = (owner == number).astype(np.uint8)
     area = int(np.count_nonzero(visible))
     if area == 0:
@@ -391,20 +398,22 @@ def crowd_index(people: list[Person]) -> float:
     return min(1.0, float(np.mean(ratios))) if ratios else 0.0
 
 
-def _background(rng: np.random.Generator, size: int) -> Image:
+def _background(rng: np.random.Generator, image_hw: tuple[int, int]) -> Image:
     """Smooth colour, a layer of texture, and shapes, some of them as thick and as coloured as limbs."""
+    size, width = image_hw
     coarse = _muted(rng, int(rng.integers(2, 7)))
-    image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(coarse, (width, size), interpolation=cv2.INTER_CUBIC)
     cells = int(rng.integers(8, 40))
     texture = _muted(rng, cells)
     kind = cv2.INTER_NEAREST if rng.random() < 0.3 else cv2.INTER_LINEAR
-    texture = cv2.resize(texture, (size, size), interpolation=kind)
+    texture = cv2.resize(texture, (width, size), interpolation=kind)
     weight = 0.35 * float(rng.random())
     image = cv2.addWeighted(image, 0.75 - weight, texture, weight, float(rng.uniform(0, 60)))
     for _ in range(int(rng.integers(2, 9))):
         colour = _cloth(rng)
         shape = rng.integers(4)
-        x0, y0, x1, y1 = (rng.random(4) * size * 1.2 - 0.1 * size).astype(int).tolist()
+        sides = np.array([width, size, width, size])
+        x0, y0, x1, y1 = (rng.random(4) * sides * 1.2 - 0.1 * sides).astype(int).tolist()
         if shape == 0:
             cv2.rectangle(image, (x0, y0), ((x0 + x1) // 2, (y0 + y1) // 2), colour, -1)
         elif shape == 1:
@@ -429,6 +438,7 @@ def _draw_occluder(image: Image, owner: Image, rng: np.random.Generator) -> None
     """A board in front of everybody, from some side of the image."""
     size = image.shape[0]
     x, y = (int(v) for v in rng.integers(0, size, 2))
+    x = x * image.shape[1] // size
     width, height = (int(v) for v in size * rng.uniform(0.08, 0.3, 2))
     colour = _cloth(rng)
     cv2.rectangle(image, (x, y), (x + width, y + height), colour, -1)

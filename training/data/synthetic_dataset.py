@@ -76,6 +76,8 @@ class SynthSettings:
     def to_dict(self) -> dict[str, Any]:
         # Through JSON, so that tuples compare equal to what is read back from the record.
         settings: dict[str, Any] = json.loads(json.dumps({**asdict(self), "renderer": RENDERER_VERSION}))
+        if self.scene.aspect == 1:
+            del settings["scene"]["aspect"]  # records of square images were written before there were others
         return settings
 
 
@@ -247,8 +249,8 @@ def _render_image(settings: SynthSettings, split: str, index: int, folder: Path)
     image: dict[str, Any] = {
         "id": image_id,
         "file_name": name,
-        "width": settings.scene.size,
-        "height": settings.scene.size,
+        "width": settings.scene.image_hw[1],
+        "height": settings.scene.image_hw[0],
     }
     if settings.keypoints == "crowdpose":
         image["crowdIndex"] = round(crowd_index(scene.people), 4)

@@ -43,7 +43,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     """Samples of one split.
 
     A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB; ``heatmap`` and ``mask`` float32 (K+1, h, w);
-    ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See :mod:`training.data.encode`.
+    ``valid`` float32 (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See
+    :mod:`training.data.encode`.
 
     As DEKR does, images without any annotation are left out; ``skipped`` counts them. People count unless they are
     a crowd without keypoints; crowds and people without keypoints are masked out of the heatmap loss (COCO).
@@ -71,15 +72,15 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         cache_mb: int = 1024,
         read: ReadImage = read_image,
     ) -> None:
-        require_usable(dataset, "train", parity=(encode_settings or EncodeSettings()).parity)
+        self.encode_settings = encode_settings or EncodeSettings()
+        require_usable(dataset, "train", smallest_person=self.encode_settings.smallest_person)
         self.dataset = dataset
         self.input_size = input_size
-        self.encode_settings = encode_settings or EncodeSettings()
         self.augment_settings = augment_settings or AugmentSettings()
         self.seed = seed
         self._read = read
         self._samples = [
-            _describe(record, dataset, self.encode_settings.parity)
+            _describe(record, dataset, self.encode_settings.smallest_person)
             for record in dataset.images
             if dataset.annotations[record.id]
         ]
@@ -116,7 +117,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         joints = place_joints(sample.joints, placement, order, STRIDE, parity=augment.parity)
         centers = person_centers(joints, parity=settings.parity)
         centers[~sample.has_center, 2] = 0
-        areas = person_size(sample.joints, parity=settings.parity) * placement.squared_scale
+        areas = person_size(sample.joints, settings.offset_extent) * placement.squared_scale
         map_hw = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
         valid = valid_area(source_hw, sample.ignored, placement, map_hw, padding=not settings.parity)
         targets = encode(joints, areas, valid, map_hw, settings, centers=centers)
@@ -143,14 +144,14 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return image
 
 
-def _describe(record: ImageRecord, dataset: KeypointDataset, parity: bool) -> _Sample:
+def _describe(record: ImageRecord, dataset: KeypointDataset, smallest_person: float | None) -> _Sample:
     annotations = dataset.annotations[record.id]
     people = [a for a in annotations if not a["iscrowd"] or a["num_keypoints"] > 0]
     joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, len(dataset.skeleton), 3)
     ignored: tuple[Any, ...] = ()
     has_center = np.ones(len(people), np.bool_)
     if dataset.kind == "coco":
-        smallest = smallest_area(record, dataset.kind, parity=parity)
+        smallest = smallest_area(record, dataset.kind, smallest_person)
         has_center[:] = [a["area"] >= smallest for a in people]
         ignored = tuple(a.get("segmentation") for a in annotations if is_ignored(a))
     return _Sample(record, joints, has_center, ignored)
