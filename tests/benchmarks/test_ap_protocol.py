@@ -250,12 +250,13 @@ def test_a_cell_of_another_protocol_split_or_rescoring_file_is_another(tmp_path:
     for name, file in files.items():
         file.write_text(name)
 
-    def key(**more: Any) -> str:
-        suite = suite_of(entry(checkpoint=files["w32.pt"], **more), targets=("as-is",))
+    def key(anyway: bool = False, **more: Any) -> str:
+        suite = suite_of(entry(checkpoint=files["w32.pt"], **more), targets=("as-is",), anyway=anyway)
         return cell_key(suite, cells_of(suite)[0], Pictures())
 
     keys = [
         key(),
+        key(anyway=True),
         key(split="test"),
         key(protocol="paper"),
         key(protocol="paper", scales=[1, 2]),
