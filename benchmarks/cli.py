@@ -12,7 +12,7 @@ import typer
 
 from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, results_to_write
-from samkr_edge.cli.protocol import ProtocolName, protocol_of
+from samkr_edge.cli.protocol import ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -37,14 +37,11 @@ def bench(
     protocol: Annotated[
         ProtocolName,
         typer.Option(
-            help="What AP is measured by. deployment: one pass, as on the device. paper: as `eval --flip --resize "
-            "paper`; checkpoints only."
+            help="What AP is measured by. deployment: one pass, as on the device. paper: as `eval "
+            "--protocol paper`; checkpoints only."
         ),
     ] = ProtocolName.deployment,
-    scales: Annotated[
-        str | None,
-        typer.Option(help="With --protocol paper: sizes of the input, merged as DEKR does: 0.5,1,2."),
-    ] = None,
+    scales: Scales = "1",
     rescore: Annotated[
         Path | None,
         typer.Option(help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`."),
@@ -160,7 +157,7 @@ def bench(
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
     if max_drop is not None and data is None:
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
-    by = protocol_of(protocol, scales, rescore)
+    by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
         raise SamkrError(
             "SE-U61", "--protocol paper says how AP is measured, so it needs --data", fix="add --data DIR"

@@ -134,14 +134,15 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     against = labels[base.name]
     alone = model is base
     tiles = []
-    if model.speed_up is not None:
+    if model.speed_up is not None and not model.simulated:
         spread = model.speed_up
         small = f"of {against} · {spread.low:.2f} to {spread.high:.2f}"
         tiles.append((f"{labels[model.name]} speed", f"{spread.value:.2f}", "×", small))
     small = f"{against} {milliseconds(base.latency.p50_ms)} ms"
     if alone:
         small = f"p90 {milliseconds(model.latency.p90_ms)} ms"
-    tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
+    if not model.simulated:
+        tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
     if model.ap is not None:
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:

@@ -276,7 +276,7 @@ def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
         origin = "untrained" if cell.entry.checkpoint is None else sha256_of(cell.entry.checkpoint)
         models = [cell.entry.network, origin, *cell.entry.precisions, str(suite.calibration_images)]
     rescoring = None if cell.entry.rescore is None else sha256_of(cell.entry.rescore)
-    measured = [suite.seconds, suite.power, suite.memory, rescoring]
+    measured = [suite.seconds, suite.power, suite.memory, suite.anyway, rescoring]
     return _digest(__version__, _here(), models, asdict(pictures), cell.axes(), measured)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from samkr_edge.cli.evaluate import Flip, Match, Resize, ResizedBy, Scales
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 
 def rescore(
@@ -21,9 +21,10 @@ def rescore(
         str, typer.Option(help="Split to learn from; never the one that is evaluated.")
     ] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    protocol: ByProtocol = None,
     flip: Flip = False,
     scales: Scales = "1",
-    resize: ResizedBy = Resize.fit,
+    resize: ResizedBy = None,
     match: Match = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
     seed: Annotated[int, typer.Option(help="Of initial weights and order.")] = 0,
@@ -39,7 +40,7 @@ def rescore(
 
       samkr-edge rescore fp32/final.pt --data people -o rescore.npz
 
-      samkr-edge rescore dekr.pt --data /data/coco --limit 20000 --flip --resize paper -o rescore.npz
+      samkr-edge rescore dekr.pt --data /data/coco --limit 20000 --protocol paper -o rescore.npz
     """
     from dataclasses import asdict, replace
 
@@ -49,23 +50,20 @@ def rescore(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_usable
     from samkr_edge.evaluate import predict_dataset
-    from samkr_edge.paper_protocol import Protocol, parse_scales
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import Lesson, PoseFeatures, save_rescoring
     from samkr_edge.trained_on import TrainedOn
     from training.rescoring import labelled_poses, train_rescoring
 
-    protocol = Protocol(
-        flip=flip, scales=parse_scales(scales), match=match, paper_resize=resize is Resize.paper
-    )
+    by = protocol_of(protocol, scales=scales, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
     features = PoseFeatures.of(opened.card.skeleton)
     images = dataset.images[:limit]
     require_usable(dataset, "eval", images)
-    lesson = Lesson(protocol, TrainedOn.of(dataset, images))
+    lesson = Lesson(by, TrainedOn.of(dataset, images))
     with progress(f"predicting {split}", len(images), unit="images") as advance:
-        results = predict_dataset(opened, dataset, limit=limit, protocol=protocol, advance=advance)
+        results = predict_dataset(opened, dataset, limit=limit, protocol=by, advance=advance)
     inputs, labels, ids = labelled_poses(dataset, results, features)
     torch.set_num_threads(threads)
     network, report = train_rescoring(features, inputs, labels, ids, epochs=epochs, seed=seed)
@@ -76,9 +74,9 @@ def rescore(
             "rescoring": str(out),
             "model": str(model),
             "split": split,
-            "flip": flip,
-            "scales": list(protocol.scales),
-            "resize": resize.value,
+            "flip": by.flip,
+            "scales": list(by.scales),
+            "resize": "paper" if by.paper_resize else "fit",
             "match": match,
             **asdict(report),
         },

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
@@ -16,25 +16,6 @@ LABELS = {
 }  # fmt: skip
 
 
-class Resize(str, Enum):
-    """How an image becomes the network's input."""
-
-    fit = "fit"
-    paper = "paper"
-
-
-Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")]
-Scales = Annotated[
-    str, typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
-]
-ResizedBy = Annotated[
-    Resize,
-    typer.Option(
-        help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
-        "comes out; checkpoints only."
-    ),
-]
-Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
 ]
@@ -47,9 +28,10 @@ def evaluate(
         str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
     ] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    protocol: ByProtocol = None,
     flip: Flip = False,
     scales: Scales = "1",
-    resize: ResizedBy = Resize.fit,
+    resize: ResizedBy = None,
     match: Match = False,
     rescore: Annotated[
         Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
@@ -72,7 +54,7 @@ def evaluate(
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
     Without options this is the deployment AP: one pass over the image fitted into the model's input. The AP of papers
-    of this line is the one with --flip --resize paper and, where they say so, --rescore and --scales 0.5,1,2.
+    of this line is the one with --protocol paper and, where they say so, --rescore and --scales 0.5,1,2.
 
     The labels of COCO's test-dev are not public: of this split there is no AP here, but the file that COCO's
     evaluation server takes.
@@ -83,10 +65,12 @@ def evaluate(
 
       samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
 
-      samkr-edge eval dekr.pt --data /data/crowdpose --split test --flip --resize paper --rescore rescore.npz
+      samkr-edge eval dekr.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
 
-      samkr-edge eval dekr.pt --data /data/coco --split test-dev --flip --resize paper --rescore rescore.npz
+      samkr-edge eval dekr.pt --data /data/coco --split test-dev --protocol paper --rescore rescore.npz
     """
+    from dataclasses import replace
+
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -98,12 +82,12 @@ def evaluate(
     from samkr_edge.dataset_use import remarks, require_images, require_usable
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
-    from samkr_edge.paper_protocol import Protocol, parse_scales
+    from samkr_edge.paper_protocol import notes_of
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import load_rescoring
     from samkr_edge.trained_on import require_unseen, trainings_of
 
-    factors = parse_scales(scales)
+    by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
     if dataset.labelled:
@@ -112,20 +96,15 @@ def evaluate(
         require_images(dataset, images)
     notes = remarks(dataset, images) if dataset.labelled else []
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
-    protocol = Protocol(
-        flip=flip,
-        scales=factors,
-        match=match,
-        paper_resize=resize is Resize.paper,
-        rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
-    )
+    if rescore:
+        by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
     learned = {model.name: trainings_of(opened.card)}
-    if protocol.rescoring is not None and rescore is not None:
-        learned |= {rescore.name: protocol.rescoring.trainings}
-        notes += protocol.rescoring.doubts(protocol)
+    if by.rescoring is not None and rescore is not None:
+        learned |= {rescore.name: by.rescoring.trainings}
+        notes += by.rescoring.doubts(by)
     seen = require_unseen(learned, dataset, images, anyway=anyway)
-    notes += seen.notes
-    how = protocol.describe()
+    notes += [*seen.notes, *notes_of(opened.card, by)]
+    how = by.describe()
     if not dataset.labelled:
         predictions = predictions or Path(results_name(dataset.split, model.stem, how))
         for place in places_of(predictions):
@@ -136,7 +115,7 @@ def evaluate(
     reader = ListeningReader()
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
         results = predict_dataset(
-            opened, dataset, limit=limit, protocol=protocol, advance=advance, read=reader.read
+            opened, dataset, limit=limit, protocol=by, advance=advance, read=reader.read
         )
     if (damaged := reader.note()) is not None:
         say(damaged)
@@ -149,9 +128,9 @@ def evaluate(
         "data": str(data),
         "split": dataset.split,
         "images": len(images),
-        "flip": flip,
-        "scales": list(factors),
-        "resize": resize.value,
+        "flip": by.flip,
+        "scales": list(by.scales),
+        "resize": "paper" if by.paper_resize else "fit",
         "match": match,
         "rescore": str(rescore) if rescore else None,
         "trained_on": bool(seen.models),

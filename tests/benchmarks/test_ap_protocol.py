@@ -25,7 +25,9 @@ from benchmarks.sweep import Pictures, cell_key, run_sweep
 from benchmarks.table import conditions
 from benchmarks.verdict import decide
 from samkr_edge.cli import run
+from samkr_edge.cli.protocol import ProtocolName, Resize, protocol_of
 from samkr_edge.decode import DecodeSettings
+from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.paper_protocol import PAPER, Protocol, notes_of
 from samkr_edge.pose_model import OPENERS
@@ -101,13 +103,13 @@ def test_models_of_two_protocols_are_not_chosen_between_and_each_row_says_its_ow
     mixed, same = pages
     assert 'class="plot' not in mixed
     table = mixed[mixed.index('id="all"') : mixed.index("<article")]
-    assert table.count("<small>val, deployment</small>") == 3
-    assert table.count("<small>val, flip + paper resize</small>") == 3
-    assert "AP<span>val, deployment</span>" in mixed
+    assert table.count('<small class="of">val, deployment</small>') == 3
+    assert table.count('<small class="of">val, flip + paper resize</small>') == 3
+    assert 'AP<span class="of">val, deployment</span>' in mixed
     assert 'class="plot' in same
     table = same[same.index('id="all"') : same.index("<article")]
-    assert table.count("AP<span>val, flip + paper resize</span>") == 1
-    assert "<small>" not in table
+    assert table.count('AP<span class="of">val, flip + paper resize</span>') == 1
+    assert "<small" not in table
 
 
 def test_the_papers_ap_stands_beside_ours_only_with_what_each_is_of(
@@ -248,12 +250,13 @@ def test_a_cell_of_another_protocol_split_or_rescoring_file_is_another(tmp_path:
     for name, file in files.items():
         file.write_text(name)
 
-    def key(**more: Any) -> str:
-        suite = suite_of(entry(checkpoint=files["w32.pt"], **more), targets=("as-is",))
+    def key(anyway: bool = False, **more: Any) -> str:
+        suite = suite_of(entry(checkpoint=files["w32.pt"], **more), targets=("as-is",), anyway=anyway)
         return cell_key(suite, cells_of(suite)[0], Pictures())
 
     keys = [
         key(),
+        key(anyway=True),
         key(split="test"),
         key(protocol="paper"),
         key(protocol="paper", scales=[1, 2]),
@@ -365,9 +368,10 @@ def test_bench_by_the_papers_protocol_has_the_ap_of_eval(
     deployed = printed(capsys, "bench", *checkpoints, *common, *quick)
     by_paper = printed(capsys, "bench", *checkpoints, *common, *quick, "--protocol", "paper")
     again = printed(capsys, "bench", *checkpoints, *common, *quick, "--protocol", "paper")
-    for results, options in ((deployed, ()), (by_paper, ("--flip", "--resize", "paper"))):
-        expected = [printed(capsys, "eval", path, *common, *options)["scores"] for path in checkpoints]
-        assert [model["accuracy"] for model in results["models"]] == expected
+    for results, options in ((deployed, ()), (by_paper, ("--protocol", "paper"))):
+        found = [printed(capsys, "eval", path, *common, *options) for path in checkpoints]
+        assert [model["accuracy"] for model in results["models"]] == [one["scores"] for one in found]
+        assert any("last epoch" in note for note in found[0]["notes"]) == bool(options)
     assert deployed["models"][0]["accuracy"] != by_paper["models"][0]["accuracy"]
     assert [model["accuracy_reused"] for model in by_paper["models"]] == [False, False]
     assert [model["accuracy_reused"] for model in again["models"]] == [True, True]
@@ -423,6 +427,35 @@ def test_protocols_that_cannot_be_are_usage_errors(
 ) -> None:
     assert run(["bench", "any.pt", *words]) == 2
     assert code in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        (None, {}, Protocol()),
+        ("deployment", {"scales": "1", "resize": "fit"}, Protocol()),
+        ("paper", {}, PAPER),
+        ("paper", {"flip": True, "resize": "paper", "match": True}, replace(PAPER, match=True)),
+        ("paper", {"scales": "0.5,1"}, replace(PAPER, scales=(0.5, 1.0))),
+        (None, {"flip": True, "resize": "paper"}, PAPER),
+        ("paper", {"resize": "fit"}, "--resize fit"),
+        ("deployment", {"flip": True, "resize": "paper"}, "--flip and --resize paper"),
+        ("deployment", {"scales": "0.5,1"}, "--scales 0.5,1 would"),
+        ("deployment", {"rescore": Path("r.npz")}, "--rescore would"),
+    ],
+)
+def test_a_named_protocol_is_short_for_its_options_and_contradicts_others(
+    name: str | None, options: dict[str, Any], expected: Protocol | str
+) -> None:
+    named = None if name is None else ProtocolName(name)
+    if "resize" in options:
+        options = {**options, "resize": Resize(options["resize"])}
+    if isinstance(expected, Protocol):
+        assert protocol_of(named, **options) == expected
+        return
+    with pytest.raises(SamkrError, match=expected) as caught:
+        protocol_of(named, **options)
+    assert caught.value.code == "SE-U76"
 
 
 def test_a_sweep_measures_each_entry_by_its_own_protocol_and_rescoring(

@@ -216,7 +216,7 @@ def test_the_memory_of_one_image_is_needed(tmp_path: Path) -> None:
 def test_names_hold_what_the_server_takes(tmp_path: Path) -> None:
     how = Protocol(flip=True, scales=(0.5, 1.0, 2.0), paper_resize=True).describe()
     name = results_name("test-dev", "mein_Netz ü", how)
-    algorithm = "samkr-edge-mein-Netz-flip-scales-0-5-1-2-paper-resize"
+    algorithm = "samkr-edge-mein-Netz-flip-paper-resize-scales-0-5-1-2"
     assert name == f"person_keypoints_test-dev2017_{algorithm}_results.json"
     assert doubts(Path(name), 3, 3) == []
     assert results_name("test-dev", "final", "") == STEM.replace("red", "final") + ".json"
