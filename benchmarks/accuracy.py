@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import DatasetFacts, Results, Spread
+from benchmarks.results import DatasetFacts, ProtocolFacts, Results, Spread
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__
 from samkr_edge.artefact import sha256_of
@@ -15,6 +16,7 @@ from samkr_edge.pictures import pictures_digest
 
 if TYPE_CHECKING:
     from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.paper_protocol import Protocol
     from samkr_edge.pose_model import PoseModel
     from samkr_edge.predictions import Predictions
 
@@ -68,12 +70,39 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
     )
 
 
+def open_protocol(
+    protocol: Protocol, rescore: Path | None, models: Mapping[str, PoseModel]
+) -> tuple[Protocol, ProtocolFacts]:
+    """The protocol with its rescoring network, and what is recorded of it.
+
+    Raises:
+        SamkrError: SE-U75 a model cannot follow it; SE-A77 the file rescores other poses.
+    """
+    from samkr_edge.paper_protocol import require_able
+    from samkr_edge.rescoring import load_rescoring
+
+    for model in models.values():
+        require_able(model, protocol)
+        if rescore is not None:
+            protocol = replace(protocol, rescoring=load_rescoring(rescore, model.card.skeleton))
+    return protocol, ProtocolFacts(
+        name="paper" if protocol.is_of_papers else "deployment",
+        flip=protocol.flip,
+        resize="paper" if protocol.paper_resize else "fit",
+        scales=protocol.scales,
+        match=protocol.match,
+        rescoring_sha256=None if rescore is None else sha256_of(rescore),
+    )
+
+
 def measure_accuracy(
     models: Mapping[str, PoseModel],
     hashes: Mapping[str, str],
     baseline: str,
     dataset: KeypointDataset,
     facts: DatasetFacts,
+    protocol: Protocol,
+    measured_by: ProtocolFacts,
     *,
     limit: int | None = None,
     reuse: Results | None = None,
@@ -86,14 +115,16 @@ def measure_accuracy(
         hashes: name -> SHA-256 of the model file.
         baseline: the name that the others are compared with.
         dataset: the split to evaluate; ``facts`` identify its images.
+        protocol: what is done beyond one pass; ``measured_by`` are its facts.
         limit: evaluate only its first images.
         reuse: an earlier run. Its numbers stand in for a model whose file, baseline file, annotations and images
-            have the same hashes and that was scored by the same version of samkr-edge with the same runtimes here.
+            have the same hashes and that was scored by the same protocol and version of samkr-edge with the same
+            runtimes here.
         advance: called after each image, of each model.
     """
     from samkr_edge import evaluate
 
-    known = _known(reuse, facts, hashes[baseline])
+    known = _known(reuse, facts, measured_by, hashes[baseline])
     count = len(evaluated_images(dataset, limit))
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
@@ -103,7 +134,9 @@ def measure_accuracy(
     def predict(name: str) -> Predictions:
         if name in kept:
             return kept[name]
-        found = evaluate.predict_dataset(models[name], dataset, limit=limit, advance=advance)
+        found = evaluate.predict_dataset(
+            models[name], dataset, limit=limit, protocol=protocol, advance=advance
+        )
         if name == baseline:
             kept[name] = found
         return found
@@ -125,7 +158,9 @@ def measure_accuracy(
     return found
 
 
-def _known(reuse: Results | None, facts: DatasetFacts, baseline_sha: str) -> dict[str, Accuracy]:
+def _known(
+    reuse: Results | None, facts: DatasetFacts, measured_by: ProtocolFacts, baseline_sha: str
+) -> dict[str, Accuracy]:
     """Model SHA-256 -> numbers of an earlier run that hold for this one."""
     from samkr_edge.doctor import environment
 
@@ -134,7 +169,7 @@ def _known(reuse: Results | None, facts: DatasetFacts, baseline_sha: str) -> dic
     # A bundle is one file that another device, or another runtime, opens as another model.
     if what_computes(reuse.environment) != what_computes(environment()):
         return {}
-    if reuse.dataset.labelled_images != facts.labelled_images:
+    if reuse.dataset.labelled_images != facts.labelled_images or reuse.protocol != measured_by:
         return {}
     same_baseline = reuse.baseline().sha256 == baseline_sha
     return {

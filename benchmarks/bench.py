@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,27 +13,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks.int8_share import int8_share
-from benchmarks.latency import STAGES, Frames, Run, Timed, measure, speed_up
-from benchmarks.paper import paper_figure
+from benchmarks.latency import Run, Timed, measure
+from benchmarks.measured_row import measured_row, row_names
 from benchmarks.results import (
     DatasetFacts,
     Energy,
-    LatencyStats,
     Machine,
     MemoryMb,
-    ModelResult,
-    PaperResult,
     PowerFacts,
+    ProtocolFacts,
     Results,
     Settings,
-    SplitMs,
-    Spread,
 )
 from benchmarks.sensors import Device, find_device
-from benchmarks.stability import reasons_of_model, reasons_of_run
+from benchmarks.stability import reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
+from samkr_edge.paper_protocol import Protocol, notes_of
+from samkr_edge.trained_on import Seen, require_unseen, trainings_of
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
@@ -55,6 +53,7 @@ class Plan:
         models: model files; names in the table are made from their cards.
         baseline: the file that the others are compared with.
         data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
+        protocol: what AP is measured by, without its rescoring network, which is read from the file ``rescore``.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
         cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
@@ -63,6 +62,7 @@ class Plan:
         memory: measure peak memory too, in a process of its own for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
+        anyway: measure train-fit AP where a model was trained on these images.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
         command: the command line, to be recorded.
     """
@@ -72,6 +72,8 @@ class Plan:
     data: Path | None = None
     split: str = "val"
     limit: int | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    rescore: Path | None = None
     rounds: int | None = None
     seconds: float | None = None
     threads: int = 1
@@ -82,6 +84,7 @@ class Plan:
     memory: bool = True
     samples: int = 6
     max_drop: float | None = None
+    anyway: bool = False
     reuse: Results | None = None
     command: str = ""
 
@@ -94,8 +97,9 @@ def run_bench(
     ``device`` is how this machine is read; a test passes its own.
 
     Raises:
-        SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U62 the same
-            model twice; SE-A29 a model replaced meanwhile.
+        SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U75 a model
+            that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
+            SE-D45 a model was trained on these images.
     """
     from samkr_edge.doctor import environment
     from samkr_edge.stream import opencv_threads
@@ -109,10 +113,17 @@ def run_bench(
     baseline = next(name for name, path in files.items() if path == plan.baseline)
     hashes = {name: digests[path] for name, path in files.items()}
     accuracy: dict[str, Accuracy] = {}
+    seen = Seen()
+    protocol, measured_by = plan.protocol, ProtocolFacts()
     if dataset is not None:
-        from benchmarks.accuracy import check_skeletons, measure_accuracy
+        from benchmarks.accuracy import check_skeletons, measure_accuracy, open_protocol
 
         check_skeletons(models, dataset)
+        protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
+        trainings = {name: trainings_of(model.card) for name, model in models.items()}
+        if plan.rescore is not None and protocol.rescoring is not None:
+            trainings |= {str(plan.rescore): protocol.rescoring.trainings}
+        seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
@@ -123,16 +134,26 @@ def run_bench(
     if dataset is not None and facts is not None:
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
-                models, hashes, baseline, dataset, facts, limit=plan.limit, reuse=plan.reuse, advance=advance
+                models,
+                hashes,
+                baseline,
+                dataset,
+                facts,
+                protocol,
+                measured_by,
+                limit=plan.limit,
+                reuse=plan.reuse,
+                advance=advance,
             )
     power, energy, power_reason = _energy(plan, models, images, progress)
     saved = _save_samples(plan, samples_folder, dataset, records, models, progress)
     rows = [
-        _row(name, model, files[name], hashes[name], run, baseline, accuracy.get(name)).model_copy(
+        measured_row(name, model, files[name], hashes[name], run, baseline, accuracy.get(name)).model_copy(
             update={
                 "memory_mb": memory.get(name),
                 "int8_share": int8_share(files[name]),
                 "energy": energy.get(name),
+                "trained_on": name in seen.models or str(plan.rescore) in seen.models,
             }
         )
         for name, model in models.items()
@@ -162,14 +183,27 @@ def run_bench(
         reasons=unstable,
         stability_fix=None if stable else device.fix,
         dataset=facts,
+        protocol=measured_by,
         verdict=verdict.sentence,
-        notes=[*verdict.notes, *(note for model in models.values() for note in model.notes)],
+        notes=[*verdict.notes, *seen.notes, *_notes(models, protocol)],
         recommended=verdict.recommended,
         models=rows,
         power=power,
         power_reason=power_reason,
         samples=saved,
     )
+
+
+def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
+    """What must be known of how the models run, and of what their AP is."""
+    notes = [note for model in models.values() for note in (*model.notes, *notes_of(model.card, protocol))]
+    if protocol.rescoring is not None:
+        notes += protocol.rescoring.doubts(protocol)
+    if not protocol.deployment:
+        notes.append(
+            f"AP is by {protocol.describe()}; times are those of one pass as deployed, without that."
+        )
+    return list(dict.fromkeys(notes))
 
 
 def _time(
@@ -258,27 +292,6 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
     return dict(zip(names, loaded, strict=True)), dict(zip(names, paths, strict=True))
 
 
-def row_names(models: Sequence[PoseModel]) -> list[str]:
-    """``samkr_tiny INT8 QAT``; where several rows would be called alike, the kind or else the file is added."""
-    plain = [_title(model) for model in models]
-    with_kind = [f"{title}, {model.kind}" for title, model in zip(plain, models, strict=True)]
-    with_file = [f"{title}, {model.path.name}" for title, model in zip(plain, models, strict=True)]
-    with_folder = [f"{title}, {model.path}" for title, model in zip(plain, models, strict=True)]
-    names = []
-    for at in range(len(models)):
-        options = (plain, with_kind, with_file, with_folder)
-        names.append(next((o[at] for o in options if o.count(o[at]) == 1), with_folder[at]))
-    return names
-
-
-def _title(model: PoseModel) -> str:
-    card = model.card
-    parts = [card.model, card.precision.upper()]
-    if card.stage not in (card.precision, "fp32"):
-        parts.append(card.stage.upper())
-    return " ".join(parts)
-
-
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
     """Real images, spread over the evaluated ones; without data one random image."""
     from benchmarks.samples import evenly_spaced
@@ -323,74 +336,6 @@ def _save_samples(
     with progress("samples", min(plan.samples, len(records)), unit="images") as advance:
         write_samples(folder, dataset, records, models, plan.samples, advance)
     return folder.name
-
-
-def _row(
-    name: str,
-    model: PoseModel,
-    path: Path,
-    sha256: str,
-    run: Run,
-    baseline: str,
-    accuracy: Accuracy | None,
-) -> ModelResult:
-    frames = run.frames[name]
-    ratio = None if name == baseline else speed_up(run.frames[baseline], frames)
-    reasons = reasons_of_model(frames.network)
-    figure = paper_figure(model.card.model, model.card.skeleton.name)
-    return ModelResult(
-        name=name,
-        file=path.name,
-        sha256=sha256,
-        size_mb=round(path.stat().st_size / 1e6, 3),
-        network=model.card.model,
-        kind=model.kind,
-        precision=model.card.precision,
-        stage=model.card.stage,
-        input_size=model.card.input_size,
-        is_baseline=name == baseline,
-        latency=latency_stats(frames),
-        split_ms=split(frames),
-        speed_up=Spread(value=ratio.value, low=ratio.low, high=ratio.high) if ratio else None,
-        accuracy=accuracy.scores if accuracy else None,
-        difference=accuracy.difference if accuracy else None,
-        accuracy_reused=accuracy.reused if accuracy else False,
-        paper=PaperResult(ap=figure.ap, where=figure.where, latency_ms=figure.latency_ms) if figure else None,
-        stable=not reasons,
-        reasons=reasons,
-    )
-
-
-def latency_stats(frames: Frames) -> LatencyStats:
-    """Percentiles (linear interpolation) and mean of the total time."""
-    total = frames.total
-    p50, p90, p99 = (float(value) for value in np.percentile(total, [50, 90, 99]))
-    mean = float(total.mean())
-    return LatencyStats(
-        frames=len(total),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        mean_ms=mean,
-        min_ms=float(total.min()),
-        max_ms=float(total.max()),
-        cv=float(total.std() / mean),
-        throughput_fps=1000.0 / mean,
-    )
-
-
-def split(frames: Frames) -> SplitMs:
-    """Mean of each stage over the frames whose total lies between p10 and p90.
-
-    Means add up, medians do not; leaving out both tails keeps the sum close to the p50 of the total.
-    """
-    low, high = np.percentile(frames.total, [10, 90])
-    usual = (frames.total >= low) & (frames.total <= high)
-    if not usual.any():  # of two frames, none
-        usual[:] = True
-    stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
-    other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
-    return SplitMs(**stages, other=other)
 
 
 def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:

@@ -17,14 +17,14 @@ class Candidate:
         name: unique among the candidates, with its run where there are several.
         p90: milliseconds; constraints are on the p90, as MLPerf counts a single stream.
         ap: 0..100.
-        images: what it was scored on. AP of other images is not comparable.
+        basis: what it was scored on, and by which protocol. AP of another basis is not comparable.
         stable: whether its times can be trusted.
     """
 
     name: str
     p90: float
     ap: float
-    images: str
+    basis: str
     stable: bool = True
 
 
@@ -46,16 +46,18 @@ def choose(
     """The most accurate model within a latency, the fastest above an AP, or both.
 
     Args:
-        candidates: models with AP, all scored on the same images.
+        candidates: models with AP, all scored on the same images by the same protocol.
         max_latency: milliseconds that the p90 may reach.
         min_ap: AP that is needed. With ``max_latency`` too, the most accurate model that keeps both.
         left_out: names of measured models without AP; the sentence says that they were not considered.
     """
     if not candidates:
         return Choice("Accuracy was not measured, so nothing can be chosen: give bench --data DIR.", None)
-    if len({candidate.images for candidate in candidates}) > 1:
+    if len({candidate.basis for candidate in candidates}) > 1:
         return Choice(
-            "The runs were scored on different images, so their models cannot be compared by AP.", None
+            "The runs were scored on different images or by different protocols, so their models cannot be compared by "
+            "AP.",
+            None,
         )
     wanted = " and ".join(
         text

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, results_to_write
+from samkr_edge.cli.protocol import ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -31,6 +33,19 @@ def bench(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="What AP is measured by. deployment: one pass, as on the device. paper: as `eval "
+            "--protocol paper`; checkpoints only."
+        ),
+    ] = ProtocolName.deployment,
+    scales: Scales = "1",
+    rescore: Annotated[
+        Path | None,
+        typer.Option(help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`."),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Frames of each model [default: by --seconds].")
     ] = None,
@@ -95,8 +110,9 @@ def bench(
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
 
-    Latency is p50, p90 and p99 from image to poses. The AP difference to the baseline has a 95 % interval (paired
-    bootstrap over images). A run whose clock or times moved is marked unstable, with the reason and the fix.
+    Latency is p50, p90 and p99 from image to poses, always of one pass as deployed; AP is by the protocol. The AP
+    difference to the baseline has a 95 % interval (paired bootstrap over images). A run whose clock or times moved is
+    marked unstable, with the reason and the fix.
 
     With a results.json as --baseline, rows are paired by their bytes, else by network, precision and input size. What
     cannot be compared with it (a missing row, other images, other threads, another device) is named and fails the
@@ -109,6 +125,8 @@ def bench(
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --baseline released/results.json
+
+      samkr-edge bench final.pt int8.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
 
       samkr-edge bench fp32.engine int8.engine --cuda-graph --power --require-stable
 
@@ -126,7 +144,7 @@ def bench(
     if on is not None:
         from samkr_edge.remote import run_there
 
-        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline")))
+        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
     from benchmarks.bench import Plan, run_bench
     from benchmarks.gate import gate_failure
     from benchmarks.regression import WHAT, compare_runs, drop_of, regression
@@ -139,6 +157,11 @@ def bench(
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
     if max_drop is not None and data is None:
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
+    by = protocol_of(protocol, scales=scales, rescore=rescore)
+    if not by.deployment and data is None:
+        raise SamkrError(
+            "SE-U61", "--protocol paper says how AP is measured, so it needs --data", fix="add --data DIR"
+        )
     if report and out is None:
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
     if mode not in ("single-stream", "offline"):
@@ -196,6 +219,8 @@ def bench(
         data=data,
         split=split,
         limit=limit,
+        protocol=by,
+        rescore=rescore,
         rounds=rounds,
         seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
         threads=threads,
@@ -206,6 +231,7 @@ def bench(
         memory=memory,
         samples=samples,
         max_drop=max_drop,
+        anyway=anyway,
         reuse=_earlier(target) if reuse else None,
         command=_command(),
     )

@@ -61,6 +61,9 @@ def facts(results: Results) -> list[tuple[str, str]]:
                 f"{dataset.skeleton}",
             )
         )
+        lines.append(("AP by", results.protocol.label))
+        if results.protocol.rescoring_sha256 is not None:
+            lines.append(("Rescored by", f"sha256 {results.protocol.rescoring_sha256}"))
         lines.append(("Annotations", f"sha256 {dataset.annotations_sha256}"))
         lines.append(("Images", f"sha256 {dataset.images_digest} (ids, names, bytes)"))
     return lines
@@ -76,7 +79,7 @@ def facts_line(results: Results) -> list[str]:
     sizes = sorted({model.input_size for model in results.models})
     line = [", ".join(networks), ", ".join(f"{width}×{height}" for height, width in sizes)]
     if results.dataset is not None:
-        line.append(f"{results.dataset.images} images of {results.dataset.name}/{results.dataset.split}")
+        line.append(f"{results.dataset.images} images of {results.dataset.name}/{results.ap_label}")
     device = device_name(results)
     if device:
         line.append(device)

@@ -27,7 +27,8 @@ def device_name(results: Results) -> str:
 
 
 def run_names(runs: Sequence[Results]) -> list[str]:
-    """The shortest names that tell the runs apart: by device, cell or data, power mode, threads, batch, else time."""
+    """The shortest names that tell the runs apart: by device, cell or data, power mode, threads, batch, what was scored
+    by which protocol, else time."""
 
     def parts(results: Results) -> list[str]:
         settings = results.settings
@@ -37,6 +38,7 @@ def run_names(runs: Sequence[Results]) -> list[str]:
             results.machine.power_mode_before or "",
             f"{settings.threads} thread{'s' if settings.threads > 1 else ''}",
             f"batch {settings.batch}" if settings.mode == "offline" else "",
+            results.ap_label,
         ]
 
     rows = [parts(results) for results in runs]
@@ -58,7 +60,7 @@ def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
             label,
             model.latency.p90_ms,
             model.ap,
-            results.dataset.labelled_images,
+            results.ap_basis,
             results.stable and model.stable,
         )
         for label, model, results in _labelled(runs)
@@ -97,7 +99,7 @@ class Overview:
         headline: the choice, where one was asked for; else what the page holds. ``lead``: why.
         chosen: name of the chosen model.
         budgets: (range of latency budgets, model, AP, p90) of the models worth having.
-        rows: every model of every run as text: run, model, AP, difference, p50, p90, speed-up.
+        rows: every model of every run as text: run, model, AP, what it is of, difference, p50, p90, speed-up.
     """
 
     headline: str
@@ -115,7 +117,7 @@ def overview(
     if len(runs) < 2 and choice is None:
         return None
     found = candidates(runs)
-    comparable = len({candidate.images for candidate in found}) == 1
+    comparable = len({candidate.basis for candidate in found}) == 1
     head, _, why = (choice.sentence if choice else _contents(runs)).partition(": ")
     return Overview(
         head + ("." if why else ""),
@@ -148,6 +150,7 @@ def _line(name: str, results: Results, model: ModelResult) -> dict[str, Any]:
         "run": name,
         "model": short_labels(results.models)[model.name],
         "ap": "" if model.ap is None else f"{model.ap:.1f}",
+        "ap_label": results.ap_label,
         "difference": "" if difference is None else f"{signed(difference.value)} {interval(difference)}",
         "p50": milliseconds(model.latency.p50_ms),
         "p90": milliseconds(model.latency.p90_ms),

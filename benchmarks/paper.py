@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.results import Results
+
 
 @dataclass(frozen=True)
 class PaperFigure:
@@ -37,3 +39,31 @@ _FIGURES = {
 def paper_figure(model: str, skeleton: str) -> PaperFigure | None:
     """The paper's figure for a zoo network on a skeleton, or None: most of our models are not in the paper."""
     return _FIGURES.get((model, skeleton))
+
+
+# (skeleton, split) -> images that published AP are of.
+_PUBLISHED = {("coco17", "val"): 5000, ("crowdpose14", "test"): 8000}
+
+
+def is_measured_alike(results: Results, split: str) -> bool:
+    """Whether AP of ours may be read against published single-scale AP of a split: all of its images, by flip and the
+    paper's resize. Rescoring makes no difference here: DEKR's figures have it, and the paper does not say."""
+    dataset, protocol = results.dataset, results.protocol
+    return (
+        dataset is not None
+        and dataset.split == split
+        and dataset.images == _PUBLISHED.get((dataset.skeleton, split))
+        and protocol.name == "paper"
+        and protocol.scales == (1.0,)
+        and not protocol.match
+    )
+
+
+def beside_the_paper(results: Results) -> str:
+    """What the paper's AP and ours, side by side, are each of; empty where the run shows none of the paper's."""
+    figures = {model.paper.where for model in results.models if model.paper}
+    if not figures or results.dataset is None:
+        return ""
+    text = f"{'; '.join(sorted(figures))}; ours: {results.dataset.name}/{results.ap_label}"
+    alike = is_measured_alike(results, results.dataset.split)
+    return text if alike else f"{text}, which is not measured alike"

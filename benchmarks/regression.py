@@ -52,9 +52,10 @@ class Comparison:
 def compare_runs(results: Results, earlier: Results, max_drop: float) -> Comparison:
     """Row by row, paired by :func:`pair_rows`.
 
-    AP is compared where both runs scored the same images with the same labels. Speed is compared where both ran on the
-    same machine in the same way and with the same baseline model: as the speed-up over that baseline, since
-    milliseconds of two runs differ by more than a model does. A row is slower where the two intervals are apart.
+    AP is compared where both runs scored the same images with the same labels by the same protocol. Speed is compared
+    where both ran on the same machine in the same way and with the same baseline model: as the speed-up over that
+    baseline, since milliseconds of two runs differ by more than a model does. A row is slower where the two intervals
+    are apart.
     """
     rows = pair_rows(earlier.models, results.models)
     uncompared = [Uncompared("rows", f"{old.name} ({old.file}) is missing now") for old in rows.gone]
@@ -163,13 +164,22 @@ def _other_images(results: Results, earlier: Results) -> str:
     if now is None or before is None:
         return f"measured {'only then' if now is None else 'only now'}"
     if now.labelled_images == before.labelled_images:
-        return ""
+        return _other_protocol(results, earlier)
     told = [
         f"{one.images} of {one.images_in_split} images of {one.name}/{one.split}" for one in (before, now)
     ]
     if told[0] == told[1]:
         return f"{told[0]} then and now, but the pictures or their labels have changed"
     return f"{told[0]} then, {told[1]} now"
+
+
+def _other_protocol(results: Results, earlier: Results) -> str:
+    now, before = results.protocol, earlier.protocol
+    if now == before:
+        return ""
+    if now.label != before.label:
+        return f"AP by {before.label} then, by {now.label} now"
+    return f"AP by {now.label} then and now, but by another rescoring network"
 
 
 def _other_conditions(results: Results, earlier: Results) -> str:

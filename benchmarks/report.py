@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.overview import chosen, overview, run_names
 from benchmarks.paper_tables import TABLES, ours
 from benchmarks.pictures_part import Budget
-from benchmarks.results import FILE_NAME, Results, read_results
+from benchmarks.results import FILE_NAME, Results, common_ap_label, read_results
 from benchmarks.run_part import STAGES_SHOWN, run_part
 from benchmarks.sensitivity_part import SensitivityPart, read_sensitivity
 from benchmarks.svg import Point, scatter
@@ -150,6 +150,7 @@ def render(
         runs=parts,
         overview=overview(named, wishes.max_latency, wishes.min_ap),
         plots=_plots(named),
+        ap_label=common_ap_label([results for results, _ in runs]),
         stages=STAGES_SHOWN,
         sensitivity=sensitivity,
         tables=[(table, [(row, ours(table, row, named)) for row in table.rows]) for table in TABLES]
@@ -160,9 +161,9 @@ def render(
 
 def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
     """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
-    where the runs scored different images: their AP share no axis."""
+    where the runs scored different images or by different protocols: their AP share no axis."""
     points: list[Point] = []
-    if len({results.dataset.labelled_images for _, results in runs if results.dataset}) > 1:
+    if len({results.ap_basis for _, results in runs if results.dataset}) > 1:
         return []
     for name, results in runs:
         labels = short_labels(results.models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +123,9 @@ class ModelResult(_Strict):
         None, description="AP minus the baseline's, paired bootstrap over images"
     )
     accuracy_reused: bool = False
+    trained_on: bool = Field(
+        default=False, description="the network was trained on these images: train-fit AP"
+    )
     memory_mb: MemoryMb | None = None
     int8_share: float | None = None  # of the multiply-accumulates, 0..1
     energy: Energy | None = None
@@ -132,6 +136,11 @@ class ModelResult(_Strict):
     @property
     def ap(self) -> float | None:
         return self.accuracy["ap"] if self.accuracy else None
+
+    @property
+    def simulated(self) -> bool:
+        """A quantized checkpoint: torch computes its INT8 in floats, so its time says nothing of INT8."""
+        return self.kind == "checkpoint" and self.precision in ("int8", "fp8")
 
 
 class DatasetFacts(_Strict):
@@ -149,8 +158,33 @@ class DatasetFacts(_Strict):
 
     @property
     def labelled_images(self) -> str:
-        """AP on two runs' images can be compared where this is equal."""
+        """Two runs were scored on the same images with the same labels where this is equal."""
         return f"{self.annotations_sha256} {self.images_digest} {self.images}"
+
+
+class ProtocolFacts(_Strict):
+    """What AP was measured by. Times are always those of one pass as deployed."""
+
+    name: Literal["deployment", "paper"] = "deployment"
+    flip: bool = Field(default=False, description="averaged with the mirrored image")
+    resize: Literal["fit", "paper"] = "fit"
+    scales: tuple[float, ...] = (1.0,)
+    match: bool = Field(default=False, description="joints moved to the peaks of their heatmaps")
+    rescoring_sha256: str | None = Field(default=None, description="of the rescoring network's file")
+
+    @property
+    def label(self) -> str:
+        """``deployment``, or ``flip + paper resize, scales 0.5 1 2, rescored``."""
+        from samkr_edge.paper_protocol import in_words
+
+        words = in_words(
+            flip=self.flip,
+            paper_resize=self.resize == "paper",
+            scales=self.scales,
+            match=self.match,
+            rescored=self.rescoring_sha256 is not None,
+        )
+        return words or "deployment"
 
 
 class Machine(_Strict):
@@ -207,6 +241,7 @@ class Results(_Strict):
     reasons: list[str] = []
     stability_fix: str | None = None
     dataset: DatasetFacts | None = None
+    protocol: ProtocolFacts = ProtocolFacts()  # runs from before it was recorded were deployment
     verdict: str
     notes: list[str] = []
     recommended: str | None = None
@@ -223,6 +258,23 @@ class Results(_Strict):
 
     def baseline(self) -> ModelResult:
         return next(model for model in self.models if model.is_baseline)
+
+    @property
+    def ap_label(self) -> str:
+        """What an AP of this run is of: ``val, deployment``; empty where none was measured."""
+        train_fit = ", train-fit" if any(model.trained_on for model in self.models) else ""
+        return f"{self.dataset.split}, {self.protocol.label}{train_fit}" if self.dataset else ""
+
+    @property
+    def ap_basis(self) -> str:
+        """AP of two runs can be compared where this is equal: images, labels and protocol."""
+        return f"{self.dataset.labelled_images} {self.protocol.model_dump_json()}" if self.dataset else ""
+
+
+def common_ap_label(runs: Sequence[Results]) -> str:
+    """The label of all AP of these runs; empty where they differ, so that each must say its own."""
+    labels = {results.ap_label for results in runs if results.dataset is not None}
+    return labels.pop() if len(labels) == 1 else ""
 
 
 def all_reasons(results: Results) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.facts_part import facts, facts_line, flat
 from benchmarks.latency import STAGES
+from benchmarks.paper import beside_the_paper
 from benchmarks.pictures_part import Budget, pictures
 from benchmarks.results import ModelResult, Results, SplitMs
 from benchmarks.svg import mark_icon
@@ -64,7 +65,8 @@ def run_part(number: int, results: Results, folder: Path, budget: Budget, name: 
         "tiles": _tiles(results, labels),
         "has_ap": results.dataset is not None,
         "has_paper": has_paper(results),
-        "paper_where": sorted({model.paper.where for model in results.models if model.paper}),
+        "beside_paper": beside_the_paper(results),
+        "ap_label": results.ap_label,
         "pictures": pictures(number, results, folder, labels, budget),
         "accuracy": _accuracy_table(results, labels),
         "conditions": conditions(results),
@@ -132,14 +134,15 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     against = labels[base.name]
     alone = model is base
     tiles = []
-    if model.speed_up is not None:
+    if model.speed_up is not None and not model.simulated:
         spread = model.speed_up
         small = f"of {against} · {spread.low:.2f} to {spread.high:.2f}"
         tiles.append((f"{labels[model.name]} speed", f"{spread.value:.2f}", "×", small))
     small = f"{against} {milliseconds(base.latency.p50_ms)} ms"
     if alone:
         small = f"p90 {milliseconds(model.latency.p90_ms)} ms"
-    tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
+    if not model.simulated:
+        tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
     if model.ap is not None:
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samkr_edge.errors import SamkrError, words_of
+
+if TYPE_CHECKING:
+    from samkr_edge.paper_protocol import Protocol
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
@@ -38,6 +41,10 @@ class Entry(_Part):
         precisions: ``fp32`` and ``int8`` (PTQ by the default policy).
         sizes: inputs as ``HxW``; none for the network's own.
         data: COCO or CrowdPose directory; None for latency only.
+        split: of the data; None for the suite's.
+        protocol: what AP is measured by. ``paper`` (flip, the paper's resize) needs inputs of any size, so checkpoints
+            are measured as they are: the FP32 one and the quantized one, unbuilt.
+        scales, rescore: of the protocol ``paper``: sizes of the input, and the file of a rescoring network.
     """
 
     name: str
@@ -47,6 +54,38 @@ class Entry(_Part):
     precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
     sizes: tuple[str, ...] = ()
     data: Path | None = None
+    split: str | None = None
+    protocol: Literal["deployment", "paper"] = "deployment"
+    scales: tuple[float, ...] = (1.0,)
+    rescore: Path | None = None
+
+    @model_validator(mode="after")
+    def _can_follow_its_protocol(self) -> Entry:
+        if self.protocol == "deployment":
+            if self.scales != (1.0,) or self.rescore is not None:
+                raise ValueError(f"{self.name}: scales and rescore need protocol: paper")
+        elif self.network and not self.checkpoint:
+            raise ValueError(f"{self.name}: random weights have no AP, so protocol: paper needs a checkpoint")
+        elif self.sizes:
+            raise ValueError(
+                f"{self.name}: protocol: paper resizes by the checkpoint's own size, without sizes"
+            )
+        try:
+            self.measured_by()
+        except SamkrError as error:
+            raise ValueError(f"{self.name}: {error.message}") from error
+        return self
+
+    @property
+    def calibrates(self) -> bool:
+        """Something is quantized for it here, on the training split of its data."""
+        return self.network is not None and "int8" in self.precisions
+
+    def measured_by(self) -> Protocol:
+        """The protocol, its rescoring network not yet read."""
+        from samkr_edge.paper_protocol import PAPER, Protocol
+
+        return Protocol() if self.protocol == "deployment" else replace(PAPER, scales=self.scales)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Entry:
@@ -66,7 +105,8 @@ class Suite(_Part):
         batches: 1 is single stream, more is offline in batches of so many.
         power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the present one waits.
         seconds: timing of one cell, all its models together.
-        limit: images that are scored; None for all.
+        split, limit: images that are scored; ``limit=None`` for all.
+        anyway: score models on what they were trained on too: train-fit AP.
         calibration_images: images of noise for networks without data, else of the training split.
     """
 
@@ -80,6 +120,7 @@ class Suite(_Part):
     power_modes: tuple[str | None, ...] = (None,)
     split: str = "val"
     limit: int | None = None
+    anyway: bool = False
     seconds: float = Field(20.0, gt=0)
     calibration_images: int = Field(64, ge=8)
     power: bool = False
@@ -99,12 +140,20 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people: ``samkr_tiny 128x128, cpu, 2 threads``."""
+        """For people: ``samkr_tiny 128x128, cpu, 2 threads``, and what AP is of where that is not deployment on val."""
         parts = [" ".join(filter(None, (self.entry.name, self.size))), self.target]
         parts += [f"batch {self.batch}"] if self.batch > 1 else []
         parts += [f"{self.threads} threads"] if self.threads > 1 else []
         parts += [self.power_mode] if self.power_mode else []
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._unusual])
+
+    @property
+    def _unusual(self) -> list[str]:
+        entry = self.entry
+        words = [entry.split] if entry.data and entry.split and entry.split != "val" else []
+        if entry.protocol != "deployment":
+            words += [entry.measured_by().describe(), *(["rescored"] if entry.rescore else [])]
+        return words
 
     @property
     def slug(self) -> str:
@@ -116,23 +165,29 @@ class Cell:
             f"b{self.batch}",
             f"t{self.threads}",
             self.power_mode,
+            *self._unusual,
         )
         return "-".join(
             "".join(c if c.isalnum() or c in "._" else "_" for c in word) for word in words if word
         )
 
     def axes(self) -> dict[str, Any]:
-        """The cell without its entry, for the key."""
-        return {name: getattr(self, name) for name in ("size", "target", "batch", "threads", "power_mode")}
+        """The cell without what its entry's models are made of, for the key."""
+        names = ("size", "target", "batch", "threads", "power_mode")
+        of_entry = {name: getattr(self.entry, name) for name in ("split", "protocol", "scales")}
+        return {**{name: getattr(self, name) for name in names}, **of_entry}
 
 
 def cells_of(suite: Suite) -> list[Cell]:
-    """Every cell. Power modes change slowest, since a change may mean a reboot."""
+    """Every cell, its entry with the split that it means. Power modes change slowest: a change may mean a reboot."""
+    entries = [entry.model_copy(update={"split": entry.split or suite.split}) for entry in suite.models]
     return [
         Cell(entry, size, target, batch, threads, mode)
-        for mode, entry in product(suite.power_modes, suite.models)
+        for mode, entry in product(suite.power_modes, entries)
         for size in entry.sizes or (None,)
-        for target, batch, threads in product(suite.targets, suite.batches, suite.threads)
+        for target, batch, threads in product(
+            suite.targets if entry.protocol == "deployment" else (AS_IS,), suite.batches, suite.threads
+        )
     ]
 
 

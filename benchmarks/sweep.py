@@ -14,7 +14,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +100,7 @@ def run_sweep(
     mode = device.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
     outcomes: list[Outcome] = []
-    pictures = cache(partial(pictures_of, suite))  # read once a sweep, not once a cell
+    pictures = cache(pictures_of)  # read once a sweep, not once a cell
     for number, cell in enumerate(cells, 1):
         try:
             outcome = _visit(suite, cell, out, progress, mode, device.modes, given, pictures, resume, dry_run)
@@ -184,18 +184,21 @@ def _visit(
     mode: str | None,
     modes: Sequence[tuple[str, int]],
     device: Device | None,
-    pictures: Callable[[Entry], Pictures],
+    pictures: Callable[[Path | None, str, int | None, bool], Pictures],
     resume: bool,
     dry_run: bool,
 ) -> Outcome:
     missing = [
         path
-        for path in (*cell.entry.files, cell.entry.checkpoint, cell.entry.data)
+        for path in (*cell.entry.files, cell.entry.checkpoint, cell.entry.data, cell.entry.rescore)
         if path is not None and not path.exists()
     ]
     if missing:
         return Outcome(cell, "", "skipped", f"there is no {missing[0]}")
-    shown = pictures(cell.entry)
+    if cell.entry.protocol == "paper" and cell.entry.data is None:
+        return Outcome(cell, "", "skipped", "the paper's protocol measures AP, and there is no data for it")
+    entry, split = cell.entry, cell.entry.split or suite.split
+    shown = pictures(entry.data, split, suite.limit, entry.calibrates)
     key = cell_key(suite, cell, shown)
     path = out / "cells" / f"{cell.slug}-{key[:12]}.json"
     if resume and _is_finished(path):
@@ -212,9 +215,12 @@ def _visit(
     plan = Plan(
         models=models,
         baseline=models[0],
-        data=cell.entry.data,
-        split=suite.split,
+        data=entry.data,
+        split=split,
         limit=suite.limit,
+        anyway=suite.anyway,
+        protocol=entry.measured_by(),
+        rescore=entry.rescore,
         seconds=suite.seconds,
         threads=cell.threads,
         mode="offline" if cell.batch > 1 else "single-stream",
@@ -224,7 +230,7 @@ def _visit(
         command=f"samkr-edge sweep {quoted(suite.name)}   # {cell.label}",
     )
     results = run_bench(
-        plan, path.with_name(f"{path.stem}-samples") if cell.entry.data else None, progress, device
+        plan, path.with_name(f"{path.stem}-samples") if entry.data else None, progress, device
     )
     write_results(path, results.model_copy(update={"label": cell.label}))
     return Outcome(cell, key, "finished", results=path)
@@ -245,19 +251,19 @@ class Pictures:
     calibrated: str | None = None
 
 
-def pictures_of(suite: Suite, entry: Entry) -> Pictures:
+def pictures_of(data: Path | None, split: str, limit: int | None, calibrates: bool) -> Pictures:
     """Of the scored ones by their bytes; of the training split, which may be a hundred times as large, by the disk."""
-    if entry.data is None:
+    if data is None:
         return Pictures()
     from benchmarks.accuracy import dataset_facts
     from samkr_edge.dataset import open_dataset
     from samkr_edge.pictures import disk_state
 
-    facts = dataset_facts(open_dataset(entry.data, suite.split), suite.limit)
+    facts = dataset_facts(open_dataset(data, split), limit)
     scored = f"{facts.annotations_sha256} {facts.images_digest}"
-    if entry.network is None or "int8" not in entry.precisions:
+    if not calibrates:
         return Pictures(scored)
-    train = open_dataset(entry.data, "train")
+    train = open_dataset(data, "train")
     files = (image.path for image in train.images)
     return Pictures(scored, f"{sha256_of(train.annotation_path)} {disk_state(files)}")
 
@@ -269,7 +275,8 @@ def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
     else:
         origin = "untrained" if cell.entry.checkpoint is None else sha256_of(cell.entry.checkpoint)
         models = [cell.entry.network, origin, *cell.entry.precisions, str(suite.calibration_images)]
-    measured = [suite.seconds, suite.power, suite.memory]
+    rescoring = None if cell.entry.rescore is None else sha256_of(cell.entry.rescore)
+    measured = [suite.seconds, suite.power, suite.memory, suite.anyway, rescoring]
     return _digest(__version__, _here(), models, asdict(pictures), cell.axes(), measured)
 
 
@@ -284,7 +291,8 @@ def _digest(*parts: Any) -> str:
 
 
 def _make(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Path]:
-    """The built models of a cell, made where they are not there yet."""
+    """The models of a cell, made where they are not there yet: built ones, or for AP by the paper's protocol, which no
+    built model can follow, checkpoints."""
     entry = cell.entry
     if entry.network is None:
         stems = [path.stem for path in entry.files]
@@ -298,7 +306,7 @@ def _make(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Pa
     for precision in entry.precisions:
         stem = f"{entry.name}-{precision}"
         source = [entry.network, "--untrained"] if entry.checkpoint is None else [str(entry.checkpoint)]
-        quantized = None
+        measured, quantized = entry.checkpoint, None
         if precision == "int8":
             if entry.data is not None:
                 images = ["--data", str(entry.data), "--images", str(suite.calibration_images)]
@@ -306,7 +314,10 @@ def _make(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Pa
                 images = ["--random-images", str(suite.calibration_images)]
             quantized = folder / f"{stem}.pt"
             _command(["quantize", *source, *images], quantized, f"{origin} {pictures.calibrated}")
-            source = [str(quantized)]
+            measured, source = quantized, [str(quantized)]
+        if entry.protocol == "paper" and measured is not None:
+            made.append(measured)
+            continue
         size = ["--size", cell.size] if cell.size else []
         onnx = folder / f"{stem}{'-' + cell.size if cell.size else ''}.onnx"
         _command(["export", *source, *size], onnx, sha256_of(quantized) if quantized else origin)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -26,6 +27,7 @@ def sweep(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory, in place of the suite's.")
     ] = None,
+    anyway: Anyway = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep finished cells, or measure all again.")
     ] = True,
@@ -50,6 +52,8 @@ def sweep(
     from samkr_edge.cli.console import emit, progress, say
 
     chosen = read_suite(suite)
+    if anyway:
+        chosen = chosen.model_copy(update={"anyway": True})
 
     def finished(outcome: Outcome, number: int, count: int) -> None:
         note = f": {outcome.note}" if outcome.note else ""
@@ -84,33 +88,40 @@ def sweep(
 
 
 def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
-    """One line a model of each finished cell; the other cells with their reason."""
+    """One line a model of each finished cell, and of what its AP is; the other cells with their reason."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.results import read_results
+    from benchmarks.results import common_ap_label, read_results
     from benchmarks.verdict import interval, milliseconds, signed
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("cell", "model", "AP", "difference [95 %]", "p50 ms", "p90", "speed-up"):
-        table.add_column(heading, justify="left" if heading in ("cell", "model") else "right", no_wrap=True)
+    runs = {outcome.results: read_results(outcome.results) for outcome in outcomes if outcome.results}
+    shared = common_ap_label(list(runs.values()))
+    texts = ("cell", "model", "AP of")
+    several = ["AP of"] if not shared and any(run.ap_label for run in runs.values()) else []
+    for heading in ("cell", "model", "AP", *several, "difference [95 %]", "p50 ms", "p90", "speed-up"):
+        table.add_column(heading, justify="left" if heading in texts else "right", no_wrap=True)
     for outcome in outcomes:
         if outcome.results is None:
             table.add_row(outcome.cell.label, Text(f"{outcome.state} {outcome.note}".strip(), style="yellow"))
             continue
-        for index, row in enumerate(read_results(outcome.results).models):
+        for index, row in enumerate(runs[outcome.results].models):
             difference = row.difference
             table.add_row(
                 "" if index else outcome.cell.label,
                 f"{row.network} {row.precision.upper()}",
-                "" if row.ap is None else f"{row.ap:.1f}",
+                "" if row.ap is None else f"{row.ap:.1f}{' train-fit' * row.trained_on}",
+                *("" if index else runs[outcome.results].ap_label for _ in several),
                 "" if difference is None else f"{signed(difference.value)} {interval(difference)}",
                 milliseconds(row.latency.p50_ms) + ("" if row.stable else " *"),
                 milliseconds(row.latency.p90_ms),
                 "" if row.speed_up is None else f"{row.speed_up.value:.2f}×",
             )
     lines: list[Any] = [Text(why, style="dim"), Text(""), table, Text("")]
+    if shared:
+        lines.append(Text(f"AP: {shared}; times: one pass as deployed", style="dim"))
     if any(outcome.state == "waiting" for outcome in outcomes):
         text = "Waiting cells: change the power mode (some changes reboot), then give the same command again."
         lines.append(Text(text, style="yellow"))

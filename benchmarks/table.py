@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.paper import beside_the_paper
 from benchmarks.results import ModelResult, Results
 from benchmarks.verdict import interval, signed
 
@@ -44,6 +45,8 @@ def render(results: Results) -> RenderableType:
     if results.stability_fix:
         lines.append(Text(f"for stable times: {results.stability_fix}", style="yellow"))
     lines.append(Text(conditions(results), style="dim"))
+    if has_paper(results):
+        lines.append(Text(f"paper AP: {beside_the_paper(results)}", style="dim"))
     return Group(*lines)
 
 
@@ -143,9 +146,7 @@ def conditions(results: Results) -> str:
         frames = f"offline, {settings.rounds} interleaved batches of {settings.batch} each, times per image"
     parts = [f"{frames} on {pictures}, {threads}"]
     if results.dataset is not None:
-        parts.append(
-            f"AP on {results.dataset.images} images of {results.dataset.name}/{results.dataset.split}"
-        )
+        parts.append(f"AP on {results.dataset.images} images of {results.dataset.name}/{results.ap_label}")
     before, after = results.machine.mhz_before, results.machine.mhz_after
     if before is not None and after is not None:
         moved = f"clock {before:.0f} to {after:.0f} MHz"

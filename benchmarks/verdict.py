@@ -54,12 +54,15 @@ def decide(
     labels = short_labels(models)
     if not others:
         return Verdict(_alone(baseline, labels), None, notes)
+    judged = [model for model in others if not model.simulated]
+    if baseline.simulated or not judged:
+        return Verdict(_without_times(baseline, others, labels, images or 0), None, notes)
     if baseline.ap is None:
-        return Verdict(_latency_only(baseline, others, labels), None, notes)
+        return Verdict(_latency_only(baseline, judged, labels), None, notes)
     if max(model.ap or 0.0 for model in models) < LOW_AP:
-        return Verdict(_too_low(baseline, others, labels), None, notes)
+        return Verdict(_too_low(baseline, judged, labels), None, notes)
     budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
-    return _compare(baseline, others, labels, images or 0, budget, notes)
+    return _compare(baseline, judged, labels, images or 0, budget, notes)
 
 
 def short_labels(models: Sequence[ModelResult]) -> dict[str, str]:
@@ -132,6 +135,18 @@ def _latency_only(baseline: ModelResult, others: Sequence[ModelResult], labels: 
     )
 
 
+def _without_times(
+    baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str], images: int
+) -> str:
+    best = min(others, key=_drop)
+    highest = max(model.ap or 0.0 for model in (baseline, *others))
+    low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LOW_AP else ""
+    return (
+        f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.difference else ''}; "
+        "quantized checkpoints have no times of their own, so nothing is recommended."
+    )
+
+
 def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
     best = _fastest(others)
     return (
@@ -200,6 +215,12 @@ def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence
     shaky = [f"{model.name}: {reason}" for model in models for reason in model.reasons]
     if shaky:
         notes.append(f"The times are unstable: {'; '.join(shaky)}.")
+    simulated = [model.name for model in models if model.simulated]
+    if simulated:
+        notes.append(
+            f"The times of {', '.join(simulated)} are those of torch, which computes INT8 and FP8 in floats; a built "
+            "model has times of its own."
+        )
     if images is None:
         notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")
     elif images < _FEW_IMAGES:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration.sensitivity import Sensitivity
+    from calibration.trials import Trial
 
 Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint.")]
 Data = Annotated[
@@ -48,6 +50,7 @@ def sensitivity(
     policy: PolicyName = "default",
     split: Split = "val",
     limit: Annotated[int, typer.Option(min=2, help="Evaluate the first N images.")] = 200,
+    anyway: Anyway = False,
     calibrator: Calibrator = None,
     images: Images = 128,
     bits: Bits = None,
@@ -60,7 +63,7 @@ def sensitivity(
 
     About 25 groups: the stem, each stage and resolution, fuse layers, the parts of the heads. Differences are
     paired, with 95 % intervals over images; mean OKS is the sharper signal. At 8 bits most groups drown in the noise:
-    --bits 4 shows the order that they would have.
+    --bits 4 shows the order that they would have. The last row is the float network without its attention.
 
     After a kill the same command goes on where it was.
 
@@ -92,10 +95,12 @@ def sensitivity(
         calibrator=calibrator, bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
+    learned = bench.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)
     trials = analysis.trials(bench, TrialStore(out / "trials.json"))
     whole = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
     warn_if_meaningless(whole.baseline_ap)
     results = ranked(analyse(trials, analysis.groups, analysis.chosen, analysis.macs))
+    left_out = trials.without_attention() if analysis.network.config.groups else None
     text = conclusion(results, len(bench.images))
     payload = {
         "checkpoint": checkpoint.name,
@@ -103,25 +108,27 @@ def sensitivity(
         "split": split,
         "images": len(bench.images),
         "images_digest": bench.digest,
+        **learned,
         **analysis.context,
         "policy": analysis.policy.model_dump(mode="json"),
         "fp32_ap": whole.baseline_ap,
         "policy_trial": whole.to_dict(),
         "groups": [result.to_dict() for result in results],
+        "without_attention": left_out.to_dict() if left_out else None,
         "conclusion": text,
     }
     write_json(results_path, payload)
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
     title = f"AP of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
-        temporary.write_text(sensitivity_chart(results, title, len(bench.images)), encoding="utf-8")
+        temporary.write_text(sensitivity_chart(results, title, len(bench.images), left_out), encoding="utf-8")
     summary = (
         f"the whole policy {analysis.policy.name}: {interval(whole.difference.ap)} AP, "
         f"{interval(whole.difference.oks, 100)} OKS x 100"
     )
     emit(
         {"out": str(out), **payload},
-        Group(_table(results), summary, text, f"chart: {chart}"),
+        Group(_table(results, left_out), summary, text, f"chart: {chart}"),
         as_json,
     )
 
@@ -144,6 +151,7 @@ def search(
     limit: Annotated[
         int | None, typer.Option(min=2, help="Images that the budget is judged on [default: all].")
     ] = None,
+    anyway: Anyway = False,
     rank_images: Annotated[int, typer.Option(min=2, help="Images that groups are ranked on.")] = 200,
     calibrator: Calibrator = None,
     images: Images = 128,
@@ -190,6 +198,7 @@ def search(
     )  # fmt: skip
     dataset = open_dataset(data, split)
     whole = Bench(dataset, limit)
+    learned = whole.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)
     store = TrialStore(out.parent / "trials.json")
     trials = analysis.trials(whole, store)
     base = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
@@ -218,6 +227,7 @@ def search(
         "final_ap": proof,
         "fp32_ap": base.baseline_ap,
         "images": len(whole.images),
+        **learned,
         **analysis.context,
         "steps": [step.to_dict() for step in found.steps],
     }
@@ -262,7 +272,7 @@ def _is_sensitivity(path: Path) -> bool:
     return isinstance(payload, dict) and payload.keys() >= {"policy_trial", "groups", "conclusion"}
 
 
-def _table(results: Sequence[Sensitivity]) -> Table:
+def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -278,13 +288,24 @@ def _table(results: Sequence[Sensitivity]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for r in results:
+        restored = interval(r.restored.difference.ap) if r.restored else "float anyway"
         table.add_row(
             r.group.name,
             f"{100 * r.macs_share:.1f} %",
-            interval(r.alone.difference.ap),
-            interval(r.alone.difference.oks, 100),
-            f"{100 * r.alone.offset_error:.1f} %",
-            interval(r.restored.difference.ap) if r.restored else "float anyway",
+            *_lost(r.alone),
+            restored,
             "" if r.distinguishable else "~",
         )
+    if left_out:
+        table.add_section()
+        mark = "" if left_out.difference.worse else "~"
+        table.add_row("without attention", "", *_lost(left_out), "", mark)
     return table
+
+
+def _lost(trial: Trial) -> tuple[str, str, str]:
+    """AP, OKS and the error of the offsets, as the cells of a row."""
+    from calibration.analysis import interval
+
+    difference = trial.difference
+    return interval(difference.ap), interval(difference.oks, 100), f"{100 * trial.offset_error:.2f} %"

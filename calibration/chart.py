@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from calibration.sensitivity import Sensitivity
+from calibration.trials import Trial
 
 _ROW, _LEFT, _PLOT, _RIGHT, _TOP, _BOTTOM = 24.0, 150.0, 460.0, 110.0, 64.0, 64.0
 _STYLE = """
@@ -64,21 +65,21 @@ def bar_chart(bars: Sequence[Bar], *, title: str, axis: str, foot: str) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def sensitivity_chart(results: Sequence[Sensitivity], title: str, images: int) -> str:
-    """AP that each group alone in INT8 changes, in the order given."""
-    bars = [
-        Bar(
-            result.group.name,
-            result.alone.difference.ap.difference,
-            result.alone.difference.ap.low,
-            result.alone.difference.ap.high,
-            result.distinguishable,
-            f"{100 * result.macs_share:.1f} %",
-        )
-        for result in results
-    ]
+def sensitivity_chart(
+    results: Sequence[Sensitivity], title: str, images: int, without_attention: Trial | None = None
+) -> str:
+    """AP that each group alone in INT8 changes, in the order given, and below them the float network without
+    attention."""
+    bars = [_bar(result.group.name, result.alone, f"{100 * result.macs_share:.1f} %") for result in results]
+    if without_attention:
+        bars.append(_bar("without attention", without_attention, "float"))
     foot = f"whiskers: 95 % over {images} images; gray: indistinguishable from no loss (AP and mean OKS)"
     return bar_chart(bars, title=title, axis="AP won or lost against FP32", foot=foot)
+
+
+def _bar(label: str, trial: Trial, note: str) -> Bar:
+    ap = trial.difference.ap
+    return Bar(label, ap.difference, ap.low, ap.high, trial.difference.worse, note)
 
 
 def _row(bar: Bar, y: float, x: Callable[[float], float], width: float) -> list[str]:

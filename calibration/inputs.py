@@ -18,11 +18,9 @@ from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import available_splits, open_dataset
 from samkr_edge.dataset_use import remarks, require_calibration_images, require_splits
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluate import LEAST_AP
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
-
-# Below this AP a network knows too little for a difference in AP to say anything about quantization.
-LEAST_AP = 5.0
 
 
 @dataclass(frozen=True)

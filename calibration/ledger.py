@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured
+from calibration.inputs import best_device
+from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
 from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import is_built
 from samkr_edge.pose_model import PoseModel
+from training.checkpoint import load_checkpoint, network_of
+from training.without_attention import without_attention
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,9 @@ class Stage:
     """One form of the network.
 
     Attributes:
-        name: the file's.
+        name: the file's; ``final.pt, in memory`` where it was changed after it was read.
         sha256: of its bytes.
-        form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ``, ...
+        form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ without attention``, ...
         input_size: (height, width).
         ap, oks: AP in 0..100, mean OKS in 0..1.
         parent: name of the stage it is compared with; None for the first.
@@ -28,6 +31,7 @@ class Stage:
         total: to the first stage.
         heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
             differ.
+        beside: the parent's file again, changed in memory, and no other stage follows it: no step of this road.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Stage:
     total: Difference | None
     heatmap_error: float | None
     offset_error: float | None
+    beside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         changed = {
@@ -53,27 +58,41 @@ class Stage:
 def parents(models: Sequence[PoseModel]) -> list[int | None]:
     """Index of the stage that each is compared with.
 
-    A form follows the one before it of the same numbers (FP32, PTQ or QAT): ONNX FP32 the torch FP32, a built INT8
-    model its Q/DQ ONNX. The first of its kind follows the first of all.
+    A form follows the one before it of the same numbers (FP32, PTQ or QAT) that leaves out the same parts: ONNX FP32
+    the torch FP32, a built INT8 model its Q/DQ ONNX. The first without a part follows the whole network of its numbers,
+    and the first of its numbers the first of all.
     """
     found: list[int | None] = []
-    latest: dict[tuple[str, str], int] = {}
-    for index, model in enumerate(models):
-        kind = (model.card.precision, model.card.stage)
-        found.append(latest.get(kind, 0) if index else None)
+    latest: dict[tuple[str, str, tuple[str, ...]], int] = {}
+    for index, card in enumerate(model.card for model in models):
+        whole = (card.precision, card.stage, ())
+        kind = (card.precision, card.stage, tuple(card.left_out))
+        found.append(latest.get(kind, latest.get(whole, 0)) if index else None)
         latest[kind] = index
     return found
 
 
 def form_of(model: PoseModel) -> str:
-    """``torch FP32``, ``ONNX PTQ``, ``built QAT``, ``engine PTQ``."""
+    """``torch FP32``, ``ONNX PTQ``, ``built QAT``, ``engine PTQ without attention``."""
     numbers = model.card.stage.upper() if model.card.quantized else model.card.precision.upper()
     if model.card.precision == "fp8":
         numbers += " FP8"
     made = {"checkpoint": "torch", "onnx": "ONNX"}.get(model.kind, model.kind)
     if model.kind == "onnx" and is_built(model.path):
         made = "built"
-    return f"{made} {numbers}"
+    return " ".join([made, numbers, *(f"without {part}" for part in model.card.left_out)])
+
+
+def without_its_attention(model: PoseModel) -> PoseModel | None:
+    """A checkpoint again, in memory, without its attention; None where it has none or is no checkpoint."""
+    if model.kind != "checkpoint":
+        return None
+    checkpoint = load_checkpoint(model.path)
+    if not checkpoint.config.groups:
+        return None
+    network = without_attention(network_of(checkpoint)).to(best_device())
+    card = checkpoint.card.with_provenance(without={"attention": {"judged": "in this ledger"}})
+    return PoseModel(NetworkRunner(network, card), model.path)
 
 
 def follow(
@@ -88,26 +107,32 @@ def follow(
     stages: list[Stage] = []
     measured: list[Measured] = []
     maps: list[Maps] = []
-    for model, parent in zip(models, parents(models), strict=True):
+    found = parents(models)
+    names: list[str] = []
+    for index, (model, parent) in enumerate(zip(models, found, strict=True)):
+        in_memory = parent is not None and models[parent].path == model.path
+        names.append(f"{model.path.name}, in memory" if in_memory else model.path.name)
         comparable = parent is not None and models[parent].card.input_size == model.card.input_size
         reference = maps[parent] if comparable and parent is not None else None
-        recorder = MapRecorder(model.runner, reference, keep=True)
+        recorder = MapRecorder(model.runner, reference, keep=index in found)
         now = bench.run(recorder, advance=advance)
         measured.append(now)
         maps.append(recorder.kept)
-        errors = recorder.errors if comparable else (None, None)
+        heatmap_error, offset_error = recorder.errors if comparable else (None, None)
         stages.append(
             Stage(
-                model.path.name,
+                names[index],
                 sha256_of(model.path),
                 form_of(model),
                 model.card.input_size,
                 now.ap,
                 now.oks,
-                None if parent is None else models[parent].path.name,
+                None if parent is None else names[parent],
                 None if parent is None else bench.compare(measured[parent], now),
                 None if parent is None else bench.compare(measured[0], now),
-                *errors,
+                heatmap_error,
+                offset_error,
+                in_memory and index not in found,
             )
         )
     return stages
@@ -118,7 +143,7 @@ def verdict(stages: Sequence[Stage]) -> str:
     losses = [
         (stage.difference.ap.difference, stage)
         for stage in stages
-        if stage.difference is not None and stage.difference.worse
+        if stage.difference is not None and stage.difference.worse and not stage.beside
     ]
     if not losses:
         return "no step lost accuracy beyond the noise of these images"

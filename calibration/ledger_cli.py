@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
@@ -28,6 +29,7 @@ def ledger(
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
     split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
     out: Annotated[
         Path | None,
@@ -40,7 +42,8 @@ def ledger(
     """The same images through every form of a network, naming the step where accuracy left.
 
     Each form is compared with the one before it of the same numbers: ONNX FP32 with torch FP32, the Q/DQ ONNX with
-    the fake-quantized checkpoint, the built model with its ONNX.
+    the fake-quantized checkpoint, the built model with its ONNX. A checkpoint in front is also measured in memory
+    without its attention: what `export --without attention` would leave out.
 
     Examples:
 
@@ -55,7 +58,7 @@ def ledger(
     from rich.console import Group
 
     from calibration.inputs import warn_if_meaningless
-    from calibration.ledger import follow, verdict
+    from calibration.ledger import follow, verdict, without_its_attention
     from calibration.measure import Bench
     from samkr_edge import __version__
     from samkr_edge.artefact import write_json
@@ -75,8 +78,11 @@ def ledger(
     dataset = open_dataset(data, split)
     digests = digests_of(models)
     opened = [load_model(path, threads=threads) for path in models]
+    if (bare := without_its_attention(opened[0])) is not None:
+        opened.insert(1, bare)
     bench = Bench(dataset, limit)
-    with progress("following", len(models) * len(bench.images), unit="images") as advance:
+    learned = bench.unseen_by({str(model.path): model.card for model in opened}, anyway=anyway)
+    with progress("following", len(opened) * len(bench.images), unit="images") as advance:
         stages = follow(opened, bench, advance=advance)
     refuse_replaced(digests, "nothing was written")
     warn_if_meaningless(stages[0].ap)
@@ -90,6 +96,7 @@ def ledger(
         "split": split,
         **bench.facts,
         "threads": threads,
+        **learned,
         "stages": [stage.to_dict() for stage in stages],
         "verdict": text,
     }

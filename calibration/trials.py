@@ -20,6 +20,8 @@ from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
+from training.models.pose_net import PoseNet
+from training.without_attention import without_attention
 
 SCHEMA_VERSION = 1
 Modules = frozenset[str]
@@ -127,13 +129,31 @@ class Trials:
 
     def measured(self, modules: Modules, what: str, baseline: Modules = FLOAT) -> Trial:
         """The variant with these modules in INT8, against the one with ``baseline`` in INT8."""
-        parts = (self._context, *sorted(modules), "against", *sorted(baseline))
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        parts = (*sorted(modules), "against", *sorted(baseline))
+        return self._once(
+            parts, what, baseline, lambda before: before if modules == baseline else self._run(modules)
+        )
+
+    def without_attention(self) -> Trial:
+        """The float network with its attention left out, against the whole one."""
+        what = "without attention"
+        return self._once(
+            (what, "against"),
+            what,
+            FLOAT,
+            lambda _: self._score(without_attention(self._switches().use(FLOAT))),
+        )
+
+    def _once(
+        self, parts: tuple[str, ...], what: str, baseline: Modules, run: Callable[[Measured], Measured]
+    ) -> Trial:
+        """What the store holds of this, or else ``run``, which gets the baseline, compared with the baseline."""
+        key = hashlib.sha256("\n".join((self._context, *parts)).encode()).hexdigest()
         known = self._store.get(key)
         if known is not None:
             return known
         before = self._baseline(baseline)
-        now = before if modules == baseline else self._run(modules)
+        now = run(before)
         difference = self.bench.compare(before, now)
         trial = Trial(now.ap, now.oks, difference, now.heatmap_error, now.offset_error)
         self._store.put(key, what, trial)
@@ -149,9 +169,11 @@ class Trials:
     def _run(self, modules: Modules) -> Measured:
         if modules and self._float_maps is None:
             self._baseline(FLOAT)
-        network = self._switches().use(modules)
-        recorder = MapRecorder(NetworkRunner(network, self._card), self._float_maps, keep=not modules)
+        return self._score(self._switches().use(modules), keep=not modules)
+
+    def _score(self, network: PoseNet, *, keep: bool = False) -> Measured:
+        recorder = MapRecorder(NetworkRunner(network, self._card), self._float_maps, keep=keep)
         measured = self.bench.run(recorder)
-        if self._float_maps is None:
+        if keep:
             self._float_maps = recorder.kept
         return measured

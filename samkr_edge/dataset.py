@@ -4,6 +4,8 @@ Two layouts are recognised::
 
     ROOT/annotations/person_keypoints_{train,val}2017.json     COCO
     ROOT/images/{train,val}2017/  or  ROOT/{train,val}2017/  or  ROOT/images/
+    ROOT/annotations/image_info_{test-dev,test}2017.json       its test images, whose labels only COCO's server has
+    ROOT/images/test2017/  or  ROOT/test2017/
 
     ROOT/json/crowdpose_{train,val,trainval,test}.json         CrowdPose
     ROOT/images/
@@ -35,13 +37,14 @@ from samkr_edge.annotations import (
     malformed,
 )
 from samkr_edge.artefact import read_json
-from samkr_edge.categories import read_categories
+from samkr_edge.categories import Categories, read_categories
 from samkr_edge.errors import SamkrError
 from samkr_edge.file_kind import kind_of_bytes
 from samkr_edge.fixes import quoted
-from samkr_edge.skeleton import Skeleton
+from samkr_edge.skeleton import COCO17, Skeleton
 
 _FOLDERS = {"coco": "annotations", "crowdpose": "json"}
+_IMAGES_ONLY = "image_info_"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class KeypointDataset:
         told: what was left out or filled in while reading, see :mod:`samkr_edge.annotations`.
         image_folder: what the file names of the images are relative to.
         searched: the folders in which the images were looked for.
+        labelled: False for images alone, of which the labels are not public: nobody is annotated, the keypoints are
+            COCO's 17.
     """
 
     root: Path
@@ -78,6 +83,7 @@ class KeypointDataset:
     told: Places = field(default_factory=dict)
     image_folder: Path = Path()
     searched: tuple[Path, ...] = ()
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,8 +91,7 @@ class KeypointDataset:
     @property
     def named(self) -> Path:
         """What commands take for it: the directory, or the file where that is not where a layout has it."""
-        found = (annotation_place(self.root, self.split, kind) for kind in _FOLDERS)
-        return self.root if self.annotation_path in found else self.annotation_path
+        return self.root if self.annotation_path in _places(self.root, self.split) else self.annotation_path
 
 
 def open_dataset(
@@ -100,7 +105,8 @@ def open_dataset(
 
     Args:
         root: the data directory, or an annotation file.
-        split: ``train``, ``val``, or another one that the directory holds; of a file, what it is taken for.
+        split: ``train``, ``val``, or another one that the directory holds; of a file, what it is taken for, but for
+            images without labels, whose file says what they are.
         annotations: annotation file to use in place of the one found.
         images: image folder to use in place of the one found.
 
@@ -121,7 +127,9 @@ def open_dataset(
     if not isinstance(payload, dict):
         raise malformed(path, [f"the file holds a {type(payload).__name__}, not an object"])
     image_entries = _list_of_objects(payload, "images", path)
-    annotation_entries = _list_of_objects(payload, "annotations", path)
+    labelled = not path.name.startswith(_IMAGES_ONLY) or bool(payload.get("annotations"))
+    annotation_entries = _list_of_objects(payload, "annotations", path) if labelled else []
+    split = split if labelled else split_of(path)
     if not image_entries:
         raise SamkrError(
             "SE-D14",
@@ -133,7 +141,12 @@ def open_dataset(
         is_crowdpose = path.name.startswith("crowdpose") or "crowdIndex" in image_entries[0]
         kind = "crowdpose" if is_crowdpose else "coco"
     described = _list_of_objects(payload, "categories", path) if payload.get("categories") else []
-    categories = read_categories(described, annotation_entries, kind, path)
+    # The test images' categories are those of object detection, without keypoints.
+    categories = (
+        read_categories(described, annotation_entries, kind, path)
+        if labelled
+        else Categories(COCO17, used=None, others={})
+    )
     searched = (Path(images),) if images is not None else _image_folders(root, split, kind, path)
     folder = _image_folder(searched, image_entries)
     records = image_records(image_entries, folder, path)
@@ -150,16 +163,26 @@ def open_dataset(
         told=told,
         image_folder=folder,
         searched=searched,
+        labelled=labelled,
     )
 
 
 def available_splits(root: str | Path) -> list[str]:
-    """Names of the splits whose annotation files lie in ``root``, in the layouts above."""
+    """Names of the splits with labels whose annotation files lie in ``root``, in the layouts above."""
+    return _splits_at(root, "annotations/person_keypoints_*2017.json", "json/crowdpose_*.json")
+
+
+def unlabelled_splits(root: str | Path) -> list[str]:
+    """Names of the splits in ``root`` that are images alone."""
+    return _splits_at(root, f"annotations/{_IMAGES_ONLY}*2017.json")
+
+
+def _splits_at(root: str | Path, *patterns: str) -> list[str]:
     root = Path(root)
     if not root.is_dir():
         return []
-    coco = sorted(root.glob("annotations/person_keypoints_*2017.json"))
-    return list(dict.fromkeys(map(split_of, [*coco, *sorted(root.glob("json/crowdpose_*.json"))])))
+    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return list(dict.fromkeys(map(split_of, paths)))
 
 
 def split_of(annotation_path: Path) -> str:
@@ -168,13 +191,19 @@ def split_of(annotation_path: Path) -> str:
 
 
 def _subset(annotation_path: Path) -> str:
-    return annotation_path.stem.removeprefix("person_keypoints_")
+    return annotation_path.stem.removeprefix("person_keypoints_").removeprefix(_IMAGES_ONLY)
 
 
 def annotation_place(root: Path, split: str, kind: str) -> Path:
     """Where the layouts above have the annotation file of a split."""
     name = f"crowdpose_{split}.json" if kind == "crowdpose" else f"person_keypoints_{split}2017.json"
     return root / _FOLDERS[kind] / name
+
+
+def _places(root: Path, split: str) -> dict[Path, str]:
+    """Where the file of a split may lie -> the kind that it is of; the first that is there counts."""
+    places = {annotation_place(root, split, kind): kind for kind in _FOLDERS}
+    return {**places, root / _FOLDERS["coco"] / f"{_IMAGES_ONLY}{split}2017.json": "coco"}
 
 
 # :func:`read_image`, or what does the same and something beside.
@@ -261,27 +290,30 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
             f"the data directory {root} {'is not a folder' if root.exists() else 'does not exist'}",
             fix="samkr-edge data synth people   # or name the folder of your data set",
         )
-    candidates = [(kind, annotation_place(root, split, kind)) for kind in _FOLDERS]
-    for kind, path in candidates:
+    for path, kind in _places(root, split).items():
         if path.is_file():
             return kind, path
-    splits = available_splits(root)
-    known = [annotation_place(root, name, kind) for name in splits for kind in _FOLDERS]
+    splits, bare = available_splits(root), unlabelled_splits(root)
+    known = {place for name in (*splits, *bare) for place in _places(root, name)}
     others = [str(path.relative_to(root)) for path in _json_files(root) if path not in known]
     offered = [f"also here  {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"] if others else []
-    if splits:
+    if splits or bare:
+        labelled = [f"splits     {', '.join(splits)}"] if splits else []
+        unlabelled = [f"no labels  {', '.join(bare)}: images alone, for eval"] if bare else []
         raise SamkrError(
             "SE-D11",
             f"{root} has no split {split!r}",
-            [f"splits     {', '.join(splits)}", *offered],
-            fix=f"give the same command with --split {splits[0]}",
+            [*labelled, *unlabelled, *offered],
+            fix=f"give the same command with --split {splits[0]}"
+            if splits
+            else f"samkr-edge eval MODEL --data {quoted(root)} --split {quoted(bare[0])}",
         )
     inside = sorted(entry.name for entry in root.iterdir())
     raise SamkrError(
         "SE-D10",
         f"{root} has no annotations where a data set has them",
         [
-            *(f"{kind:<10} {path.relative_to(root)}" for kind, path in candidates),
+            *(f"{kind:<10} {annotation_place(root, split, kind).relative_to(root)}" for kind in _FOLDERS),
             *(
                 offered
                 or [f"found      {', '.join(inside[:6]) or 'an empty folder'}{' ...' * (len(inside) > 6)}"]
@@ -303,7 +335,9 @@ def _image_folders(root: Path, split: str, kind: str, annotation_path: Path) -> 
     images = root / "images"
     # Tools call the file and the folder of a subset alike.
     subset = _subset(annotation_path)
-    by_name = [folder / name for name in (subset, f"{split}2017", split) for folder in (images, root)]
+    # COCO's test-dev is a part of its test images.
+    names = (subset, f"{split}2017", split, f"{split.removesuffix('-dev')}2017")
+    by_name = [folder / name for name in names for folder in (images, root)]
     folders = [images, *by_name] if kind == "crowdpose" else [*by_name, images]
     return tuple(dict.fromkeys([*folders, root, annotation_path.parent]))
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
-from samkr_edge.dataset import KeypointDataset, annotation_place, available_splits
+from samkr_edge.dataset import (
+    KeypointDataset,
+    annotation_place,
+    available_splits,
+    open_dataset,
+    unlabelled_splits,
+)
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation_of
 from samkr_edge.fixes import quoted
@@ -121,6 +127,8 @@ def refusal(
     smallest_person: float | None = None,
 ) -> SamkrError | None:
     """Why a step cannot use a split, or these images of it; None where it can."""
+    if not dataset.labelled:
+        return no_labels(dataset)
     people = People.of(dataset, images, smallest_person=smallest_person)
     usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
     if usable:
@@ -151,6 +159,17 @@ def refusal(
     return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), facts[:4], fix=fix)
 
 
+def no_labels(dataset: KeypointDataset) -> SamkrError:
+    """SE-D81."""
+    return SamkrError(
+        "SE-D81",
+        f"{dataset.annotation_path} holds images without labels, so nothing can be learned from it or judged by it",
+        [f"images     {len(dataset)}", "labels     only the data set's evaluation server has them"],
+        fix=f"samkr-edge eval MODEL --data {quoted(dataset.named)} --split {quoted(dataset.split)}   "
+        "# writes the file that the server takes",
+    )
+
+
 def require_usable(
     dataset: KeypointDataset,
     step: Step,
@@ -161,8 +180,8 @@ def require_usable(
     """Raise what :func:`refusal` returns, and where images that the step reads are not there.
 
     Raises:
-        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D22
-            images are missing.
+        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81
+            the split has no labels, SE-D22 images are missing.
     """
     refused = refusal(dataset, step, images, smallest_person=smallest_person)
     if refused is not None:
@@ -171,11 +190,15 @@ def require_usable(
     if step == "train":  # images of nobody are left out
         read = [image for image in read if dataset.annotations[image.id]]
     if step != "quantize":  # which chooses a few, and reads these at once
-        _require_images(dataset, read)
+        require_images(dataset, read)
 
 
-def _require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
-    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes."""
+def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
+    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes.
+
+    Raises:
+        SamkrError: SE-D22.
+    """
     folders = {image.path.parent for image in images}
     listed_names = {folder: set(os.listdir(folder)) for folder in folders if os.path.isdir(folder)}
     missing = [
@@ -192,7 +215,9 @@ def _require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> 
                 f"looked in  {', '.join(map(str, dataset.searched))}",
             ],
             fix="restore them, or take them out of the annotations; all of them: "
-            f"samkr-edge data check {quoted(dataset.named)}",
+            f"samkr-edge data check {quoted(dataset.named)}"
+            if dataset.labelled
+            else f"put all of COCO's test2017 there: unzip test2017.zip -d {quoted(dataset.root / 'images')}",
         )
 
 
@@ -238,9 +263,11 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
         splits: all that the step needs. A single file is one split, and would be learned from and judged by.
 
     Raises:
-        SamkrError: SE-D74 not all of them are there.
+        SamkrError: SE-D74 not all of them are there, SE-D81 one has no labels.
     """
     found = available_splits(data)
+    for split in (name for name in splits if name not in found and name in unlabelled_splits(data)):
+        raise no_labels(open_dataset(data, split))
     file = data.is_file() and len(splits) > 1
     missing = [split for split in splits if split not in found] if found else []
     if not file and not missing:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from samkr_edge.skeleton import Skeleton
 
 MAX_DETECTIONS = 20
+# Below this AP a network knows too little for a difference in AP to say anything about what was done to it.
+LEAST_AP = 5.0
 _AT_ONCE = 250  # images that pycocotools matches at a time
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 

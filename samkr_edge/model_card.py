@@ -64,6 +64,16 @@ class ModelCard:
             return ("heatmap", "offset")
         return ("poses", "scores", "proposals") if self.decode.refine_radius else ("poses", "scores")
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Parts of the network that an export left out -> how that was judged, in words. ``{"attention": ...}``"""
+        found = self.provenance.get("without")
+        if not isinstance(found, dict):
+            return {}
+        return {
+            str(part): str(facts.get("judged")) for part, facts in found.items() if isinstance(facts, dict)
+        }
+
     def with_provenance(self, **facts: Any) -> ModelCard:
         """A copy with more provenance."""
         return replace(self, provenance={**self.provenance, **facts})

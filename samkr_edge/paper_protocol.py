@@ -19,6 +19,7 @@ from samkr_edge.poses import Poses
 from samkr_edge.skeleton import CROWDPOSE14
 
 if TYPE_CHECKING:
+    from samkr_edge.model_card import ModelCard
     from samkr_edge.pose_model import PoseModel
     from samkr_edge.rescoring import RescoringNetwork
 
@@ -60,21 +61,46 @@ class Protocol:
         """Nothing beyond the deployment path, rescoring aside."""
         return not (self.flip or self.match or self.paper_resize) and self.scales == (1.0,)
 
+    @property
+    def is_of_papers(self) -> bool:
+        """Flip and the paper's resize, whatever else: what AP of this line of papers is measured by."""
+        return self.flip and self.paper_resize
+
     def describe(self) -> str:
-        """``flip, scales 0.5 1 2``; empty for the deployment path."""
-        parts = ["flip"] if self.flip else []
-        if len(self.scales) > 1:
-            parts.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
-        parts += [
-            name
-            for name, on in (
-                ("match", self.match),
-                ("paper resize", self.paper_resize),
-                ("rescored", self.rescoring),
-            )
-            if on
-        ]
-        return ", ".join(parts)
+        """``flip + paper resize, scales 0.5 1 2``; empty for the deployment path."""
+        return in_words(
+            flip=self.flip,
+            paper_resize=self.paper_resize,
+            scales=self.scales,
+            match=self.match,
+            rescored=self.rescoring is not None,
+        )
+
+
+# What AP of papers is measured by; they add scales and rescoring where they say so.
+PAPER = Protocol(flip=True, paper_resize=True)
+
+
+def in_words(
+    *, flip: bool, paper_resize: bool, scales: tuple[float, ...], match: bool, rescored: bool
+) -> str:
+    """The same words for a protocol wherever one is named; empty for the deployment path."""
+    base = " + ".join(name for name, on in (("flip", flip), ("paper resize", paper_resize)) if on)
+    several = "scales " + " ".join(f"{scale:g}" for scale in scales) if len(scales) > 1 else ""
+    parts = (base, several, "match" if match else "", "rescored" if rescored else "")
+    return ", ".join(filter(None, parts))
+
+
+def notes_of(card: ModelCard, protocol: Protocol) -> list[str]:
+    """What must be known of a model that is measured as papers measure theirs."""
+    training = card.provenance.get("training")
+    if (
+        protocol.is_of_papers
+        and isinstance(training, dict)
+        and training.get("chosen") == "best by validation"
+    ):
+        return [f"{card.model} was chosen by its validation AP; papers report the last epoch, final.pt"]
+    return []
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
@@ -101,9 +127,15 @@ def rescored(poses: Poses, protocol: Protocol) -> Poses:
     return protocol.rescoring.rescore(poses) if protocol.rescoring and len(poses) else poses
 
 
-def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
-    require_image(image)
-    card, source_hw = model.card, (image.shape[0], image.shape[1])
+def require_able(model: PoseModel, protocol: Protocol) -> None:
+    """Refuse a model that cannot follow the protocol, so that it can be asked before anything is measured.
+
+    Raises:
+        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
+    """
+    card = model.card
+    if protocol.deployment:
+        return
     if card.decode_in != "host":
         raise SamkrError(
             "SE-U75",
@@ -113,10 +145,16 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
     if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
         raise SamkrError(
             "SE-U75",
-            f"{model.path.name} takes images of one size only, so several scales and --resize paper cannot be tested",
+            f"{model.path.name} takes one size of images, so several scales and the paper's resize cannot be measured",
             [f"input      {card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"],
-            fix="evaluate the checkpoint this file was exported from",
+            fix="give the checkpoint that this file was exported from",
         )
+
+
+def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    require_image(image)
+    require_able(model, protocol)
+    card, source_hw = model.card, (image.shape[0], image.shape[1])
     if protocol.paper_resize:
         base_hw = paper_size(source_hw, min(card.input_size))
         matrix = paper_matrix(source_hw, base_hw)

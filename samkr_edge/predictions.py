@@ -70,12 +70,19 @@ class Predictions:
         """The entries of these images; an image that was not looked at has none."""
         return [entry for image_id in image_ids for entry in self._entries(image_id)]
 
+    def images(self) -> Iterator[tuple[int, Poses]]:
+        """The id and the poses of each image, in the order in which they were added."""
+        for image_id in self._places:
+            yield image_id, self._poses(image_id)
+
     def _entries(self, image_id: int) -> list[dict[str, Any]]:
+        return self._poses(image_id).to_coco(image_id, self.category_id)
+
+    def _poses(self, image_id: int) -> Poses:
         first, count = self._places.get(image_id, (0, 0))
         self._file.seek(first * self._row.itemsize)
         rows = np.frombuffer(self._file.read(count * self._row.itemsize), self._row)
-        poses = Poses(rows["keypoints"], rows["joint_scores"], rows["score"])
-        return poses.to_coco(image_id, self.category_id)
+        return Poses(rows["keypoints"], rows["joint_scores"], rows["score"])
 
     def write(self, path: str | Path) -> None:
         """COCO results JSON, one entry a line."""

@@ -1,21 +1,26 @@
 """DEKR's rescoring network: a small MLP that predicts a pose's OKS from its shape and joint scores.
 
 It runs in NumPy, so that evaluation needs no torch; `samkr-edge rescore` trains it. The file (.npz) holds the weights
-under DEKR's names (``l1.weight`` ...) and what its features were made of: links and the two links that give the scale.
+under DEKR's names (``l1.weight`` ...), what its features were made of: links and the two links that give the scale, and
+what the poses were that it learned from.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
+from samkr_edge.paper_protocol import Protocol
 from samkr_edge.poses import Poses
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.trained_on import TrainedOn
 
 LAYERS = ("l1", "l2", "l3")
 
@@ -73,6 +78,34 @@ class PoseFeatures:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """The poses that a rescoring network learned from.
+
+    Attributes:
+        protocol: what they were predicted by, without rescoring.
+        trained_on: the images.
+    """
+
+    protocol: Protocol
+    trained_on: TrainedOn
+
+    def to_json(self) -> str:
+        by = self.protocol
+        protocol = {"flip": by.flip, "scales": by.scales, "match": by.match, "paper_resize": by.paper_resize}
+        return json.dumps({"protocol": protocol, "trained_on": self.trained_on.to_dict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Lesson:
+        """Inverse of :meth:`to_json`; ValueError, KeyError or TypeError for what is none."""
+        content = json.loads(text)
+        protocol: dict[str, Any] = {**content["protocol"], "scales": tuple(content["protocol"]["scales"])}
+        trained_on = TrainedOn.from_dict(content["trained_on"])
+        if trained_on is None:
+            raise ValueError("it does not say which images it learned from")
+        return cls(Protocol(**protocol), trained_on)
+
+
+@dataclass(frozen=True)
 class RescoringNetwork:
     """Linear, ReLU, Linear, ReLU, Linear: features (P, F) -> predicted OKS (P,).
 
@@ -80,11 +113,33 @@ class RescoringNetwork:
         features: how a pose is described.
         weights: ``l1.weight`` (H, F), ``l1.bias`` (H,), ... float32.
         path: the file it came from, for messages.
+        lesson: None for files of before it was recorded.
     """
 
     features: PoseFeatures
     weights: dict[str, np.ndarray]
     path: Path | None = None
+    lesson: Lesson | None = None
+
+    @property
+    def trainings(self) -> list[TrainedOn]:
+        """For :func:`samkr_edge.trained_on.require_unseen`."""
+        return [self.lesson.trained_on] if self.lesson else []
+
+    def doubts(self, protocol: Protocol) -> list[str]:
+        """A line where it is used on poses of another protocol than those it learned to judge."""
+        if self.lesson is None:
+            return []
+        learned, used = (
+            replace(each, scales=tuple(sorted(each.scales)), rescoring=None)
+            for each in (self.lesson.protocol, protocol)
+        )
+        if learned == used:
+            return []
+        return [
+            f"{self.path.name if self.path else 'the rescoring network'} learned from poses by "
+            f"{_in_words(learned)} and rescores poses by {_in_words(used)}"
+        ]
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predicted OKS float32 (P,) of features (P, F)."""
@@ -103,13 +158,19 @@ class RescoringNetwork:
         return Poses(poses.keypoints[order], poses.joint_scores[order], scores[order])
 
 
+def _in_words(protocol: Protocol) -> str:
+    return protocol.describe() or "one pass, as deployed"
+
+
 def save_rescoring(path: str | Path, network: RescoringNetwork) -> None:
-    """Write the weights and links as .npz, atomically."""
+    """Write the weights, the links and the lesson as .npz, atomically."""
+    lesson = {"lesson": np.array(network.lesson.to_json())} if network.lesson else {}
     with replacing(path) as temporary, open(temporary, "wb") as stream:
         np.savez(
             stream,
             links=np.array(network.features.links, np.int64),
             scale_links=np.array(network.features.scale_links, np.int64),
+            **lesson,  # type: ignore[arg-type]
             **{name: array.astype(np.float32) for name, array in network.weights.items()},  # type: ignore[arg-type]
         )
 
@@ -134,7 +195,10 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             for layer in LAYERS
             for part in ("weight", "bias")
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+        lesson = Lesson.from_json(str(arrays["lesson"])) if "lesson" in arrays else None
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, SamkrError
+    ) as error:  # fmt: skip
         raise SamkrError(
             "SE-A77",
             f"{path} is not a rescoring network of samkr-edge",
@@ -162,4 +226,4 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             ],
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
         )
-    return RescoringNetwork(expected, weights, path)
+    return RescoringNetwork(expected, weights, path, lesson)

@@ -40,11 +40,12 @@ def train(
 
       samkr-edge train samkr_tiny --data people --out runs/tiny --minutes 7
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set optimizer.lr=5e-4
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --resume
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt --resume
 
       torchrun --nproc-per-node 4 --no-python samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32
+      --set init=imagenet.pt
     """
     import torch
 
@@ -52,11 +53,12 @@ def train(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decode import DecodeSettings
     from samkr_edge.model_card import ModelCard
-    from training.checkpoint import Checkpoint, load_checkpoint
+    from training.checkpoint import Checkpoint
     from training.fit import FINAL, LAST, fit
     from training.models.zoo import build_model, model_config
     from training.processes import is_first_process
     from training.recipe import load_recipe
+    from training.start_weights import load_start, require_start, seen_before
 
     shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
@@ -70,6 +72,16 @@ def train(
             f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
             fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
         )
+    if settings.loss.kind == "swahr" and not model_config(settings.model).scale_branch:
+        raise SamkrError(
+            "SE-U87",
+            f"{settings.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
+            ["in papers  SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"],
+            fix="give the same command with --set loss.kind=dekr",
+        )
+    resuming = resume and (out / LAST).exists()
+    if not resuming:
+        require_start(settings.init, model_config(settings.model))
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(
@@ -83,25 +95,11 @@ def train(
     card = ModelCard(settings.model, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
-    if settings.init:
-        another = (
-            f"give the same command with --set init=CHECKPOINT of a {settings.model}, or --set init=null"
-        )
-        if not Path(settings.init).is_file():
-            raise SamkrError(
-                "SE-A39", f"there is no {settings.init} to start from, so nothing was trained", fix=another
-            )
-        own = network.state_dict()
-        fitting = {
-            name: tensor
-            for name, tensor in load_checkpoint(settings.init).state.items()
-            if name in own and own[name].shape == tensor.shape
-        }
-        if not fitting:
-            raise SamkrError("SE-A39", f"no weight of {settings.init} fits {settings.model}", fix=another)
-        network.load_state_dict(fitting, strict=False)
-        if is_first_process():
-            say(f"{len(fitting)} of {len(own)} tensors start from {settings.init}, the others fresh")
+    told = "" if resuming else load_start(network, settings.init)
+    if not resuming:  # else the run's own card says it
+        card = card.with_provenance(**seen_before(settings.init))
+    if told and is_first_process():
+        say(told)
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )
@@ -127,6 +125,8 @@ def recipes(
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
+    In front of the settings stands what the recipe is for, and of those of papers by which commands they are tested.
+
     Examples:
 
       samkr-edge recipes
@@ -137,12 +137,13 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.recipe import load_recipe, recipe_about, recipe_names
+    from training.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
 
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
         content = found[name].model_dump(mode="json")
-        emit({"recipes": {name: content}}, yaml.safe_dump(content, sort_keys=False), as_json)
+        text = "\n".join([*recipe_comment(name), yaml.safe_dump(content, sort_keys=False)])
+        emit({"recipes": {name: content}}, text, as_json)
         return
     table = Table(title="recipes")
     for column in ("recipe", "model", "length", "batch", "loss", "about"):

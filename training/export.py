@@ -80,7 +80,7 @@ def export_onnx(
     """
     _refuse_few_bits(card)
     size = size or card.input_size
-    _check_request(size, opset, batch, card.precision)
+    check_request(size, opset, batch, card.precision)
     refuse_broken_weights(network)
     quantized = card.quantized
     maps = DeployNet(network if quantized else fold_batch_norms(network)).eval().cpu()
@@ -135,7 +135,8 @@ def _refuse_few_bits(card: ModelCard) -> None:
         )
 
 
-def _check_request(size: tuple[int, int], opset: int, batch: int, precision: str) -> None:
+def check_request(size: tuple[int, int], opset: int, batch: int, precision: str) -> None:
+    """Raise SamkrError SE-U02 where no network is exported like this."""
     if not is_possible(size) or batch < 1:
         height, width = nearest(size)
         raise SamkrError(
@@ -234,12 +235,12 @@ def _compare(
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     quantized = card.quantized
-    expected = _torch_maps(network, images)
+    expected = torch_maps(network, images)
     refuse_blind(expected, probe)
     unquantized = None
     if quantized:
         with _quantizers_off(network):
-            unquantized = _torch_maps(network, images)
+            unquantized = torch_maps(network, images)
     found = Maps(*OnnxRunner(path, optimise=not quantized, outputs=MAPS).run(images))
     reference = Reference(expected, unquantized, clear_people(expected, card), (), probe)
     agreement = judge(reference, found, card, card.precision)
@@ -268,8 +269,11 @@ def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tu
     return min(heatmap, of_heatmap, LARGEST_TOLERANCE), min(offset, of_offset, LARGEST_TOLERANCE)
 
 
-def _torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
-    """Image by image: the samples of an adaptive convolution take the most memory."""
+def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
+    """Maps of a :class:`DeployNet` on the CPU, for images uint8 (N, H, W, 3).
+
+    Image by image: the samples of an adaptive convolution take the most memory.
+    """
     found = [network(torch.from_numpy(image[None])) for image in images]
     heatmap, offset = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     return Maps(heatmap, offset)

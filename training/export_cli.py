@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
+    from samkr_edge.build.probe import Probe
     from samkr_edge.model_card import ModelCard
+    from training.models.pose_net import PoseNet
 
 
 class DecodeIn(str, Enum):
@@ -28,6 +33,12 @@ class ProbeFrom(str, Enum):
 
     checkpoint = "checkpoint"
     rendered = "rendered"
+
+
+class Part(str, Enum):
+    """What an export may leave out."""
+
+    attention = "attention"
 
 
 def export(
@@ -62,6 +73,28 @@ def export(
             "calibrated on, where it has some, or rendered people."
         ),
     ] = ProbeFrom.checkpoint,
+    without: Annotated[
+        Part | None,
+        typer.Option(
+            help="Leave this out of the network where that costs nothing, by AP with --data, or else by joints "
+            "on the pictures that travel with the file."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A COCO or CrowdPose directory that --without is judged on.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of --data [default: val].")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --data.")] = None,
+    anyway: Anyway = False,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0.0, help="AP points that --without may cost [default: 0.1].")
+    ] = None,
+    max_moved: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Input pixels that --without may move a joint, without --data [default: 0.25]."
+        ),
+    ] = None,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
     ] = False,
@@ -79,14 +112,27 @@ def export(
 
       samkr-edge export qat.pt -o qat.fp16.onnx --precision fp16
 
+      samkr-edge export qat.pt -o qat.onnx --without attention --data people
+
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
     from samkr_edge.build.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
-    from training.export import export_onnx
+    from training.data.rendered_probe import rendered_probe
+    from training.export import check_request, export_onnx
     from training.input_size import parse_size
 
+    judging = {"--split": split, "--limit": limit, "--anyway": anyway or None, "--max-drop": max_drop}
+    _refuse_unused("--without attention", without, {"--data": data, **judging, "--max-moved": max_moved})
+    _refuse_unused("--data DIR", data, judging)
+    if data is not None and max_moved is not None:
+        raise SamkrError(
+            "SE-U77",
+            "--max-moved is for judging without labels, so nothing was exported",
+            ["with --data AP decides"],
+            fix="give the same command with --max-drop 0.1 in its place",
+        )
     wanted = parse_size(size) if size else None
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
@@ -101,27 +147,78 @@ def export(
             ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
             fix=fix,
         )
+    network, card = network_of(loaded), loaded.card
+    opset = opset or _opset(card, half)
+    check_request(wanted or card.input_size, opset, batch, card.precision)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
+    pictures = parse_probe(kept) if kept is not None else rendered_probe()
+    if without is Part.attention:
+        limits = {"limit": limit, "max_drop": max_drop, "max_moved": max_moved, "anyway": anyway or None}
+        network, card = _without_attention(
+            network,
+            replace(card, input_size=wanted or card.input_size),
+            pictures,
+            data,
+            split or "val",
+            {name: value for name, value in limits.items() if value is not None},
+        )
     card, agreement = export_onnx(
-        network_of(loaded),
-        loaded.card,
+        network,
+        card,
         out,
-        opset=opset or _opset(loaded.card, half),
+        opset=opset,
         batch=batch,
         size=wanted,
         half=half,
         decode=decode.value,
-        probe=parse_probe(kept) if kept is not None else None,
+        probe=pictures,
     )
     megabytes = out.stat().st_size / 1e6
+    left_out = [f"\n  without its {part}: {judged}" for part, judged in card.left_out.items()]
     emit(
         {"path": str(out), "card": card.to_dict(), "check": agreement.to_dict(), "megabytes": megabytes},
         f"{out}: {card.model} {card.precision}{' + fp16' if half and card.quantized else ''} "
         f"{card.input_size[0]}x{card.input_size[1]}, opset {card.provenance['opset']}, "
         f"decode: {card.decode_in}, {megabytes:.1f} MB; {agreement.probe} travel with it\n"
-        f"  against torch: {agreement.sentence()}",
+        f"  against torch: {agreement.sentence()}{''.join(left_out)}",
         as_json,
     )
+
+
+def _without_attention(
+    network: PoseNet, card: ModelCard, probe: Probe, data: Path | None, split: str, limits: dict[str, Any]
+) -> tuple[PoseNet, ModelCard]:
+    """The network without its attention, if it may be, and the card that says how that was judged."""
+    from samkr_edge.cli.console import progress, say
+    from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset_use import remarks
+    from training.attention_worth import judge_by_ap, judge_by_joints
+    from training.without_attention import without_attention
+
+    left = without_attention(network)
+    if card.provenance.get("untrained") and data is None and not limits:
+        facts: dict[str, Any] = {"judged": "not judged, its weights are random"}
+    elif data is None:
+        facts = judge_by_joints(network, left, card, probe, **limits)
+    else:
+        dataset = open_dataset(data, split)
+        records = dataset.images[: limits.get("limit")]
+        for line in remarks(dataset, records):
+            say(line)
+        with progress("with and without attention", 2 * len(records), unit="images") as advance:
+            facts = judge_by_ap(network, left, card, dataset, advance=advance, **limits)
+    return left, card.with_provenance(without={"attention": facts})
+
+
+def _refuse_unused(needed: str, given: object, options: Mapping[str, object]) -> None:
+    """Refuse options that would be ignored since the one they belong to is not given."""
+    unused = [name for name, value in options.items() if value is not None]
+    if unused and given is None:
+        raise SamkrError(
+            "SE-U78",
+            f"{', '.join(unused)} says how to judge by {needed}, which is not given, so nothing was exported",
+            fix=f"give the same command with {needed}, or without {unused[0]}",
+        )
 
 
 def _opset(card: ModelCard, half: bool) -> int:

@@ -31,7 +31,9 @@ from samkr_edge.dataset import KeypointDataset
 from samkr_edge.dataset_use import remarks
 from samkr_edge.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
 from samkr_edge.pictures import sampled_digest
+from samkr_edge.trained_on import TrainedOn
 from training.allocator import keep_freed_memory
 from training.batches import Batches, batches_per_epoch
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -43,6 +45,7 @@ from training.hooks import TrainingHooks
 from training.journal import Journal
 from training.models.pose_net import PoseNet
 from training.norms import settle_norms
+from training.precision import allow_tf32
 from training.processes import Processes, processes
 from training.recipe import Recipe, settings_of, taught
 from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
@@ -103,6 +106,7 @@ def _fit(
     keep_freed_memory()
     cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
     torch.backends.cudnn.benchmark = True  # all inputs of a run have one size
+    allow_tf32(recipe.precision == "tf32")
     validation = Validation(recipe.validation, dataset) if recipe.validation.wanted else None
     network.train()
     frozen = start.kind == "quantized" or hooks.frozen_norms
@@ -131,9 +135,13 @@ def _fit(
         digest,
         hooks.facts(),
     )
+    learned = [image for image in dataset.images if dataset.annotations[image.id]]
+    trained_on = TrainedOn.of(dataset, learned).to_dict() if team.first else {}
     last, best = out / LAST, out / BEST
     if resume and last.exists():
-        state = restore(load_checkpoint(last), fingerprint, network, updater, last)
+        stopped = load_checkpoint(last)
+        state = restore(stopped, fingerprint, network, updater, last)
+        start = replace(start, card=stopped.card)  # says what the weights that it began with had learned from
     if team.agree(state.step) != [state.step]:
         raise SamkrError(
             "SE-A74",
@@ -152,14 +160,16 @@ def _fit(
     def save() -> None:
         if team.first:
             unfinished = dump(state, fingerprint, updater)
-            save_checkpoint(last, replace(start, state=on_cpu(network.state_dict()), training=unfinished))
+            weights = on_cpu(network.state_dict())
+            save_checkpoint(last, replace(start, card=card(), state=weights, training=unfinished))
 
-    def result(**facts: Any) -> Checkpoint:
-        """What the run has come to so far, without what only its continuation needs."""
+    def card(**facts: Any) -> ModelCard:
+        """Says how the network came to be what it is so far."""
         facts = {
             "recipe": recipe.name,
             **taught(recipe),
-            "annotations_sha256": fingerprint["annotations"],
+            "precision": updater.precision,
+            **trained_on,
             "steps": state.step,
             "images": state.images,
             "minutes": round(state.minutes, 2),
@@ -167,9 +177,12 @@ def _fit(
             **hooks.facts(),
             **facts,
         }
-        card = start.card.with_provenance(**{"qat" if start.kind == "quantized" else "training": facts})
+        return start.card.with_provenance(**{"qat" if start.kind == "quantized" else "training": facts})
+
+    def result(**facts: Any) -> Checkpoint:
+        """What the run has come to so far, without what only its continuation needs."""
         weights = updater.average.state if updater.average else network.state_dict()
-        return replace(start, card=card, state=on_cpu(weights), training={})
+        return replace(start, card=card(**facts), state=on_cpu(weights), training={})
 
     def validate() -> dict[str, Any]:
         """AP of the averaged weights, printed and logged; saves best.pt where it is the best so far."""
@@ -179,7 +192,7 @@ def _fit(
             scores = validation.measure(network, start.card, team.device)
         facts = validation.facts(state, scores)
         if validation.is_best(state, scores):
-            save_checkpoint(best, result(validation=facts))
+            save_checkpoint(best, result(validation=facts, chosen="best by validation"))
         say(f"step {state.step}: {validation.label} {scores.ap:.1f} on {validation.where}")
         journal.write(state.step, {"minutes": round(state.minutes, 3), **scores.to_dict()})
         return facts
@@ -266,9 +279,10 @@ def _fit(
     if team.first:
         peak = torch.cuda.max_memory_allocated(team.device) if team.device.type == "cuda" else 0
         say(
-            f"{state.step} steps, {state.images} images; trained at {trained / elapsed:.1f} images/s, loader alone "
-            f"{batches.images_per_second * team.count:.1f}; {100 * batches.waited / elapsed:.0f} % of the time spent "
-            "waiting for data" + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
+            f"{state.step} steps, {state.images} images; trained in {updater.precision} at "
+            f"{trained / elapsed:.1f} images/s, loader alone {batches.images_per_second * team.count:.1f}; "
+            f"{100 * batches.waited / elapsed:.0f} % of the time spent waiting for data"
+            + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")
         )
     settling = recipe.norm_batches > 0 and not frozen
     finished = result(**({"validation": checked} if checked else {}))

@@ -26,6 +26,7 @@ from training.data.training_set import TrainingSet
 from training.export import export_onnx
 from training.looped_head import both_heads
 from training.models.zoo import build_model, model_config
+from training.precision import allow_tf32
 from training.processes import Processes
 from training.recipe import load_recipe, settings_of
 from training.update import Updater
@@ -96,9 +97,11 @@ def half_training(device: str, folder: Path, *, steps: int = 20, batch_size: int
         updater = Updater(network, recipe, Processes(torch.device(device)))
         batches = Batches(samples, batch_size, 0, 1, 1)
         try:
-            losses[precision] = [
-                sum(updater.update(batches, 1e-3, step, folder / "last.pt").values()) for step in range(steps)
-            ]
+            with _full_precision():
+                losses[precision] = [
+                    sum(updater.update(batches, 1e-3, step, folder / "last.pt").values())
+                    for step in range(steps)
+                ]
         finally:
             batches.close()
         broken = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
@@ -140,7 +143,7 @@ def _norm(tensor: Tensor) -> float:
 def _full_precision() -> Iterator[None]:
     """Without TF32, which torch uses for convolutions unless told otherwise."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    allow_tf32(False)
     try:
         yield
     finally:

@@ -94,14 +94,12 @@ class PoseLoss:
             heatmap: (N, K+1, h, w) float32.
             offset: (N, 2K, h, w) float32.
             scale: output of the scale branch, or None.
-            batch: ``heatmap``, ``mask``, ``offset``, ``offset_weight`` of the training set, batched.
+            batch: ``heatmap``, ``mask``, ``valid``, ``offset``, ``offset_weight`` of the training set, batched.
         """
         settings = self.settings
         terms: dict[str, Tensor] = {}
         if settings.kind == "swahr" and scale is not None:
-            # Only the valid area counts here: SWAHR weighs the background itself.
-            valid = (batch["mask"] > 0).to(heatmap.dtype)
-            adapted, regulariser = swahr_loss(heatmap, batch["heatmap"], scale, valid)
+            adapted, regulariser = swahr_loss(heatmap, batch["heatmap"], scale, batch["valid"])
             terms["heatmap"] = settings.heatmap_weight * adapted
             terms["scale"] = settings.scale_weight * regulariser
         else:

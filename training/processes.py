@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
@@ -56,7 +57,11 @@ class Processes:
         if self.count == 1:
             return module
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        distributed = nn.parallel.DistributedDataParallel
+        # Batch norm's statistics stay each process's own. Torch 2.13 has another name for it, and warns of the old one.
+        renamed = "forward_sync_buffers" in signature(distributed).parameters
+        settings: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        return distributed(module, device_ids=ids, **settings)
 
     def agree(self, *numbers: float) -> list[float]:
         """The first process's numbers, on every process."""

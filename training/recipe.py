@@ -149,14 +149,17 @@ class Recipe(Section):
     decode: DecodeSection = DecodeSection()
     batch_size: int = Field(default=40, ge=1)
     accumulate: int = Field(default=1, ge=1)  # batches summed into one update, over all processes
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    # fp32 is IEEE float32, tf32 the same with products of ten bits on GPUs that have them; see training.precision
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     channels_last: bool = False  # memory layout; for GPUs in half precision
     compile: bool = False  # torch.compile: minutes at the start, faster steps
     ema: float | None = Field(default=None, gt=0, lt=1)
     norm_batches: int = Field(
         default=0, ge=0
     )  # batches over which final.pt's batch norm statistics are taken anew
-    init: str | None = None  # checkpoint whose fitting weights are loaded first
+    init: str | None = (
+        None  # checkpoint whose fitting weights a run starts from; none: from scratch, on purpose
+    )
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
@@ -226,15 +229,26 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_about(name: str) -> str:
-    """The comment that a shipped recipe begins with."""
-    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
-    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    return " ".join(line.lstrip("# ") for line in lines)
+    """The first sentence of a recipe."""
+    text = " ".join(line.lstrip("# ") for line in recipe_comment(name))
+    return f"{text.partition('. ')[0].rstrip('.')}."
+
+
+def recipe_comment(name: str) -> list[str]:
+    """The lines of the comment that a recipe begins with; behind a single one, the others of the recipe it extends."""
+    text = _path(name).read_text(encoding="utf-8")
+    lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    base = yaml.safe_load(text).get("extends")
+    return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
+
+
+def _path(name: str) -> Path:
+    return Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
 
 
 def _read(name: str) -> dict[str, Any]:
     """The mapping in a recipe file, what it extends included."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    path = _path(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 
 def rescore(
@@ -20,7 +21,11 @@ def rescore(
         str, typer.Option(help="Split to learn from; never the one that is evaluated.")
     ] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Predict as `eval --flip` does.")] = False,
+    protocol: ByProtocol = None,
+    flip: Flip = False,
+    scales: Scales = "1",
+    resize: ResizedBy = None,
+    match: Match = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
     seed: Annotated[int, typer.Option(help="Of initial weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
@@ -29,15 +34,15 @@ def rescore(
     """Train a network that predicts how good a pose is (DEKR), for `eval --rescore`.
 
     The model predicts the split; a small MLP learns each pose's OKS from its shape and joint scores. At evaluation it
-    runs without torch.
+    runs without torch. Predict by the protocol that `eval` is to use: its poses are the ones to be judged.
 
     Examples:
 
       samkr-edge rescore fp32/final.pt --data people -o rescore.npz
 
-      samkr-edge rescore dekr.pt --data /data/coco --limit 20000 --flip -o rescore.npz
+      samkr-edge rescore dekr.pt --data /data/coco --limit 20000 --protocol paper -o rescore.npz
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import torch
 
@@ -46,23 +51,35 @@ def rescore(
     from samkr_edge.dataset_use import require_usable
     from samkr_edge.evaluate import predict_dataset
     from samkr_edge.pose_model import load_model
-    from samkr_edge.rescoring import PoseFeatures, save_rescoring
+    from samkr_edge.rescoring import Lesson, PoseFeatures, save_rescoring
+    from samkr_edge.trained_on import TrainedOn
     from training.rescoring import labelled_poses, train_rescoring
 
+    by = protocol_of(protocol, scales=scales, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
     features = PoseFeatures.of(opened.card.skeleton)
-    require_usable(dataset, "eval", dataset.images[:limit])
-    images = len(dataset.images[:limit])
-    with progress(f"predicting {split}", images, unit="images") as advance:
-        results = predict_dataset(opened, dataset, limit=limit, flip=flip, advance=advance)
+    images = dataset.images[:limit]
+    require_usable(dataset, "eval", images)
+    lesson = Lesson(by, TrainedOn.of(dataset, images))
+    with progress(f"predicting {split}", len(images), unit="images") as advance:
+        results = predict_dataset(opened, dataset, limit=limit, protocol=by, advance=advance)
     inputs, labels, ids = labelled_poses(dataset, results, features)
     torch.set_num_threads(threads)
     network, report = train_rescoring(features, inputs, labels, ids, epochs=epochs, seed=seed)
-    save_rescoring(out, network)
+    save_rescoring(out, replace(network, lesson=lesson))
     verdict = "" if report.error < report.error_of_mean else "; it learned nothing, so do not use it"
     emit(
-        {"rescoring": str(out), "model": str(model), "split": split, **asdict(report)},
+        {
+            "rescoring": str(out),
+            "model": str(model),
+            "split": split,
+            "flip": by.flip,
+            "scales": list(by.scales),
+            "resize": "paper" if by.paper_resize else "fit",
+            "match": match,
+            **asdict(report),
+        },
         f"{out}: {report.poses} poses of {report.images} images; squared error of predicted OKS {report.error:.4f}, "
         f"of its mean {report.error_of_mean:.4f}{verdict}",
         as_json,

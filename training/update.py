@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.cpu import cpu_flags
 from samkr_edge.errors import SamkrError, reason_of
 from training.batches import Batches
 from training.compiled import compiled
@@ -19,6 +18,7 @@ from training.hooks import TrainingHooks
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
+from training.precision import computed, half_type
 from training.processes import Processes, without_averaging
 from training.recipe import Recipe, settings_of
 
@@ -28,6 +28,7 @@ class Updater:
 
     Attributes:
         optimizer, average: as the recipe has them; no average is None.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``, what the recipe's comes to on this device.
         scaler: of the loss, so that FP16's gradients do not vanish; does nothing in other precisions.
     """
 
@@ -41,7 +42,8 @@ class Updater:
         if network.heatmap_head.scale is not None and recipe.loss.kind != "swahr":
             network.heatmap_head.scale.requires_grad_(False)  # no loss uses it
         self._network, self._recipe, self._team = network, recipe, team
-        self._half = half_precision(recipe, team.device)
+        self.precision = computed(recipe.precision, team.device)
+        self._half = half_type(self.precision)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = _optimizer(recipe, self._parameters)
@@ -146,17 +148,6 @@ def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
         [f"reason     {reason_of(error)}"],
         fix=smaller if size > 1 else "a smaller input: --set 'data.input_size=[256,256]'",
     )
-
-
-def half_precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
-    """None for float32. ``auto`` is bfloat16 where hardware multiplies it: GPUs, CPUs with avx512_bf16 or AMX."""
-    if recipe.precision == "fp32":
-        return None
-    if recipe.precision != "auto":
-        return torch.bfloat16 if recipe.precision == "bf16" else torch.float16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    return torch.bfloat16 if cpu_flags() & {"avx512_bf16", "amx_bf16"} else None
 
 
 def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset
+from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, unlabelled_splits
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import Scores, predict_dataset, score
@@ -99,7 +99,10 @@ class Validation:
 
 def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> None:
     splits = available_splits(trained_on.root)
-    if settings.split not in splits:
+    if settings.split not in (
+        *splits,
+        *unlabelled_splits(trained_on.root),
+    ):  # of those, what is read says more
         raise SamkrError(
             "SE-D21",
             f"{trained_on.root} has no split {settings.split!r} to validate on, so training did not start",

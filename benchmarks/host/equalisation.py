@@ -51,6 +51,7 @@ def main() -> None:
     shown = calibration_images(source.card, data=arguments.data, count=arguments.images, seed=arguments.seed)
     batches = list(shown.batches)
     bench = Bench(open_dataset(arguments.data, arguments.split), arguments.limit)
+    bench.unseen_by({str(arguments.checkpoint): source.card})
     trained = fold_batch_norms(network_of(source))
     recorder = MapRecorder(NetworkRunner(trained, source.card), keep=True)
     fp32 = bench.run(recorder)

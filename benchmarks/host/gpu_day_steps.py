@@ -56,7 +56,7 @@ def torch_steps() -> list[Step]:
         Step("people", "torch", (*program(), "data", "synth", "{work}/people", "--train", "64", "--val", "8"), 1,
              makes=("people",)),
         training("fp32", *size, "precision=fp32"),
-        training("tf32", "--tf32", *size, "precision=fp32"),
+        training("tf32", *size, "precision=tf32"),
         training("bf16", *size, "precision=bf16"),
     ]  # fmt: skip
 

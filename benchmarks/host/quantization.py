@@ -37,8 +37,10 @@ from samkr_edge.pose_model import load_model
 def main() -> None:
     arguments = parse()
     use_threads(arguments.threads)
-    warn_if_meaningless(recorded_ap(load_model(arguments.checkpoint).card.provenance))
+    card = load_model(arguments.checkpoint).card
+    warn_if_meaningless(recorded_ap(card.provenance))
     bench = Bench(open_dataset(arguments.data, arguments.split), arguments.limit)
+    learned = bench.unseen_by({str(arguments.checkpoint): card}, anyway=arguments.anyway)
     scorer = Scorer(bench, arguments.threads, arguments.checkpoint)
     seeds = []
     for seed in arguments.seeds:
@@ -52,6 +54,7 @@ def main() -> None:
                 "name": arguments.data.name,
                 "split": arguments.split,
                 **bench.facts,
+                **learned,
             },
             "settings": {
                 "calibration_images": arguments.images,
@@ -76,7 +79,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--split",
         default="val",
-        help="split that judges [default: val]; train for a network fitted on purpose",
+        help="split that judges [default: val]; train, with --anyway, for a network fitted on purpose",
+    )
+    parser.add_argument(
+        "--anyway", action="store_true", help="judge by images that were trained on, on purpose"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="updates of each fine-tuning")
@@ -105,6 +111,7 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
     calibration = [*data, "--images", str(arguments.images), "--seed", str(seed), *threads]
     tuning = [*data, *threads, "--set", f"schedule.steps={arguments.steps}", "--set", f"seed={seed}"]
     judged = ["--split", arguments.split]
+    judged += ["--anyway"] if arguments.anyway else []
     if arguments.limit:
         judged += ["--limit", str(arguments.limit)]
     made: dict[str, Path] = {}

@@ -36,8 +36,8 @@ from training.gpu_checks import device_title
 from training.losses import LossSettings, PoseLoss
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
+from training.precision import allow_tf32, computed, half_type
 from training.recipe import Recipe, load_recipe, settings_of
-from training.update import half_precision
 
 STAGES = ("loader", "forward", "backward", "update")
 
@@ -59,7 +59,8 @@ class Step:
         self.network = build_model(config).train().to(device)
         self.loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
-        self.half = half_precision(recipe, device)
+        self.precision = computed(recipe.precision, device)
+        self.half = half_type(self.precision)
 
     def run(self, number: int) -> list[float]:
         """Milliseconds of each stage; the same few images again and again, so that all are in memory."""
@@ -101,15 +102,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
-    parser.add_argument(
-        "--tf32", action="store_true", help="on a GPU float32 products may have ten bits [default: 23]"
-    )
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
     cv2.setNumThreads(1)
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.tf32
+    allow_tf32(recipe.precision == "tf32")
     torch.backends.cudnn.benchmark = True  # as in training
     device = torch.device(arguments.device)
     step = Step(recipe, arguments.data, device)
@@ -143,7 +141,7 @@ def main() -> None:
                 "peak_gpu_mb": (
                     round(torch.cuda.max_memory_allocated(device) / 2**20) if device.type == "cuda" else None
                 ),
-                "tf32": arguments.tf32,
+                "precision": step.precision,
                 "recipe": recipe.name,
                 "overrides": arguments.overrides,
                 "batch_size": recipe.batch_size,

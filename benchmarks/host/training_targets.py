@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +83,9 @@ def test_scale(record: ImageRecord, short_side: int) -> float:
 def offset_shares(drawn: list[Draw], size: tuple[int, int], settings: EncodeSettings) -> dict[str, Any]:
     """Mean weight of a position, and each class's share of the positions, of the weight and of the loss."""
     map_hw = (size[0] // STRIDE, size[1] // STRIDE)
-    sums: dict[str, Counter[str]] = {share: Counter() for share in ("positions", "weight", "loss")}
+    sums: dict[str, dict[str, float]] = {
+        share: dict.fromkeys(CLASSES, 0.0) for share in ("positions", "weight", "loss")
+    }
     for labelled, joints, centers, placement in drawn:
         areas = person_size(labelled, settings.offset_extent) * placement.squared_scale
         targets = encode(joints, areas, None, map_hw, settings, centers=centers)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
@@ -16,51 +16,48 @@ LABELS = {
 }  # fmt: skip
 
 
-class Resize(str, Enum):
-    """How an image becomes the network's input."""
-
-    fit = "fit"
-    paper = "paper"
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
+]
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory, or an annotation file.")],
-    split: Annotated[str, typer.Option(help="train, val, trainval or test.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
+    ] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")
-    ] = False,
-    scales: Annotated[
-        str,
-        typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only."),
-    ] = "1",
-    resize: Annotated[
-        Resize,
-        typer.Option(
-            help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
-            "comes out; checkpoints only."
-        ),
-    ] = Resize.fit,
-    match: Annotated[
-        bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")
-    ] = False,
+    protocol: ByProtocol = None,
+    flip: Flip = False,
+    scales: Scales = "1",
+    resize: ResizedBy = None,
+    match: Match = False,
     rescore: Annotated[
         Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
     ] = None,
+    anyway: Anyway = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
     ] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="Write COCO results JSON here.", callback=file_to_write)
+        Path | None,
+        typer.Option(
+            help="Write COCO results JSON here; for test-dev, the server's file and a zip of it, by default into this "
+            "folder.",
+            callback=file_to_write,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
     Without options this is the deployment AP: one pass over the image fitted into the model's input. The AP of papers
-    of this line is the one with --flip --resize paper and, where they say so, --rescore and --scales 0.5,1,2.
+    of this line is the one with --protocol paper and, where they say so, --rescore and --scales 0.5,1,2.
+
+    The labels of COCO's test-dev are not public: of this split there is no AP here, but the file that COCO's
+    evaluation server takes.
 
     Examples:
 
@@ -68,49 +65,93 @@ def evaluate(
 
       samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
 
-      samkr-edge eval dekr.pt --data /data/crowdpose --split test --flip --resize paper --rescore rescore.npz
+      samkr-edge eval dekr.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
+
+      samkr-edge eval dekr.pt --data /data/coco --split test-dev --protocol paper --rescore rescore.npz
     """
+    from dataclasses import replace
+
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.coco_server import doubts, places_of, results_name, write_results
     from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import remarks, require_usable
+    from samkr_edge.dataset_use import remarks, require_images, require_usable
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
-    from samkr_edge.paper_protocol import Protocol, parse_scales
+    from samkr_edge.paper_protocol import notes_of
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import load_rescoring
+    from samkr_edge.trained_on import require_unseen, trainings_of
 
-    factors = parse_scales(scales)
+    by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
-    require_usable(dataset, "eval", images)
-    notes = remarks(dataset, images)
+    if dataset.labelled:
+        require_usable(dataset, "eval", images)
+    else:
+        require_images(dataset, images)
+    notes = remarks(dataset, images) if dataset.labelled else []
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    if rescore:
+        by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
+    learned = {model.name: trainings_of(opened.card)}
+    if by.rescoring is not None and rescore is not None:
+        learned |= {rescore.name: by.rescoring.trainings}
+        notes += by.rescoring.doubts(by)
+    seen = require_unseen(learned, dataset, images, anyway=anyway)
+    notes += [*seen.notes, *notes_of(opened.card, by)]
+    how = by.describe()
+    if not dataset.labelled:
+        predictions = predictions or Path(results_name(dataset.split, model.stem, how))
+        for place in places_of(predictions):
+            require_writable(place)
+        notes += doubts(places_of(predictions)[0], len(images), len(dataset))
     for note in (*notes, *opened.notes):
         say(note)
-    protocol = Protocol(
-        flip=flip,
-        scales=factors,
-        match=match,
-        paper_resize=resize is Resize.paper,
-        rescoring=load_rescoring(rescore, opened.card.skeleton) if rescore else None,
-    )
     reader = ListeningReader()
     with progress(f"evaluating {model.name}", len(images), unit="images") as advance:
         results = predict_dataset(
-            opened, dataset, limit=limit, protocol=protocol, advance=advance, read=reader.read
+            opened, dataset, limit=limit, protocol=by, advance=advance, read=reader.read
         )
     if (damaged := reader.note()) is not None:
         say(damaged)
         notes.append(damaged)
+    heading = f"{model.name} on {len(images)} images of {data.name}/{dataset.split}" + (
+        f", {how}" if how else ""
+    )
+    facts = {
+        "model": str(model),
+        "data": str(data),
+        "split": dataset.split,
+        "images": len(images),
+        "flip": by.flip,
+        "scales": list(by.scales),
+        "resize": "paper" if by.paper_resize else "fit",
+        "match": match,
+        "rescore": str(rescore) if rescore else None,
+        "trained_on": bool(seen.models),
+    }
+    if predictions and not dataset.labelled:
+        written = [str(place) for place in places_of(predictions)]
+        people = write_results(results, predictions)
+        if not people:
+            say(nobody := "server: nobody was found, and it refuses an empty list")
+            notes.append(nobody)
+        emit(
+            {**facts, "scores": None, "people": people, "written": written, "notes": notes},
+            f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
+            f"wrote {written[0]}\nwrote {written[1]}, for the server",
+            as_json,
+        )
+        return
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         results.write(predictions)
-    how = protocol.describe()
-    heading = f"{model.name} on {len(images)} images of {data.name}/{split}" + (f", {how}" if how else "")
+    heading += ": train-fit AP" if seen.models else ""
     table = Table()  # not as its title: a name is wrapped to the width of a table
     numbers = scores.to_dict()
     shown = [name for name in LABELS if name in numbers]
@@ -118,19 +159,7 @@ def evaluate(
         table.add_column(LABELS[name], justify="right")
     table.add_row(*(f"{numbers[name]:.1f}" for name in shown))
     emit(
-        {
-            "model": str(model),
-            "data": str(data),
-            "split": split,
-            "images": len(images),
-            "flip": flip,
-            "scales": list(factors),
-            "resize": resize.value,
-            "match": match,
-            "rescore": str(rescore) if rescore else None,
-            "scores": numbers,
-            "notes": notes,
-        },
+        {**facts, "scores": numbers, "notes": notes},
         Group(Text(heading, "italic"), table),
         as_json,
     )

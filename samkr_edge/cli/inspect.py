@@ -86,6 +86,7 @@ def inspect(
         *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
+    lines += [f"  without    its {part}: {judged}" for part, judged in card.left_out.items()]
     pictures = _pictures(graph.metadata)
     lines += [f"  not built  for {runtime}: {reason}" for runtime, reason in refused.items()]
     if pictures:

@@ -174,8 +174,13 @@ def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _dot_model(path: Path, *, error: float = 0.0, card: ModelCard | None = None) -> Path:
-    """A network that finds every person of ``dots`` with all joints ``error`` pixels off, to alternate sides."""
+def _dot_model(
+    path: Path, *, error: float = 0.0, card: ModelCard | None = None, any_size: bool = False
+) -> Path:
+    """A network that finds every person of ``dots`` with all joints ``error`` pixels off, to alternate sides.
+
+    ``any_size``: it takes inputs of any size, as a checkpoint does, whatever its card says.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -203,12 +208,15 @@ def _dot_model(path: Path, *, error: float = 0.0, card: ModelCard | None = None)
         constants |= {"zeros8": zeros.astype(np.int8), "one": np.float32(1), "zero": np.int8(0)}
         nodes.insert(0, helper.make_node("DequantizeLinear", ["zeros8", "one", "zero"], ["zeros"]))
     height, width = card.input_size
+    sides: list[list[Any]] = [[height, width], [height // 4, width // 4]]
+    if any_size:
+        sides = [["height", "width"], ["rows", "columns"]]
     graph = helper.make_graph(
         nodes,
         "dots",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *sides[0], 3])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, height // 4, width // 4])
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *sides[1]])
             for name, channels in (("heatmap", keypoints + 1), ("offset", 2 * keypoints))
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.bench import latency_stats, split
 from benchmarks.latency import MIN_ROUNDS, Frames, WarmUp, measure, speed_up
+from benchmarks.measured_row import latency_stats, split
 from benchmarks.sensors import MachineState, read_cpu
 from benchmarks.stability import (
     clock_change,

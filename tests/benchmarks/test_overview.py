@@ -211,7 +211,7 @@ def test_ours_stands_beside_the_papers_row_of_the_same_network_and_nowhere_else(
     filled = [place for place, lines in found.items() if lines]
     assert filled == [(1, "272"), (2, "8_SAMKR_16"), (3, "SAMKR (W32)"), (4, "SAMKR (W32)")]
     (line,) = found[3, "SAMKR (W32)"]
-    assert line.what == "FP32, 5000 images of coco/val"
+    assert line.what == "FP32, 5000 images of coco/val, deployment"
     assert line.cells == ("68.2", "87.0", "74.1", "62.0", "77.9", "73.0", "66.0", "82.9")
 
 

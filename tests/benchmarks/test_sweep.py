@@ -17,13 +17,19 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from benchmarks import sweep
+from benchmarks import sweep, sweep_cli
+from benchmarks.results import read_results
 from benchmarks.sensors import Device, MachineState
 from benchmarks.suite import SUITES, Cell, Suite, cells_of, read_suite
 from benchmarks.sweep import Outcome, Pictures, cell_files, cell_key, pictures_of, run_sweep
 from samkr_edge.cli import run
+from samkr_edge.dataset import open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.skeleton import COCO17
+from samkr_edge.trained_on import TrainedOn
 
 Pair = tuple[Path, Path]
 ModelMaker = Callable[..., Path]
@@ -202,6 +208,26 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(
     assert "SE-A22" in shown.err
 
 
+def test_models_are_not_scored_on_what_they_were_trained_on_unless_the_suite_says_so(
+    suite: Suite, dots: Path, dot_model: ModelMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val = open_dataset(dots)
+    record = TrainedOn.of(val, val.images).to_dict()
+    card = ModelCard("samkr_tiny", COCO17, (128, 128)).with_provenance(training=record)
+    entry = {"name": "own", "files": (dot_model(tmp_path / "own.onnx", card=card),), "data": dots}
+    alone = Suite.model_validate({**suite.model_dump(), "models": [entry], "threads": (1,), "limit": 2})
+    (refused,) = swept(alone, tmp_path / "out")
+    assert refused.error is not None
+    assert refused.error.code == "SE-D45"
+    (measured,) = swept(alone.model_copy(update={"anyway": True}), tmp_path / "out")
+    results = read_results(measured.results)  # type: ignore[arg-type]
+    assert [row.trained_on for row in results.models] == [True]
+    assert results.ap_label == "val, deployment, train-fit"
+    assert any(note.startswith("train-fit AP: samkr_tiny FP32 was trained on val") for note in results.notes)
+    Console(width=200).print(sweep_cli._table("", [measured], tmp_path))
+    assert "100.0 train-fit" in capsys.readouterr().out
+
+
 def test_a_sweep_with_a_failed_cell_prints_one_object_that_says_so(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,7 +276,9 @@ def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
 
 
 def key(suite: Suite, cell: Cell) -> str:
-    return cell_key(suite, cell, pictures_of(suite, cell.entry))
+    entry = cell.entry
+    shown = pictures_of(entry.data, entry.split or suite.split, suite.limit, entry.calibrates)
+    return cell_key(suite, cell, shown)
 
 
 def test_the_key_holds_images_axes_and_what_is_measured(suite: Suite, dots: Path) -> None:

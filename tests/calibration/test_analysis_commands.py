@@ -8,15 +8,19 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import calibration.analysis
 import calibration.measure
 import calibration.search
 import calibration.trials as trials
 from calibration.policy import load_policy
+from calibration.ptq import enabled_quantizers
 from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, network_of
+from training.export import export_onnx
+from training.without_attention import without_attention
 
 Captured = pytest.CaptureFixture[str]
 
@@ -139,9 +143,15 @@ def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
     assert all((g["restored"] is None) == (g["modules_in_policy"] == 0) for g in groups)
     assert {g["group"] for g in groups if g["restored"] is None} == {"heatmap final", "attention"}
     assert all(g["alone"]["heatmap_error"] + g["alone"]["offset_error"] > 0 for g in groups)
+    # The whole attention left out moves offsets alone, by about the mean of its map: 1 in 16 x 16.
+    left_out = found["without_attention"]
+    assert isinstance(left_out, dict)
+    assert left_out["heatmap_error"] == 0
+    assert 1e-5 < left_out["offset_error"] < 0.05
+    assert names.count("without attention") == 1
     root = ElementTree.parse(out / "sensitivity.svg").getroot()
     labels = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {group["group"] for group in groups} <= set(labels)
+    assert {*(group["group"] for group in groups), "without attention"} <= set(labels)
     assert "href" not in (out / "sensitivity.svg").read_text()
     # Finished: nothing is measured again, and the answer is the same.
     monkeypatch.setattr(trials.Trials, "_run", lambda *_: pytest.fail("measured again"))
@@ -205,14 +215,31 @@ def test_a_ledger_follows_each_form_from_its_parent(
     assert str(tmp_path) not in kept.read_text()
     stages = found["stages"]
     assert isinstance(stages, list)
-    assert [s["form"] for s in stages] == ["torch FP32", "torch PTQ", "ONNX PTQ", "built PTQ"]
-    assert [s["parent"] for s in stages] == [None, "final.pt", "ptq.pt", "ptq.onnx"]
-    assert stages[3]["sha256"] == sha256_of(built)
+    forms = ["torch FP32", "torch FP32 without attention", "torch PTQ", "ONNX PTQ", "built PTQ"]
+    assert [s["form"] for s in stages] == forms
+    assert [s["parent"] for s in stages] == [None, "final.pt", "final.pt", "ptq.pt", "ptq.onnx"]
+    assert [s["beside"] for s in stages] == [False, True, False, False, False]
+    assert stages[1]["heatmap_error"] == 0
+    assert stages[4]["sha256"] == sha256_of(built)
     assert stages[0]["difference"] is None
     for stage in stages[1:]:
         assert 0 < stage["offset_error"] < 0.5
         assert len(stage["difference"]["oks"]) == 3
     assert "accuracy" in str(found["verdict"])
+
+
+def test_a_quantized_network_without_its_attention_is_exported(ptq: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(ptq)
+    network = network_of(checkpoint)
+    left = without_attention(network)
+    bits = network.state_dict()
+    assert all(torch.equal(bits[name], tensor) for name, tensor in left.state_dict().items())
+    card, agreement = export_onnx(left, checkpoint.card, tmp_path / "m.onnx", decode="graph")
+    assert agreement.holds
+    assert card.precision == "int8"
+    assert enabled_quantizers(left) == [
+        (name, left.get_submodule(name)) for name, _ in enabled_quantizers(network) if "attention" not in name
+    ]
 
 
 def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(

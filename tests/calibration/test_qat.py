@@ -17,6 +17,7 @@ from calibration.qat import FineTuning, open_teacher
 from calibration.restore import restore_network
 from samkr_edge.dataset import open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.trained_on import TrainedOn
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
 from training.compiled import compiled
 from training.fit import FINAL, LAST, fit
@@ -77,6 +78,8 @@ def test_a_teacher_pulls_four_bit_maps_towards_its_own(
     facts = finished.card.provenance["qat"]
     assert facts["freeze_at"] == 0.5
     assert len(facts["teacher"]) == 16
+    train = open_dataset(people, "train")
+    assert TrainedOn.from_dict(facts) == TrainedOn.of(train, train.images)
 
 
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import COMMANDS, run
+from training.recipe import recipe_comment, recipe_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,8 +33,16 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     ]
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_a_readme_command_and_its_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def recipe_commands() -> list[str]:
+    """The test lines in the recipes of papers, each once."""
+    lines = (line.lstrip("# ") for name in recipe_names() for line in recipe_comment(name))
+    return list(dict.fromkeys(line for line in lines if line.startswith("samkr-edge ")))
+
+
+@pytest.mark.parametrize("command", [*readme_commands(), *recipe_commands()])
+def test_a_command_of_a_document_and_its_options_exist(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = shlex.split(command)[1:]
     name = words[:2] if words[0] == "data" else words[:1]
     assert name[0] in COMMANDS

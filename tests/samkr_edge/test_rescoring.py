@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.paper_protocol import Protocol
 from samkr_edge.poses import Poses
-from samkr_edge.rescoring import PoseFeatures, RescoringNetwork, load_rescoring, save_rescoring
+from samkr_edge.rescoring import Lesson, PoseFeatures, RescoringNetwork, load_rescoring, save_rescoring
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.trained_on import TrainedOn
 
 
 def network(skeleton: Skeleton = COCO17, hidden: int = 8) -> RescoringNetwork:
@@ -82,6 +84,28 @@ def test_a_file_comes_back_and_fits_its_skeleton_only(tmp_path: Path) -> None:
         load_rescoring(path, CROWDPOSE14)
     assert caught.value.code == "SE-A77"
     assert "59" in " ".join(caught.value.facts)
+
+
+def test_the_lesson_comes_back_and_older_files_have_none(tmp_path: Path) -> None:
+    lesson = Lesson(Protocol(flip=True, scales=(0.5, 1.0)), TrainedOn("train", "0" * 64))
+    for written in (lesson, None):
+        save_rescoring(tmp_path / "r.npz", replace(network(), lesson=written))
+        again = load_rescoring(tmp_path / "r.npz", COCO17)
+        assert again.lesson == written
+        assert again.trainings == ([lesson.trained_on] if written else [])
+        assert bool(again.doubts(Protocol(match=True))) == bool(written)
+        assert again.doubts(Protocol(flip=True, scales=(1.0, 0.5), rescoring=again)) == []
+
+
+@pytest.mark.parametrize("lesson", ["", "[]", "{}", '{"protocol": {"scales": [2]}, "trained_on": {}}'])
+def test_a_lesson_that_is_none_is_refused(tmp_path: Path, lesson: str) -> None:
+    save_rescoring(tmp_path / "r.npz", network())
+    with np.load(tmp_path / "r.npz") as content:
+        arrays = {**content, "lesson": np.array(lesson)}
+    np.savez(tmp_path / "r.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(SamkrError) as caught:
+        load_rescoring(tmp_path / "r.npz", COCO17)
+    assert caught.value.code == "SE-A77"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"not an archive"])

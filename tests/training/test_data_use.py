@@ -29,8 +29,9 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.skeleton import COCO17
 from training.data.check import check_splits, open_splits
 from training.data.cli import app
+from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
-from training.recipe import load_recipe
+from training.recipe import ValidationSection, load_recipe
 from training.validation import Validation
 
 Content = dict[str, Any]
@@ -372,3 +373,21 @@ def test_whatever_an_entry_holds_it_is_read_or_refused_in_words(tmp_path: Path, 
             except SamkrError:
                 refused += 1
     assert refused > 0
+
+
+def test_images_without_labels_are_neither_checked_nor_copied_nor_validated_on(tmp_path: Path) -> None:
+    root = _write(tmp_path / "coco")
+    file = root / "annotations" / "image_info_test-dev2017.json"
+    file.write_text(json.dumps({"images": _content()["images"], "categories": [{"id": 1, "name": "person"}]}))
+    bare = open_dataset(root, "test-dev")
+    for refused in (
+        lambda: open_splits(file),
+        lambda: write_subset(bare, tmp_path / "few", 1),
+        lambda: write_split(bare, tmp_path / "two", 0.5),
+        lambda: Validation(ValidationSection(split="test-dev"), open_dataset(root, "train")),
+    ):
+        with pytest.raises(SamkrError) as caught:
+            refused()
+        assert caught.value.code == "SE-D81"
+    assert [dataset.split for dataset in open_splits(root)] == [*SPLITS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco"]

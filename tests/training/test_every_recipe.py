@@ -63,3 +63,9 @@ def test_the_total_batch_is_the_papers(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.batch_size * recipe.accumulate == 40
     assert (recipe.loss.kind == "swahr") == (recipe.model == "samkr_w32")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_swahr_is_the_loss_of_networks_with_its_branch_alone(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.model is None or recipe.loss.kind == "dekr" or model_config(recipe.model).scale_branch

@@ -15,9 +15,10 @@ import training.fit as fit_module
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.skeleton import CROWDPOSE14
-from training.checkpoint import load_checkpoint, network_of
+from samkr_edge.trained_on import TrainedOn, trainings_of
+from training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from training.data.training_set import TrainingSet
-from training.fit import FINAL, LAST
+from training.fit import BEST, FINAL, LAST
 from training.journal import LOG
 from training.losses import PoseLoss
 
@@ -53,10 +54,15 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "cut", people, **changes)
     # The step during which the signal came was finished.
-    assert load_checkpoint(tmp_path / "cut" / LAST).training["step"] == 3
+    cut = load_checkpoint(tmp_path / "cut" / LAST)
+    assert cut.training["step"] == 3
+    # As a run leaves it that began with another's weights, which a continuation does not open again.
+    began = {"trained_on": [TrainedOn("val", "0" * 64).to_dict()]}
+    save_checkpoint(tmp_path / "cut" / LAST, replace(cut, card=cut.card.with_provenance(init=began)))
     assert not (tmp_path / "cut" / FINAL).exists()
     resumed = train(tmp_path / "cut", people, resume=True, **changes)
     assert same(whole.state, resumed.state)
+    assert [training.split for training in trainings_of(resumed.card)] == ["train", "val"]
     assert same(load_checkpoint(tmp_path / "cut" / FINAL).state, whole.state)
     ends = [load_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut")]
     assert same(ends[0].state, ends[1].state)
@@ -96,12 +102,20 @@ def test_the_finished_file_holds_a_network_and_where_it_came_from(
     final = load_checkpoint(tmp_path / FINAL)
     facts = final.card.provenance["training"]
     assert (facts["recipe"], facts["steps"], facts["images"]) == ("test", 6, 24)
-    assert len(facts["annotations_sha256"]) == 64
     assert final.training == {}
     heatmap, offset = network_of(final)(torch.zeros(1, 3, 64, 64))
     assert (heatmap.shape, offset.shape) == ((1, 18, 16, 16), (1, 34, 16, 16))
     assert (tmp_path / FINAL).stat().st_size < 0.6 * (tmp_path / LAST).stat().st_size
     network_of(load_checkpoint(tmp_path / LAST))  # a checkpoint like any other
+
+
+def test_a_run_leaves_on_every_card_what_it_learned_from(tmp_path: Path, people: KeypointDataset) -> None:
+    nobody = people.images[0].id
+    some = replace(people, annotations={**people.annotations, nobody: []})
+    train(tmp_path, some, schedule={"steps": 2}, validation={"every_epochs": 1, "images": 1})
+    for name in (LAST, BEST, FINAL):
+        (found,) = trainings_of(load_checkpoint(tmp_path / name).card)
+        assert found == TrainedOn.of(people, people.images[1:])
 
 
 def test_a_finished_run_is_not_trained_again(

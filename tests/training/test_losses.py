@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from training.data.encode import EncodeSettings, encode
 from training.losses import LossSettings, PoseLoss, heatmap_loss, offset_loss, swahr_loss
 
 
@@ -13,6 +15,7 @@ def _maps(channels: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
     return {
         "heatmap": target,
         "mask": torch.rand(2, channels, 5, 6, generator=generator),
+        "valid": torch.rand(2, 1, 5, 6, generator=generator).round(),
         "offset": torch.randn(2, 2 * channels - 2, 5, 6, generator=generator),
         "offset_weight": torch.rand(2, 2 * channels - 2, 5, 6, generator=generator).clamp(min=0.5) - 0.5,
         "predicted": torch.randn(2, channels, 5, 6, generator=generator) * 0.3 + target,
@@ -104,3 +107,25 @@ def test_pose_loss_applies_factors_and_uses_the_scale_only_with_swahr() -> None:
         "heatmap",
         "offset",
     }
+
+
+def test_swahr_weighs_the_background_itself_within_the_valid_area_alone() -> None:
+    joints = np.array([[[3.2, 4.1, 2.0], [7.0, 6.4, 2.0]]])
+    valid = np.ones((12, 12), np.float32)
+    valid[:, 9:] = 0
+    generator = torch.Generator().manual_seed(0)
+    heatmap, scale = (torch.randn(1, 3, 12, 12, generator=generator) for _ in range(2))
+    offset = torch.zeros(1, 4, 12, 12)
+    elsewhere = heatmap.clone()
+    elsewhere[..., 9:] += 5
+    found = []
+    for weight in (0.0, 0.1, 1.0):
+        targets = encode(joints, np.array([400.0]), valid, (12, 12), EncodeSettings(background_weight=weight))
+        batch = {name: torch.from_numpy(value)[None] for name, value in targets._asdict().items()}
+        loss = PoseLoss(LossSettings("swahr"))
+        found += [
+            loss(predicted, offset, scale, batch)["heatmap"].item() for predicted in (heatmap, elsewhere)
+        ]
+    assert len(set(found)) == 1
+    expected, _ = swahr_loss(heatmap, batch["heatmap"], scale, torch.from_numpy(valid))
+    assert found[0] == expected.item() > 0

@@ -36,7 +36,7 @@ def curve(out: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, people_folder: Path) -> Path:
-    """``one``: one process; ``two``: two; ``half``: one with half of each update's batches; ``printed.json``."""
+    """``one``: one process; ``two``: two, with ``printed.json`` and ``told.txt``; ``half``: half of their batches."""
     root = tmp_path_factory.mktemp("processes")
     (root / "short.yaml").write_text(RECIPE)
 
@@ -50,6 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, people_folder: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (root / "printed.json").write_text(done.stdout)
+    (root / "told.txt").write_text(done.stderr)
     assert run(arguments("one")) == 0
     assert run(arguments("half", "--set", "accumulate=1")) == 0
     return root
@@ -73,6 +74,12 @@ def test_the_first_process_alone_writes_and_prints(runs: Path) -> None:
     assert printed["checkpoint"] == str(runs / "two" / "final.pt")
     found = sorted(path.name for path in (runs / "two").iterdir() if path.name != "tensorboard")
     assert found == ["best.pt", "final.pt", "last.pt", "log.jsonl"]
+
+
+def test_torch_has_nothing_to_warn_of(runs: Path) -> None:
+    told = (runs / "told.txt").read_text()
+    assert "trained in fp32" in told
+    assert [line for line in told.splitlines() if "Warning" in line] == []
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

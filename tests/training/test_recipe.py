@@ -6,7 +6,7 @@ import pytest
 
 from samkr_edge.errors import SamkrError
 from training.models.zoo import model_names
-from training.recipe import Recipe, as_taught, load_recipe, recipe_about, recipe_names, taught
+from training.recipe import Recipe, as_taught, load_recipe, recipe_about, recipe_comment, recipe_names, taught
 
 
 def refused(name: str, *overrides: str) -> SamkrError:
@@ -80,8 +80,22 @@ def test_a_recipe_that_extends_another_holds_what_differs(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_shipped_recipe_says_what_it_is_for(name: str) -> None:
+def test_a_shipped_recipe_says_what_it_is_for_in_a_sentence(name: str) -> None:
+    assert recipe_comment(name)[0].startswith("# ")
+    assert len(recipe_about(name)) < 130
     assert recipe_about(name).endswith(".")
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names() if n.endswith(("_coco", "_crowdpose", "_140"))])
+def test_a_recipe_of_a_paper_says_how_papers_test_it(name: str) -> None:
+    recipe, comment = load_recipe(name), recipe_comment(name)
+    rescore, evaluate = (line.split() for line in comment if line.startswith("#   samkr-edge "))
+    assert [rescore[2], evaluate[2]] == ["rescore", "eval"]
+    for words in (rescore, evaluate):
+        assert {"RUN/final.pt", "--flip", "paper"} <= {*words}
+    crowd = "crowdpose" in name
+    assert evaluate[evaluate.index("--split") + 1 :][:1] == ["test"] if crowd else "--split" not in evaluate
+    assert recipe.data.split in rescore or not crowd
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:

@@ -13,7 +13,8 @@ from samkr_edge.cli import run
 from samkr_edge.dataset import open_dataset
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
-from samkr_edge.rescoring import PoseFeatures
+from samkr_edge.paper_protocol import Protocol
+from samkr_edge.rescoring import PoseFeatures, load_rescoring
 from samkr_edge.skeleton import COCO17
 from training.checkpoint import save_checkpoint, untrained_checkpoint
 from training.data.synthetic import SceneSettings
@@ -99,3 +100,28 @@ def test_the_command_trains_and_eval_uses_it(
         scores.append([result["score"] for result in json.loads(predictions.read_text())])
     assert len(scores[0]) == len(scores[1])
     assert scores[0] != scores[1]
+
+
+def test_it_learns_poses_of_a_protocol_and_is_told_where_it_is_used_on_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, where = tmp_path / "r.npz", [str(folder / "net.pt"), "--data", str(folder / "people")]
+    papers = ["--flip", "--resize", "paper"]
+    few = ["--epochs", "1", "--limit", "12"]
+    assert run(["rescore", *where, *papers, *few, "-o", str(out), "--json"]) == 0
+    learned = json.loads(capsys.readouterr().out)
+    assert (learned["flip"], learned["resize"], learned["scales"]) == (True, "paper", [1.0])
+    lesson = load_rescoring(out, COCO17).lesson
+    assert lesson is not None
+    assert lesson.protocol == Protocol(flip=True, paper_resize=True)
+    notes = []
+    for more in (papers, ["--flip"]):
+        assert run(["eval", *where, *more, "--limit", "1", "--rescore", str(out), "--json"]) == 0
+        notes.append(json.loads(capsys.readouterr().out)["notes"])
+    assert notes[0] == []
+    assert notes[1] == [
+        f"r.npz learned from poses by {lesson.protocol.describe()} and rescores poses by flip"
+    ]
+    assert run(["eval", *where, "--split", "train", "--rescore", str(out)]) == 3
+    assert "SE-D45" in (said := capsys.readouterr().err)
+    assert "r.npz was trained on" in said

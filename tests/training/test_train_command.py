@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
+from samkr_edge.dataset import open_dataset
+from samkr_edge.trained_on import trainings_of
 from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.recipe import load_recipe, recipe_names
+from training.recipe import load_recipe, recipe_comment, recipe_names
 
 RECIPE = """
 model: samkr_tiny
@@ -63,6 +66,7 @@ def test_recipes_are_listed_and_one_is_printed_whole(
     assert "ablation_12_samkr_24" in capsys.readouterr().out
     assert run(["recipes", "samkr_w48_crowdpose"]) == 0
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert recipe_comment(str(tmp_path / "mine.yaml")) == recipe_comment("samkr_w48_crowdpose")
     assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe("samkr_w48_crowdpose")
     assert run(["recipes", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["recipes"]) == set(recipe_names())
@@ -95,6 +99,29 @@ def test_weights_that_fit_are_taken_over_and_counted(
     start = ["--set", f"init={tmp_path / 'coco' / 'final.pt'}"]
     assert run(command(folder, tmp_path / "crowd", *start, data="crowd")) == 0
     assert "tensors start from" in capsys.readouterr().err
+    # Its weights have seen the images of both.
+    card = load_checkpoint(tmp_path / "crowd" / "final.pt").card
+    files = [open_dataset(folder / name, "train").annotation_path for name in ("crowd", "people")]
+    found = {training.annotations_sha256 for training in trainings_of(card)}
+    assert found == {sha256_of(file) for file in files}
+    # What a run started from is needed once.
+    (tmp_path / "coco" / "final.pt").unlink()
+    assert run(command(folder, tmp_path / "crowd", *start, "--resume", data="crowd")) == 0
+    told = capsys.readouterr().err
+    assert "finished" in told
+    assert "start from" not in told
+    assert (
+        run(command(folder, tmp_path / "crowd", "--resume", data="crowd")) == 4
+    )  # without its init: another run
+    assert run(command(folder, tmp_path / "new", *start, "--resume", data="crowd")) == 4
+    assert "SE-A39" in capsys.readouterr().err
+
+
+def test_from_scratch_on_purpose_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command(folder, tmp_path / "said", "--set", "init=none")) == 0
+    assert "samkr_tiny starts from scratch: init is none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -103,6 +130,19 @@ def test_weights_that_fit_are_taken_over_and_counted(
         (["train", "samkr_tinny", "--data", "{data}", "--out", "{out}"], 2, "SE-U30"),
         (["train", "qat", "--data", "{data}", "--out", "{out}"], 2, "SE-U32"),
         (["train", "samkr_tiny", "--data", "nowhere", "--out", "{out}"], 3, "SE-D10"),
+        (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}"], 2, "SE-U86"),
+        (
+            ["train", "samkr_tiny", "--data", "nowhere", "--out", "{out}", "--set", "loss.kind=swahr"],
+            2,
+            "SE-U87",
+        ),
+        (["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--resume"], 2, "SE-U86"),
+        (
+            ["train", "samkr_w32_coco", "--data", "nowhere", "--out", "{out}", "--set", "init=none"],
+            3,
+            "SE-D10",
+        ),
+        (["train", "samkr_w48_crowdpose_from_coco", "--data", "nowhere", "--out", "{out}"], 4, "SE-A39"),
         (["train", "samkr_tiny", "--data", "{data}", "--out", "{out}", "--set", "lr=1"], 2, "SE-U31"),
         (["train", "samkr_tiny", "--data", "{data}", "--out", "{out}", "--split", "trainval"], 3, "SE-D11"),
         (
@@ -138,7 +178,6 @@ def test_a_start_that_cannot_be_used_names_the_setting(
     shown = capsys.readouterr().err
     assert "error SE-A39" in shown
     assert (
-        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=null" in shown
+        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=none" in shown
     )
-    assert load_recipe(str(folder / "short.yaml"), ["init=null"]).init is None
     assert not out.exists()

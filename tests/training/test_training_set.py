@@ -41,6 +41,7 @@ def test_samples_have_the_shapes_and_types_of_the_contract(people: Path) -> None
         "image": ((64, 64, 3), torch.uint8),
         "heatmap": ((18, 16, 16), torch.float32),
         "mask": ((18, 16, 16), torch.float32),
+        "valid": ((1, 16, 16), torch.float32),
         "offset": ((34, 16, 16), torch.float32),
         "offset_weight": ((34, 16, 16), torch.float32),
         "image_id": ((), torch.int64),

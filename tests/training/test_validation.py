@@ -97,6 +97,8 @@ def test_the_best_is_kept_with_its_weights_and_its_ap(
     best = load_checkpoint(tmp_path / BEST)
     facts = best.card.provenance["training"]
     assert (facts["steps"], facts["validation"]["ap"], best.training) == (4, 30.0, {})
+    assert facts["chosen"] == "best by validation"
+    assert "chosen" not in load_checkpoint(tmp_path / FINAL).card.provenance["training"]
     # Constant rate: a run of four steps ends where the longer one was then.
     assert same(best.state, train(tmp_path / "four", people, schedule={"steps": 4}).state)
 

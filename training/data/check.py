@@ -16,7 +16,7 @@ import numpy as np
 
 from samkr_edge.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
 from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, read_image, split_of
-from samkr_edge.dataset_use import Step, place_of, refusal, smallest_area
+from samkr_edge.dataset_use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.decoder_messages import listening
 from samkr_edge.errors import SamkrError
 from samkr_edge.exif import orientation
@@ -91,14 +91,18 @@ class SplitReport:
 
 
 def open_splits(root: str | Path) -> list[KeypointDataset]:
-    """All splits of a data directory, or the one that a file is.
+    """All labelled splits of a data directory, or the one that a file is.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.dataset.open_dataset` raises for a split that cannot be read at all.
+        SamkrError: what :func:`samkr_edge.dataset.open_dataset` raises for a split that cannot be read at all; SE-D81
+            the file is of images without labels.
     """
     root = Path(root)
     if root.is_file():
-        return [open_dataset(root, split_of(root))]
+        dataset = open_dataset(root, split_of(root))
+        if not dataset.labelled:
+            raise no_labels(dataset)
+        return [dataset]
     # Without any split the reader's error names the places that were searched.
     return [open_dataset(root, split) for split in available_splits(root) or ["train"]]
 

@@ -77,12 +77,14 @@ class Targets(NamedTuple):
     Attributes:
         heatmap: (K+1, h, w), the last channel is the person centre.
         mask: (K+1, h, w) weight of the heatmap loss, 0 outside the valid area.
+        valid: (1, h, w) that area alone, 1 or 0, for a loss that weighs the background itself.
         offset: (2K, h, w), channels x0, y0, x1, y1, ..., location - joint, 0 where there is none.
         offset_weight: (2K, h, w), 1 / extent of the person in input pixels, 0 where there is none.
     """
 
     heatmap: Maps
     mask: Maps
+    valid: Maps
     offset: Maps
     offset_weight: Maps
 
@@ -147,8 +149,9 @@ def encode(
 
     heatmap = _heatmaps(points[:, :, :2], drawn, map_hw, settings)
     mask = np.where(heatmap > 0, np.float32(1), np.float32(settings.background_weight))
-    if valid is not None:
-        mask *= valid
+    if valid is None:
+        valid = np.ones(map_hw, np.float32)
+    mask *= valid
 
     offset = np.zeros((keypoints, 2, height, width), np.float32)
     weight = np.zeros((keypoints, 2, height, width), np.float32)
@@ -172,7 +175,7 @@ def encode(
             np.copyto(offset[:, axis, rows, columns], values, where=write, casting="same_kind")
             np.copyto(weight[:, axis, rows, columns], np.float32(person_weights[person]), where=write)
     shape = (2 * keypoints, height, width)
-    return Targets(heatmap, mask, offset.reshape(shape), weight.reshape(shape))
+    return Targets(heatmap, mask, valid[None], offset.reshape(shape), weight.reshape(shape))
 
 
 def _parity_writes(

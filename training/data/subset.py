@@ -20,6 +20,7 @@ from samkr_edge.annotations import ImageRecord
 from samkr_edge.artefact import read_json, replacing, write_json
 from samkr_edge.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset import KeypointDataset, annotation_place
+from samkr_edge.dataset_use import no_labels
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.one_file import is_same_place
@@ -102,7 +103,9 @@ def _refuse_itself(source: KeypointDataset, out: Path) -> None:
 
 
 def _shown(source: KeypointDataset) -> list[ImageRecord]:
-    """Images that show a labelled person."""
+    """Images that show a labelled person; SE-D81 where the split has no labels at all."""
+    if not source.labelled:
+        raise no_labels(source)
     return [
         image
         for image in source.images

@@ -43,7 +43,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     """Samples of one split.
 
     A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB; ``heatmap`` and ``mask`` float32 (K+1, h, w);
-    ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See :mod:`training.data.encode`.
+    ``valid`` float32 (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See
+    :mod:`training.data.encode`.
 
     As DEKR does, images without any annotation are left out; ``skipped`` counts them. People count unless they are
     a crowd without keypoints; crowds and people without keypoints are masked out of the heatmap loss (COCO).

@@ -4,8 +4,9 @@ Each branch's c channels are cut into g subspaces of s = c / g. One subspace f (
 ``f + f * softmax(PW(maxpool(DW(f))))`` with a depthwise 1x1 (DW), a 3x3 max-pooling, a 1x1 to one map (PW), each
 convolution followed by BN and ReLU as in ULSAM's code, and the softmax over all H*W positions.
 
-The softmax's mean weight is 1 / (H*W): 2^-14 on a 128x128 map, the smallest normal number of FP16. It is therefore
-computed in float32, and never quantized.
+The softmax's mean weight is 1 / (H*W): 2^-14 on a 128x128 map, the smallest normal number of FP16, and what remains of
+1 + 2^-14 in half precision is 1. Softmax and product are therefore computed in float32, never quantized, and the result
+is not rounded again: under autocast it is float32, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BN_MOMENTUM = 0.9
 
 
 class SubspaceAttention(nn.Module):
-    """(N, B*c, H, W) -> (N, B*c, H, W), all B*g subspaces at once."""
+    """(N, B*c, H, W) -> (N, B*c, H, W) float32, all B*g subspaces at once; float64 stays."""
 
     def __init__(self, channels: int, branches: int, groups: int) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class SubspaceAttention(nn.Module):
             attention = widened(y).reshape(n, self.maps, h * w).softmax(dim=2)  # (N, B*g, H*W)
             f = widened(x).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)
-        return attended.view(n, total, h, w).to(x.dtype)
+        return attended.view(n, total, h, w)
 
     def _pooled(self, x: Tensor) -> Tensor:
         """``pool(x)``. ATen's pooling on a CPU is vectorised over channels alone, so they lie innermost for it."""

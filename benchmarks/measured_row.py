@@ -1,0 +1,108 @@
+"""One row of the results: a model's name, its times in figures, its accuracy and the paper's AP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.latency import STAGES, Frames, Run, speed_up
+from benchmarks.paper import paper_figure
+from benchmarks.results import LatencyStats, ModelResult, PaperResult, SplitMs, Spread
+from benchmarks.stability import reasons_of_model
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy import Accuracy
+    from samkr_edge.pose_model import PoseModel
+
+
+def row_names(models: Sequence[PoseModel]) -> list[str]:
+    """``samkr_tiny INT8 QAT``; where several rows would be called alike, the kind or else the file is added."""
+    plain = [_title(model) for model in models]
+    with_kind = [f"{title}, {model.kind}" for title, model in zip(plain, models, strict=True)]
+    with_file = [f"{title}, {model.path.name}" for title, model in zip(plain, models, strict=True)]
+    with_folder = [f"{title}, {model.path}" for title, model in zip(plain, models, strict=True)]
+    names = []
+    for at in range(len(models)):
+        options = (plain, with_kind, with_file, with_folder)
+        names.append(next((o[at] for o in options if o.count(o[at]) == 1), with_folder[at]))
+    return names
+
+
+def _title(model: PoseModel) -> str:
+    card = model.card
+    parts = [card.model, card.precision.upper()]
+    if card.stage not in (card.precision, "fp32"):
+        parts.append(card.stage.upper())
+    return ", ".join([" ".join(parts), *(f"without {part}" for part in card.left_out)])
+
+
+def measured_row(
+    name: str,
+    model: PoseModel,
+    path: Path,
+    sha256: str,
+    run: Run,
+    baseline: str,
+    accuracy: Accuracy | None,
+) -> ModelResult:
+    """The row of a model file: its times, and its speed against the baseline's in the same run."""
+    frames = run.frames[name]
+    ratio = None if name == baseline else speed_up(run.frames[baseline], frames)
+    reasons = reasons_of_model(frames.network)
+    figure = paper_figure(model.card.model, model.card.skeleton.name)
+    return ModelResult(
+        name=name,
+        file=path.name,
+        sha256=sha256,
+        size_mb=round(path.stat().st_size / 1e6, 3),
+        network=model.card.model,
+        kind=model.kind,
+        precision=model.card.precision,
+        stage=model.card.stage,
+        input_size=model.card.input_size,
+        is_baseline=name == baseline,
+        latency=latency_stats(frames),
+        split_ms=split(frames),
+        speed_up=Spread(value=ratio.value, low=ratio.low, high=ratio.high) if ratio else None,
+        accuracy=accuracy.scores if accuracy else None,
+        difference=accuracy.difference if accuracy else None,
+        accuracy_reused=accuracy.reused if accuracy else False,
+        paper=PaperResult(ap=figure.ap, where=figure.where, latency_ms=figure.latency_ms) if figure else None,
+        stable=not reasons,
+        reasons=reasons,
+    )
+
+
+def latency_stats(frames: Frames) -> LatencyStats:
+    """Percentiles (linear interpolation) and mean of the total time."""
+    total = frames.total
+    p50, p90, p99 = (float(value) for value in np.percentile(total, [50, 90, 99]))
+    mean = float(total.mean())
+    return LatencyStats(
+        frames=len(total),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        mean_ms=mean,
+        min_ms=float(total.min()),
+        max_ms=float(total.max()),
+        cv=float(total.std() / mean),
+        throughput_fps=1000.0 / mean,
+    )
+
+
+def split(frames: Frames) -> SplitMs:
+    """Mean of each stage over the frames whose total lies between p10 and p90.
+
+    Means add up, medians do not; leaving out both tails keeps the sum close to the p50 of the total.
+    """
+    low, high = np.percentile(frames.total, [10, 90])
+    usual = (frames.total >= low) & (frames.total <= high)
+    if not usual.any():  # of two frames, none
+        usual[:] = True
+    stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
+    other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
+    return SplitMs(**stages, other=other)

@@ -1,0 +1,95 @@
+"""The options that say how AP is measured, the same for every command that has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.paper_protocol import Protocol
+
+
+class ProtocolName(str, Enum):
+    """What AP is measured by."""
+
+    deployment = "deployment"
+    paper = "paper"
+
+
+class Resize(str, Enum):
+    """How an image becomes the network's input."""
+
+    fit = "fit"
+    paper = "paper"
+
+
+ByProtocol = Annotated[
+    ProtocolName | None,
+    typer.Option(
+        "--protocol",
+        help="paper: short for --flip --resize paper. deployment: one pass, as on the device, and nothing else.",
+    ),
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")]
+Scales = Annotated[
+    str, typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
+]
+ResizedBy = Annotated[
+    Resize | None,
+    typer.Option(
+        help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
+        "comes out; checkpoints only. [default: fit]"
+    ),
+]
+Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
+
+
+def protocol_of(
+    name: ProtocolName | None,
+    *,
+    scales: str = "1",
+    rescore: Path | None = None,
+    flip: bool = False,
+    resize: Resize | None = None,
+    match: bool = False,
+) -> Protocol:
+    """The protocol that a command's options ask for, its rescoring network not yet read: that needs the skeleton.
+
+    Raises:
+        SamkrError: SE-U76 an option contradicts the protocol that is named; SE-U75 scales that cannot be.
+    """
+    from samkr_edge.paper_protocol import Protocol, parse_scales
+
+    asked = Protocol(flip=flip, scales=parse_scales(scales), match=match, paper_resize=resize is Resize.paper)
+    beyond = [
+        option
+        for option, given in (
+            ("--flip", flip),
+            ("--resize paper", asked.paper_resize),
+            (f"--scales {scales}", len(asked.scales) > 1),
+            ("--match", match),
+            ("--rescore", rescore is not None),
+        )
+        if given
+    ]
+    if name is ProtocolName.deployment and beyond:
+        raise SamkrError(
+            "SE-U76",
+            f"{' and '.join(beyond)} would change what the device computes, so deployment AP has no such thing",
+            fix=f"leave {' and '.join(beyond)} out, or give --protocol paper",
+        )
+    if name is not ProtocolName.paper:
+        return asked
+    if resize is Resize.fit:
+        raise SamkrError(
+            "SE-U76",
+            "--protocol paper resizes as papers do, and --resize fit does not",
+            fix="leave --resize fit out, or give --flip in place of --protocol paper",
+        )
+    return replace(asked, flip=True, paper_resize=True)

@@ -1,0 +1,100 @@
+"""The weights that a run starts from: a recipe's ``init`` names a checkpoint, or says ``none``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
+from samkr_edge.trained_on import trainings_of
+from training.checkpoint import load_checkpoint
+from training.models.pose_net import ModelConfig, PoseNet
+
+FROM_SCRATCH = "none"
+# Width of HRNet -> the authors' file of its weights, trained on ImageNet.
+_IMAGENET = {32: "hrnet_w32-36af842e.pth", 48: "hrnet_w48-8ef0771d.pth"}
+
+
+def imagenet_file(config: ModelConfig) -> str | None:
+    """The official file that fills this network's backbone; None where there is none."""
+    official = ModelConfig(config.name)
+    trunk = {
+        name: getattr(official, name) for name in ("stem_channels", "bottlenecks", "stage_modules", "blocks")
+    }
+    return _IMAGENET.get(config.width) if replace(config, **trunk) == config else None
+
+
+def require_start(init: str | None, config: ModelConfig) -> None:
+    """Ask for what a new run of ``config`` starts from, before anything is done.
+
+    Raises:
+        SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A39 no such file.
+    """
+    official = imagenet_file(config)
+    if init is None and official is not None:
+        raise SamkrError(
+            "SE-U86",
+            f"nothing says what {config.name} starts from, so nothing was trained",
+            [
+                "papers     start from ImageNet weights; results from scratch are not comparable with theirs",
+                f"official   {official}, of HRNet's authors",
+                f"scratch    --set init={FROM_SCRATCH} trains from scratch on purpose",
+            ],
+            fix=f"samkr-edge import {quoted(official)} --model {quoted(config.name)} -o imagenet.pt   "
+            "# then the same command with --set init=imagenet.pt",
+        )
+    if init not in (None, FROM_SCRATCH) and not Path(init).is_file():
+        raise SamkrError(
+            "SE-A39", f"there is no {init} to start from, so nothing was trained", fix=_another(config)
+        )
+
+
+def load_start(network: PoseNet, init: str | None) -> str:
+    """Load into ``network`` what fits of the checkpoint ``init``; returns what became of it, for people, or nothing.
+
+    Raises:
+        SamkrError: SE-A39 nothing fits, or the checkpoint is quantized; SE-A30 to SE-A32 it cannot be read.
+    """
+    if init is None:
+        return ""
+    if init == FROM_SCRATCH:
+        return f"{network.config.name} starts from scratch: init is {FROM_SCRATCH}"
+    checkpoint, own = load_checkpoint(init), network.state_dict()
+    if checkpoint.kind != "float":
+        raise SamkrError(
+            "SE-A39",
+            f"{init} is {checkpoint.kind}, its batch norms are part of its convolutions: no start for training",
+            fix=_another(network.config),
+        )
+    fitting = {
+        name: tensor
+        for name, tensor in checkpoint.state.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise SamkrError(
+            "SE-A39", f"no weight of {init} fits {network.config.name}", fix=_another(network.config)
+        )
+    network.load_state_dict(fitting, strict=False)
+    backbone, found = (sum(name.startswith("backbone.") for name in names) for names in (own, fitting))
+    told = f"{len(fitting)} of {len(own)} tensors start from {init}, {found or 'none'} of the backbone's {backbone}"
+    imported = checkpoint.card.provenance.get("imported", {})
+    if imported.get("missing"):
+        told += f"; its import found no weights for {imported['missing']} and left them fresh"
+    return told
+
+
+def seen_before(init: str | None) -> dict[str, Any]:
+    """For the card of a run that starts from ``init``: what these weights had learned from."""
+    if init in (None, FROM_SCRATCH):
+        return {}
+    learned = trainings_of(load_checkpoint(init).card)
+    return {"init": {"trained_on": [each.to_dict() for each in learned]}} if learned else {}
+
+
+def _another(config: ModelConfig) -> str:
+    return (
+        f"give the same command with --set init=CHECKPOINT of a {config.name}, or --set init={FROM_SCRATCH}"
+    )
