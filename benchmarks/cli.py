@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, results_to_write
-from samkr_edge.cli.protocol import ProtocolName, Scales, protocol_of
+from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:

@@ -8,17 +8,12 @@ from typing import Annotated
 import typer
 
 from samkr_edge.cli.places import file_to_write
-from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
+from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
     "ar75": "AR75", "arm": "AR medium", "arl": "AR large", "easy": "AP easy", "medium": "AP crowded", "hard": "AP hard",
 }  # fmt: skip
-
-
-Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
-]
 
 
 def evaluate(

@@ -48,6 +48,9 @@ ResizedBy = Annotated[
     ),
 ]
 Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
+]
 
 
 def protocol_of(
