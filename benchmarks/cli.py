@@ -158,9 +158,7 @@ def bench(
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
-        raise SamkrError(
-            "SE-U61", "--protocol paper says how AP is measured, so it needs --data", fix="add --data DIR"
-        )
+        raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
     if report and out is None:
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
     if mode not in ("single-stream", "offline"):
