@@ -45,7 +45,9 @@ class DataSection(Section):
     offset_radius: int = Field(default=4, ge=1)
     background_weight: float = Field(default=0.1, ge=0, le=1)
     offset_extent: Literal["person", "image"] = "person"  # what weighs offsets; image: as the official code
-    smallest_extent: float = Field(default=32.0, ge=1)  # input pixels; no offset weighs more than 1 / this
+    smallest_extent: float = Field(
+        default=32.0, ge=1
+    )  # input pixels; nobody's offsets weigh more than 1 / this
     smallest_person: float | None = Field(default=None, ge=0)  # source pixels, square root of the area; COCO
     parity: bool = False  # DEKR's own quirks in the targets
     workers: int = Field(default=1, ge=1, le=64)  # threads that make batches
@@ -155,8 +157,9 @@ class Recipe(Section):
     norm_batches: int = Field(
         default=0, ge=0
     )  # batches over which final.pt's batch norm statistics are taken anew
-    # Checkpoint whose fitting weights a run starts from; `none`: from scratch, on purpose.
-    init: str | None = None
+    init: str | None = (
+        None  # checkpoint whose fitting weights a run starts from; none: from scratch, on purpose
+    )
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_seconds: float = Field(default=30.0, gt=0)
