@@ -143,6 +143,8 @@ def refusal(
     if people.small and step == "train":
         facts.append(f"too small  {len(people.small)}: {listed(_places(people.small))}")
         fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
+        if smallest_person is not None and People.of(dataset, images).learnable:
+            fix = "give the same command with --set data.smallest_person=null: smaller people, where images are small"
         if all(person in people.unsized for person in people.small):
             facts[-1] = f"no size    {len(people.small)}: {listed(_places(people.small))}"
             fix = "give these annotations an area or a bbox, which their keypoints alone do not make"

@@ -121,6 +121,9 @@ def train(
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe as one YAML file.")] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print all keys: default, allowed values, meaning.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
@@ -132,13 +135,29 @@ def recipes(
       samkr-edge recipes
 
       samkr-edge recipes samkr_w32_coco > mine.yaml
+
+      samkr-edge recipes --keys
     """
+    from dataclasses import astuple
+
     import yaml
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
     from training.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
+    from training.recipe_keys import COLUMNS, recipe_keys
 
+    if keys:
+        if name:
+            raise typer.BadParameter("the keys are those of every recipe: give a NAME or --keys")
+        listed = recipe_keys()
+        table = Table(title="keys of a recipe")
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
+        for key in listed:
+            table.add_row(*astuple(key))
+        emit({"keys": [vars(key) for key in listed]}, table, as_json)
+        return
     found = {each: load_recipe(each) for each in ([name] if name else recipe_names())}
     if name:
         content = found[name].model_dump(mode="json")

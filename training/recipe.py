@@ -32,26 +32,64 @@ class Section(BaseModel):
 class DataSection(Section):
     """Augmentation and targets."""
 
-    split: str = "train"
-    input_size: tuple[int, int] | None = None  # (H, W); None takes the model's
-    rotation: float = Field(default=30.0, ge=0)  # degrees, uniform in +-
-    scale: tuple[float, float] = (0.75, 1.5)
-    translation: float = Field(default=0.2, ge=0)  # share of the augmented short side, uniform in +-
-    flip: float = Field(default=0.5, ge=0, le=1)
-    jitter: float = Field(default=0.0, ge=0, le=1)  # photometric: brightness, contrast, colour
-    crop: Literal["fit", "short"] = "fit"  # the whole image, or its short side on the input's, as DEKR trains
-    sigma: float = Field(default=2.0, ge=0.6)  # keypoint Gaussians, map pixels
-    center_sigma: float = Field(default=4.0, ge=0.6)
-    offset_radius: int = Field(default=4, ge=1)
-    background_weight: float = Field(default=0.1, ge=0, le=1)
-    offset_extent: Literal["person", "image"] = "person"  # what weighs offsets; image: as the official code
+    split: str = Field(default="train", description="the split that is learned from")
+    input_size: tuple[int, int] | None = Field(
+        default=None, description="height and width of the network input, multiples of 32; null: the model's"
+    )
+    rotation: float = Field(default=30.0, ge=0, description="largest angle either way, degrees")
+    scale: tuple[float, float] = Field(
+        default=(0.75, 1.5),
+        description="least and largest size of the cut-out relative to `crop`; above 1 people get smaller",
+    )
+    translation: float = Field(
+        default=0.2, ge=0, description="largest shift in x and in y, as a share of the input's short side"
+    )
+    flip: float = Field(default=0.5, ge=0, le=1, description="probability of mirroring")
+    jitter: float = Field(
+        default=0.0, ge=0, le=1, description="strength of changes of brightness, contrast and colour"
+    )
+    crop: Literal["fit", "short"] = Field(
+        default="fit",
+        description="what is shown before anything is varied. fit: the whole image, as `predict` and devices see it. "
+        "short: the image's short side fills the input's and the ends of the long side are cut off, as in DEKR's "
+        "training; people are then about as large as `--resize paper` shows them",
+    )
+    sigma: float = Field(default=2.0, ge=0.6, description="of the keypoints' Gaussians, map pixels")
+    center_sigma: float = Field(
+        default=4.0, ge=0.6, description="of the person centres' Gaussians, map pixels"
+    )
+    offset_radius: int = Field(
+        default=4, ge=1, description="offsets are learned this near to a centre in x and in y, map pixels"
+    )
+    background_weight: float = Field(
+        default=0.1, ge=0, le=1, description="weight of the heatmap loss away from every Gaussian (`dekr`)"
+    )
+    offset_extent: Literal["person", "image"] = Field(
+        default="person",
+        description="a person's offsets weigh 1 / extent. person: the diagonal of the box of the labelled joints. "
+        "image: that of the box from the image's origin, as the official code has it: who stands at the top left "
+        "weighs most. `loss.offset_weight` belongs to it",
+    )
     smallest_extent: float = Field(
-        default=32.0, ge=1
-    )  # input pixels; nobody's offsets weigh more than 1 / this
-    smallest_person: float | None = Field(default=None, ge=0)  # source pixels, square root of the area; COCO
-    parity: bool = False  # DEKR's own quirks in the targets
-    workers: int = Field(default=1, ge=1, le=64)  # threads that make batches
-    cache_mb: int = Field(default=1024, ge=0)  # decoded images kept in memory
+        default=32.0,
+        ge=1,
+        description="no extent of a `person` counts as less, input pixels: a single joint has none. Meant for an "
+        "input of 512; less for a smaller one",
+    )
+    smallest_person: float | None = Field(
+        default=None,
+        ge=0,
+        description="people of COCO with an area below its square get no centre and no offsets, source pixels; null: "
+        "32, and in images with a short side below 400 proportionally less",
+    )
+    parity: bool = Field(
+        default=False,
+        description="the official code's quirks to the letter: half a pixel in the placement, biased joints of "
+        "mirrored images, shifted windows of offsets, unlearned padding. Needs `crop: short`, implies "
+        "`offset_extent: image` and, if null, `smallest_person: 32`",
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="threads that make batches")
+    cache_mb: int = Field(default=1024, ge=0, description="room for decoded images, MB")
 
     @model_validator(mode="after")
     def sensible_sizes(self) -> DataSection:
@@ -68,24 +106,32 @@ class DataSection(Section):
 
 
 class OptimizerSection(Section):
-    name: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float | None = Field(default=None, gt=0)
+    name: Literal["adam", "adamw"] = Field(default="adam", description="the optimizer")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate before the schedule")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="adam: added to the gradient; adamw: decoupled"
+    )
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of both moments")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest norm of the gradient; null: it is not clipped"
+    )
 
 
 class ScheduleSection(Section):
     """How long and how fast; exactly one of epochs, steps, minutes."""
 
-    kind: Literal["step", "cosine"] = "step"
-    epochs: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    minutes: float | None = Field(default=None, gt=0)
-    milestones: tuple[float, ...] = ()  # shares of the length at which the rate is multiplied by gamma
-    gamma: float = 0.1
-    warmup_steps: int = Field(default=0, ge=0)
-    final: float = Field(default=0.01, ge=0, le=1)  # cosine: last rate as a share of the first
+    kind: Literal["step", "cosine"] = Field(default="step", description="how the learning rate falls")
+    epochs: int | None = Field(default=None, ge=1, description="length; one of epochs, steps and minutes")
+    steps: int | None = Field(default=None, ge=1, description="length in updates of the weights")
+    minutes: float | None = Field(default=None, gt=0, description="length in minutes of training")
+    milestones: tuple[float, ...] = Field(
+        default=(), description="step: shares of the length at which the rate is multiplied by gamma, 0 to 1"
+    )
+    gamma: float = Field(default=0.1, description="step: factor at each milestone")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="updates over which the rate rises to its full value"
+    )
+    final: float = Field(default=0.01, ge=0, le=1, description="cosine: last rate as a share of the first")
 
     @model_validator(mode="after")
     def one_length(self) -> ScheduleSection:
@@ -97,20 +143,30 @@ class ScheduleSection(Section):
 
 
 class LossSection(Section):
-    kind: Literal["dekr", "swahr"] = "dekr"
-    heatmap_weight: float = Field(default=1.0, ge=0)
-    # Of extents of people. DEKR's 0.03 is of its own extents, and comes to this: benchmarks/host/training_targets.py.
-    offset_weight: float = Field(default=0.007, ge=0)
-    scale_weight: float = Field(default=1.0, ge=0)  # SWAHR's regulariser
+    kind: Literal["dekr", "swahr"] = Field(
+        default="dekr", description="of the heatmaps; swahr needs a model with a scale branch"
+    )
+    heatmap_weight: float = Field(default=1.0, ge=0, description="factor of the heatmap loss")
+    offset_weight: float = Field(
+        default=0.007,
+        ge=0,
+        description="factor of the offset loss. The default belongs to `data.offset_extent: person`, and weighs "
+        "offsets on COCO's photographs as DEKR's 0.03 does with `image`",
+    )
+    scale_weight: float = Field(default=1.0, ge=0, description="swahr: factor of the scales' regulariser")
 
 
 class ValidationSection(Section):
     """AP during training; off unless one of the first two is given. See :class:`training.validation.Validation`."""
 
-    every_epochs: float | None = Field(default=None, gt=0)
-    every_minutes: float | None = Field(default=None, gt=0)
-    split: str = "val"
-    images: int | None = Field(default=None, ge=1)  # the first so many; None takes all
+    every_epochs: float | None = Field(
+        default=None, gt=0, description="AP after so many epochs, and at the end; null: never"
+    )
+    every_minutes: float | None = Field(
+        default=None, gt=0, description="in its place, AP after so many minutes"
+    )
+    split: str = Field(default="val", description="the split that AP is measured on")
+    images: int | None = Field(default=None, ge=1, description="its first so many images; null: all")
 
     @property
     def wanted(self) -> bool:
@@ -129,41 +185,65 @@ class DecodeSection(Section):
     No card is read with others: samkr_edge/model_card.py.
     """
 
-    max_people: int = Field(default=30, ge=1)
-    center_threshold: float = Field(default=0.01, le=1)
-    nms_distance: float = Field(default=0.05, ge=0, le=1)
-    refine_radius: int = Field(default=0, ge=0, le=8)  # the smallest map has 8 pixels
-    refine_blend: float = Field(default=0.7, ge=0, le=1)
+    max_people: int = Field(default=30, ge=1, description="most people that are found in an image")
+    center_threshold: float = Field(default=0.01, le=1, description="least value of a person's centre")
+    nms_distance: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="two joints are near below this share of the pose's diagonal",
+    )
+    refine_radius: int = Field(
+        default=0,
+        ge=0,
+        le=8,  # the smallest map has 8 pixels
+        description="a joint moves to its heatmap's peak within this reach, map pixels; 0: as regressed",
+    )
+    refine_blend: float = Field(
+        default=0.7, ge=0, le=1, description="share of the way that it moves, 1: onto the peak"
+    )
 
 
 class Recipe(Section):
     """One training run."""
 
-    name: str
-    model: str | None = None  # zoo name; None fine-tunes the checkpoint that is handed in
+    name: str = Field(description="goes onto the card; a file's own name where it has none")
+    model: str | None = Field(
+        default=None, description="the network, by its name in the zoo; null: `qat` fine-tunes a checkpoint"
+    )
     data: DataSection = DataSection()
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection
     loss: LossSection = LossSection()
     validation: ValidationSection = ValidationSection()
     decode: DecodeSection = DecodeSection()
-    batch_size: int = Field(default=40, ge=1)
-    accumulate: int = Field(default=1, ge=1)  # batches summed into one update, over all processes
-    # fp32 is IEEE float32, tf32 the same with products of ten bits on GPUs that have them; see training.precision
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    channels_last: bool = False  # memory layout; for GPUs in half precision
-    compile: bool = False  # torch.compile: minutes at the start, faster steps
-    ema: float | None = Field(default=None, gt=0, lt=1)
-    norm_batches: int = Field(
-        default=0, ge=0
-    )  # batches over which final.pt's batch norm statistics are taken anew
-    init: str | None = (
-        None  # checkpoint whose fitting weights a run starts from; none: from scratch, on purpose
+    batch_size: int = Field(default=40, ge=1, description="images in a batch, of each process")
+    accumulate: int = Field(default=1, ge=1, description="batches summed into one update, over all processes")
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        default="auto",
+        description="fp32: IEEE float32. tf32: its products have ten bits on GPUs that have such. auto: bf16 where "
+        "hardware multiplies it, else fp32",
     )
-    seed: int = 0
-    threads: int | None = Field(default=None, ge=1)
-    save_seconds: float = Field(default=30.0, gt=0)
-    log_steps: int = Field(default=20, ge=1)  # updates between two lines of the log
+    channels_last: bool = Field(default=False, description="memory layout, for GPUs in half precision")
+    compile: bool = Field(default=False, description="torch.compile: minutes at the start, faster steps")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of the average of weights that is kept; null: the last weights",
+    )
+    norm_batches: int = Field(
+        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken anew"
+    )
+    init: str | None = Field(
+        default=None,
+        description="checkpoint whose fitting weights a run starts from; `none`: from scratch, on purpose; null: "
+        "the same, and an error where papers start from ImageNet weights",
+    )
+    seed: int = Field(default=0, description="of weights, order and augmentation")
+    threads: int | None = Field(default=None, ge=1, description="of the CPU; null: what is fastest")
+    save_seconds: float = Field(default=30.0, gt=0, description="time between two writings of last.pt")
+    log_steps: int = Field(default=20, ge=1, description="updates between two lines of the log")
 
     @model_validator(mode="after")
     def enough_for_batch_norm(self) -> Recipe:
@@ -198,13 +278,18 @@ def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
     Args:
         recipe: of a fine-tuning.
         facts: the ``training`` part of a card's provenance; without a record the recipe stays as it is.
+
+    Raises:
+        SamkrError: SE-U31 what the recipe names contradicts the record.
     """
-    changes = {
+    changes: dict[str, Any] = {
         name: {**facts[name], **getattr(recipe, name).model_dump(exclude_unset=True)}
         for name in ("data", "loss")
         if name in facts
     }
-    return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), **changes})
+    if changes.get("data", {}).get("parity"):  # cards are older than the key
+        changes["data"].setdefault("crop", "short")
+    return _validated({**recipe.model_dump(exclude_unset=True), **changes}, recipe.name)
 
 
 def recipe_names() -> list[str]:
@@ -222,10 +307,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     content = _read(name)
     for override in overrides or []:
         _apply(content, override)
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _invalid(name, [_explain(item) for item in error.errors()[:4]]) from error
+    return _validated(content, name)
 
 
 def recipe_about(name: str) -> str:
@@ -240,6 +322,13 @@ def recipe_comment(name: str) -> list[str]:
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     base = yaml.safe_load(text).get("extends")
     return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
+
+
+def _validated(content: dict[str, Any], name: str) -> Recipe:
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(name, [_explain(item) for item in error.errors()[:4]]) from error
 
 
 def _path(name: str) -> Path:

@@ -4,9 +4,10 @@
     python benchmarks/host/recipe_runs.py --data wide --out runs --steps 700 --seeds 0 1 2 \\
         --variant fit data.crop=fit --variant short data.crop=short -o benchmarks/results/recipe_runs_crop.json
 
-Every network is scored on the val split as it would be deployed, and by the papers' protocol without rescoring: flip,
-and their resize. Seeds take turns over the variants, so that a stopped comparison is a fair one; the same command goes
-on where it stopped, inside a run too. The table gives means, and in brackets the least and the largest over the seeds.
+Every network is scored on the val split, or on another ``--split`` (on train it is train-fit AP): as it would be
+deployed, and by the papers' protocol without rescoring: flip, and their resize. Seeds take turns over the variants, so
+that a stopped comparison is a fair one; the same command goes on where it stopped, inside a run too. The table gives
+means, and in brackets the least and the largest over the seeds.
 """
 
 from __future__ import annotations
@@ -91,19 +92,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="samkr_tiny")
-    parser.add_argument("--data", type=Path, required=True, help="a data directory with train and val")
+    parser.add_argument("--data", type=Path, required=True, help="a data directory with train and --split")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--variant", nargs="+", action="append", required=True, metavar="NAME [KEY=VALUE]",
                         help="its settings beside --set; may be repeated")  # fmt: skip
+    parser.add_argument("--split", default="val", help="what the networks are scored on")
     parser.add_argument("--set", nargs="+", default=[], dest="settings", help="key=value of all variants")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("-o", "--json", type=Path, help="JSON file to write, after every run")
     given = parser.parse_args()
     variants = {name: settings for name, *settings in given.variant}
-    val = open_dataset(given.data, "val")
+    scored = open_dataset(given.data, given.split)
     train = open_dataset(given.data, "train")
-    annotations = {each.split: sha256_of(each.annotation_path) for each in (train, val)}
+    annotations = {each.split: sha256_of(each.annotation_path) for each in (train, scored)}
     runs: list[dict[str, Any]] = []
     for seed in given.seeds:
         for variant, own in variants.items():
@@ -111,7 +113,7 @@ def main() -> None:
             settings = [f"schedule.steps={given.steps}", f"seed={seed}", *given.settings, *own]
             run = finished(folder, settings, annotations)
             if run is None:
-                scores = scores_of(trained(given.recipe, given.data, folder, settings), val)
+                scores = scores_of(trained(given.recipe, given.data, folder, settings), scored)
                 run = {"settings": settings, "annotations": annotations, "scores": scores}
                 write_json(folder / "scores.json", run)
             runs.append({"variant": variant, "seed": seed, "scores": run["scores"]})
@@ -127,7 +129,8 @@ def main() -> None:
                         "settings": given.settings,
                         "variants": variants,
                         "annotations_sha256": annotations,
-                        "images": {"train": len(train), "val": len(val)},
+                        "images": {"train": len(train), "scored": len(scored)},
+                        "scored_on": given.split,
                         "ap": summary(runs),
                         "runs": runs,
                     },

@@ -391,3 +391,16 @@ def test_images_without_labels_are_neither_checked_nor_copied_nor_validated_on(t
         assert caught.value.code == "SE-D81"
     assert [dataset.split for dataset in open_splits(root)] == [*SPLITS]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco"]
+
+
+@pytest.mark.parametrize(("area", "helps"), [(500.0, True), (20.0, False)])
+def test_a_flat_limit_that_leaves_nobody_is_lifted_where_that_helps(
+    tmp_path: Path, area: float, helps: bool
+) -> None:
+    dataset = open_dataset(_write(tmp_path, _people(area=area)), "train")
+    with pytest.raises(SamkrError) as caught:
+        require_usable(dataset, "train", smallest_person=32.0)
+    assert caught.value.code == "SE-D18"
+    assert ("--set data.smallest_person=null" in caught.value.fix) == helps
+    if helps:
+        require_usable(dataset, "train")

@@ -176,3 +176,17 @@ def test_a_fine_tuning_takes_targets_and_loss_from_its_network_and_the_rest_from
     assert fine.data.scale == (1, 1)
     assert (fine.data.workers, fine.optimizer.lr) == (1, load_recipe("qat").optimizer.lr)
     assert as_taught(load_recipe("qat"), {}) == load_recipe("qat")
+
+
+def test_a_card_from_before_there_was_a_crop_keeps_its_parity() -> None:
+    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]))
+    del card["data"]["crop"]
+    assert as_taught(load_recipe("qat"), card).data.crop == "short"
+
+
+def test_a_fine_tuning_that_contradicts_its_network_is_refused() -> None:
+    card = taught(load_recipe("samkr_tiny", ["data.parity=true", "data.crop=short"]))
+    with pytest.raises(SamkrError) as caught:
+        as_taught(load_recipe("qat", ["data.crop=fit"]), card)
+    assert caught.value.code == "SE-U31"
+    assert "crop: short" in " ".join(caught.value.facts)

@@ -1,0 +1,109 @@
+"""The keys of a recipe as a table: what each means is said in the schema, what papers' recipes set in their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from training.recipe import Recipe, Section, load_recipe, recipe_names
+
+COLUMNS = ("key", "default", "allowed", "papers", "meaning")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key, all as text.
+
+    Attributes:
+        key: ``section.key``.
+        default: as in YAML; empty where it must be given.
+        allowed: type and bounds.
+        papers: what the papers' recipes set to something else, and which of them where they differ.
+        meaning: for people.
+    """
+
+    key: str
+    default: str
+    allowed: str
+    papers: str
+    meaning: str
+
+
+def recipe_keys() -> list[Key]:
+    """All keys, in the schema's order."""
+    names = [
+        name
+        for name in recipe_names()
+        if name.endswith(("_coco", "_crowdpose")) and "_from_" not in name  # those are variants
+    ]
+    papers = {name: load_recipe(name).model_dump(mode="json") for name in names}
+    return list(_keys(Recipe, papers))
+
+
+def markdown(keys: list[Key]) -> str:
+    """The table as Markdown, one key a line."""
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
+    for key in keys:
+        values = [f"`{value}`" if value else "" for value in (key.key, key.default)]
+        rows.append((*values, key.allowed, key.papers, key.meaning))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _keys(section: type[Section], papers: dict[str, Any], prefix: str = "") -> Iterator[Key]:
+    """Those of a section, whose values in each recipe are ``papers``."""
+    properties = section.model_json_schema(mode="validation")["properties"]
+    for name, field in section.model_fields.items():
+        inner, values = field.annotation, {recipe: values[name] for recipe, values in papers.items()}
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from _keys(inner, values, f"{name}.")
+            continue
+        default = None if field.is_required() else json.loads(json.dumps(field.default))
+        own = name in ("name", "model") and not prefix  # each recipe has its own
+        yield Key(
+            prefix + name,
+            "" if field.is_required() else json.dumps(default).strip('"'),
+            _allowed(properties[name]),
+            "" if own else _set(values, default),
+            str(field.description),
+        )
+
+
+def _set(values: dict[str, Any], default: Any) -> str:
+    """``40 (w48), 10 (w32)``: what recipes set other than the default; all of them without a name."""
+    groups: dict[str, set[str]] = {}
+    for recipe, value in values.items():
+        if value != default:
+            shown = f"{round(value, 4):g}" if isinstance(value, float) else json.dumps(value).strip('"')
+            groups.setdefault(shown, set()).add(recipe)
+    if [*groups.values()] == [set(values)]:
+        return next(iter(groups))
+    return ", ".join(f"{shown} ({_called(group, set(values))})" for shown, group in groups.items())
+
+
+def _called(group: set[str], names: set[str]) -> str:
+    """The fewest words that the names of this group have and no other name has; else the names."""
+    words = sorted(set.intersection(*(set(name.split("_")) for name in group)))
+    for count in range(1, len(words) + 1):
+        for chosen in combinations(words, count):
+            if {name for name in names if set(chosen) <= set(name.split("_"))} == group:
+                return " ".join(chosen)
+    return ", ".join(sorted(group))
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """Type and bounds of a JSON schema, for people."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        parts = schema.get("prefixItems")
+        items = [*map(_allowed, parts)] if parts else [_allowed(schema["items"]), "..."]
+        return f"[{', '.join(items)}]"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = ", ".join(f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema)
+    kind = {"boolean": "true, false", "string": "text"}.get(schema["type"], schema["type"])
+    return f"{kind} {bounds}".strip()
