@@ -87,10 +87,7 @@ def open_protocol(
             protocol = replace(protocol, rescoring=load_rescoring(rescore, model.card.skeleton))
     return protocol, ProtocolFacts(
         name="paper" if protocol.is_of_papers else "deployment",
-        flip=protocol.flip,
-        resize="paper" if protocol.paper_resize else "fit",
-        scales=protocol.scales,
-        match=protocol.match,
+        **protocol.to_dict(),
         rescoring_sha256=None if rescore is None else sha256_of(rescore),
     )
 

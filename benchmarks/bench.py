@@ -116,14 +116,7 @@ def run_bench(
     seen = Seen()
     protocol, measured_by = plan.protocol, ProtocolFacts()
     if dataset is not None:
-        from benchmarks.accuracy import check_skeletons, measure_accuracy, open_protocol
-
-        check_skeletons(models, dataset)
-        protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
-        trainings = {name: trainings_of(model.card) for name, model in models.items()}
-        if plan.rescore is not None and protocol.rescoring is not None:
-            trainings |= {str(plan.rescore): protocol.rescoring.trainings}
-        seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
+        protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
     memory = _memory(plan, files, progress)
     images = _timing_images(records)
     power_before = device.power_mode()
@@ -132,6 +125,8 @@ def run_bench(
         run = _time(plan, models, images, device, progress)
     power_modes = (power_before, device.power_mode())
     if dataset is not None and facts is not None:
+        from benchmarks.accuracy import measure_accuracy
+
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
                 models,
@@ -192,6 +187,21 @@ def run_bench(
         power_reason=power_reason,
         samples=saved,
     )
+
+
+def _judged_by(
+    plan: Plan, models: Mapping[str, PoseModel], dataset: KeypointDataset, records: Sequence[ImageRecord]
+) -> tuple[Protocol, ProtocolFacts, Seen]:
+    """What AP is measured by, what is recorded of that, and who was trained on these images: asked before the work."""
+    from benchmarks.accuracy import check_skeletons, open_protocol
+
+    check_skeletons(models, dataset)
+    protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
+    trainings = {name: trainings_of(model.card) for name, model in models.items()}
+    if plan.rescore is not None and protocol.rescoring is not None:
+        trainings |= {str(plan.rescore): protocol.rescoring.trainings}
+    seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
+    return protocol, measured_by, seen
 
 
 def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write, results_to_write
-from samkr_edge.cli.protocol import ProtocolName, Scales, protocol_of
+from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -159,9 +158,7 @@ def bench(
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
-        raise SamkrError(
-            "SE-U61", "--protocol paper says how AP is measured, so it needs --data", fix="add --data DIR"
-        )
+        raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
     if report and out is None:
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
     if mode not in ("single-stream", "offline"):

@@ -68,7 +68,7 @@ class Entry(_Part):
             raise ValueError(f"{self.name}: random weights have no AP, so protocol: paper needs a checkpoint")
         elif self.sizes:
             raise ValueError(
-                f"{self.name}: protocol: paper resizes by the checkpoint's own size, without sizes"
+                f"{self.name}: protocol: paper resizes to the checkpoint's own size, so it takes no sizes"
             )
         try:
             self.measured_by()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 

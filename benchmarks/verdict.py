@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.results import ModelResult, Spread
+from samkr_edge.evaluate import LEAST_AP
 
-# Below this AP a network finds next to nobody, and a difference between two such networks means little.
-LOW_AP = 5.0
 # AP that a model may lose and still be recommended, where the user gives no budget of their own.
 DEFAULT_MAX_DROP = 1.0
 # Two models whose speed differs by less than this are equally fast; the more accurate one is then the better.
@@ -59,7 +58,7 @@ def decide(
         return Verdict(_without_times(baseline, others, labels, images or 0), None, notes)
     if baseline.ap is None:
         return Verdict(_latency_only(baseline, judged, labels), None, notes)
-    if max(model.ap or 0.0 for model in models) < LOW_AP:
+    if max(model.ap or 0.0 for model in models) < LEAST_AP:
         return Verdict(_too_low(baseline, judged, labels), None, notes)
     budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
     return _compare(baseline, judged, labels, images or 0, budget, notes)
@@ -140,7 +139,7 @@ def _without_times(
 ) -> str:
     best = min(others, key=_drop)
     highest = max(model.ap or 0.0 for model in (baseline, *others))
-    low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LOW_AP else ""
+    low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LEAST_AP else ""
     return (
         f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.difference else ''}; "
         "quantized checkpoints have no times of their own, so nothing is recommended."

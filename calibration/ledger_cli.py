@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def doubts(as_json: Path, images: int, of: int) -> list[str]:
         wanted = "person_keypoints_test-dev2017_NAME_results.json, NAME of letters, digits and hyphens"
         found.append(f"server: it knows files by their names, and {as_json.name} is not like {wanted}")
     if images < of:
-        found.append(f"server: only {images} of {of} images; it takes everybody on the others for missed")
+        found.append(f"server: only {images} of {of} images; everybody on the others counts as missed")
     return found
 
 

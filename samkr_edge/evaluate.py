@@ -75,21 +75,20 @@ def predict_dataset(
     dataset: KeypointDataset,
     *,
     limit: int | None = None,
-    flip: bool = False,
     protocol: Protocol | None = None,
     advance: Callable[..., None] | None = None,
     read: ReadImage = read_image,
 ) -> Predictions:
     """COCO results for the first ``limit`` images; reading and decoding run beside the network.
 
-    ``protocol`` says what is done beyond one pass; ``flip`` is short for the one that adds the mirrored image.
+    ``protocol`` says what is done beyond one pass.
 
     Raises:
         SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
     """
     if model.card.skeleton.keypoints != dataset.skeleton.keypoints:
         raise _other_keypoints(model.card.skeleton, dataset.skeleton)
-    protocol = protocol or Protocol(flip=flip)
+    protocol = protocol or Protocol()
     results = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, poses in _poses(model, dataset.images[:limit], protocol, read):
         results.add(record.id, poses)

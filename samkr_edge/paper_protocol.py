@@ -7,7 +7,7 @@ and buys some AP for at least as much time; none is meant for a device.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -65,6 +65,15 @@ class Protocol:
     def is_of_papers(self) -> bool:
         """Flip and the paper's resize, whatever else: what AP of this line of papers is measured by."""
         return self.flip and self.paper_resize
+
+    def to_dict(self) -> dict[str, Any]:
+        """As results have it, its rescoring network apart: that is a file."""
+        return {
+            "flip": self.flip,
+            "resize": "paper" if self.paper_resize else "fit",
+            "scales": list(self.scales),
+            "match": self.match,
+        }
 
     def describe(self) -> str:
         """``flip + paper resize, scales 0.5 1 2``; empty for the deployment path."""

@@ -218,21 +218,21 @@ def require_unseen(
     for name, trainings in models.items():
         for training in trainings:
             if training.annotations_sha256 == evaluated.annotations_sha256:
-                what = f"{evaluated}, by the same annotation file"
+                what = f"{evaluated}, from the same annotation file"
             else:
                 pictures = training.pictures
                 compared, common = (0, 0) if pictures is None else evaluated.common_with(pictures)
                 if not common:
                     continue
-                what = f"{evaluated}, {common} of {compared} compared were trained on"
+                what = f"{evaluated}: {common} of {compared} compared are among them"
                 if common <= TOLERATED * compared:
-                    notes.append(f"{name} was trained on {training}; evaluated are {what}")
+                    notes.append(f"{name} was trained on {training}; it is evaluated on {what}")
                     continue
             seen.setdefault(name, (training, what))
     if seen and not anyway:
         raise _refused(seen, dataset)
     told = (
-        f"train-fit AP: {name} was trained on {training}; evaluated are {what}"
+        f"train-fit AP: {name} was trained on {training}; it is evaluated on {what}"
         for name, (training, what) in seen.items()
     )
     return Seen(frozenset(seen), (*told, *notes))
@@ -243,9 +243,9 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
     more = [f"likewise   {', '.join(other for other in seen if other != name)}"] if len(seen) > 1 else []
     other = next(iter(_judging(dataset)), None)
     fix = (
-        f"give the same command with --split {other}   # on purpose: --anyway, train-fit AP; keys of a suite, too"
+        f"give the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
         if other is not None
-        else "give the same command with --anyway   # train-fit AP; images to be judged by: "
+        else "give the same command with --anyway   # for train-fit AP; for images to judge by: "
         f"samkr-edge data split {quoted(dataset.named)} OUT"
     )
     return SamkrError(

@@ -95,11 +95,11 @@ def train(
     card = ModelCard(settings.model, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
-    told = "" if resuming else load_start(network, settings.init)
-    if not resuming:  # else the run's own card says it
+    if not resuming:  # else weights and card are those that the run left
         card = card.with_provenance(**seen_before(settings.init))
-    if told and is_first_process():
-        say(told)
+        told = load_start(network, settings.init)
+        if told and is_first_process():
+            say(told)
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.evaluate import Anyway
 from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 

@@ -70,16 +70,7 @@ def rescore(
     save_rescoring(out, replace(network, lesson=lesson))
     verdict = "" if report.error < report.error_of_mean else "; it learned nothing, so do not use it"
     emit(
-        {
-            "rescoring": str(out),
-            "model": str(model),
-            "split": split,
-            "flip": by.flip,
-            "scales": list(by.scales),
-            "resize": "paper" if by.paper_resize else "fit",
-            "match": match,
-            **asdict(report),
-        },
+        {"rescoring": str(out), "model": str(model), "split": split, **by.to_dict(), **asdict(report)},
         f"{out}: {report.poses} poses of {report.images} images; squared error of predicted OKS {report.error:.4f}, "
         f"of its mean {report.error_of_mean:.4f}{verdict}",
         as_json,

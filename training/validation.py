@@ -99,10 +99,8 @@ class Validation:
 
 def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> None:
     splits = available_splits(trained_on.root)
-    if settings.split not in (
-        *splits,
-        *unlabelled_splits(trained_on.root),
-    ):  # of those, what is read says more
+    # Of those without labels, what reads them says more.
+    if settings.split not in (*splits, *unlabelled_splits(trained_on.root)):
         raise SamkrError(
             "SE-D21",
             f"{trained_on.root} has no split {settings.split!r} to validate on, so training did not start",

@@ -29,10 +29,10 @@ from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.doctor import environment
 from samkr_edge.evaluate import predict_dataset, score
 from samkr_edge.launch import command
-from samkr_edge.paper_protocol import Protocol
+from samkr_edge.paper_protocol import PAPER, Protocol
 from samkr_edge.pose_model import load_model
 
-PROTOCOLS = {"deployment": Protocol(), "paper": Protocol(flip=True, paper_resize=True)}
+PROTOCOLS = {"deployment": Protocol(), "paper": PAPER}
 
 
 def trained(recipe: str, data: Path, out: Path, settings: list[str]) -> Path:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samkr_edge.cli.places import file_to_write
-from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
+from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.predictions import Predictions
 
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
     "ar75": "AR75", "arm": "AR medium", "arl": "AR large", "easy": "AP easy", "medium": "AP crowded", "hard": "AP hard",
 }  # fmt: skip
-
-
-Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
-]
 
 
 def evaluate(
@@ -72,14 +74,12 @@ def evaluate(
     from dataclasses import replace
 
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.coco_server import doubts, places_of, results_name, write_results
+    from samkr_edge.coco_server import doubts, places_of, results_name
     from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import remarks, require_images, require_usable
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
     from samkr_edge.paper_protocol import notes_of
@@ -90,11 +90,7 @@ def evaluate(
     by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     images = dataset.images[:limit]
-    if dataset.labelled:
-        require_usable(dataset, "eval", images)
-    else:
-        require_images(dataset, images)
-    notes = remarks(dataset, images) if dataset.labelled else []
+    notes = _remarks_on(dataset, images)
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     if rescore:
         by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
@@ -128,38 +124,60 @@ def evaluate(
         "data": str(data),
         "split": dataset.split,
         "images": len(images),
-        "flip": by.flip,
-        "scales": list(by.scales),
-        "resize": "paper" if by.paper_resize else "fit",
-        "match": match,
+        **by.to_dict(),
         "rescore": str(rescore) if rescore else None,
         "trained_on": bool(seen.models),
     }
     if predictions and not dataset.labelled:
-        written = [str(place) for place in places_of(predictions)]
-        people = write_results(results, predictions)
-        if not people:
-            say(nobody := "server: nobody was found, and it refuses an empty list")
-            notes.append(nobody)
-        emit(
-            {**facts, "scores": None, "people": people, "written": written, "notes": notes},
-            f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
-            f"wrote {written[0]}\nwrote {written[1]}, for the server",
-            as_json,
-        )
+        _for_server(results, predictions, heading, {**facts, "scores": None}, notes, as_json)
         return
     scores = score(dataset, results, [image.id for image in images])
     if predictions:
         results.write(predictions)
     heading += ": train-fit AP" if seen.models else ""
-    table = Table()  # not as its title: a name is wrapped to the width of a table
     numbers = scores.to_dict()
+    # Not as the title of the table: a name is wrapped to the width of a table.
+    shown = Group(Text(heading, "italic"), _table(numbers))
+    emit({**facts, "scores": numbers, "notes": notes}, shown, as_json)
+
+
+def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list[str]:
+    """What must be known of these images, which are refused here where they cannot be evaluated."""
+    from samkr_edge.dataset_use import remarks, require_images, require_usable
+
+    if not dataset.labelled:
+        require_images(dataset, images)
+        return []
+    require_usable(dataset, "eval", images)
+    return remarks(dataset, images)
+
+
+def _for_server(
+    results: Predictions, place: Path, heading: str, facts: dict[str, Any], notes: list[str], as_json: bool
+) -> None:
+    """Write what COCO's server takes, and print that in place of AP."""
+    from samkr_edge.cli.console import emit, say
+    from samkr_edge.coco_server import places_of, write_results
+
+    written = [str(path) for path in places_of(place)]
+    people = write_results(results, place)
+    if not people:
+        say(nobody := "server: nobody was found, and it refuses an empty list")
+        notes = [*notes, nobody]
+    emit(
+        {**facts, "people": people, "written": written, "notes": notes},
+        f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
+        f"wrote {written[0]}\nwrote {written[1]}, for the server",
+        as_json,
+    )
+
+
+def _table(numbers: dict[str, float]) -> Table:
+    from rich.table import Table
+
+    table = Table()
     shown = [name for name in LABELS if name in numbers]
     for name in shown:
         table.add_column(LABELS[name], justify="right")
     table.add_row(*(f"{numbers[name]:.1f}" for name in shown))
-    emit(
-        {**facts, "scores": numbers, "notes": notes},
-        Group(Text(heading, "italic"), table),
-        as_json,
-    )
+    return table

@@ -48,6 +48,9 @@ ResizedBy = Annotated[
     ),
 ]
 Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
+]
 
 
 def protocol_of(
@@ -81,7 +84,7 @@ def protocol_of(
     if name is ProtocolName.deployment and beyond:
         raise SamkrError(
             "SE-U76",
-            f"{' and '.join(beyond)} would change what the device computes, so deployment AP has no such thing",
+            f"deployment AP is that of one pass, as on the device, without {' and '.join(beyond)}",
             fix=f"leave {' and '.join(beyond)} out, or give --protocol paper",
         )
     if name is not ProtocolName.paper:

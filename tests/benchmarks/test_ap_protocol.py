@@ -218,7 +218,7 @@ def suite_of(*entries: Entry, **more: Any) -> Suite:
         ({"scales": [0.5, 1]}, "need protocol: paper"),
         ({"rescore": "r.npz"}, "need protocol: paper"),
         ({"protocol": "paper", "checkpoint": None}, "random weights have no AP"),
-        ({"protocol": "paper", "sizes": ["64x64"]}, "without sizes"),
+        ({"protocol": "paper", "sizes": ["64x64"]}, "so it takes no sizes"),
         ({"protocol": "paper", "scales": [0.5, 2]}, "cannot be evaluated: 0.5, 2.0"),
         ({"protocol": "dekr"}, "deployment"),
     ],
@@ -440,8 +440,8 @@ def test_protocols_that_cannot_be_are_usage_errors(
         (None, {"flip": True, "resize": "paper"}, PAPER),
         ("paper", {"resize": "fit"}, "--resize fit"),
         ("deployment", {"flip": True, "resize": "paper"}, "--flip and --resize paper"),
-        ("deployment", {"scales": "0.5,1"}, "--scales 0.5,1 would"),
-        ("deployment", {"rescore": Path("r.npz")}, "--rescore would"),
+        ("deployment", {"scales": "0.5,1"}, "without --scales 0.5,1"),
+        ("deployment", {"rescore": Path("r.npz")}, "without --rescore"),
     ],
 )
 def test_a_named_protocol_is_short_for_its_options_and_contradicts_others(

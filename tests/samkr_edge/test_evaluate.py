@@ -22,6 +22,7 @@ from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
+from samkr_edge.paper_protocol import Protocol
 from samkr_edge.pose_model import load_model
 from samkr_edge.skeleton import COCO17
 
@@ -203,7 +204,7 @@ def test_every_option_of_the_papers_protocol_runs_on_a_checkpoint(
 def test_the_flip_changes_what_is_found(folder: Path) -> None:
     model, dataset = load_model(folder / "coco.pt"), open_dataset(folder / "coco")
     plain = predict_dataset(model, dataset, limit=1)
-    flipped = predict_dataset(model, dataset, limit=1, flip=True)
+    flipped = predict_dataset(model, dataset, limit=1, protocol=Protocol(flip=True))
     assert list(plain) != list(flipped)
 
 

@@ -92,7 +92,7 @@ def test_a_recipe_of_a_paper_says_how_papers_test_it(name: str) -> None:
     rescore, evaluate = (line.split() for line in comment if line.startswith("#   samkr-edge "))
     assert [rescore[2], evaluate[2]] == ["rescore", "eval"]
     for words in (rescore, evaluate):
-        assert {"RUN/final.pt", "--flip", "paper"} <= {*words}
+        assert {"RUN/final.pt", "--protocol", "paper"} <= {*words}
     crowd = "crowdpose" in name
     assert evaluate[evaluate.index("--split") + 1 :][:1] == ["test"] if crowd else "--split" not in evaluate
     assert recipe.data.split in rescore or not crowd
