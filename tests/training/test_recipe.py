@@ -1,12 +1,28 @@
 """Recipes are checked when they are read, and every mistake in one is answered with what would have been right."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samkr_edge.errors import SamkrError
+from training.data.augment import AugmentSettings
+from training.data.encode import EncodeSettings
+from training.losses import LossSettings
 from training.models.zoo import model_names
-from training.recipe import Recipe, as_taught, load_recipe, recipe_about, recipe_comment, recipe_names, taught
+from training.recipe import (
+    DataSection,
+    LossSection,
+    Recipe,
+    Section,
+    as_taught,
+    load_recipe,
+    recipe_about,
+    recipe_comment,
+    recipe_names,
+    settings_of,
+    taught,
+)
 
 
 def refused(name: str, *overrides: str) -> SamkrError:
@@ -190,3 +206,11 @@ def test_a_fine_tuning_that_contradicts_its_network_is_refused() -> None:
         as_taught(load_recipe("qat", ["data.crop=fit"]), card)
     assert caught.value.code == "SE-U31"
     assert "crop: short" in " ".join(caught.value.facts)
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [(DataSection, EncodeSettings), (DataSection, AugmentSettings), (LossSection, LossSettings)],
+)
+def test_settings_have_the_recipes_defaults(section: type[Section], kind: type[Any]) -> None:
+    assert settings_of(kind, section()) == kind()
