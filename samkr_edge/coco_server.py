@@ -28,7 +28,7 @@ _TAKEN = re.compile(r"person_keypoints_(val2017|test-dev2017|test-challenge2017)
 
 
 def results_name(split: str, *words: str) -> str:
-    """``person_keypoints_test-dev2017_samkr-edge-final-flip_results.json``: the algorithm is called by the words."""
+    """``person_keypoints_test-dev2017_samkr-edge-dekr-w32-final-flip_results.json``: the words name the algorithm."""
     algorithm = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(("samkr-edge", *words))).strip("-")
     return f"person_keypoints_{split}2017_{algorithm}_results.json"
 

@@ -102,7 +102,7 @@ def evaluate(
     notes += [*seen.notes, *notes_of(opened.card, by)]
     how = by.describe()
     if not dataset.labelled:
-        predictions = predictions or Path(results_name(dataset.split, model.stem, how))
+        predictions = predictions or Path(results_name(dataset.split, opened.card.model, model.stem, how))
         for place in places_of(predictions):
             require_writable(place)
         notes += doubts(places_of(predictions)[0], len(images), len(dataset))
