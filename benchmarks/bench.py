@@ -210,9 +210,7 @@ def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
     if protocol.rescoring is not None:
         notes += protocol.rescoring.doubts(protocol)
     if not protocol.deployment:
-        notes.append(
-            f"AP is by {protocol.describe()}; times are those of one pass as deployed, without that."
-        )
+        notes.append(f"AP is by {protocol.label}; times are those of one pass as deployed, without that.")
     return list(dict.fromkeys(notes))
 
 

@@ -177,14 +177,13 @@ class ProtocolFacts(_Strict):
         """``deployment``, or ``flip + paper resize, scales 0.5 1 2, rescored``."""
         from samkr_edge.paper_protocol import in_words
 
-        words = in_words(
+        return in_words(
             flip=self.flip,
             paper_resize=self.resize == "paper",
             scales=self.scales,
             match=self.match,
             rescored=self.rescoring_sha256 is not None,
         )
-        return words or "deployment"
 
 
 class Machine(_Strict):

@@ -152,7 +152,7 @@ class Cell:
         entry = self.entry
         words = [entry.split] if entry.data and entry.split and entry.split != "val" else []
         if entry.protocol != "deployment":
-            words += [entry.measured_by().describe(), *(["rescored"] if entry.rescore else [])]
+            words += [entry.measured_by().label, *(["rescored"] if entry.rescore else [])]
         return words
 
     @property

@@ -75,8 +75,9 @@ class Protocol:
             "match": self.match,
         }
 
-    def describe(self) -> str:
-        """``flip + paper resize, scales 0.5 1 2``; empty for the deployment path."""
+    @property
+    def label(self) -> str:
+        """``deployment``, or ``flip + paper resize, scales 0.5 1 2``."""
         return in_words(
             flip=self.flip,
             paper_resize=self.paper_resize,
@@ -93,11 +94,11 @@ PAPER = Protocol(flip=True, paper_resize=True)
 def in_words(
     *, flip: bool, paper_resize: bool, scales: tuple[float, ...], match: bool, rescored: bool
 ) -> str:
-    """The same words for a protocol wherever one is named; empty for the deployment path."""
+    """The same words for a protocol wherever one is named; ``deployment`` for the deployment path."""
     base = " + ".join(name for name, on in (("flip", flip), ("paper resize", paper_resize)) if on)
     several = "scales " + " ".join(f"{scale:g}" for scale in scales) if len(scales) > 1 else ""
     parts = (base, several, "match" if match else "", "rescored" if rescored else "")
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, parts)) or "deployment"
 
 
 def notes_of(card: ModelCard, protocol: Protocol) -> list[str]:

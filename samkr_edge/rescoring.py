@@ -138,7 +138,7 @@ class RescoringNetwork:
             return []
         return [
             f"{self.path.name if self.path else 'the rescoring network'} learned from poses by "
-            f"{_in_words(learned)} and rescores poses by {_in_words(used)}"
+            f"{learned.label} and rescores poses by {used.label}"
         ]
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -156,10 +156,6 @@ class RescoringNetwork:
         scores = (poses.scores * predicted).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
         return Poses(poses.keypoints[order], poses.joint_scores[order], scores[order])
-
-
-def _in_words(protocol: Protocol) -> str:
-    return protocol.describe() or "one pass, as deployed"
 
 
 def save_rescoring(path: str | Path, network: RescoringNetwork) -> None:

@@ -1,24 +1,14 @@
 """Was a model trained on the images it is to be evaluated on? Then AP says what it remembers, not what it can do.
 
 A training run leaves on the card the hash of its annotation file and a sketch of its pictures, by which they are known
-again where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed. It is a
-bottom-k sketch (Broder 1997): pictures are ordered by a hash of their size in bytes, and those of one size by a hash
-of their content; the first :data:`KEPT` stand for all. Only these are read, of all others the size is asked. Two sets
-are compared where both sketches reach: the share of common pictures there is an estimate of the share in all.
-
-A picture that was saved anew, by whatever tool, is another one.
+again where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from samkr_edge.artefact import sha256_of
@@ -26,75 +16,11 @@ from samkr_edge.dataset import ImageRecord, KeypointDataset, available_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
+from samkr_edge.picture_sketch import FirstPictures, Sketch
 
-# Of 60,000 pictures one in 60: of all choices of 200 among them, 97 % share one with these.
-KEPT = 1024
 # Below this share AP does not move by more than it does between runs. Splits that were made in good faith have some
 # common pictures, COCO's own too: a few of thousands are told and do not stand in the way.
 TOLERATED = 0.02
-_BYTES = 4  # of each hash: among a thousand pictures one in four million is taken for another
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """What the pictures that a network learned from are known by.
-
-    Attributes:
-        count: how many they are.
-        contents: 4 bytes of the SHA-256 of each that stands for all.
-        up_to: the last of these in the order above, 4 bytes by its size and 4 by its content; None: they are all.
-    """
-
-    count: int
-    contents: frozenset[bytes]
-    up_to: bytes | None
-
-    @classmethod
-    def of(cls, files: Sequence[Path]) -> Sketch:
-        places, up_to = _first(files)
-        return cls(len(files), frozenset(place[_BYTES:] for place in places), up_to)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a card: about 5 kB at most."""
-        contents = base64.b64encode(b"".join(sorted(self.contents))).decode()
-        return {"images": self.count, "sha256": contents, "up_to": self.up_to.hex() if self.up_to else None}
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Sketch | None:
-        """Inverse of :meth:`to_dict`; None where it is not one."""
-        try:
-            contents = base64.b64decode(data["sha256"], validate=True)
-            up_to = None if data["up_to"] is None else bytes.fromhex(data["up_to"])
-            count = int(data["images"])
-        except (KeyError, TypeError, ValueError):
-            return None
-        hashes = (contents[at : at + _BYTES] for at in range(0, len(contents), _BYTES))
-        return cls(count, frozenset(hashes), up_to)
-
-
-def _first(files: Sequence[Path]) -> tuple[list[bytes], bytes | None]:
-    """The places of the first :data:`KEPT` pictures, and the last of them where there are more.
-
-    Asks the size of every file, and reads no more than are kept, except where many have one size.
-    """
-    by_size: dict[bytes, list[Path]] = defaultdict(list)
-    for file in files:
-        with suppress(OSError):  # who reads it tells more
-            by_size[hashlib.sha256(str(file.stat().st_size).encode()).digest()[:_BYTES]].append(file)
-    places: list[bytes] = []
-    for size in sorted(by_size):
-        if len(places) >= KEPT:
-            return places[:KEPT], places[KEPT - 1]
-        # All of one size: which of them come first, their content says.
-        places += sorted({size + _content_hash(file) for file in by_size[size]})
-    return places[:KEPT], places[KEPT - 1] if len(places) > KEPT else None
-
-
-def _content_hash(file: Path) -> bytes:
-    try:
-        return bytes.fromhex(sha256_of(file))[:_BYTES]
-    except OSError:
-        return bytes(_BYTES)  # likewise
 
 
 @dataclass(frozen=True)
@@ -170,15 +96,8 @@ class Evaluated:
         return sha256_of(self.dataset.annotation_path)
 
     @cached_property
-    def _places(self) -> tuple[list[bytes], bytes | None]:
-        return _first([image.path for image in self.images])
-
-    def common_with(self, pictures: Sketch) -> tuple[int, int]:
-        """(how many of the images were compared with these pictures, how many of them are among them)."""
-        places, up_to = self._places
-        reach = [last for last in (up_to, pictures.up_to) if last is not None]
-        compared = [place for place in places if all(place <= last for last in reach)]
-        return len(compared), sum(place[_BYTES:] in pictures.contents for place in compared)
+    def pictures(self) -> FirstPictures:
+        return FirstPictures.of([image.path for image in self.images])
 
     def __str__(self) -> str:
         return f"{len(self.images)} images of {self.dataset.split}"
@@ -221,7 +140,7 @@ def require_unseen(
                 what = f"{evaluated}, from the same annotation file"
             else:
                 pictures = training.pictures
-                compared, common = (0, 0) if pictures is None else evaluated.common_with(pictures)
+                compared, common = (0, 0) if pictures is None else evaluated.pictures.common_with(pictures)
                 if not common:
                     continue
                 what = f"{evaluated}: {common} of {compared} compared are among them"

@@ -82,7 +82,7 @@ def evaluate(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
-    from samkr_edge.paper_protocol import notes_of
+    from samkr_edge.paper_protocol import notes_of, require_able
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import load_rescoring
     from samkr_edge.trained_on import require_unseen, trainings_of
@@ -94,15 +94,17 @@ def evaluate(
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     if rescore:
         by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
+    require_able(opened, by)
     learned = {model.name: trainings_of(opened.card)}
     if by.rescoring is not None and rescore is not None:
         learned |= {rescore.name: by.rescoring.trainings}
         notes += by.rescoring.doubts(by)
     seen = require_unseen(learned, dataset, images, anyway=anyway)
     notes += [*seen.notes, *notes_of(opened.card, by)]
-    how = by.describe()
     if not dataset.labelled:
-        predictions = predictions or Path(results_name(dataset.split, opened.card.model, model.stem, how))
+        predictions = predictions or Path(
+            results_name(dataset.split, opened.card.model, model.stem, by.label)
+        )
         for place in places_of(predictions):
             require_writable(place)
         notes += doubts(places_of(predictions)[0], len(images), len(dataset))
@@ -116,9 +118,7 @@ def evaluate(
     if (damaged := reader.note()) is not None:
         say(damaged)
         notes.append(damaged)
-    heading = f"{model.name} on {len(images)} images of {data.name}/{dataset.split}" + (
-        f", {how}" if how else ""
-    )
+    heading = f"{model.name} on {len(images)} images of {data.name}/{dataset.split}, {by.label}"
     facts = {
         "model": str(model),
         "data": str(data),

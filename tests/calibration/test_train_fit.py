@@ -46,7 +46,7 @@ def test_on_purpose_it_is_train_fit_ap(fp32: Path, twin: Path, people: Path, cap
     where = ["--data", str(people), "--split", "train", "--limit", "4", "--anyway"]
     assert run(["eval", str(fp32), *where]) == 0
     shown = capsys.readouterr()
-    assert "final.pt on 4 images of people/train: train-fit AP" in shown.out
+    assert "final.pt on 4 images of people/train, deployment: train-fit AP" in shown.out
     assert "train-fit AP: final.pt was trained on train, 24 images" in shown.err
     found = []
     for command in (["eval", str(fp32)], ["eval", str(twin)], ["ledger", str(fp32), str(twin)]):

@@ -31,7 +31,7 @@ CATEGORIES = [
     {"supercategory": "person", "id": 1, "name": "person"},
     {"supercategory": "vehicle", "id": 2, "name": "bicycle"},
 ]
-STEM = "person_keypoints_test-dev2017_samkr-edge-red-dot-red_results"  # the network, its file
+STEM = "person_keypoints_test-dev2017_samkr-edge-red-dot-red-deployment_results"  # the network, its file
 
 
 def content() -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_eval_writes_what_the_server_takes(
     assert "people found: 1; no AP" in shown.out
     assert "only 1 of 3 images" in shown.err
     # What the server calls the algorithm says how it was run; the first file is not replaced by another protocol's.
-    assert (here / f"{STEM.replace('dot-red', 'dot-red-flip')}.zip").is_file()
+    assert (here / f"{STEM.replace('deployment', 'flip')}.zip").is_file()
     assert (here / f"{STEM}.json").read_bytes() == text
 
 
@@ -214,12 +214,12 @@ def test_the_memory_of_one_image_is_needed(tmp_path: Path) -> None:
 
 
 def test_names_hold_what_the_server_takes(tmp_path: Path) -> None:
-    how = Protocol(flip=True, scales=(0.5, 1.0, 2.0), paper_resize=True).describe()
+    how = Protocol(flip=True, scales=(0.5, 1.0, 2.0), paper_resize=True).label
     name = results_name("test-dev", "mein_Netz ü", how)
     algorithm = "samkr-edge-mein-Netz-flip-paper-resize-scales-0-5-1-2"
     assert name == f"person_keypoints_test-dev2017_{algorithm}_results.json"
     assert doubts(Path(name), 3, 3) == []
-    assert results_name("test-dev", "red_dot", "red", "") == f"{STEM}.json"
+    assert results_name("test-dev", "red_dot", "red", Protocol().label) == f"{STEM}.json"
     (refused,) = doubts(Path("results.json"), 3, 3)
     assert "results.json is not like person_keypoints_test-dev2017_NAME_results.json" in refused
     assert len(doubts(Path(results_name("test", "final")), 1, 3)) == 2

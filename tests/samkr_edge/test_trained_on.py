@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge import trained_on
+from samkr_edge import picture_sketch, trained_on
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.picture_sketch import KEPT, Sketch
 from samkr_edge.skeleton import COCO17
-from samkr_edge.trained_on import KEPT, Sketch, TrainedOn, require_unseen, trainings_of
+from samkr_edge.trained_on import TrainedOn, require_unseen, trainings_of
 
 SplitMaker = Callable[..., KeypointDataset]
 
@@ -84,7 +85,7 @@ def test_on_purpose_it_is_measured_and_told(split_of: SplitMaker) -> None:
 def test_pictures_are_known_in_another_file_under_other_names(
     split_of: SplitMaker, monkeypatch: pytest.MonkeyPatch, size: int | None, kept: int
 ) -> None:
-    monkeypatch.setattr(trained_on, "KEPT", kept)
+    monkeypatch.setattr(picture_sketch, "KEPT", kept)
     trainval = split_of("trainval", range(200), size=size)
     part = split_of("val", range(100, 200), size=size, prefix="copy-")
     other = split_of("test", range(200, 300), size=size)
@@ -99,8 +100,8 @@ def test_a_sketch_reads_the_pictures_it_keeps_and_no_others(
     split_of: SplitMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(trained_on, "KEPT", 16)
-    monkeypatch.setattr(trained_on, "_content_hash", lambda file: read.append(file) or bytes(4))
+    monkeypatch.setattr(picture_sketch, "KEPT", 16)
+    monkeypatch.setattr(picture_sketch, "_content_hash", lambda file: read.append(file) or bytes(4))
     Sketch.of([image.path for image in split_of("train", range(200)).images])
     assert len(read) == 16
 
@@ -108,10 +109,10 @@ def test_a_sketch_reads_the_pictures_it_keeps_and_no_others(
 def test_the_share_that_is_seen_is_the_share_there_is(
     split_of: SplitMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained_on, "KEPT", 300)
+    monkeypatch.setattr(picture_sketch, "KEPT", 300)
     train, val = split_of("train", range(1000)), split_of("val", range(800, 1600))
     pictures = Sketch.of([image.path for image in train.images])
-    compared, common = trained_on.Evaluated(val, val.images).common_with(pictures)
+    compared, common = trained_on.Evaluated(val, val.images).pictures.common_with(pictures)
     assert compared > 150
     assert common / compared == pytest.approx(0.25, abs=0.07)
 

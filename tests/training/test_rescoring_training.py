@@ -119,9 +119,7 @@ def test_it_learns_poses_of_a_protocol_and_is_told_where_it_is_used_on_others(
         assert run(["eval", *where, *more, "--limit", "1", "--rescore", str(out), "--json"]) == 0
         notes.append(json.loads(capsys.readouterr().out)["notes"])
     assert notes[0] == []
-    assert notes[1] == [
-        f"r.npz learned from poses by {lesson.protocol.describe()} and rescores poses by flip"
-    ]
+    assert notes[1] == [f"r.npz learned from poses by {lesson.protocol.label} and rescores poses by flip"]
     assert run(["eval", *where, "--split", "train", "--rescore", str(out)]) == 3
     assert "SE-D45" in (said := capsys.readouterr().err)
     assert "r.npz was trained on" in said
