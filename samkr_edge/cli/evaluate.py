@@ -82,7 +82,7 @@ def evaluate(
     from samkr_edge.dataset_use import remarks, require_images, require_usable
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
-    from samkr_edge.paper_protocol import notes_of
+    from samkr_edge.paper_protocol import notes_of, require_able
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import load_rescoring
     from samkr_edge.trained_on import require_unseen, trainings_of
@@ -96,6 +96,7 @@ def evaluate(
         require_images(dataset, images)
     notes = remarks(dataset, images) if dataset.labelled else []
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    require_able(opened, by)
     if rescore:
         by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
     learned = {model.name: trainings_of(opened.card)}
@@ -106,7 +107,9 @@ def evaluate(
     notes += [*seen.notes, *notes_of(opened.card, by)]
     how = by.describe()
     if not dataset.labelled:
-        predictions = predictions or Path(results_name(dataset.split, model.stem, how))
+        # What is tried on a few must not replace the results of all.
+        part = f"first {len(images)}" if len(images) < len(dataset) else ""
+        predictions = predictions or Path(results_name(dataset.split, model.stem, how, part))
         for place in places_of(predictions):
             require_writable(place)
         notes += doubts(places_of(predictions)[0], len(images), len(dataset))
