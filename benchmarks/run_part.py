@@ -147,7 +147,7 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:
             small = f"{signed(model.difference.value)} {interval(model.difference)} to {against}"
-        tiles.append(("Accuracy", f"{model.ap:.1f}", "AP", small))
+        tiles.append(("Train-fit" if model.trained_on else "Accuracy", f"{model.ap:.1f}", "AP", small))
     smaller = base.size_mb / model.size_mb
     small = model.file
     if not alone:

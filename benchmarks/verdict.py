@@ -119,7 +119,7 @@ def _fastest(models: Sequence[ModelResult]) -> ModelResult:
 
 
 def _alone(baseline: ModelResult, labels: dict[str, str]) -> str:
-    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} AP"
+    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} {_metric(baseline)}"
     return (
         f"{labels[baseline.name]} takes {milliseconds(baseline.latency.p50_ms)} ms a frame (p50){ap}; "
         "there is no second model to compare it with."
@@ -196,17 +196,21 @@ def _drop(model: ModelResult) -> float:
     return -model.difference.value if model.difference else math.inf
 
 
+def _metric(model: ModelResult) -> str:
+    return "train-fit AP" if model.trained_on else "AP"
+
+
 def _cost(model: ModelResult, images: int) -> str:
     difference = model.difference
     if difference is None:
         return "its accuracy is not known"
     if not is_significant(difference):
         return (
-            f"its {model.ap:.1f} AP differ by {signed(difference.value)} {interval(difference)}, "
+            f"its {model.ap:.1f} {_metric(model)} differ by {signed(difference.value)} {interval(difference)}, "
             f"which {images} images cannot tell from noise"
         )
     verb = "loses" if difference.value < 0 else "gains"
-    return f"{verb} {abs(difference.value):.1f} AP {interval(difference)}"
+    return f"{verb} {abs(difference.value):.1f} {_metric(model)} {interval(difference)}"
 
 
 def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence[str]) -> list[str]:

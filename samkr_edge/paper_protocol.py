@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Several scales find one person several times, so DEKR's pose NMS reaches further.
 MULTI_SCALE_NMS_DISTANCE = 0.15
 _INPUT_STEP = 32  # HRNet's coarsest stride
+# Of inputs of 512 pixels: 4096, of which the maps alone are 0.2 GB. Papers go to 2.
+_LARGEST_SCALE = 8.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class Protocol:
     rescoring: RescoringNetwork | None = None
 
     def __post_init__(self) -> None:
-        if 1.0 not in self.scales or len(set(self.scales)) != len(self.scales) or min(self.scales) <= 0:
+        possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # which NaN is not
+        if not possible or 1.0 not in self.scales or len(set(self.scales)) != len(self.scales):
             raise SamkrError(
                 "SE-U75",
                 f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
-                ["expected   different positive factors, one of them 1"],
+                [f"expected   different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"],
                 fix="--scales 0.5,1,2",
             )
 

@@ -91,7 +91,7 @@ class Sketch:
             contents = base64.b64decode(data["sha256"], validate=True)
             up_to = None if data["up_to"] is None else bytes.fromhex(data["up_to"])
             count = int(data["images"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
         hashes = (contents[at : at + _BYTES] for at in range(0, len(contents), _BYTES))
         return cls(count, frozenset(hashes), up_to)

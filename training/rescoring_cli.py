@@ -50,6 +50,7 @@ def rescore(
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_usable
     from samkr_edge.evaluate import predict_dataset
+    from samkr_edge.paper_protocol import require_able
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import Lesson, PoseFeatures, save_rescoring
     from samkr_edge.trained_on import TrainedOn
@@ -58,6 +59,7 @@ def rescore(
     by = protocol_of(protocol, scales=scales, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
     opened = load_model(model, threads=threads)
+    require_able(opened, by)
     features = PoseFeatures.of(opened.card.skeleton)
     images = dataset.images[:limit]
     require_usable(dataset, "eval", images)

@@ -92,9 +92,9 @@ def evaluate(
     images = dataset.images[:limit]
     notes = _remarks_on(dataset, images)
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
+    require_able(opened, by)
     if rescore:
         by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
-    require_able(opened, by)
     learned = {model.name: trainings_of(opened.card)}
     if by.rescoring is not None and rescore is not None:
         learned |= {rescore.name: by.rescoring.trainings}
@@ -102,9 +102,10 @@ def evaluate(
     seen = require_unseen(learned, dataset, images, anyway=anyway)
     notes += [*seen.notes, *notes_of(opened.card, by)]
     if not dataset.labelled:
-        predictions = predictions or Path(
-            results_name(dataset.split, opened.card.model, model.stem, by.label)
-        )
+        # What is tried on a few must not replace the results of all.
+        part = f"first {len(images)}" if len(images) < len(dataset) else ""
+        name = results_name(dataset.split, opened.card.model, model.stem, by.label, part)
+        predictions = predictions or Path(name)
         for place in places_of(predictions):
             require_writable(place)
         notes += doubts(places_of(predictions)[0], len(images), len(dataset))

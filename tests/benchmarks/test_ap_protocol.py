@@ -411,6 +411,11 @@ def test_what_cannot_follow_the_protocol_is_refused_before_anything_is_measured(
     monkeypatch.setattr("benchmarks.bench._memory", None)
     assert run(["bench", str(checkpoints[0]), str(pair[0]), "--data", str(dots), "--protocol", "paper"]) == 2
     assert "SE-U75: fp32.onnx takes one size of images" in capsys.readouterr().err
+    monkeypatch.setattr("samkr_edge.evaluate.predict_dataset", None)
+    out = str(pair[0].with_name("rescore.npz"))
+    for words in (["eval", str(pair[0])], ["rescore", str(pair[0]), "--split", "val", "-o", out]):
+        assert run([*words, "--data", str(dots), "--protocol", "paper"]) == 2
+        assert "SE-U75: fp32.onnx takes one size of images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -419,6 +424,9 @@ def test_what_cannot_follow_the_protocol_is_refused_before_anything_is_measured(
         (("--scales", "0.5,1"), "SE-U76"),
         (("--rescore", "r.npz"), "SE-U76"),
         (("--protocol", "paper", "--scales", "0.5,2"), "SE-U75"),
+        (("--protocol", "paper", "--scales", "1,nan"), "SE-U75"),
+        (("--protocol", "paper", "--scales", "1,inf"), "SE-U75"),
+        (("--protocol", "paper", "--scales", "1,100"), "SE-U75"),
         (("--protocol", "paper"), "SE-U61"),
     ],
 )

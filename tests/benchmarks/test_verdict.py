@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -174,3 +175,12 @@ def test_a_model_without_accuracy_is_not_recommended(three_models: list[ModelRes
     verdict = decide([fp32, ptq.model_copy(update={"accuracy": None, "difference": None})], images=400)
     assert verdict.recommended == fp32.name
     assert verdict.sentence.endswith("but its accuracy is not known.")
+
+
+def test_ap_of_images_that_were_learned_from_is_called_so(three_models: list[ModelResult]) -> None:
+    seen = [model.model_copy(update={"trained_on": True}) for model in three_models]
+    for models in (seen, seen[:2], seen[:1]):
+        sentence = decide(models, images=400).sentence
+        assert re.search(r"\d train-fit AP\b", sentence)
+        assert not re.search(r"\d AP\b", sentence.replace(" AP that may be lost", ""))
+    assert "train-fit" not in decide(three_models, images=400).sentence

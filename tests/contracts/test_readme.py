@@ -1,5 +1,6 @@
 """The README cannot drift from the program: its commands exist, its options are known, its links lead somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -74,3 +75,20 @@ def test_every_relative_link_of_the_documents_leads_to_a_file() -> None:
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+def test_what_the_attention_is_worth_is_what_was_measured() -> None:
+    kept = json.loads((ROOT / "benchmarks/results/attention.json").read_text(encoding="utf-8"))
+    told = re.search(r"- \*\*What the attention is worth\.\*\*(.*?)\n- ", README, flags=re.DOTALL)
+    assert told is not None
+    rendered, photographs = kept["networks"].values()
+    figures = [rendered["ap"], rendered["ap_without"], *rendered["difference"]["ap"]]
+    figures += [photographs["ap"], photographs["ap_without"]]
+    found = re.findall(r"-?\d+\.\d\d", told[1])
+    assert list(dict.fromkeys(found)) == list(dict.fromkeys(f"{figure:.2f}" for figure in figures))
+
+
+def test_what_papers_measure_is_the_last_epoch() -> None:
+    by_papers = [line for line in readme_commands() if re.search("--protocol paper|--resize paper", line)]
+    assert [line for line in by_papers if "best.pt" in line] == []
+    assert any("final.pt" in line for line in by_papers)

@@ -150,12 +150,15 @@ def test_eval_writes_what_the_server_takes(
     with redirect_stdout(io.StringIO()):
         assert len(truth().loadRes(f"{STEM}.json").anns) == 3
 
+    assert run([*command, "--limit", "1"]) == 0
+    assert (here / f"{STEM}.json").read_bytes() == text  # a trial does not replace the results of all
+    capsys.readouterr()
     assert run([*command, "--flip", "--limit", "1"]) == 0
     shown = capsys.readouterr()
     assert "people found: 1; no AP" in shown.out
     assert "only 1 of 3 images" in shown.err
     # What the server calls the algorithm says how it was run; the first file is not replaced by another protocol's.
-    assert (here / f"{STEM.replace('deployment', 'flip')}.zip").is_file()
+    assert (here / f"{STEM.replace('deployment', 'flip-first-1')}.zip").is_file()
     assert (here / f"{STEM}.json").read_bytes() == text
 
 

@@ -148,7 +148,8 @@ def test_an_older_card_is_asked_by_its_annotation_file(split_of: SplitMaker) -> 
 @pytest.mark.parametrize(
     "pictures",
     [None, 3, [], {}, {"images": "x", "sha256": "", "up_to": None}, {"images": 1, "sha256": "%", "up_to": None},
-     {"images": 1, "sha256": "", "up_to": "zz"}, {"images": 1, "sha256": 7, "up_to": 7}],
+     {"images": 1, "sha256": "", "up_to": "zz"}, {"images": float("inf"), "sha256": "", "up_to": None},
+     {"images": 1, "sha256": 7, "up_to": 7}],
 )  # fmt: skip
 def test_a_record_that_is_none_says_nothing(pictures: object) -> None:
     record = {"split": 3, "annotations_sha256": "0" * 64, "pictures": pictures}
