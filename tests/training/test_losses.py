@@ -111,16 +111,20 @@ def test_pose_loss_applies_factors_and_uses_the_scale_only_with_swahr() -> None:
 
 def test_swahr_weighs_the_background_itself_within_the_valid_area_alone() -> None:
     joints = np.array([[[3.2, 4.1, 2.0], [7.0, 6.4, 2.0]]])
-    valid = np.ones((12, 12), np.float32)
-    valid[:, 9:] = 0
+    valid = np.ones((24, 24), np.float32)
+    valid[:, 20:] = 0
     generator = torch.Generator().manual_seed(0)
-    heatmap, scale = (torch.randn(1, 3, 12, 12, generator=generator) for _ in range(2))
-    offset = torch.zeros(1, 4, 12, 12)
+    heatmap, scale = (torch.randn(1, 3, 24, 24, generator=generator) for _ in range(2))
+    offset = torch.zeros(1, 4, 24, 24)
     elsewhere = heatmap.clone()
-    elsewhere[..., 9:] += 5
+    elsewhere[..., 20:] += 5
     found = []
     for weight in (0.0, 0.1, 1.0):
-        targets = encode(joints, np.array([400.0]), valid, (12, 12), EncodeSettings(background_weight=weight))
+        settings = EncodeSettings(sigma=1.0, center_sigma=1.0, background_weight=weight)
+        targets = encode(joints, np.array([400.0]), valid, (24, 24), settings)
+        assert (
+            (targets.mask == np.float32(weight)) & (targets.valid > 0)
+        ).any()  # there is background to weigh
         batch = {name: torch.from_numpy(value)[None] for name, value in targets._asdict().items()}
         loss = PoseLoss(LossSettings("swahr"))
         found += [

@@ -17,7 +17,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import fit_matrix, warp
 from samkr_edge.skeleton import COCO17
 from training.data.augment import AugmentSettings, Crop, draw_placement, jitter, place_joints
-from training.data.encode import EncodeSettings
+from training.data.encode import EncodeSettings, Extent
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.data.training_set import STRIDE, TrainingSet, valid_area
@@ -121,6 +121,42 @@ def test_a_crop_lays_the_middle_on_the_middle(
     half = 0.0 if parity else 0.5  # DEKR lays the borders of the pixels on each other
     middle = np.array([source_hw[1] / 2 - half, source_hw[0] / 2 - half])
     np.testing.assert_allclose(matrix[:, :2] @ middle + matrix[:, 2], 32 - half)
+
+
+@pytest.mark.parametrize("input_hw", [(64, 96), (96, 64)])
+def test_draws_fill_the_papers_ranges_and_no_more(input_hw: tuple[int, int]) -> None:
+    """DEKR's: a cut-out of 0.75 to 1.5 short sides, 30 degrees and a fifth of the input's short side either way."""
+    middle = np.array([149 / 2, 99 / 2])
+    sizes, angles, shifts = [], [], []
+    for seed in range(3000):
+        rng = np.random.default_rng(seed)
+        drawn = draw_placement((100, 150), input_hw, AugmentSettings(crop="short", flip=0), rng)
+        (a, _, _), (c, _, _) = drawn.matrix
+        sizes.append(0.64 / drawn.squared_scale**0.5)
+        angles.append(np.degrees(np.arctan2(c, a)))
+        at = drawn.matrix[:, :2] @ middle + drawn.matrix[:, 2]
+        shifts.append((at - np.array([input_hw[1] - 1, input_hw[0] - 1]) / 2) / 64)
+    for found, low, high in ((sizes, 0.75, 1.5), (angles, -30, 30), (shifts, -0.2, 0.2)):
+        least, largest, near = np.min(found, 0), np.max(found, 0), 0.01 * (high - low)
+        assert ((least >= low - 1e-9) & (least < low + near)).all()
+        assert ((largest <= high + 1e-9) & (largest > high - near)).all()
+        # Evenly in between: the middle draw is the middle of the range.
+        np.testing.assert_allclose(np.median(found, 0), (low + high) / 2, atol=5 * near)
+
+
+@pytest.mark.parametrize(("extent", "sides"), [("person", (160, 80)), ("image", (460, 280))])
+def test_offsets_weigh_by_the_extent_in_the_input(
+    tmp_path: Path, extent: Extent, sides: tuple[int, int]
+) -> None:
+    person = _person(5000)
+    person["keypoints"] = [value for k in range(17) for value in (300 + 10 * k, 200 + 5 * k, 2)]
+    root = _annotate(tmp_path / "d", [person, {**_person(5000), "id": 2, "image_id": 2}])
+    settings = EncodeSettings(sigma=1.0, center_sigma=1.5, offset_extent=extent, smallest_extent=1.0)
+    # Cut-outs of 1.2 short sides: 320 input pixels for 480 * 1.2 source pixels.
+    augment = replace(AugmentSettings.off(), crop="short", scale=(1.2, 1.2))
+    weights = TrainingSet(open_dataset(root, "train"), (320, 320), settings, augment)[0]["offset_weight"]
+    expected = 1 / (np.hypot(*sides) * 320 / (480 * 1.2))
+    np.testing.assert_allclose(weights[weights > 0].unique(), [expected], rtol=1e-6)
 
 
 def test_parity_without_its_crop_is_a_contradiction() -> None:
