@@ -37,6 +37,7 @@ class _Sensitivity(_Part):
     checkpoint: str
     images: int
     fp32_ap: float
+    trained_on: bool = False  # files from before it was recorded do not say
     groups: list[_Group]
     conclusion: str
 
@@ -106,5 +107,6 @@ def read_sensitivity(path: Path) -> SensitivityPart:
                 place(upper),
             )
         )
-    caption = f"{found.checkpoint}, {found.images} images, FP32 {found.fp32_ap:.1f} AP"
+    metric = "train-fit AP" if found.trained_on else "AP"
+    caption = f"{found.checkpoint}, {found.images} images, FP32 {found.fp32_ap:.1f} {metric}"
     return SensitivityPart(caption, found.conclusion, place(0.0), bars)

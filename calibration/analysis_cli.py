@@ -119,11 +119,12 @@ def sensitivity(
     }
     write_json(results_path, payload)
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
-    title = f"AP of {analysis.card.model} with one group in {numbers}"
+    metric = "train-fit AP" if learned["trained_on"] else "AP"
+    title = f"{metric} of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
         temporary.write_text(sensitivity_chart(results, title, len(bench.images), left_out), encoding="utf-8")
     summary = (
-        f"the whole policy {analysis.policy.name}: {interval(whole.difference.ap)} AP, "
+        f"the whole policy {analysis.policy.name}: {interval(whole.difference.ap)} {metric}, "
         f"{interval(whole.difference.oks, 100)} OKS x 100"
     )
     emit(
@@ -217,6 +218,7 @@ def search(
     enough = found.best.macs_share >= min_int8 / 100
     within = found.within and enough and base.baseline_ap - proof <= max_drop
     difference = found.best.trial.difference.ap
+    metric = "train-fit AP" if learned["trained_on"] else "AP"
     payload = {
         "policy": str(out),
         "within_budget": within,
@@ -256,9 +258,9 @@ def search(
         )
     emit(
         payload,
-        f"{out}: {interval(difference)} AP against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
+        f"{out}: {interval(difference)} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
         f"{100 * found.best.macs_share:.1f} % of the work in INT8; restored: "
-        f"{', '.join(found.best.restored) or 'nothing'}\nquantized anew by the written policy: {proof:.2f} AP",
+        f"{', '.join(found.best.restored) or 'nothing'}\nquantized anew by the written policy: {proof:.2f} {metric}",
         as_json,
     )
 

@@ -103,15 +103,16 @@ def ledger(
     if out is not None:
         write_json(out, {"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
         say(f"wrote {out}")
-    emit(payload, Group(_table(stages, len(bench.images)), text), as_json)
+    emit(payload, Group(_table(stages, len(bench.images), learned["trained_on"]), text), as_json)
 
 
-def _table(stages: Sequence[Stage], images: int) -> Table:
+def _table(stages: Sequence[Stage], images: int, trained_on: bool) -> Table:
     from rich.table import Table
 
     from calibration.analysis import interval
 
-    table = Table(title=f"{images} images; differences to `after`, 95 % intervals over images")
+    metric = "train-fit AP; " if trained_on else ""
+    table = Table(title=f"{images} images; {metric}differences to `after`, 95 % intervals over images")
     for name in ("model", "form", "after"):
         table.add_column(name, overflow="fold")
     for name in ("AP", "AP won", "OKS x 100 won", "map errors"):

@@ -267,6 +267,9 @@ def test_sensitivity_bars_lie_on_one_axis_with_zero(tmp_path: Path) -> None:
     assert (heads.start, heads.width, heads.low, heads.high) == pytest.approx((25, 50, 0, 50))
     assert (stem.start, stem.width) == pytest.approx((75, 12.5))
     assert (heads.distinguishable, stem.distinguishable, heads.difference) == (True, False, "−2.0")
+    assert part.caption.endswith("57.4 AP")
+    write_json(tmp_path / "sensitivity.json", sensitivity(trained_on=True))
+    assert read_sensitivity(tmp_path).caption.endswith("57.4 train-fit AP")
 
 
 def test_sensitivity_is_a_part_of_the_page(

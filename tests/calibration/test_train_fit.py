@@ -53,3 +53,9 @@ def test_on_purpose_it_is_train_fit_ap(fp32: Path, twin: Path, people: Path, cap
         assert run([*command, *where, "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out)["trained_on"])
     assert found == [True, False, True]
+
+
+def test_a_ledgers_table_says_so_too(fp32: Path, twin: Path, people: Path, capsys: Captured) -> None:
+    where = ["--data", str(people), "--split", "train", "--limit", "4", "--anyway"]
+    assert run(["ledger", str(fp32), str(twin), *where]) == 0
+    assert "4 images; train-fit AP; differences" in " ".join(capsys.readouterr().out.split())
