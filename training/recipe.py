@@ -285,11 +285,14 @@ def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
     changes: dict[str, Any] = {
         name: {**facts[name], **getattr(recipe, name).model_dump(exclude_unset=True)}
         for name in ("data", "loss")
-        if name in facts
+        if isinstance(facts.get(name), dict)
     }
-    if changes.get("data", {}).get("parity"):  # cards are older than the key
-        changes["data"].setdefault("crop", "short")
-    return _validated({**recipe.model_dump(exclude_unset=True), **changes}, recipe.name)
+    if "data" in changes:  # cards are older than some keys
+        changes["data"].setdefault("smallest_extent", 1.0)
+        if changes["data"].get("parity"):
+            changes["data"].setdefault("crop", "short")
+    named = f"{recipe.name}, with data and loss from the network's card," if changes else recipe.name
+    return _validated({**recipe.model_dump(exclude_unset=True), **changes}, named)
 
 
 def recipe_names() -> list[str]:
@@ -356,7 +359,7 @@ def _read(name: str) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    if base not in recipe_names() or base == path.stem:
+    if base not in recipe_names() or path == RECIPES / f"{base}.yaml":
         raise _invalid(str(path), [f"extends    {base!r}, which is no other shipped recipe"])
     return _merged(_read(base), content)
 

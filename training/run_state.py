@@ -87,14 +87,20 @@ def restore(
     ours = _flat(json.loads(json.dumps(fingerprint)))
     differing = [key for key in {**other, **ours} if other.get(key) != ours.get(key)]
     if differing:
+        # Every setting is in the record; those that are not are of another version, and cannot be given.
+        foreign = [
+            key for key in differing if key.startswith("recipe.") and not (key in other and key in ours)
+        ]
         raise SamkrError(
             "SE-A38",
             f"{path} belongs to a run with other settings or data, so it was not resumed",
             [
-                f"{key.removeprefix('recipe.'):<24} was {_short(other.get(key))}, now {_short(ours.get(key))}"
+                f"{key.removeprefix('recipe.'):<24} was {_of(other, key, foreign)}, now {_of(ours, key, foreign)}"
                 for key in differing[:4]
             ],
-            fix="use another --out, or the settings of that run",
+            fix="use another --out: the run was begun by another version"
+            if foreign
+            else "use another --out, or the settings of that run",
         )
     network.load_state_dict(checkpoint.state)
     updater.optimizer.load_state_dict(saved["optimizer"])
@@ -117,6 +123,10 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
+
+
+def _of(settings: dict[str, Any], key: str, foreign: list[str]) -> str:
+    return "no setting" if key in foreign and key not in settings else _short(settings.get(key))
 
 
 def _short(value: Any) -> str:

@@ -55,7 +55,8 @@ def load_start(network: PoseNet, init: str | None) -> str:
     """Load into ``network`` what fits of the checkpoint ``init``; returns what became of it, for people, or nothing.
 
     Raises:
-        SamkrError: SE-A39 nothing fits, or the checkpoint is quantized; SE-A30 to SE-A32 it cannot be read.
+        SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A30 to SE-A32 it
+            cannot be read.
     """
     if init is None:
         return ""
@@ -73,12 +74,22 @@ def load_start(network: PoseNet, init: str | None) -> str:
         for name, tensor in checkpoint.state.items()
         if name in own and own[name].shape == tensor.shape
     }
+    backbone, alike, found = (
+        sum(name.startswith("backbone.") for name in names)
+        for names in (own, own.keys() & checkpoint.state.keys(), fitting)
+    )
+    if 2 * found < alike:  # HRNets of any width share names, and a few small tensors
+        raise SamkrError(
+            "SE-A39",
+            f"{init} is {checkpoint.card.model}, another backbone than {network.config.name}'s, so nothing was trained",
+            [f"fitting    {found} of the backbone's {backbone} tensors"],
+            fix=_another(network.config),
+        )
     if not fitting:
         raise SamkrError(
             "SE-A39", f"no weight of {init} fits {network.config.name}", fix=_another(network.config)
         )
     network.load_state_dict(fitting, strict=False)
-    backbone, found = (sum(name.startswith("backbone.") for name in names) for names in (own, fitting))
     told = f"{len(fitting)} of {len(own)} tensors start from {init}, {found or 'none'} of the backbone's {backbone}"
     imported = checkpoint.card.provenance.get("imported", {})
     if imported.get("missing"):

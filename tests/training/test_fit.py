@@ -159,6 +159,21 @@ def test_other_settings_are_not_mixed_into_a_run(tmp_path: Path, people: Keypoin
     ]
 
 
+def test_a_run_of_another_version_is_not_told_that_its_settings_would_do(
+    tmp_path: Path, people: KeypointDataset
+) -> None:
+    train(tmp_path, people)
+    stopped = load_checkpoint(tmp_path / "last.pt")
+    fingerprint = json.loads(stopped.training["fingerprint"])
+    del fingerprint["recipe"]["data"]["crop"]
+    stopped.training["fingerprint"] = json.dumps(fingerprint)
+    save_checkpoint(tmp_path / "last.pt", stopped)
+    with pytest.raises(SamkrError) as caught:
+        train(tmp_path, people, resume=True)
+    assert caught.value.facts[0].split(maxsplit=1) == ["data.crop", "was no setting, now fit"]
+    assert caught.value.fix == "use another --out: the run was begun by another version"
+
+
 def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

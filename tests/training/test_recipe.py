@@ -214,3 +214,25 @@ def test_a_fine_tuning_that_contradicts_its_network_is_refused() -> None:
 )
 def test_settings_have_the_recipes_defaults(section: type[Section], kind: type[Any]) -> None:
     assert settings_of(kind, section()) == kind()
+
+
+def test_a_card_from_before_there_was_a_floor_keeps_its_weights() -> None:
+    card = taught(load_recipe("samkr_tiny"))
+    del card["data"]["smallest_extent"]
+    assert as_taught(load_recipe("qat"), card).data.smallest_extent == 1
+    assert as_taught(load_recipe("qat", ["data.smallest_extent=8"]), card).data.smallest_extent == 8
+
+
+def test_a_card_of_another_version_is_named_where_it_does_not_hold() -> None:
+    card = {"data": {"mosaic": True}, "loss": None}
+    with pytest.raises(SamkrError) as caught:
+        as_taught(load_recipe("qat"), card)
+    assert caught.value.message == "qat, with data and loss from the network's card, is not a valid recipe"
+    assert [fact.split(":")[0] for fact in caught.value.facts] == ["data.mosaic"]
+
+
+def test_a_file_may_have_the_name_of_the_recipe_that_it_extends(tmp_path: Path) -> None:
+    path = tmp_path / "samkr_w32_coco.yaml"
+    path.write_text("extends: samkr_w32_coco\nseed: 3\n")
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.model, recipe.seed) == ("samkr_w32_coco", "samkr_w32", 3)

@@ -128,3 +128,12 @@ def test_a_checkpoint_that_is_no_start_is_refused(
         load_start(network, saved(tmp_path / "start.pt", state, kind))
     assert caught.value.code == "SE-A39"
     assert caught.value.fix.endswith("--set init=none")
+
+
+def test_weights_of_a_backbone_of_another_width_are_no_start(network: PoseNet, tmp_path: Path) -> None:
+    wider = build_model(replace(SMALL, width=2 * SMALL.width))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(SamkrError, match="another backbone than small's") as caught:
+        load_start(network, saved(tmp_path / "start.pt", wider.state_dict()))
+    assert caught.value.code == "SE-A39"
+    assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
