@@ -599,24 +599,32 @@ def test_a_real_signal_leaves_a_video_that_plays_and_whole_lines(
     red_dot_model: Path, tmp_path: Path, name: str
 ) -> None:
     """The signal comes at any place; the process ends in time, by itself."""
-    video = write_video(tmp_path / "walk.mp4", walk(200) * 12)
+    video = write_video(tmp_path / "walk.mp4", walk(200) * 6)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "samkr_edge", "predict", str(red_dot_model), str(video), "-o", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    number = signal.Signals[name]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            number, signal.SIG_DFL
+        ),  # tests under nohup would hand SIGHUP on ignored
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         parts = list(out.glob(".walk.*.part.jsonl")) if out.is_dir() else []
         if parts and parts[0].stat().st_size > 4000:  # more than the first line
             break
         time.sleep(0.01)
-    number = signal.Signals[name]
     process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     assert "stopped before its end" in printed
     assert f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}" in errors
     lines = lines_of(out / "walk.jsonl")
-    assert 0 < len(lines) < 2400
+    assert 0 < len(lines) < 1200
     assert abs(frames_of(out / "walk.mp4") - len(lines)) <= 1
     assert leftovers(out) == []
 
