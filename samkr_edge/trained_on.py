@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samkr_edge.artefact import sha256_of
 from samkr_edge.dataset import ImageRecord, KeypointDataset, available_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
-from samkr_edge.model_card import ModelCard
 from samkr_edge.picture_sketch import FirstPictures, Sketch
+
+if TYPE_CHECKING:
+    from samkr_edge.model_card import ModelCard
 
 # Below this share AP does not move by more than it does between runs. Splits that were made in good faith have some
 # common pictures, COCO's own too: a few of thousands are told and do not stand in the way.
@@ -38,10 +40,12 @@ class TrainedOn:
     pictures: Sketch | None = None
 
     @classmethod
-    def of(cls, dataset: KeypointDataset, images: Sequence[ImageRecord]) -> TrainedOn:
-        """These images of a split."""
+    def of(
+        cls, dataset: KeypointDataset, images: Sequence[ImageRecord], annotations_sha256: str | None = None
+    ) -> TrainedOn:
+        """These images of a split; its annotation file, 150 MB of COCO's, is hashed where its hash is not given."""
         pictures = Sketch.of([image.path for image in images])
-        return cls(dataset.split, sha256_of(dataset.annotation_path), pictures)
+        return cls(dataset.split, annotations_sha256 or sha256_of(dataset.annotation_path), pictures)
 
     def to_dict(self) -> dict[str, Any]:
         """What goes on a card."""

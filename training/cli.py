@@ -58,7 +58,7 @@ def train(
     from training.models.zoo import build_model, model_config
     from training.processes import is_first_process
     from training.recipe import load_recipe
-    from training.start_weights import load_start, require_start, seen_before
+    from training.start_weights import load_start, require_start
 
     shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
@@ -96,10 +96,10 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_model(config)
     if not resuming:  # else weights and card are those that the run left
-        card = card.with_provenance(**seen_before(settings.init))
-        told = load_start(network, settings.init)
-        if told and is_first_process():
-            say(told)
+        start = load_start(network, settings.init)
+        card = card.with_provenance(**start.provenance)
+        if start.told and is_first_process():
+            say(start.told)
     finished = fit(
         network, Checkpoint(card, config, network.state_dict()), settings, dataset, out, resume=resume
     )

@@ -127,16 +127,17 @@ def _fit(
     state = RunState()
     # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
     digest = weights_digest(network) if frozen else None
+    annotations = sha256_of(dataset.annotation_path)
     fingerprint = fingerprint_of(
         recipe,
         len(samples),
-        sha256_of(dataset.annotation_path),
+        annotations,
         sampled_digest(dataset.images),
         digest,
         hooks.facts(),
     )
     learned = [image for image in dataset.images if dataset.annotations[image.id]]
-    trained_on = TrainedOn.of(dataset, learned).to_dict() if team.first else {}
+    trained_on = TrainedOn.of(dataset, learned, annotations).to_dict() if team.first else {}
     last, best = out / LAST, out / BEST
     if resume and last.exists():
         stopped = load_checkpoint(last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -51,17 +51,29 @@ def require_start(init: str | None, config: ModelConfig) -> None:
         )
 
 
-def load_start(network: PoseNet, init: str | None) -> str:
-    """Load into ``network`` what fits of the checkpoint ``init``; returns what became of it, for people, or nothing.
+class Start(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+        told: what became of it, for people; empty where there is nothing to say.
+        provenance: for the run's card: what these weights had learned from.
+    """
+
+    told: str
+    provenance: dict[str, Any]
+
+
+def load_start(network: PoseNet, init: str | None) -> Start:
+    """Load into ``network`` what fits of the checkpoint ``init``.
 
     Raises:
         SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A30 to SE-A32 it
             cannot be read.
     """
     if init is None:
-        return ""
+        return Start("", {})
     if init == FROM_SCRATCH:
-        return f"{network.config.name} starts from scratch: init is {FROM_SCRATCH}"
+        return Start(f"{network.config.name} starts from scratch: init is {FROM_SCRATCH}", {})
     checkpoint, own = load_checkpoint(init), network.state_dict()
     if checkpoint.kind != "float":
         raise SamkrError(
@@ -94,15 +106,8 @@ def load_start(network: PoseNet, init: str | None) -> str:
     imported = checkpoint.card.provenance.get("imported", {})
     if imported.get("missing"):
         told += f"; its import found no weights for {imported['missing']} and left them fresh"
-    return told
-
-
-def seen_before(init: str | None) -> dict[str, Any]:
-    """For the card of a run that starts from ``init``: what these weights had learned from."""
-    if init in (None, FROM_SCRATCH):
-        return {}
-    learned = trainings_of(load_checkpoint(init).card)
-    return {"init": {"trained_on": [each.to_dict() for each in learned]}} if learned else {}
+    learned = [each.to_dict() for each in trainings_of(checkpoint.card)]
+    return Start(told, {"init": {"trained_on": learned}} if learned else {})
 
 
 def _another(config: ModelConfig) -> str:

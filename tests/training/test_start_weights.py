@@ -102,20 +102,20 @@ def test_what_fits_is_loaded_and_counted_with_the_backbone_apart(
     init = saved(tmp_path / "start.pt", {**given, "not.ours": torch.zeros(1)})
     counts = {"all": len(before), "trunk": len(other(network, "backbone.")), "init": init}
     counts["heatmap"] = len(other(network, "heatmap_head."))
-    assert load_start(network, init) == (told + "backbone's {trunk}").format(**counts)
+    assert load_start(network, init).told == (told + "backbone's {trunk}").format(**counts)
     for name, tensor in network.state_dict().items():
         assert tensor.equal(given.get(name, before[name])), name
 
 
 def test_what_an_import_has_made_up_is_no_start(network: PoseNet, tmp_path: Path) -> None:
     init = saved(tmp_path / "imagenet.pt", other(network, ""), imported={"loaded": 7, "missing": 40})
-    assert load_start(network, init).endswith("; its import found no weights for 40 and left them fresh")
+    assert load_start(network, init).told.endswith("; its import found no weights for 40 and left them fresh")
 
 
 def test_without_a_start_nothing_is_loaded_and_none_says_so(network: PoseNet) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert load_start(network, None) == ""
-    assert load_start(network, "none") == "small starts from scratch: init is none"
+    assert load_start(network, None).told == ""
+    assert load_start(network, "none").told == "small starts from scratch: init is none"
     assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
 
 
