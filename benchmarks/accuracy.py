@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.pictures import pictures_digest
 
 if TYPE_CHECKING:
+    from samkr_edge.ap_protocol import Protocol
     from samkr_edge.dataset import ImageRecord, KeypointDataset
-    from samkr_edge.paper_protocol import Protocol
     from samkr_edge.pose_model import PoseModel
     from samkr_edge.predictions import Predictions
+    from samkr_edge.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,19 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
 
 
 def open_protocol(
-    protocol: Protocol, rescore: Path | None, models: Mapping[str, PoseModel]
+    protocol: Protocol, rescore: Path | None, models: Mapping[str, PoseModel], skeleton: Skeleton
 ) -> tuple[Protocol, ProtocolFacts]:
-    """The protocol with its rescoring network, and what is recorded of it.
+    """The protocol with its rescoring network, for models of one skeleton, and what is recorded of it.
 
     Raises:
         SamkrError: SE-U75 a model cannot follow it; SE-A77 the file rescores other poses.
     """
-    from samkr_edge.paper_protocol import require_able
-    from samkr_edge.rescoring import load_rescoring
+    from samkr_edge.ap_protocol import require_able
+    from samkr_edge.rescoring import with_rescoring
 
     for model in models.values():
         require_able(model, protocol)
-        if rescore is not None:
-            protocol = replace(protocol, rescoring=load_rescoring(rescore, model.card.skeleton))
+    protocol = with_rescoring(protocol, rescore, skeleton)
     return protocol, ProtocolFacts(
         name="paper" if protocol.is_of_papers else "deployment",
         **protocol.to_dict(),

@@ -29,8 +29,8 @@ from benchmarks.sensors import Device, find_device
 from benchmarks.stability import reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
+from samkr_edge.ap_protocol import Protocol, notes_of
 from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
-from samkr_edge.paper_protocol import Protocol, notes_of
 from samkr_edge.trained_on import Seen, require_unseen, trainings_of
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _judged_by(
     from benchmarks.accuracy import check_skeletons, open_protocol
 
     check_skeletons(models, dataset)
-    protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models)
+    protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models, dataset.skeleton)
     trainings = {name: trainings_of(model.card) for name, model in models.items()}
     if plan.rescore is not None and protocol.rescoring is not None:
         trainings |= {str(plan.rescore): protocol.rescoring.trainings}

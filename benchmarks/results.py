@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from samkr_edge.ap_protocol import in_words
 from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
 
@@ -175,8 +176,6 @@ class ProtocolFacts(_Strict):
     @property
     def label(self) -> str:
         """``deployment``, or ``flip + paper resize, scales 0.5 1 2, rescored``."""
-        from samkr_edge.paper_protocol import in_words
-
         return in_words(
             flip=self.flip,
             paper_resize=self.resize == "paper",

@@ -6,15 +6,13 @@ import difflib
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from samkr_edge.ap_protocol import PAPER, Protocol
 from samkr_edge.errors import SamkrError, words_of
-
-if TYPE_CHECKING:
-    from samkr_edge.paper_protocol import Protocol
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
@@ -83,8 +81,6 @@ class Entry(_Part):
 
     def measured_by(self) -> Protocol:
         """The protocol, its rescoring network not yet read."""
-        from samkr_edge.paper_protocol import PAPER, Protocol
-
         return Protocol() if self.protocol == "deployment" else replace(PAPER, scales=self.scales)
 
     @model_validator(mode="after")

@@ -18,8 +18,8 @@ from samkr_edge.cpu import require_cores
 from samkr_edge.dataset import available_splits, open_dataset
 from samkr_edge.dataset_use import remarks, require_calibration_images, require_splits
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import LEAST_AP
 from samkr_edge.model_card import ModelCard
+from samkr_edge.scores import LEAST_AP
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
 
 

@@ -25,7 +25,6 @@ from samkr_edge.dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.evaluate import (
     MAX_DETECTIONS,
-    Interval,
     Results,
     paired_bootstrap,
     predict_dataset,
@@ -35,6 +34,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pictures import pictures_digest
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.protocol import Runner
+from samkr_edge.scores import Interval
 from samkr_edge.terminal import say
 from samkr_edge.trained_on import require_unseen, trainings_of
 from training.models.deploy import DeployNet

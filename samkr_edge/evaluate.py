@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from samkr_edge.annotations import BOX_AREA_SHARE
+from samkr_edge.ap_protocol import Protocol
 from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset_use import refusal
 from samkr_edge.errors import SamkrError
-from samkr_edge.paper_protocol import Protocol, predict, rescored
+from samkr_edge.paper_protocol import predict, rescored
 from samkr_edge.poses import Poses
 from samkr_edge.predictions import Predictions
+from samkr_edge.scores import Interval, Scores
 from samkr_edge.stream import ahead, stream
 
 if TYPE_CHECKING:
@@ -29,45 +31,11 @@ if TYPE_CHECKING:
     from samkr_edge.skeleton import Skeleton
 
 MAX_DETECTIONS = 20
-# Below this AP a network knows too little for a difference in AP to say anything about what was done to it.
-LEAST_AP = 5.0
 _AT_ONCE = 250  # images that pycocotools matches at a time
 EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 
 # COCO results: of a pass of ours, or entries from anywhere.
 Results: TypeAlias = "Predictions | Sequence[dict[str, Any]]"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """AP and AR in 0..100; None where the split has nothing to score (no medium-sized people, no CrowdPose)."""
-
-    ap: float
-    ap50: float
-    ap75: float
-    ar: float
-    apm: float | None = None
-    apl: float | None = None
-    ar50: float | None = None
-    ar75: float | None = None
-    arm: float | None = None
-    arl: float | None = None
-    easy: float | None = None
-    medium: float | None = None
-    hard: float | None = None
-
-    def to_dict(self) -> dict[str, float]:
-        """The numbers that exist."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Difference in AP points, and the bounds of its 95 % interval."""
-
-    difference: float
-    low: float
-    high: float
 
 
 def predict_dataset(

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from samkr_edge.ap_protocol import Protocol
 from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
-from samkr_edge.paper_protocol import Protocol
 from samkr_edge.poses import Poses
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 from samkr_edge.trained_on import TrainedOn
@@ -156,6 +156,11 @@ class RescoringNetwork:
         scores = (poses.scores * predicted).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
         return Poses(poses.keypoints[order], poses.joint_scores[order], scores[order])
+
+
+def with_rescoring(protocol: Protocol, path: Path | None, skeleton: Skeleton) -> Protocol:
+    """The protocol with a file's rescoring network, where one is given; raises what :func:`load_rescoring` does."""
+    return protocol if path is None else replace(protocol, rescoring=load_rescoring(path, skeleton))
 
 
 def save_rescoring(path: str | Path, network: RescoringNetwork) -> None:

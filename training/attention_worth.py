@@ -18,9 +18,10 @@ from samkr_edge.cli.console import Advance
 from samkr_edge.dataset import KeypointDataset
 from samkr_edge.dataset_use import require_usable
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import LEAST_AP, paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.scores import LEAST_AP
 from samkr_edge.terminal import say
 from samkr_edge.trained_on import require_unseen, trainings_of
 from training.export import torch_maps

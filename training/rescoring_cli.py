@@ -46,11 +46,11 @@ def rescore(
 
     import torch
 
+    from samkr_edge.ap_protocol import require_able
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset import open_dataset
     from samkr_edge.dataset_use import require_usable
     from samkr_edge.evaluate import predict_dataset
-    from samkr_edge.paper_protocol import require_able
     from samkr_edge.pose_model import load_model
     from samkr_edge.rescoring import Lesson, PoseFeatures, save_rescoring
     from samkr_edge.trained_on import TrainedOn

@@ -71,20 +71,19 @@ def evaluate(
 
       samkr-edge eval dekr.pt --data /data/coco --split test-dev --protocol paper --rescore rescore.npz
     """
-    from dataclasses import replace
 
     from rich.console import Group
     from rich.text import Text
 
+    from samkr_edge.ap_protocol import notes_of, require_able
     from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.coco_server import doubts, places_of, results_name
     from samkr_edge.dataset import open_dataset
     from samkr_edge.decoder_messages import ListeningReader
     from samkr_edge.evaluate import predict_dataset, score
-    from samkr_edge.paper_protocol import notes_of, require_able
     from samkr_edge.pose_model import load_model
-    from samkr_edge.rescoring import load_rescoring
+    from samkr_edge.rescoring import with_rescoring
     from samkr_edge.trained_on import require_unseen, trainings_of
 
     by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
@@ -93,8 +92,7 @@ def evaluate(
     notes = _remarks_on(dataset, images)
     opened = load_model(model, threads=threads, cuda_graph=cuda_graph)
     require_able(opened, by)
-    if rescore:
-        by = replace(by, rescoring=load_rescoring(rescore, opened.card.skeleton))
+    by = with_rescoring(by, rescore, opened.card.skeleton)
     learned = {model.name: trainings_of(opened.card)}
     if by.rescoring is not None and rescore is not None:
         learned |= {rescore.name: by.rescoring.trainings}

@@ -24,12 +24,12 @@ from benchmarks.suite import Cell, Entry, Suite, cells_of, read_suite
 from benchmarks.sweep import Pictures, cell_key, run_sweep
 from benchmarks.table import conditions
 from benchmarks.verdict import decide
+from samkr_edge.ap_protocol import PAPER, Protocol, notes_of
 from samkr_edge.cli import run
 from samkr_edge.cli.protocol import ProtocolName, Resize, protocol_of
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.paper_protocol import PAPER, Protocol, notes_of
 from samkr_edge.pose_model import OPENERS
 from samkr_edge.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
 from samkr_edge.skeleton import COCO17

@@ -48,6 +48,15 @@ def test_every_device_side_module_imports_without_torch_modelopt_and_onnx() -> N
     assert int(done.stdout) > 20
 
 
+def test_results_are_read_and_drawn_without_opencv() -> None:
+    code = (
+        BLOCK.replace('{"torch"', '{"cv2", "torch"')
+        + "import benchmarks.report, benchmarks.sweep, benchmarks.regression"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_lists_every_command_without_torch() -> None:
     done = run_without_torch("from samkr_edge.cli import run; sys.exit(run(['--help']))")
     assert done.returncode == 0, done.stderr

@@ -17,12 +17,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from samkr_edge import evaluate as evaluate_module
+from samkr_edge.ap_protocol import Protocol
 from samkr_edge.cli import run
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
-from samkr_edge.paper_protocol import Protocol
 from samkr_edge.pose_model import load_model
 from samkr_edge.skeleton import COCO17
 

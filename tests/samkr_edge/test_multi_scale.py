@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from dekr_oracle import Pass, Person, people_of
 
+from samkr_edge.ap_protocol import Protocol
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.geometry import apply
 from samkr_edge.model_card import ModelCard
-from samkr_edge.paper_protocol import Protocol, paper_matrix, predict
+from samkr_edge.paper_protocol import paper_matrix, predict
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.poses import Poses
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton

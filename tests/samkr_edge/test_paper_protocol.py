@@ -6,19 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samkr_edge.ap_protocol import Protocol, parse_scales
 from samkr_edge.decode import DecodeSettings, ScaledMaps, decode, decode_scales, find_peaks, suppress
 from samkr_edge.errors import SamkrError
 from samkr_edge.geometry import apply, invert
 from samkr_edge.model_card import ModelCard
-from samkr_edge.paper_protocol import (
-    Protocol,
-    mirror,
-    mirror_mean,
-    paper_matrix,
-    paper_size,
-    parse_scales,
-    predict,
-)
+from samkr_edge.paper_protocol import mirror, mirror_mean, paper_matrix, paper_size, predict
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.rescoring import PoseFeatures
 from samkr_edge.skeleton import COCO17

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samkr_edge.ap_protocol import Protocol
 from samkr_edge.errors import SamkrError
-from samkr_edge.paper_protocol import Protocol
 from samkr_edge.poses import Poses
 from samkr_edge.rescoring import Lesson, PoseFeatures, RescoringNetwork, load_rescoring, save_rescoring
 from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton

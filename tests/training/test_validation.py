@@ -11,9 +11,10 @@ from small_run import SMALL, same, train
 
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import Scores, predict_dataset, score
+from samkr_edge.evaluate import predict_dataset, score
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import load_model
+from samkr_edge.scores import Scores
 from samkr_edge.skeleton import COCO17
 from training import validation as validation_module
 from training.checkpoint import load_checkpoint

@@ -17,9 +17,9 @@ from samkr_edge.cli import run
 from samkr_edge.dataset import KeypointDataset, open_dataset
 from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import Interval
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import load_model
+from samkr_edge.scores import Interval
 from samkr_edge.skeleton import COCO17
 from training import attention_worth
 from training.attention_worth import judge_by_ap, judge_by_joints

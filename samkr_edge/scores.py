@@ -1,0 +1,40 @@
+"""AP in figures: of one network, of two, and from which on it says something. Needs nothing but Python to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Below this AP a network knows too little for a difference in AP to say anything about what was done to it.
+LEAST_AP = 5.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """AP and AR in 0..100; None where the split has nothing to score (no medium-sized people, no CrowdPose)."""
+
+    ap: float
+    ap50: float
+    ap75: float
+    ar: float
+    apm: float | None = None
+    apl: float | None = None
+    ar50: float | None = None
+    ar75: float | None = None
+    arm: float | None = None
+    arl: float | None = None
+    easy: float | None = None
+    medium: float | None = None
+    hard: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """The numbers that exist."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Difference in AP points, and the bounds of its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
