@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.results import DatasetFacts, ProtocolFacts, Results, Spread
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of
+from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.errors import SamkrError
-from samkr_edge.pictures import pictures_digest
+from samkr_edge.files.artefact import sha256_of
 
 if TYPE_CHECKING:
-    from samkr_edge.ap_protocol import Protocol
-    from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.evaluation.predictions import Predictions
+    from samkr_edge.evaluation.protocol import Protocol
+    from samkr_edge.pose.skeleton import Skeleton
     from samkr_edge.pose_model import PoseModel
-    from samkr_edge.predictions import Predictions
-    from samkr_edge.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
     Raises:
         SamkrError: SE-D27 nobody is labelled in them.
     """
-    from samkr_edge.dataset_use import require_usable
+    from samkr_edge.dataset.use import require_usable
 
     records = evaluated_images(dataset, limit)
     require_usable(dataset, "eval", records)
@@ -79,8 +79,8 @@ def open_protocol(
     Raises:
         SamkrError: SE-U75 a model cannot follow it; SE-A77 the file rescores other poses.
     """
-    from samkr_edge.ap_protocol import require_able
-    from samkr_edge.rescoring import with_rescoring
+    from samkr_edge.evaluation.protocol import require_able
+    from samkr_edge.evaluation.rescoring import with_rescoring
 
     for model in models.values():
         require_able(model, protocol)
@@ -119,7 +119,7 @@ def measure_accuracy(
             runtimes here.
         advance: called after each image, of each model.
     """
-    from samkr_edge import evaluate
+    from samkr_edge.evaluation import ap as evaluate
 
     known = _known(reuse, facts, measured_by, hashes[baseline])
     count = len(evaluated_images(dataset, limit))
@@ -159,7 +159,7 @@ def _known(
     reuse: Results | None, facts: DatasetFacts, measured_by: ProtocolFacts, baseline_sha: str
 ) -> dict[str, Accuracy]:
     """Model SHA-256 -> numbers of an earlier run that hold for this one."""
-    from samkr_edge.doctor import environment
+    from samkr_edge.doctor.findings import environment
 
     if reuse is None or reuse.dataset is None or reuse.version != __version__:
         return {}

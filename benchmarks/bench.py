@@ -29,13 +29,13 @@ from benchmarks.sensors import Device, find_device
 from benchmarks.stability import reasons_of_run
 from benchmarks.verdict import decide
 from samkr_edge import __version__
-from samkr_edge.ap_protocol import Protocol, notes_of
-from samkr_edge.one_file import digests_of, refuse_replaced, refuse_twice
-from samkr_edge.trained_on import Seen, require_unseen, trainings_of
+from samkr_edge.dataset.trained_on import Seen, require_unseen, trainings_of
+from samkr_edge.evaluation.protocol import Protocol, notes_of
+from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
-    from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
     from samkr_edge.pose_model import PoseModel
 
 Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
@@ -101,8 +101,8 @@ def run_bench(
             that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
             SE-D45 a model was trained on these images.
     """
-    from samkr_edge.doctor import environment
-    from samkr_edge.stream import opencv_threads
+    from samkr_edge.doctor.findings import environment
+    from samkr_edge.evaluation.many_images import opencv_threads
 
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
@@ -280,8 +280,8 @@ def _open_data(
         return None, None, ()
     from benchmarks.accuracy import dataset_facts, evaluated_images
     from samkr_edge.cli.console import say
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import remarks
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.use import remarks
 
     dataset = open_dataset(plan.data, plan.split)
     facts, records = dataset_facts(dataset, plan.limit), evaluated_images(dataset, plan.limit)
@@ -303,7 +303,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
     """Real images, spread over the evaluated ones; without data one random image."""
     from benchmarks.samples import evenly_spaced
-    from samkr_edge.dataset import read_image
+    from samkr_edge.dataset.keypoint_dataset import read_image
 
     if not records:
         return [random_image()]

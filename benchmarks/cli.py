@@ -133,7 +133,7 @@ def bench(
     """
     from benchmarks.report import is_report, require_jinja2
     from benchmarks.results import all_reasons, is_results, read_results, write_results
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.files.ours import refuse_foreign
 
     target = None if out is None else _results_path(out)
     if target is not None and target != out:
@@ -141,7 +141,7 @@ def bench(
         if report:
             refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
     if on is not None:
-        from samkr_edge.remote import run_there
+        from samkr_edge.deploy.remote import run_there
 
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
     from benchmarks.bench import Plan, run_bench
@@ -150,7 +150,7 @@ def bench(
     from benchmarks.stability import unstable_error
     from benchmarks.table import render
     from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.one_file import is_same_file
+    from samkr_edge.files.one_file import is_same_file
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -304,7 +304,7 @@ def report(
     """
     from benchmarks.report import Wishes, is_report, write_report
     from samkr_edge.cli.console import emit
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.files.ours import refuse_foreign
 
     if not results and not paper:
         raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")

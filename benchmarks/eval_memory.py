@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.footprint import peak_rss_mb, resident_mb
 from benchmarks.run_facts import run_facts
-from samkr_edge.artefact import require_writable, write_json
-from samkr_edge.dataset import open_dataset
-from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
+from samkr_edge.files.artefact import require_writable, write_json
 from samkr_edge.pose_model import load_model
 
 _EVERY = 250

@@ -131,7 +131,7 @@ def _main(path: str, threads: str) -> None:
 
 def _gpu_of(path: Path) -> Callable[[], GpuMemory] | None:
     """How to read the GPU that a model may run on. For the others not even the driver is loaded: it takes memory."""
-    from samkr_edge.device import running_device
+    from samkr_edge.machine.device import running_device
     from samkr_edge.pose_model import WITH_GRAPH
 
     if path.suffix not in WITH_GRAPH or (device := running_device()).gpu is None:

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 
 from samkr_edge import launch
-from samkr_edge.artefact import require_writable, write_json
-from samkr_edge.decode import DecodeSettings, decode, find_peaks, refine, sample
-from samkr_edge.geometry import fit_matrix, warp
-from samkr_edge.poses import Poses
-from samkr_edge.proposals import select
+from samkr_edge.files.artefact import require_writable, write_json
+from samkr_edge.pose.decode import DecodeSettings, decode, find_peaks, refine, sample
+from samkr_edge.pose.geometry import fit_matrix, warp
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.proposals import select
 
 K, STRIDE = 17, 4
 FRAME, INPUT = (720, 1280), (512, 512)
@@ -75,7 +75,7 @@ def candidates(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings
 
 
 def decode_by_loops(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings) -> list[list[float]]:
-    """The plainest correct decoder: what :func:`samkr_edge.decode.decode` computes without refinement, pixel by pixel.
+    """The plainest correct decoder: what :func:`samkr_edge.pose.decode.decode` computes unrefined, pixel by pixel.
 
     Returns:
         Per person, best first: x0 y0 x1 y1 ... in network-input pixels.
@@ -211,7 +211,7 @@ def start_up() -> dict[str, float]:
         "print(time.perf_counter() - t)"
     )
     memory = (
-        "import samkr_edge.pose_model, samkr_edge.pipeline, resource;"
+        "import samkr_edge.pose_model, samkr_edge.frames.pipeline, resource;"
         "from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
@@ -233,7 +233,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.out:
         require_writable(given.out)
-    from samkr_edge.doctor import environment
+    from samkr_edge.doctor.findings import environment
 
     cv2.setNumThreads(1)
     heatmap, offset = synthetic_maps()

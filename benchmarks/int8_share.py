@@ -31,7 +31,7 @@ def int8_share(path: Path) -> float | None:
     missing, and where shapes are unknown.
     """
     if path.suffix == ".samkr":
-        from samkr_edge.bundle_cache import ready_model
+        from samkr_edge.deploy.bundle_cache import ready_model
 
         path = ready_model(path)
     if path.suffix != ".onnx":

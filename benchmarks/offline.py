@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel, StageTimes
-from samkr_edge.poses import Poses
 
 
 class Batched:

@@ -16,8 +16,8 @@ from benchmarks.svg import Point, scatter
 from benchmarks.sweep import INDEX, cell_files
 from benchmarks.verdict import short_labels
 from samkr_edge import __version__
-from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing
 from samkr_edge.fixes import quoted
 
 MAX_BYTES = 2_000_000

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samkr_edge.ap_protocol import in_words
-from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation.protocol import in_words
+from samkr_edge.files.artefact import read_json, write_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.json"

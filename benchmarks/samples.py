@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from samkr_edge.artefact import read_json, replacing
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.artefact import read_json, replacing
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.dataset import ImageRecord, KeypointDataset
+    from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
-    from samkr_edge.poses import Poses
 
 FOLDER = "samples"
 _INDEX = "samples.json"
@@ -86,7 +86,7 @@ def write_samples(
         count: most images to save.
         advance: called after each image.
     """
-    from samkr_edge.dataset import read_image
+    from samkr_edge.dataset.keypoint_dataset import read_image
 
     images = []
     for number, record in enumerate(evenly_spaced(_with_people(dataset, records), count)):

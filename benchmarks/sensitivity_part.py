@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.verdict import signed
-from samkr_edge.artefact import read_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import read_json
 
 
 class _Part(BaseModel):

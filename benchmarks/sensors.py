@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.tegrastats import Reading, Tegrastats, open_tegrastats
-from samkr_edge.device import described_by_files
+from samkr_edge.machine.device import described_by_files
 from targets.device import is_gpu_node
 
 ROOT = Path("/")

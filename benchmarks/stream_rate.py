@@ -29,11 +29,11 @@ import cv2
 import numpy as np
 
 from benchmarks.run_facts import run_facts
-from samkr_edge.artefact import require_writable, write_json
 from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream
 from samkr_edge.cli.window import Window
+from samkr_edge.files.artefact import require_writable, write_json
+from samkr_edge.frames.sources import find_sources
 from samkr_edge.pose_model import PoseModel, load_model
-from samkr_edge.sources import find_sources
 
 FRAME = (720, 1280)
 

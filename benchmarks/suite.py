@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samkr_edge.ap_protocol import PAPER, Protocol
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.evaluation.protocol import PAPER, Protocol
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"

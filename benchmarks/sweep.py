@@ -24,15 +24,15 @@ from benchmarks.sensors import Device, find_device
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
-from samkr_edge.artefact import replacing, sha256_of, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing, sha256_of, write_json
+from samkr_edge.files.one_file import refuse_twice
 from samkr_edge.fixes import quoted
-from samkr_edge.one_file import refuse_twice
 from samkr_edge.stopping import taking_along
 from samkr_edge.terminal import say
 
 INDEX = "sweep.json"
-_NOT_WRITTEN = "SE-D01"  # of samkr_edge.artefact: a full disk, no permission
+_NOT_WRITTEN = "SE-D01"  # of samkr_edge.files.artefact: a full disk, no permission
 State = Literal["finished", "reused", "waiting", "skipped", "failed", "to do"]
 
 
@@ -256,8 +256,8 @@ def pictures_of(data: Path | None, split: str, limit: int | None, calibrates: bo
     if data is None:
         return Pictures()
     from benchmarks.accuracy import dataset_facts
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.pictures import disk_state
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.picture_digests import disk_state
 
     facts = dataset_facts(open_dataset(data, split), limit)
     scored = f"{facts.annotations_sha256} {facts.images_digest}"
@@ -281,7 +281,7 @@ def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
 
 
 def _here() -> dict[str, Any]:
-    from samkr_edge.doctor import environment
+    from samkr_edge.doctor.findings import environment
 
     return what_computes(environment())
 

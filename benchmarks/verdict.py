@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.results import ModelResult, Spread
-from samkr_edge.scores import LEAST_AP
+from samkr_edge.evaluation.scores import LEAST_AP
 
 # AP that a model may lose and still be recommended, where the user gives no budget of their own.
 DEFAULT_MAX_DROP = 1.0

@@ -16,9 +16,9 @@ from calibration.switches import Switches, int8_modules
 from calibration.trials import Modules, Trial, Trials, TrialStore
 from samkr_edge import __version__
 from samkr_edge.cli.console import progress, say
-from samkr_edge.dataset_use import require_splits
+from samkr_edge.dataset.use import require_splits
+from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
-from samkr_edge.scores import Interval
 from training.checkpoint import network_of
 from training.export import weights_digest
 from training.models.macs import count_cost

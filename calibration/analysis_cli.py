@@ -81,10 +81,10 @@ def sensitivity(
     from calibration.measure import Bench
     from calibration.sensitivity import analyse, conclusion, ranked
     from calibration.trials import TrialStore
-    from samkr_edge.artefact import replacing, write_json
     from samkr_edge.cli.console import emit
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.files.artefact import replacing, write_json
+    from samkr_edge.files.ours import refuse_foreign
 
     results_path, chart = out / "sensitivity.json", out / "sensitivity.svg"
     refuse_foreign(
@@ -184,10 +184,10 @@ def search(
     from calibration.search import search as find
     from calibration.sensitivity import analyse
     from calibration.trials import TrialStore
-    from samkr_edge.artefact import replacing
     from samkr_edge.cli.console import emit, say
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.files.artefact import replacing
+    from samkr_edge.files.ours import refuse_foreign
 
     if out is None:
         out = Path("found.yaml")

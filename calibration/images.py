@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samkr_edge.artefact import sha256_of
-from samkr_edge.dataset import ImageRecord, KeypointDataset, read_image
-from samkr_edge.dataset_use import require_usable
-from samkr_edge.decoder_messages import ListeningReader
+from samkr_edge.dataset.decoder_messages import ListeningReader
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
-from samkr_edge.geometry import fit_matrix, warp
+from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.terminal import say
 
 # A person is small below this share of the image.

@@ -8,8 +8,8 @@ from typing import Any
 
 from calibration.inputs import best_device
 from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
-from samkr_edge.artefact import sha256_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
 from samkr_edge.passport import is_built
 from samkr_edge.pose_model import PoseModel
 from training.checkpoint import load_checkpoint, network_of

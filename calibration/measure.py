@@ -19,24 +19,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from samkr_edge.annotations import BOX_AREA_SHARE
-from samkr_edge.artefact import sha256_of
-from samkr_edge.dataset import ImageRecord, KeypointDataset
-from samkr_edge.dataset_use import require_usable
-from samkr_edge.evaluate import (
+from samkr_edge.dataset.annotations import BOX_AREA_SHARE
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+from samkr_edge.dataset.picture_digests import pictures_digest
+from samkr_edge.dataset.trained_on import require_unseen, trainings_of
+from samkr_edge.dataset.use import require_usable
+from samkr_edge.evaluation.ap import (
     MAX_DETECTIONS,
     Results,
     paired_bootstrap,
     predict_dataset,
     score,
 )
+from samkr_edge.evaluation.scores import Interval
+from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pictures import pictures_digest
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.protocol import Runner
-from samkr_edge.scores import Interval
 from samkr_edge.terminal import say
-from samkr_edge.trained_on import require_unseen, trainings_of
 from training.models.deploy import DeployNet
 
 ROUNDS = 1000

@@ -24,7 +24,7 @@ from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
-from samkr_edge.dataset_use import FEWEST_CALIBRATION_IMAGES, too_few_images
+from samkr_edge.dataset.use import FEWEST_CALIBRATION_IMAGES, too_few_images
 from samkr_edge.errors import SamkrError
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms

@@ -16,8 +16,8 @@ from typing import Any
 
 from calibration.measure import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
 from calibration.switches import Switches
-from samkr_edge.artefact import read_json, write_json
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import read_json, write_json
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from training.models.pose_net import PoseNet

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from samkr_edge.errors import SamkrError
+    from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
-    from samkr_edge.poses import Poses
 
 __all__ = ["PoseModel", "Poses", "SamkrError", "__version__", "load"]
 
 # Name -> module. Importing the package costs milliseconds; NumPy and OpenCV load with the first of these names.
 _LAZY = {
     "PoseModel": "samkr_edge.pose_model",
-    "Poses": "samkr_edge.poses",
+    "Poses": "samkr_edge.pose.poses",
     "SamkrError": "samkr_edge.errors",
 }
 
@@ -67,6 +67,6 @@ def _import(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "cv2":
             raise
-        from samkr_edge.opencv_install import missing_opencv
+        from samkr_edge.doctor.opencv_install import missing_opencv
 
         raise missing_opencv() from error

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from math import inf, isfinite
 from typing import Any
 
-from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import reason_of
-from samkr_edge.skeleton import Skeleton
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import Skeleton
 
 METADATA_KEY = "samkr_edge"
 SCHEMA_VERSION = 1
@@ -58,7 +58,7 @@ class ModelCard:
         """Names of the network's outputs, in order.
 
         ``heatmap`` (N, K+1, h, w) and ``offset`` (N, 2K, h, w), or with decoding in the graph ``poses`` (N, P, K, 3)
-        and ``scores`` (N, P), and ``proposals`` (N, P, K, 2) where joints are refined: see samkr_edge/proposals.py.
+        and ``scores`` (N, P), and ``proposals`` (N, P, K, 2) where joints are refined: samkr_edge/pose/proposals.py.
         """
         if self.decode_in == "host":
             return ("heatmap", "offset")

@@ -19,15 +19,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
-from samkr_edge.cpu import cpu_features
-from samkr_edge.device import running_device
-from samkr_edge.driver import require_gpu
-from samkr_edge.engine_device import check_engine
+from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
+from samkr_edge.files.ours import refuse_foreign
 from samkr_edge.fixes import quoted
+from samkr_edge.machine.cpu import cpu_features
+from samkr_edge.machine.device import running_device
+from samkr_edge.machine.driver import require_gpu
 from samkr_edge.model_card import ModelCard
-from samkr_edge.ours import refuse_foreign
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
 from targets.profile import version_tuple
@@ -50,7 +50,7 @@ class Passport(BaseModel):
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
         device: what decides whether it runs here: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
-            :mod:`samkr_edge.engine_device`.
+            :mod:`samkr_edge.engine_check`.
         versions: of samkr-edge and of the runtime.
         precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.
@@ -132,7 +132,7 @@ class Passport(BaseModel):
 
 
 def passport_path(model: Path) -> Path:
-    """``model.cpu.onnx`` -> ``model.cpu.onnx.json``; to read one, of :func:`samkr_edge.artefact.behind` the path."""
+    """``model.cpu.onnx`` -> ``model.cpu.onnx.json``; to read one, of ``artefact.behind`` the path."""
     return model.with_name(model.name + ".json")
 
 
@@ -286,7 +286,7 @@ def preflight(model: Path) -> Passport:
     Raises:
         SamkrError: what :func:`verified_bytes` refuses; SE-A56 built for another machine, SE-A57 built with CPU
             features that this CPU lacks, SE-A58 built by a newer runtime; for engines what
-            :func:`samkr_edge.engine_device.check_engine` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
+            :func:`samkr_edge.engine_check.check_engine` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
     """
     return admit(model)[0]
 

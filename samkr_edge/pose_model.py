@@ -13,16 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from samkr_edge.cpu import require_cores
-from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.fixes import look_beside
-from samkr_edge.geometry import Fit, apply, fit_matrix, invert, require_image, warp
+from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
-from samkr_edge.poses import Poses
-from samkr_edge.proposals import select
+from samkr_edge.pose.decode import decode
+from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.proposals import select
 from samkr_edge.runtime.protocol import Runner
 
 # Suffix -> "module:function" (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since no
@@ -31,7 +31,7 @@ OPENERS = {
     ".pt": "training.torch_runner:open_checkpoint",
     ".onnx": "samkr_edge.runtime.onnx_runtime:open_onnx",
     ".engine": "samkr_edge.runtime.tensorrt:open_engine",
-    ".samkr": "samkr_edge.bundle_cache:open_bundle",
+    ".samkr": "samkr_edge.deploy.bundle_cache:open_bundle",
 }
 
 WITH_GRAPH = (".engine", ".samkr")

@@ -15,15 +15,15 @@ from samkr_edge.build.agreement import FLOAT_JOINTS
 from samkr_edge.build.people import clear_people, stay
 from samkr_edge.build.probe import Probe, probe_batch
 from samkr_edge.cli.console import Advance
-from samkr_edge.dataset import KeypointDataset
-from samkr_edge.dataset_use import require_usable
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
+from samkr_edge.dataset.trained_on import require_unseen, trainings_of
+from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.scores import LEAST_AP
 from samkr_edge.terminal import say
-from samkr_edge.trained_on import require_unseen, trainings_of
 from training.export import torch_maps
 from training.models.deploy import DeployNet
 from training.models.pose_net import PoseNet

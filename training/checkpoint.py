@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samkr_edge.artefact import replacing
 from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.artefact import replacing
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
-from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config, model_names
 

@@ -50,9 +50,9 @@ def train(
     import torch
 
     from samkr_edge.cli.console import emit, say
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.decode import DecodeSettings
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.model_card import ModelCard
+    from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint
     from training.fit import FINAL, LAST, fit
     from training.models.zoo import build_model, model_config

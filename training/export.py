@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.artefact import replacing
 from samkr_edge.build.agreement import Agreement, Reference, judge, relative_error
 from samkr_edge.build.maps import MAPS, Maps
 from samkr_edge.build.people import clear_people, refuse_blind
 from samkr_edge.build.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
@@ -294,8 +294,8 @@ def _quantizers_off(network: nn.Module) -> Iterator[None]:
 
 def _compare_decoding(images: np.ndarray, path: Path, card: ModelCard) -> None:
     """Hold the candidates of the graph, finished on the host, against host decoding of the same maps."""
-    from samkr_edge.decode import decode
-    from samkr_edge.proposals import select
+    from samkr_edge.pose.decode import decode
+    from samkr_edge.pose.proposals import select
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     found = OnnxRunner(path, outputs=(*MAPS, *card.outputs)).run(images)

@@ -24,16 +24,16 @@ from typing import Any
 import cv2
 import torch
 
-from samkr_edge.artefact import sha256_of
 from samkr_edge.cli.console import progress, say
-from samkr_edge.cpu import require_cores
-from samkr_edge.dataset import KeypointDataset
-from samkr_edge.dataset_use import remarks
-from samkr_edge.decoder_messages import ListeningReader
+from samkr_edge.dataset.decoder_messages import ListeningReader
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
+from samkr_edge.dataset.picture_digests import sampled_digest
+from samkr_edge.dataset.trained_on import TrainedOn
+from samkr_edge.dataset.use import remarks
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
+from samkr_edge.machine.cpu import require_cores
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pictures import sampled_digest
-from samkr_edge.trained_on import TrainedOn
 from training.allocator import keep_freed_memory
 from training.batches import Batches, batches_per_epoch
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

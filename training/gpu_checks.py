@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.artefact import sha256_of
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.files.artefact import sha256_of
 from training.batches import Batches
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint, untrained_checkpoint
 from training.data.augment import AugmentSettings

@@ -11,7 +11,7 @@ from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
-    from samkr_edge.skeleton import Skeleton
+    from samkr_edge.pose.skeleton import Skeleton
 
 RESCORING = "rescoring"
 _EXAMPLES = 3
@@ -49,10 +49,10 @@ def import_weights(
     from rich.console import Group
     from rich.table import Table
 
-    from samkr_edge.artefact import sha256_of
     from samkr_edge.cli.console import emit
-    from samkr_edge.decode import DecodeSettings
+    from samkr_edge.files.artefact import sha256_of
     from samkr_edge.model_card import ModelCard
+    from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
     from training.import_weights import load_into, read_weights, recognise
     from training.models.zoo import build_model, model_config
@@ -109,7 +109,7 @@ def import_weights(
 
 
 def _skeleton_of(data: Path, count: int) -> Skeleton:
-    from samkr_edge.dataset import available_splits, open_dataset
+    from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
 
     # Without any split the reader's error names the places that were searched.
     skeleton = open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
@@ -125,8 +125,8 @@ def _skeleton_of(data: Path, count: int) -> Skeleton:
 
 def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.cli.console import emit
-    from samkr_edge.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
-    from samkr_edge.skeleton import COCO17, CROWDPOSE14
+    from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
+    from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
     from training.import_weights import read_weights, rescoring_weights
 
     arrays = rescoring_weights(read_weights(weights).tensors, weights)

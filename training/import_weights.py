@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.evaluation.rescoring import LAYERS
 from samkr_edge.fixes import look_beside, quoted
-from samkr_edge.rescoring import LAYERS
 from training.models.pose_net import ModelConfig, PoseNet
 
 BACKBONE = re.compile(r"(conv[12]|bn[12]|layer1|transition[123]|stage[234])\.")

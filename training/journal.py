@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from samkr_edge.artefact import replacing
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"

@@ -6,7 +6,7 @@ import warnings
 
 import torch
 
-from samkr_edge.cpu import cpu_flags
+from samkr_edge.machine.cpu import cpu_flags
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.annotations import BOX_AREA_SHARE
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.annotations import BOX_AREA_SHARE
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.rescoring import LAYERS, PoseFeatures, RescoringNetwork
+from samkr_edge.evaluation.rescoring import LAYERS, PoseFeatures, RescoringNetwork
 
 HIDDEN = 256
 BATCH = 1024

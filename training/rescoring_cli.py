@@ -46,14 +46,14 @@ def rescore(
 
     import torch
 
-    from samkr_edge.ap_protocol import require_able
     from samkr_edge.cli.console import emit, progress
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import require_usable
-    from samkr_edge.evaluate import predict_dataset
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.trained_on import TrainedOn
+    from samkr_edge.dataset.use import require_usable
+    from samkr_edge.evaluation.ap import predict_dataset
+    from samkr_edge.evaluation.protocol import require_able
+    from samkr_edge.evaluation.rescoring import Lesson, PoseFeatures, save_rescoring
     from samkr_edge.pose_model import load_model
-    from samkr_edge.rescoring import Lesson, PoseFeatures, save_rescoring
-    from samkr_edge.trained_on import TrainedOn
     from training.rescoring import labelled_poses, train_rescoring
 
     by = protocol_of(protocol, scales=scales, flip=flip, resize=resize, match=match)

@@ -50,7 +50,7 @@ def fingerprint_of(
         recipe: all settings with an effect on the weights count.
         images: size of the training set.
         annotations: SHA-256 of its annotation file.
-        pictures: what identifies its pictures, :func:`samkr_edge.pictures.sampled_digest`.
+        pictures: what identifies its pictures, :func:`samkr_edge.dataset.picture_digests.sampled_digest`.
         start: digest of the weights that were handed in; None where the recipe's seed decides them.
         hooks: what decides what a fine-tuning adds.
     """

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
-from samkr_edge.trained_on import trainings_of
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet
 

@@ -8,14 +8,19 @@ from typing import Any
 
 import torch
 
-from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, unlabelled_splits
-from samkr_edge.dataset_use import require_usable
+from samkr_edge.dataset.keypoint_dataset import (
+    KeypointDataset,
+    available_splits,
+    open_dataset,
+    unlabelled_splits,
+)
+from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import predict_dataset, score
+from samkr_edge.evaluation.ap import predict_dataset, score
+from samkr_edge.evaluation.scores import Scores
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.scores import Scores
 from training.models.pose_net import PoseNet
 from training.recipe import ValidationSection
 from training.run_state import RunState

@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from benchmarks.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
 from samkr_edge import __version__
-from samkr_edge.artefact import write_json
-from samkr_edge.decode import DecodeSettings, decode
-from samkr_edge.doctor import environment
-from samkr_edge.proposals import select
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import write_json
+from samkr_edge.pose.decode import DecodeSettings, decode
+from samkr_edge.pose.proposals import select
 
 # How much faster ours must be.
 TARGET_RATIO = 75.0

@@ -32,9 +32,9 @@ from calibration.measure import Bench, MapRecorder, Measured, NetworkRunner
 from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
-from samkr_edge.artefact import write_json
-from samkr_edge.dataset import open_dataset
-from samkr_edge.doctor import environment
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet

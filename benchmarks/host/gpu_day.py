@@ -49,7 +49,7 @@ SAME = 1e-3
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    from samkr_edge.driver import why_no_gpu
+    from samkr_edge.machine.driver import why_no_gpu
 
     reason = why_no_gpu()
     if reason and not arguments.without_gpu:

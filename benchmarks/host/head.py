@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.footprint import peak_rss_mb, resident_mb
 from samkr_edge import __version__
-from samkr_edge.artefact import write_json
-from samkr_edge.doctor import environment
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import write_json
 from training.allocator import keep_freed_memory
 from training.gpu_checks import device_title
 from training.looped_head import both_heads

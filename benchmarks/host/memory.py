@@ -22,8 +22,8 @@ import this_checkout
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
-from samkr_edge.artefact import write_json
-from samkr_edge.doctor import environment
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import write_json
 from samkr_edge.pose_model import load_model
 
 

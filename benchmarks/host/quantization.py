@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
 from calibration.measure import Bench, Difference, MapRecorder, Measured
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.dataset import open_dataset
-from samkr_edge.doctor import environment
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose_model import load_model
 
 

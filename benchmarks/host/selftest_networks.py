@@ -28,7 +28,7 @@ from benchmarks.selftest.carried import (
     weights_file,
     write_network,
 )
-from samkr_edge.artefact import replacing
+from samkr_edge.files.artefact import replacing
 
 
 def make(checkpoint: Path) -> None:
@@ -113,8 +113,8 @@ def _write_weights(source: Path) -> None:
 
 def measure(data: Path) -> None:
     """AP of the trained network on the split ``val``, and what the random ones give on an image of it."""
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.evaluate import predict_dataset, score
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.evaluation.ap import predict_dataset, score
     from samkr_edge.pose_model import load_model
 
     dataset = open_dataset(data)
@@ -141,8 +141,8 @@ def _maps(path: Path, dataset: Any) -> str:
     """What the maps of a network are like on the first image, in FP32 and with FP16 baked in."""
     from samkr_edge.build.agreement import relative_error
     from samkr_edge.build.half import bake
-    from samkr_edge.dataset import read_image
-    from samkr_edge.geometry import fit_matrix, warp
+    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.pose.geometry import fit_matrix, warp
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
     baked = path.with_name("half.onnx")

@@ -25,10 +25,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.svg import ticks
-from samkr_edge.artefact import replacing
-from samkr_edge.dataset import ImageRecord, KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset, read_image
+from samkr_edge.files.artefact import replacing
+from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model
-from samkr_edge.poses import SURE_JOINT
 
 # People below this share of the image's best score are not drawn: evaluation weighs by score, the eye cannot.
 SHOWN_SHARE = 0.3

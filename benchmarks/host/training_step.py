@@ -25,9 +25,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
-from samkr_edge.artefact import write_json
-from samkr_edge.dataset import open_dataset
-from samkr_edge.doctor import environment
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.doctor.findings import environment
+from samkr_edge.files.artefact import write_json
 from training.allocator import keep_freed_memory
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings

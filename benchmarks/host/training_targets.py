@@ -26,11 +26,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
-from samkr_edge.artefact import sha256_of, write_json
-from samkr_edge.dataset import ImageRecord, KeypointDataset, open_dataset
-from samkr_edge.dataset_use import smallest_area
-from samkr_edge.doctor import environment
-from samkr_edge.paper_protocol import paper_matrix, paper_size
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
+from samkr_edge.dataset.use import smallest_area
+from samkr_edge.doctor.findings import environment
+from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
+from samkr_edge.files.artefact import sha256_of, write_json
 from training.data.augment import AugmentSettings, Placement, draw_placement, place_joints
 from training.data.encode import EncodeSettings, Points, encode, person_centers, person_size
 from training.data.training_set import STRIDE

@@ -12,12 +12,12 @@ import numpy as np
 from samkr_edge.build.agreement import relative_error
 from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.tensorrt_graph import prepare
-from samkr_edge.dataset import KeypointDataset, read_image
-from samkr_edge.evaluate import score
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, read_image
+from samkr_edge.evaluation.ap import score
+from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.passport import read_passport
+from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import load_model
-from samkr_edge.poses import Poses
-from samkr_edge.predictions import Predictions
 
 # Steps of a plan that are for TensorRT's eyes, or for its types: ONNX Runtime is given bytes, and computes in FP32.
 FOR_TENSORRT = ("cast_first", "float_input", "bake_fp16", "wide_sampling")

@@ -17,8 +17,8 @@ from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.build.agreement import relative_error
 from samkr_edge.build.features import features_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.bundle import write_bundle
-from samkr_edge.bundle_cache import ready_model
+from samkr_edge.deploy.bundle import write_bundle
+from samkr_edge.deploy.bundle_cache import ready_model
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -56,7 +56,7 @@ def selftest(
     from benchmarks.selftest.stages import chosen_stages
     from samkr_edge.cli.console import emit, say
     from samkr_edge.errors import EXIT_CODES
-    from samkr_edge.temporary import temporary_folder
+    from samkr_edge.files.temporary import temporary_folder
 
     chosen = chosen_stages(stage or ())
     require_gpu_here()

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.selftest.outcome import Outcome
 from benchmarks.selftest.report import SCHEMA_VERSION
 from benchmarks.selftest.stage import Check, Stage
-from samkr_edge.artefact import json_text
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.artefact import json_text
 from samkr_edge.fixes import quoted
 
 

@@ -15,8 +15,8 @@ from samkr_edge.build.micro_engine import run_once
 from samkr_edge.build.onnx_file import decode_onnx
 from samkr_edge.build.plan import MIB, BuildPlan
 from samkr_edge.build.typing_choice import CLEARED, OBEY, network_flags
-from samkr_edge.device import running_device
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.device import running_device
 from samkr_edge.runtime.tensorrt_module import Flavour, import_tensorrt
 from targets.recognise import recognise
 

@@ -13,7 +13,7 @@ from benchmarks.selftest.as_root import can_be_root, output_of, run_as_root
 from benchmarks.selftest.jetson_engines import engine_checks
 from benchmarks.selftest.stage import Check, Rig, not_run
 from benchmarks.sensors import ROOT, gpu_devfreq, jetson_power_mode, read_jetson
-from samkr_edge.device import running_device
+from samkr_edge.machine.device import running_device
 from targets.device import Device
 from targets.recognise import recognise
 

@@ -14,7 +14,7 @@ from samkr_edge.build.tensorrt import BuiltEngine, build_tensorrt
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
 from samkr_edge.cli.build_tensorrt import free_bytes, make_plans
-from samkr_edge.device import running_device
+from samkr_edge.machine.device import running_device
 from samkr_edge.passport import passport_path
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 from targets.recognise import recognise

@@ -20,7 +20,7 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for, source_of
 from benchmarks.selftest.rendered import IMAGES, rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import Flavour
 

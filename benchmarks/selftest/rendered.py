@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.selftest.stage import Rig
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.packages import resolve
 
 IMAGES = 50

@@ -13,7 +13,7 @@ from benchmarks.selftest.outcome import Outcome, judge, not_run_stage
 from benchmarks.selftest.report import payload
 from benchmarks.selftest.stage import Check, Stage
 from benchmarks.selftest.supervise import Measured, StoppedByUser, supervise
-from samkr_edge.artefact import require_writable, write_json
+from samkr_edge.files.artefact import require_writable, write_json
 
 FILE = "selftest.json"
 

@@ -21,7 +21,7 @@ from benchmarks.selftest.child import arguments, read_line
 from benchmarks.selftest.outcome import Outcome, judge
 from benchmarks.selftest.stage import Check, Rig, Stage
 from samkr_edge import launch
-from samkr_edge.temporary import temporary_folder
+from samkr_edge.files.temporary import temporary_folder
 
 # A stage that takes this many times what it takes on an Orin Nano hangs.
 PATIENCE = 5

@@ -18,8 +18,8 @@ from samkr_edge.build.agreement import Agreement, Reference, judge_pairs
 from samkr_edge.build.maps import Maps
 from samkr_edge.build.people import People, Staying, joints_at
 from samkr_edge.build.suspects import Suspect
-from samkr_edge.decode import find_peaks
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.decode import find_peaks
 
 # Mean distance of joints in input pixels, as a multiple of the stride, up to which two candidates are the same.
 NEAR = 2.0

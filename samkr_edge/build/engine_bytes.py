@@ -25,8 +25,8 @@ from samkr_edge.build.parser_errors import Complaint, parser_error
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.tensorrt_graph import prepare
 from samkr_edge.build.typing_choice import OBEY, PREFER
-from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.artefact import behind, sha256_of, write_json
 from samkr_edge.build.builder_listing import layers_path
 from samkr_edge.build.engine_findings import Finding, find
 from samkr_edge.build.engine_layers import (
@@ -27,6 +26,7 @@ from samkr_edge.build.engine_layers import (
 from samkr_edge.build.engine_measures import EngineMeasures, measure
 from samkr_edge.build.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import behind, sha256_of, write_json
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.passport import Passport, passport_path, read_passport
 
@@ -130,7 +130,7 @@ def layers_of_engine(engine: Path) -> str:
                 return text
         why = f"{beside.name} is of another engine"
     _require(engine)
-    from samkr_edge.driver import load_driver
+    from samkr_edge.machine.driver import load_driver
 
     if load_driver() is not None:
         from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import behind, require_writable
 from samkr_edge.build.agreement import Agreement, judge
 from samkr_edge.build.bias_range import fit_biases
 from samkr_edge.build.float_biases import float_biases
@@ -19,6 +18,7 @@ from samkr_edge.build.onnx_card import card_of
 from samkr_edge.build.onnx_file import OnnxFile, WeightsElsewhere, decode_onnx, not_whole, weights_elsewhere
 from samkr_edge.build.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.files.artefact import behind, require_writable
 from samkr_edge.fixes import look_beside
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from samkr_edge.build.maps import Maps
-from samkr_edge.decode import find_peaks, sample, suppress
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.decode import find_peaks, sample, suppress
 
 # Whoever scores less may be lost by the smallest change, and says nothing.
 CLEAR_SCORE = 0.1

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.geometry import fit_matrix, warp
+from samkr_edge.pose.geometry import fit_matrix, warp
 
 PROBE_KEY = "samkr_edge_probe"
 # Pictures in a probe; their longer side in pixels and their JPEG quality: about 4 kB each.

@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from samkr_edge.artefact import read_json, write_json
 from samkr_edge.build.engine_bytes import build_bytes
 from samkr_edge.build.fallbacks import sampling_widely
 from samkr_edge.build.micro_engine import run_once
@@ -28,9 +27,10 @@ from samkr_edge.build.sampling_trial import (
     sampling_graph,
 )
 from samkr_edge.build.typing_choice import OBEY, PREFER
-from samkr_edge.cache import cache_folder
-from samkr_edge.device import running_device
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import read_json, write_json
+from samkr_edge.files.cache import cache_folder
+from samkr_edge.machine.device import running_device
 from samkr_edge.runtime.tensorrt_module import TITLES
 
 # Channels, rows, columns and taps of a keypoint's map of samkr_w32 at 512x512.

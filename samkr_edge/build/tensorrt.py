@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__
-from samkr_edge.artefact import require_writable, sha256_of
 from samkr_edge.build.agreement import Agreement
 from samkr_edge.build.builder_errors import otherwise
 from samkr_edge.build.builder_listing import layers_path, layers_text
@@ -24,17 +23,18 @@ from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.build.plan import BuildPlan
 from samkr_edge.build.sampling_check import settle_sampling
 from samkr_edge.build.tensorrt_graph import precision_mix
-from samkr_edge.cache import cache_folder
-from samkr_edge.device import running_device
-from samkr_edge.driver import require_gpu
-from samkr_edge.engine_device import any_gpu, gpu_device
+from samkr_edge.engine_check import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import require_writable, sha256_of
+from samkr_edge.files.cache import cache_folder
+from samkr_edge.files.temporary import temporary_folder
+from samkr_edge.machine.device import running_device
+from samkr_edge.machine.driver import require_gpu
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
 from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
-from samkr_edge.temporary import temporary_folder
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch, stopping, typer_check
+from samkr_edge import __version__, launch, stopping
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
+from samkr_edge.doctor import typer_check
+from samkr_edge.doctor.opencv_install import missing_opencv, pip_line
 from samkr_edge.errors import SamkrError, files_of, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
-from samkr_edge.opencv_install import missing_opencv, pip_line
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
 from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say

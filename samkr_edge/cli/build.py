@@ -9,8 +9,8 @@ import typer
 
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.one_file import is_same_place
 from samkr_edge.fixes import quoted
-from samkr_edge.one_file import is_same_place
 
 
 def build(
@@ -89,7 +89,7 @@ def build(
       samkr-edge build qat.onnx --target auto --on ssh://nvidia@orin
     """
     if on is not None:
-        from samkr_edge.remote import run_there
+        from samkr_edge.deploy.remote import run_there
 
         if out is None and prepared is None and not dry_run:
             _refuse_to_bring_back(model, target)
@@ -229,7 +229,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
 
 def _refuse_to_bring_back(model: Path, target: str) -> None:
     """What a device names by itself comes back beside the model, where a build here would put it; SE-D05."""
-    from samkr_edge.artefact import behind
+    from samkr_edge.files.artefact import behind
     from samkr_edge.passport import own_place
 
     stem = behind(model).stem

@@ -47,7 +47,7 @@ def build_engine(
     from samkr_edge.build.onnx_file import read_onnx
     from samkr_edge.build.tensorrt_graph import facts_of
     from samkr_edge.cli.console import emit
-    from samkr_edge.device import running_device
+    from samkr_edge.machine.device import running_device
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
 
@@ -208,7 +208,7 @@ def make_plans(
 
 def free_bytes(device: Device) -> int | None:
     """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
-    from samkr_edge.device import available_memory
+    from samkr_edge.machine.device import available_memory
     from samkr_edge.runtime.cuda import open_cuda
 
     if device.shares_memory:
@@ -240,11 +240,11 @@ def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: boo
 def _write_prepared(
     model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
 ) -> None:
-    from samkr_edge.artefact import replacing
     from samkr_edge.build.onnx_file import with_metadata
     from samkr_edge.build.tensorrt_graph import prepare
     from samkr_edge.cli.console import emit
-    from samkr_edge.one_file import is_same_place
+    from samkr_edge.files.artefact import replacing
+    from samkr_edge.files.one_file import is_same_place
     from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:

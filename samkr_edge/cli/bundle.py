@@ -12,7 +12,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.bundle import Bundle
+    from samkr_edge.deploy.bundle import Bundle
 
 
 def bundle(
@@ -42,9 +42,9 @@ def bundle(
     """
     from samkr_edge.build.foreign import refused_by
     from samkr_edge.build.onnx_file import read_onnx
-    from samkr_edge.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.cli.console import emit
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.deploy.bundle import SUFFIX, is_bundle, write_bundle
+    from samkr_edge.files.ours import refuse_foreign
 
     if out is None:
         out = model.with_suffix(SUFFIX)
@@ -67,8 +67,8 @@ def bundle(
 
 def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:
     """The exported ONNX of a bundle, and where `build` writes what it makes of it: beside the bundle by default."""
-    from samkr_edge.bundle_cache import source_model
     from samkr_edge.cli.targets import find_target
+    from samkr_edge.deploy.bundle_cache import source_model
     from samkr_edge.passport import own_place
 
     suffix = ".cpu.onnx" if find_target(target).family == "cpu" else ".engine"

@@ -12,9 +12,9 @@ import typer
 from samkr_edge.cli.console import emit, heading, say, show
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
-from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.machine.cpu import require_cores
 from samkr_edge.packages import resolve
 
 
@@ -217,8 +217,8 @@ def _annotations(data: Path, split: str) -> Path:
 
 def _check_data(data: Path, scale: Scale) -> None:
     """Fail before the first step, not after minutes of training, where a later one cannot use its split."""
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.dataset_use import require_calibration_images, require_splits, require_usable
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.use import require_calibration_images, require_splits, require_usable
 
     require_splits(data, ("train", "val"))
     train, val = (open_dataset(data, split) for split in ("train", "val"))

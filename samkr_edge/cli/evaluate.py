@@ -14,8 +14,8 @@ from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from samkr_edge.dataset import ImageRecord, KeypointDataset
-    from samkr_edge.predictions import Predictions
+    from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.evaluation.predictions import Predictions
 
 LABELS = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "apm": "AP medium", "apl": "AP large", "ar": "AR", "ar50": "AR50",
@@ -75,16 +75,16 @@ def evaluate(
     from rich.console import Group
     from rich.text import Text
 
-    from samkr_edge.ap_protocol import notes_of, require_able
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.coco_server import doubts, places_of, results_name
-    from samkr_edge.dataset import open_dataset
-    from samkr_edge.decoder_messages import ListeningReader
-    from samkr_edge.evaluate import predict_dataset, score
+    from samkr_edge.dataset.decoder_messages import ListeningReader
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.trained_on import require_unseen, trainings_of
+    from samkr_edge.evaluation.ap import predict_dataset, score
+    from samkr_edge.evaluation.coco_server import doubts, places_of, results_name
+    from samkr_edge.evaluation.protocol import notes_of, require_able
+    from samkr_edge.evaluation.rescoring import with_rescoring
+    from samkr_edge.files.artefact import require_writable
     from samkr_edge.pose_model import load_model
-    from samkr_edge.rescoring import with_rescoring
-    from samkr_edge.trained_on import require_unseen, trainings_of
 
     by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
@@ -142,7 +142,7 @@ def evaluate(
 
 def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list[str]:
     """What must be known of these images, which are refused here where they cannot be evaluated."""
-    from samkr_edge.dataset_use import remarks, require_images, require_usable
+    from samkr_edge.dataset.use import remarks, require_images, require_usable
 
     if not dataset.labelled:
         require_images(dataset, images)
@@ -156,7 +156,7 @@ def _for_server(
 ) -> None:
     """Write what COCO's server takes, and print that in place of AP."""
     from samkr_edge.cli.console import emit, say
-    from samkr_edge.coco_server import places_of, write_results
+    from samkr_edge.evaluation.coco_server import places_of, write_results
 
     written = [str(path) for path in places_of(place)]
     people = write_results(results, place)

@@ -17,9 +17,9 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
 
     ``measure`` times the layers here; without it the profile that lies beside the engine is used, if there is one.
     """
-    from samkr_edge.artefact import behind
     from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_engine, profile_of_engine
     from samkr_edge.cli.console import emit
+    from samkr_edge.files.artefact import behind
     from samkr_edge.passport import passport_path, read_passport
 
     profile: str | None
@@ -43,9 +43,9 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
 
 def inspect_bundle(path: Path, as_json: bool) -> None:
     """What a bundle holds."""
-    from samkr_edge.bundle import read_bundle
     from samkr_edge.cli.bundle import describe, describe_lines
     from samkr_edge.cli.console import emit
+    from samkr_edge.deploy.bundle import read_bundle
 
     bundle = read_bundle(path)
     emit(describe(bundle), describe_lines(bundle), as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from samkr_edge.artefact import require_writable
+from samkr_edge.files.artefact import require_writable
 from samkr_edge.stream_address import is_place_like_address
 
 

@@ -14,7 +14,7 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from samkr_edge.cli.predict_images import ImagesDone
     from samkr_edge.cli.predict_stream import StreamDone
-    from samkr_edge.sources import Sources
+    from samkr_edge.frames.sources import Sources
 
 
 def predict(
@@ -67,14 +67,14 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
-    from samkr_edge.artefact import require_writable
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
     from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream, stream_names
     from samkr_edge.cli.window import Window
-    from samkr_edge.ours import refuse_foreign
+    from samkr_edge.files.artefact import require_writable
+    from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.frames.sources import find_sources, left_out
     from samkr_edge.pose_model import load_model
-    from samkr_edge.sources import find_sources, left_out
 
     found = find_sources(sources)
     if (note := found.note()) is not None:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.artefact import fitting, replacing, write_json
 from samkr_edge.cli.console import progress, say
-from samkr_edge.decoder_messages import ListeningReader
-from samkr_edge.draw import draw_poses, enlarge
+from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
-from samkr_edge.one_file import is_same_place
-from samkr_edge.ours import marked_png
-from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.files.artefact import fitting, replacing, write_json
+from samkr_edge.files.one_file import is_same_place
+from samkr_edge.files.ours import marked_png
+from samkr_edge.frames.draw import draw_poses, enlarge
+from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.video import image_frames
 
 if TYPE_CHECKING:
     from samkr_edge.cli.predict_stream import Options

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samkr_edge.artefact import fitting
 from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_images import at_frame
-from samkr_edge.draw import draw_poses, draw_status
 from samkr_edge.errors import SamkrError
-from samkr_edge.one_file import is_same_place
-from samkr_edge.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.evaluation.many_images import opencv_threads
+from samkr_edge.files.artefact import fitting
+from samkr_edge.files.one_file import is_same_place
+from samkr_edge.frames.draw import draw_poses, draw_status
+from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.frames.recording import Recording
+from samkr_edge.frames.smooth import Smoother
+from samkr_edge.frames.track import Tracker
+from samkr_edge.frames.video import VideoSource, lost, open_video
+from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.poses import Poses
-from samkr_edge.recording import Recording
-from samkr_edge.smooth import Smoother
-from samkr_edge.stream import opencv_threads
 from samkr_edge.stream_address import mark_of, without_secrets
-from samkr_edge.track import Tracker
-from samkr_edge.video import VideoSource, lost, open_video
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
@@ -106,7 +106,7 @@ class StreamDone:
 
 
 def open_stream(source: str) -> VideoSource:
-    """:func:`samkr_edge.video.open_video` with as many frames of its own as :func:`run_stream` holds."""
+    """:func:`samkr_edge.frames.video.open_video` with as many frames of its own as :func:`run_stream` holds."""
     return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
 
 

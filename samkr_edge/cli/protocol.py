@@ -12,7 +12,7 @@ import typer
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
-    from samkr_edge.ap_protocol import Protocol
+    from samkr_edge.evaluation.protocol import Protocol
 
 
 class ProtocolName(str, Enum):
@@ -67,7 +67,7 @@ def protocol_of(
     Raises:
         SamkrError: SE-U76 an option contradicts the protocol that is named; SE-U75 scales that cannot be.
     """
-    from samkr_edge.ap_protocol import Protocol, parse_scales
+    from samkr_edge.evaluation.protocol import Protocol, parse_scales
 
     asked = Protocol(flip=flip, scales=parse_scales(scales), match=match, paper_resize=resize is Resize.paper)
     beyond = [

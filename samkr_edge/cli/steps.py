@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__, launch
-from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.cli.console import heading, say, show
-from samkr_edge.dataset import open_dataset
-from samkr_edge.pictures import disk_state
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.dataset.picture_digests import disk_state
+from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.stopping import taking_along
 
 STATE_VERSION = 1

@@ -32,7 +32,7 @@ def targets(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from samkr_edge.device import running_device
+    from samkr_edge.machine.device import running_device
     from targets.profile import all_targets
     from targets.recognise import recognise
 
@@ -63,7 +63,7 @@ def find_target(name: str) -> Target:
     from targets.profile import UnknownTarget, load_target
 
     if name == "auto":
-        from samkr_edge.device import running_device
+        from samkr_edge.machine.device import running_device
         from targets.recognise import recognise
 
         return recognise(running_device())

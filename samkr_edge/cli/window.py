@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from samkr_edge import launch
+from samkr_edge.doctor.opencv_install import how_to_get_more
 from samkr_edge.errors import SamkrError
-from samkr_edge.opencv_install import how_to_get_more
 
 # OpenCV waits for a key without looking at signals: Ctrl-C is answered after so long at most.
 _TICK_MS = 50

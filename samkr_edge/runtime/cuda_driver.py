@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.driver import require_gpu
 from samkr_edge.runtime.cuda import cuda_error, raised_error
 
 _NON_BLOCKING, _THREAD_LOCAL = 1, 1

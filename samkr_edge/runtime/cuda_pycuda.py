@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.driver import require_gpu
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.driver import require_gpu
 from samkr_edge.runtime.cuda import cuda_error, no_graphs, raised_error
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING

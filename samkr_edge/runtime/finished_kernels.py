@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 from samkr_edge.passport import Passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device

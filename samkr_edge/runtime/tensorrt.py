@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.card_check import check_card
-from samkr_edge.device import running_device
-from samkr_edge.driver import require_gpu
-from samkr_edge.engine_device import power_note
+from samkr_edge.engine_check import power_note
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.machine.device import running_device
+from samkr_edge.machine.driver import require_gpu
 from samkr_edge.passport import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from samkr_edge.artefact import replacing
+from samkr_edge.files.artefact import replacing
 
 _DIGEST = hashlib.sha256().digest_size
 

@@ -23,7 +23,7 @@ from benchmarks.results import (
 )
 from benchmarks.verdict import decide
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 RowMaker = Callable[..., ModelResult]
 RunMaker = Callable[..., Results]

@@ -24,15 +24,15 @@ from benchmarks.suite import Cell, Entry, Suite, cells_of, read_suite
 from benchmarks.sweep import Pictures, cell_key, run_sweep
 from benchmarks.table import conditions
 from benchmarks.verdict import decide
-from samkr_edge.ap_protocol import PAPER, Protocol, notes_of
 from samkr_edge.cli import run
 from samkr_edge.cli.protocol import ProtocolName, Resize, protocol_of
-from samkr_edge.decode import DecodeSettings
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation.protocol import PAPER, Protocol, notes_of
+from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import OPENERS
-from samkr_edge.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
-from samkr_edge.skeleton import COCO17
 
 RowMaker = Callable[..., ModelResult]
 RunMaker = Callable[..., Results]
@@ -411,7 +411,7 @@ def test_what_cannot_follow_the_protocol_is_refused_before_anything_is_measured(
     monkeypatch.setattr("benchmarks.bench._memory", None)
     assert run(["bench", str(checkpoints[0]), str(pair[0]), "--data", str(dots), "--protocol", "paper"]) == 2
     assert "SE-U75: fp32.onnx takes one size of images" in capsys.readouterr().err
-    monkeypatch.setattr("samkr_edge.evaluate.predict_dataset", None)
+    monkeypatch.setattr("samkr_edge.evaluation.ap.predict_dataset", None)
     out = str(pair[0].with_name("rescore.npz"))
     for words in (["eval", str(pair[0])], ["rescore", str(pair[0]), "--split", "val", "-o", out]):
         assert run([*words, "--data", str(dots), "--protocol", "paper"]) == 2

@@ -16,11 +16,11 @@ from benchmarks.footprint import measure_memory
 from benchmarks.offline import Batched, batches
 from benchmarks.sensors import Device, MachineState
 from samkr_edge.cli import run
-from samkr_edge.dataset import read_image
+from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from samkr_edge.pose_model import load_model
-from samkr_edge.skeleton import COCO17, CROWDPOSE14
 
 Pair = tuple[Path, Path]
 ModelMaker = Callable[..., Path]

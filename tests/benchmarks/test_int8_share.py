@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.int8_share import int8_share
-from samkr_edge import bundle_cache
-from samkr_edge.bundle import write_bundle
 from samkr_edge.cli import run
+from samkr_edge.deploy import bundle_cache
+from samkr_edge.deploy.bundle import write_bundle
 
 
 def two_convolutions(path: Path, *, resize: bool) -> Path:

@@ -16,9 +16,9 @@ from benchmarks.paper_tables import TABLES, ours
 from benchmarks.report import MAX_BYTES, Wishes, write_report
 from benchmarks.results import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
 from benchmarks.sensitivity_part import read_sensitivity
-from samkr_edge.artefact import write_json
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import write_json
 
 RunMaker = Callable[..., Results]
 RowMaker = Callable[..., ModelResult]

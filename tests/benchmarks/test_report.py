@@ -15,8 +15,8 @@ from benchmarks.report import MAX_BYTES, write_report
 from benchmarks.results import ModelResult, PaperResult, Results, write_results
 from benchmarks.samples import Person, SampleImage, Samples, compare, evenly_spaced
 from benchmarks.svg import Box, Point, place_labels, scatter, text_width, ticks
-from samkr_edge.artefact import write_json
-from samkr_edge.skeleton import COCO17
+from samkr_edge.files.artefact import write_json
+from samkr_edge.pose.skeleton import COCO17
 
 RunMaker = Callable[..., Results]
 _VOID = {"meta", "link", "br", "circle", "path", "line", "image", "use"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.measured_row import row_names
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 
 def model(path: str, **provenance: Any) -> Any:

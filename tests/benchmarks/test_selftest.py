@@ -251,7 +251,7 @@ def test_the_stages_are_numbered_in_their_order_and_are_there() -> None:
 def test_without_a_gpu_one_line_and_nothing_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver is installed"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver is installed"))
     assert command_line(["selftest", "--out", str(tmp_path / "out")]) == 7
     shown = capsys.readouterr()
     assert shown.out == ""

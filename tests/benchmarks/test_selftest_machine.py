@@ -7,8 +7,8 @@ import pytest
 from benchmarks.selftest import machine
 from benchmarks.selftest.machine import look_around
 from benchmarks.selftest.stage import Needs, Stage
+from samkr_edge.doctor.trial_import import Trial
 from samkr_edge.errors import SamkrError
-from samkr_edge.trial_import import Trial
 from targets.recognise import Device
 
 ORIN = Device(

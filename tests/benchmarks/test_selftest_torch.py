@@ -11,7 +11,7 @@ from selftest_rig import by_name, rig_in
 import training.export
 from benchmarks.selftest import torch_on_gpu
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 from training import gpu_checks, looped_head
 from training.checkpoint import Checkpoint
 from training.models.pose_net import ModelConfig

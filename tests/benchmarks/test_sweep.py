@@ -25,11 +25,11 @@ from benchmarks.sensors import Device, MachineState
 from benchmarks.suite import SUITES, Cell, Suite, cells_of, read_suite
 from benchmarks.sweep import Outcome, Pictures, cell_files, cell_key, pictures_of, run_sweep
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
-from samkr_edge.trained_on import TrainedOn
+from samkr_edge.pose.skeleton import COCO17
 
 Pair = tuple[Path, Path]
 ModelMaker = Callable[..., Path]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from samkr_edge.dataset import open_dataset
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset

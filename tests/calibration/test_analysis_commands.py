@@ -16,8 +16,8 @@ import calibration.search
 import calibration.trials as trials
 from calibration.policy import load_policy
 from calibration.ptq import enabled_quantizers
-from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
+from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, network_of
 from training.export import export_onnx
 from training.without_attention import without_attention

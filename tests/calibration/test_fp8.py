@@ -18,7 +18,7 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.build.tensorrt_graph import facts_of, precision_mix
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner

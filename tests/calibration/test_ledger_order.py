@@ -10,9 +10,9 @@ pytest.importorskip("modelopt", reason="a ledger is of quantized networks")
 
 from calibration.ledger import Stage, form_of, parents, verdict
 from calibration.measure import Difference
+from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
-from samkr_edge.scores import Interval
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 
 def model(kind: str, stage: str, *, without: bool = False) -> Any:

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from calibration.measure import Bench, MapRecorder, NetworkRunner
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from training.checkpoint import Checkpoint, network_of
 from training.models.fold import fold_batch_norms
 

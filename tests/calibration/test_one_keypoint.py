@@ -11,11 +11,11 @@ from samkr_edge.build.agreement import Reference, judge_pairs
 from samkr_edge.build.maps import Maps
 from samkr_edge.build.people import People, Staying
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
-from samkr_edge.decode import DecodeSettings, suppress
-from samkr_edge.poses import Poses
-from samkr_edge.skeleton import Skeleton
-from samkr_edge.track import Tracker
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.frames.track import Tracker
+from samkr_edge.pose.decode import DecodeSettings, suppress
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import Skeleton
 from training.checkpoint import Checkpoint
 from training.models import zoo
 

@@ -15,9 +15,9 @@ from calibration.policy import changed_policy, load_policy
 from calibration.ptq import enabled_quantizers, quantize_network
 from calibration.qat import FineTuning, open_teacher
 from calibration.restore import restore_network
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
-from samkr_edge.trained_on import TrainedOn
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
 from training.compiled import compiled
 from training.fit import FINAL, LAST, fit

@@ -11,7 +11,7 @@ from calibration.policy import load_policy
 from calibration.search import Found, found_policy, is_untouched, order_of_restoring, policy_text, search
 from calibration.sensitivity import Sensitivity, conclusion, ranked
 from calibration.trials import FLOAT, Modules, Trial
-from samkr_edge.scores import Interval
+from samkr_edge.evaluation.scores import Interval
 
 # What INT8 in each group costs, AP, and its share of the work; costs add up.
 COSTS = {"stem": 0.1, "layer1": 2.0, "stage4": 1.0, "head": 0.6}

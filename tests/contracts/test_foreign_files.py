@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.report import is_report
 from benchmarks.results import is_results
-from samkr_edge.bundle import MANIFEST, is_bundle
 from samkr_edge.cli import run
+from samkr_edge.deploy.bundle import MANIFEST, is_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import own_place
 
@@ -41,7 +41,7 @@ def test_a_file_of_other_origin_is_not_replaced(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("samkr_edge.bundle_cache.source_model", lambda path: path)
+    monkeypatch.setattr("samkr_edge.deploy.bundle_cache.source_model", lambda path: path)
     Path(name).write_text("mine")
     assert run(words.split()) == 3
     told = capsys.readouterr().err

@@ -15,8 +15,9 @@ import pytest
 
 from benchmarks.footprint import measure_memory
 from benchmarks.sweep import _command
-from samkr_edge import bundle_cache, launch
+from samkr_edge import launch
 from samkr_edge.cli.steps import Step, StepLog, run_steps
+from samkr_edge.deploy import bundle_cache
 from samkr_edge.errors import SamkrError
 from samkr_edge.packages import PACKAGES, resolve
 

@@ -10,10 +10,10 @@ import click
 import pytest
 import typer
 
-from samkr_edge.artefact import replacing, require_writable
 from samkr_edge.cli import COMMANDS, load_command, run
 from samkr_edge.cli.places import file_to_write, folder_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing, require_writable
 
 # What these options of every command name is written.
 WRITTEN = {"out", "output", "predictions", "prepared"}

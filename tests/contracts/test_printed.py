@@ -109,7 +109,8 @@ def test_all_that_is_printed_in_colour_goes_through_one_place() -> None:
 _PRINT_THEMSELVES = {
     "benchmarks/eval_memory.py", "benchmarks/eval_overhead.py", "benchmarks/footprint.py", "benchmarks/preflight.py",
     "benchmarks/host_cost.py", "benchmarks/stream_rate.py", "benchmarks/selftest/child.py",
-    "samkr_edge/gpu_trial.py", "samkr_edge/trial_import.py", "samkr_edge/launch.py", "samkr_edge/terminal.py",
+    "samkr_edge/doctor/gpu_trial.py", "samkr_edge/doctor/trial_import.py", "samkr_edge/launch.py",
+    "samkr_edge/terminal.py",
 }  # fmt: skip
 
 

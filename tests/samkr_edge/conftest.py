@@ -18,7 +18,7 @@ from fake_tensorrt import FakeTensorRT
 from red_dot import write_red_dot_model
 
 import samkr_edge.build.engine_trial
-import samkr_edge.driver
+import samkr_edge.machine.driver
 from samkr_edge.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def references_are_kept() -> Iterator[None]:
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     """An RTX 4090 behind a fake CUDA driver; caches go to the test's folder."""
     fake = Driver()
-    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (fake, ""))
+    monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: (fake, ""))
     monkeypatch.setenv("SAMKR_EDGE_CACHE", str(tmp_path / "cache"))
     return fake
 
@@ -131,7 +131,7 @@ def install(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 @pytest.fixture
 def no_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine has no NVIDIA driver."""
-    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: (None, "no driver"))
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from samkr_edge.decode import DecodeSettings
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 
 SIZE, MAP = 64, 16
 # Joints of everybody, map pixels from their centre: a plus sign of arms and legs.

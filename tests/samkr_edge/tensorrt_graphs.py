@@ -7,7 +7,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.skeleton import Skeleton
+from samkr_edge.pose.skeleton import Skeleton
 
 ENDS = Skeleton("ends", ("head", "feet"), (), ((0, 1),), (0.1, 0.1))
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 Content = dict[str, Any]
 Change = Callable[[Content], Any]

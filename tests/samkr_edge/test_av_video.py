@@ -14,12 +14,12 @@ import pytest
 from mp4_boxes import edit
 from red_dot import dots, write_video
 
-from samkr_edge.av_video import AvCapture, AvWriter, h264_encoder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.poses import Poses
-from samkr_edge.recording import Recording
-from samkr_edge.video import open_video
+from samkr_edge.frames.av_video import AvCapture, AvWriter, h264_encoder
+from samkr_edge.frames.recording import Recording
+from samkr_edge.frames.video import open_video
+from samkr_edge.pose.poses import Poses
 
 TIMES = [0.0, 0.04, 0.08, 0.5, 2.0, 2.033]
 

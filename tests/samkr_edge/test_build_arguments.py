@@ -8,7 +8,7 @@ import pytest
 from tiny_model import tiny_onnx
 
 from samkr_edge.cli import run
-from samkr_edge.one_file import is_same_place
+from samkr_edge.files.one_file import is_same_place
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from tiny_model import SIZE, tiny_onnx
 
-from samkr_edge import bundle_cache, launch
-from samkr_edge.artefact import sha256_of
+from samkr_edge import launch
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.bundle import MANIFEST, read_bundle, write_bundle
-from samkr_edge.bundle_cache import open_bundle, ready_model
 from samkr_edge.cli import run
+from samkr_edge.deploy import bundle_cache
+from samkr_edge.deploy.bundle import MANIFEST, read_bundle, write_bundle
+from samkr_edge.deploy.bundle_cache import open_bundle, ready_model
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
 from samkr_edge.pose_model import load_model
 
 
@@ -146,7 +147,7 @@ print(poses.keypoints.shape[1:])
 
 
 def test_two_processes_at_once_build_one_model(plain: Path, cache: Path) -> None:
-    imports = "from pathlib import Path; from samkr_edge.bundle_cache import ready_model"
+    imports = "from pathlib import Path; from samkr_edge.deploy.bundle_cache import ready_model"
     code = f"{imports}; ready_model(Path({str(plain)!r}))"
     both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in "ab"]
     said = [process.communicate(timeout=60)[1] for process in both]
@@ -160,7 +161,7 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
 ) -> None:
     import types
 
-    monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 1)
+    monkeypatch.setattr("samkr_edge.doctor.findings.gpu_count", lambda: 1)
     tensorrt = types.ModuleType("tensorrt")
     tensorrt.__version__ = "10.3.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
@@ -188,7 +189,7 @@ def test_where_tensorrt_does_not_load_the_cpu_is_used(
     (folder / "tensorrt.py").write_text("import ctypes; ctypes.CDLL('libnvinfer.so.0')")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    monkeypatch.setattr("samkr_edge.doctor.gpu_count", lambda: 1)
+    monkeypatch.setattr("samkr_edge.doctor.findings.gpu_count", lambda: 1)
     assert ready_model(plain).name == "tiny.cpu.onnx"
 
 

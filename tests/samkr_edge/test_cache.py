@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge import cache
-from samkr_edge.cache import cache_folder
 from samkr_edge.errors import SamkrError
+from samkr_edge.files import cache
+from samkr_edge.files.cache import cache_folder
 
 
 @pytest.fixture

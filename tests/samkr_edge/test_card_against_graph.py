@@ -23,15 +23,15 @@ from samkr_edge.build.onnx_runtime import build_cpu
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.bundle import write_bundle
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.cli import run
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.passport import read_passport
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
-from samkr_edge.skeleton import COCO17
 from targets.profile import load_target
 
 Edit = Callable[[dict[str, Any]], object]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from red_dot import dots
 
-from samkr_edge.ap_protocol import Protocol
 from samkr_edge.cli import run
-from samkr_edge.coco_server import doubts, places_of, results_name, write_results
-from samkr_edge.dataset import available_splits, open_dataset, unlabelled_splits
-from samkr_edge.dataset_use import refusal, remarks, require_splits
+from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset, unlabelled_splits
+from samkr_edge.dataset.use import refusal, remarks, require_splits
 from samkr_edge.errors import SamkrError
-from samkr_edge.poses import Poses
-from samkr_edge.predictions import Predictions
-from samkr_edge.skeleton import COCO17
+from samkr_edge.evaluation.coco_server import doubts, places_of, results_name, write_results
+from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.evaluation.protocol import Protocol
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17
 
 # As COCO has them: in no order, and with gaps.
 PEOPLE = {581929: ((40, 30),), 1: (), 69: ((30, 60), (95, 40))}

@@ -9,8 +9,8 @@ import pytest
 from tiny_model import tiny_onnx
 
 from samkr_edge.cli import run
-from samkr_edge.cpu import require_cores
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.cpu import require_cores
 from samkr_edge.pose_model import load_model
 
 

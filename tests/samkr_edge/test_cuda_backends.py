@@ -15,7 +15,7 @@ from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
-import samkr_edge.driver
+import samkr_edge.machine.driver
 from samkr_edge.build import tensorrt as builder
 from samkr_edge.build.features import features_of
 from samkr_edge.build.onnx_file import read_onnx
@@ -174,7 +174,7 @@ def test_without_a_driver_that_is_what_is_told(
     content: str | None,
 ) -> None:
     """Not what a package makes of it: to install one would help nobody."""
-    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: (None, "no driver"))
     if content is not None:
         write_packages(tmp_path, CONTENTS[content], monkeypatch)
     with pytest.raises(SamkrError) as raised:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from samkr_edge.decode import DecodeSettings, decode, find_peaks, refine, sample, suppress
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.decode import DecodeSettings, decode, find_peaks, refine, sample, suppress
 
 H, W, K = 24, 32, 5
 

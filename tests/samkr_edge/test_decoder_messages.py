@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.dataset import read_image
-from samkr_edge.decoder_messages import ListeningReader, listening
+from samkr_edge.dataset.decoder_messages import ListeningReader, listening
+from samkr_edge.dataset.keypoint_dataset import read_image
 
 SAID = "Corrupt JPEG data"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.doctor import PACKAGES, environment, findings
-from samkr_edge.trial_import import Trial, trial_imports
+from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.trial_import import Trial, trial_imports
 
 WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
 
@@ -94,7 +94,7 @@ def test_a_missing_package_names_the_extra_also_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = {**WORKS, "torch": Trial(False)}
-    monkeypatch.setattr("samkr_edge.doctor.try_packages", lambda: missing)
+    monkeypatch.setattr("samkr_edge.doctor.findings.try_packages", lambda: missing)
     assert run(["doctor"]) == 0
     assert "samkr-edge[train]" in capsys.readouterr().out.replace("\n", "")
 
@@ -104,8 +104,8 @@ def test_it_needs_the_standard_library_alone() -> None:
 import json, sys
 for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "pydantic", "yaml", "typer", "rich", "torch", "onnx"):
     sys.modules[name] = None
-from samkr_edge.doctor import PACKAGES, environment, findings
-from samkr_edge.trial_import import Trial
+from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.trial_import import Trial
 found = findings(environment(), {name: Trial(False) for name in PACKAGES})
 print(json.dumps([finding.detail for finding in found]))
 """

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from samkr_edge import doctor, gpu_findings
-from samkr_edge.doctor import PACKAGES, environment, findings, gpu_count
-from samkr_edge.finding import Finding
-from samkr_edge.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
+from samkr_edge.doctor import findings as doctor
+from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.finding import Finding
+from samkr_edge.doctor.findings import PACKAGES, environment, findings, gpu_count
+from samkr_edge.doctor.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
+from samkr_edge.doctor.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
+from samkr_edge.doctor.trial_import import Trial
 from samkr_edge.runtime import cuda
-from samkr_edge.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
-from samkr_edge.trial_import import Trial
 
 WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
 WITHOUT = {**WORKS, "tensorrt": Trial(False)}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from samkr_edge.draw import draw_poses, draw_status, enlarge
-from samkr_edge.poses import Poses
-from samkr_edge.skeleton import COCO17, CROWDPOSE14
+from samkr_edge.frames.draw import draw_poses, draw_status, enlarge
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 
 
 def person() -> Poses:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from fake_driver import Driver
 
-import samkr_edge.driver
-from samkr_edge import doctor
+import samkr_edge.machine.driver
 from samkr_edge.cli import run
-from samkr_edge.device import ask_driver, running_device
-from samkr_edge.driver import FUNCTIONS, open_driver, require_gpu
+from samkr_edge.doctor import findings as doctor
+from samkr_edge.doctor.trial_import import Trial
 from samkr_edge.errors import SamkrError
-from samkr_edge.trial_import import Trial
+from samkr_edge.machine.device import ask_driver, running_device
+from samkr_edge.machine.driver import FUNCTIONS, open_driver, require_gpu
 
 
 def no_library(name: str) -> Any:
@@ -56,7 +56,7 @@ def test_it_is_no_gpu_and_why_is_told(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load, reason = BROKEN[kind]
-    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: open_driver(load))
+    monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: open_driver(load))
     # Importing every package for each broken driver takes long and says nothing of it.
     monkeypatch.setattr(doctor, "trial_imports", lambda modules: {name: Trial(False) for name in modules})
     with pytest.raises(SamkrError) as raised:
@@ -73,7 +73,7 @@ def test_it_is_no_gpu_and_why_is_told(
 
 
 def test_where_there_is_none_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samkr_edge.driver, "LIBRARY", "libnothing.so.0")
+    monkeypatch.setattr(samkr_edge.machine.driver, "LIBRARY", "libnothing.so.0")
     assert "no NVIDIA driver is installed" in open_driver(ctypes.CDLL)[1]
 
 
@@ -99,5 +99,5 @@ def test_a_whole_driver_is_opened_and_every_function_that_is_called_is_looked_fo
     assert (driver, reason) == (library, "")
     used.clear()
     assert ask_driver(driver)["gpu"] == "NVIDIA GeForce RTX 4090"
-    assert samkr_edge.driver.count_gpus(driver) == 1
+    assert samkr_edge.machine.driver.count_gpus(driver) == 1
     assert used <= set(FUNCTIONS)

@@ -16,15 +16,15 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from samkr_edge import evaluate as evaluate_module
-from samkr_edge.ap_protocol import Protocol
 from samkr_edge.cli import run
-from samkr_edge.dataset import KeypointDataset, open_dataset
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluation import ap as evaluate_module
+from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
+from samkr_edge.evaluation.protocol import Protocol
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
-from samkr_edge.skeleton import COCO17
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from samkr_edge.exif import orientation, orientation_of
+from samkr_edge.dataset.exif import orientation, orientation_of
 
 
 def _tiff(value: int, order: str) -> bytes:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tiny_model import tiny_onnx
 
-from samkr_edge import artefact
-from samkr_edge.artefact import replacing, replacing_together, sha256_of
 from samkr_edge.build import onnx_runtime as builder
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.bundle import read_bundle, write_bundle
+from samkr_edge.deploy.bundle import read_bundle, write_bundle
 from samkr_edge.errors import SamkrError
+from samkr_edge.files import artefact
+from samkr_edge.files.artefact import replacing, replacing_together, sha256_of
 from samkr_edge.passport import Passport, passport_path, verified_bytes, write_built
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime import onnx_runtime as runtime

@@ -22,8 +22,8 @@ from samkr_edge.build.maps import run_maps
 from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.onnx_precision import precision_of
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.bundle import write_bundle
 from samkr_edge.cli import run
+from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samkr_edge.geometry import apply, fit_matrix, invert, warp
+from samkr_edge.pose.geometry import apply, fit_matrix, invert, warp
 
 
 @pytest.mark.parametrize("source", [(480, 640), (640, 480), (33, 77), (1, 1), (5000, 300)])

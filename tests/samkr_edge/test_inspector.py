@@ -209,7 +209,7 @@ def test_time_of_layers_that_are_not_listed_is_told() -> None:
 def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from builder_logs import DATA, builder_layers
 
-from samkr_edge.artefact import sha256_of
 from samkr_edge.build.engine_findings import Finding
 from samkr_edge.build.inspector import inspect_layers
 from samkr_edge.cli import run
+from samkr_edge.files.artefact import sha256_of
 
 
 def findings(build: str) -> dict[str, Finding]:
@@ -173,7 +173,7 @@ def test_strict_counts_findings_of_long_names_legibly(
 def test_a_listing_of_another_engine_is_not_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     (tmp_path / "x.engine").write_bytes(b"engine")
     listing = {**json.loads(builder_layers("int8")), "engine_sha256": "0" * 64}
     (tmp_path / "x.engine.layers.json").write_text(json.dumps(listing))

@@ -12,15 +12,15 @@ import pytest
 from builder_logs import builder_log
 from tiny_model import tiny_onnx
 
-from samkr_edge.artefact import behind
 from samkr_edge.build.builder_listing import layers_path, layers_text, listing_of_log
 from samkr_edge.build.inspector import layers_of_engine, profile_of_engine, profile_path
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.bundle import write_bundle
+from samkr_edge.deploy.bundle import write_bundle
+from samkr_edge.deploy.remote import _there, _with_passports
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import behind
 from samkr_edge.passport import is_built, passport_path, read_passport, write_passport
 from samkr_edge.pose_model import load_model
-from samkr_edge.remote import _there, _with_passports
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from samkr_edge.decode import ScaledMaps
-from samkr_edge.match import absorb, fit_gaussians, match_to_heatmaps, upsample
+from samkr_edge.evaluation.match import absorb, fit_gaussians, match_to_heatmaps, upsample
+from samkr_edge.pose.decode import ScaledMaps
 
 
 def blob(x: float, y: float, side: int = 64, spread: float = 2.5, height: float = 0.8) -> np.ndarray:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from dekr_oracle import Pass, Person, people_of
 
-from samkr_edge.ap_protocol import Protocol
-from samkr_edge.decode import DecodeSettings
-from samkr_edge.geometry import apply
+from samkr_edge.evaluation.paper_protocol import paper_matrix, predict
+from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.model_card import ModelCard
-from samkr_edge.paper_protocol import paper_matrix, predict
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.geometry import apply
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.poses import Poses
-from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 SOURCE_HW, SHORT, BASE_HW = (100, 150), 128, (128, 192)
 NEAR_JOINTS = {"coco17": 8, "crowdpose14": 7}

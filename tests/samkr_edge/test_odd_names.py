@@ -9,12 +9,12 @@ import cv2
 import pytest
 from red_dot import dots, write_video
 
-from samkr_edge.artefact import fitting, json_text, replacing
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import overlay_names
 from samkr_edge.cli.predict_stream import stream_names
 from samkr_edge.errors import SamkrError
-from samkr_edge.opencv_names import name_for_opencv
+from samkr_edge.files.artefact import fitting, json_text, replacing
+from samkr_edge.frames.opencv_names import name_for_opencv
 
 LATIN = os.fsdecode(b"caf\xe9")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.one_file import digests_of, is_same_file, refuse_replaced, refuse_twice
+from samkr_edge.files.one_file import digests_of, is_same_file, refuse_replaced, refuse_twice
 
 Other = Callable[[Path], Path]
 

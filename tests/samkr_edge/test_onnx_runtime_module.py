@@ -16,7 +16,7 @@ OPENED = "import sys, samkr_edge; samkr_edge.load(sys.argv[1]).close()"
 
 @pytest.mark.parametrize(
     "command",
-    [launch.code(OPENED), launch.module("samkr_edge.trial_import", "onnxruntime")],
+    [launch.code(OPENED), launch.module("samkr_edge.doctor.trial_import", "onnxruntime")],
     ids=["load", "doctor"],
 )
 def test_a_session_leaves_no_file_in_the_home_of_its_user(

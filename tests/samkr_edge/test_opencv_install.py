@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import samkr_edge
-from samkr_edge import opencv_install
 from samkr_edge.cli import missing_package
-from samkr_edge.device import described_by_files
-from samkr_edge.doctor import PACKAGES, environment, findings
+from samkr_edge.doctor import opencv_install
+from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.trial_import import Trial
 from samkr_edge.errors import SamkrError
-from samkr_edge.trial_import import Trial
+from samkr_edge.machine.device import described_by_files
 
 WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
 GTK = "\n  GUI:                           GTK3\n    GTK+:                        YES (ver 3.24.33)\n\n"

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge.ap_protocol import Protocol, parse_scales
-from samkr_edge.decode import DecodeSettings, ScaledMaps, decode, decode_scales, find_peaks, suppress
 from samkr_edge.errors import SamkrError
-from samkr_edge.geometry import apply, invert
+from samkr_edge.evaluation.paper_protocol import mirror, mirror_mean, paper_matrix, paper_size, predict
+from samkr_edge.evaluation.protocol import Protocol, parse_scales
+from samkr_edge.evaluation.rescoring import PoseFeatures
 from samkr_edge.model_card import ModelCard
-from samkr_edge.paper_protocol import mirror, mirror_mean, paper_matrix, paper_size, predict
+from samkr_edge.pose.decode import DecodeSettings, ScaledMaps, decode, decode_scales, find_peaks, suppress
+from samkr_edge.pose.geometry import apply, invert
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.rescoring import PoseFeatures
-from samkr_edge.skeleton import COCO17
 
 # Outputs of the official code on drawn maps with noise. Values that decoding never looks at are zero.
 REFERENCE = np.load(Path(__file__).parents[1] / "data" / "dekr_test_protocol.npz")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge.dataset import ImageRecord
-from samkr_edge.pictures import disk_state, pictures_digest
+from samkr_edge.dataset.keypoint_dataset import ImageRecord
+from samkr_edge.dataset.picture_digests import disk_state, pictures_digest
 
 
 @pytest.fixture

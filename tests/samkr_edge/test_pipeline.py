@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from samkr_edge.pipeline import Channel, Ended, Pipeline, StageFailed
+from samkr_edge.frames.pipeline import Channel, Ended, Pipeline, StageFailed
 
 
 def threads_of_pipelines() -> list[str]:

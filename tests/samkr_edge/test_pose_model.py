@@ -12,8 +12,8 @@ import pytest
 from many_threads import wrong_results
 
 from samkr_edge import pose_model
-from samkr_edge.decode import decode
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.decode import decode
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 

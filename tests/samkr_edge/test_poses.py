@@ -9,7 +9,7 @@ import pytest
 
 import samkr_edge
 from samkr_edge.errors import SamkrError
-from samkr_edge.poses import Poses
+from samkr_edge.pose.poses import Poses
 
 
 def three_people() -> Poses:

@@ -22,14 +22,14 @@ from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import Growing, predict_images
 from samkr_edge.cli.predict_stream import Options, StreamDone, run_stream, stream_names
 from samkr_edge.cli.window import Window
-from samkr_edge.dataset import ImageRecord
+from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.errors import SamkrError
-from samkr_edge.pipeline import Pipeline, StageFailed
+from samkr_edge.evaluation.many_images import stream as evaluation_stream
+from samkr_edge.frames.pipeline import Pipeline, StageFailed
+from samkr_edge.frames.recording import Recording, _cut_to_whole_lines, _SteadyWriter
+from samkr_edge.frames.video import VideoSource, open_video
+from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel, load_model
-from samkr_edge.poses import Poses
-from samkr_edge.recording import Recording, _cut_to_whole_lines, _SteadyWriter
-from samkr_edge.stream import stream as evaluation_stream
-from samkr_edge.video import VideoSource, open_video
 
 FRAMES = 24
 NO_WINDOW = Window("", enabled=False)
@@ -43,7 +43,7 @@ def pose(red_dot_model: Path) -> PoseModel:
 @pytest.fixture(autouse=True)
 def opencv_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlays are as everywhere, at one rate, also where the extra `video` is installed."""
-    monkeypatch.setattr("samkr_edge.recording.h264_encoder", lambda: None)
+    monkeypatch.setattr("samkr_edge.frames.recording.h264_encoder", lambda: None)
 
 
 def walk(frames: int = FRAMES) -> list[np.ndarray]:
@@ -375,7 +375,7 @@ def test_a_camera_that_hangs_does_not_hang_the_program(
             return super().read(image)
 
     monkeypatch.setattr("samkr_edge.cli.predict_stream.PATIENCE_S", 0.2)
-    monkeypatch.setattr("samkr_edge.pipeline._JOIN_S", 0.2)
+    monkeypatch.setattr("samkr_edge.frames.pipeline._JOIN_S", 0.2)
     source = VideoSource(Hanging(walk(9), set()), "camera0", live=True, fps=25)
     with pytest.raises(SamkrError) as caught:
         run_stream(pose, source, "camera0", Options(tmp_path), NO_WINDOW)
@@ -409,7 +409,7 @@ def test_a_full_disk_ends_the_recording_and_keeps_it(
         asked.append(path)
         return type("Usage", (), {"free": 10**9 if len(asked) < 2 else 1000})
 
-    monkeypatch.setattr("samkr_edge.recording.shutil.disk_usage", usage)
+    monkeypatch.setattr("samkr_edge.frames.recording.shutil.disk_usage", usage)
     source = VideoSource(Broken(walk(60), set()), "walk.mp4", live=False, fps=25, frames=60)
     with pytest.raises(SamkrError) as caught:
         run_stream(pose, source, "walk", Options(tmp_path), NO_WINDOW)
@@ -424,7 +424,7 @@ def test_what_was_kept_of_a_stream_that_ends_with_an_error_is_in_the_report(
 ) -> None:
     free = iter([10**9, 1000])
     monkeypatch.setattr(
-        "samkr_edge.recording.shutil.disk_usage", lambda _: type("Usage", (), {"free": next(free)})
+        "samkr_edge.frames.recording.shutil.disk_usage", lambda _: type("Usage", (), {"free": next(free)})
     )
     video = write_video(tmp_path / "walk.mp4", walk(60))
     out = tmp_path / "out"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.poses import Poses
-from samkr_edge.predictions import Predictions
+from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.pose.poses import Poses
 
 KEYPOINTS = 17
 

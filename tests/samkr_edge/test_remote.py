@@ -20,11 +20,11 @@ import pytest
 from tiny_model import tiny_onnx
 
 from samkr_edge import __version__
-from samkr_edge.bundle import write_bundle
 from samkr_edge.cli import run
+from samkr_edge.deploy.bundle import write_bundle
+from samkr_edge.deploy.ssh import Host
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
-from samkr_edge.ssh import Host
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +145,7 @@ def test_a_model_built_there_comes_back_with_its_passport_and_opens(
     if carrier == "rsync" and shutil.which("rsync") is None:
         pytest.skip("rsync is not installed here")
     if carrier == "scp":
-        monkeypatch.setattr("samkr_edge.ssh.shutil.which", lambda name: None)
+        monkeypatch.setattr("samkr_edge.deploy.ssh.shutil.which", lambda name: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     assert build(model, real_command, "--json") == 0
@@ -364,7 +364,7 @@ def test_a_bundle_travels_through_a_real_sshd(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     if carrier == "scp":
-        monkeypatch.setattr("samkr_edge.ssh.shutil.which", lambda name: None)
+        monkeypatch.setattr("samkr_edge.deploy.ssh.shutil.which", lambda name: None)
     elif shutil.which("rsync") is None:
         pytest.skip("rsync is not installed here")
     bundle = write_bundle(model, model.with_suffix(".samkr")).path

@@ -6,12 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge.ap_protocol import Protocol
+from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
-from samkr_edge.poses import Poses
-from samkr_edge.rescoring import Lesson, PoseFeatures, RescoringNetwork, load_rescoring, save_rescoring
-from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
-from samkr_edge.trained_on import TrainedOn
+from samkr_edge.evaluation.protocol import Protocol
+from samkr_edge.evaluation.rescoring import (
+    Lesson,
+    PoseFeatures,
+    RescoringNetwork,
+    load_rescoring,
+    save_rescoring,
+)
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 
 def network(skeleton: Skeleton = COCO17, hidden: int = 8) -> RescoringNetwork:

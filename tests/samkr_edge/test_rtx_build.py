@@ -23,9 +23,9 @@ from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 from samkr_edge.passport import read_passport
 from targets.profile import load_target
 
@@ -169,7 +169,7 @@ def test_the_list_of_an_engine_that_was_replaced_is_not_taken_for_the_new_ones(
     plan = plan_build(load_target("rtx-4090"), features_of(other), facts_of(read_onnx(source)), Wishes())
     engine = builder.build_tensorrt(source, source.with_suffix(".engine"), (plan,)).path
     assert layers_of_engine(engine) == other.layers_json
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     with pytest.raises(SamkrError) as raised:
         layers_of_engine(engine)
     assert raised.value.code == "SE-V92"

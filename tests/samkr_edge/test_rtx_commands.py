@@ -13,9 +13,9 @@ from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from red_dot import dots
 
 from samkr_edge.build.inspector import layers_of_engine
-from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_bench_splits_a_frame_by_the_gpus_clock(
 def test_inspect_reads_the_builders_list_where_no_gpu_is(
     engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     assert run(["inspect", str(engine)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "SM 7.5, 8.6, 8.9, 12.0" in shown
@@ -114,7 +114,7 @@ def test_a_list_that_is_not_the_engines_is_written_by_the_build_anywhere(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     change_list(engine, change)
     assert run(["inspect", str(engine)]) == code
     shown = capsys.readouterr().err
@@ -134,7 +134,7 @@ def test_the_build_that_writes_the_list_again_keeps_the_precision(
         ["build", str(red_dot_model), "--target", "rtx-any", "--precision", "fp32", "-o", str(engine)]
     ) == 0  # fmt: skip
     change_list(engine, "missing")
-    monkeypatch.setattr("samkr_edge.driver._load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr("samkr_edge.machine.driver._load_driver", lambda: (None, "no driver"))
     with pytest.raises(SamkrError) as raised:
         layers_of_engine(engine)
     assert raised.value.fix is not None

@@ -21,7 +21,7 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.engine_device import check_engine
+from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import Passport, passport_path, preflight, read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -19,8 +19,8 @@ from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt import build_tensorrt
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.cache import cache_folder
-from samkr_edge.device import running_device
+from samkr_edge.files.cache import cache_folder
+from samkr_edge.machine.device import running_device
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.onnx_runtime import OnnxRunner

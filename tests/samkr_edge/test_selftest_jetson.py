@@ -18,7 +18,7 @@ import pytest
 from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
 
-import samkr_edge.device
+import samkr_edge.machine.device
 from benchmarks.energy import PowerSource
 from benchmarks.results import MemoryMb
 from benchmarks.selftest import as_root, jetson, jetson_engines
@@ -104,10 +104,12 @@ def orin(
     trt.dla_count = 2
     machine = Orin(tmp_path / "orin", trt, driver) if (tmp_path / "orin").mkdir() is None else None
     assert machine is not None
-    described, asked = samkr_edge.device.described_by_files, samkr_edge.device.ask_driver
-    monkeypatch.setattr(samkr_edge.device, "described_by_files", lambda: described(machine.root))
+    described, asked = samkr_edge.machine.device.described_by_files, samkr_edge.machine.device.ask_driver
+    monkeypatch.setattr(samkr_edge.machine.device, "described_by_files", lambda: described(machine.root))
     monkeypatch.setattr(
-        samkr_edge.device, "ask_driver", lambda driver: asked(driver) | {"sms": 16, "memory_bytes": 61 << 30}
+        samkr_edge.machine.device,
+        "ask_driver",
+        lambda driver: asked(driver) | {"sms": 16, "memory_bytes": 61 << 30},
     )
     monkeypatch.setenv("PATH", f"{machine.root / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -154,13 +156,15 @@ def changed(orin: Orin) -> dict[str, bool | None]:
 
 def test_a_module_with_another_gpu_than_its_profile_says_fails(orin: Orin) -> None:
     orin.driver.capability = (7, 2)
-    assert jetson.recognised(samkr_edge.device.running_device()).passed is False
-    device = replace(samkr_edge.device.running_device(), compute_capability="8.7", memory_bytes=30 << 30)
+    assert jetson.recognised(samkr_edge.machine.device.running_device()).passed is False
+    device = replace(
+        samkr_edge.machine.device.running_device(), compute_capability="8.7", memory_bytes=30 << 30
+    )
     assert "30.0 GiB, not 64" in jetson.recognised(device).found
 
 
 def test_a_module_whose_id_no_profile_has_fails(orin: Orin) -> None:
-    device = samkr_edge.device.running_device()
+    device = samkr_edge.machine.device.running_device()
     check = jetson.recognised(replace(device, compatible=("nvidia,p9999-0000", "nvidia,tegra234")))
     assert check.passed is False
     assert "no profile has this id" in check.found
@@ -174,7 +178,7 @@ def test_an_unknown_release_and_a_missing_clock_fail(orin: Orin) -> None:
 
 def test_a_container_that_hides_the_release_is_no_failure(orin: Orin) -> None:
     (orin.root / "etc/nv_tegra_release").unlink()
-    assert jetson.jetpack(samkr_edge.device.running_device()).passed is None
+    assert jetson.jetpack(samkr_edge.machine.device.running_device()).passed is None
 
 
 def test_a_monitor_that_reads_other_than_tegrastats_fails(orin: Orin) -> None:

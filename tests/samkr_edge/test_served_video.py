@@ -14,8 +14,8 @@ import pytest
 from red_dot import dots, write_video
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.frames.video import open_video
 from samkr_edge.stream_address import in_small_letters
-from samkr_edge.video import open_video
 
 FRAMES = [dots((20 + i, 30)) for i in range(12)]
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from red_dot import dots, write_video
 
-from samkr_edge.artefact import replacing
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import ImagesDone
-from samkr_edge.dataset import read_image
+from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
-from samkr_edge.file_kind import FileKind, file_kind, kind_of_bytes
-from samkr_edge.live_capture import is_live
-from samkr_edge.ours import made_by_predict, mark_mp4, marked_png
-from samkr_edge.sources import find_sources
+from samkr_edge.files.artefact import replacing
+from samkr_edge.files.file_kind import FileKind, file_kind, kind_of_bytes
+from samkr_edge.files.ours import made_by_predict, mark_mp4, marked_png
+from samkr_edge.frames.live_capture import is_live
+from samkr_edge.frames.sources import find_sources
 
 
 def picture(path: Path, name: str = "") -> Path:
@@ -179,7 +179,7 @@ def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
             raise PermissionError(13, "Permission denied", str(path))
         return file_kind(path)
 
-    monkeypatch.setattr("samkr_edge.sources.file_kind", locked)
+    monkeypatch.setattr("samkr_edge.frames.sources.file_kind", locked)
     found = find_sources([str(folder)])
     assert names(found.images) == ["good.png", "locked.png"]  # the reader fails, and is counted
     assert [error.message for error in found.damaged] == [

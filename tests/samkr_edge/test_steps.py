@@ -7,7 +7,7 @@ import pytest
 
 from samkr_edge.cli import steps as steps_module
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 
 @pytest.fixture

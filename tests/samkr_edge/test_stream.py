@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from samkr_edge import stream as stream_module
-from samkr_edge.dataset import ImageRecord
+from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation import many_images as stream_module
+from samkr_edge.evaluation.many_images import AHEAD, stream
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.skeleton import COCO17
-from samkr_edge.stream import AHEAD, stream
 
 SIZE = 64
 
@@ -56,7 +56,7 @@ def model() -> PoseModel:
 
 
 def test_the_poses_are_those_of_one_image_after_the_other(records: list[ImageRecord]) -> None:
-    from samkr_edge.dataset import read_image
+    from samkr_edge.dataset.keypoint_dataset import read_image
 
     streamed = list(stream(model(), records))
     assert [record.id for record, _ in streamed] == list(range(20))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge.artefact import replacing
+from samkr_edge.deploy.ssh import Host, Remote
 from samkr_edge.errors import SamkrError
-from samkr_edge.predictions import Predictions
-from samkr_edge.ssh import Host, Remote
-from samkr_edge.temporary import made_folder, temporary_file, temporary_folder
+from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.files.artefact import replacing
+from samkr_edge.files.temporary import made_folder, temporary_file, temporary_folder
 
 
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of, prepare
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 from samkr_edge.passport import preflight, read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device
@@ -513,7 +513,7 @@ def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
-    monkeypatch.setattr("samkr_edge.device.available_memory", lambda: 123)
+    monkeypatch.setattr("samkr_edge.machine.device.available_memory", lambda: 123)
     assert free_bytes(device) == 123
 
 
@@ -528,7 +528,7 @@ def test_in_a_container_of_a_jetson_an_engine_is_built_and_loaded_without_knowin
     trt = install("10.3.0")
     driver.gpu, driver.capability = b"Orin", (8, 7)
     monkeypatch.setattr(
-        "samkr_edge.device.described_by_files",
+        "samkr_edge.machine.device.described_by_files",
         lambda: Device(platform.machine(), platform.system(), kernel="5.15.148-tegra"),
     )
     assert run(["targets", "auto"]) == 0

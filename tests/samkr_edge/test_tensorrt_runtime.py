@@ -24,8 +24,8 @@ from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.build.plan import plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.driver import FUNCTIONS
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.driver import FUNCTIONS
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.onnx_runtime import OnnxRunner, rounds_by_half_scales
@@ -249,9 +249,9 @@ def test_gpu_time_is_that_of_the_network(install: Install, driver: Driver, tmp_p
 
 
 def test_without_a_gpu_tensorrt_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import samkr_edge.driver
+    import samkr_edge.machine.driver
 
-    monkeypatch.setattr(samkr_edge.driver, "_load_driver", lambda: (None, "no driver"))
+    monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: (None, "no driver"))
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(tmp_path / "any.engine")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from samkr_edge.poses import Poses
-from samkr_edge.skeleton import COCO17
-from samkr_edge.smooth import OneEuro, Smoother
-from samkr_edge.track import Tracker
+from samkr_edge.frames.smooth import OneEuro, Smoother
+from samkr_edge.frames.track import Tracker
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17
 
 FPS = 25.0
 BODY = np.random.default_rng(3).uniform((-20, -60), (20, 60), (17, 2))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge import picture_sketch, trained_on
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset import picture_sketch, trained_on
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset.picture_sketch import KEPT, Sketch
+from samkr_edge.dataset.trained_on import TrainedOn, require_unseen, trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.picture_sketch import KEPT, Sketch
-from samkr_edge.skeleton import COCO17
-from samkr_edge.trained_on import TrainedOn, require_unseen, trainings_of
+from samkr_edge.pose.skeleton import COCO17
 
 SplitMaker = Callable[..., KeypointDataset]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import typer
 
-from samkr_edge import typer_check
 from samkr_edge.cli import _application, run
+from samkr_edge.doctor import typer_check
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,9 +20,9 @@ from samkr_edge.build.onnx_file import decode_onnx, read_onnx
 from samkr_edge.build.plan import plan_best, plan_build
 from samkr_edge.build.tensorrt_graph import facts_of
 from samkr_edge.build.wishes import Wishes
-from samkr_edge.cache import cache_folder
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]

@@ -10,11 +10,11 @@ import pytest
 from mp4_boxes import begin_late, hide_beginning, set_times
 from red_dot import dots, write_video
 
-from samkr_edge.cut_off import is_cut_off
-from samkr_edge.poses import Poses
-from samkr_edge.recording import Recording
-from samkr_edge.video import VideoSource, _file_source, open_video
-from samkr_edge.video_clock import Clock, shown_seconds
+from samkr_edge.frames.cut_off import is_cut_off
+from samkr_edge.frames.recording import Recording
+from samkr_edge.frames.video import VideoSource, _file_source, open_video
+from samkr_edge.frames.video_clock import Clock, shown_seconds
+from samkr_edge.pose.poses import Poses
 
 # A phone's video in the dark: 25 frames a second, then 5, then 33.
 UNEVEN = np.cumsum([0.0, *[0.04] * 10, *[0.2] * 19, *[0.03] * 10]).tolist()
@@ -210,7 +210,7 @@ def test_what_does_not_tell_its_size_was_not_cut_off(tmp_path: Path, data: bytes
 
 def test_a_rate_that_cannot_be_makes_no_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matroska from a cut: OpenCV says 30000 frames a second."""
-    monkeypatch.setattr("samkr_edge.video.is_cut_off", lambda path: True)
+    monkeypatch.setattr("samkr_edge.frames.video.is_cut_off", lambda path: True)
     capture = Capture(np.arange(0, 2.4, 0.04).tolist())
     facts = {cv2.CAP_PROP_FPS: 30_000.0, cv2.CAP_PROP_FRAME_COUNT: 144_990.0}
     times = capture.get
@@ -246,7 +246,7 @@ def test_what_is_no_movie_has_no_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [25.0, 8.8, 0.2, 1 / 3600])
 def test_overlays_keep_the_clock(tmp_path: Path, fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samkr_edge.recording.h264_encoder", lambda: None)
+    monkeypatch.setattr("samkr_edge.frames.recording.h264_encoder", lambda: None)
     times = UNEVEN if fps > 1 else [i / fps for i in range(4)]
     with Recording(tmp_path, "a", fps) as recording:
         for index, seconds in enumerate(times):

@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 
 SIZE = 64
 

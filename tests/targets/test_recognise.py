@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from samkr_edge.device import ask_driver, parse_available_memory
+from samkr_edge.machine.device import ask_driver, parse_available_memory
 from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.recognise import recognise
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 
 

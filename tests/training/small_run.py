@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint
 from training.fit import fit
 from training.models.pose_net import ModelConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
 from training.data.augment import AugmentSettings

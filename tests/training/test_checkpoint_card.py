@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.skeleton import CROWDPOSE14
+from samkr_edge.pose.skeleton import CROWDPOSE14
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
 
 

@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 from calibration.images import select_images
 from calibration.inputs import calibration_images
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
-from samkr_edge.dataset_use import (
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.dataset.use import (
     remarks,
     require_calibration_images,
     require_splits,
     require_usable,
 )
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import score
+from samkr_edge.evaluation.ap import score
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 from training.data.check import check_splits, open_splits
 from training.data.cli import app
 from training.data.subset import write_split, write_subset

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.decode import DecodeSettings, decode
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.decode import DecodeSettings, decode
+from samkr_edge.pose.proposals import select
 from samkr_edge.pose_model import load_model
-from samkr_edge.proposals import select
 from training.checkpoint import network_of, untrained_checkpoint
 from training.export import export_onnx
 from training.models.decode_graph import DecodeGraph

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samkr_edge.decode import DecodeSettings, decode
+from samkr_edge.pose.decode import DecodeSettings, decode
 from training.data.encode import EncodeSettings, encode, person_centers, person_size
 
 # Two people of three keypoints whose centres are three pixels apart; the last keypoint of the first is unlabelled.

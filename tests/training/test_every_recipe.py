@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_run import SMALL
 
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint
 from training.fit import fit

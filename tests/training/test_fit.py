@@ -12,10 +12,10 @@ import torch
 from small_run import RECIPE, same, train
 
 import training.fit as fit_module
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
+from samkr_edge.dataset.trained_on import TrainedOn, trainings_of
 from samkr_edge.errors import SamkrError
-from samkr_edge.skeleton import CROWDPOSE14
-from samkr_edge.trained_on import TrainedOn, trainings_of
+from samkr_edge.pose.skeleton import CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from training.data.training_set import TrainingSet
 from training.fit import BEST, FINAL, LAST

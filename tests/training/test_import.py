@@ -16,8 +16,8 @@ from torch import Tensor
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.rescoring import load_rescoring
-from samkr_edge.skeleton import COCO17, CROWDPOSE14
+from samkr_edge.evaluation.rescoring import load_rescoring
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of
 from training.import_weights import load_into, read_weights, recognise
 from training.models.pose_net import ModelConfig, PoseNet

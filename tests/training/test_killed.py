@@ -13,7 +13,7 @@ import pytest
 from small_run import same, train
 
 import training.fit as fit_module
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
 from training.fit import FINAL, LAST

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from samkr_edge.dataset import open_dataset
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.data.training_set import TrainingSet

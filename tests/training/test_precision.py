@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_run import train
 
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from training import precision
 from training.precision import allow_tf32, computed, half_type
 from training.recipe import load_recipe, recipe_names

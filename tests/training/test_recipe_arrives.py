@@ -18,9 +18,9 @@ from small_run import SMALL, recipe_of, train
 
 import training.fit as fit_module
 import training.update as update_module
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 from training import start_weights
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.cli import train as train_command

@@ -9,13 +9,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from samkr_edge.ap_protocol import Protocol
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.rescoring import PoseFeatures, load_rescoring
-from samkr_edge.skeleton import COCO17
+from samkr_edge.evaluation.protocol import Protocol
+from samkr_edge.evaluation.rescoring import PoseFeatures, load_rescoring
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import save_checkpoint, untrained_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset

@@ -9,7 +9,7 @@ from small_run import SMALL
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.dataset import KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset, read_image
 from samkr_edge.errors import SamkrError
 from training.data.subset import write_split, write_subset
 from training.data.synthetic import SceneSettings

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from samkr_edge.dataset import open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import open_dataset, read_image
 from samkr_edge.errors import SamkrError
-from samkr_edge.skeleton import COCO17, CROWDPOSE14
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.data import synthetic_dataset
 from training.data.cli import app
 from training.data.figure import sample_figure

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
-from samkr_edge.dataset import open_dataset
-from samkr_edge.trained_on import trainings_of
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.dataset.trained_on import trainings_of
+from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.recipe import load_recipe, recipe_comment, recipe_names

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from samkr_edge.dataset import open_dataset
-from samkr_edge.decoder_messages import ListeningReader
+from samkr_edge.dataset.decoder_messages import ListeningReader
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.geometry import fit_matrix, warp
-from samkr_edge.skeleton import COCO17
+from samkr_edge.pose.geometry import fit_matrix, warp
+from samkr_edge.pose.skeleton import COCO17
 from training.data.augment import AugmentSettings, Crop, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Extent
 from training.data.synthetic import SceneSettings

@@ -10,7 +10,7 @@ import torch
 from small_run import SMALL, recipe_of, same, train
 from torch import nn
 
-from samkr_edge.dataset import KeypointDataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.batches import Batches
 from training.checkpoint import load_checkpoint, save_checkpoint

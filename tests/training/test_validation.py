@@ -9,13 +9,13 @@ import pytest
 import torch
 from small_run import SMALL, same, train
 
-from samkr_edge.dataset import KeypointDataset, open_dataset
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluate import predict_dataset, score
+from samkr_edge.evaluation.ap import predict_dataset, score
+from samkr_edge.evaluation.scores import Scores
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
-from samkr_edge.scores import Scores
-from samkr_edge.skeleton import COCO17
 from training import validation as validation_module
 from training.checkpoint import load_checkpoint
 from training.ema import WeightAverage

@@ -12,15 +12,15 @@ import torch
 from small_run import SMALL
 from torch import Tensor, nn
 
-from samkr_edge.artefact import sha256_of
 from samkr_edge.cli import run
-from samkr_edge.dataset import KeypointDataset, open_dataset
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation.scores import Interval
+from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
-from samkr_edge.scores import Interval
-from samkr_edge.skeleton import COCO17
 from training import attention_worth
 from training.attention_worth import judge_by_ap, judge_by_joints
 from training.checkpoint import Checkpoint, save_checkpoint

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samkr_edge.geometry import fit_matrix
+from samkr_edge.pose.geometry import fit_matrix
 from training.data.encode import Points
 
 Crop = Literal["fit", "short"]

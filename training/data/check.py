@@ -14,12 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
-from samkr_edge.dataset import KeypointDataset, available_splits, open_dataset, read_image, split_of
-from samkr_edge.dataset_use import Step, no_labels, place_of, refusal, smallest_area
-from samkr_edge.decoder_messages import listening
+from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
+from samkr_edge.dataset.decoder_messages import listening
+from samkr_edge.dataset.exif import orientation
+from samkr_edge.dataset.keypoint_dataset import (
+    KeypointDataset,
+    available_splits,
+    open_dataset,
+    read_image,
+    split_of,
+)
+from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
-from samkr_edge.exif import orientation
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
@@ -94,8 +100,8 @@ def open_splits(root: str | Path) -> list[KeypointDataset]:
     """All labelled splits of a data directory, or the one that a file is.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.dataset.open_dataset` raises for a split that cannot be read at all; SE-D81
-            the file is of images without labels.
+        SamkrError: what ``open_dataset`` raises for a split that cannot be read at all; SE-D81 the file is of images
+            without labels.
     """
     root = Path(root)
     if root.is_file():

@@ -130,9 +130,9 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from samkr_edge.annotations import listed
     from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.decoder_messages import damaged_images
+    from samkr_edge.dataset.annotations import listed
+    from samkr_edge.dataset.decoder_messages import damaged_images
     from training.data.check import NOTES, PROBLEMS, check_splits, open_splits, problems_error
 
     datasets = open_splits(data)
@@ -179,7 +179,7 @@ def subset(
       samkr-edge data subset /data/crowdpose quick --split val --images 500 --seed 1
     """
     from samkr_edge.cli.console import emit
-    from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
     from training.data.subset import write_subset
 
     written = write_subset(open_dataset(data, split), out, images, seed)
@@ -220,7 +220,7 @@ def split(
       samkr-edge data split export/person_keypoints_default.json people --share 0.2
     """
     from samkr_edge.cli.console import emit
-    from samkr_edge.dataset import open_dataset
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
     from training.data.subset import write_split
 
     parts = write_split(open_dataset(data, split), out, share, seed)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data import figure as body
 from training.data.figure import Figure, sample_figure
 

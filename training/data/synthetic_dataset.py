@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.artefact import sha256_of, write_json
 from samkr_edge.errors import SamkrError
-from samkr_edge.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
@@ -229,7 +229,7 @@ def _ignore_interrupts() -> None:
 
 
 def _render_chunk(task: _Task) -> list[_Rendered]:
-    from samkr_edge.stream import opencv_threads
+    from samkr_edge.evaluation.many_images import opencv_threads
 
     settings, split, first, last, folder = task
     with opencv_threads(1):

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samkr_edge.annotations import is_ignored
-from samkr_edge.dataset import ImageRecord, KeypointDataset, ReadImage, read_image
-from samkr_edge.dataset_use import require_usable, smallest_area
+from samkr_edge.dataset.annotations import is_ignored
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, ReadImage, read_image
+from samkr_edge.dataset.use import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
-from samkr_edge.geometry import warp
+from samkr_edge.pose.geometry import warp
 from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size
 
@@ -180,7 +180,7 @@ def valid_area(
 
 
 def _erase(known: Maps, segmentation: Any) -> None:
-    """Set the region of a segmentation as :func:`~samkr_edge.segmentation.checked_segmentation` gives it to 0."""
+    """Set the region of a segmentation as ``checked_segmentation`` gives it to 0."""
     from pycocotools import mask
 
     size = known.shape

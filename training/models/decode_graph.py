@@ -1,9 +1,9 @@
 """Decoding as part of the network: maps stay on the device, a few kilobytes of candidates leave it.
 
-Computes what :func:`samkr_edge.decode.decode` does up to pose NMS, which stays on the host
-(samkr_edge/proposals.py). Only static shapes, and only operators that TensorRT 8.5 to 11 and ONNX Runtime run: MaxPool,
-TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as there: map pixel i is centred on input pixel
-``stride * i``, joint = location - offset.
+Computes what :func:`samkr_edge.pose.decode.decode` does up to pose NMS, which stays on the host
+(samkr_edge/pose/proposals.py). Only static shapes, and only operators that TensorRT 8.5 to 11 and ONNX Runtime run:
+MaxPool, TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as there: map pixel i is centred on input
+pixel ``stride * i``, joint = location - offset.
 
 In an engine with FP16 this module stays FP32 (samkr_edge/build/full_precision.py): half precision resolves a quarter of
 a pixel at 512. Its nodes are those behind the tensors ``heatmap`` and ``offset``.
@@ -14,13 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.decode import DecodeSettings
+from samkr_edge.pose.decode import DecodeSettings
 
 # Below every threshold, and finite in FP16.
 _NO_PEAK = -1e4
-# The heatmap is looked up at quarter map pixels: samkr_edge.decode.sample.
+# The heatmap is looked up at quarter map pixels: samkr_edge.pose.decode.sample.
 _QUARTERS = 4.0
-# Squared heat in a window that counts as a clear response, and the least that is divided by: samkr_edge.decode.refine.
+# Squared heat in a window that counts as a clear response, and the least divisor: samkr_edge.pose.decode.refine.
 _CLEAR, _LEAST = 0.05, 1e-12
 
 
@@ -84,7 +84,7 @@ class DecodeGraph(nn.Module):
 
     def _peaks(self, center: Tensor) -> tuple[Tensor, Tensor]:
         """Values and flat places (N, P) of the strongest local maxima of (N, 1, h, w), best first."""
-        # DEKR's neighbourhood grows with the map: samkr_edge.decode.find_peaks.
+        # DEKR's neighbourhood grows with the map: samkr_edge.pose.decode.find_peaks.
         mean_side = (self.height + self.width) / 2
         side = 7 if mean_side > 300 else 5 if mean_side > 200 else 3
         pooled = nn.functional.max_pool2d(center, side, stride=1, padding=side // 2)
@@ -111,7 +111,7 @@ class DecodeGraph(nn.Module):
         return top * (1 - fy) + low * fy
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the heatmap's centre of mass around each joint pulls it, (N, K, P): samkr_edge.decode.refine."""
+        """How far the heatmap's centre of mass around each joint pulls it, (N, K, P): samkr_edge.pose.decode.refine."""
         batch, keypoints = int(maps.shape[0]), self.keypoints
         side = 2 * self.settings.refine_radius + 1
         xs = torch.round(x)[..., None] + self.steps  # (N, K, P, S)

@@ -1,0 +1,185 @@
+"""Was a model trained on the images it is to be evaluated on? Then AP says what it remembers, not what it can do.
+
+A training run leaves on the card the hash of its annotation file and a sketch of its pictures, by which they are known
+again where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, available_splits
+from samkr_edge.dataset.picture_sketch import FirstPictures, Sketch
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
+from samkr_edge.fixes import quoted
+
+if TYPE_CHECKING:
+    from samkr_edge.model_card import ModelCard
+
+# Below this share AP does not move by more than it does between runs. Splits that were made in good faith have some
+# common pictures, COCO's own too: a few of thousands are told and do not stand in the way.
+TOLERATED = 0.02
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network learned from.
+
+    Attributes:
+        split: as the command had it; empty for cards that do not say.
+        annotations_sha256: of the annotation file.
+        pictures: None for cards that do not say.
+    """
+
+    split: str
+    annotations_sha256: str
+    pictures: Sketch | None = None
+
+    @classmethod
+    def of(
+        cls, dataset: KeypointDataset, images: Sequence[ImageRecord], annotations_sha256: str | None = None
+    ) -> TrainedOn:
+        """These images of a split; its annotation file, 150 MB of COCO's, is hashed where its hash is not given."""
+        pictures = Sketch.of([image.path for image in images])
+        return cls(dataset.split, annotations_sha256 or sha256_of(dataset.annotation_path), pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes on a card."""
+        pictures = self.pictures.to_dict() if self.pictures else None
+        return {"split": self.split, "annotations_sha256": self.annotations_sha256, "pictures": pictures}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> TrainedOn | None:
+        """Inverse of :meth:`to_dict`, which forgives what older cards do not have; None where it is no record."""
+        annotations = data.get("annotations_sha256") if isinstance(data, dict) else None
+        if not isinstance(annotations, str):
+            return None
+        split = data.get("split")
+        return cls(
+            split if isinstance(split, str) else "", annotations, Sketch.from_dict(data.get("pictures"))
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(
+            [
+                self.split or "a split that its card does not name",
+                *([f"{self.pictures.count} images"] if self.pictures else []),
+                f"annotations {self.annotations_sha256[:8]}",
+            ]
+        )
+
+
+def trainings_of(card: ModelCard) -> list[TrainedOn]:
+    """Every training that its weights went through: the float one, QAT, that of the weights it started from."""
+    found: list[TrainedOn] = []
+    left: list[Any] = [card.provenance]
+    while left:
+        facts = left.pop(0)
+        if isinstance(facts, dict):
+            record = TrainedOn.from_dict(facts)
+            if record is not None and record not in found:
+                found.append(record)
+            facts = list(facts.values())
+        left += facts if isinstance(facts, list) else []
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The images that are to be evaluated, read once for however many models."""
+
+    dataset: KeypointDataset
+    images: Sequence[ImageRecord]
+
+    @cached_property
+    def annotations_sha256(self) -> str:
+        return sha256_of(self.dataset.annotation_path)
+
+    @cached_property
+    def pictures(self) -> FirstPictures:
+        return FirstPictures.of([image.path for image in self.images])
+
+    def __str__(self) -> str:
+        return f"{len(self.images)} images of {self.dataset.split}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which models are evaluated on what they were trained on, and what is to be told."""
+
+    models: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def require_unseen(
+    models: Mapping[str, Iterable[TrainedOn]],
+    dataset: KeypointDataset,
+    images: Sequence[ImageRecord],
+    *,
+    anyway: bool = False,
+) -> Seen:
+    """Ask it before anything is measured.
+
+    A model has seen the images where its annotation file is the one that is evaluated, or where more than
+    :data:`TOLERATED` of the compared pictures are its own.
+
+    Args:
+        models: name -> what it was trained on, see :func:`trainings_of`.
+        dataset, images: what is to be evaluated.
+        anyway: measure all the same, train-fit AP then.
+
+    Raises:
+        SamkrError: SE-D45 a model was trained on them, and ``anyway`` is not given.
+    """
+    evaluated = Evaluated(dataset, images)
+    seen: dict[str, tuple[TrainedOn, str]] = {}
+    notes: list[str] = []
+    for name, trainings in models.items():
+        for training in trainings:
+            if training.annotations_sha256 == evaluated.annotations_sha256:
+                what = f"{evaluated}, from the same annotation file"
+            else:
+                pictures = training.pictures
+                compared, common = (0, 0) if pictures is None else evaluated.pictures.common_with(pictures)
+                if not common:
+                    continue
+                what = f"{evaluated}: {common} of {compared} compared are among them"
+                if common <= TOLERATED * compared:
+                    notes.append(f"{name} was trained on {training}; it is evaluated on {what}")
+                    continue
+            seen.setdefault(name, (training, what))
+    if seen and not anyway:
+        raise _refused(seen, dataset)
+    told = (
+        f"train-fit AP: {name} was trained on {training}; it is evaluated on {what}"
+        for name, (training, what) in seen.items()
+    )
+    return Seen(frozenset(seen), (*told, *notes))
+
+
+def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset) -> SamkrError:
+    name, (training, what) = next(iter(seen.items()))
+    more = [f"likewise   {', '.join(other for other in seen if other != name)}"] if len(seen) > 1 else []
+    other = next(iter(_judging(dataset)), None)
+    fix = (
+        f"give the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
+        if other is not None
+        else "give the same command with --anyway   # for train-fit AP; for images to judge by: "
+        f"samkr-edge data split {quoted(dataset.named)} OUT"
+    )
+    return SamkrError(
+        "SE-D45",
+        f"{name} was trained on images that it is to be evaluated on, so nothing was measured",
+        [f"trained on {training}", f"evaluated  {what}", *more],
+        fix=fix,
+    )
+
+
+def _judging(dataset: KeypointDataset) -> list[str]:
+    """The other splits that are for judging, by their names: CrowdPose's train is part of its trainval."""
+    splits = available_splits(dataset.root)
+    return [split for split in splits if split != dataset.split and not split.startswith("train")]

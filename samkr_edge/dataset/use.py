@@ -1,0 +1,315 @@
+"""Whether a split can be used: asked before the work by training, evaluation and calibration, and by `data check`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
+from samkr_edge.dataset.exif import orientation_of
+from samkr_edge.dataset.keypoint_dataset import (
+    KeypointDataset,
+    annotation_place,
+    available_splits,
+    open_dataset,
+    unlabelled_splits,
+)
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
+
+# Images that show people, below which ranges measured on them are an accident.
+FEWEST_CALIBRATION_IMAGES = 8
+
+Step: TypeAlias = Literal["train", "eval", "quantize"]
+
+_CODES = {"train": "SE-D18", "eval": "SE-D27", "quantize": "SE-D40"}
+_REFUSED = {
+    "train": "no image of {path} shows anybody to learn from, so nothing was trained",
+    "eval": "no evaluated image of {path} shows a labelled person, so there is no AP",
+    "quantize": "no image of {path} shows people, so there is nothing to calibrate on",
+}
+# DEKR: people of COCO of less than this side squared (source pixels) get no centre and no offsets. COCO's photographs
+# are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
+_SMALLEST_COCO_PERSON = 32.0
+_COCO_SHORT_SIDE = 400
+_LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads that of all
+
+
+def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None = None) -> float:
+    """Area in pixels of the image from which on training gives a person a centre.
+
+    Args:
+        smallest_person: its square root in images of any size; None: 32, and less where the image is small.
+    """
+    if kind != "coco":
+        return 0.0
+    share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
+    side = _SMALLEST_COCO_PERSON * share if smallest_person is None else smallest_person
+    return side**2
+
+
+@dataclass(frozen=True)
+class People:
+    """Annotations of some images, by what can be done with them.
+
+    Attributes:
+        annotations: all.
+        labelled: those with a labelled keypoint that are not a crowd.
+        uncounted: of these, the ones whose ``num_keypoints`` is 0, whom evaluation and training ignore.
+        small: of the others, the ones too small for a centre.
+        outside: of the rest, the ones whose centre, the mean of their labelled keypoints, no image so large has.
+        unsized: labelled, without an area: no pose is near enough to them for OKS.
+        counted: people whom evaluation counts.
+    """
+
+    annotations: int = 0
+    labelled: tuple[Annotation, ...] = ()
+    uncounted: tuple[Annotation, ...] = ()
+    small: tuple[Annotation, ...] = ()
+    outside: tuple[Annotation, ...] = ()
+    unsized: tuple[Annotation, ...] = ()
+    counted: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        dataset: KeypointDataset,
+        images: Sequence[ImageRecord] | None = None,
+        *,
+        smallest_person: float | None = None,
+    ) -> People:
+        """Count them in ``images``, by default all of the split; the limit as :func:`smallest_area` takes it."""
+        count = counted = 0
+        labelled, uncounted, small, outside, unsized = [], [], [], [], []
+        for record in dataset.images if images is None else images:
+            smallest = smallest_area(record, dataset.kind, smallest_person)
+            for person in dataset.annotations.get(record.id, ()):
+                count += 1
+                if person["iscrowd"]:
+                    continue
+                counted += person["num_keypoints"] > 0
+                if not any(v > 0 for v in person["keypoints"][2::3]):
+                    continue
+                labelled.append(person)
+                if person["num_keypoints"] == 0:
+                    uncounted.append(person)
+                elif person["area"] < smallest:
+                    small.append(person)
+                elif not _has_center(person, max(record.width, record.height)):
+                    outside.append(person)
+                if person["area"] <= 0 or (dataset.kind == "crowdpose" and min(person["bbox"][2:]) <= 0):
+                    unsized.append(person)
+        return cls(
+            count, tuple(labelled), tuple(uncounted), tuple(small), tuple(outside), tuple(unsized), counted
+        )
+
+    @property
+    def learnable(self) -> int:
+        """People whom training gives a centre."""
+        return len(self.labelled) - len(self.uncounted) - len(self.small) - len(self.outside)
+
+
+def _has_center(person: Annotation, longest: int) -> bool:
+    """Whether it lies in the square of this side: width and height may be exchanged in the file."""
+    labelled = [(x, y) for x, y, v in zip(*[iter(person["keypoints"])] * 3, strict=True) if v > 0]
+    return all(0 <= sum(axis) / len(labelled) < longest for axis in zip(*labelled, strict=True))
+
+
+def refusal(
+    dataset: KeypointDataset,
+    step: Step,
+    images: Sequence[ImageRecord] | None = None,
+    *,
+    smallest_person: float | None = None,
+) -> SamkrError | None:
+    """Why a step cannot use a split, or these images of it; None where it can."""
+    if not dataset.labelled:
+        return no_labels(dataset)
+    people = People.of(dataset, images, smallest_person=smallest_person)
+    usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
+    if usable:
+        return None
+    count = len(dataset.images if images is None else images)
+    facts = [f"images     {count} with {people.annotations} annotations"]
+    fix = f"label people in {dataset.annotation_path.name}, or name a data set that has some"
+    if people.labelled:
+        facts.append(f"people     {len(people.labelled)} with labelled keypoints")
+    elif "category" in dataset.told:
+        fix = "give these annotations the id of a category of the file"
+    if people.small and step == "train":
+        facts.append(f"too small  {len(people.small)}: {listed(_places(people.small))}")
+        fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
+        if smallest_person is not None and People.of(dataset, images).learnable:
+            fix = "give the same command with --set data.smallest_person=null: smaller people, where images are small"
+        if all(person in people.unsized for person in people.small):
+            facts[-1] = f"no size    {len(people.small)}: {listed(_places(people.small))}"
+            fix = "give these annotations an area or a bbox, which their keypoints alone do not make"
+    if people.outside and step == "train":
+        facts.append(
+            f"outside    {len(people.outside)} centred outside the image: {listed(_places(people.outside))}"
+        )
+        fix = "correct the keypoints, which must be pixels of the image as it is stored"
+    if people.uncounted:
+        facts.append(f"uncounted  {len(people.uncounted)} of them, since their num_keypoints is 0")
+        fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
+    if left := dataset.told.get("category"):
+        facts.append(f"left out   {len(left)} {LEFT_OUT['category']}: {listed(left)}")
+    return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), facts[:4], fix=fix)
+
+
+def no_labels(dataset: KeypointDataset) -> SamkrError:
+    """SE-D81."""
+    return SamkrError(
+        "SE-D81",
+        f"{dataset.annotation_path} holds images without labels, so nothing can be learned from it or judged by it",
+        [f"images     {len(dataset)}", "labels     only the data set's evaluation server has them"],
+        fix=f"samkr-edge eval MODEL --data {quoted(dataset.named)} --split {quoted(dataset.split)}   "
+        "# writes the file that the server takes",
+    )
+
+
+def require_usable(
+    dataset: KeypointDataset,
+    step: Step,
+    images: Sequence[ImageRecord] | None = None,
+    *,
+    smallest_person: float | None = None,
+) -> None:
+    """Raise what :func:`refusal` returns, and where images that the step reads are not there.
+
+    Raises:
+        SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81
+            the split has no labels, SE-D22 images are missing.
+    """
+    refused = refusal(dataset, step, images, smallest_person=smallest_person)
+    if refused is not None:
+        raise refused
+    read = dataset.images if images is None else images
+    if step == "train":  # images of nobody are left out
+        read = [image for image in read if dataset.annotations[image.id]]
+    if step != "quantize":  # which chooses a few, and reads these at once
+        require_images(dataset, read)
+
+
+def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
+    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes.
+
+    Raises:
+        SamkrError: SE-D22.
+    """
+    folders = {image.path.parent for image in images}
+    listed_names = {folder: set(os.listdir(folder)) for folder in folders if os.path.isdir(folder)}
+    missing = [
+        image
+        for image in images
+        if image.path.name not in listed_names.get(image.path.parent, ()) and not image.path.exists()
+    ]
+    if missing:
+        raise SamkrError(
+            "SE-D22",
+            f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are not there, so nothing was done",
+            [
+                f"missing    {listed([place_of(image, dataset) for image in missing])}",
+                f"looked in  {', '.join(map(str, dataset.searched))}",
+            ],
+            fix="restore them, or take them out of the annotations; all of them: "
+            f"samkr-edge data check {quoted(dataset.named)}"
+            if dataset.labelled
+            else f"put all of COCO's test2017 there: unzip test2017.zip -d {quoted(dataset.root / 'images')}",
+        )
+
+
+def place_of(image: ImageRecord, dataset: KeypointDataset) -> str:
+    """The image's file with its folder in the data set, for a list of places."""
+    return f"{os.path.relpath(image.path, dataset.root)} (image {image.id})"
+
+
+def require_calibration_images(train: KeypointDataset, asked: int | None = None) -> None:
+    """Whether there are enough images to calibrate on, and as many are asked for; before anything is opened.
+
+    Raises:
+        SamkrError: SE-D40 none shows people, SE-D43 too few do or are asked for.
+    """
+    require_usable(train, "quantize")
+    shown = len({person["image_id"] for person in People.of(train).labelled})
+    if shown < FEWEST_CALIBRATION_IMAGES:
+        found = f"found      {shown} that show people, of {len(train)} images of {train.annotation_path}"
+        raise too_few_images(shown, [found])
+    if asked is not None and asked < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(asked, fix=f"give the same command with --images {min(shown, 128)}")
+
+
+def too_few_images(
+    count: int,
+    facts: Sequence[str] = (),
+    fix: str = "annotate more images; to measure speed alone, quantize takes --random-images 8 in place of --data",
+) -> SamkrError:
+    """SE-D43."""
+    return SamkrError(
+        "SE-D43",
+        f"{count} images are too few to calibrate on, so nothing was done",
+        [f"needed     at least {FEWEST_CALIBRATION_IMAGES}; 128 to 512 is usual", *facts],
+        fix=fix,
+    )
+
+
+def require_splits(data: Path, splits: Sequence[str]) -> None:
+    """For steps whose splits have parts of their own, so that another one cannot stand in for a missing one.
+
+    Args:
+        data: of a directory without any split, or that is not there, the reader tells more.
+        splits: all that the step needs. A single file is one split, and would be learned from and judged by.
+
+    Raises:
+        SamkrError: SE-D74 not all of them are there, SE-D81 one has no labels.
+    """
+    found = available_splits(data)
+    for split in (name for name in splits if name not in found and name in unlabelled_splits(data)):
+        raise no_labels(open_dataset(data, split))
+    file = data.is_file() and len(splits) > 1
+    missing = [split for split in splits if split not in found] if found else []
+    if not file and not missing:
+        return
+    kind = (
+        "crowdpose" if any(annotation_place(data, name, "crowdpose").exists() for name in found) else "coco"
+    )
+    only = [] if file or "train" in found else ["--split", found[0]]
+    made = f"{data.resolve().stem}-split"
+    command = shlex.join(["samkr-edge", "data", "split", str(data), made, *only])
+    raise SamkrError(
+        "SE-D74",
+        f"{data} is one split, and this needs one to learn from and another to be judged by"
+        if file
+        else f"{data} has no split {' or '.join(map(repr, missing))}, so nothing was done",
+        [f"needed     {annotation_place(Path('DIR'), split, kind)}" for split in dict.fromkeys(splits)]
+        + ([f"found      {', '.join(found)}"] if found else []),
+        fix=f"{command}   # then the same command with --data {made}",
+    )
+
+
+def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:
+    """Lines to tell before the work: what was left out or filled in, and what makes labels wrong or useless."""
+    records = dataset.images if images is None else images
+    people = People.of(dataset, records)
+    found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]
+    found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
+    found.append(("people centred outside their image, who are not learned from", _places(people.outside)))
+    found.append(("people without a size, by whom no pose is right", _places(people.unsized)))
+    lines = [f"data: {len(places)} {words}: {listed(places)}" for words, places in found if places]
+    spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]
+    turned = [record.path.name for record in spread if orientation_of(record.path) != 1]
+    if turned:
+        looked_at = f"{len(spread)} images" + (" looked at" if len(spread) < len(records) else "")
+        lines.append(
+            f"data: {len(turned)} of {looked_at} have an EXIF orientation, which is not followed, so labels drawn on "
+            f"the turned picture are wrong: {listed(turned)}"
+        )
+    return lines
+
+
+def _places(people: Sequence[Annotation]) -> list[str]:
+    return [f"annotation {person['id']} (image {person['image_id']})" for person in people]

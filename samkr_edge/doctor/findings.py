@@ -1,0 +1,237 @@
+"""What is installed here and what of it works.
+
+:func:`environment` only looks things up, since every result carries it; :func:`findings` judges by real imports.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from samkr_edge import __version__
+from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.finding import Finding
+from samkr_edge.doctor.gpu_trial import GpuTrial, try_on_gpu
+from samkr_edge.doctor.opencv_install import how_to_get, how_to_mend, opencv_finding, opencv_version, pip_line
+from samkr_edge.doctor.tensorrt_install import (
+    MODULES,
+    distribution_version,
+    systems_tensorrt,
+    tensorrt_install,
+)
+from samkr_edge.doctor.trial_import import Trial, trial_imports
+from samkr_edge.doctor.typer_check import is_too_old
+from samkr_edge.machine.cpu import cpu_features, cpu_name
+from samkr_edge.machine.device import described_by_files
+from samkr_edge.machine.driver import count_gpus, cuda_version, load_driver, why_no_gpu
+
+# Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
+# None where it is only looked up. Of `opencv` any will do, pip's or the system's.
+PACKAGES: dict[str, str | None] = {
+    "numpy": "numpy",
+    "opencv": "cv2",
+    "onnxruntime": "onnxruntime",
+    "pycocotools": "pycocotools.mask",
+    "pydantic": "pydantic",
+    "pyyaml": "yaml",
+    "typer": "typer",
+    "rich": "rich",
+    "onnx": "onnx",
+    "torch": "torch",
+    "nvidia-modelopt": "modelopt.torch.quantization",
+    "jinja2": "jinja2",
+    "av": "av",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+    "pycuda": None,
+}
+FILES = ("pydantic", "pyyaml", "typer", "rich")
+MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
+
+
+def environment() -> dict[str, Any]:
+    """Facts about this machine, for results and passports: plain JSON."""
+    return {
+        "samkr_edge": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_features": cpu_features(),
+        "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "jetson": _jetson(),
+        "gpus": gpu_count(),
+        "cuda": cuda_version(driver) if (driver := load_driver()) is not None else None,
+        "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
+    }
+
+
+def try_packages() -> dict[str, Trial]:
+    """Distribution -> what its import gave; some seconds where torch is installed."""
+    modules = {distribution: module for distribution, module in PACKAGES.items() if module is not None}
+    trials = trial_imports(list(modules.values()))
+    return {distribution: trials[module] for distribution, module in modules.items()}
+
+
+def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTrial]:
+    """What is installed for the GPU -> what opening it gave; some seconds each. Nothing where there is no GPU."""
+    if not facts["gpus"]:
+        return {}
+    packages = {"cuda-python": ("cuda-python", "cuda-bindings"), "pycuda": ("pycuda",)}
+    names = ["driver", *(name for name, its in packages.items() if any(map(distribution_version, its)))]
+    return try_on_gpu([*names, *(name for name in MODULES if trials[name].works)])
+
+
+def findings(
+    facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
+) -> list[Finding]:
+    """What works here and what does not, from :func:`environment`, :func:`try_packages` and :func:`try_gpu`."""
+    gpu_trials = gpu_trials or {}
+    runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
+    needs = partial(_needs, facts["packages"], trials)
+    files = needs("read its own files", FILES, "")
+    if files.works and is_too_old(facts["packages"].get("typer") or trials["typer"].version):
+        detail = f"{files.detail}; this typer misreads command lines"
+        files = Finding(False, files.what, detail, f'pip install "{requirement("typer")}"')
+    found = [
+        files,
+        needs("run and score models", MODELS, ""),
+        needs("build for the CPU", ("onnx",), "build"),
+        needs("train and export", ("torch", "onnx"), "train"),
+        needs("quantize", ("torch", "onnx", "nvidia-modelopt"), "quantize"),
+        needs("write HTML reports", ("jinja2",), "report"),
+        needs("read AV1, write H.264", ("av",), "video"),
+    ]
+    if trials["opencv"].works:
+        found.insert(2, opencv_finding())
+    if len(runtimes) > 1:
+        found.append(
+            Finding(
+                False,
+                "one ONNX Runtime",
+                f"{' and '.join(runtimes)} write into the same folder; which one loads is chance",
+                f"pip uninstall {' '.join(runtimes)} && pip install {runtimes[0]}",
+            )
+        )
+    vnni = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(facts["cpu_features"])
+    detail = ", ".join(sorted(vnni)) if vnni else "no integer dot product: INT8 may be no faster than FP32"
+    found.append(Finding(bool(vnni), "fast INT8 on this CPU", detail))
+    found.append(_engines(facts, trials, gpu_trials, needs))
+    found.append(needs("build for GeForce RTX, without a GPU", ("onnx", "tensorrt-rtx"), "rtx"))
+    rtx = tensorrt_install("tensorrt-rtx")
+    if (trial := gpu_trials.get("tensorrt-rtx")) is not None:
+        run = Finding(True, "run engines for GeForce RTX", f"tensorrt-rtx {rtx.version}")
+        found.append(gpu_findings.with_trial(run, "tensorrt-rtx", rtx, facts, trial))
+    for name in MODULES:
+        found += gpu_findings.one_of_each(name, tensorrt_install(name), facts)
+    return found + gpu_findings.backends(gpu_trials, facts) + gpu_findings.jetpack(facts)
+
+
+def _engines(
+    facts: dict[str, Any],
+    trials: dict[str, Trial],
+    gpu_trials: Mapping[str, GpuTrial],
+    needs: Callable[[str, tuple[str, ...], str], Finding],
+) -> Finding:
+    """Whether TensorRT builds and runs engines here."""
+    systems = systems_tensorrt()
+    if not trials["tensorrt"].found and systems is not None:
+        return gpu_findings.hidden_tensorrt(systems, sys.prefix, sys.version_info[:2])
+    if not facts["gpus"]:
+        reason = why_no_gpu() or "no NVIDIA driver or GPU is visible"
+        fix = "docker run --runtime nvidia   # in a container" if facts["jetson"] else "use --target cpu here"
+        return Finding(False, "TensorRT engines", reason, fix)
+    finding = needs("TensorRT engines", ("tensorrt",), "tensorrt")
+    if not trials["tensorrt"].found:
+        lean = any(distribution_version(f"tensorrt-lean{end}") for end in ("", "-cu11", "-cu12", "-cu13"))
+        return gpu_findings.missing_tensorrt(finding.detail, facts, lean)
+    if finding.works and (trial := gpu_trials.get("tensorrt")) is not None:
+        return gpu_findings.with_trial(finding, "tensorrt", tensorrt_install("tensorrt"), facts, trial)
+    return finding
+
+
+def _needs(
+    versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
+) -> Finding:
+    # Every command stands on the base, and most also on what runs models.
+    needed = dict.fromkeys((*FILES, *(MODELS if names != FILES else ()), *names))
+    missing = [name for name in needed if not trials[name].found]
+    missing += [
+        f"{lacks} ({name} imports it)" for name in needed if (lacks := trials[name].lacks) is not None
+    ]
+    if missing == ["opencv"]:
+        return Finding(False, what, "missing: opencv", how_to_get())
+    if missing:
+        return Finding(False, what, f"missing: {', '.join(missing)}", pip_line(extra, "opencv" in missing))
+    broken = [name for name in needed if trials[name].error is not None]
+    if broken == ["opencv"]:
+        error = str(trials["opencv"].error)
+        return Finding(False, what, f"opencv does not import: {error}", how_to_mend(error))
+    if broken:
+        reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
+        if all("UnicodeDecodeError" in str(trials[name].error) for name in broken):
+            return Finding(False, what, reasons, "export PYTHONUTF8=1   # the packages are whole")
+        wanted = " ".join(f'"{requirement(name)}"' for name in broken)
+        return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
+    shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)
+    return Finding(True, what, ", ".join(shown))
+
+
+def requirement(distribution: str) -> str:
+    """What this package asks for, with its bounds: ``onnxruntime>=1.22``; the bare name where it does not say."""
+    try:
+        asked = importlib.metadata.requires("samkr-edge") or []
+    except importlib.metadata.PackageNotFoundError:  # a source tree that was not installed
+        asked = []
+    names = (line.partition(";")[0].strip() for line in asked)
+    return next(
+        (line for line in names if re.match(rf"{re.escape(distribution)}(?![\w.-])", line)), distribution
+    )
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, None where it is missing."""
+    if distribution in MODULES:
+        return tensorrt_install(distribution).version
+    if distribution == "opencv":
+        return opencv_version()
+    if (version := distribution_version(distribution)) is not None:
+        return version
+    return None
+
+
+def gpu_count() -> int:
+    """GPUs the NVIDIA driver shows; asked through ctypes, since TensorRT ends the process where there is none."""
+    driver = load_driver()
+    return 0 if driver is None else count_gpus(driver)
+
+
+def _memory_gb() -> float | None:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 1024**2, 1)
+    return None
+
+
+def _jetson() -> str | None:
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    device = described_by_files()
+    if not device.is_jetson:
+        return None
+    release = _read("/etc/nv_tegra_release").splitlines() or ["L4T unknown"]
+    return f"{device.model or device.chip or 'Jetson'} {release[0].strip('# ')}"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

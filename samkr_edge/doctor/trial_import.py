@@ -1,0 +1,113 @@
+"""Which modules really import here, tried in a process of its own.
+
+Metadata says that a package is installed, not that it works: ONNX Runtime 1.18 beside NumPy 2, an OpenCV without libGL
+and a CUDA package without its libraries are all "installed". An import can also end the whole process, so it is not
+tried in the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from samkr_edge import launch
+from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
+
+_LIMIT_S = 300
+_MARK = "samkr-edge-trial "
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one import.
+
+    Attributes:
+        found: False where there is no such module at all.
+        version: the ``__version__`` of the top-level package, if it has one.
+        error: why the import failed; None where it worked or nothing was found.
+        lacks: another package whose absence is the reason; it has to be installed, this one is whole.
+    """
+
+    found: bool
+    version: str | None = None
+    error: str | None = None
+    lacks: str | None = None
+
+    @property
+    def works(self) -> bool:
+        return self.found and self.error is None
+
+
+def trial_imports(modules: Sequence[str]) -> dict[str, Trial]:
+    """Import each module in a child process; where one ends the child, the rest is tried in another."""
+    trials: dict[str, Trial] = {}
+    while remaining := [module for module in modules if module not in trials]:
+        trials.update(_in_a_child(remaining))
+    return trials
+
+
+def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
+    """The trials that one child finished, and the one that ended it."""
+    command = launch.module("samkr_edge.doctor.trial_import", *modules)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
+        )
+        printed, ending = done.stdout, f"it ends the process (exit code {done.returncode})"
+    except subprocess.TimeoutExpired as error:
+        printed, ending = (error.stdout or b"").decode("utf-8", "replace"), f"it took more than {_LIMIT_S} s"
+    trials: dict[str, Trial] = {}
+    for line in printed.splitlines():
+        # Modules print too when they are imported.
+        if line.startswith(_MARK):
+            module, facts = json.loads(line.removeprefix(_MARK))
+            trials[module] = Trial(**facts)
+    unfinished = next((module for module in modules if module not in trials), None)
+    if unfinished is not None:
+        trials[unfinished] = Trial(True, error=ending)
+    return trials
+
+
+def _try(module: str) -> Trial:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        top, name = module.partition(".")[0], error.name or ""
+        if name == top:
+            return Trial(False)
+        return Trial(
+            True, error=str(error), lacks=None if name.startswith(f"{top}.") else name.partition(".")[0]
+        )
+    except BaseException as error:  # SystemExit among them: a package must not end the trial of the others
+        # NumPy tells of a module that was compiled for another NumPy on stderr, and raises an ImportError without text.
+        reason = " ".join((str(error).strip() or said.getvalue()).split())
+        return Trial(True, error=f"{type(error).__name__}: {reason}"[:200])
+    package = sys.modules[module.partition(".")[0]]
+    if (
+        getattr(package, "__file__", None) is None
+        and package.__spec__ is not None
+        and package.__spec__.origin is None
+    ):
+        return Trial(False)  # a folder of that name without anything of the package in it
+    version = getattr(package, "__version__", None)
+    return Trial(True, None if version is None else str(version))
+
+
+def _main(modules: Sequence[str]) -> None:
+    switch_off_telemetry()
+    for module in modules:
+        trial = _try(module)
+        # On a line of its own: a module may have printed without ending its line.
+        print("\n" + _MARK + json.dumps([module, asdict(trial)]), flush=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""DEKR's test protocol, which the AP of papers is measured by: resize, flip, several scales, matching, rescoring.
+
+The deployment path (``model(image)``) is one pass over an image fitted into a fixed input. Each part here is optional
+and buys some AP for at least as much time; none is meant for a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from samkr_edge.evaluation.protocol import Protocol, require_able
+from samkr_edge.pose.decode import ScaledMaps, decode_scales
+from samkr_edge.pose.geometry import apply, fit_matrix, invert, require_image, warp
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import CROWDPOSE14
+
+if TYPE_CHECKING:
+    from samkr_edge.pose_model import PoseModel
+
+# Several scales find one person several times, so DEKR's pose NMS reaches further.
+MULTI_SCALE_NMS_DISTANCE = 0.15
+_INPUT_STEP = 32  # HRNet's coarsest stride
+
+
+def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    """People in a uint8 (H, W, 3) RGB image, in its pixels, best first.
+
+    Raises:
+        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
+    """
+    return rescored(model(image) if protocol.deployment else _augmented(model, image, protocol), protocol)
+
+
+def rescored(poses: Poses, protocol: Protocol) -> Poses:
+    """The poses with new scores, best first, where the protocol has a rescoring network."""
+    return protocol.rescoring.rescore(poses) if protocol.rescoring and len(poses) else poses
+
+
+def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
+    require_image(image)
+    require_able(model, protocol)
+    card, source_hw = model.card, (image.shape[0], image.shape[1])
+    if protocol.paper_resize:
+        base_hw = paper_size(source_hw, min(card.input_size))
+        matrix = paper_matrix(source_hw, base_hw)
+    else:
+        base_hw = card.input_size
+        matrix = fit_matrix(source_hw, base_hw)
+    maps = []
+    for scale in protocol.scales:
+        size = _input_size(base_hw, scale)
+        # Base pixel x is pixel scale * x here, as DEKR has it.
+        scaled = matrix * scale
+        batch = (
+            cv2.warpAffine(image, scaled, size[::-1], flags=cv2.INTER_LINEAR)
+            if protocol.paper_resize
+            else warp(image, scaled, size)
+        )[None]
+        heatmap, offset = (output[0] for output in model.runner.run(np.ascontiguousarray(batch)))
+        if protocol.flip:
+            mirrored = model.runner.run(mirror(batch, card.stride))
+            heatmap, offset = mirror_mean(
+                heatmap, offset, mirrored[0][0], mirrored[1][0], card.skeleton.flip_order
+            )
+        maps.append(ScaledMaps(heatmap, offset, scale))
+    settings, decrease = card.decode, 1.0
+    if len(maps) > 1:
+        settings = replace(settings, nms_distance=max(settings.nms_distance, MULTI_SCALE_NMS_DISTANCE))
+        decrease = 0.8 if card.skeleton.keypoints == CROWDPOSE14.keypoints else 0.9
+    poses = decode_scales(maps, settings, card.stride, decrease=decrease)
+    joints = poses.keypoints
+    if protocol.match:
+        from samkr_edge.evaluation.match import match_to_heatmaps
+
+        joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
+    poses = Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
+    # DEKR's resize leaves next to no padding, and its protocol drops nobody.
+    return poses if protocol.paper_resize else poses.centred_in(source_hw)
+
+
+def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:
+    """(H, W): the image's short side becomes ``short`` (rounded up to 64), the long one follows, rounded up to 64."""
+    short = (short + 63) // 64 * 64
+    h, w = source_hw
+    long = int((short / min(h, w) * max(h, w) + 63) // 64 * 64)
+    return (long, short) if w < h else (short, long)
+
+
+def paper_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
+    """The similarity float64 (2, 3) of DEKR: short side to short side, the image's middle pixel to the input's middle.
+
+    Corners, not pixel centres, are what it aligns: half a pixel away from :func:`fit_matrix`.
+    """
+    (h, w), (height, width) = source_hw, input_hw
+    scale = width / w if w < h else height / h
+    middle = (int(w / 2 + 0.5), int(h / 2 + 0.5))
+    return np.array(
+        [[scale, 0.0, width / 2 - scale * middle[0]], [0.0, scale, height / 2 - scale * middle[1]]]
+    )
+
+
+def _input_size(base_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(H, W) of the input at a scale, rounded up to what HRNet can halve; the rest of it is black."""
+    height, width = (-int(side * scale) // _INPUT_STEP * -_INPUT_STEP for side in base_hw)
+    return max(height, _INPUT_STEP), max(width, _INPUT_STEP)
+
+
+def mirror(batch: np.ndarray, stride: int) -> np.ndarray:
+    """Images (N, H, W, 3) mirrored and shifted so that both grids of the maps coincide (DEKR).
+
+    Map pixel i looks at input pixel ``stride * i``; shifted by stride - 1 pixels to the left, map pixel w - 1 - i of
+    the mirrored image looks at the same place. The last columns stay as they were.
+    """
+    mirrored = batch[:, :, ::-1].copy()
+    shift = stride - 1
+    mirrored[:, :, :-shift] = mirrored[:, :, shift:].copy()
+    return mirrored
+
+
+def mirror_mean(
+    heatmap: np.ndarray,
+    offset: np.ndarray,
+    mirrored_heatmap: np.ndarray,
+    mirrored_offset: np.ndarray,
+    flip_order: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and of its :func:`mirror`, in the image's frame."""
+    keypoints = len(flip_order)
+    order = [*flip_order, keypoints]  # the centre stays the centre
+    pairs = mirrored_offset.reshape(keypoints, 2, *mirrored_offset.shape[1:])[
+        list(flip_order), :, :, ::-1
+    ].copy()
+    pairs[:, 0] *= -1
+    return (
+        (heatmap + mirrored_heatmap[order, :, ::-1]) / 2,
+        (offset + pairs.reshape(offset.shape)) / 2,
+    )

@@ -1,0 +1,139 @@
+"""What AP is measured by: the deployment path, or parts of DEKR's test protocol beyond it.
+
+This says which parts; :mod:`samkr_edge.evaluation.paper_protocol` carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from samkr_edge.evaluation.rescoring import RescoringNetwork
+    from samkr_edge.model_card import ModelCard
+    from samkr_edge.pose_model import PoseModel
+
+# Of inputs of 512 pixels: 4096, of which the maps alone are 0.2 GB. Papers go to 2.
+_LARGEST_SCALE = 8.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What to do beyond the deployment path.
+
+    Attributes:
+        flip: average the maps with those of the mirrored image.
+        scales: sizes of the input relative to the base one; 1 must be among them.
+        match: move joints to the peaks of their heatmaps, see :mod:`samkr_edge.evaluation.match`.
+        paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,
+            rounded up to a multiple of 64. Needs a model that takes any size: a checkpoint.
+        rescoring: network that predicts a pose's OKS, to multiply its score with.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    match: bool = False
+    paper_resize: bool = False
+    rescoring: RescoringNetwork | None = None
+
+    def __post_init__(self) -> None:
+        possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # which NaN is not
+        if not possible or 1.0 not in self.scales or len(set(self.scales)) != len(self.scales):
+            raise SamkrError(
+                "SE-U75",
+                f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
+                [f"expected   different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"],
+                fix="--scales 0.5,1,2",
+            )
+
+    @property
+    def deployment(self) -> bool:
+        """Nothing beyond the deployment path, rescoring aside."""
+        return not (self.flip or self.match or self.paper_resize) and self.scales == (1.0,)
+
+    @property
+    def is_of_papers(self) -> bool:
+        """Flip and the paper's resize, whatever else: what AP of this line of papers is measured by."""
+        return self.flip and self.paper_resize
+
+    def to_dict(self) -> dict[str, Any]:
+        """As results have it, its rescoring network apart: that is a file."""
+        return {
+            "flip": self.flip,
+            "resize": "paper" if self.paper_resize else "fit",
+            "scales": list(self.scales),
+            "match": self.match,
+        }
+
+    @property
+    def label(self) -> str:
+        """``deployment``, or ``flip + paper resize, scales 0.5 1 2``."""
+        return in_words(
+            flip=self.flip,
+            paper_resize=self.paper_resize,
+            scales=self.scales,
+            match=self.match,
+            rescored=self.rescoring is not None,
+        )
+
+
+# What AP of papers is measured by; they add scales and rescoring where they say so.
+PAPER = Protocol(flip=True, paper_resize=True)
+
+
+def in_words(
+    *, flip: bool, paper_resize: bool, scales: tuple[float, ...], match: bool, rescored: bool
+) -> str:
+    """The same words for a protocol wherever one is named; ``deployment`` for the deployment path."""
+    base = " + ".join(name for name, on in (("flip", flip), ("paper resize", paper_resize)) if on)
+    several = "scales " + " ".join(f"{scale:g}" for scale in scales) if len(scales) > 1 else ""
+    parts = (base, several, "match" if match else "", "rescored" if rescored else "")
+    return ", ".join(filter(None, parts)) or "deployment"
+
+
+def notes_of(card: ModelCard, protocol: Protocol) -> list[str]:
+    """What must be known of a model that is measured as papers measure theirs."""
+    training = card.provenance.get("training")
+    if (
+        protocol.is_of_papers
+        and isinstance(training, dict)
+        and training.get("chosen") == "best by validation"
+    ):
+        return [f"{card.model} was chosen by its validation AP; papers report the last epoch, final.pt"]
+    return []
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """``0.5,1,2`` -> factors; SamkrError SE-U75 where a part is not a number."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SamkrError(
+            "SE-U75", f"{text!r} is no list of scales", [f"reason     {error}"], fix="--scales 0.5,1,2"
+        ) from error
+
+
+def require_able(model: PoseModel, protocol: Protocol) -> None:
+    """Refuse a model that cannot follow the protocol, so that it can be asked before anything is measured.
+
+    Raises:
+        SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
+    """
+    card = model.card
+    if protocol.deployment:
+        return
+    if card.decode_in != "host":
+        raise SamkrError(
+            "SE-U75",
+            f"{model.path.name} decodes in its graph and gives no maps, so nothing can be averaged or matched",
+            fix="samkr-edge export CHECKPOINT -o model.onnx --decode host",
+        )
+    if (protocol.paper_resize or len(protocol.scales) > 1) and model.kind != "checkpoint":
+        raise SamkrError(
+            "SE-U75",
+            f"{model.path.name} takes one size of images, so several scales and the paper's resize cannot be measured",
+            [f"input      {card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"],
+            fix="give the checkpoint that this file was exported from",
+        )

@@ -1,0 +1,67 @@
+"""One file under two paths: relative and absolute, through a link, by another case of letters; and two under one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
+
+
+def is_same_place(first: str | Path, second: str | Path) -> bool:
+    """Whether what is written to the one path would replace what the other leads to; neither need exist.
+
+    A link to itself leads to itself. Two names that a file has (hard links) are two places: writing to one leaves the
+    other.
+    """
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; of a file that is not there, whether they are one path."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one == other
+
+
+def refuse_twice(paths: Sequence[Path], done: str) -> None:
+    """Refuse to take one file for two models; a copy is another file, and is told apart by its name.
+
+    Raises:
+        SamkrError: SE-U62, saying what was not ``done``.
+    """
+    for one, other in combinations(paths, 2):
+        if is_same_file(one, other):
+            raise SamkrError(
+                "SE-U62",
+                f"{one} was named twice, so nothing was {done}"
+                if one == other
+                else f"{one} and {other} are one file, so nothing was {done}",
+                fix="name each model once",
+            )
+
+
+def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """SHA-256 of each file that is there, taken before it is opened: see :func:`refuse_replaced`."""
+    return {path: sha256_of(path) for path in paths if path.is_file()}
+
+
+def refuse_replaced(digests: Mapping[Path, str], lost: str) -> None:
+    """Refuse a result that names files by ``digests`` where another file has taken the place of one meanwhile.
+
+    Raises:
+        SamkrError: SE-A29, saying what is ``lost``: one of both was measured, and nothing tells which.
+    """
+    for path, digest in digests.items():
+        now = sha256_of(path) if path.is_file() else "it is gone"
+        if now != digest:
+            raise SamkrError(
+                "SE-A29",
+                f"{path} was replaced while it was in use, so {lost}",
+                [f"before     {digest}", f"now        {now}"],
+                fix="run it again when nothing builds or exports to that name, or give it a copy",
+            )

@@ -1,0 +1,205 @@
+"""What `predict` writes for a stream: overlays as a video, keypoints as one JSON line a frame.
+
+Unlike other artefacts a recording is kept when its making is interrupted: everything up to there is of use. It is
+written under a temporary name and takes its own when it is closed, however that comes about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+import cv2
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import part_of
+from samkr_edge.files.ours import mark_mp4
+from samkr_edge.fixes import quoted
+from samkr_edge.frames.av_video import AvWriter, h264_encoder
+from samkr_edge.frames.opencv_names import name_for_opencv
+from samkr_edge.pose.poses import Poses
+
+# A video that cannot write its index cannot be played: recording stops while there is room to finish.
+LEAST_FREE_BYTES = 64 << 20
+_LOOK_EVERY = 32
+_BLOCK = 1 << 16
+# Most times that one frame is repeated.
+_LONGEST_GAP = 3600
+# Frames a second below which OpenCV's writer does not open.
+_SLOWEST = 0.1
+
+
+class Recording:
+    """A context manager; ``NAME.mp4`` and ``NAME.jsonl`` in a folder.
+
+    Attributes:
+        frames, people: in the lines that were written.
+        kept: the files, once it is closed.
+
+    Raises:
+        SamkrError: SE-D98 the disk is full or the files cannot be written; what was written before is kept.
+    """
+
+    def __init__(self, folder: Path, name: str, fps: float) -> None:
+        self.video = folder / f"{name}.mp4"
+        self.lines = folder / f"{name}.jsonl"
+        self.frames = 0
+        self.people = 0
+        self.kept: set[Path] = set()
+        self._fps = fps
+        self._writer: _SteadyWriter | AvWriter | None = None
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> Recording:
+        try:
+            self.video.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = part_of(self.lines).open("w", encoding="utf-8")
+        except OSError as error:
+            raise self._full(error.strerror or str(error)) from error
+        return self
+
+    def write(self, index: int, seconds: float, poses: Poses, drawn: np.ndarray | None) -> None:
+        """One frame; ``drawn`` is uint8 (H, W, 3) BGR, the same size every time, or None for no video."""
+        assert self._stream is not None
+        people = [
+            {"keypoints": entry["keypoints"], "score": entry["score"], "id": entry.get("track_id")}
+            for entry in poses.to_coco(index)
+        ]
+        line = {"frame": index, "seconds": round(seconds, 4), "people": people}
+        try:
+            if self.frames % _LOOK_EVERY == 0:
+                free = shutil.disk_usage(self.video.parent).free
+                if free < LEAST_FREE_BYTES:
+                    raise OSError(
+                        f"only {free >> 20} MB are free, {LEAST_FREE_BYTES >> 20} MB are needed to finish"
+                    )
+            if drawn is not None and self._writer is None:
+                self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+            self._stream.write(json.dumps(line) + "\n")
+            # Counted here: who is interrupted while the picture is encoded has the line, and the picture too.
+            self.frames += 1
+            self.people += len(poses)
+            if self.frames % _LOOK_EVERY == 1:
+                self._stream.flush()
+            if drawn is not None:
+                assert self._writer is not None
+                self._writer.write(drawn, seconds)
+        except OSError as error:
+            raise self._full(error.strerror or str(error)) from error
+
+    def _full(self, reason: str) -> SamkrError:
+        if self.frames and self.lines not in self.kept and not part_of(self.lines).exists():
+            return SamkrError(
+                "SE-D98",
+                f"{self.video.parent} was removed, and the recording of {self.frames} frames with it",
+                [f"reason     {reason}"],
+                fix="choose another place with -o, which nobody clears",
+            )
+        return SamkrError(
+            "SE-D98",
+            f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept"
+            if self.frames
+            else f"{self.video.parent} cannot take a recording, so nothing was done",
+            [f"reason     {reason}"],
+            fix=f"free some room, or choose another place with -o; now: df -h {quoted(self.video.parent)}",
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failures: list[str] = []
+        if self._stream is not None:
+            with _noted(failures):
+                self._stream.close()
+            with _noted(failures):
+                _cut_to_whole_lines(part_of(self.lines))
+                self._keep(self.lines, self.frames > 0)
+        if self._writer is not None:
+            with _noted(failures):
+                self._writer.close()
+            with _noted(failures):
+                # OpenCV does not say whether writing worked: look.
+                plays = self.frames > 0 and _plays(part_of(self.video))
+                if plays:
+                    mark_mp4(part_of(self.video))
+                elif self.frames:
+                    failures.append("the video could not be finished")
+                self._keep(self.video, plays)
+        if failures and kind is None:
+            raise self._full(", ".join(failures))
+
+    def _keep(self, path: Path, whole: bool) -> None:
+        if whole:
+            os.replace(part_of(path), path)
+            self.kept.add(path)
+        else:
+            part_of(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    """What follows is done all the same."""
+    try:
+        yield
+    except OSError as error:
+        failures.append(error.strerror or str(error))
+
+
+class _SteadyWriter:
+    """OpenCV's writer, which knows one rate: MPEG-4 Part 2, which players and few browsers play.
+
+    Gaps are filled with the frame after them, and frames that come faster are left out: the video keeps its time.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        self._fps = max(fps, _SLOWEST)
+        self._drawn = 0
+        with name_for_opencv(path) as name:
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        if not self._writer.isOpened():
+            raise OSError(f"OpenCV cannot write an mp4 of {size[0]}x{size[1]} here")
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        due = round(seconds * self._fps) + 1 - self._drawn
+        for _ in range(min(due, _LONGEST_GAP)):
+            self._writer.write(image)
+        self._drawn += max(due, 0)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | AvWriter:
+    """The better one of those that are here; ``size`` is width, height."""
+    encoder = h264_encoder()
+    return AvWriter(path, encoder, size, fps) if encoder else _SteadyWriter(path, size, fps)
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    """Drop a last line that a full disk cut off."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            if (last := file.read(end - begin).rfind(b"\n")) >= 0:
+                end = begin + last + 1
+                break
+            end = begin
+        file.truncate(end)
+
+
+def _plays(path: Path) -> bool:
+    with name_for_opencv(path) as name:
+        capture = cv2.VideoCapture(name)
+    try:
+        return bool(capture.isOpened() and capture.read()[0])
+    finally:
+        capture.release()

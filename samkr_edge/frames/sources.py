@@ -1,0 +1,212 @@
+"""What `predict` is pointed at, all of it looked at before the first image: files, folders, globs, cameras, streams."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.file_kind import file_kind, kind_by_ending
+from samkr_edge.files.ours import made_by_predict
+from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.frames.live_capture import is_live
+from samkr_edge.frames.video import open_video
+from samkr_edge.stream_address import is_like_address, without_secrets
+
+_NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was left out"
+_NEITHER = "neither an image nor a video"
+
+
+@dataclass
+class Sources:
+    """What was found.
+
+    Attributes:
+        images: files, in the order of the words that name them; those of a folder or glob sorted.
+        streams: video files, cameras and addresses, in the same order.
+        left_out: file or folder -> why it is not looked at.
+        damaged: why videos that a folder or glob holds do not open, and later cameras and addresses, which are opened
+            when their turn comes; the others are looked at.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
+    damaged: list[SamkrError] = field(default_factory=list)
+
+    def note(self) -> str | None:
+        """One line about what was left out; None where nothing was."""
+        if not self.left_out:
+            return None
+        shown = [f"{path.name} ({reason})" for path, reason in list(self.left_out.items())[:4]]
+        more = len(self.left_out) - len(shown)
+        return f"left out: {', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def find_sources(words: Sequence[str]) -> Sources:
+    """The images and videos behind the words of a command line.
+
+    A file that was named and cannot be one is an error before anything is looked at. In a folder, or where a glob
+    leads, it is left out and told about. Overlays of ours are left out everywhere: a shell names files too.
+
+    Raises:
+        SamkrError: SE-D29 a word leads nowhere or nothing was found, SE-D97 a named video does not open.
+    """
+    found = Sources()
+    problems: list[SamkrError] = []
+    for word in words:
+        path = Path(word)
+        if os.path.isdir(word):
+            for entry in sorted(path.iterdir()):
+                _add(found, entry)
+        elif os.path.isfile(word):
+            problems += _add_named(found, path)
+        elif os.path.exists(word):  # a device, a pipe
+            found.streams.append(word)
+        elif is_live(word.strip()):
+            found.streams.append(word.strip())
+        elif matches := _matches(word):
+            for match in matches:
+                _add(found, Path(match))
+        else:
+            problems.append(_missing(word))
+    if problems:
+        raise problems[0] if len(problems) == 1 else _several(problems, len(words))
+    if not (found.images or found.streams or found.damaged):
+        raise SamkrError(
+            "SE-D29",
+            "no image and no video was found, so nothing was done",
+            [f"looked in  {', '.join(map(without_secrets, words[:4]))[:150]}"]
+            + ([found.note() or ""] if found.left_out else []),
+            fix="name an image or a video, or a folder that holds some",
+        )
+    return found
+
+
+def _add(found: Sources, path: Path) -> None:
+    """One entry of a folder or of what a glob matches; an image or video that may not be read counts as damaged."""
+    try:
+        reason = _of_many(found, path)
+    except OSError as refused:
+        kind = None if path.name.startswith(".") else kind_by_ending(path)
+        if kind is None:
+            found.left_out[path] = refused.strerror or reason_of(refused)
+        elif kind.medium == "image":
+            found.images.append(path)  # whoever reads it tells
+        else:
+            found.damaged.append(_refused(path, refused, _LEFT_OUT))
+        return
+    if reason is not None:
+        found.left_out[path] = reason
+    elif found.streams[-1:] == [str(path)] and (error := _why_not(path)) is not None:
+        found.damaged.append(left_out(error))
+        found.streams.pop()
+
+
+def left_out(error: SamkrError) -> SamkrError:
+    """The error of a source that does not open, where the others are looked at all the same."""
+    message = error.message.replace(_NOTHING_DONE, _LEFT_OUT)
+    return SamkrError(error.code, message, error.facts, error.fix)
+
+
+def _of_many(found: Sources, path: Path) -> str | None:
+    """Put one entry of many where it belongs; why it belongs nowhere."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if path.name.startswith("."):
+        return "hidden"
+    if not stat.S_ISREG(mode):
+        return "a pipe or a device"  # which would be waited for
+    return _sort_in(found, path)
+
+
+def _add_named(found: Sources, path: Path) -> list[SamkrError]:
+    """One file that was named; what is wrong with it."""
+    try:
+        reason = _sort_in(found, path)
+    except OSError as refused:
+        return [_refused(path, refused, _NOTHING_DONE)]
+    if reason == _NEITHER:
+        return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {quoted(path)}")]
+    if reason is not None:
+        found.left_out[path] = reason
+        return []
+    error = _why_not(path) if found.streams[-1:] == [str(path)] else None
+    return [] if error is None else [error]
+
+
+def _sort_in(found: Sources, path: Path) -> str | None:
+    """Put a file where it belongs; why it belongs nowhere."""
+    if made_by_predict(path):
+        return "made by predict"
+    kind = file_kind(path)
+    if kind is None:
+        return _NEITHER
+    if kind.medium == "image":
+        found.images.append(path)
+    else:
+        found.streams.append(str(path))
+    return None
+
+
+def _refused(path: Path | str, error: OSError, so: str) -> SamkrError:
+    """The error for a file that is there and that the system does not give."""
+    reason = error.strerror or reason_of(error)
+    shown = without_secrets(str(path))
+    return SamkrError("SE-D29", f"{shown} could not be read ({reason}){so}", fix=f"ls -l {quoted(shown)}")
+
+
+def _why_not(path: Path) -> SamkrError | None:
+    """Why a video file does not open."""
+    try:
+        open_video(str(path)).close()
+    except SamkrError as error:
+        return error
+    return None
+
+
+def _matches(word: str) -> list[str]:
+    return sorted(glob.glob(_existing_as_it_is(word), recursive=True)) if glob.has_magic(word) else []
+
+
+def _existing_as_it_is(pattern: str) -> str:
+    """Parts of a pattern that exist by their very name, ``[x]`` of ``[x]/*.png``, are no patterns."""
+    before = ""
+    parts = pattern.split(os.sep)
+    for number, part in enumerate(parts):
+        if not os.path.exists(before + part) and part:
+            break
+        before += part + os.sep
+        parts[number] = glob.escape(part)
+    return os.sep.join(parts)
+
+
+def _missing(word: str) -> SamkrError:
+    try:
+        os.stat(word)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return _refused(word, error, _NOTHING_DONE)
+    what = "nothing matches" if glob.has_magic(word) else "there is no"
+    fix = look_beside(word)
+    if is_like_address(word):
+        fix = "write it as rtsp://user:password@host/path; in a pipeline, with a blank before and behind every !"
+    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=fix)
+
+
+def _several(problems: list[SamkrError], count: int) -> SamkrError:
+    facts = [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in problems[:4]]
+    if len(problems) > 4:
+        facts[3:] = [f"and {len(problems) - 3} more"]
+    return SamkrError(
+        "SE-D29",
+        f"{len(problems)} of {count} sources cannot be used, so nothing was done",
+        facts,
+        fix=problems[0].fix,
+    )

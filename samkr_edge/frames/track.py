@@ -1,0 +1,123 @@
+"""The same number for the same person from frame to frame, by object keypoint similarity.
+
+Each known person is moved on at its speed; poses are given to the people they are most similar to, best pair first.
+Similarity is OKS as in the COCO keypoint evaluation, with wider sigmas: people move between frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from samkr_edge.pose.poses import SURE_JOINT, Poses
+from samkr_edge.pose.skeleton import Skeleton
+
+# A person's area as a share of their joints' box: COCO's annotated areas are about half of it.
+_AREA_SHARE = 0.53
+# Pixels that people of a single joint are taken to be long.
+_LONE_EXTENT = 64.0
+_LEAST_FRAMES = 3
+# Intervals between frames of which the middle one is usual: a frame that was waited for is not.
+_INTERVALS = 9
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """Attributes:
+
+    similarity: least OKS of a pose and the person it may be.
+    wider: factor on the skeleton's sigmas.
+    patience: seconds for which a person who is not seen is remembered, and three frames at least.
+    steadiness: share of the old speed in the new one.
+    """
+
+    similarity: float = 0.2
+    wider: float = 2.0
+    patience: float = 1.0
+    steadiness: float = 0.6
+
+
+@dataclass
+class _Person:
+    number: int
+    joints: np.ndarray  # (K, 2) where last seen; our own, whatever the caller does with the poses
+    seen: float
+    speed: np.ndarray  # (2,) pixels a second, of the whole body
+    area: float
+
+    def at(self, seconds: float) -> np.ndarray:
+        return self.joints + self.speed * (seconds - self.seen)
+
+
+class Tracker:
+    """Gives ids to the poses of consecutive frames; ids start at 1 and are never used again."""
+
+    def __init__(self, skeleton: Skeleton, settings: TrackSettings | None = None) -> None:
+        self.settings = settings or TrackSettings()
+        # exp(-d^2 / (2 s^2 k^2)), k = 2 sigma (COCO keypoint evaluation)
+        self._variances = (2 * np.array(skeleton.sigmas) * self.settings.wider) ** 2
+        self._people: list[_Person] = []
+        self._next = 1
+        self._last: float | None = None
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
+
+    def __call__(self, poses: Poses, seconds: float) -> Poses:
+        """The same poses with ids; frames must come in order."""
+        patience = self._patience(seconds)
+        self._people = [p for p in self._people if seconds - p.seen <= patience]
+        ids = np.zeros(len(poses), np.int64)
+        free = set(range(len(self._people)))
+        similarities = self._similarities(poses, seconds)
+        for flat in np.argsort(-similarities, axis=None, kind="stable"):
+            row, column = np.unravel_index(flat, similarities.shape)
+            if similarities[row, column] < self.settings.similarity:
+                break
+            if column in free and not ids[row]:
+                free.remove(int(column))
+                person = self._people[column]
+                ids[row] = person.number
+                self._move(person, poses.keypoints[row].copy(), seconds)
+        for row in np.flatnonzero(ids == 0):
+            ids[row] = self._next
+            joints = poses.keypoints[row].copy()
+            self._people.append(_Person(self._next, joints, seconds, np.zeros(2), _area(joints)))
+            self._next += 1
+        return poses.with_ids(ids)
+
+    def _patience(self, seconds: float) -> float:
+        """Seconds without being seen after which a person is forgotten, at the rate at which frames come."""
+        if self._last is not None:
+            self._intervals.append(seconds - self._last)
+        self._last = seconds
+        usual = sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else 0.0
+        return max(self.settings.patience, (_LEAST_FRAMES + 0.5) * usual)
+
+    def _similarities(self, poses: Poses, seconds: float) -> np.ndarray:
+        """OKS (P, known people), over the joints that are sure in the new frame; all where none is."""
+        if not self._people or not len(poses):
+            return np.zeros((len(poses), len(self._people)))
+        known = np.stack([person.at(seconds) for person in self._people])  # (T, K, 2)
+        areas = np.array([person.area for person in self._people])
+        squared = ((poses.keypoints[:, None] - known[None]) ** 2).sum(axis=3)  # (P, T, K)
+        terms = np.exp(-squared / (2 * areas[None, :, None] * self._variances))
+        weights = (poses.joint_scores >= SURE_JOINT).astype(float)
+        weights[weights.sum(axis=1) == 0] = 1
+        weights = weights[:, None]
+        return (terms * weights).sum(axis=2) / weights.sum(axis=2)
+
+    def _move(self, person: _Person, joints: np.ndarray, seconds: float) -> None:
+        step = seconds - person.seen
+        if step > 0:
+            speed = (joints - person.joints).mean(axis=0) / step
+            keep = self.settings.steadiness
+            person.speed = keep * person.speed + (1 - keep) * speed
+        person.joints, person.seen, person.area = joints, seconds, _area(joints)
+
+
+def _area(joints: np.ndarray) -> float:
+    width, height = joints.max(axis=0) - joints.min(axis=0)
+    # Somebody seen from the side is as thick as a third of their height; a single joint says nothing of it.
+    longer = max(float(width), float(height), 8.0 if len(joints) > 1 else _LONE_EXTENT)
+    return _AREA_SHARE * longer * max(float(min(width, height)), longer / 3)

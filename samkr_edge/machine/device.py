@@ -1,0 +1,106 @@
+"""The running device, asked without loading anything that could end the process: files and the CUDA driver."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.machine.driver import cuda_version, load_driver
+from targets.device import Device, parse_compatible, parse_model, parse_power_mode
+from targets.jetpack import parse_tegra_release
+
+# CUdevice_attribute
+_SMS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
+ROOT = Path("/")
+
+
+def running_device() -> Device:
+    """What this machine says about itself: its files, its driver and, on a Jetson, its power mode."""
+    device = described_by_files()
+    return replace(
+        device,
+        power_mode=_power_mode() if device.is_jetson else None,
+        **(ask_driver(driver) if (driver := load_driver()) else {}),
+    )
+
+
+def described_by_files(root: Path = ROOT) -> Device:
+    """What the files below ``root`` say; ``/``, or in a test a tree of recorded files. Without GPU and power mode."""
+    soc, devfreq = root / "sys/devices/soc0", root / "sys/class/devfreq"
+    return Device(
+        machine=platform.machine(),
+        system=platform.system(),
+        kernel=_text(root / "proc/sys/kernel/osrelease"),
+        # Newer kernels repeat the model line where a container can see it.
+        model=parse_model(_read(root / "proc/device-tree/model")) or _text(soc / "machine"),
+        compatible=parse_compatible(_read(root / "proc/device-tree/compatible")),
+        l4t=parse_tegra_release(_text(root / "etc/nv_tegra_release")),
+        soc_family=_text(soc / "family"),
+        soc_id=_text(soc / "soc_id"),
+        devfreq=tuple(sorted(entry.name for entry in devfreq.iterdir())) if devfreq.is_dir() else (),
+    )
+
+
+def ask_driver(driver: Any) -> dict[str, Any]:
+    """GPU 0 as fields of :class:`Device`. ``driver`` is what :func:`samkr_edge.machine.driver.load_driver` gives."""
+    device, memory = ctypes.c_int(0), ctypes.c_size_t(0)
+    name = ctypes.create_string_buffer(256)
+    codes = (
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGetName(name, 256, device),
+        driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+    )
+    if any(codes):
+        return {}
+    return {
+        "gpu": name.value.decode("utf-8", "replace"),
+        "compute_capability": f"{_attribute(driver, _MAJOR, device)}.{_attribute(driver, _MINOR, device)}",
+        "sms": _attribute(driver, _SMS, device),
+        "memory_bytes": memory.value,
+        "integrated": bool(_attribute(driver, _INTEGRATED, device)),
+        "cuda": cuda_version(driver),
+    }
+
+
+def available_memory() -> int | None:
+    """Bytes that a build may still take from the CPU's memory (on a Jetson: the GPU's as well)."""
+    return parse_available_memory(_text(ROOT / "proc/meminfo"))
+
+
+def parse_available_memory(meminfo: str) -> int | None:
+    """``MemAvailable`` of ``/proc/meminfo`` in bytes."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _attribute(driver: Any, number: int, device: Any) -> int:
+    value = ctypes.c_int(0)
+    driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+    return value.value
+
+
+def _power_mode() -> str | None:
+    try:
+        done = subprocess.run(
+            ["nvpmodel", "-q"], capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return parse_power_mode(done.stdout)
+
+
+def _text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace").strip("\0 \n")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,45 @@
+"""The host's share of decoding when the graph does the rest: threshold, pose NMS and scores of P candidates.
+
+The graph (training/models/decode_graph.py) looks at maps and gives a few kilobytes:
+
+* ``poses`` (P, K, 3): x and y in network-input pixels, and the heatmap's value at the joint;
+* ``scores`` (P,): the centre's value, falling; below the threshold there is nobody;
+* ``proposals`` (P, K, 2), only where joints are refined: the joints before that, network-input pixels. Pose NMS
+  compares these, as :func:`samkr_edge.pose.decode.decode` does.
+
+The result equals ``decode`` on the same maps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.pose.decode import DecodeSettings, suppress
+from samkr_edge.pose.poses import Poses
+
+
+def select(
+    poses: np.ndarray, scores: np.ndarray, settings: DecodeSettings, proposals: np.ndarray | None = None
+) -> Poses:
+    """People of one image, network-input pixels, best first.
+
+    Raises:
+        SamkrError: SE-A96 the candidates hold NaN or infinity.
+    """
+    if not (np.isfinite(poses).all() and np.isfinite(scores).all()):
+        raise SamkrError(
+            "SE-A96",
+            "the network's candidates hold NaN or infinity, so there are no poses",
+            ["usual      weights damaged in training, or FP16 overflow"],
+            fix="samkr-edge eval CHECKPOINT --data DIR   # of the FP32 one first, to see where it begins",
+        )
+    count = int((scores > settings.center_threshold).sum())
+    if not count:
+        return Poses.empty(poses.shape[1])
+    joints, heat = poses[:count, :, :2], poses[:count, :, 2]
+    kept = suppress(joints if proposals is None else proposals[:count], heat.mean(axis=1), settings)
+    joint_scores = scores[kept, None] * heat[kept]
+    people = joint_scores.mean(axis=1)
+    order = np.argsort(-people, kind="stable")
+    return Poses(joints[kept[order]], joint_scores[order], people[order])
