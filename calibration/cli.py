@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from calibration.equalise import Equalised
     from calibration.policy import Assignment, Policy
-    from samkr_edge.build.probe import Probe
+    from samkr_edge.builder.check.probe import Probe
     from training.checkpoint import Checkpoint
     from training.models.pose_net import PoseNet
 

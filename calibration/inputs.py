@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from calibration.images import load_batches, probe_images, select_images
-from samkr_edge.build.probe import COUNT, Probe, make_probe
+from samkr_edge.builder.check.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
 from samkr_edge.dataset.use import remarks, require_calibration_images, require_splits

@@ -35,7 +35,7 @@ from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
-from samkr_edge.runtime.protocol import Runner
+from samkr_edge.runtime.runner import Runner
 from samkr_edge.terminal import say
 from training.models.deploy import DeployNet
 
@@ -48,7 +48,7 @@ Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
 class NetworkRunner:
-    """A network in memory behind the protocol of every model; see :class:`samkr_edge.runtime.protocol.Runner`."""
+    """A network in memory behind the protocol of every model; see :class:`samkr_edge.runtime.runner.Runner`."""
 
     kind = "checkpoint"
 

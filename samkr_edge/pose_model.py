@@ -23,7 +23,7 @@ from samkr_edge.pose.decode import decode
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
-from samkr_edge.runtime.protocol import Runner
+from samkr_edge.runtime.runner import Runner
 
 # Suffix -> "module:function" (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since no
 # import runs upward.

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from samkr_edge.build.agreement import FLOAT_JOINTS
-from samkr_edge.build.people import clear_people, stay
-from samkr_edge.build.probe import Probe, probe_batch
+from samkr_edge.builder.check.agreement import FLOAT_JOINTS
+from samkr_edge.builder.check.people import clear_people, stay
+from samkr_edge.builder.check.probe import Probe, probe_batch
 from samkr_edge.cli.console import Advance
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of

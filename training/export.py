@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.build.agreement import Agreement, Reference, judge, relative_error
-from samkr_edge.build.maps import MAPS, Maps
-from samkr_edge.build.people import clear_people, refuse_blind
-from samkr_edge.build.probe import PROBE_KEY, Probe, probe_batch
+from samkr_edge.builder.check.agreement import Agreement, Reference, judge, relative_error
+from samkr_edge.builder.check.maps import MAPS, Maps
+from samkr_edge.builder.check.people import clear_people, refuse_blind
+from samkr_edge.builder.check.probe import PROBE_KEY, Probe, probe_batch
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
@@ -66,7 +66,7 @@ def export_onnx(
         card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
         opset: 16 to 19; FP8 needs 19.
         batch: static batch size.
-        half: FP16 beside INT8 or FP8, or in place of FP32 (:mod:`samkr_edge.build.half`); INT8 then needs opset 19.
+        half: FP16 beside INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
         decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
         probe: pictures that travel with the file; rendered people where none are given.
 
@@ -187,7 +187,7 @@ def _finish(path: Path, card: ModelCard, half: bool, probe: Probe) -> None:
     """Remove the exporter's no-op casts and identities, name the producer, put card and probe into the metadata."""
     import onnx
 
-    from samkr_edge.build.half import to_half
+    from samkr_edge.builder.tensorrt.half import to_half
 
     model = onnx.load(path)
     fp8_nodes.standardise_fp8(model)

@@ -16,7 +16,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.build.probe import Probe
+    from samkr_edge.builder.check.probe import Probe
     from samkr_edge.model_card import ModelCard
     from training.models.pose_net import PoseNet
 
@@ -116,7 +116,7 @@ def export(
 
       samkr-edge export samkr_w32 --untrained -o w32.onnx
     """
-    from samkr_edge.build.probe import parse_probe
+    from samkr_edge.builder.check.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
     from training.data.rendered_probe import rendered_probe

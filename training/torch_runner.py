@@ -15,7 +15,7 @@ from training.models.pose_net import PoseNet
 
 
 class TorchRunner:
-    """See :class:`samkr_edge.runtime.protocol.Runner`. Puts the network into eval mode, on ``device``.
+    """See :class:`samkr_edge.runtime.runner.Runner`. Puts the network into eval mode, on ``device``.
 
     One thread at a time is inside the network: ModelOpt's modules note in themselves whether their weight is quantized
     just now, and a second thread would find it float.
@@ -39,7 +39,7 @@ class TorchRunner:
             return heatmap.cpu().numpy(), offset.cpu().numpy()
 
     def close(self) -> None:
-        """See :class:`samkr_edge.runtime.protocol.Runner`."""
+        """See :class:`samkr_edge.runtime.runner.Runner`."""
         with self._lock:
             self._network = None
 

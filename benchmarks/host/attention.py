@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from calibration.inputs import use_threads
 from calibration.measure import Bench, MapRecorder, NetworkRunner
 from samkr_edge import __version__
-from samkr_edge.build.maps import Maps
-from samkr_edge.build.people import clear_people, stay
+from samkr_edge.builder.check.maps import Maps
+from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json

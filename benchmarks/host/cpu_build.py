@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 
 from samkr_edge import __version__
-from samkr_edge.build.onnx_card import card_of
-from samkr_edge.build.onnx_file import read_onnx
 from samkr_edge.cli import run
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.onnx_runtime import session_options
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 

@@ -103,7 +103,7 @@ def errors_of(onnx: Path, reference: Path) -> dict[str, float]:
     """Map -> relative L2 error of a network that was exported here against the one that was exported there."""
     import numpy as np
 
-    from samkr_edge.build.agreement import relative_error
+    from samkr_edge.builder.check.agreement import relative_error
 
     found = maps_of(onnx)
     with np.load(reference) as expected:

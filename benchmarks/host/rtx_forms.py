@@ -21,16 +21,16 @@ from typing import Any
 from onnx import ModelProto, load_from_string
 from rtx_chains import blocks, chain, forms
 
-from samkr_edge.build.builder_listing import listing_of_log
-from samkr_edge.build.engine_layers import layers_in
-from samkr_edge.build.engine_measures import measure
-from samkr_edge.build.enlarge import enlarge_sums
-from samkr_edge.build.fused_int8 import fuse_int8
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
-from samkr_edge.build.tensorrt_graph import edit, facts_of, prepare
+from samkr_edge.builder.enlarge import enlarge_sums
+from samkr_edge.builder.inspect.builder_listing import listing_of_log
+from samkr_edge.builder.inspect.engine_layers import layers_in
+from samkr_edge.builder.inspect.engine_measures import measure
+from samkr_edge.builder.tensorrt.edits import edit, facts_of, prepare
+from samkr_edge.builder.tensorrt.fused_int8 import fuse_int8
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import write_json
+from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
 Settings = Callable[[Any], None]

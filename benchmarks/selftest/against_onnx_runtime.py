@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.build.agreement import relative_error
-from samkr_edge.build.onnx_file import read_onnx
-from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.builder.check.agreement import relative_error
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, read_image
 from samkr_edge.evaluation.ap import score
 from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import load_model

@@ -14,9 +14,9 @@ from benchmarks.selftest.network_engines import build, network_file, plans_for
 from benchmarks.selftest.networks import FLOAT_ERRORS
 from benchmarks.selftest.rendered import rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
-from samkr_edge.build.agreement import relative_error
-from samkr_edge.build.features import features_of
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.check.agreement import relative_error
+from samkr_edge.builder.tensorrt.features import features_of
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.deploy.bundle_cache import ready_model
 from samkr_edge.errors import SamkrError

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.build.engine_bytes import build_bytes
-from samkr_edge.build.fallbacks import after_failure
-from samkr_edge.build.features import Features, features_of
-from samkr_edge.build.micro_engine import run_once
-from samkr_edge.build.onnx_file import decode_onnx
-from samkr_edge.build.plan import MIB, BuildPlan
-from samkr_edge.build.typing_choice import CLEARED, OBEY, network_flags
+from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
+from samkr_edge.builder.tensorrt.fallbacks import after_failure
+from samkr_edge.builder.tensorrt.features import Features, features_of
+from samkr_edge.builder.tensorrt.micro_engine import run_once
+from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan
+from samkr_edge.builder.tensorrt.typing_choice import CLEARED, OBEY, network_flags
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
+from samkr_edge.onnx_graph.onnx_file import decode_onnx
 from samkr_edge.runtime.tensorrt_module import Flavour, import_tensorrt
 from targets.recognise import recognise
 
@@ -31,7 +31,7 @@ class Form:
         title: for people.
         typing: ``strong``, ``weak``, or None: strong where this version has it.
         flags: of the builder.
-        steps: what :func:`samkr_edge.build.tensorrt_graph.prepare` does to the graph.
+        steps: what :func:`samkr_edge.builder.tensorrt.edits.prepare` does to the graph.
     """
 
     title: str

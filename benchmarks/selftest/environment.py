@@ -13,7 +13,7 @@ from benchmarks.selftest.engine_of import Form, features_here, plan_of, run_plan
 from benchmarks.selftest.machine import NO_ONNX, served_flavours
 from benchmarks.selftest.operator_graphs import every_type
 from benchmarks.selftest.stage import Check, Rig, not_run
-from samkr_edge.build.features import Features, features_for
+from samkr_edge.builder.tensorrt.features import Features, features_for
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
 from samkr_edge.runtime.tensorrt_log import listen

@@ -23,9 +23,9 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge import launch
-from samkr_edge.build.plan import BuildPlan
-from samkr_edge.build.tensorrt import build_tensorrt
-from samkr_edge.build.typing_choice import OBEY, precision_flags
+from samkr_edge.builder.tensorrt.build import build_tensorrt
+from samkr_edge.builder.tensorrt.plan import BuildPlan
+from samkr_edge.builder.tensorrt.typing_choice import OBEY, precision_flags
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt

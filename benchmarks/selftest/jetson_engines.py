@@ -14,8 +14,8 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, build, built_engine, source_of
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from benchmarks.sensors import ROOT, parse_nvpmodel, parse_nvpmodel_conf
-from samkr_edge.build.agreement import relative_error
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.check.agreement import relative_error
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device

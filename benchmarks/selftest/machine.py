@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selftest.stage import Needs, Stage
-from samkr_edge.build.features import RTX_CAPABILITIES, features_of
+from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES, features_of
 from samkr_edge.doctor.findings import environment
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.errors import SamkrError

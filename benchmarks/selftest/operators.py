@@ -11,8 +11,8 @@ from benchmarks.selftest.engine_of import FP32, WEAK_FP16, Form, Ran, features_h
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.operator_graphs import Operator, computed
 from benchmarks.selftest.stage import Check, Rig, not_run
-from samkr_edge.build.agreement import relative_error
-from samkr_edge.build.features import Features
+from samkr_edge.builder.check.agreement import relative_error
+from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 

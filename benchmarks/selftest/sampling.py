@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from benchmarks.selftest.engine_of import FP32, STRONG_FP16, WEAK_FP16, Form, features_here, plan_of, run_plan
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.stage import Check, Rig, not_run
-from samkr_edge.build.fallbacks import sampling_widely
-from samkr_edge.build.sampling_check import SIZES
-from samkr_edge.build.sampling_trial import (
+from samkr_edge.builder.tensorrt.fallbacks import sampling_widely
+from samkr_edge.builder.tensorrt.sampling_check import SIZES
+from samkr_edge.builder.tensorrt.sampling_trial import (
     FROM_NEAREST,
     LARGEST_ERROR,
     SAMPLED,
@@ -21,7 +21,7 @@ from samkr_edge.build.sampling_trial import (
     sampling_case,
     sampling_graph,
 )
-from samkr_edge.build.sampling_trial import Form as Judged
+from samkr_edge.builder.tensorrt.sampling_trial import Form as Judged
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 
 # Channels, rows, columns and taps: as in samkr_w32 at 512x512; and a map that is not square.

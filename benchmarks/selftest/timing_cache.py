@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import network_file, plans_for
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
-from samkr_edge.build.engine_bytes import build_bytes
-from samkr_edge.build.plan import BuildPlan
+from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
+from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache

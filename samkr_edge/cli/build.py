@@ -98,7 +98,7 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.build.onnx_runtime import build_cpu
+    from samkr_edge.builder.cpu.build import build_cpu
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
     from samkr_edge.passport import own_place
@@ -106,7 +106,7 @@ def build(
     profile = find_target(target)
     _check_suffix(model, out, ".onnx" if profile.family == "cpu" else ".engine", unseen=target == "auto")
     if profile.family != "cpu":
-        from samkr_edge.build.wishes import Wishes
+        from samkr_edge.builder.tensorrt.wishes import Wishes
         from samkr_edge.cli.build_tensorrt import build_engine
 
         build_engine(

@@ -10,12 +10,12 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.build.engine_measures import EngineMeasures
-    from samkr_edge.build.features import Features
-    from samkr_edge.build.onnx_file import OnnxFile
-    from samkr_edge.build.plan import BuildPlan
-    from samkr_edge.build.tensorrt_graph import OnnxFacts
-    from samkr_edge.build.wishes import Wishes
+    from samkr_edge.builder.inspect.engine_measures import EngineMeasures
+    from samkr_edge.builder.tensorrt.edits import OnnxFacts
+    from samkr_edge.builder.tensorrt.features import Features
+    from samkr_edge.builder.tensorrt.plan import BuildPlan
+    from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.onnx_graph.onnx_file import OnnxFile
     from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
     from targets.profile import Target
@@ -42,12 +42,12 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
-    from samkr_edge.build.foreign import refuse_other_tools
-    from samkr_edge.build.onnx_card import card_of
-    from samkr_edge.build.onnx_file import read_onnx
-    from samkr_edge.build.tensorrt_graph import facts_of
+    from samkr_edge.builder.tensorrt.edits import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.machine.device import running_device
+    from samkr_edge.onnx_graph.foreign import refuse_other_tools
+    from samkr_edge.onnx_graph.onnx_card import card_of
+    from samkr_edge.onnx_graph.onnx_file import read_onnx
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
 
@@ -114,7 +114,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     Raises:
         SamkrError: SE-U89 no such flavour, or the version is of the other.
     """
-    from samkr_edge.build.features import RTX_CAPABILITIES
+    from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
     from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
@@ -154,7 +154,7 @@ def find_features(target: Target, here: bool, version: str | None, flavour: str 
 
     What is expected: the newest JetPack of a module, the newest known version for a card.
     """
-    from samkr_edge.build.features import RTX_NEWEST, features_for, features_of
+    from samkr_edge.builder.tensorrt.features import RTX_NEWEST, features_for, features_of
     from samkr_edge.runtime.tensorrt_module import import_tensorrt, is_importable
     from targets.jetpack import load_jetpack
     from targets.profile import version_tuple
@@ -199,7 +199,7 @@ def make_plans(
     free_bytes: int | None,
 ) -> tuple[BuildPlan, ...]:
     """One plan, or the two of ``best``."""
-    from samkr_edge.build.plan import plan_best, plan_build
+    from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 
     if precision == "best":
         return plan_best(target, features, facts, wishes, free_bytes)
@@ -223,7 +223,7 @@ def free_bytes(device: Device) -> int | None:
 
 def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: bool) -> None:
     """Refuse what the build of every plan would refuse before it asks TensorRT; another device may have onnx."""
-    from samkr_edge.build.tensorrt_graph import prepare
+    from samkr_edge.builder.tensorrt.edits import prepare
 
     failures = []
     for plan in plans:
@@ -240,11 +240,11 @@ def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: boo
 def _write_prepared(
     model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
 ) -> None:
-    from samkr_edge.build.onnx_file import with_metadata
-    from samkr_edge.build.tensorrt_graph import prepare
+    from samkr_edge.builder.tensorrt.edits import prepare
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
     from samkr_edge.files.one_file import is_same_place
+    from samkr_edge.onnx_graph.onnx_file import with_metadata
     from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:
@@ -273,7 +273,7 @@ def _build(
     calibrate: Path | None,
     as_json: bool,
 ) -> None:
-    from samkr_edge.build.tensorrt import build_tensorrt
+    from samkr_edge.builder.tensorrt.build import build_tensorrt
     from samkr_edge.cli.console import emit, progress
 
     with progress("building", None) as advance:
@@ -329,7 +329,7 @@ def describe_built(out: Path, built: Any) -> str:
 
 def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
     """Of ``best`` where nothing can be timed: what was chosen, by what, and that it is a prediction."""
-    from samkr_edge.build.engine_measures import LAUNCH
+    from samkr_edge.builder.inspect.engine_measures import LAUNCH
 
     if len(measures) < 2:
         return []

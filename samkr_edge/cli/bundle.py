@@ -40,11 +40,11 @@ def bundle(
 
       samkr-edge bundle qat.onnx --add qat.cpu.onnx --add qat.engine -o pose.samkr
     """
-    from samkr_edge.build.foreign import refused_by
-    from samkr_edge.build.onnx_file import read_onnx
     from samkr_edge.cli.console import emit
     from samkr_edge.deploy.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.onnx_graph.foreign import refused_by
+    from samkr_edge.onnx_graph.onnx_file import read_onnx
 
     if out is None:
         out = model.with_suffix(SUFFIX)

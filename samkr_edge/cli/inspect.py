@@ -14,7 +14,7 @@ from samkr_edge.fixes import quoted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from samkr_edge.build.lint import Lint
+    from samkr_edge.builder.inspect.lint import Lint
 
 SHOWN = 20
 
@@ -65,12 +65,12 @@ def inspect(
         from samkr_edge.cli.inspect_engine import inspect_bundle
 
         return inspect_bundle(model, as_json)
-    from samkr_edge.build.foreign import refused_by
-    from samkr_edge.build.graph import Graph
-    from samkr_edge.build.lint import lint
-    from samkr_edge.build.onnx_card import card_of
-    from samkr_edge.build.onnx_runtime import decoded, parse_onnx, read_source
+    from samkr_edge.builder.cpu.build import decoded, parse_onnx, read_source
+    from samkr_edge.builder.inspect.lint import lint
     from samkr_edge.cli.console import emit
+    from samkr_edge.onnx_graph.foreign import refused_by
+    from samkr_edge.onnx_graph.graph import Graph
+    from samkr_edge.onnx_graph.onnx_card import card_of
     from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, is_built, preflight
 
     data = read_source(model)
@@ -110,7 +110,7 @@ def inspect(
 
 def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
     """The probe images that travel with the file: whoever gives it away gives them away."""
-    from samkr_edge.build.probe import PROBE_KEY, parse_probe
+    from samkr_edge.builder.check.probe import PROBE_KEY, parse_probe
 
     if PROBE_KEY not in metadata:
         return None

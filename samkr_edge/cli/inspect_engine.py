@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from samkr_edge.build.inspector import EngineReport, Finding
+    from samkr_edge.builder.inspect.engine import EngineReport, Finding
     from samkr_edge.passport import Passport
 
 _MODULES_SHOWN = 4
@@ -17,7 +17,12 @@ def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding,
 
     ``measure`` times the layers here; without it the profile that lies beside the engine is used, if there is one.
     """
-    from samkr_edge.build.inspector import inspect_layers, layers_of_engine, profile_engine, profile_of_engine
+    from samkr_edge.builder.inspect.engine import (
+        inspect_layers,
+        layers_of_engine,
+        profile_engine,
+        profile_of_engine,
+    )
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import behind
     from samkr_edge.passport import passport_path, read_passport

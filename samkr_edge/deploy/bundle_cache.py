@@ -19,7 +19,7 @@ from samkr_edge.deploy.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.passport import preflight
-from samkr_edge.runtime.protocol import Runner
+from samkr_edge.runtime.runner import Runner
 from samkr_edge.stopping import taking_along
 from samkr_edge.terminal import say
 
@@ -81,7 +81,7 @@ def _wants_engine() -> bool:
         )
     if target == "cpu":
         return False
-    from samkr_edge.build.features import RTX_CAPABILITIES
+    from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
     from samkr_edge.doctor.findings import gpu_count
     from samkr_edge.machine.device import running_device
     from samkr_edge.runtime.tensorrt_module import is_importable
@@ -118,7 +118,7 @@ def _build(bundle: Path, source: Path, out: Path) -> Path:
             'pip install "samkr-edge[build]"'
         )
         return source
-    from samkr_edge.build.onnx_runtime import build_cpu
+    from samkr_edge.builder.cpu.build import build_cpu
 
     say(f"{bundle.name}: building a model for this CPU, once; it is kept in {out.parent}")
     build_cpu(source, out)

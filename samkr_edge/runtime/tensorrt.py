@@ -165,7 +165,7 @@ class Lane:
 
 
 class TensorRTRunner:
-    """A TensorRT engine of ours; see :class:`samkr_edge.runtime.protocol.Runner`.
+    """A TensorRT engine of ours; see :class:`samkr_edge.runtime.runner.Runner`.
 
     Args:
         path: the engine; its passport lies beside it.

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge.build.agreement import Reference, judge_pairs
-from samkr_edge.build.maps import Maps
-from samkr_edge.build.people import People, Staying
+from samkr_edge.builder.check.agreement import Reference, judge_pairs
+from samkr_edge.builder.check.maps import Maps
+from samkr_edge.builder.check.people import People, Staying
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.frames.track import Tracker

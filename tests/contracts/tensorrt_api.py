@@ -29,10 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "tests" / "data" / "tensorrt_api.json"
 SOURCES = (
-    "samkr_edge/build/engine_bytes.py",
-    "samkr_edge/build/calibrator.py",
-    "samkr_edge/build/micro_engine.py",
-    "samkr_edge/build/features.py",
+    "samkr_edge/builder/tensorrt/engine_bytes.py",
+    "samkr_edge/builder/tensorrt/calibrator.py",
+    "samkr_edge/builder/tensorrt/micro_engine.py",
+    "samkr_edge/builder/tensorrt/features.py",
     "samkr_edge/runtime/tensorrt.py",
     "samkr_edge/runtime/tensorrt_log.py",
     "samkr_edge/runtime/tensorrt_profiler.py",

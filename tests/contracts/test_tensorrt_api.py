@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from tensorrt_api import SNAPSHOT, SOURCES, look, used_names, uses
 
-from samkr_edge.build.features import features_for, features_of
+from samkr_edge.builder.tensorrt.features import features_for, features_of
 from samkr_edge.runtime.tensorrt_module import Flavour
 from targets.profile import version_tuple
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from samkr_edge.build.builder_listing import listing_of_log
-from samkr_edge.build.engine_bytes import SerializedEngine
-from samkr_edge.build.engine_layers import Layer, layers_in, operation_of
-from samkr_edge.build.engine_promises import broken_promises, promises_of
-from samkr_edge.build.myelin import casts_first
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
+from samkr_edge.builder.inspect.builder_listing import listing_of_log
+from samkr_edge.builder.inspect.engine_layers import Layer, layers_in, operation_of
+from samkr_edge.builder.inspect.myelin import casts_first
+from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine
+from samkr_edge.builder.tensorrt.engine_promises import broken_promises, promises_of
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 
 # The fixture `build`.
 Build = Callable[..., SerializedEngine]

@@ -38,7 +38,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The command line, whose builder says on stdout that it is at work.
 AT_WORK = """
 import sys
-from samkr_edge.build import tensorrt
+from samkr_edge.builder.tensorrt import build as tensorrt
 from samkr_edge.cli import run
 
 build = tensorrt.build_bytes

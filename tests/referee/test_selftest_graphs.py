@@ -11,10 +11,10 @@ from benchmarks.selftest import operator_graphs as graphs
 from benchmarks.selftest.engine_of import FP32, STRONG_FP16, Form, plan_of
 from benchmarks.selftest.operators import BYTES, HALF
 from benchmarks.selftest.sampling import MAPS
-from samkr_edge.build.engine_bytes import build_bytes
-from samkr_edge.build.features import Features
-from samkr_edge.build.onnx_file import decode_onnx
-from samkr_edge.build.sampling_trial import sampling_graph
+from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
+from samkr_edge.builder.tensorrt.features import Features
+from samkr_edge.builder.tensorrt.sampling_trial import sampling_graph
+from samkr_edge.onnx_graph.onnx_file import decode_onnx
 
 
 def build(graph: bytes, form: Form) -> int:

@@ -4,7 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-from samkr_edge.build.builder_listing import listing_of_log
+from samkr_edge.builder.inspect.builder_listing import listing_of_log
 
 DATA = Path(__file__).parents[1] / "data"
 # FP32, FP16 and INT8 (per-channel weight scales, FP16 beside it) for SM89; the same INT8 for SM75.

@@ -17,7 +17,7 @@ from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
 from red_dot import write_red_dot_model
 
-import samkr_edge.build.engine_trial
+import samkr_edge.builder.tensorrt.engine_trial
 import samkr_edge.machine.driver
 from samkr_edge.model_card import ModelCard
 
@@ -87,7 +87,7 @@ def no_package_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 @pytest.fixture(autouse=True)
 def sampling_is_tried_on_a_small_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before every build it is tried; what the trial asks does not depend on the size of its map."""
-    monkeypatch.setattr("samkr_edge.build.sampling_check.SIZES", (4, 32, 32, 9))
+    monkeypatch.setattr("samkr_edge.builder.tensorrt.sampling_check.SIZES", (4, 32, 32, 9))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def references_are_kept() -> Iterator[None]:
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        computed = samkr_edge.build.engine_trial.reference_of
-        patch.setattr(samkr_edge.build.engine_trial, "reference_of", reference_of)
+        computed = samkr_edge.builder.tensorrt.engine_trial.reference_of
+        patch.setattr(samkr_edge.builder.tensorrt.engine_trial, "reference_of", reference_of)
         yield
 
 

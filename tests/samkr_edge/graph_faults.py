@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samkr_edge.build.onnx_file import FLOAT, FLOAT16, OnnxFile, decode_onnx, make_node
+from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, OnnxFile, decode_onnx, make_node
 
 
 def nearest(model: OnnxFile) -> None:

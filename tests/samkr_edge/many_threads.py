@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samkr_edge.runtime.protocol import Runner
+from samkr_edge.runtime.runner import Runner
 
 THREADS, CALLS = 4, 10
 

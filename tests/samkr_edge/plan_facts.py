@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from samkr_edge.build.tensorrt_graph import OnnxFacts
+from samkr_edge.builder.tensorrt.edits import OnnxFacts
 
 INT8 = OnnxFacts(
     opset=17,

@@ -16,17 +16,17 @@ import pytest
 from graph_faults import broken, half_grid, half_offsets, nearest, no_mean, swapped
 
 from benchmarks.selftest.carried import TRAINED, write_network
-from samkr_edge.build.agreement import FLOAT_BOUNDS, ON_NOISE, Agreement, Reference, judge
-from samkr_edge.build.candidates import judge_candidates
-from samkr_edge.build.half import bake
-from samkr_edge.build.maps import Maps, opened, run_maps
-from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, with_metadata
-from samkr_edge.build.people import refuse_blind
-from samkr_edge.build.probe import PROBE_KEY, make_probe
-from samkr_edge.build.reference import reference_of
-from samkr_edge.build.retarget import retarget
+from samkr_edge.builder.check.agreement import FLOAT_BOUNDS, ON_NOISE, Agreement, Reference, judge
+from samkr_edge.builder.check.candidates import judge_candidates
+from samkr_edge.builder.check.maps import Maps, opened, run_maps
+from samkr_edge.builder.check.people import refuse_blind
+from samkr_edge.builder.check.probe import PROBE_KEY, make_probe
+from samkr_edge.builder.check.reference import reference_of
+from samkr_edge.builder.cpu.retarget import retarget
+from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, with_metadata
 
 NEAREST, GRID = "GridSample took the nearest pixel", "the sampling grid were rounded to FP16"
 SWAPPED, LAST = "red and blue were swapped", "the last operation of the offset were in FP16"

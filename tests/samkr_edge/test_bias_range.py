@@ -9,15 +9,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.selftest.carried import TRAINED, write_network
-from samkr_edge.build.agreement import relative_error
-from samkr_edge.build.bias_range import LARGEST, clips_biases, fit_biases
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.half import bake_loaded
-from samkr_edge.build.maps import run_maps
-from samkr_edge.build.onnx_file import OnnxFile, decode_onnx, with_metadata
-from samkr_edge.build.probe import probe_batch, probe_of
-from samkr_edge.build.retarget import retarget
+from samkr_edge.builder.check.agreement import relative_error
+from samkr_edge.builder.check.maps import run_maps
+from samkr_edge.builder.check.probe import probe_batch, probe_of
+from samkr_edge.builder.cpu.retarget import retarget
+from samkr_edge.builder.tensorrt.half import bake_loaded
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.onnx_graph.bias_range import LARGEST, clips_biases, fit_biases
+from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, with_metadata
 from samkr_edge.runtime.onnx_runtime import rounds_by_half_scales
 
 CHANNELS = 6

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from samkr_edge.build import onnx_runtime as builder
-from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.build.retarget import RetargetReport
+from samkr_edge.builder.cpu import build as builder
+from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.cpu.retarget import RetargetReport
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import passport_path, preflight
@@ -114,7 +114,7 @@ def test_a_pass_that_breaks_the_graph_is_found_before_anything_is_written(
                 node.op_type = "Neg"
         return model, RetargetReport()
 
-    monkeypatch.setattr("samkr_edge.build.retarget.retarget", broken)
+    monkeypatch.setattr("samkr_edge.builder.cpu.retarget.retarget", broken)
     assert refused(float_onnx, tmp_path / "out.cpu.onnx") == "SE-B53"
 
 

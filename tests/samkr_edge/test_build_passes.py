@@ -13,10 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build import deform, enlarge, matrix_products, retarget, thin_convolutions
-from samkr_edge.build.branches import take_apart
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.retarget import RetargetReport
+from samkr_edge.builder import enlarge
+from samkr_edge.builder.cpu import deform, matrix_products, retarget, thin_convolutions
+from samkr_edge.builder.cpu.branches import take_apart
+from samkr_edge.builder.cpu.retarget import RetargetReport
+from samkr_edge.onnx_graph.graph import Graph
 
 SHAPE = (1, 4, 6, 5)
 Pass = Callable[[Graph, RetargetReport], None]

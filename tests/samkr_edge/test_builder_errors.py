@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from plan_facts import FP32, INT8
 
-from samkr_edge.build.builder_errors import build_error
-from samkr_edge.build.features import features_for
-from samkr_edge.build.onnx_file import Node, OnnxFile
-from samkr_edge.build.plan import BuildPlan, plan_build
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.tensorrt.builder_errors import build_error
+from samkr_edge.builder.tensorrt.features import features_for
+from samkr_edge.builder.tensorrt.plan import BuildPlan, plan_build
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_file import Node, OnnxFile
 from samkr_edge.runtime.tensorrt_log import Messages
 from targets.profile import load_target
 

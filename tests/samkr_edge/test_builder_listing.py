@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from builder_logs import BUILDS, builder_log
 
-from samkr_edge.build.builder_listing import layers_path, layers_text, listing_of_log, listings_of_log
-from samkr_edge.build.engine_layers import parse_layers
+from samkr_edge.builder.inspect.builder_listing import (
+    layers_path,
+    layers_text,
+    listing_of_log,
+    listings_of_log,
+)
+from samkr_edge.builder.inspect.engine_layers import parse_layers
 from samkr_edge.errors import SamkrError
 
 # As TensorRT for RTX printed it of a network whose names are meant to confuse.

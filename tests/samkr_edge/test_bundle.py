@@ -13,7 +13,7 @@ import pytest
 from tiny_model import SIZE, tiny_onnx
 
 from samkr_edge import launch
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.deploy import bundle_cache
 from samkr_edge.deploy.bundle import MANIFEST, read_bundle, write_bundle

@@ -15,19 +15,19 @@ from passport_edits import edit
 from tensorrt_graphs import write_residual
 from tiny_model import tiny_onnx
 
-from samkr_edge.build import tensorrt as builder
-from samkr_edge.build.features import features_of
-from samkr_edge.build.onnx_card import card_of
-from samkr_edge.build.onnx_file import read_onnx
-from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.build.plan import plan_build
-from samkr_edge.build.tensorrt_graph import facts_of
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.tensorrt import build as builder
+from samkr_edge.builder.tensorrt.edits import facts_of
+from samkr_edge.builder.tensorrt.features import features_of
+from samkr_edge.builder.tensorrt.plan import plan_build
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.cli import run
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.decode import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17

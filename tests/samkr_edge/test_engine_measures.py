@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from builder_logs import BUILDS, DATA, builder_layers
 
-from samkr_edge.build.engine_layers import parse_layers
-from samkr_edge.build.engine_measures import EngineMeasures, measure
+from samkr_edge.builder.inspect.engine_layers import parse_layers
+from samkr_edge.builder.inspect.engine_measures import EngineMeasures, measure
 
 
 def measured(build: str) -> EngineMeasures:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from builder_logs import BUILDS, builder_layers
 
-from samkr_edge.build.builder_listing import listing_of_log
-from samkr_edge.build.engine_layers import Layer, parse_layers
-from samkr_edge.build.engine_measures import measure
-from samkr_edge.build.engine_promises import Promises, broken_promises, promises_of
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
-from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.builder.inspect.builder_listing import listing_of_log
+from samkr_edge.builder.inspect.engine_layers import Layer, parse_layers
+from samkr_edge.builder.inspect.engine_measures import measure
+from samkr_edge.builder.tensorrt.edits import prepare
+from samkr_edge.builder.tensorrt.engine_promises import Promises, broken_promises, promises_of
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 
 FINAL = ("/net/heatmap_head/final/Conv", "/net/offset_head/final/Conv")
 SOFTMAX = "/net/offset_head/attention/Softmax"

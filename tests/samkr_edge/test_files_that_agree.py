@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tiny_model import tiny_onnx
 
-from samkr_edge.build import onnx_runtime as builder
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu import build as builder
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.deploy.bundle import read_bundle, write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files import artefact

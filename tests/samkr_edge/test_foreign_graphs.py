@@ -16,15 +16,15 @@ from tensorrt_graphs import residual_graph, write_residual
 from tiny_model import tiny_onnx
 
 from benchmarks.int8_share import int8_share
-from samkr_edge.build.float_biases import float_biases
-from samkr_edge.build.foreign import refused_by
-from samkr_edge.build.maps import run_maps
-from samkr_edge.build.onnx_file import read_onnx
-from samkr_edge.build.onnx_precision import precision_of
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.check.maps import run_maps
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.float_biases import float_biases
+from samkr_edge.onnx_graph.foreign import refused_by
+from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_precision import precision_of
 from samkr_edge.pose_model import load_model
 
 

@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build.fused_int8 import FusedInt8, fuse_int8
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.half import bake
-from samkr_edge.build.onnx_file import decode_onnx
-from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.builder.tensorrt.edits import prepare
+from samkr_edge.builder.tensorrt.fused_int8 import FusedInt8, fuse_int8
+from samkr_edge.builder.tensorrt.half import bake
+from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_file import decode_onnx
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from samkr_edge.build.half import SMALLEST_SCALE, bake, half_scale, to_half
+from samkr_edge.builder.tensorrt.half import SMALLEST_SCALE, bake, half_scale, to_half
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from samkr_edge.build.engine_layers import (
+from samkr_edge.builder.inspect.engine import EngineReport, Finding, inspect_layers
+from samkr_edge.builder.inspect.engine_layers import (
     dtype_of,
     module_of,
     parse_layers,
@@ -18,7 +19,6 @@ from samkr_edge.build.engine_layers import (
     profile_records,
     profiled_engine,
 )
-from samkr_edge.build.inspector import EngineReport, Finding, inspect_layers
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from red_dot import write_red_dot_model
 
-from samkr_edge.build.onnx_file import UINT8, read_onnx
 from samkr_edge.cli import run
+from samkr_edge.onnx_graph.onnx_file import UINT8, read_onnx
 
 ROOT = Path(__file__).parents[2]
 

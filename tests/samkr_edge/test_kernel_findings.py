@@ -7,8 +7,8 @@ import pytest
 import yaml
 from builder_logs import DATA, builder_layers
 
-from samkr_edge.build.engine_findings import Finding
-from samkr_edge.build.inspector import inspect_layers
+from samkr_edge.builder.inspect.engine import inspect_layers
+from samkr_edge.builder.inspect.engine_findings import Finding
 from samkr_edge.cli import run
 from samkr_edge.files.artefact import sha256_of
 

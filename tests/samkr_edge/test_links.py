@@ -12,9 +12,9 @@ import pytest
 from builder_logs import builder_log
 from tiny_model import tiny_onnx
 
-from samkr_edge.build.builder_listing import layers_path, layers_text, listing_of_log
-from samkr_edge.build.inspector import layers_of_engine, profile_of_engine, profile_path
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.inspect.builder_listing import layers_path, layers_text, listing_of_log
+from samkr_edge.builder.inspect.engine import layers_of_engine, profile_of_engine, profile_path
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.deploy.remote import _there, _with_passports
 from samkr_edge.errors import SamkrError

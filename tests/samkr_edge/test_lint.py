@@ -13,10 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.lint import Lint, lint, module_of
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.inspect.lint import Lint, lint, module_of
 from samkr_edge.cli import run
+from samkr_edge.onnx_graph.graph import Graph
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet

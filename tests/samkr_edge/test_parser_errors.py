@@ -2,8 +2,8 @@
 
 import pytest
 
-from samkr_edge.build.onnx_file import Node, OnnxFile
-from samkr_edge.build.parser_errors import Complaint, explain, locate, parser_error
+from samkr_edge.builder.tensorrt.parser_errors import Complaint, explain, locate, parser_error
+from samkr_edge.onnx_graph.onnx_file import Node, OnnxFile
 
 
 def graph(*names: str) -> OnnxFile:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from samkr_edge import passport as passports
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import cpu_features, is_built, passport_path, preflight

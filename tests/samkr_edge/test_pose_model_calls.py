@@ -14,7 +14,7 @@ from red_dot import dots
 import samkr_edge
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import BATCH, PoseModel
-from samkr_edge.runtime.protocol import Runner
+from samkr_edge.runtime.runner import Runner
 
 
 @pytest.fixture(scope="module")

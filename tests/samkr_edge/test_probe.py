@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
-from samkr_edge.build.half import bake
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx, with_metadata
-from samkr_edge.build.onnx_runtime import build_cpu
-from samkr_edge.build.probe import PROBE_KEY, make_probe, parse_probe, probe_batch, probe_of
-from samkr_edge.build.tensorrt_graph import prepare
+from samkr_edge.builder.check.probe import PROBE_KEY, make_probe, parse_probe, probe_batch, probe_of
+from samkr_edge.builder.cpu.build import build_cpu
+from samkr_edge.builder.tensorrt.edits import prepare
+from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx, with_metadata
 
 
 def picture(height: int, width: int) -> np.ndarray:

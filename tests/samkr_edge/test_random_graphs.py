@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.build.graph import Graph
-from samkr_edge.build.retarget import RetargetReport, drop_idle_quantizers, retarget
+from samkr_edge.builder.cpu.retarget import RetargetReport, drop_idle_quantizers, retarget
+from samkr_edge.onnx_graph.graph import Graph
 
 SHAPE = (1, 4, 8, 8)
 

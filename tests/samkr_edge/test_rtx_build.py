@@ -13,19 +13,19 @@ from fake_driver import Driver
 from fake_tensorrt import RTX_VERSIONS, FakeTensorRT, ctrl_c_at_the_first_step
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.build import engine_bytes
-from samkr_edge.build import tensorrt as builder
-from samkr_edge.build.builder_listing import layers_path
-from samkr_edge.build.engine_layers import parse_layers
-from samkr_edge.build.features import features_of
-from samkr_edge.build.inspector import layers_of_engine
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
-from samkr_edge.build.plan import plan_best, plan_build
-from samkr_edge.build.tensorrt_graph import facts_of, prepare
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.inspect.builder_listing import layers_path
+from samkr_edge.builder.inspect.engine import layers_of_engine
+from samkr_edge.builder.inspect.engine_layers import parse_layers
+from samkr_edge.builder.tensorrt import build as builder
+from samkr_edge.builder.tensorrt import engine_bytes
+from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.features import features_of
+from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from targets.profile import load_target
 

@@ -12,7 +12,7 @@ from fake_driver import Driver
 from fake_tensorrt import RTX_VERSIONS, FakeTensorRT
 from red_dot import dots
 
-from samkr_edge.build.inspector import layers_of_engine
+from samkr_edge.builder.inspect.engine import layers_of_engine
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder

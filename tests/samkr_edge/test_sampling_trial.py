@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from samkr_edge.build.sampling_trial import (
+from samkr_edge.builder.tensorrt.sampling_trial import (
     SAMPLED,
     Form,
     SamplingCase,

@@ -16,7 +16,7 @@ from benchmarks.selftest import choices, endurance, errors, timing_cache
 from benchmarks.selftest.choices import same_winner
 from benchmarks.selftest.errors import Ran, told
 from benchmarks.selftest.stage import Check, Rig
-from samkr_edge.build import engine_trial
+from samkr_edge.builder.tensorrt import engine_trial
 from samkr_edge.cli import run
 
 pytestmark = pytest.mark.usefixtures("references_are_kept")

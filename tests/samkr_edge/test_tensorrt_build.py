@@ -16,17 +16,17 @@ from fake_driver import Driver
 from fake_tensorrt import VERSIONS, FakeTensorRT, ctrl_c_at_the_first_step
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.build import engine_bytes
-from samkr_edge.build import tensorrt as builder
-from samkr_edge.build.features import features_of
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
-from samkr_edge.build.plan import plan_best, plan_build
-from samkr_edge.build.tensorrt_graph import facts_of, prepare
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.tensorrt import build as builder
+from samkr_edge.builder.tensorrt import engine_bytes
+from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.features import features_of
+from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.passport import preflight, read_passport
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device
@@ -244,7 +244,7 @@ def test_ctrl_c_does_not_wait_for_a_builder_that_cannot_be_told(
     at_exit: list[tuple[Any, ...]] = []
     ended: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr("samkr_edge.build.engine_bytes.threading.Event", Waited)
+        patched.setattr("samkr_edge.builder.tensorrt.engine_bytes.threading.Event", Waited)
         patched.setattr("atexit.register", lambda *called: at_exit.append(called))
         patched.setattr("os._exit", ended.append)
         with pytest.raises(KeyboardInterrupt):

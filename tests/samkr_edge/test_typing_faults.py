@@ -13,16 +13,16 @@ from fake_tensorrt import FakeTensorRT
 from fake_typing import TypingFaults
 from tensorrt_graphs import write_residual
 
-from samkr_edge.build import onnx_file
-from samkr_edge.build import tensorrt as builder
-from samkr_edge.build.features import features_of
-from samkr_edge.build.onnx_file import decode_onnx, read_onnx
-from samkr_edge.build.plan import plan_best, plan_build
-from samkr_edge.build.tensorrt_graph import facts_of
-from samkr_edge.build.wishes import Wishes
+from samkr_edge.builder.tensorrt import build as builder
+from samkr_edge.builder.tensorrt.edits import facts_of
+from samkr_edge.builder.tensorrt.features import features_of
+from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
+from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph import onnx_file
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -63,8 +63,8 @@ def test_fp16_where_weak_typing_asked_for_fp32_is_refused_by_name(
 
 
 def test_every_kind_of_promise_is_held_against_what_was_built(install: Install, source: Path) -> None:
-    from samkr_edge.build.engine_layers import parse_layers
-    from samkr_edge.build.engine_promises import broken_promises, promises_of
+    from samkr_edge.builder.inspect.engine_layers import parse_layers
+    from samkr_edge.builder.tensorrt.engine_promises import broken_promises, promises_of
     from samkr_edge.runtime.tensorrt import TensorRTRunner
 
     for version in ("8.6.1", "10.3.0", "11.4.0.106"):

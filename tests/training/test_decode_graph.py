@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from samkr_edge.build.onnx_runtime import build_cpu
+from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose.decode import DecodeSettings, decode
 from samkr_edge.pose.proposals import select

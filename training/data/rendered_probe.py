@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samkr_edge.build.probe import COUNT, SIDE, Probe, make_probe
+from samkr_edge.builder.check.probe import COUNT, SIDE, Probe, make_probe
 from training.data.synthetic import SceneSettings, render_scene
 
 _SEED = 7

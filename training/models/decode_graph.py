@@ -5,8 +5,8 @@ Computes what :func:`samkr_edge.pose.decode.decode` does up to pose NMS, which s
 MaxPool, TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as there: map pixel i is centred on input
 pixel ``stride * i``, joint = location - offset.
 
-In an engine with FP16 this module stays FP32 (samkr_edge/build/full_precision.py): half precision resolves a quarter of
-a pixel at 512. Its nodes are those behind the tensors ``heatmap`` and ``offset``.
+In an engine with FP16 this module stays FP32 (samkr_edge/builder/tensorrt/full_precision.py): half precision resolves a
+quarter of a pixel at 512. Its nodes are those behind the tensors ``heatmap`` and ``offset``.
 """
 
 from __future__ import annotations

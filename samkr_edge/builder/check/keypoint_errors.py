@@ -1,0 +1,54 @@
+"""One keypoint computed wrongly among many right ones: too little of a whole INT8 map to show in its error.
+
+Grouped convolutions compute the keypoints apart, so a runtime may get one group wrong. A keypoint that is gone or is
+another's moves the whole map's error by a few tenths, as much as quantization may; its own error is 1 or more. Asked
+of maps only: of the few pixels of candidates a single one has the error of quantization.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samkr_edge.builder.check.maps import MAPS, Maps
+
+# Error of a keypoint's part of a map: multiples of what quantization does to it, or to the whole map. Right builds of
+# trained and of untrained networks use up to 0.6 of what is allowed.
+NOISES, LEAST, MOST = 5.0, 0.02, 0.9
+# A part that is weaker than this share of the usual one is measured by that: of nothing every share is large.
+WEAK = 0.25
+
+
+def strange_keypoints(
+    source: Maps, unquantized: Maps | None, found: Maps, keypoints: tuple[str, ...]
+) -> list[str]:
+    """Keypoints whose maps are farther from the source's than its quantization explains, in words that follow "it
+    computes as if".
+
+    Args:
+        source, unquantized, found: heatmap (N, C, h, w) and offset (N, 2K, h, w); ``unquantized`` is None where the
+            builder chose the INT8.
+        keypoints: names of the K; the last channel of a heatmap is the person centre.
+    """
+    strange = []
+    for index, name in enumerate(MAPS):
+        expected = _parts(source[index], len(keypoints))
+        sizes = np.linalg.norm(expected, axis=1)
+        sizes = np.maximum(sizes, max(WEAK * float(np.sqrt(np.square(sizes).mean())), 1e-12))
+        errors = np.linalg.norm(_parts(found[index], len(keypoints)) - expected, axis=1) / sizes
+        allowed = np.full(len(errors), MOST)
+        if unquantized is not None:
+            noises = np.linalg.norm(_parts(unquantized[index], len(keypoints)) - expected, axis=1) / sizes
+            whole = float(np.linalg.norm(unquantized[index] - source[index]) / np.linalg.norm(sizes))
+            allowed = np.minimum(LEAST + NOISES * np.maximum(noises, whole), MOST)
+        worst = int(np.argmax(errors / allowed))
+        if errors[worst] > allowed[worst]:
+            names = (*keypoints, "the person centre")[-len(errors) :] if name == "heatmap" else keypoints
+            strange.append(f"the {name} of {names[worst]} were something else")
+    return strange
+
+
+def _parts(maps: np.ndarray, keypoints: int) -> np.ndarray:
+    """Maps (N, C, h, w) as one row a keypoint: x and y of an offset together."""
+    count, channels = maps.shape[:2]
+    rows = keypoints if channels == 2 * keypoints else channels
+    return maps.reshape(count, rows, -1).swapaxes(0, 1).reshape(rows, -1)

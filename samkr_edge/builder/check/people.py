@@ -1,0 +1,137 @@
+"""The people of the probe images: do they stay in a built model, and how far do their joints move?
+
+A built model is asked at the places where its source sees people, so that the order of its list does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samkr_edge.builder.check.maps import Maps
+from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.decode import find_peaks, sample, suppress
+
+# Whoever scores less may be lost by the smallest change, and says nothing.
+CLEAR_SCORE = 0.1
+# A person stays whose centre keeps this share of its value, and is above the decoder's threshold.
+KEPT_SHARE = 0.25
+# Share of its largest value that a map has to change by from picture to picture; float rounding is as large.
+_LEAST_CHANGE = 1e-6
+
+
+@dataclass(frozen=True)
+class People:
+    """People that a source sees clearly.
+
+    Attributes:
+        image: (P,) index of the image of each.
+        centers: int (P, 2) x, y of the centre, map pixels.
+        values: (P,) of the centre heatmap.
+        joints: (P, K, 2) x, y in input pixels.
+    """
+
+    image: np.ndarray
+    centers: np.ndarray
+    values: np.ndarray
+    joints: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def diagonals(self) -> np.ndarray:
+        """(P,) of the boxes around their joints, input pixels."""
+        return np.asarray(np.linalg.norm(np.ptp(self.joints, axis=1), axis=1))
+
+
+@dataclass(frozen=True)
+class Staying:
+    """What became of people: how many there are and how many stay; how far the joints of these moved, input pixels."""
+
+    people: int
+    kept: int
+    moved: np.ndarray  # (kept * K,)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.moved)) if self.moved.size else 0.0
+
+    @property
+    def largest(self) -> float:
+        return float(self.moved.max(initial=0.0))
+
+
+def clear_people(maps: Maps, card: ModelCard) -> People:
+    """Decode the maps and keep whom the network is sure of; of an untrained network nobody."""
+    found: list[tuple[int, np.ndarray, float, np.ndarray]] = []
+    if not card.provenance.get("untrained"):
+        for image, (heatmap, offset) in enumerate(zip(*maps, strict=True)):
+            centers, values = find_peaks(heatmap[-1], card.decode)
+            if not len(centers):
+                continue
+            joints = joints_at(offset, centers)
+            heat = sample(heatmap[:-1], joints, card.stride)
+            scores = values * heat.mean(axis=1)
+            kept = suppress(card.stride * joints, heat.mean(axis=1), card.decode)
+            found += [
+                (image, centers[i], float(values[i]), card.stride * joints[i])
+                for i in kept
+                if scores[i] >= CLEAR_SCORE
+            ]
+    keypoints = maps.offset.shape[1] // 2
+    return People(
+        np.array([one[0] for one in found], np.int64),
+        np.array([one[1] for one in found], np.int64).reshape(-1, 2),
+        np.array([one[2] for one in found], np.float32),
+        np.array([one[3] for one in found], np.float32).reshape(-1, keypoints, 2),
+    )
+
+
+def refuse_blind(maps: Maps, probe: str) -> None:
+    """Refuse a network that sees nothing: all pictures give the same, and any build of it would agree.
+
+    One that was never trained answers to pictures all the same.
+
+    Args:
+        maps: of several pictures; of a single one its pixels are compared.
+        probe: what the pictures are, for people.
+
+    Raises:
+        SamkrError: SE-A28 the centre heatmap is the same for all.
+    """
+    centers = maps.heatmap[:, -1]
+    change = np.ptp(centers, axis=0 if len(centers) > 1 else None).max()
+    if change <= _LEAST_CHANGE * np.abs(centers).max():
+        raise SamkrError(
+            "SE-A28",
+            "the network gives the same centre heatmap whatever the picture, so nothing was written",
+            [
+                f"it is      {centers.min():.2g} to {centers.max():.2g} on {probe}",
+                "so         it finds nobody, or the same in every picture",
+            ],
+            fix="samkr-edge eval CHECKPOINT --data DIR   # weights that died in training or quantization",
+        )
+
+
+def joints_at(offset: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """(P, K, 2) map pixels of the people at ``centers`` (P, 2), from an offset map (2K, h, w)."""
+    at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(len(centers), len(offset) // 2, 2)
+    return np.asarray(centers[:, None, :] - at, np.float32)
+
+
+def stay(people: People, maps: Maps, card: ModelCard) -> Staying:
+    """Look for people in other maps, at the centres they have."""
+    moved, kept = [], 0
+    for image, center, value, joints in zip(
+        people.image, people.centers, people.values, people.joints, strict=True
+    ):
+        x, y = center
+        around = maps.heatmap[image, -1, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if around.max() > max(KEPT_SHARE * value, card.decode.center_threshold):
+            kept += 1
+            there = card.stride * joints_at(maps.offset[image], center[None])[0]
+            moved.append(np.linalg.norm(there - joints, axis=1))
+    return Staying(len(people), kept, np.concatenate(moved) if moved else np.zeros(0))

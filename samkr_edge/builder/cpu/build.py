@@ -1,0 +1,183 @@
+"""Build for target ``cpu``: an ONNX Runtime model in the form that is fastest on this CPU, with its passport."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from samkr_edge import __version__
+from samkr_edge.builder.check.agreement import Agreement, judge
+from samkr_edge.builder.check.probe import PROBE_KEY
+from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.files.artefact import behind, require_writable
+from samkr_edge.fixes import look_beside
+from samkr_edge.model_card import ModelCard
+from samkr_edge.onnx_graph.bias_range import fit_biases
+from samkr_edge.onnx_graph.float_biases import float_biases
+from samkr_edge.onnx_graph.foreign import refuse_other_tools
+from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_file import (
+    OnnxFile,
+    WeightsElsewhere,
+    decode_onnx,
+    not_whole,
+    weights_elsewhere,
+)
+from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
+from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built model: where it is, its passport, and how close it is to its source."""
+
+    path: Path
+    passport: Passport
+    agreement: Agreement
+
+
+def build_cpu(source: Path, out: Path) -> Built:
+    """Build ``source`` for this machine's CPU.
+
+    On x86 the graph is retargeted (``retarget``). On ARM the signed Q/DQ is what the kernels want, and it stays as
+    exported, but for channels whose biases would be clipped.
+
+    Raises:
+        SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A27 not a model of ours, SE-A26 in two files, SE-B52
+            already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8, or FP16 beside
+            INT8, SE-B56 and SE-B57 changed by other tools.
+    """
+    import onnx
+
+    onnxruntime = import_onnxruntime()
+
+    from samkr_edge.builder.cpu.retarget import retarget
+
+    data = read_source(source)
+    graph = decoded(data, source)
+    card = card_of(graph, source)
+    if card.precision == "fp8":
+        raise _no_fp8(source)
+    if card.quantized and card.provenance.get("floats") == "fp16":
+        raise _no_half_beside_int8(source)
+    if passport_path(behind(source)).exists() or {TARGET_KEY, PREPARED_KEY} & graph.metadata.keys():
+        raise SamkrError(
+            "SE-B52",
+            f"{source} is built or prepared already, so nothing was done",
+            fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    refuse_other_tools(graph, source, "the CPU")
+    model = parse_onnx(graph.encode() if float_biases(graph) else data, source)
+    require_writable(out)
+    settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
+    if platform.machine() in ("x86_64", "AMD64"):
+        model, report = retarget(model)
+        settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
+    elif widened := fit_biases(signed := Graph(model)):
+        model = signed.write()
+        settings["widened_channels"] = widened
+    _drop_probe(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = TARGET_KEY, "cpu"
+    built = model.SerializeToString()
+    agreement = _compare(data, built, card)
+    if not agreement.holds:
+        raise SamkrError(
+            "SE-B53",
+            "the built model does not compute what its source does, so it was not written",
+            agreement.facts(),
+            fix="use the exported ONNX as it is, which predict, eval and bench take; and report this graph",
+        )
+    passport = Passport(
+        target="cpu",
+        card=card.to_dict(),
+        sha256=hashlib.sha256(built).hexdigest(),
+        source=source.name,
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        device=cpu_device(),
+        versions={
+            "samkr_edge": __version__,
+            "onnxruntime": onnxruntime.__version__,
+            "onnx": onnx.__version__,
+        },
+        settings=settings,
+        measured={"agreement": agreement.to_dict()},
+    )
+    write_built(out, built, passport)
+    return Built(out, passport, agreement)
+
+
+def read_source(path: Path) -> bytes:
+    """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SamkrError(
+            "SE-B50",
+            f"there is no ONNX file {path} that can be read",
+            [f"reason     {error.strerror or error}"],
+            fix=look_beside(path),
+        ) from error
+
+
+def decoded(data: bytes, path: Path) -> OnnxFile:
+    """The model in the bytes of ``path``; raises SamkrError SE-B50 damaged, SE-A26 in two files."""
+    try:
+        return decode_onnx(data)
+    except WeightsElsewhere as error:
+        raise weights_elsewhere(path, error) from error
+    except ValueError as error:
+        raise _not_whole(path, data, error) from error
+
+
+def parse_onnx(data: bytes, path: Path) -> Any:
+    """The same as the ``ModelProto`` of the onnx package, checked; raises SamkrError SE-B50."""
+    import onnx
+
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's own classes
+        raise _not_whole(path, data, error) from error
+    return model
+
+
+def _not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
+    return SamkrError("SE-B50", *not_whole(path, len(data), words_of(error)))
+
+
+def _drop_probe(model: Any) -> None:
+    """Its images have done their work when the build is judged."""
+    kept = [entry for entry in model.metadata_props if entry.key != PROBE_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+
+
+def _no_fp8(path: Path) -> SamkrError:
+    return SamkrError(
+        "SE-B54",
+        f"{path.name} is FP8, which no CPU computes in, so nothing was built",
+        ["on a CPU   ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"],
+        fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
+    )
+
+
+def _no_half_beside_int8(path: Path) -> SamkrError:
+    return SamkrError(
+        "SE-B54",
+        f"{path.name} is FP16 beside INT8, which is for TensorRT, so nothing was built",
+        ["on a CPU   INT8 kernels read and write FP32"],
+        fix="samkr-edge export CHECKPOINT -o model.onnx   # without --precision fp16",
+    )
+
+
+def _compare(source: bytes, built: bytes, card: ModelCard) -> Agreement:
+    from samkr_edge.builder.check.maps import run_maps
+    from samkr_edge.builder.check.reference import reference_of
+
+    reference, images = reference_of(source, card)
+    return judge(reference, run_maps(decode_onnx(built), images), card, card.precision)

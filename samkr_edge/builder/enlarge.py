@@ -1,0 +1,145 @@
+"""Maps enlarged as seldom and as cheaply as can be: sums over resolutions, added from the smallest map up.
+
+HRNet's fuse layers compute ``a + up2(b) + up4(c)``; nearest up-sampling commutes with sums and with itself, so that
+this is ``a + up2(b + up2(c))``. ONNX Runtime enlarges 8-bit maps more slowly than it adds them.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.onnx_graph.graph import Graph
+
+
+def enlarge_sums(graph: Graph) -> int:
+    """Rewrite all sums over two or more smaller resolutions; returns how many.
+
+    Exact but for the order of additions. Quantizers of addends are moved before the enlarging, which commutes with
+    rounding; sums that become the input of an enlarging are float here.
+    """
+    found = 0
+    for root in [node for node in graph.nodes if node.op_type == "Add"]:
+        readers = graph.consumers[root.output[0]]
+        if len(readers) == 1 and readers[0].op_type == "Add":
+            continue  # a partial sum: met from its last addition
+        addends = _addends(graph, root)
+        resizes = {name: resize for name in addends if (resize := _enlarging(graph, name)) is not None}
+        plain = [name for name in addends if name not in resizes]
+        by_factor = sorted(resizes, key=lambda name: -_factor(graph, resizes[name]))
+        factors = [_factor(graph, resizes[name]) for name in by_factor] + [1]
+        if not plain or len(set(factors)) < 3 or any(large % small for large, small in pairwise(factors)):
+            continue
+        total = ""
+        for name, (large, small) in zip(by_factor, pairwise(factors), strict=True):
+            addend = _before(graph, resizes[name], name)
+            total = graph.append("Add", [total, addend]) if total else addend
+            if large > small:
+                total = _enlarge(graph, resizes[name], total, large // small)
+        for name in plain[:-1]:
+            total = graph.append("Add", [total, name])
+        graph.nodes = [node for node in graph.nodes if node is not root]
+        graph.append("Add", [total, plain[-1]], [root.output[0]])
+        graph.drop_dead()
+        found += 1
+    return found
+
+
+def enlarge_bytes(graph: Graph) -> int:
+    """Enlarge 8-bit maps by looking rows and columns up, channels last; returns how many. Exact.
+
+    ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize takes
+    longer there than two look-ups.
+    """
+    resizes = [node for node in graph.nodes if node.op_type == "Resize"]
+    sizes = graph.map_sizes() if resizes else {}
+    found = 0
+    for resize in resizes:
+        restored, readers = graph.producer.get(resize.input[0]), graph.consumers[resize.output[0]]
+        if restored is None or restored.op_type != "DequantizeLinear" or len(readers) != 1:
+            continue
+        (quantizer,) = readers
+        known = sizes.get(resize.input[0])
+        if known is None or not _is_nearest(graph, resize) or not _same_steps(graph, restored, quantizer):
+            continue
+        rows, columns = known
+        factor = _factor(graph, resize)
+        tensor = graph.append("Transpose", [restored.input[0]], perm=[0, 2, 3, 1])
+        for axis, size in ((2, columns), (1, rows)):
+            index = graph.constant(np.repeat(np.arange(size), factor), "nearest")
+            tensor = graph.append("Gather", [tensor, index], axis=axis)
+        tensor = graph.append("Transpose", [tensor], perm=[0, 3, 1, 2])
+        graph.replace_input(quantizer.output[0], tensor, graph.consumers[quantizer.output[0]])
+        graph.drop_dead()
+        found += 1
+    return found
+
+
+def _same_steps(graph: Graph, restored: Any, quantizer: Any) -> bool:
+    """Whether a QuantizeLinear gives back the very numbers that a DequantizeLinear read."""
+    if quantizer.op_type != "QuantizeLinear":
+        return False
+    pairs = zip(restored.input[1:], quantizer.input[1:], strict=True)
+    values = [(graph.constants[a], graph.constants[b]) for a, b in pairs]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in values)
+
+
+def _addends(graph: Graph, node: Any) -> list[str]:
+    """What a tree of additions adds up; a partial sum that something else reads too is one addend."""
+    addends: list[str] = []
+    for name in node.input:
+        source = graph.producer.get(name)
+        partial = source is not None and source.op_type == "Add" and len(graph.consumers[name]) == 1
+        addends += _addends(graph, source) if partial and name not in graph.outputs else [name]
+    return addends
+
+
+def _enlarging(graph: Graph, tensor: str) -> Any | None:
+    """The nearest up-sampling that an addend is the result of, quantized or not; None for any other addend."""
+    node = graph.producer.get(tensor)
+    for op in ("DequantizeLinear", "QuantizeLinear"):
+        if node is not None and node.op_type == op and len(graph.consumers[node.output[0]]) == 1:
+            node = graph.producer.get(node.input[0])
+    if node is None or node.op_type != "Resize" or len(graph.consumers[node.output[0]]) != 1:
+        return None
+    return node if _is_nearest(graph, node) else None
+
+
+def _is_nearest(graph: Graph, resize: Any) -> bool:
+    """Whether a Resize repeats every pixel of a map a whole number of times, as often in rows as in columns."""
+    modes = {a.name: a.s for a in resize.attribute}
+    nearest = (modes.get("mode"), modes.get("coordinate_transformation_mode"), modes.get("nearest_mode"))
+    scales = graph.constants.get(resize.input[2]) if len(resize.input) == 3 else None
+    if nearest != (b"nearest", b"asymmetric", b"floor") or scales is None or len(scales) != 4:
+        return False
+    same = scales[0] == scales[1] == 1 and scales[2] == scales[3]
+    return bool(same and scales[2] > 1 and scales[2] == int(scales[2]))
+
+
+def _factor(graph: Graph, resize: Any) -> int:
+    return int(graph.constants[resize.input[2]][2])
+
+
+def _before(graph: Graph, resize: Any, addend: str) -> str:
+    """The addend before its enlarging, quantized as it is behind it."""
+    restored = graph.producer[addend]
+    if restored.op_type != "DequantizeLinear":
+        return str(resize.input[0])
+    scale, zero = (graph.constants[name] for name in restored.input[1:3])
+    _, dq = graph.add_pair(resize.input[0], scale, zero)
+    return str(dq.output[0])
+
+
+def _enlarge(graph: Graph, like: Any, tensor: str, factor: int) -> str:
+    """``tensor`` enlarged by a factor, with the attributes of another up-sampling."""
+    node = graph.onnx.NodeProto()
+    node.CopyFrom(like)
+    node.name = graph.name("enlarged")
+    scales = graph.constant(np.array([1, 1, factor, factor], np.float32), "enlarging")
+    del node.input[:], node.output[:]
+    node.input.extend([tensor, "", scales])
+    node.output.append(node.name)
+    graph.nodes.append(node)
+    return str(node.name)

@@ -1,0 +1,383 @@
+"""The layers of a TensorRT engine, from the engine inspector's JSON and a per-layer profile. Pure: no TensorRT needed.
+
+The formats of TensorRT 8.5 to 11 differ: up to 10 a tensor has one text ``Format/Datatype``, a sentence
+(``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split in two fields,
+and ``Bindings`` became ``I/O Tensors``. TensorRT for RTX's listing (``builder_listing``) names a convolution's
+constants in place of its kernel and groups, so these follow from the shapes of its weights.
+
+A layer's name and metadata name the ONNX nodes fused into it, and these carry the network's module names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from samkr_edge.builder.inspect import myelin
+from samkr_edge.errors import SamkrError
+
+_DTYPES = (
+    # The first that matches; `uint8` before `int8`, and `float` last since `bfloat16` and `float8` hold it.
+    ("uint8", r"uint8"),
+    ("int8", r"int8"),
+    ("int4", r"int4"),
+    ("fp8", r"fp8|float8|e4m3"),
+    ("bf16", r"bf16|bfloat16"),
+    ("fp16", r"fp16|half|float16"),
+    ("int64", r"int64"),
+    ("int32", r"int32"),
+    ("bool", r"bool"),
+    ("fp32", r"fp32|float"),
+)  # fmt: skip
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
+# What layers compute in that no quantizer made.
+FLOATS = ("fp32", "fp16", "bf16")
+_QUANTIZED = ("int8", "fp8")
+
+_WRITE = "write it again, on the device: samkr-edge inspect MODEL.engine --profile"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a layer; ``dtype`` is ``int8``, ``fp16``, ... or ``?``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an engine.
+
+    Attributes:
+        name: TensorRT's name of it.
+        kind: TensorRT's type of it: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
+        role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum``, ``elementwise`` (a generated
+            kernel that does more than that), ``none`` (it launches no kernel) or ``other``.
+        nodes: ONNX nodes fused into it.
+        inputs, outputs: activations.
+        precision: what it computes in; of a convolution, the type of its weights.
+        macs: multiply-accumulates, None where the JSON does not tell.
+        channels: (input, output) channels per group of a convolution.
+        ms: time from the profile.
+        constants: weights, scales and the like, where the listing names them.
+    """
+
+    name: str
+    kind: str
+    role: str
+    nodes: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    precision: str
+    macs: int | None = None
+    channels: tuple[int, int] | None = None
+    ms: float | None = None
+    constants: tuple[Tensor, ...] = ()
+
+    @property
+    def writes(self) -> str:
+        """Type of its first output."""
+        return self.outputs[0].dtype if self.outputs else "?"
+
+    @property
+    def module(self) -> str:
+        """The network's module that this layer mostly is; TensorRT's name where it is none of ours."""
+        for node in self.nodes:
+            if operation_of(node) == "Conv":
+                return module_of(node)
+        return module_of(self.nodes[0]) if self.nodes else self.name
+
+
+def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
+    """Layers in the engine's order, with their times, from JSON as text; raises as :func:`layers_in`."""
+    return layers_in(_load(text, "engine layers"), times)
+
+
+def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Layer]:
+    """Layers in the engine's order, with their times.
+
+    Raises:
+        SamkrError: SE-B92 not in a form that is known, SE-B93 names only.
+    """
+    entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
+    if not isinstance(entries, list):
+        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"], _WRITE)
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise SamkrError(
+            "SE-B93",
+            "this engine was built without layer details, so there is nothing to inspect",
+            [
+                f"layers     {len(entries)}, names only",
+                "needed     profiling verbosity DETAILED at build time",
+            ],
+            fix="samkr-edge build MODEL.onnx --target auto",
+        )
+    try:
+        return [_layer(entry, times or {}) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SamkrError(
+            "SE-B92",
+            "these engine layers are in a form that is not known",
+            [f"reason     {error!r}"[:160]],
+            fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
+        ) from error
+
+
+def listed_engine(text: str) -> str | None:
+    """SHA-256 of the engine whose layers these are; None where they do not say, as the inspector's."""
+    loaded = _load(text, "engine layers")
+    return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
+
+
+def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> list[dict[str, Any]]:
+    """A profile as ``trtexec --exportProfile`` writes it, from layer name -> milliseconds of every inference.
+
+    The first record, which counts the inferences, also names the engine that was measured.
+    """
+    names = dict.fromkeys(name for run in runs for name in run)
+    totals = {name: sum(run.get(name, 0.0) for run in runs) for name in names}
+    everything = sum(totals.values()) or 1.0
+    return [
+        {"count": len(runs), "engine_sha256": engine_sha256},
+        *(
+            {
+                "name": name,
+                "timeMs": total,
+                "averageMs": total / len(runs),
+                "medianMs": statistics.median(run.get(name, 0.0) for run in runs),
+                "percentage": 100 * total / everything,
+            }
+            for name, total in totals.items()
+        ),
+    ]
+
+
+def profiled_engine(text: str) -> str | None:
+    """SHA-256 of the engine that a profile is of; None where it does not say, as trtexec's."""
+    loaded = _load(text, "profile")
+    first = loaded[0] if isinstance(loaded, list) and loaded else None
+    return first.get("engine_sha256") if isinstance(first, dict) else None
+
+
+def parse_profile(text: str) -> dict[str, float]:
+    """Layer name -> milliseconds of one inference."""
+    loaded = _load(text, "profile")
+    try:
+        if isinstance(loaded, dict):
+            return {str(name): float(ms) for name, ms in loaded.items()}
+        times: dict[str, float] = defaultdict(float)
+        for record in loaded:
+            if "name" in record:  # the first record is {"count": N}
+                times[record["name"]] += float(record.get("averageMs", record.get("medianMs", 0.0)))
+        return dict(times)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SamkrError(
+            "SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]], _WRITE
+        ) from error
+
+
+def module_of(node: str) -> str:
+    """ONNX node name -> module name: ``/net/layer1/layer1.0/conv1/Conv`` -> ``layer1.0.conv1``.
+
+    The exporter writes the path of scopes, where a child of a list repeats its parent's name.
+    """
+    scopes = node.strip("/").split("/")[:-1]
+    if scopes and scopes[0] == "net":
+        scopes = scopes[1:]
+    kept: list[str] = []
+    for scope in scopes:
+        if kept and scope.startswith(f"{kept[-1]}."):
+            kept.pop()
+        kept.append(scope)
+    return ".".join(kept) or node
+
+
+def _load(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-B92",
+            f"the {what} are not valid JSON",
+            [f"reason     {error}", f"size       {len(text)}"],
+            _WRITE,
+        ) from error
+
+
+def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
+    name, kind = str(entry["Name"]), str(entry.get("LayerType", ""))
+    inputs = tuple(_tensor(tensor) for tensor in entry.get("Inputs", []))
+    outputs = tuple(_tensor(tensor) for tensor in entry.get("Outputs", []))
+    nodes = _nodes(name, str(entry.get("Metadata", "")))
+    role = _role(name, kind, nodes, entry)
+    constants = tuple(_tensor(tensor) for tensor in entry.get("Constants", []))
+    precision = _precision(inputs, outputs)
+    macs, channels = None, None
+    if role == "conv":
+        weights = entry.get("Weights")
+        listed = _listed_weights(inputs, constants, outputs)
+        if isinstance(weights, dict) and (dtype := dtype_of(str(weights.get("Type", "")))) != "?":
+            precision = dtype
+        elif listed is not None:
+            precision = listed.dtype
+        macs, channels = (
+            _work(entry, inputs, outputs) or _listed_work(listed, inputs, outputs) or (None, None)
+        )
+    return Layer(
+        name=name,
+        kind=kind,
+        role=role,
+        nodes=nodes,
+        inputs=inputs,
+        outputs=outputs,
+        precision=precision,
+        macs=macs,
+        channels=channels,
+        ms=times.get(name),
+        constants=constants,
+    )
+
+
+def _tensor(entry: Mapping[str, Any]) -> Tensor:
+    text = next(
+        (
+            str(entry[key])
+            for key in ("Format/Datatype", "Format/DataType", "DataType", "Datatype")
+            if key in entry
+        ),
+        str(entry.get("Format", "")),
+    )
+    return Tensor(str(entry["Name"]), tuple(int(n) for n in entry.get("Dimensions", [])), dtype_of(text))
+
+
+def dtype_of(text: str) -> str:
+    """``int8``, ``fp16``, ``fp32``, ... from any of the ways TensorRT words a type; ``?`` where it tells none."""
+    return next((name for name, pattern in _DTYPES if re.search(pattern, text.lower())), "?")
+
+
+def _precision(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
+    """INT8 or FP8 where all inputs are; else the first float type among inputs, then outputs."""
+    kinds = [tensor.dtype for tensor in inputs]
+    if kinds and kinds[0] in _QUANTIZED and len(set(kinds)) == 1:
+        return kinds[0]
+    everything = [*kinds, *(tensor.dtype for tensor in outputs)]
+    return next((kind for kind in everything if kind in FLOATS), everything[0] if everything else "?")
+
+
+def _nodes(name: str, metadata: str) -> tuple[str, ...]:
+    """ONNX nodes of a layer: the metadata names them all, the name of an older engine most of them."""
+    found = re.findall(r"\[ONNX Layer: ([^\]]+)\]", metadata)
+    if not found:
+        found = [part for token in re.findall(r"/[\w./-]+", name) for part in token.split("...")]
+    return tuple(dict.fromkeys(node for node in found if node))
+
+
+def operation_of(node: str) -> str:
+    """``/net/stage3/stage3.0/sums.0/Add_1`` -> ``Add``."""
+    return re.sub(r"_\d+$", "", node.rsplit("/", 1)[-1])
+
+
+def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) -> str:
+    operations = [operation_of(node) for node in nodes]
+    if kind in (*myelin.NO_KERNELS, "NoOp"):
+        return "none"
+    if kind == "Reformat" or name.startswith(("Reformatting CopyNode", "reformat")):
+        return "conversion"
+    if kind == myelin.GENERATED:
+        return _role_of_generated(name, nodes)
+    if myelin.is_convolution(name, kind):
+        return "conv"
+    if kind in myelin.FUSIONS:
+        return "other"
+    if entry.get("ParameterType") == "Convolution" or "conv" in kind.lower() or "Conv" in operations:
+        return "conv"
+    if nodes and all(operation in _QUANTIZERS for operation in operations):
+        return "conversion"
+    return "sum" if _sums(nodes) else "other"
+
+
+def _role_of_generated(name: str, nodes: Sequence[str]) -> str:
+    """A generated kernel is no convolution, though it may do what the graph has at a convolution's node: its bias."""
+    if myelin.converts(name) or (nodes and all(operation_of(node) in _QUANTIZERS for node in nodes)):
+        return "conversion"
+    return "sum" if myelin.adds(name) and _sums(nodes) else "elementwise"
+
+
+def _sums(nodes: Sequence[str]) -> bool:
+    return any(operation_of(node) == "Add" and sum_op(module_of(node)) for node in nodes)
+
+
+def sum_op(module: str) -> str | None:
+    """The policy's name for a sum: ``residual_add``, ``resolution_sum``, or None for any other addition."""
+    parts = module.split(".")
+    if parts[-1] == "add":
+        return "residual_add"
+    return "resolution_sum" if len(parts) > 1 and parts[-2] == "sums" else None
+
+
+def _work(
+    entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[int, tuple[int, int]] | None:
+    """(multiply-accumulates, channels per group) of a convolution, from its kernel and the shapes of its maps."""
+    kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
+    if not kernel or not inputs or not outputs or min(len(inputs[0].shape), len(outputs[0].shape)) < 3:
+        return None
+    c_in, c_out = inputs[0].shape[1] // groups, int(entry.get("OutMaps") or outputs[0].shape[1])
+    macs = _images(outputs[0]) * c_out * prod(outputs[0].shape[2:]) * c_in * prod(kernel)
+    return macs, (c_in, c_out // groups)
+
+
+def _listed_weights(
+    inputs: Sequence[Tensor], constants: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> Tensor | None:
+    """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs.
+
+    Those of a 1x1 convolution that became a matrix product are (1, out, in); they are returned as (out, in).
+    """
+    if not outputs or len(outputs[0].shape) not in (3, 4):
+        return None
+    rank, c_out = len(outputs[0].shape), outputs[0].shape[1]
+    maps = [tensor for tensor in inputs if len(tensor.shape) == rank]
+    found = []
+    for tensor in (*constants, *maps[1:]):
+        shape = tensor.shape[1:] if rank == 3 and tensor.shape[:1] == (1,) else tensor.shape
+        weights = Tensor(tensor.name, shape, tensor.dtype)
+        fits = len(tensor.shape) == rank and len(shape) in (2, 4) and shape[0] == c_out
+        if fits and any(_groups(weights, one) for one in maps if one is not tensor):
+            found.append(weights)
+    # A bias of (1, out, 1, 1) passes for the weights of a convolution with one output.
+    return max(found, key=lambda weights: prod(weights.shape), default=None)
+
+
+def _listed_work(
+    weights: Tensor | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[int, tuple[int, int]] | None:
+    """The same as :func:`_work`, from the shape of the weights."""
+    if weights is None:
+        return None
+    c_out, c_in = weights.shape[:2]
+    macs = _images(outputs[0]) * prod(outputs[0].shape[2:]) * prod(weights.shape)
+    # What is added to the result is an input too: of those that fit, the one that needs no groups is convolved.
+    groups = min(n for one in inputs if one.name != weights.name and (n := _groups(weights, one)))
+    return macs, (c_in, c_out // groups)
+
+
+def _groups(weights: Tensor, image: Tensor) -> int:
+    """Groups of the convolution of ``image`` with ``weights``; 0 where they do not fit."""
+    if len(image.shape) not in (3, 4) or weights.shape[1] <= 0:
+        return 0
+    groups, rest = divmod(image.shape[1], weights.shape[1])
+    return groups if rest == 0 and groups > 0 and weights.shape[0] % groups == 0 else 0
+
+
+def _images(tensor: Tensor) -> int:
+    """The batch; an open one counts as one image."""
+    return max(tensor.shape[0], 1)

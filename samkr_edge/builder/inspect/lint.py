@@ -1,0 +1,455 @@
+"""Read a Q/DQ graph as a runtime will: what runs in INT8, what breaks it, and the policy line that mends it.
+
+TensorRT and ONNX Runtime fuse by looking at a node's neighbours: a convolution is INT8 when its input and its weight
+come from a DequantizeLinear, a sum when both addends do (TensorRT also takes a convolution on one side). One float
+operation between two INT8 ones costs two conversions of a whole map, which is how INT8 ends up slower than FP16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.builder.cpu.matrix_products import PRODUCT
+from samkr_edge.onnx_graph.graph import Graph
+
+# Operations that only move or choose values run in the precision of their neighbours.
+_MOVERS = {
+    "Relu",
+    "Reshape",
+    "Transpose",
+    "MaxPool",
+    "Concat",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+}
+# Those of a built model too, as thin_convolutions and matrix_products write them.
+_CONVOLUTIONS = {"Conv", "DeformConv", "ConvTranspose", PRODUCT}
+# The input that says where a sampling operation looks.
+_COORDINATES = {"GridSample": 1, "DeformConv": 2}
+# Of the 127 that the largest weight of a channel may have; three bits are left of them.
+FEWEST_STEPS = 8
+# From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
+LAST_SAFE_GRID_OPSET = 19
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that costs speed or joints.
+
+    Attributes:
+        kind: float-island, float-sum, asymmetric, per-tensor-weight, per-channel-activation, bad-scale,
+            quantized-grid or nearest-grid.
+        where: module of the network, or node of the graph.
+        what: what was found there.
+        fix: the line of a quantization policy that would mend it, or the command.
+    """
+
+    kind: str
+    where: str
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution: the module it came from, multiply-accumulates of the whole batch, and how it runs."""
+
+    module: str
+    macs: int
+    int8: bool
+
+
+@dataclass(frozen=True)
+class Lint:
+    """What :func:`lint` found.
+
+    Attributes:
+        channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
+            Runtime too; TensorRT for RTX writes their results in FP32.
+        format: ``fp8`` where that is what runs in place of INT8.
+        for_rtx: every INT8 weight has one scale, as TensorRT for RTX fuses it; islands and sums are no findings then.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    sums: int
+    int8_sums: int
+    channel_scales: int
+    findings: tuple[Finding, ...]
+    format: str = "int8"
+    for_rtx: bool = False
+
+    @property
+    def macs(self) -> int:
+        return sum(one.macs for one in self.convolutions)
+
+    @property
+    def int8_macs(self) -> int:
+        return sum(one.macs for one in self.convolutions if one.int8)
+
+    @property
+    def int8_share(self) -> float:
+        """Share of the convolutions' multiply-accumulates that run in INT8, 0 to 1."""
+        return self.int8_macs / self.macs if self.macs else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "for_rtx": self.for_rtx,
+            "macs": self.macs,
+            "int8_macs": self.int8_macs,
+            "int8_share": self.int8_share,
+            "convolutions": [asdict(one) for one in self.convolutions],
+            "sums": self.sums,
+            "int8_sums": self.int8_sums,
+            "channel_scales": self.channel_scales,
+            "findings": [asdict(one) for one in self.findings],
+        }
+
+
+def lint(graph: Graph, *, built: bool = False) -> Lint:
+    """Check a graph whose nodes are in topological order.
+
+    Of a graph for TensorRT for RTX it is no finding where INT8 meets float: a build for it keeps INT8 only where a
+    kernel that is there anyway writes the bytes (:mod:`samkr_edge.builder.tensorrt.fused_int8`).
+
+    Args:
+        built: the model was built for a target, which may want zero points; they are no finding then.
+    """
+    int8 = int8_nodes(graph)
+    on_grid = _on_the_way_to_a_grid(graph)
+    sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
+    quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
+    form = "fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8"
+    convolutions = tuple(_convolutions(graph, int8))
+    channel_scales = _channel_scales(graph, int8)
+    one_scale = not channel_scales and any(one.int8 for one in convolutions)
+    for_rtx = one_scale and form == "int8" and not built
+    findings = [*_nearest_grids(graph), *_quantizers(graph, built), *_quantized_grids(graph, int8, form)]
+    if quantized and not for_rtx:
+        findings += [*_float_sums(graph, sums, int8), *_islands(graph, int8, form)]
+    return Lint(
+        convolutions=convolutions,
+        sums=len(sums),
+        int8_sums=sum(id(node) in int8 for node in sums),
+        channel_scales=channel_scales,
+        findings=tuple(findings),
+        format=form,
+        for_rtx=for_rtx,
+    )
+
+
+def module_of(node_name: str) -> str:
+    """Module of the network behind a node of the exported graph.
+
+    ``/net/backbone/stage3/stage3.1/branches.0/branches.0.2/conv1/Conv`` -> ``backbone.stage3.1.branches.0.2.conv1``:
+    the exporter writes every container's name again with its child's.
+    """
+    parts: list[str] = []
+    for part in node_name.strip("/").split("/")[:-1]:
+        if part.endswith("_quantizer"):
+            continue
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    if parts[:1] == ["net"]:
+        parts = parts[1:]
+    return ".".join(parts) or node_name
+
+
+def int8_nodes(graph: Graph) -> set[int]:
+    """ids of the nodes that a runtime runs in INT8, movers between them included."""
+    found: set[int] = set()
+
+    def is_int8(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        return node is not None and (_dequantizes_bytes(graph, node) or id(node) in found)
+
+    def from_dq(tensor: str) -> bool:
+        """Dequantized, or dequantized and then only moved."""
+        node = graph.producer.get(tensor)
+        while node is not None and id(node) in found and _moves(node):
+            node = graph.producer.get(node.input[0])
+        return node is not None and _dequantizes_bytes(graph, node)
+
+    def fuses(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        alone = len(graph.consumers[tensor]) == 1
+        return node is not None and alone and id(node) in found and node.op_type in ("Conv", "Add")
+
+    for node in graph.nodes:
+        data = [name for name in node.input if name and name not in graph.constants]
+        if node.op_type == "Conv":
+            runs = from_dq(node.input[0]) and from_dq(node.input[1])
+        elif _is_sum(graph, node):
+            # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
+            loose = [name for name in data if not from_dq(name)]
+            runs = len(loose) < len(data) and all(fuses(name) for name in loose)
+        elif node.op_type == PRODUCT:
+            runs = True
+        else:
+            runs = _moves(node) and bool(data) and all(is_int8(name) for name in data)
+        if runs:
+            found.add(id(node))
+    return found
+
+
+def _moves(node: Any) -> bool:
+    if node.op_type == "Resize":
+        return _text(node, "mode", "nearest") == "nearest"
+    return node.op_type in _MOVERS
+
+
+def _text(node: Any, name: str, default: str) -> str:
+    return next((a.s.decode() for a in node.attribute if a.name == name), default)
+
+
+def _is_sum(graph: Graph, node: Any) -> bool:
+    """An addition of two computed maps; not a bias or a constant."""
+    return node.op_type == "Add" and not any(name in graph.constants for name in node.input)
+
+
+def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
+    """Nodes behind a tensor, up to and with those of the kinds in ``stop``."""
+    stops, seen, waiting = set(stop), set(), [tensor]
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if node.op_type not in stops:
+            waiting.extend(node.input)
+
+
+def _grids(graph: Graph) -> Iterator[tuple[Any, str]]:
+    """(sampling node, tensor of its coordinates)."""
+    for node in graph.nodes:
+        if node.op_type in _COORDINATES:
+            yield node, node.input[_COORDINATES[node.op_type]]
+
+
+def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
+    return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, ("Conv",))}
+
+
+def _channel_scales(graph: Graph, int8: set[int]) -> int:
+    weights = [
+        graph.producer.get(node.input[1])
+        for node in graph.nodes
+        if node.op_type == "Conv" and id(node) in int8
+    ]
+    scales = [graph.constants.get(node.input[1]) for node in weights if node is not None]
+    return sum(scale is not None and scale.size > 1 for scale in scales)
+
+
+def _nearest_grids(graph: Graph) -> Iterator[Finding]:
+    opset = next(entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in graph.nodes:
+        if node.op_type == "GridSample" and opset > LAST_SAFE_GRID_OPSET:
+            yield Finding(
+                "nearest-grid",
+                module_of(node.name),
+                f"GridSample in opset {opset}: TensorRT samples the nearest pixel, without a word",
+                "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+            )
+
+
+def _zero_of(graph: Graph, node: Any) -> np.ndarray | None:
+    return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+
+
+def _dequantizes_bytes(graph: Graph, node: Any) -> bool:
+    """Not so where another tool quantized to sixteen bits: that is computed in floats."""
+    zero = _zero_of(graph, node) if node.op_type == "DequantizeLinear" else None
+    return node.op_type == "DequantizeLinear" and (zero is None or zero.dtype.itemsize == 1)
+
+
+def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
+    """Zero points, granularity and scales of every quantizer; a Q and its DQ share constants and count once."""
+    seen: set[tuple[str, ...]] = set()
+    for node in graph.nodes:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or tuple(node.input[1:]) in seen:
+            continue
+        scale = graph.constants.get(node.input[1])
+        if scale is None:
+            continue
+        seen.add(tuple(node.input[1:]))
+        zero = _zero_of(graph, node)
+        if zero is not None and zero.dtype == np.int32 and not zero.any():
+            continue  # a bias, which every build makes a float
+        weight = graph.constants.get(node.input[0])
+        where = module_of(node.name)
+        match = f'match: "{where}"'
+        fp8 = zero is not None and _is_fp8(zero)
+        if not built and zero is not None and (zero.any() or not (zero.dtype == np.int8 or fp8)):
+            yield Finding(
+                "asymmetric",
+                where,
+                f"{zero.dtype} with zero point {int(zero.flat[0])}: TensorRT takes int8 and 0 only",
+                f"{match}, precision: float   # or quantize again: ours are symmetric",
+            )
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            yield Finding(
+                "bad-scale",
+                where,
+                f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
+                f"{match}, precision: float   # or calibrate on more images",
+            )
+        one = scale.size == 1 and not fp8  # every number of FP8 has an exponent of its own
+        if weight is not None and weight.ndim == 4 and one and (lost := _coarse(weight, scale)):
+            yield Finding(
+                "per-tensor-weight",
+                where,
+                f"one scale for {weight.shape[0]} output channels leaves {lost} of them fewer than {FEWEST_STEPS} of "
+                "its 127 steps: they are rounded away",
+                f"{match}, op: conv, precision: int8, granularity: channel   # or equalise channels "
+                "first, as --policy rtx does: TensorRT for RTX fuses only what has one scale",
+            )
+        if weight is None and node.op_type == "QuantizeLinear" and scale.size > 1:
+            yield Finding(
+                "per-channel-activation",
+                where,
+                f"{scale.size} scales on an activation: no runtime fuses it",
+                f"{match}, precision: int8   # our quantizer gives activations one scale",
+            )
+
+
+def _is_fp8(zero: np.ndarray) -> bool:
+    """By name: numpy has no such type, the package that gives it one comes with onnx."""
+    return zero.dtype.name == "float8_e4m3fn"
+
+
+def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:
+    """How many output channels one scale leaves hardly a step; those that are all zero lose nothing."""
+    if not scale.item() > 0:
+        return 0  # a finding of its own
+    steps = np.abs(weight.astype(np.float32)).reshape(len(weight), -1).max(axis=1)
+    if weight.dtype != np.int8:
+        steps = steps / scale.item()
+    return int(((steps > 0) & (steps < FEWEST_STEPS)).sum())
+
+
+def _quantized_grids(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
+    for node, grid in _grids(graph):
+        guilty = [
+            above
+            for above in _above(graph, grid, ("Conv", "QuantizeLinear"))
+            if above.op_type == "QuantizeLinear" or (above.op_type == "Conv" and id(above) in int8)
+        ]
+        if guilty:
+            yield Finding(
+                "quantized-grid",
+                module_of(node.name),
+                f"{form.upper()} on the way to sampling coordinates, at {module_of(guilty[0].name)}: one step moves "
+                "every tap",
+                'match: "*.sampling.*", precision: float',
+            )
+
+
+def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Finding]:
+    for node in sums:
+        made_by = [graph.producer.get(name) for name in node.input]
+        beside = [n for n in made_by if n is not None and (n.op_type == "DequantizeLinear" or id(n) in int8)]
+        if id(node) in int8 or not beside or not _is_quantized_later(graph, node):
+            continue
+        module = module_of(node.name)
+        op = "resolution_sum" if ".sums." in module else "residual_add"
+        yield Finding(
+            "float-sum",
+            module,
+            f"{2 - sum(n.op_type == 'DequantizeLinear' for n in beside)} of 2 addends not quantized: "
+            "the sum cannot fuse with its convolution",
+            f'match: "{module}", op: {op}, precision: int8',
+        )
+
+
+def _is_quantized_later(graph: Graph, node: Any) -> bool:
+    """Whether a node's output meets a quantizer, moved before or not."""
+    waiting, seen = [node], set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        for reader in (reader for name in current.output for reader in graph.consumers[name]):
+            if reader.op_type == "QuantizeLinear":
+                return True
+            if _moves(reader):
+                waiting.append(reader)
+    return False
+
+
+def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
+    """Connected float operations that INT8, or what takes its place, flows into and out of again."""
+    floats = {
+        id(node): node
+        for node in graph.nodes
+        if id(node) not in int8 and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+    }
+    seen: set[int] = set()
+    for start in floats.values():
+        if id(start) in seen:
+            continue
+        group, waiting, entered, left = [], [start], False, []
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            group.append(node)
+            makers = [graph.producer[name] for name in node.input if name in graph.producer]
+            readers = [reader for name in node.output for reader in graph.consumers[name]]
+            left += [reader for reader in readers if reader.op_type == "QuantizeLinear"]
+            entered |= any(
+                id(maker) in int8
+                or (maker.op_type == "DequantizeLinear" and maker.input[0] not in graph.constants)
+                for maker in makers
+            )
+            waiting += [other for other in (*makers, *readers) if id(other) in floats]
+        # A sum with a float addend has a finding of its own.
+        work = [n for n in group if not _moves(n) and not _is_sum(graph, n)]
+        if entered and left and work:
+            yield _island(graph, group, work, left, form)
+
+
+def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], form: str) -> Finding:
+    kinds = sorted({node.op_type for node in work})
+    where = module_of(work[0].name)
+    number = f"{len(group)} float operation{'' if len(group) == 1 else 's'}"
+    what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions a map"
+    if "GridSample" in kinds or "DeformConv" in kinds:
+        reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
+        module = module_of(reader.name)
+        op = f", op: {'residual_add' if reader.op_type == 'Add' else 'conv'}"
+        return Finding("float-island", where, what, f'match: "{module}"{op}, precision: float')
+    convolutions = [node for node in work if node.op_type == "Conv"]
+    if convolutions:
+        where = module_of(convolutions[0].name)
+        more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
+        return Finding("float-island", where, what, f'match: "{where}", op: conv, precision: int8{more}')
+    fix = "no policy line: a policy decides about convolutions, sums and pools"
+    if form == "int8":  # no CPU computes in FP8
+        fix = "no policy line: `samkr-edge build --target cpu` quantizes around it"
+    return Finding("float-island", where, what, fix)
+
+
+def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
+    shapes = graph.shapes()
+    for node in graph.nodes:
+        if node.op_type not in _CONVOLUTIONS:
+            continue
+        weight = shapes.get(node.input[1], ())
+        out = shapes.get(node.output[0], ())
+        # Output positions and channels, times what one output reads: channels of its group and taps.
+        axis = 1 if node.op_type in ("ConvTranspose", PRODUCT) else 0  # of the outputs
+        reads = (*weight[:axis], *weight[axis + 1 :])
+        macs = int(np.prod(out, dtype=np.int64) * np.prod(reads, dtype=np.int64)) if out and weight else 0
+        yield Convolution(module_of(node.name), macs, id(node) in int8)

@@ -1,0 +1,158 @@
+"""A build that gave no engine, in words: memory, a missing kernel, a fault of TensorRT's, or what its log says. Pure.
+
+The last message is seldom the reason: in 8.x it is "Assertion engine != nullptr failed", and that memory was short is
+said in warnings only. Texts as NVIDIA/TensorRT's issues 758 (of onnx-tensorrt), 2232, 2647, 3291, 3579, 3748, 3983 and
+4797 and Model-Optimizer's 50 have them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from samkr_edge.builder.tensorrt.parser_errors import Complaint, explain, locate
+from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.runtime.tensorrt_log import Messages, is_about_memory
+
+_NO_KERNEL = "could not find any implementation for node"
+_LAYER = re.compile(re.escape(_NO_KERNEL) + r" (.*?)\.?\)?\s*$", re.IGNORECASE | re.DOTALL)
+# Says no more than that there is no engine.
+_EMPTY = ("engine != nullptr", "engineptr != nullptr", "engine could not be created")
+# Part of an error, lower case -> meaning; None for what to do means another precision or another TensorRT.
+_CAUSES: tuple[tuple[str, str, str | None], ...] = (
+    (
+        "unable to load library",
+        "a part of TensorRT is not installed, or not where it is looked for",
+        "pip install --force-reinstall the TensorRT package; on a Jetson: sudo apt install --reinstall tensorrt",
+    ),
+    (
+        "no kernel image is available",
+        "this TensorRT is not made for this GPU",
+        "samkr-edge targets   # which TensorRT knows this GPU",
+    ),
+    (
+        "cuda driver version is insufficient",
+        "the NVIDIA driver is too old for this TensorRT",
+        "update the NVIDIA driver",
+    ),
+    ("myelin", "TensorRT's compiler failed at it: a fault of this version, not of memory", None),
+    ("no tactics to implement operation", "TensorRT's compiler has no kernel for it", None),
+)
+
+
+@dataclass(frozen=True)
+class _Reason:
+    text: str
+    meaning: str
+    remedy: str | None
+
+
+def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, graph: OnnxFile) -> SamkrError:
+    """The error for a build that gave no engine, SE-B90.
+
+    Args:
+        model: file name of the ONNX; ``title`` names TensorRT and its version.
+        messages: what TensorRT said during the build.
+    """
+    said = messages.said()
+    short = _memory(said)
+    if short is not None:
+        workspace = plan.workspace_bytes // MIB
+        return SamkrError(
+            "SE-B90",
+            f"the memory was not enough to build {model}, so nothing was written",
+            [
+                f"TensorRT   {_line(short)}",
+                f"workspace  {workspace} MiB; a tactic that needs more is skipped, and here none was left",
+            ],
+            fix=f"close what else uses memory, then: {_again(model, plan)} --workspace {workspace * 2}",
+        )
+    layer = next((found[1] for is_error, text in said if is_error and (found := _LAYER.search(text))), None)
+    reason = _missing_kernel(said, title, layer) if layer is not None else _reason(said, graph)
+    operation, node = locate(Complaint(layer or reason.text), graph)
+    facts = [f"node       {node} ({operation})"] if node else []
+    if layer is not None and layer != node:
+        facts.append(f"layer      {_line(layer)}")
+    facts.append(f"TensorRT   {_line(reason.text)}")
+    if reason.meaning:
+        facts.append(f"meaning    {reason.meaning}")
+    what = (
+        f"{title} has no kernel for a layer of {model}"
+        if layer is not None
+        else f"{title} could not build {model}"
+    )
+    return SamkrError(
+        "SE-B90", f"{what}, so nothing was written", facts, fix=reason.remedy or otherwise(model, plan)
+    )
+
+
+def _memory(said: list[tuple[bool, str]]) -> str | None:
+    """What says that memory was the reason: an error, or the last word before a layer was given up.
+
+    A builder skips tactics that need too much memory in builds that succeed, too; these warnings say nothing.
+    """
+    before = ""
+    for is_error, text in said:
+        if is_error and is_about_memory(text):
+            return text
+        if is_error and _NO_KERNEL in text.lower():
+            return before if is_about_memory(before) else None
+        before = text
+    return None
+
+
+def _missing_kernel(said: list[tuple[bool, str]], title: str, layer: str) -> _Reason:
+    """Why there is no kernel, where the message before says it (a tactic of TensorRT's compiler that failed)."""
+    texts = [text for _, text in said]
+    place = next(index for index, text in enumerate(texts) if _NO_KERNEL in text.lower())
+    before = texts[place - 1] if place else ""
+    told = before if "skipping tactic" in before.lower() else texts[place]
+    return _Reason(
+        told, f"{title} lacks it in this precision, for this GPU; more memory would not help", None
+    )
+
+
+def _reason(said: list[tuple[bool, str]], graph: OnnxFile) -> _Reason:
+    """The first error whose meaning is known, else the last that says anything."""
+    errors = [
+        text for is_error, text in said if is_error and not any(part in text.lower() for part in _EMPTY)
+    ]
+    for text in errors:
+        for part, meaning, remedy in _CAUSES:
+            if part in text.lower():
+                return _Reason(text, meaning, remedy)
+        # Without the node's name, which may hold a word that means something ("/head/GridSample").
+        meaning, remedy = explain(text.replace(locate(Complaint(text), graph)[1] or "\0", ""))
+        if meaning:
+            return _Reason(text, meaning, remedy)
+    if not errors:
+        return _Reason("it gave no reason", "", "samkr-edge doctor")
+    if "internal error" in errors[-1].lower():
+        return _Reason(errors[-1], "a fault inside this TensorRT, not a lack of memory", None)
+    return _Reason(errors[-1], "", "samkr-edge doctor")
+
+
+def otherwise(model: str, plan: BuildPlan) -> str:
+    """Another way to an engine of this graph."""
+    if plan.calibrate:
+        return (
+            "samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx"
+        )
+    if plan.dla_core is not None:
+        return f"leave --dla-core out: {_again(model, plan)} --precision {plan.precision}"
+    lower = {"int8": "fp16", "fp8": "fp16", "fp16": "fp32"}.get(plan.precision)
+    if lower is None:
+        return "another version of TensorRT; samkr-edge targets lists what each device takes"
+    return f"{_again(model, plan)} --precision {lower}   # or another version of TensorRT"
+
+
+def _again(model: str, plan: BuildPlan) -> str:
+    target = plan.target if plan.compute_capabilities else "auto"
+    return f"samkr-edge build {quoted(model)} --target {target}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]

@@ -1,0 +1,284 @@
+"""One plan, one serialized engine, by the TensorRT that is installed here.
+
+Names and arguments of every TensorRT call here and in the runtime are checked against the bindings of 8.6, 10.3,
+10.13, 10.16, 11.0, 11.4 and of TensorRT for RTX (tests/contracts/tensorrt_api.py); what a version may lack is used only
+where the plan, which knows the version's features, asks for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.builder.tensorrt.builder_errors import build_error
+from samkr_edge.builder.tensorrt.calibrator import CalibrationImages, calibration_cache, make_calibrator
+from samkr_edge.builder.tensorrt.edits import prepare
+from samkr_edge.builder.tensorrt.full_precision import Operation, full_precision
+from samkr_edge.builder.tensorrt.parser_errors import Complaint, parser_error
+from samkr_edge.builder.tensorrt.plan import BuildPlan
+from samkr_edge.builder.tensorrt.typing_choice import OBEY, PREFER
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, read_onnx
+from samkr_edge.runtime.cuda import open_cuda
+from samkr_edge.runtime.tensorrt import INPUT
+from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
+from samkr_edge.runtime.tensorrt_log import listen
+from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
+from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
+from samkr_edge.stopping import Stopped, exit_code
+
+# Seconds that a builder which is told to stop is given: one kernel may take some.
+STOPS_WITHIN_S = 7
+# (phase, step, of how many)
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SerializedEngine:
+    """An engine's bytes.
+
+    Attributes:
+        parsed: the ONNX that it was built from, as the plan prepared it.
+        listing: what the builder said of its layers, where it says it without a GPU.
+    """
+
+    data: bytes
+    parsed: bytes
+    listing: str | None = None
+
+
+def build_bytes(
+    source: Path,
+    plan: BuildPlan,
+    images: CalibrationImages | None = None,
+    report: Report | None = None,
+    *,
+    graph: OnnxFile | None = None,
+) -> SerializedEngine:
+    """The serialized engine of one plan.
+
+    Args:
+        graph: what ``source`` holds, where it has been read already.
+
+    The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
+    thread that runs Python. From TensorRT 10 on the build is then told to stop.
+    """
+    trt = import_tensorrt(plan.flavour)
+    graph = graph or read_onnx(source)
+    prepared = prepare(graph, plan.steps)
+    # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
+    stop, done = threading.Event(), threading.Event()
+    result: list[SerializedEngine | BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(_build(trt, source.name, plan, graph, prepared, images, report, stop))
+        except BaseException as error:
+            result.append(error)
+        finally:
+            done.set()
+
+    worker = threading.Thread(target=work, name="tensorrt-build", daemon=True)
+    try:
+        worker.start()
+        while not done.wait(0.1):
+            pass
+    except KeyboardInterrupt as stopped:
+        stop.set()
+        # A builder without a progress monitor (8.x) cannot be told: it is left behind.
+        if not done.wait(STOPS_WITHIN_S if hasattr(trt, "IProgressMonitor") else 0):
+            code = exit_code([stopped.number] if isinstance(stopped, Stopped) else [])
+            atexit.register(_leave_behind, done, code)
+        raise
+    outcome = result[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _leave_behind(done: threading.Event, code: int) -> None:
+    """End the process, at its exit, beside a builder that is still at work.
+
+    An orderly end would take Python from under its next message and the libraries' own objects from under its kernels:
+    the process would die of a signal.
+    """
+    if not done.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _build(
+    trt: Any,
+    name: str,
+    plan: BuildPlan,
+    graph: OnnxFile,
+    prepared: bytes,
+    images: CalibrationImages | None,
+    report: Report | None,
+    stop: threading.Event,
+) -> SerializedEngine:
+    ahead_of_time = bool(plan.compute_capabilities)
+    if not ahead_of_time:
+        require_fitting_driver(trt, plan.flavour)
+    messages = listen(trt, keep_listing=ahead_of_time)
+    title = f"{TITLES[plan.flavour]} {plan.tensorrt}"
+    builder = start(trt.Builder, trt, plan.flavour, messages)
+    flags = 0
+    for flag in plan.network_flags:
+        flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, messages.logger)
+    if not parser.parse(prepared):
+        raise parser_error(name, title, _complaints(parser), graph)
+    if {OBEY, PREFER} & set(plan.builder_flags):
+        keep_full_precision(trt, network, wide_sampling="wide_sampling" in plan.steps)
+    config = _configure(trt, builder, plan)
+    cache_file = cache_folder() / plan.timing_cache if plan.timing_cache else None
+    if cache_file is not None:
+        _take_timings(config, load_cache(cache_file))
+    if hasattr(config, "progress_monitor"):
+        config.progress_monitor = _make_monitor(trt, report, stop)
+    calibrator = None
+    if plan.calibrate and images is not None:
+        cache = calibration_cache(prepared, images, plan.tensorrt)
+        calibrator = make_calibrator(trt, open_cuda(), images, plan.input_shape[0], cache)
+        config.int8_calibrator = calibrator
+    try:
+        serialized = builder.build_serialized_network(network, config)
+    finally:
+        if calibrator is not None:
+            calibrator.close()
+    if serialized is None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        raise build_error(name, title, messages, plan, graph)
+    timing_cache = config.get_timing_cache() if cache_file is not None else None
+    if cache_file is not None and timing_cache is not None:
+        # Without it the next build takes longer; no reason to lose this one.
+        with suppress(SamkrError):
+            store_cache(cache_file, bytes(timing_cache.serialize()))
+    return SerializedEngine(bytes(serialized), prepared, messages.listing)
+
+
+def _take_timings(config: Any, known: bytes) -> None:
+    """Let a build use what was measured before; what is of another device or version counts for nothing."""
+    for timings in (known, b""):
+        cache = config.create_timing_cache(timings)  # None of bytes that this TensorRT cannot read
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
+
+
+def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
+    """The plan's settings as a builder configuration."""
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, plan.workspace_bytes)
+    # What the inspector shows is written now or never.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    for flag in plan.builder_flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    for flag in plan.cleared_flags:
+        config.clear_flag(getattr(trt.BuilderFlag, flag))
+    if plan.optimization_level is not None:
+        config.builder_optimization_level = plan.optimization_level
+    if plan.hardware_compatibility is not None:
+        config.hardware_compatibility_level = getattr(
+            trt.HardwareCompatibilityLevel, plan.hardware_compatibility
+        )
+    if plan.compute_capabilities:
+        config.num_compute_capabilities = len(plan.compute_capabilities)
+        for index, number in enumerate(plan.compute_capabilities):
+            name = f"SM{number.replace('.', '')}"
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    if plan.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = plan.dla_core
+    if plan.profile_batch is not None:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(INPUT, plan.input_shape, plan.input_shape, plan.input_shape)
+        config.add_optimization_profile(profile)
+    return config
+
+
+def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) -> None:
+    """Mark the layers of a weakly typed network that FP16 would lose joints in.
+
+    Args:
+        wide_sampling: see :func:`samkr_edge.builder.tensorrt.full_precision.full_precision`.
+    """
+    kinds = {
+        trt.LayerType.CONVOLUTION: "Conv",
+        trt.LayerType.QUANTIZE: "QuantizeLinear",
+        trt.LayerType.DEQUANTIZE: "DequantizeLinear",
+        trt.LayerType.GRID_SAMPLE: "GridSample",
+        trt.LayerType.SOFTMAX: "Softmax",
+    }
+    # A cast has its types from the graph; TensorRT 8.5 calls it an identity.
+    casts = {getattr(trt.LayerType, name, None) for name in ("CAST", "IDENTITY")}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    outputs = [[layer.get_output(index) for index in range(layer.num_outputs)] for layer in layers]
+    # An optional input that is not there is None.
+    inputs = [[layer.get_input(index) for index in range(layer.num_inputs)] for layer in layers]
+    inputs = [[tensor for tensor in taken if tensor is not None] for taken in inputs]
+    operations = [
+        Operation(
+            kinds.get(layer.type, ""), [tensor.name for tensor in taken], [tensor.name for tensor in given]
+        )
+        for layer, taken, given in zip(layers, inputs, outputs, strict=True)
+    ]
+    ends = [network.get_output(index).name for index in range(network.num_outputs)]
+    begins = [network.get_input(index).name for index in range(network.num_inputs)]
+    dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
+    for index in sorted(full_precision(operations, begins, ends, wide_sampling=wide_sampling)):
+        layer, operation = layers[index], operations[index]
+        if operation.kind == "Conv" and dequantized & set(operation.inputs):
+            continue  # INT8, by the graph
+        floats = any(tensor.dtype == trt.DataType.FLOAT for tensor in inputs[index])
+        if layer.type in casts or not floats:  # no floats: constants and indices
+            continue
+        layer.precision = trt.DataType.FLOAT
+        for at, tensor in enumerate(outputs[index]):
+            if tensor.dtype == trt.DataType.FLOAT:
+                layer.set_output_type(at, trt.DataType.FLOAT)
+
+
+def _complaints(parser: Any) -> list[Complaint]:
+    found = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        # node_name and node_operator came with TensorRT 10; before, the text may hold the name.
+        names = [
+            str(getattr(error, key)()) if hasattr(error, key) else ""
+            for key in ("node_operator", "node_name")
+        ]
+        found.append(Complaint(str(error.desc()), *names))
+    return found
+
+
+def _make_monitor(trt: Any, report: Report | None, stop: threading.Event) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if report is not None and phase_name in self._steps:
+                report(phase_name, step + 1, self._steps[phase_name])
+            return not stop.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
