@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmarks.int8_share import int8_share
-from benchmarks.latency import Run, Timed, measure
+from benchmarks.judge.verdict import decide
+from benchmarks.measure.int8_share import int8_share
+from benchmarks.measure.latency import Run, Timed, measure
+from benchmarks.measure.sensors import Device, find_device
+from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measured_row import measured_row, row_names
-from benchmarks.results import (
+from benchmarks.schema import (
     DatasetFacts,
     Energy,
     Machine,
@@ -25,16 +28,13 @@ from benchmarks.results import (
     Results,
     Settings,
 )
-from benchmarks.sensors import Device, find_device
-from benchmarks.stability import reasons_of_run
-from benchmarks.verdict import decide
 from samkr_edge import __version__
 from samkr_edge.dataset.trained_on import Seen, require_unseen, trainings_of
 from samkr_edge.evaluation.protocol import Protocol, notes_of
 from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
 
 if TYPE_CHECKING:
-    from benchmarks.accuracy import Accuracy
+    from benchmarks.measure.accuracy import Accuracy
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
     from samkr_edge.pose_model import PoseModel
 
@@ -125,7 +125,7 @@ def run_bench(
         run = _time(plan, models, images, device, progress)
     power_modes = (power_before, device.power_mode())
     if dataset is not None and facts is not None:
-        from benchmarks.accuracy import measure_accuracy
+        from benchmarks.measure.accuracy import measure_accuracy
 
         with progress("accuracy", len(records) * len(models), unit="images") as advance:
             accuracy = measure_accuracy(
@@ -193,7 +193,7 @@ def _judged_by(
     plan: Plan, models: Mapping[str, PoseModel], dataset: KeypointDataset, records: Sequence[ImageRecord]
 ) -> tuple[Protocol, ProtocolFacts, Seen]:
     """What AP is measured by, what is recorded of that, and who was trained on these images: asked before the work."""
-    from benchmarks.accuracy import check_skeletons, open_protocol
+    from benchmarks.measure.accuracy import check_skeletons, open_protocol
 
     check_skeletons(models, dataset)
     protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models, dataset.skeleton)
@@ -221,7 +221,7 @@ def _time(
     timed: Mapping[str, Timed] = models
     queries: Sequence[Any] = images
     if plan.mode == "offline":
-        from benchmarks.offline import Batched, batches
+        from benchmarks.measure.offline import Batched, batches
 
         timed = {name: Batched(model, plan.batch) for name, model in models.items()}
         queries = batches(images, plan.batch)
@@ -241,7 +241,7 @@ def _time(
 def _memory(plan: Plan, files: Mapping[str, Path], progress: Progress) -> dict[str, MemoryMb]:
     if not plan.memory:
         return {}
-    from benchmarks.footprint import measure_memory
+    from benchmarks.measure.footprint import measure_memory
 
     found = {}
     with progress("memory", len(files), unit="models") as advance:
@@ -257,7 +257,7 @@ def _energy(
     """(the meter, energy of each model, why there is none)."""
     if not plan.power:
         return None, {}, None
-    from benchmarks.energy import find_power, measure_energy
+    from benchmarks.measure.energy import find_power, measure_energy
 
     source, reason = find_power(on_gpu=_on_gpu(models))
     if source is None:
@@ -278,7 +278,7 @@ def _open_data(
 ) -> tuple[KeypointDataset | None, DatasetFacts | None, tuple[ImageRecord, ...]]:
     if plan.data is None:
         return None, None, ()
-    from benchmarks.accuracy import dataset_facts, evaluated_images
+    from benchmarks.measure.accuracy import dataset_facts, evaluated_images
     from samkr_edge.cli.console import say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.use import remarks
@@ -302,7 +302,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
 
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
     """Real images, spread over the evaluated ones; without data one random image."""
-    from benchmarks.samples import evenly_spaced
+    from benchmarks.measure.samples import evenly_spaced
     from samkr_edge.dataset.keypoint_dataset import read_image
 
     if not records:
@@ -339,7 +339,7 @@ def _save_samples(
         shutil.rmtree(folder)
     if dataset is None or plan.samples == 0:
         return None
-    from benchmarks.samples import write_samples
+    from benchmarks.measure.samples import write_samples
 
     with progress("samples", min(plan.samples, len(records)), unit="images") as advance:
         write_samples(folder, dataset, records, models, plan.samples, advance)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.latency import STAGES, Frames, Run, speed_up
+from benchmarks.measure.latency import STAGES, Frames, Run, speed_up
+from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
-from benchmarks.results import LatencyStats, ModelResult, PaperResult, SplitMs, Spread
-from benchmarks.stability import reasons_of_model
+from benchmarks.schema import LatencyStats, ModelResult, PaperResult, SplitMs, Spread
 
 if TYPE_CHECKING:
-    from benchmarks.accuracy import Accuracy
+    from benchmarks.measure.accuracy import Accuracy
     from samkr_edge.pose_model import PoseModel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.results import Results
+from benchmarks.schema import Results
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.bench import Plan, Progress, run_bench
-from benchmarks.results import read_results, write_results
-from benchmarks.sensors import Device, find_device
+from benchmarks.measure.sensors import Device, find_device
+from benchmarks.schema import read_results, write_results
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__, launch
@@ -255,7 +255,7 @@ def pictures_of(data: Path | None, split: str, limit: int | None, calibrates: bo
     """Of the scored ones by their bytes; of the training split, which may be a hundred times as large, by the disk."""
     if data is None:
         return Pictures()
-    from benchmarks.accuracy import dataset_facts
+    from benchmarks.measure.accuracy import dataset_facts
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.picture_digests import disk_state
 

@@ -20,8 +20,8 @@ import torch
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from calibration.analysis.scoring import Bench, MapRecorder, NetworkRunner
 from calibration.inputs import use_threads
-from calibration.measure import Bench, MapRecorder, NetworkRunner
 from samkr_edge import __version__
 from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, stay

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
+from benchmarks.scripts.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
 from samkr_edge import __version__
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json

@@ -24,11 +24,11 @@ from torch import Tensor
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from calibration.analysis.scoring import Bench, MapRecorder, Measured, NetworkRunner
 from calibration.channel_statistics import ChannelStatistics, channel_statistics
 from calibration.channel_ties import ChannelTies, trace_ties
 from calibration.equalise import IMAGES, equalise_network, rescale
 from calibration.inputs import calibration_images, float_checkpoint, use_threads
-from calibration.measure import Bench, MapRecorder, Measured, NetworkRunner
 from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__

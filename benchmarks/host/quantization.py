@@ -25,8 +25,8 @@ import this_checkout
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measured
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
-from calibration.measure import Bench, Difference, MapRecorder, Measured
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.findings import environment

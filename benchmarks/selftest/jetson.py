@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.energy import PowerSource, Sampler, ina3221, tegrastats_power
+from benchmarks.measure.energy import PowerSource, Sampler, ina3221, tegrastats_power
+from benchmarks.measure.sensors import ROOT, gpu_devfreq, jetson_power_mode, read_jetson
 from benchmarks.selftest.as_root import can_be_root, output_of, run_as_root
 from benchmarks.selftest.jetson_engines import engine_checks
 from benchmarks.selftest.stage import Check, Rig, not_run
-from benchmarks.sensors import ROOT, gpu_devfreq, jetson_power_mode, read_jetson
 from samkr_edge.machine.device import running_device
 from targets.device import Device
 from targets.recognise import recognise

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.footprint import measure_memory
+from benchmarks.measure.footprint import measure_memory
+from benchmarks.measure.sensors import ROOT, parse_nvpmodel, parse_nvpmodel_conf
 from benchmarks.selftest.as_root import can_be_root, output_of, run_as_root
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, build, built_engine, source_of
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
-from benchmarks.sensors import ROOT, parse_nvpmodel, parse_nvpmodel_conf
 from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError

@@ -63,21 +63,23 @@ COMMANDS: dict[str, Command] = {
         "training.rescoring_cli:rescore", "Train a network that rescores poses, for eval.", STEPS, "train"
     ),
     "quantize": Command(
-        "calibration.cli:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
+        "calibration.cli.quantize:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
-    "qat": Command("calibration.cli:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True),
+    "qat": Command(
+        "calibration.cli.quantize:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
+    ),
     "sensitivity": Command(
-        "calibration.analysis_cli:sensitivity",
+        "calibration.cli.analysis:sensitivity",
         "AP lost by each group of layers in INT8.",
         STEPS,
         "quantize",
         True,
     ),
     "search": Command(
-        "calibration.analysis_cli:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
+        "calibration.cli.analysis:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
     ),
     "ledger": Command(
-        "calibration.ledger_cli:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
+        "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
     ),
     "export": Command(
         "training.export_cli:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
@@ -88,15 +90,15 @@ COMMANDS: dict[str, Command] = {
     ),
     "predict": Command("samkr_edge.cli.predict:predict", "Images in; overlays and keypoints out.", DEVICE),
     "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
-    "bench": Command("benchmarks.cli:bench", "AP and latency of several models, interleaved.", DEVICE),
+    "bench": Command("benchmarks.cli.bench:bench", "AP and latency of several models, interleaved.", DEVICE),
     "sweep": Command(
-        "benchmarks.sweep_cli:sweep",
+        "benchmarks.cli.sweep:sweep",
         "A suite of benchmarks, cell by cell; goes on where it stopped.",
         DEVICE,
         goes_on=True,
     ),
     "report": Command(
-        "benchmarks.cli:report", "One self-contained HTML page from results.", DEVICE, "report"
+        "benchmarks.cli.bench:report", "One self-contained HTML page from results.", DEVICE, "report"
     ),
     "selftest": Command(
         "benchmarks.selftest.cli:selftest", "Does this GPU compute what the networks say? In stages.", DEVICE

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.results import (
+from benchmarks.judge.verdict import decide
+from benchmarks.schema import (
     DatasetFacts,
     LatencyStats,
     Machine,
@@ -21,7 +22,6 @@ from benchmarks.results import (
     SplitMs,
     Spread,
 )
-from benchmarks.verdict import decide
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.pose.skeleton import COCO17
 

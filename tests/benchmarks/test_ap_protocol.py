@@ -14,16 +14,16 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks import sweep
-from benchmarks.overview import chosen, run_names
+from benchmarks.judge.regression import compare_runs
+from benchmarks.judge.verdict import decide
 from benchmarks.paper import beside_the_paper, is_measured_alike
-from benchmarks.paper_tables import TABLES, ours
-from benchmarks.regression import compare_runs
-from benchmarks.report import write_report
-from benchmarks.results import ModelResult, PaperResult, ProtocolFacts, Results, write_results
+from benchmarks.report.overview import chosen, run_names
+from benchmarks.report.page import write_report
+from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.table import conditions
+from benchmarks.schema import ModelResult, PaperResult, ProtocolFacts, Results, write_results
 from benchmarks.suite import Cell, Entry, Suite, cells_of, read_suite
 from benchmarks.sweep import Pictures, cell_key, run_sweep
-from benchmarks.table import conditions
-from benchmarks.verdict import decide
 from samkr_edge.cli import run
 from samkr_edge.cli.protocol import ProtocolName, Resize, protocol_of
 from samkr_edge.errors import SamkrError

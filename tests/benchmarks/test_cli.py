@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.footprint import measure_memory
-from benchmarks.offline import Batched, batches
-from benchmarks.sensors import Device, MachineState
+from benchmarks.measure.footprint import measure_memory
+from benchmarks.measure.offline import Batched, batches
+from benchmarks.measure.sensors import Device, MachineState
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
@@ -396,7 +396,7 @@ def test_a_page_that_fails_leaves_one_object(
         raise SamkrError("SE-D01", "the disk is full")
 
     out = ("--rounds", 10, "--out", tmp_path / "out", "--report", "--json")
-    monkeypatch.setattr("benchmarks.report.write_report", failing)
+    monkeypatch.setattr("benchmarks.report.page.write_report", failing)
     assert bench(*pair, *out, "--max-latency", 0.0001) == 3
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "SE-D01"
     assert (tmp_path / "out" / "results.json").is_file()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.energy import (
+from benchmarks.measure.energy import (
     PowerSource,
     ina3221,
     measure_energy,
@@ -18,7 +18,7 @@ from benchmarks.energy import (
     pick_rails,
     rapl,
 )
-from benchmarks.sensors import GpuReading, Nvidia
+from benchmarks.measure.sensors import GpuReading, Nvidia
 from samkr_edge.pose_model import StageTimes
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.footprint import footprint, measure_memory
-from benchmarks.gpu_memory import open_gpu_memory
-from benchmarks.results import MemoryMb, ModelResult
-from benchmarks.table import conditions, extras
+from benchmarks.measure.footprint import footprint, measure_memory
+from benchmarks.measure.gpu_memory import open_gpu_memory
+from benchmarks.report.table import conditions, extras
+from benchmarks.schema import MemoryMb, ModelResult
 from targets.device import Device
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)

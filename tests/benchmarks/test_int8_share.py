@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.int8_share import int8_share
+from benchmarks.measure.int8_share import int8_share
 from samkr_edge.cli import run
 from samkr_edge.deploy import bundle_cache
 from samkr_edge.deploy.bundle import write_bundle

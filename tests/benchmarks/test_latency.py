@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.latency import MIN_ROUNDS, Frames, WarmUp, measure, speed_up
-from benchmarks.measured_row import latency_stats, split
-from benchmarks.sensors import MachineState, read_cpu
-from benchmarks.stability import (
+from benchmarks.measure.latency import MIN_ROUNDS, Frames, WarmUp, measure, speed_up
+from benchmarks.measure.sensors import MachineState, read_cpu
+from benchmarks.measure.stability import (
     clock_change,
     reasons_of_model,
     reasons_of_run,
     time_drift,
 )
+from benchmarks.measured_row import latency_stats, split
 from samkr_edge.pose_model import StageTimes
 
 
@@ -196,6 +196,6 @@ def test_this_machine_can_be_read_without_an_error() -> None:
 
 
 def _frames(total: np.ndarray) -> Any:
-    from benchmarks.latency import Frames
+    from benchmarks.measure.latency import Frames
 
     return Frames(total, total * 0, total * 0, total, total * 0, total * 0)

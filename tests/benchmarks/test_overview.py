@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.choose import Candidate, budgets, choose
-from benchmarks.overview import chosen, run_names
-from benchmarks.paper_tables import TABLES, ours
-from benchmarks.report import MAX_BYTES, Wishes, write_report
-from benchmarks.results import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
-from benchmarks.sensitivity_part import read_sensitivity
+from benchmarks.judge.choose import Candidate, budgets, choose
+from benchmarks.report.overview import chosen, run_names
+from benchmarks.report.page import MAX_BYTES, Wishes, write_report
+from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.sensitivity import read_sensitivity
+from benchmarks.schema import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import write_json

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.regression import WHAT, Comparison, compare_runs, regression
-from benchmarks.results import ModelResult, Results
-from benchmarks.row_pairs import pair_rows
+from benchmarks.judge.regression import WHAT, Comparison, compare_runs, regression
+from benchmarks.judge.row_pairs import pair_rows
+from benchmarks.schema import ModelResult, Results
 
 RowMaker = Callable[..., ModelResult]
 RunMaker = Callable[..., Results]

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.report import MAX_BYTES, write_report
-from benchmarks.results import ModelResult, PaperResult, Results, write_results
-from benchmarks.samples import Person, SampleImage, Samples, compare, evenly_spaced
-from benchmarks.svg import Box, Point, place_labels, scatter, text_width, ticks
+from benchmarks.measure.samples import Person, SampleImage, Samples, compare, evenly_spaced
+from benchmarks.report.page import MAX_BYTES, write_report
+from benchmarks.report.svg import Box, Point, place_labels, scatter, text_width, ticks
+from benchmarks.schema import ModelResult, PaperResult, Results, write_results
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.skeleton import COCO17
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.paper import paper_figure
-from benchmarks.results import ModelResult, Results, read_results, write_results
+from benchmarks.schema import ModelResult, Results, read_results, write_results
 from samkr_edge.errors import SamkrError
 
 RunMaker = Callable[..., Results]

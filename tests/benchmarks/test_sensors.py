@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.sensors import (
+from benchmarks.measure.sensors import (
     MachineState,
     cpu_power_mode,
     find_device,
@@ -26,7 +26,7 @@ from benchmarks.sensors import (
     read_jetson,
     throttle_names,
 )
-from benchmarks.stability import reasons_of_run
+from benchmarks.measure.stability import reasons_of_run
 
 _STILL = np.full((40, 1), 5.0)
 

@@ -19,9 +19,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks import sweep, sweep_cli
-from benchmarks.results import read_results
-from benchmarks.sensors import Device, MachineState
+from benchmarks import sweep
+from benchmarks.cli import sweep as sweep_cli
+from benchmarks.measure.sensors import Device, MachineState
+from benchmarks.schema import read_results
 from benchmarks.suite import SUITES, Cell, Suite, cells_of, read_suite
 from benchmarks.sweep import Outcome, Pictures, cell_files, cell_key, pictures_of, run_sweep
 from samkr_edge.cli import run

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from benchmarks.results import ModelResult, Results
-from benchmarks.table import render
+from benchmarks.report.table import render
+from benchmarks.schema import ModelResult, Results
 from samkr_edge.cli.tables import fitted
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.energy import tegrastats_power
-from benchmarks.sensors import find_device
-from benchmarks.stability import reasons_of_run
-from benchmarks.tegrastats import Tegrastats, open_tegrastats, parse
+from benchmarks.measure.energy import tegrastats_power
+from benchmarks.measure.sensors import find_device
+from benchmarks.measure.stability import reasons_of_run
+from benchmarks.measure.tegrastats import Tegrastats, open_tegrastats, parse
 
 JETPACK_4 = (
     "RAM 1989/3964MB (lfb 34x4MB) SWAP 0/1982MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [12%@1479,8%@1428,off,off] "
@@ -118,7 +118,7 @@ def test_the_newest_line_is_read_and_the_program_ends_with_us(
 
 
 def test_a_program_that_prints_nothing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.tegrastats._FIRST_LINE_S", 0.3)
+    monkeypatch.setattr("benchmarks.measure.tegrastats._FIRST_LINE_S", 0.3)
     install(tmp_path, monkeypatch, "exit 1")
     assert open_tegrastats(interval_ms=100) is None
     assert tegrastats_power() is None

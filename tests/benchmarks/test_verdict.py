@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.gate import gate_failure
-from benchmarks.pareto import front
-from benchmarks.results import ModelResult, Spread
-from benchmarks.verdict import decide, signed
+from benchmarks.judge.gate import gate_failure
+from benchmarks.judge.pareto import front
+from benchmarks.judge.verdict import decide, signed
+from benchmarks.schema import ModelResult, Spread
 
 RowMaker = Callable[..., ModelResult]
 

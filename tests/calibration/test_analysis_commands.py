@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-import calibration.analysis
-import calibration.measure
-import calibration.search
-import calibration.trials as trials
+import calibration.analysis.scoring
+import calibration.analysis.search
+import calibration.analysis.start
+import calibration.analysis.trials as trials
 from calibration.policy import load_policy
 from calibration.ptq import enabled_quantizers
 from samkr_edge.cli import run
@@ -27,7 +27,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration.measure, "ROUNDS", 40)
+    monkeypatch.setattr(calibration.analysis.scoring, "ROUNDS", 40)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +113,9 @@ def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(
     command += ["--images", "8", "--threads", "1"]
     # A few groups of each kind; that every module has one is tested elsewhere.
     some = {"stem", "stage2 stride 4", "stage4 fuse", "heatmap final", "attention", "offset transition"}
-    whole = calibration.analysis.group_modules
+    whole = calibration.analysis.start.group_modules
     monkeypatch.setattr(
-        calibration.analysis,
+        calibration.analysis.start,
         "group_modules",
         lambda names: {group: found for group, found in whole(names).items() if group.name in some},
     )
@@ -167,7 +167,7 @@ def test_trials_of_other_inputs_are_not_taken(
     assert run([*command, "--bits", "8"]) == 6
     assert "SE-Q83" in capsys.readouterr().err
     monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
-    monkeypatch.setattr(calibration.analysis.Analysis, "score", lambda *_: 40.0)
+    monkeypatch.setattr(calibration.analysis.start.Analysis, "score", lambda *_: 40.0)
     assert run([*command, "--bits", "8", "--min-int8", "99"]) == 6
     assert "SE-Q82" in capsys.readouterr().err
     for bits in ("8", "3"):
@@ -185,13 +185,13 @@ def test_an_impossible_budget_ends_with_6_and_the_best_policy(
     command += ["--images", "8", "--max-drop", "0", "--threads", "1"]
     # This network finds hardly anyone, so that no policy loses AP: the search itself is made to miss the budget.
     monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
-    whole = calibration.search.search
+    whole = calibration.analysis.search.search
 
-    def missing(*arguments: Any) -> calibration.search.Found:
+    def missing(*arguments: Any) -> calibration.analysis.search.Found:
         found = whole(*arguments)
         return replace(found, best=replace(found.best, within=False))
 
-    monkeypatch.setattr(calibration.search, "search", missing)
+    monkeypatch.setattr(calibration.analysis.search, "search", missing)
     code = run(command)
     shown = capsys.readouterr().err
     assert code == 6, shown

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto
 from test_qat import tune
 
-from calibration.analysis import Analysis
+from calibration.analysis.start import Analysis
 from calibration.fp8 import check_fp8
 from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import enabled_quantizers

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.groups import GROUPS, group_modules
+from calibration.analysis.groups import GROUPS, group_modules
 from calibration.policy import operation_of
 from training.models.zoo import build_model, model_config, model_names
 

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("modelopt", reason="a ledger is of quantized networks")
 
-from calibration.ledger import Stage, form_of, parents, verdict
-from calibration.measure import Difference
+from calibration.analysis.ledger import Stage, form_of, parents, verdict
+from calibration.analysis.scoring import Difference
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17

@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from calibration.measure import Bench, MapRecorder, NetworkRunner
+from calibration.analysis.scoring import Bench, MapRecorder, NetworkRunner
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from training.checkpoint import Checkpoint, network_of
 from training.models.fold import fold_batch_norms

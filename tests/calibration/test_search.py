@@ -5,12 +5,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from calibration.groups import Group
-from calibration.measure import Difference
+from calibration.analysis.groups import Group
+from calibration.analysis.scoring import Difference
+from calibration.analysis.search import (
+    Found,
+    found_policy,
+    is_untouched,
+    order_of_restoring,
+    policy_text,
+    search,
+)
+from calibration.analysis.sensitivity import Sensitivity, conclusion, ranked
+from calibration.analysis.trials import FLOAT, Modules, Trial
 from calibration.policy import load_policy
-from calibration.search import Found, found_policy, is_untouched, order_of_restoring, policy_text, search
-from calibration.sensitivity import Sensitivity, conclusion, ranked
-from calibration.trials import FLOAT, Modules, Trial
 from samkr_edge.evaluation.scores import Interval
 
 # What INT8 in each group costs, AP, and its share of the work; costs add up.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.analysis.switches import Switches, int8_modules
 from calibration.inputs import calibration_images
 from calibration.policy import Policy, Rule, load_policy
 from calibration.ptq import quantize_network
-from calibration.switches import Switches, int8_modules
 from training.checkpoint import Checkpoint, network_of
 from training.models.fold import fold_batch_norms
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("modelopt", reason="trials are of quantized networks")
 
-from calibration.trials import SCHEMA_VERSION, TrialStore
+from calibration.analysis.trials import SCHEMA_VERSION, TrialStore
 from samkr_edge.errors import SamkrError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import is_report
-from benchmarks.results import is_results
+from benchmarks.report.page import is_report
+from benchmarks.schema import is_results
 from samkr_edge.cli import run
 from samkr_edge.deploy.bundle import MANIFEST, is_bundle
 from samkr_edge.errors import SamkrError
@@ -70,6 +70,6 @@ def test_bundles_results_and_pages_are_known_by_what_is_in_them(tmp_path: Path) 
     assert is_bundle(file)
     file.write_text(json.dumps({"schema_version": 1, "models": []}))
     assert is_results(file)
-    template = Path(__file__).parents[2] / "benchmarks" / "templates" / "report.html.j2"
+    template = Path(__file__).parents[2] / "benchmarks" / "report" / "report.html.j2"
     file.write_bytes(template.read_bytes())
     assert is_report(file)

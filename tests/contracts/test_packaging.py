@@ -38,7 +38,7 @@ def test_scripts_that_need_a_checkout_and_kept_runs_stay_in_it(shipped: set[str]
         ("targets", ".yaml"),
         ("training/recipes", ".yaml"),
         ("calibration/policies", ".yaml"),
-        ("benchmarks/templates", ".j2"),
+        ("benchmarks/report", ".j2"),
         ("benchmarks/suites", ".yaml"),
     ],
 )

@@ -15,7 +15,7 @@ from onnx import TensorProto, version_converter
 from tensorrt_graphs import residual_graph, write_residual
 from tiny_model import tiny_onnx
 
-from benchmarks.int8_share import int8_share
+from benchmarks.measure.int8_share import int8_share
 from samkr_edge.builder.check.maps import run_maps
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run

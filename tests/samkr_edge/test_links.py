@@ -46,7 +46,7 @@ def test_a_link_opens_as_what_it_leads_to(link: Path, built: Path) -> None:
 
 
 def test_the_ledger_calls_it_built(link: Path) -> None:
-    ledger = pytest.importorskip("calibration.ledger")
+    ledger = pytest.importorskip("calibration.analysis.ledger")
     assert ledger.form_of(load_model(link)) == "built FP32"
 
 

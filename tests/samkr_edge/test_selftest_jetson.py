@@ -19,8 +19,8 @@ from fake_driver import Driver
 from fake_tensorrt import FakeTensorRT
 
 import samkr_edge.machine.device
-from benchmarks.energy import PowerSource
-from benchmarks.results import MemoryMb
+from benchmarks.measure.energy import PowerSource
+from benchmarks.schema import MemoryMb
 from benchmarks.selftest import as_root, jetson, jetson_engines
 from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.errors import SamkrError

@@ -1,0 +1,356 @@
+"""`samkr-edge bench` and `samkr-edge report`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from samkr_edge.cli.places import file_to_write, results_to_write
+from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from benchmarks.schema import Results
+
+_DEFAULT_SECONDS = 20.0
+_DEFAULT_BATCH = 8
+
+
+def bench(
+    context: typer.Context,
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="What AP is measured by. deployment: one pass, as on the device. paper: as `eval "
+            "--protocol paper`; checkpoints only."
+        ),
+    ] = ProtocolName.deployment,
+    scales: Scales = "1",
+    rescore: Annotated[
+        Path | None,
+        typer.Option(help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Frames of each model [default: by --seconds].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
+    ] = False,
+    mode: Annotated[
+        str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
+    ] = "single-stream",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a batch, with --mode offline [default: 8].")
+    ] = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Energy per frame above idle, where there is a meter.")
+    ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory/--no-memory", help="Peak memory, in a process of its own for each model."),
+    ] = True,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model to compare with [default: the first], or a results.json no row may fall behind."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results.json and samples, or a path that ends in .json.",
+            callback=results_to_write,
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, metavar="AP", help="Exit with 6 where a model lost more AP.")
+    ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
+    ] = None,
+    may_differ: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="rows|accuracy|speed",
+            help="With a results.json as --baseline: what need not be comparable; repeat it.",
+        ),
+    ] = None,
+    require_stable: Annotated[
+        bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
+    ] = False,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
+    ] = True,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
+    on: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """AP and latency of several models, measured in turns on the same images.
+
+    Latency is p50, p90 and p99 from image to poses, always of one pass as deployed; AP is by the protocol. The AP
+    difference to the baseline has a 95 % interval (paired bootstrap over images). A run whose clock or times moved is
+    marked unstable, with the reason and the fix.
+
+    With a results.json as --baseline, rows are paired by their bytes, else by network, precision and input size. What
+    cannot be compared with it (a missing row, other images, other threads, another device) is named and fails the
+    gate, unless --may-differ allows it.
+
+    Examples:
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --out results --report
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --baseline released/results.json
+
+      samkr-edge bench final.pt int8.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
+
+      samkr-edge bench fp32.engine int8.engine --cuda-graph --power --require-stable
+
+      samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
+    """
+    from benchmarks.report.page import is_report, require_jinja2
+    from benchmarks.schema import all_reasons, is_results, read_results, write_results
+    from samkr_edge.files.ours import refuse_foreign
+
+    target = None if out is None else _results_path(out)
+    if target is not None and target != out:
+        refuse_foreign([target], made=is_results, fix="choose another --out")
+        if report:
+            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
+    if on is not None:
+        from samkr_edge.deploy.remote import run_there
+
+        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
+    from benchmarks.bench import Plan, run_bench
+    from benchmarks.judge.gate import gate_failure
+    from benchmarks.judge.regression import WHAT, compare_runs, drop_of, regression
+    from benchmarks.measure.stability import unstable_error
+    from benchmarks.report.table import render
+    from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.files.one_file import is_same_file
+
+    if rounds is not None and seconds is not None:
+        raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
+    if max_drop is not None and data is None:
+        raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
+    by = protocol_of(protocol, scales=scales, rescore=rescore)
+    if not by.deployment and data is None:
+        raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
+    if report and out is None:
+        raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
+    if mode not in ("single-stream", "offline"):
+        raise SamkrError(
+            "SE-U66",
+            f"--mode {mode} is neither single-stream nor offline",
+            fix="--mode offline, or leave it out",
+        )
+    if batch is not None and mode != "offline":
+        raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
+    paths = list(models)
+    # Read before anything is measured: a mistake in it should not cost the run.
+    earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
+    unknown = [what for what in may_differ or () if what not in WHAT]
+    if may_differ and (earlier is None or unknown):
+        raise SamkrError(
+            "SE-U73",
+            f"--may-differ {' '.join(may_differ)} has nothing to allow"
+            if earlier is None
+            else f"--may-differ {' '.join(may_differ)}: it takes {', '.join(WHAT)}",
+            fix="give --baseline results.json"
+            if earlier is None
+            else f"--may-differ {get_close_matches(unknown[0], WHAT, 1, 0)[0]}",
+        )
+    compared = paths[0] if baseline is None or earlier is not None else baseline
+    named = next((path for path in paths if is_same_file(path, compared)), None)
+    if named is None:
+        paths.insert(0, compared)
+    compared = named or compared
+    if max_drop is not None and earlier is None and len(paths) == 1:
+        raise SamkrError(
+            "SE-U61",
+            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
+            fix="name the FP32 model first, or give --baseline results.json",
+        )
+    if (
+        target is not None
+        and earlier is not None
+        and is_same_file(target, _results_path(cast("Path", baseline)))
+    ):
+        # The next run would be compared with the one that failed.
+        raise SamkrError(
+            "SE-U74",
+            f"--out would replace {target}, the results that this run is to be compared with",
+            fix="choose another --out",
+        )
+    if target is not None:
+        file_to_write(target)
+        if report:
+            file_to_write(target.with_name("report.html"))
+            require_jinja2()
+    plan = Plan(
+        models=paths,
+        baseline=compared,
+        data=data,
+        split=split,
+        limit=limit,
+        protocol=by,
+        rescore=rescore,
+        rounds=rounds,
+        seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
+        threads=threads,
+        cuda_graph=cuda_graph,
+        mode=cast("Literal['single-stream', 'offline']", mode),
+        batch=1 if mode != "offline" else batch or _DEFAULT_BATCH,
+        power=power,
+        memory=memory,
+        samples=samples,
+        max_drop=max_drop,
+        anyway=anyway,
+        reuse=_earlier(target) if reuse else None,
+        command=_command(),
+    )
+    results = run_bench(plan, None if target is None else _samples_folder(target), progress)
+    if target is not None:
+        write_results(target, results)
+    against = compare_runs(results, earlier, drop_of(max_drop)) if earlier is not None else None
+    uncompared = against.uncompared if against else []
+    failed = (
+        gate_failure(results.models, max_drop if len(results.models) > 1 else None, max_latency)
+        or (regression(against, results, max_drop, may_differ or ()) if against else None)
+        or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
+    )
+    gate = failed.to_dict() if failed else None
+    payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
+    if target is not None and report:
+        from benchmarks.report.page import write_report
+
+        # Before anything is printed: where it fails, there is one object all the same.
+        write_report([target], page := target.with_name("report.html"))
+        say(f"wrote {page}")
+    emit({**results.model_dump(mode="json"), **payload}, render(results), as_json)
+    for one in uncompared:
+        say(f"not compared: {one}")
+    if target is not None:
+        say(f"wrote {target}")
+    if failed and as_json:
+        # The object that was printed holds the failure; the root would print a second one.
+        say(str(failed))
+        raise typer.Exit(failed.exit_code)
+    if failed:
+        raise failed
+
+
+def report(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The HTML file to write [default: report.html].", callback=file_to_write
+        ),
+    ] = None,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MS", help="Recommend the most accurate model within this p90."),
+    ] = None,
+    min_ap: Annotated[
+        float | None, typer.Option(min=0, metavar="AP", help="Recommend the fastest model with this AP.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="sensitivity.json, for a chart of what each group of layers costs in INT8."),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Lay the paper's Tables 1 to 6 out, with ours beside them.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """One self-contained HTML page: verdict, accuracy against latency, the table, sample predictions.
+
+    The page needs no network and no script, is below 2 MB, and prints well.
+
+    Examples:
+
+      samkr-edge report results/results.json -o report.html
+
+      samkr-edge report laptop/results.json jetson/results.json --max-latency 33 -o both.html
+
+      samkr-edge report sweep-paper --paper -o paper.html
+    """
+    from benchmarks.report.page import Wishes, is_report, write_report
+    from samkr_edge.cli.console import emit
+    from samkr_edge.files.ours import refuse_foreign
+
+    if not results and not paper:
+        raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")
+    if output is None:
+        output = Path("report.html")
+        refuse_foreign([output], made=is_report)
+        file_to_write(output)
+    written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
+    emit(
+        {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
+        "\n".join([*written.verdicts, f"wrote {output} ({written.size / 1e3:.0f} kB)"]),
+        as_json,
+    )
+
+
+def _is_results(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".json"
+
+
+def _results_path(out: Path) -> Path:
+    from benchmarks.schema import FILE_NAME
+
+    return out if out.suffix == ".json" else out / FILE_NAME
+
+
+def _samples_folder(target: Path) -> Path:
+    """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
+    from benchmarks.measure.samples import FOLDER
+    from benchmarks.schema import FILE_NAME
+
+    return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")
+
+
+def _earlier(target: Path | None) -> Results | None:
+    """The results of an earlier run in the same place; whatever is wrong with them, they are then not reused."""
+    from benchmarks.schema import read_results
+
+    if target is None or not target.is_file():
+        return None
+    try:
+        return read_results(target)
+    except SamkrError:
+        return None
+
+
+def _command() -> str:
+    """The command line with absolute paths cut to their last part: results are published, folders are private."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return "samkr-edge " + shlex.join(words)

@@ -1,0 +1,108 @@
+"""Which of all measured models to take under a latency or an accuracy constraint, across runs and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.judge.pareto import front
+from benchmarks.judge.verdict import milliseconds
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One measured model.
+
+    Attributes:
+        name: unique among the candidates, with its run where there are several.
+        p90: milliseconds; constraints are on the p90, as MLPerf counts a single stream.
+        ap: 0..100.
+        basis: what it was scored on, and by which protocol. AP of another basis is not comparable.
+        stable: whether its times can be trusted.
+    """
+
+    name: str
+    p90: float
+    ap: float
+    basis: str
+    stable: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recommendation: one sentence, and the model's name or None."""
+
+    sentence: str
+    name: str | None
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    *,
+    max_latency: float | None = None,
+    min_ap: float | None = None,
+    left_out: Sequence[str] = (),
+) -> Choice:
+    """The most accurate model within a latency, the fastest above an AP, or both.
+
+    Args:
+        candidates: models with AP, all scored on the same images by the same protocol.
+        max_latency: milliseconds that the p90 may reach.
+        min_ap: AP that is needed. With ``max_latency`` too, the most accurate model that keeps both.
+        left_out: names of measured models without AP; the sentence says that they were not considered.
+    """
+    if not candidates:
+        return Choice("Accuracy was not measured, so nothing can be chosen: give bench --data DIR.", None)
+    if len({candidate.basis for candidate in candidates}) > 1:
+        return Choice(
+            "The runs were scored on different images or by different protocols, so their models cannot be compared by "
+            "AP.",
+            None,
+        )
+    wanted = " and ".join(
+        text
+        for text in (
+            f"at most {max_latency:g} ms (p90)" if max_latency is not None else "",
+            f"at least {min_ap:g} AP" if min_ap is not None else "",
+        )
+        if text
+    )
+    fitting = [
+        candidate
+        for candidate in candidates
+        if (max_latency is None or candidate.p90 <= max_latency)
+        and (min_ap is None or candidate.ap >= min_ap)
+    ]
+    if not fitting:
+        fastest, best = min(candidates, key=lambda c: c.p90), max(candidates, key=lambda c: c.ap)
+        return Choice(
+            f"No measured model has {wanted}: the fastest is {_words(fastest)}, the most accurate {_words(best)}.",
+            None,
+        )
+    if max_latency is None:
+        taken = min(fitting, key=lambda c: (c.p90, -c.ap))
+        rest = [c for c in candidates if c.p90 < taken.p90]
+        why = f"; the next faster one is {_words(max(rest, key=lambda c: c.ap))}" if rest else ""
+    else:
+        taken = max(fitting, key=lambda c: (c.ap, -c.p90))
+        rest = [c for c in candidates if c.ap > taken.ap]
+        why = f"; a more accurate one is slower: {_words(min(rest, key=lambda c: c.p90))}" if rest else ""
+    why += "" if taken.stable else "; its times are unstable"
+    why += f"; not considered, since no AP is known: {', '.join(left_out)}" if left_out else ""
+    return Choice(
+        f"Take {taken.name} for {wanted}: {taken.ap:.1f} AP at p90 {milliseconds(taken.p90)} ms{why}.",
+        taken.name,
+    )
+
+
+def _words(candidate: Candidate) -> str:
+    return f"{candidate.name} ({candidate.ap:.1f} AP, p90 {milliseconds(candidate.p90)} ms)"
+
+
+def budgets(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The models worth having, fastest first: each is the best for every budget from its own p90 to the next one's."""
+    kept: list[Candidate] = []
+    for index in front([(candidate.p90, candidate.ap) for candidate in candidates]):
+        if not kept or candidates[index].ap > kept[-1].ap:
+            kept.append(candidates[index])
+    return kept

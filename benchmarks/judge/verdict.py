@@ -1,0 +1,231 @@
+"""One sentence: which model to take and why; and what must be known before believing it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.schema import ModelResult, Spread
+from samkr_edge.evaluation.scores import LEAST_AP
+
+# AP that a model may lose and still be recommended, where the user gives no budget of their own.
+DEFAULT_MAX_DROP = 1.0
+# Two models whose speed differs by less than this are equally fast; the more accurate one is then the better.
+_SAME_SPEED = 0.05
+# Fewer images give an interval so wide that it rarely decides anything.
+_FEW_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The recommendation.
+
+    Attributes:
+        sentence: one sentence for the terminal and the head of the report.
+        recommended: the model's name, or None where nothing can be recommended.
+        notes: what limits the sentence; whole sentences.
+    """
+
+    sentence: str
+    recommended: str | None
+    notes: list[str] = field(default_factory=list)
+
+
+def decide(
+    models: Sequence[ModelResult],
+    *,
+    images: int | None,
+    max_drop: float | None = None,
+    unstable: Sequence[str] = (),
+) -> Verdict:
+    """Judge the rows of one run.
+
+    Args:
+        models: all rows; exactly one is the baseline.
+        images: images evaluated; None where accuracy was not measured.
+        max_drop: AP that may be lost; None for DEFAULT_MAX_DROP.
+        unstable: why the run's times cannot be trusted.
+    """
+    baseline = next(model for model in models if model.is_baseline)
+    others = [model for model in models if not model.is_baseline]
+    notes = _notes(models, images, unstable)
+    labels = short_labels(models)
+    if not others:
+        return Verdict(_alone(baseline, labels), None, notes)
+    judged = [model for model in others if not model.simulated]
+    if baseline.simulated or not judged:
+        return Verdict(_without_times(baseline, others, labels, images or 0), None, notes)
+    if baseline.ap is None:
+        return Verdict(_latency_only(baseline, judged, labels), None, notes)
+    if max(model.ap or 0.0 for model in models) < LEAST_AP:
+        return Verdict(_too_low(baseline, judged, labels), None, notes)
+    budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
+    return _compare(baseline, judged, labels, images or 0, budget, notes)
+
+
+def short_labels(models: Sequence[ModelResult]) -> dict[str, str]:
+    """Name in a sentence: ``FP32`` or ``INT8 (QAT)`` where that is unique among the rows, else the row's name."""
+    short = {model.name: _short(model) for model in models}
+    unique = len(set(short.values())) == len(models)
+    return short if unique else {model.name: model.name for model in models}
+
+
+def _short(model: ModelResult) -> str:
+    precision, stage = model.precision.upper(), model.stage.upper()
+    return precision if stage in (precision, "FP32") else f"{precision} ({stage})"
+
+
+def is_significant(difference: Spread) -> bool:
+    """True where the interval does not contain zero."""
+    return not difference.low <= 0.0 <= difference.high
+
+
+def signed(value: float) -> str:
+    """One decimal with a true minus sign; zero has none."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits: more than that no such measurement carries."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def interval(spread: Spread) -> str:
+    """``[−0.8, +0.2]``"""
+    return f"[{signed(spread.low)}, {signed(spread.high)}]"
+
+
+def _is_faster(model: ModelResult) -> bool:
+    return model.speed_up is not None and model.speed_up.low > 1.0
+
+
+def _pace(model: ModelResult, baseline: str) -> str:
+    speed = model.speed_up.value if model.speed_up else 1.0
+    if _is_faster(model):
+        return f"{speed:.2f}× as fast as {baseline}"
+    if model.speed_up is not None and model.speed_up.high < 1.0:
+        return f"slower than {baseline} at {speed:.2f}× its speed"
+    return f"not measurably faster than {baseline} at {speed:.2f}× its speed"
+
+
+def _times(model: ModelResult, baseline: ModelResult) -> str:
+    return f"p50 {milliseconds(model.latency.p50_ms)} ms against {milliseconds(baseline.latency.p50_ms)} ms"
+
+
+def _fastest(models: Sequence[ModelResult]) -> ModelResult:
+    return max(models, key=lambda model: model.speed_up.value if model.speed_up else 0.0)
+
+
+def _alone(baseline: ModelResult, labels: dict[str, str]) -> str:
+    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} {_metric(baseline)}"
+    return (
+        f"{labels[baseline.name]} takes {milliseconds(baseline.latency.p50_ms)} ms a frame (p50){ap}; "
+        "there is no second model to compare it with."
+    )
+
+
+def _latency_only(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
+    best = _fastest(others)
+    return (
+        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}); "
+        "accuracy was not measured, so nothing is recommended."
+    )
+
+
+def _without_times(
+    baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str], images: int
+) -> str:
+    best = min(others, key=_drop)
+    highest = max(model.ap or 0.0 for model in (baseline, *others))
+    low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LEAST_AP else ""
+    return (
+        f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.difference else ''}; "
+        "quantized checkpoints have no times of their own, so nothing is recommended."
+    )
+
+
+def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[str, str]) -> str:
+    best = _fastest(others)
+    return (
+        f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), and "
+        f"AP {max(model.ap or 0.0 for model in (baseline, *others)):.1f} is too low for an accuracy difference to "
+        "mean much: train longer; real photographs want a GPU or imported weights."
+    )
+
+
+def _compare(
+    baseline: ModelResult,
+    others: Sequence[ModelResult],
+    labels: dict[str, str],
+    images: int,
+    budget: float,
+    notes: list[str],
+) -> Verdict:
+    base = labels[baseline.name]
+    faster = [model for model in others if _is_faster(model)]
+    if not faster:
+        best = _fastest(others)
+        sentence = f"Keep {base}: {labels[best.name]} is {_pace(best, base)} ({_times(best, baseline)})."
+        return Verdict(sentence, baseline.name, notes)
+    affordable = [model for model in faster if _drop(model) <= budget]
+    if not affordable:
+        best = min(faster, key=_drop)
+        return Verdict(
+            f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}"
+            + (f", more than the {budget:g} AP that may be lost." if best.difference else "."),
+            baseline.name,
+            notes,
+        )
+    top = _speed(_fastest(affordable))
+    best = min((m for m in affordable if _speed(m) >= top * (1 - _SAME_SPEED)), key=_drop)
+    return Verdict(
+        f"Take {labels[best.name]}: it is {_pace(best, base)} ({_times(best, baseline)}) and "
+        f"{_cost(best, images)}.",
+        best.name,
+        notes,
+    )
+
+
+def _speed(model: ModelResult) -> float:
+    return model.speed_up.value if model.speed_up else 1.0
+
+
+def _drop(model: ModelResult) -> float:
+    return -model.difference.value if model.difference else math.inf
+
+
+def _metric(model: ModelResult) -> str:
+    return "train-fit AP" if model.trained_on else "AP"
+
+
+def _cost(model: ModelResult, images: int) -> str:
+    difference = model.difference
+    if difference is None:
+        return "its accuracy is not known"
+    if not is_significant(difference):
+        return (
+            f"its {model.ap:.1f} {_metric(model)} differ by {signed(difference.value)} {interval(difference)}, "
+            f"which {images} images cannot tell from noise"
+        )
+    verb = "loses" if difference.value < 0 else "gains"
+    return f"{verb} {abs(difference.value):.1f} {_metric(model)} {interval(difference)}"
+
+
+def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence[str]) -> list[str]:
+    notes = [f"The times are unstable: {reason}." for reason in unstable]
+    shaky = [f"{model.name}: {reason}" for model in models for reason in model.reasons]
+    if shaky:
+        notes.append(f"The times are unstable: {'; '.join(shaky)}.")
+    simulated = [model.name for model in models if model.simulated]
+    if simulated:
+        notes.append(
+            f"The times of {', '.join(simulated)} are those of torch, which computes INT8 and FP8 in floats; a built "
+            "model has times of its own."
+        )
+    if images is None:
+        notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")
+    elif images < _FEW_IMAGES:
+        notes.append(f"Only {images} images were scored: small AP differences cannot be seen with so few.")
+    return notes

@@ -1,0 +1,203 @@
+"""Results to one self-contained HTML page: no network, no script, below 2 MB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.judge.verdict import short_labels
+from benchmarks.report.overview import chosen, overview, run_names
+from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.pictures import Budget
+from benchmarks.report.run import STAGES_SHOWN, run_part
+from benchmarks.report.sensitivity import SensitivityPart, read_sensitivity
+from benchmarks.report.svg import Point, scatter
+from benchmarks.schema import FILE_NAME, Results, common_ap_label, read_results
+from benchmarks.sweep import INDEX, cell_files
+from samkr_edge import __version__
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import replacing
+from samkr_edge.fixes import quoted
+
+MAX_BYTES = 2_000_000
+# Room for the pictures of all runs together; the rest of a page is far below the remaining half megabyte.
+_PICTURE_BYTES = 1_400_000
+_TEMPLATES = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    size: int
+    verdicts: list[str]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the page shall answer or hold besides the runs.
+
+    Attributes:
+        max_latency, min_ap: constraints of the recommendation: milliseconds of the p90, and AP.
+        sensitivity: file or folder of `samkr-edge sensitivity`.
+        paper: lay the paper's tables out with ours beside them.
+    """
+
+    max_latency: float | None = None
+    min_ap: float | None = None
+    sensitivity: Path | None = None
+    paper: bool = False
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of ours."""
+    try:
+        with open(path, "rb") as stream:
+            return b'content="samkr-edge"' in stream.read(2048)
+    except OSError:
+        return False
+
+
+def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = None) -> Written:
+    """Read results files and write the page, atomically.
+
+    Args:
+        paths: ``results.json`` files, their folders, or folders of sweeps; each run becomes a part of the page, all
+            share one plot.
+        output: the HTML file.
+        wishes: constraints and further parts.
+
+    Raises:
+        SamkrError: what :func:`read_results` raises; SE-U64 when jinja2 is not installed; SE-A69 when a sweep has no
+            finished cell.
+    """
+    wishes = wishes or Wishes()
+    runs = [(read_results(path), path.parent) for path in _results_files(paths)]
+    sensitivity = None if wishes.sensitivity is None else read_sensitivity(wishes.sensitivity)
+    page = render(runs, wishes, sensitivity)
+    with replacing(output) as temporary:  # names of files need be no UTF-8, a page is
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    verdicts = [results.verdict for results, _ in runs]
+    choice = chosen(_named([results for results, _ in runs]), wishes.max_latency, wishes.min_ap)
+    if choice is not None:
+        verdicts = [choice.sentence, *verdicts]
+    return Written(output.stat().st_size, verdicts)
+
+
+def _results_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if (path / INDEX).is_file():
+            cells = cell_files(path)
+            if not cells:
+                raise SamkrError(
+                    "SE-A69",
+                    f"the sweep {path} has no finished cell, so there is nothing to report",
+                    fix=f"samkr-edge sweep SUITE --out {quoted(path)}",
+                )
+            files += cells
+        else:
+            files.append(path / FILE_NAME if path.is_dir() else path)
+    # A folder and the file in it are one run.
+    return list({file.resolve(): file for file in files}.values())
+
+
+def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
+    return list(zip(run_names(runs), runs, strict=True)) if runs else []
+
+
+def require_jinja2() -> None:
+    """SE-U64 where pages cannot be made: asked before anything is measured for one."""
+    try:
+        import jinja2  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise SamkrError(
+            "SE-U64",
+            "a report needs the package jinja2, which is not installed here",
+            fix='pip install "samkr-edge[report]"',
+        ) from error
+
+
+def render(
+    runs: Sequence[tuple[Results, Path]],
+    wishes: Wishes | None = None,
+    sensitivity: SensitivityPart | None = None,
+) -> str:
+    """The page for (results, folder that holds its samples) pairs."""
+    require_jinja2()
+    import jinja2
+    from markupsafe import Markup
+
+    wishes = wishes or Wishes()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["safe_svg"] = Markup
+    budget = Budget(_PICTURE_BYTES)
+    named = _named([results for results, _ in runs])
+    parts = [
+        run_part(number, results, folder, budget, name if len(runs) > 1 else "")
+        for number, ((name, results), (_, folder)) in enumerate(zip(named, runs, strict=True))
+    ]
+    return environment.get_template("report.html.j2").render(
+        title=_title([results for results, _ in runs]),
+        version=__version__,
+        runs=parts,
+        overview=overview(named, wishes.max_latency, wishes.min_ap),
+        plots=_plots(named),
+        ap_label=common_ap_label([results for results, _ in runs]),
+        stages=STAGES_SHOWN,
+        sensitivity=sensitivity,
+        tables=[(table, [(row, ours(table, row, named)) for row in table.rows]) for table in TABLES]
+        if wishes.paper
+        else [],
+    )
+
+
+def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
+    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
+    where the runs scored different images or by different protocols: their AP share no axis."""
+    points: list[Point] = []
+    if len({results.ap_basis for _, results in runs if results.dataset}) > 1:
+        return []
+    for name, results in runs:
+        labels = short_labels(results.models)
+        base_ap = results.baseline().ap
+        for model in results.models:
+            if model.ap is None or base_ap is None:
+                continue
+            spread = model.difference
+            label = labels[model.name]
+            points.append(
+                Point(
+                    label if len(runs) == 1 else _clipped(f"{label} · {name}"),
+                    results.models.index(model) % 4,
+                    model.latency.p50_ms,
+                    model.latency.p90_ms,
+                    model.ap,
+                    None if spread is None else base_ap + spread.low,
+                    None if spread is None else base_ap + spread.high,
+                    model.name == results.recommended,
+                )
+            )
+    if not points:
+        return []
+    title = "Accuracy (AP) against latency (ms) of " + ", ".join(point.label for point in points)
+    return [
+        scatter(points, width=920, height=400, title=title, css_class="wide"),
+        scatter(points, width=380, height=360, title=title, css_class="narrow"),
+    ]
+
+
+def _clipped(text: str, length: int = 34) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip(",· ") + "…"
+
+
+def _title(runs: Sequence[Results]) -> str:
+    networks = sorted({model.network for results in runs for model in results.models})
+    return f"{', '.join(networks)}: accuracy against latency" if networks else "SAMKR: the paper's tables"

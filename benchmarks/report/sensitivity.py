@@ -1,0 +1,112 @@
+"""The report's part on sensitivity: reads what `samkr-edge sensitivity` writes (``sensitivity.json``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from benchmarks.judge.verdict import signed
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import read_json
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="ignore"
+    )  # written by another command, which may say more than is shown here
+
+
+class _Difference(_Part):
+    ap: tuple[float, float, float]
+
+
+class _Trial(_Part):
+    difference: _Difference
+
+
+class _Group(_Part):
+    group: str
+    macs_share: float
+    distinguishable: bool
+    alone: _Trial
+
+
+class _Sensitivity(_Part):
+    checkpoint: str
+    images: int
+    fp32_ap: float
+    trained_on: bool = False  # files from before it was recorded do not say
+    groups: list[_Group]
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One group: its AP difference in INT8 as text, and where its bar and interval lie on an axis of 0..100."""
+
+    group: str
+    difference: str
+    interval: str
+    macs: str
+    distinguishable: bool
+    start: float
+    width: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SensitivityPart:
+    """What the template shows; ``zero`` is the place of no difference on the axis of 0..100."""
+
+    caption: str
+    conclusion: str
+    zero: float
+    bars: list[Bar]
+
+
+def read_sensitivity(path: Path) -> SensitivityPart:
+    """The file, or the folder that holds it.
+
+    Raises:
+        SamkrError: SE-D02, SE-D03 unreadable; SE-A68 not a sensitivity file.
+    """
+    path = path / "sensitivity.json" if path.is_dir() else path
+    try:
+        found = _Sensitivity.model_validate(read_json(path, "sensitivity file"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SamkrError(
+            "SE-A68",
+            f"{path.name} is not a file of `samkr-edge sensitivity`",
+            [f"at         {'.'.join(map(str, first['loc']))}: {first['msg']}"],
+            fix="samkr-edge sensitivity CHECKPOINT --data DIR",
+        ) from error
+    values = [value for group in found.groups for value in group.alone.difference.ap]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    span = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return 100 * (value - low) / span
+
+    bars = []
+    for group in found.groups:
+        value, lower, upper = group.alone.difference.ap
+        bars.append(
+            Bar(
+                group.group,
+                signed(value),
+                f"[{signed(lower)}, {signed(upper)}]",
+                f"{group.macs_share:.0%}",
+                group.distinguishable,
+                place(min(value, 0.0)),
+                place(max(value, 0.0)) - place(min(value, 0.0)),
+                place(lower),
+                place(upper),
+            )
+        )
+    metric = "train-fit AP" if found.trained_on else "AP"
+    caption = f"{found.checkpoint}, {found.images} images, FP32 {found.fp32_ap:.1f} {metric}"
+    return SensitivityPart(caption, found.conclusion, place(0.0), bars)

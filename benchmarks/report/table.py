@@ -1,0 +1,174 @@
+"""The table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.judge.verdict import interval, signed
+from benchmarks.paper import beside_the_paper
+from benchmarks.schema import ModelResult, Results
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def render(results: Results) -> RenderableType:
+    """Table, verdict and notes for people."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    # The names alone give way on a narrow terminal: a number that is cut is worse than a name on two lines.
+    table.add_column("model", overflow="fold", min_width=12)
+    has_ap = results.dataset is not None
+    if has_ap:
+        table.add_column("AP", justify="right", no_wrap=True)
+        table.add_column("difference [95 %]", justify="right", no_wrap=True)
+    for heading in (
+        "p50 ms",
+        "p90",
+        "p99",
+        "speed-up",
+        *(column.heading for column in extras(results)),
+        "MB",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if has_paper(results):
+        table.add_column("paper AP", justify="right", no_wrap=True)
+    for model in results.models:
+        table.add_row(*_cells(model, results), style="bold" if model.name == results.recommended else None)
+    lines: list[RenderableType] = [table, Text(""), Text(results.verdict, style="bold")]
+    lines += [Text(note, style="yellow") for note in results.notes]
+    if results.stability_fix:
+        lines.append(Text(f"for stable times: {results.stability_fix}", style="yellow"))
+    lines.append(Text(conditions(results), style="dim"))
+    if has_paper(results):
+        lines.append(Text(f"paper AP: {beside_the_paper(results)}", style="dim"))
+    return Group(*lines)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A column that is shown only where a row of the run has it."""
+
+    heading: str
+    cell: Callable[[ModelResult], str]
+
+
+def extras(results: Results) -> list[Extra]:
+    """The optional columns of a run, in order. Energy stays, empty, where it was asked for and there is no meter."""
+    models = results.models
+    columns = []
+    if any(m.accuracy and "hard" in m.accuracy for m in models):
+        columns.append(Extra("easy/med/hard", _crowding))
+    if results.settings.mode == "offline":
+        columns.append(Extra("img/s", lambda m: f"{m.latency.throughput_fps:.1f}"))
+    if any(m.split_ms.copy_in or m.split_ms.copy_out for m in models):
+        # By the GPU's clock; the rest of a frame is preprocessing, decoding, and work of the host between them.
+        columns.append(Extra("in+network+out ms", _on_device))
+    if any(m.int8_share for m in models):
+        columns.append(Extra("INT8", lambda m: "" if m.int8_share is None else f"{m.int8_share:.0%}"))
+    if any(m.memory_mb for m in models):
+        cards = any(m.memory_mb.gpu is not None and not m.memory_mb.shared for m in models if m.memory_mb)
+        columns.append(Extra("peak host+GPU MB" if cards else "peak MB", _memory))
+    if results.power is not None or results.power_reason is not None:
+        columns.append(
+            Extra("mJ", lambda m: "" if m.energy is None else f"{m.energy.millijoules_per_frame:.1f}")
+        )
+    return columns
+
+
+def _memory(model: ModelResult) -> str:
+    """One sum where host and GPU share their memory, two figures where the GPU has its own."""
+    memory = model.memory_mb
+    if memory is None:
+        return ""
+    if memory.gpu is None:
+        return f"{memory.peak:.0f}"
+    return f"{memory.peak + memory.gpu:.0f}" if memory.shared else f"{memory.peak:.0f}+{memory.gpu:.0f}"
+
+
+def _on_device(model: ModelResult) -> str:
+    """Copy in, network and copy out; a runtime without a device of its own copies nothing."""
+    ms = model.split_ms
+    if not (ms.copy_in or ms.copy_out):
+        return f"{ms.network:.2f}"
+    return f"{ms.copy_in:.2f}+{ms.network:.2f}+{ms.copy_out:.2f}"
+
+
+def _crowding(model: ModelResult) -> str:
+    """AP of CrowdPose's three levels; a level without images has none."""
+    scores = model.accuracy or {}
+    return "/".join(
+        f"{scores[level]:.1f}" if level in scores else "–" for level in ("easy", "medium", "hard")
+    )
+
+
+def has_paper(results: Results) -> bool:
+    """Whether the paper's AP is shown: only beside AP of ours, never in its place."""
+    return results.dataset is not None and any(model.paper for model in results.models)
+
+
+def _cells(model: ModelResult, results: Results) -> list[str]:
+    mark = "" if model.stable and not results.reasons else " *"
+    cells = [model.name]
+    if results.dataset is not None:
+        cells.append("" if model.ap is None else f"{model.ap:.1f}")
+        difference = model.difference
+        cells.append(
+            "baseline" if difference is None else f"{signed(difference.value)} {interval(difference)}"
+        )
+    cells += [
+        f"{model.latency.p50_ms:.2f}{mark}",
+        f"{model.latency.p90_ms:.2f}",
+        f"{model.latency.p99_ms:.2f}",
+        "" if model.speed_up is None else f"{model.speed_up.value:.2f}×",
+        *(column.cell(model) for column in extras(results)),
+        f"{model.size_mb:.1f}",
+    ]
+    if has_paper(results):
+        cells.append("" if model.paper is None else f"{model.paper.ap:.1f}")
+    return cells
+
+
+def conditions(results: Results) -> str:
+    """How it was measured, in one line."""
+    settings = results.settings
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    if settings.cuda_graph:
+        threads += ", CUDA graph"
+    pictures = "one random image" if settings.random_image else f"{settings.images} images"
+    frames = f"{settings.rounds} interleaved frames each"
+    if settings.mode == "offline":
+        frames = f"offline, {settings.rounds} interleaved batches of {settings.batch} each, times per image"
+    parts = [f"{frames} on {pictures}, {threads}"]
+    if results.dataset is not None:
+        parts.append(f"AP on {results.dataset.images} images of {results.dataset.name}/{results.ap_label}")
+    before, after = results.machine.mhz_before, results.machine.mhz_after
+    if before is not None and after is not None:
+        moved = f"clock {before:.0f} to {after:.0f} MHz"
+        parts.append(f"clock steady at {after:.0f} MHz" if round(before) == round(after) else moved)
+    if results.machine.celsius_before is not None and results.machine.celsius_after is not None:
+        parts.append(f"{results.machine.celsius_before:.0f} to {results.machine.celsius_after:.0f} °C")
+    if results.machine.gpu_mhz_min is not None and any(m.kind == "engine" for m in results.models):
+        parts.append(f"GPU {results.machine.gpu_mhz_min:.0f} to {results.machine.gpu_mhz_max:.0f} MHz")
+    if results.machine.power_mode_before is not None:
+        parts.append(results.machine.power_mode_before)
+    if results.power is not None:
+        power = results.power
+        parts.append(
+            f"energy above {power.idle_watts:.2f} W idle, {power.rail}, {power.source} at {power.sampling_hz:g} Hz"
+        )
+    if results.power_reason is not None:
+        parts.append(f"no energy: {results.power_reason}")
+    sources = {m.memory_mb.gpu_source for m in results.models if m.memory_mb and m.memory_mb.gpu_source}
+    if sources:
+        parts.append(
+            f"GPU memory by {', '.join(sorted(sources))}, of the whole machine: other programs move it"
+        )
+    if not results.stable:
+        parts.append("* unstable")
+    return "; ".join(parts)

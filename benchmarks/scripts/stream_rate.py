@@ -1,0 +1,154 @@
+"""How close `predict` on a 720p video comes to the frame rate of the network alone.
+
+    samkr-edge data synth people --size 512
+    python -m benchmarks.scripts.stream_rate qat.cpu.onnx --images people/images/val2017 \
+        -o benchmarks/results/stream_rate.json
+
+A video is made of rendered people that drift over a 1280x720 frame. Each round runs the network alone on as many
+inputs as the video has frames, and `predict` on the video: with keypoints only, and with overlays; medians are
+reported.
+
+Processor time bounds the rate as well: with C cores and T milliseconds of it a frame, no more than C / T frames a
+millisecond. OpenCV's mp4 encoder alone takes about 4 ms for a 720p frame and cannot be told to take less (it ignores
+OPENCV_FFMPEG_WRITER_OPTIONS, the other codecs of its wheels are slower), so behind a small network two cores may not
+be enough for overlays. Printed is the processor time of each stage's thread, and the share that the cores allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+
+from benchmarks.scripts.run_facts import run_facts
+from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream
+from samkr_edge.cli.window import Window
+from samkr_edge.files.artefact import require_writable, write_json
+from samkr_edge.frames.sources import find_sources
+from samkr_edge.pose_model import PoseModel, load_model
+
+FRAME = (720, 1280)
+
+
+def drifting(paths: list[Path], frames: int) -> Iterator[np.ndarray]:
+    """BGR frames of 1280x720: three pictures side by side that sway, others every 25 frames."""
+    side = 420
+    pictures = [
+        cv2.resize(cv2.imread(str(path)), (side, side), interpolation=cv2.INTER_CUBIC) for path in paths
+    ]
+    for number in range(frames):
+        frame = np.full((*FRAME, 3), 96, np.uint8)
+        for place in range(3):
+            picture = pictures[(number // 25 * 3 + place) % len(pictures)]
+            x = place * 427 + 3
+            y = 150 + round(100 * np.sin(number / 12 + 2 * place))
+            frame[y : y + side, x : x + side] = picture
+        yield frame
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray]) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (FRAME[1], FRAME[0]))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+
+
+@dataclass
+class Runs:
+    """Of one contender: frames a second and milliseconds of processor time a frame, each run."""
+
+    fps: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def one(self, frames: int) -> Iterator[None]:
+        """Count the processor time of all threads."""
+        before = time.process_time()
+        yield
+        self.cpu_ms.append(1e3 * (time.process_time() - before) / frames)
+
+
+def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
+    """Frames a second of the runtime on one input, nothing else running."""
+    batch = model.new_input()
+    model.preprocess(frame, batch[0], bgr=True)
+    started = time.perf_counter()
+    for _ in range(frames):
+        model.runner.run(batch)
+    return frames / (time.perf_counter() - started)
+
+
+def stream(model: PoseModel, video: Path, out: Path, *, overlays: bool) -> StreamDone:
+    """`predict` on the video; its progress bar is not shown."""
+    with contextlib.redirect_stderr(io.StringIO()), Window("", enabled=False) as window:
+        options = Options(out, overlays=overlays)
+        return run_stream(model, open_stream(str(video)), video.stem, options, window)
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--images", type=Path, required=True, help="folder of rendered people")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("-o", "--out", type=Path)
+    given = parser.parse_args()
+    if given.out:
+        require_writable(given.out)
+    model = load_model(given.model, threads=1)
+    with TemporaryDirectory() as folder:
+        video = Path(folder) / "people.mp4"
+        paths = find_sources([str(given.images)]).images[:12]
+        write_video(video, drifting(paths, given.frames))
+        first = next(drifting(paths, 1))
+        runs = {name: Runs() for name in ("network alone", "keypoints", "overlays")}
+        last: dict[str, StreamDone] = {}
+        network_alone(model, first, 20)
+        for _ in range(given.rounds):
+            for name, run in runs.items():
+                with run.one(given.frames):
+                    if name == "network alone":
+                        run.fps.append(network_alone(model, first, given.frames))
+                    else:
+                        last[name] = stream(model, video, Path(folder) / "out", overlays=name == "overlays")
+                        run.fps.append(last[name].fps)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    medians = {name: float(np.median(run.fps)) for name, run in runs.items()}
+    cpu = {name: float(np.median(run.cpu_ms)) for name, run in runs.items()}
+    # Of the network's rate, were every core busy all the time; one thread of the network bounds it at 1.
+    allowed = {name: min(1.0, cores * cpu["network alone"] / ms) for name, ms in cpu.items()}
+    for name, rate in medians.items():
+        stages = last[name].cpu_ms if name in last else {}
+        shown = "  ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items())
+        print(
+            f"{name:14} {rate:7.1f} frames/s  {rate / medians['network alone']:5.0%} of the network's, cores allow "
+            f"{allowed[name]:4.0%}  CPU {cpu[name]:5.2f} ms a frame{': ' if shown else ''}{shown}"
+        )
+    if given.out:
+        payload = {
+            **run_facts(model, given.model),
+            "frames": given.frames,
+            "rounds": given.rounds,
+            "frames_per_second": medians,
+            "share_of_network": {n: r / medians["network alone"] for n, r in medians.items()},
+            "cores": cores,
+            "share_that_cores_allow": allowed,
+            "cpu_ms_a_frame": cpu,
+            "stage_ms": {name: done.stage_ms for name, done in last.items()},
+            "stage_cpu_ms": {name: done.cpu_ms for name, done in last.items()},
+        }
+        write_json(given.out, payload)
+
+
+if __name__ == "__main__":
+    main()

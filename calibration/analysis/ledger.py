@@ -1,0 +1,171 @@
+"""Where was accuracy lost? The same images through every form of a network, from checkpoint to built model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
+from calibration.inputs import best_device
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import sha256_of
+from samkr_edge.passport import is_built
+from samkr_edge.pose_model import PoseModel
+from training.checkpoint import load_checkpoint, network_of
+from training.without_attention import without_attention
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One form of the network.
+
+    Attributes:
+        name: the file's; ``final.pt, in memory`` where it was changed after it was read.
+        sha256: of its bytes.
+        form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ without attention``, ...
+        input_size: (height, width).
+        ap, oks: AP in 0..100, mean OKS in 0..1.
+        parent: name of the stage it is compared with; None for the first.
+        difference: to the parent.
+        total: to the first stage.
+        heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
+            differ.
+        beside: the parent's file again, changed in memory, and no other stage follows it: no step of this road.
+    """
+
+    name: str
+    sha256: str
+    form: str
+    input_size: tuple[int, int]
+    ap: float
+    oks: float
+    parent: str | None
+    difference: Difference | None
+    total: Difference | None
+    heatmap_error: float | None
+    offset_error: float | None
+    beside: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        changed = {
+            name: getattr(self, name).to_dict() if getattr(self, name) else None
+            for name in ("difference", "total")
+        }
+        return {**vars(self), **changed}
+
+
+def parents(models: Sequence[PoseModel]) -> list[int | None]:
+    """Index of the stage that each is compared with.
+
+    A form follows the one before it of the same numbers (FP32, PTQ or QAT) that leaves out the same parts: ONNX FP32
+    the torch FP32, a built INT8 model its Q/DQ ONNX. The first without a part follows the whole network of its numbers,
+    and the first of its numbers the first of all.
+    """
+    found: list[int | None] = []
+    latest: dict[tuple[str, str, tuple[str, ...]], int] = {}
+    for index, card in enumerate(model.card for model in models):
+        whole = (card.precision, card.stage, ())
+        kind = (card.precision, card.stage, tuple(card.left_out))
+        found.append(latest.get(kind, latest.get(whole, 0)) if index else None)
+        latest[kind] = index
+    return found
+
+
+def form_of(model: PoseModel) -> str:
+    """``torch FP32``, ``ONNX PTQ``, ``built QAT``, ``engine PTQ without attention``."""
+    numbers = model.card.stage.upper() if model.card.quantized else model.card.precision.upper()
+    if model.card.precision == "fp8":
+        numbers += " FP8"
+    made = {"checkpoint": "torch", "onnx": "ONNX"}.get(model.kind, model.kind)
+    if model.kind == "onnx" and is_built(model.path):
+        made = "built"
+    return " ".join([made, numbers, *(f"without {part}" for part in model.card.left_out)])
+
+
+def without_its_attention(model: PoseModel) -> PoseModel | None:
+    """A checkpoint again, in memory, without its attention; None where it has none or is no checkpoint."""
+    if model.kind != "checkpoint":
+        return None
+    checkpoint = load_checkpoint(model.path)
+    if not checkpoint.config.groups:
+        return None
+    network = without_attention(network_of(checkpoint)).to(best_device())
+    card = checkpoint.card.with_provenance(without={"attention": {"judged": "in this ledger"}})
+    return PoseModel(NetworkRunner(network, card), model.path)
+
+
+def follow(
+    models: Sequence[PoseModel], bench: Bench, *, advance: Callable[..., None] | None = None
+) -> list[Stage]:
+    """Measure every model on the bench, in order.
+
+    Raises:
+        SamkrError: SE-A81 the models are not forms of one network.
+    """
+    _check_same_network(models)
+    stages: list[Stage] = []
+    measured: list[Measured] = []
+    maps: list[Maps] = []
+    found = parents(models)
+    names: list[str] = []
+    for index, (model, parent) in enumerate(zip(models, found, strict=True)):
+        in_memory = parent is not None and models[parent].path == model.path
+        names.append(f"{model.path.name}, in memory" if in_memory else model.path.name)
+        comparable = parent is not None and models[parent].card.input_size == model.card.input_size
+        reference = maps[parent] if comparable and parent is not None else None
+        recorder = MapRecorder(model.runner, reference, keep=index in found)
+        now = bench.run(recorder, advance=advance)
+        measured.append(now)
+        maps.append(recorder.kept)
+        heatmap_error, offset_error = recorder.errors if comparable else (None, None)
+        stages.append(
+            Stage(
+                names[index],
+                sha256_of(model.path),
+                form_of(model),
+                model.card.input_size,
+                now.ap,
+                now.oks,
+                None if parent is None else names[parent],
+                None if parent is None else bench.compare(measured[parent], now),
+                None if parent is None else bench.compare(measured[0], now),
+                heatmap_error,
+                offset_error,
+                in_memory and index not in found,
+            )
+        )
+    return stages
+
+
+def verdict(stages: Sequence[Stage]) -> str:
+    """The step where accuracy left, if the images can tell."""
+    losses = [
+        (stage.difference.ap.difference, stage)
+        for stage in stages
+        if stage.difference is not None and stage.difference.worse and not stage.beside
+    ]
+    if not losses:
+        return "no step lost accuracy beyond the noise of these images"
+    _, worst = min(losses, key=lambda item: item[0])
+    assert worst.difference is not None
+    ap, oks = worst.difference.ap, worst.difference.oks
+    return (
+        f"accuracy left between {worst.parent} and {worst.name} ({worst.form}): {ap.difference:+.2f} AP "
+        f"[{ap.low:+.2f}, {ap.high:+.2f}], mean OKS {oks.difference:+.4f} [{oks.low:+.4f}, {oks.high:+.4f}]"
+    )
+
+
+def _check_same_network(models: Sequence[PoseModel]) -> None:
+    first = models[0].card
+    for model in models[1:]:
+        if model.card.model != first.model or model.card.skeleton.keypoints != first.skeleton.keypoints:
+            raise SamkrError(
+                "SE-A81",
+                "these models are not forms of one network, so there is no road to follow",
+                [
+                    f"{models[0].path.name:<20} {first.model}, {len(first.skeleton)} keypoints",
+                    f"{model.path.name:<20} {model.card.model}, {len(model.card.skeleton)} keypoints",
+                ],
+                fix="samkr-edge bench MODEL... --data DIR   # compares any models",
+            )

@@ -1,0 +1,183 @@
+"""The cheapest policy within an AP budget: take INT8 back where it costs most AP for the least work saved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from calibration.analysis.sensitivity import Sensitivity
+from calibration.analysis.trials import FLOAT, Modules, Trial, Trials
+from calibration.policy import Policy, Rule
+
+# The first line of a written policy. It vouches for the lines below, so that one edited by hand is not taken for ours.
+_MARK = "# written by samkr-edge search; sha256 of what follows: "
+
+
+@dataclass(frozen=True)
+class Step:
+    """One policy that was tried: the groups that are float beyond the base policy, and how it fared."""
+
+    what: str
+    restored: tuple[str, ...]
+    macs_share: float
+    trial: Trial
+    within: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "restored": list(self.restored),
+            "int8_macs_share": self.macs_share,
+            "within_budget": self.within,
+            "trial": self.trial.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a search.
+
+    Attributes:
+        restored: groups to keep float, in the order of restoring.
+        modules: what is left in INT8.
+        steps: everything tried, in order.
+        best: the last policy within the budget, or where none was, the one that lost least.
+    """
+
+    restored: tuple[Sensitivity, ...]
+    modules: Modules
+    steps: tuple[Step, ...]
+    best: Step
+
+    @property
+    def within(self) -> bool:
+        return self.best.within
+
+
+def order_of_restoring(results: Sequence[Sensitivity]) -> list[Sensitivity]:
+    """Groups of the policy by AP lost per multiply-accumulate saved, the dearest first.
+
+    Groups whose loss is below the noise come after all others, by mean OKS lost per multiply-accumulate.
+    """
+
+    def price(result: Sensitivity) -> tuple[bool, float]:
+        difference = result.alone.difference
+        loss = difference.ap if result.distinguishable else difference.oks
+        return not result.distinguishable, loss.difference / max(result.macs_share, 1e-6)
+
+    return sorted((r for r in results if r.in_policy), key=price)
+
+
+def search(
+    trials: Trials,
+    results: Sequence[Sensitivity],
+    policy: Modules,
+    macs: Mapping[str, int],
+    max_drop: float,
+    min_share: float,
+    *,
+    done: Callable[[Step], None] | None = None,
+) -> Found:
+    """Restore groups until the AP lost on the images of ``trials`` is at most ``max_drop``.
+
+    Then each restored group is put back into INT8, the one with most work first, and stays there if the budget still
+    holds: what the noise of the ranking restored needlessly comes back.
+
+    Args:
+        trials: measures on the full split.
+        results: the sensitivity of each group, on any images.
+        policy: the modules that the base policy has in INT8.
+        macs: multiply-accumulates by convolution name.
+        max_drop: AP points that may be lost (the point estimate).
+        min_share: least share of multiply-accumulates in INT8, 0..1: below it a policy is not worth having.
+        done: called after each step.
+    """
+    total = max(sum(macs.values()), 1)
+    steps: list[Step] = []
+
+    def attempt(restored: Sequence[Sensitivity], what: str) -> Step:
+        modules = _without(policy, restored)
+        trial = trials.measured(modules, what, FLOAT)
+        names = tuple(r.group.name for r in restored)
+        step = Step(
+            what, names, _share(modules, macs, total), trial, -trial.difference.ap.difference <= max_drop
+        )
+        steps.append(step)
+        if done:
+            done(step)
+        return step
+
+    kept: list[Sensitivity] = []
+    best = attempt(kept, "the base policy")
+    best_groups = list(kept)
+    for result in order_of_restoring(results):
+        if best.within:
+            break
+        if _share(_without(policy, [*kept, result]), macs, total) < min_share:
+            continue
+        kept.append(result)
+        step = attempt(kept, f"{result.group.name} restored")
+        if step.within or step.trial.difference.ap.difference > best.trial.difference.ap.difference:
+            best, best_groups = step, list(kept)
+    if best.within:
+        # The last one restored made the difference; of the others any may be needless.
+        for result in sorted(best_groups[:-1], key=lambda r: -r.macs_share):
+            fewer = [r for r in best_groups if r is not result]
+            step = attempt(fewer, f"{result.group.name} back in INT8")
+            if step.within:
+                best, best_groups = step, fewer
+    return Found(tuple(best_groups), _without(policy, best_groups), tuple(steps), best)
+
+
+def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Policy:
+    """The base policy with a rule in front for every restored group, each with the reason."""
+    rules = []
+    for result in found.restored:
+        ap = result.alone.difference.ap
+        why = (
+            f"search: {result.group.name} alone in INT8 changed AP by {ap.difference:+.2f} "
+            f"[{ap.low:+.2f}, {ap.high:+.2f}] and is {100 * result.macs_share:.1f} % of the work"
+        )
+        if not result.distinguishable:
+            why += "; below the noise by itself, needed for the budget"
+        for pattern in result.group.patterns:
+            rules.append(Rule(match=pattern, precision="float", why=why))
+    drop = found.best.trial.difference.ap
+    about = (
+        f"{base.name} with {len(found.restored)} groups restored to float: {drop.difference:+.2f} AP "
+        f"[{drop.low:+.2f}, {drop.high:+.2f}] against FP32, {100 * found.best.macs_share:.1f} % of the work in INT8; "
+        f"the budget of {max_drop:g} AP {'holds' if found.within else 'does not hold'}."
+    )
+    return base.model_copy(update={"name": name, "about": about, "rules": (*rules, *base.rules)})
+
+
+def policy_text(policy: Policy) -> str:
+    """YAML that :func:`calibration.policy.load_policy` reads back to the same policy, but for its name."""
+    content = policy.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+    return _marked(yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
+
+
+def is_untouched(path: Path) -> bool:
+    """Whether a file is a policy as `search` wrote it; False where somebody has edited it since."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return text == _marked(text.partition("\n")[2])
+
+
+def _marked(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def _without(policy: Modules, restored: Sequence[Sensitivity]) -> Modules:
+    return policy.difference(*(result.modules for result in restored))
+
+
+def _share(modules: Modules, macs: Mapping[str, int], total: int) -> float:
+    return sum(macs.get(module, 0) for module in modules) / total

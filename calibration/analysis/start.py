@@ -1,0 +1,124 @@
+"""What sensitivity and search share: a float network, a policy, calibration images, and what identifies them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibration.analysis.groups import Group, group_modules
+from calibration.analysis.scoring import Bench, NetworkRunner
+from calibration.analysis.switches import Switches, int8_modules
+from calibration.analysis.trials import Modules, Trial, Trials, TrialStore
+from calibration.fp8 import refuse_fp8
+from calibration.inputs import best_device, calibration_images, float_checkpoint, use_threads
+from calibration.policy import Policy, changed_policy, load_policy
+from calibration.ptq import quantize_network
+from samkr_edge import __version__
+from samkr_edge.cli.console import progress, say
+from samkr_edge.dataset.use import require_splits
+from samkr_edge.evaluation.scores import Interval
+from samkr_edge.model_card import ModelCard
+from training.checkpoint import network_of
+from training.export import weights_digest
+from training.models.macs import count_cost
+from training.models.pose_net import PoseNet
+
+
+@dataclass
+class Analysis:
+    """One float network and one policy for it.
+
+    Attributes:
+        network: float, on the device that is used.
+        card: its card.
+        policy: what is analysed.
+        chosen: the modules that it has in INT8.
+        groups: every module that could be INT8, by group.
+        macs: multiply-accumulates by convolution name.
+        context: content hashes of all that decides a measurement beside the evaluated images.
+    """
+
+    network: PoseNet
+    card: ModelCard
+    policy: Policy
+    chosen: Modules
+    groups: dict[Group, list[str]]
+    macs: dict[str, int]
+    context: dict[str, Any]
+    _data: Path
+    _seed: int
+    _switches: Switches | None = field(default=None)
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Path,
+        data: Path,
+        policy: str,
+        images: int,
+        seed: int,
+        threads: int | None,
+        *,
+        split: str = "val",
+        **changes: Any,
+    ) -> Analysis:
+        """From what a command is given; ``split`` is the one that judges, ``changes`` replace fields of the policy
+        (None: as it is).
+
+        Raises:
+            SamkrError: all that loading these can raise.
+        """
+        require_splits(data, ("train", split))
+        use_threads(threads)
+        wanted = changed_policy(load_policy(policy), **changes)
+        refuse_fp8(wanted)
+        source = float_checkpoint(checkpoint)
+        network = network_of(source)
+        chosen, candidates = int8_modules(network, wanted)
+        shown = calibration_images(source.card, data=data, count=images, seed=seed)
+        context = {
+            "version": __version__,
+            "input_size": list(source.card.input_size),
+            "decode": asdict(source.card.decode),
+            "weights_sha256": weights_digest(network),
+            "policy_sha256": wanted.sha256,
+            "calibration_sha256": shown.facts["sha256"],
+        }
+        groups, macs = group_modules(candidates), count_cost(source.config).by_module
+        network.to(best_device())
+        return cls(network, source.card, wanted, chosen, groups, macs, context, data, seed)
+
+    def trials(self, bench: Bench, store: TrialStore) -> Trials:
+        """Measurements on a bench; each new one is a line on stderr."""
+        return Trials(self.switches, self.card, bench, store, self.context, report=_report)
+
+    def switches(self) -> Switches:
+        """The calibrated network, made at the first call."""
+        if self._switches is None:
+            with progress("calibrating", self._images, unit="images") as advance:
+                self._switches = Switches(self.network, self.policy, self._batches(), advance=advance)
+        return self._switches
+
+    def score(self, policy: Policy, bench: Bench) -> float:
+        """AP of the network when quantized by ``policy`` from the start, as `samkr-edge quantize` would."""
+        quantized, _ = quantize_network(self.network, policy, self._batches())
+        return bench.run(NetworkRunner(quantized, self.card)).ap
+
+    @property
+    def _images(self) -> int:
+        return len(self.context["calibration_sha256"])
+
+    def _batches(self) -> Any:
+        return calibration_images(self.card, data=self._data, count=self._images, seed=self._seed).batches
+
+
+def interval(found: Interval, factor: float = 1.0) -> str:
+    """``-0.31 [-0.52, -0.10]``."""
+    value, low, high = (factor * x for x in (found.difference, found.low, found.high))
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _report(what: str, trial: Trial) -> None:
+    difference = trial.difference
+    say(f"{what}: {interval(difference.ap)} AP, {interval(difference.oks, 100)} OKS x 100")

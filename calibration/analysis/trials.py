@@ -1,0 +1,179 @@
+"""Measurements of quantized variants of one network, each made once: on disk as soon as it is made.
+
+A trial is named by the content of all that decides it (weights, policy, calibration images, evaluated images, the
+modules in INT8), so that an interrupted analysis goes on where it was, a later one reuses what fits, and nothing that
+belongs to other inputs is ever taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
+from calibration.analysis.switches import Switches
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import read_json, write_json
+from samkr_edge.fixes import quoted
+from samkr_edge.model_card import ModelCard
+from training.models.pose_net import PoseNet
+from training.without_attention import without_attention
+
+SCHEMA_VERSION = 1
+Modules = frozenset[str]
+FLOAT: Modules = frozenset()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant of the network against a baseline variant.
+
+    Attributes:
+        ap, oks: of the variant: AP in 0..100, mean OKS in 0..1.
+        difference: variant minus baseline.
+        heatmap_error, offset_error: relative L2 error of the variant's maps against the float network's.
+    """
+
+    ap: float
+    oks: float
+    difference: Difference
+    heatmap_error: float
+    offset_error: float
+
+    @property
+    def baseline_ap(self) -> float:
+        """AP of the baseline."""
+        return self.ap - self.difference.ap.difference
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "difference": self.difference.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trial:
+        return cls(**{**data, "difference": Difference.from_dict(data["difference"])})
+
+
+class TrialStore:
+    """Trials in a JSON file, written anew after each.
+
+    Raises:
+        SamkrError: SE-D80 not a file of trials.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._trials: dict[str, Any] = {}
+        if path.is_file():
+            try:
+                content = read_json(path, "file of trials")
+            except SamkrError as error:
+                raise self._foreign() from error
+            trials = content.get("trials") if isinstance(content, dict) else None
+            if not isinstance(trials, dict) or content.get("schema_version") != SCHEMA_VERSION:
+                raise self._foreign()
+            self._trials = trials
+
+    def get(self, key: str) -> Trial | None:
+        found = self._trials.get(key)
+        try:
+            return None if found is None else Trial.from_dict(found["trial"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._foreign() from error
+
+    def put(self, key: str, what: str, trial: Trial) -> None:
+        self._trials[key] = {"what": what, "trial": trial.to_dict()}
+        write_json(self.path, {"schema_version": SCHEMA_VERSION, "trials": self._trials})
+
+    def _foreign(self) -> SamkrError:
+        return SamkrError(
+            "SE-D80",
+            f"{self.path} holds no trials of this version, so it was not touched",
+            fix=f"mv {quoted(self.path)} {quoted(f'{self.path}.old')}   # everything is then measured anew",
+        )
+
+
+class Trials:
+    """Variants of one network on one bench.
+
+    Args:
+        switches: makes the calibrated network; called once, when the first trial has to be measured.
+        card: of the float network.
+        bench: the images.
+        store: where finished trials are.
+        context: content hashes of all that decides a trial beside the bench and the modules.
+        report: called with what was measured and the result, for each new trial.
+    """
+
+    def __init__(
+        self,
+        switches: Callable[[], Switches],
+        card: ModelCard,
+        bench: Bench,
+        store: TrialStore,
+        context: dict[str, Any],
+        *,
+        report: Callable[[str, Trial], None] | None = None,
+    ) -> None:
+        self.bench = bench
+        self._switches = switches
+        self._card = card
+        self._store = store
+        self._context = json.dumps({**context, "images": bench.digest}, sort_keys=True)
+        self._report = report
+        self._baselines: dict[Modules, Measured] = {}
+        self._float_maps: Maps | None = None
+
+    def measured(self, modules: Modules, what: str, baseline: Modules = FLOAT) -> Trial:
+        """The variant with these modules in INT8, against the one with ``baseline`` in INT8."""
+        parts = (*sorted(modules), "against", *sorted(baseline))
+        return self._once(
+            parts, what, baseline, lambda before: before if modules == baseline else self._run(modules)
+        )
+
+    def without_attention(self) -> Trial:
+        """The float network with its attention left out, against the whole one."""
+        what = "without attention"
+        return self._once(
+            (what, "against"),
+            what,
+            FLOAT,
+            lambda _: self._score(without_attention(self._switches().use(FLOAT))),
+        )
+
+    def _once(
+        self, parts: tuple[str, ...], what: str, baseline: Modules, run: Callable[[Measured], Measured]
+    ) -> Trial:
+        """What the store holds of this, or else ``run``, which gets the baseline, compared with the baseline."""
+        key = hashlib.sha256("\n".join((self._context, *parts)).encode()).hexdigest()
+        known = self._store.get(key)
+        if known is not None:
+            return known
+        before = self._baseline(baseline)
+        now = run(before)
+        difference = self.bench.compare(before, now)
+        trial = Trial(now.ap, now.oks, difference, now.heatmap_error, now.offset_error)
+        self._store.put(key, what, trial)
+        if self._report:
+            self._report(what, trial)
+        return trial
+
+    def _baseline(self, modules: Modules) -> Measured:
+        if modules not in self._baselines:
+            self._baselines[modules] = self._run(modules)
+        return self._baselines[modules]
+
+    def _run(self, modules: Modules) -> Measured:
+        if modules and self._float_maps is None:
+            self._baseline(FLOAT)
+        return self._score(self._switches().use(modules), keep=not modules)
+
+    def _score(self, network: PoseNet, *, keep: bool = False) -> Measured:
+        recorder = MapRecorder(NetworkRunner(network, self._card), self._float_maps, keep=keep)
+        measured = self.bench.run(recorder)
+        if keep:
+            self._float_maps = recorder.kept
+        return measured

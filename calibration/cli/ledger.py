@@ -1,0 +1,130 @@
+"""`samkr-edge ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.protocol import Anyway
+from samkr_edge.errors import SamkrError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calibration.analysis.ledger import Stage
+
+
+def ledger(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CKPT MODEL...",
+            help="FP32 checkpoint first, then its other forms in order: .pt, .onnx, ...",
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
+    anyway: Anyway = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Write it here too, as JSON: a run to keep.", callback=file_to_write
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The same images through every form of a network, naming the step where accuracy left.
+
+    Each form is compared with the one before it of the same numbers: ONNX FP32 with torch FP32, the Q/DQ ONNX with
+    the fake-quantized checkpoint, the built model with its ONNX. A checkpoint in front is also measured in memory
+    without its attention: what `export --without attention` would leave out.
+
+    Examples:
+
+      samkr-edge ledger fp32/final.pt fp32.onnx ptq.pt ptq.onnx ptq.cpu.onnx --data people
+
+      samkr-edge ledger fp32/final.pt ptq.pt --data people --limit 100 --json
+
+      samkr-edge ledger fp32/final.pt qat.pt qat.onnx qat.engine --data /data/coco -o ledger.json
+    """
+    from datetime import datetime, timezone
+
+    from rich.console import Group
+
+    from calibration.analysis.ledger import follow, verdict, without_its_attention
+    from calibration.analysis.scoring import Bench
+    from calibration.inputs import warn_if_meaningless
+    from samkr_edge import __version__
+    from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.doctor.findings import environment
+    from samkr_edge.files.artefact import write_json
+    from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
+    from samkr_edge.pose_model import load_model
+
+    if len(models) < 2:
+        raise SamkrError(
+            "SE-U82",
+            "a ledger compares at least two models",
+            fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
+        )
+    refuse_twice(models, "measured")
+    dataset = open_dataset(data, split)
+    digests = digests_of(models)
+    opened = [load_model(path, threads=threads) for path in models]
+    if (bare := without_its_attention(opened[0])) is not None:
+        opened.insert(1, bare)
+    bench = Bench(dataset, limit)
+    learned = bench.unseen_by({str(model.path): model.card for model in opened}, anyway=anyway)
+    with progress("following", len(opened) * len(bench.images), unit="images") as advance:
+        stages = follow(opened, bench, advance=advance)
+    refuse_replaced(digests, "nothing was written")
+    warn_if_meaningless(stages[0].ap)
+    text = verdict(stages)
+    payload = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "environment": environment(),
+        "network": opened[0].card.model,
+        "data": dataset.root.resolve().name,
+        "split": split,
+        **bench.facts,
+        "threads": threads,
+        **learned,
+        "stages": [stage.to_dict() for stage in stages],
+        "verdict": text,
+    }
+    if out is not None:
+        write_json(out, {"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
+        say(f"wrote {out}")
+    emit(payload, Group(_table(stages, len(bench.images), learned["trained_on"]), text), as_json)
+
+
+def _table(stages: Sequence[Stage], images: int, trained_on: bool) -> Table:
+    from rich.table import Table
+
+    from calibration.analysis.start import interval
+
+    metric = "train-fit AP; " if trained_on else ""
+    table = Table(title=f"{images} images; {metric}differences to `after`, 95 % intervals over images")
+    for name in ("model", "form", "after"):
+        table.add_column(name, overflow="fold")
+    for name in ("AP", "AP won", "OKS x 100 won", "map errors"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for s in stages:
+        differences = (
+            (interval(s.difference.ap), interval(s.difference.oks, 100)) if s.difference else ("", "")
+        )
+        errors = (
+            f"{100 * s.heatmap_error:.1f} %, {100 * s.offset_error:.1f} %"
+            if s.heatmap_error is not None and s.offset_error is not None
+            else ""
+        )
+        table.add_row(s.name, s.form, s.parent or "", f"{s.ap:.1f}", *differences, errors)
+    return table
