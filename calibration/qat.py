@@ -1,6 +1,6 @@
 """What quantization-aware training adds to the training loop: weight ranges that settle, and a teacher.
 
-The loop itself is FP32's (:mod:`training.fit`), with its average of weights and its exact resume.
+The loop itself is FP32's (:mod:`training.loop.fit`), with its average of weights and its exact resume.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from calibration.ranges import SMALLEST
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, network_of
 from training.export import weights_digest
-from training.hooks import TrainingHooks
-from training.losses import LossSettings, heatmap_loss, offset_loss
+from training.loop.hooks import TrainingHooks
+from training.loop.losses import LossSettings, heatmap_loss, offset_loss
 from training.models.pose_net import PoseNet
 
 

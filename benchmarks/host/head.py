@@ -30,9 +30,9 @@ from benchmarks.measure.footprint import peak_rss_mb, resident_mb
 from samkr_edge import __version__
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
-from training.allocator import keep_freed_memory
 from training.gpu_checks import device_title
-from training.looped_head import both_heads
+from training.loop.allocator import keep_freed_memory
+from training.models.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480
 SIZES = (32, 64, 128)

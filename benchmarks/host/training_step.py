@@ -28,16 +28,16 @@ from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
-from training.allocator import keep_freed_memory
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
 from training.gpu_checks import device_title
-from training.losses import LossSettings, PoseLoss
+from training.loop.allocator import keep_freed_memory
+from training.loop.losses import LossSettings, PoseLoss
+from training.loop.precision import allow_tf32, computed, half_type
+from training.loop.recipe import Recipe, load_recipe, settings_of
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
-from training.precision import allow_tf32, computed, half_type
-from training.recipe import Recipe, load_recipe, settings_of
 
 STAGES = ("loader", "forward", "backward", "update")
 

@@ -185,9 +185,9 @@ def qat(
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.use import require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
-    from training.fit import fit
-    from training.losses import LossSettings
-    from training.recipe import as_taught, load_recipe, settings_of
+    from training.loop.fit import fit
+    from training.loop.losses import LossSettings
+    from training.loop.recipe import as_taught, load_recipe, settings_of
 
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]

@@ -52,15 +52,18 @@ COMMANDS: dict[str, Command] = {
         "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all", True
     ),
     "data": Command(
-        "training.data.cli:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
+        "training.cli.data:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
     ),
-    "train": Command("training.cli:train", "Train a network from a recipe.", STEPS, "train"),
-    "recipes": Command("training.cli:recipes", "What `train` can be asked for.", LOOK),
+    "train": Command("training.cli.train:train", "Train a network from a recipe.", STEPS, "train"),
+    "recipes": Command("training.cli.train:recipes", "What `train` can be asked for.", LOOK),
     "import": Command(
-        "training.import_cli:import_weights", "Official HRNet, DEKR or mmpose weights.", STEPS, "train"
+        "training.cli.import_weights:import_weights",
+        "Official HRNet, DEKR or mmpose weights.",
+        STEPS,
+        "train",
     ),
     "rescore": Command(
-        "training.rescoring_cli:rescore", "Train a network that rescores poses, for eval.", STEPS, "train"
+        "training.cli.rescoring:rescore", "Train a network that rescores poses, for eval.", STEPS, "train"
     ),
     "quantize": Command(
         "calibration.cli.quantize:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
@@ -82,7 +85,7 @@ COMMANDS: dict[str, Command] = {
         "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
     ),
     "export": Command(
-        "training.export_cli:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
+        "training.cli.export:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
     ),
     "build": Command("samkr_edge.cli.build:build", "ONNX to what a target runs fastest.", DEVICE, "build"),
     "bundle": Command(
@@ -107,7 +110,7 @@ COMMANDS: dict[str, Command] = {
         "samkr_edge.cli.doctor:doctor", "What works on this machine, and how to fix the rest.", LOOK
     ),
     "models": Command(
-        "training.models.cli:models", "The zoo: parameters, GMACs, the paper's figures.", LOOK, "train"
+        "training.cli.models:models", "The zoo: parameters, GMACs, the paper's figures.", LOOK, "train"
     ),
     "targets": Command("samkr_edge.cli.targets:targets", "Device profiles.", LOOK),
     "inspect": Command(

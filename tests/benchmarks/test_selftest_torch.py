@@ -12,11 +12,12 @@ import training.export
 from benchmarks.selftest import torch_on_gpu
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training import gpu_checks, looped_head
+from training import gpu_checks
 from training.checkpoint import Checkpoint
+from training.loop.update import Updater
+from training.models import looped_head
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
-from training.update import Updater
 
 SMALL = ModelConfig(
     "small", input_size=(64, 64), width=4, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,

@@ -12,10 +12,10 @@ from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.fit import FINAL, fit
+from training.loop.fit import FINAL, fit
+from training.loop.recipe import Recipe
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
-from training.recipe import Recipe
 
 SMALL = ModelConfig(
     "small", input_size=(64, 64), width=8, stem_channels=16, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,

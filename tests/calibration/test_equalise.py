@@ -22,7 +22,7 @@ from calibration.restore import restore_network
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, network_of, save_checkpoint
 from training.export import export_onnx
-from training.losses import LossSettings
+from training.loop.losses import LossSettings
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet

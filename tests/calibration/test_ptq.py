@@ -19,7 +19,7 @@ from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.checkpoint import network_of as open_network
 from training.export import export_onnx
-from training.losses import LossSettings
+from training.loop.losses import LossSettings
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 

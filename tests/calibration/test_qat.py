@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import training.fit as fit_module
+import training.loop.fit as fit_module
 from calibration.inputs import calibration_images
 from calibration.policy import changed_policy, load_policy
 from calibration.ptq import enabled_quantizers, quantize_network
@@ -19,12 +19,12 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
-from training.compiled import compiled
-from training.fit import FINAL, LAST, fit
-from training.losses import LossSettings
+from training.loop.compiled import compiled
+from training.loop.fit import FINAL, LAST, fit
+from training.loop.losses import LossSettings
+from training.loop.recipe import as_taught, load_recipe
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
-from training.recipe import as_taught, load_recipe
 
 LOSS = LossSettings(offset_weight=0.15)
 

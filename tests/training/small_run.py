@@ -9,10 +9,10 @@ from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint
-from training.fit import fit
+from training.loop.fit import fit
+from training.loop.recipe import Recipe
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
-from training.recipe import Recipe
 
 SMALL = ModelConfig(
     "small", input_size=(64, 64), width=4, stem_channels=8, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from training.cli.data import app
 from training.data.check import check_splits, open_splits, problems_error
-from training.data.cli import app
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 

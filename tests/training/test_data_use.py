@@ -27,12 +27,12 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.ap import score
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
+from training.cli.data import app
 from training.data.check import check_splits, open_splits
-from training.data.cli import app
 from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
-from training.recipe import ValidationSection, load_recipe
-from training.validation import Validation
+from training.loop.recipe import ValidationSection, load_recipe
+from training.loop.validation import Validation
 
 Content = dict[str, Any]
 SPLITS = ("train", "val")

@@ -13,10 +13,10 @@ from small_run import SMALL
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint
-from training.fit import fit
+from training.loop.fit import fit
+from training.loop.recipe import Recipe, load_recipe, recipe_names
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model, model_config
-from training.recipe import Recipe, load_recipe, recipe_names
 
 QUICK = ["schedule.steps=2", "data.input_size=[64, 64]", "batch_size=2", "accumulate=1", "data.split=train",
          "data.workers=1", "validation.every_epochs=null", "threads=1"]  # fmt: skip

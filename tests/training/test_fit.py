@@ -11,16 +11,16 @@ import pytest
 import torch
 from small_run import RECIPE, same, train
 
-import training.fit as fit_module
+import training.loop.fit as fit_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.trained_on import TrainedOn, trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose.skeleton import CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from training.data.training_set import TrainingSet
-from training.fit import BEST, FINAL, LAST
-from training.journal import LOG
-from training.losses import PoseLoss
+from training.loop.fit import BEST, FINAL, LAST
+from training.loop.journal import LOG
+from training.loop.losses import PoseLoss
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

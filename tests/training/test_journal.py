@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from samkr_edge.errors import SamkrError
-from training.journal import LOG, Journal
+from training.loop.journal import LOG, Journal
 
 
 def test_it_forgets_steps_that_are_repeated_and_lines_that_are_cut_off_or_damaged(tmp_path: Path) -> None:

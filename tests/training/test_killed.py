@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from small_run import same, train
 
-import training.fit as fit_module
+import training.loop.fit as fit_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
-from training.fit import FINAL, LAST
+from training.loop.fit import FINAL, LAST
 
 LONG: dict[str, Any] = {"schedule": {"steps": 24}}
 # Processes start from a server that has imported what is slow to import, once.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["training.fit"])
+SERVER.set_forkserver_preload(["training.loop.fit"])
 
 
 def run_and_kill(people: KeypointDataset, out: Path, after: float) -> None:

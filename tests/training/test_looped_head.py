@@ -7,7 +7,7 @@ import torch
 from small_run import SMALL
 from torch import nn
 
-from training.looped_head import LoopedOffsetHead
+from training.models.looped_head import LoopedOffsetHead
 from training.models.zoo import build_model
 
 

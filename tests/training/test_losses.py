@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.data.encode import EncodeSettings, encode
-from training.losses import LossSettings, PoseLoss, heatmap_loss, offset_loss, swahr_loss
+from training.loop.losses import LossSettings, PoseLoss, heatmap_loss, offset_loss, swahr_loss
 
 
 def _maps(channels: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:

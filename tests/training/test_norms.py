@@ -7,10 +7,10 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
 from training.data.training_set import TrainingSet
+from training.loop.norms import settle_norms
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config
-from training.norms import settle_norms
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
-from training.processes import processes
+from training.loop.processes import processes
 
 RECIPE = """
 model: samkr_tiny

@@ -8,9 +8,8 @@ import pytest
 from samkr_edge.errors import SamkrError
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
-from training.losses import LossSettings
-from training.models.zoo import model_names
-from training.recipe import (
+from training.loop.losses import LossSettings
+from training.loop.recipe import (
     DataSection,
     LossSection,
     Recipe,
@@ -23,6 +22,7 @@ from training.recipe import (
     settings_of,
     taught,
 )
+from training.models.zoo import model_names
 
 
 def refused(name: str, *overrides: str) -> SamkrError:

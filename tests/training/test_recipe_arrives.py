@@ -16,22 +16,22 @@ import torch
 import yaml
 from small_run import SMALL, recipe_of, train
 
-import training.fit as fit_module
-import training.update as update_module
+import training.loop.fit as fit_module
+import training.loop.update as update_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training import start_weights
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.cli import train as train_command
+from training.cli.train import train as train_command
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
+from training.loop import start_weights
+from training.loop.recipe import Recipe, Section
+from training.loop.schedule import rate_factor
+from training.loop.validation import Validation
 from training.models import zoo
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
-from training.recipe import Recipe, Section
-from training.schedule import rate_factor
-from training.validation import Validation
 
 VALUES: dict[str, Any] = {
     "name": "of_my_own",

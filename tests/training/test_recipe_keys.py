@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.cli import recipes
-from training.recipe_keys import markdown, recipe_keys
+from training.cli.train import recipes
+from training.loop.recipe_keys import markdown, recipe_keys
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 KEYS = {key.key: key for key in recipe_keys()}

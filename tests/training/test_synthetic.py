@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from samkr_edge.dataset.keypoint_dataset import open_dataset, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
+from training.cli.data import app
 from training.data import synthetic_dataset
-from training.data.cli import app
 from training.data.figure import sample_figure
 from training.data.synthetic import Person, SceneSettings, crowd_index, render_scene
 from training.data.synthetic_dataset import SynthSettings, scene_of, write_dataset

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from training.threads import EVERY_SECONDS, TRIAL_STEPS, FastestThreads
+from training.loop.threads import EVERY_SECONDS, TRIAL_STEPS, FastestThreads
 
 
 class Machine:

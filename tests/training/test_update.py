@@ -12,16 +12,16 @@ from torch import nn
 
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
-from training.batches import Batches
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.compiled import compiled
 from training.data.training_set import TrainingSet
-from training.fit import LAST
-from training.losses import PoseLoss
+from training.loop.batches import Batches
+from training.loop.compiled import compiled
+from training.loop.fit import LAST
+from training.loop.losses import PoseLoss
+from training.loop.processes import Processes
+from training.loop.update import Updater, _not_finite
 from training.models.deploy import normalise
 from training.models.zoo import build_model
-from training.processes import Processes
-from training.update import Updater, _not_finite
 
 
 def first_batch(

@@ -16,15 +16,15 @@ from samkr_edge.evaluation.scores import Scores
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
-from training import validation as validation_module
 from training.checkpoint import load_checkpoint
-from training.ema import WeightAverage
-from training.fit import BEST, FINAL, LAST
-from training.journal import LOG
+from training.loop import validation as validation_module
+from training.loop.ema import WeightAverage
+from training.loop.fit import BEST, FINAL, LAST
+from training.loop.journal import LOG
+from training.loop.recipe import ValidationSection
+from training.loop.resume import RunState
+from training.loop.validation import Validation
 from training.models.zoo import build_model
-from training.recipe import ValidationSection
-from training.run_state import RunState
-from training.validation import Validation
 
 EVERY_EPOCH = {"validation": {"every_epochs": 1, "images": 2}}
 

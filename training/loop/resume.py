@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint
-from training.recipe import Recipe
-from training.update import Updater
+from training.loop.recipe import Recipe
+from training.loop.update import Updater
 
 # Settings that may change between a run and its continuation: the weights do not depend on them.
 _WITHOUT_EFFECT: dict[str, Any] = {
@@ -32,7 +32,7 @@ class RunState:
         step: updates made.
         images: images they saw.
         minutes: time they took, validation not counted.
-        best: the best validation so far; see :class:`training.validation.Validation`.
+        best: the best validation so far; see :class:`training.loop.validation.Validation`.
     """
 
     step: int = 0

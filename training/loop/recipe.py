@@ -17,7 +17,7 @@ from training.input_size import STEP, is_possible, nearest
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 _LENGTHS = {"epochs", "steps", "minutes"}
 # Settings of `data` that say nothing about what is learned.
 _OF_THE_MACHINE = {"split", "workers", "cache_mb"}
@@ -157,7 +157,7 @@ class LossSection(Section):
 
 
 class ValidationSection(Section):
-    """AP during training; off unless one of the first two is given. See :class:`training.validation.Validation`."""
+    """AP during training; off unless one of the first two is given. See ``training.loop.validation``."""
 
     every_epochs: float | None = Field(
         default=None, gt=0, description="AP after so many epochs, and at the end; null: never"

@@ -34,25 +34,25 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.model_card import ModelCard
-from training.allocator import keep_freed_memory
-from training.batches import Batches, batches_per_epoch
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
 from training.export import weights_digest
-from training.hooks import TrainingHooks
-from training.journal import Journal
+from training.loop.allocator import keep_freed_memory
+from training.loop.batches import Batches, batches_per_epoch
+from training.loop.hooks import TrainingHooks
+from training.loop.journal import Journal
+from training.loop.norms import settle_norms
+from training.loop.precision import allow_tf32
+from training.loop.processes import Processes, processes
+from training.loop.recipe import Recipe, settings_of, taught
+from training.loop.resume import RunState, dump, fingerprint_of, on_cpu, restore
+from training.loop.schedule import rate_factor
+from training.loop.threads import FastestThreads
+from training.loop.update import Updater
+from training.loop.validation import Validation
 from training.models.pose_net import PoseNet
-from training.norms import settle_norms
-from training.precision import allow_tf32
-from training.processes import Processes, processes
-from training.recipe import Recipe, settings_of, taught
-from training.run_state import RunState, dump, fingerprint_of, on_cpu, restore
-from training.schedule import rate_factor
-from training.threads import FastestThreads
-from training.update import Updater
-from training.validation import Validation
 
 LAST, BEST, FINAL = "last.pt", "best.pt", "final.pt"
 

@@ -54,11 +54,11 @@ def train(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint
-    from training.fit import FINAL, LAST, fit
+    from training.loop.fit import FINAL, LAST, fit
+    from training.loop.processes import is_first_process
+    from training.loop.recipe import load_recipe
+    from training.loop.start_weights import load_start, require_start
     from training.models.zoo import build_model, model_config
-    from training.processes import is_first_process
-    from training.recipe import load_recipe
-    from training.start_weights import load_start, require_start
 
     shortcuts = {"schedule.minutes": minutes, "data.split": split}
     settings = load_recipe(
@@ -144,8 +144,8 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
-    from training.recipe_keys import COLUMNS, recipe_keys
+    from training.loop.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
+    from training.loop.recipe_keys import COLUMNS, recipe_keys
 
     if keys:
         if name:

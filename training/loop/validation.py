@@ -21,9 +21,9 @@ from samkr_edge.evaluation.scores import Scores
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from training.loop.recipe import ValidationSection
+from training.loop.resume import RunState
 from training.models.pose_net import PoseNet
-from training.recipe import ValidationSection
-from training.run_state import RunState
 from training.torch_runner import TorchRunner
 
 

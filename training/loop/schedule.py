@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from training.recipe import ScheduleSection
+from training.loop.recipe import ScheduleSection
 
 
 def rate_factor(schedule: ScheduleSection, done: float, step: int) -> float:

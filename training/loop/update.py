@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError, reason_of
-from training.batches import Batches
-from training.compiled import compiled
-from training.ema import WeightAverage
-from training.hooks import TrainingHooks
-from training.losses import LossSettings, PoseLoss
+from training.loop.batches import Batches
+from training.loop.compiled import compiled
+from training.loop.ema import WeightAverage
+from training.loop.hooks import TrainingHooks
+from training.loop.losses import LossSettings, PoseLoss
+from training.loop.precision import computed, half_type
+from training.loop.processes import Processes, without_averaging
+from training.loop.recipe import Recipe, settings_of
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
-from training.precision import computed, half_type
-from training.processes import Processes, without_averaging
-from training.recipe import Recipe, settings_of
 
 
 class Updater:
