@@ -22,7 +22,7 @@ from samkr_edge.builder.inspect.engine_layers import (
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[3] / "data"
 VERSIONS = ("8", "10", "11")
 
 

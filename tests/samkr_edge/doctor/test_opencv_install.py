@@ -160,7 +160,7 @@ def test_no_extra_but_its_own_brings_opencv() -> None:
     """pip would lay it over a Jetson's own; `all` and `dev`, which are not for devices, say so by name."""
     tables = re.findall(
         r"^([\w-]+) = \[(.*?)\]$",
-        (Path(__file__).parents[2] / "pyproject.toml")
+        (Path(__file__).parents[3] / "pyproject.toml")
         .read_text(encoding="utf-8")
         .partition("\ndependencies")[2]
         .partition("[project.urls]")[0],

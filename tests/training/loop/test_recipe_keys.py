@@ -10,7 +10,7 @@ import pytest
 from training.cli.train import recipes
 from training.loop.recipe_keys import markdown, recipe_keys
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "recipes.md"
 KEYS = {key.key: key for key in recipe_keys()}
 
 

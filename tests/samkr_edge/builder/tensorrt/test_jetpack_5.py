@@ -8,7 +8,7 @@ from red_dot import write_red_dot_model
 from samkr_edge.cli import run
 from samkr_edge.onnx_graph.onnx_file import UINT8, read_onnx
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def test_the_graph_that_jetpack_5_is_advised_to_build_is_one_that_its_parser_takes(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from samkr_edge.deploy.ssh import Host
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def script(path: Path, text: str) -> Path:

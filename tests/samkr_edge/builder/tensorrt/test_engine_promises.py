@@ -80,7 +80,7 @@ def test_a_node_that_no_layer_names_is_a_broken_promise() -> None:
     assert str(broken).endswith("no layer names it")
 
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[3] / "data"
 
 
 @pytest.mark.parametrize("version", [8, 10, 11])

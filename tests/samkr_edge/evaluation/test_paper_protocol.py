@@ -17,7 +17,7 @@ from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
 
 # Outputs of the official code on drawn maps with noise. Values that decoding never looks at are zero.
-REFERENCE = np.load(Path(__file__).parents[1] / "data" / "dekr_test_protocol.npz")
+REFERENCE = np.load(Path(__file__).parents[2] / "data" / "dekr_test_protocol.npz")
 SIDE, K = 128, len(COCO17)
 
 

@@ -11,7 +11,7 @@ import typer
 from samkr_edge.cli import _application, run
 from samkr_edge.doctor import typer_check
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

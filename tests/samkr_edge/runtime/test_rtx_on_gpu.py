@@ -1,4 +1,4 @@
-"""TensorRT for RTX on a card that it is made for, nothing fake: `pytest -m gpu tests/samkr_edge/test_rtx_on_gpu.py`.
+"""TensorRT for RTX on a card that it is made for, nothing fake: `pytest -m gpu tests/samkr_edge/runtime`.
 
 No machine of this project has had such a card; what these tests expect of one is what NVIDIA documents.
 """

@@ -12,7 +12,7 @@ from red_dot import dots
 
 from samkr_edge.cli import run
 
-LAYERS = Path(__file__).parents[1] / "data" / "engine_layers_trt10.json"
+LAYERS = Path(__file__).parents[2] / "data" / "engine_layers_trt10.json"
 
 
 @pytest.fixture
