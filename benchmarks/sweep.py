@@ -125,7 +125,7 @@ def _stopped(
     return SamkrError(
         "SE-D65",
         f"the sweep stopped at cell {number} of {count}, since nothing could be written",
-        [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
+        {**error.facts, "kept": f"{done} finished cells in {out / 'cells'}"},
         fix=f"free some room, then go on: samkr-edge sweep SUITE --out {quoted(out)} --resume",
     )
 
@@ -154,7 +154,7 @@ def cell_files(out: Path) -> list[Path]:
         raise SamkrError(
             "SE-A67",
             f"{out / INDEX} is not the index of a sweep",
-            [f"reason     {type(error).__name__}: {error}"],
+            {"reason": f"{type(error).__name__}: {error}"},
             fix=f"write it again; no finished cell is repeated: samkr-edge sweep SUITE --out {quoted(out)}",
         ) from error
     return [file for file in files if file.is_file()]
@@ -359,7 +359,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
             "SE-B65",
             f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` "
             f"ended with exit code {child.returncode}",
-            ["what it said stands above"],
+            {"reason": "what it said stands above"},
             fix=shown,
         )
     with replacing(stamp) as temporary:
@@ -370,8 +370,6 @@ def _error_of(printed: bytes, command: str) -> SamkrError | None:
     """The error in what a command printed under ``--json``; None where there is none: it crashed or was killed."""
     try:
         error = json.loads(printed.splitlines()[-1])["error"]
-        return SamkrError(
-            error["code"], error["message"], [*error["facts"], f"in         {command}"], error["fix"]
-        )
+        return SamkrError(error["code"], error["message"], {**error["facts"], "in": command}, error["fix"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None

@@ -91,7 +91,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
         raise SamkrError(
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
-            [f"missing    {sorted(wanted - found)[:4]}", f"unasked    {sorted(found - wanted)[:4]}"],
+            {"missing": sorted(wanted - found)[:4], "unasked": sorted(found - wanted)[:4]},
             fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
         )
     return quantized
@@ -211,7 +211,7 @@ def _no_data(name: str) -> SamkrError:
     return SamkrError(
         "SE-A45",
         "a quantizer saw no data while calibrating, so nothing was written",
-        [f"quantizer  {name}"],
+        {"quantizer": name},
         fix="leave that module float by a rule of the policy",
     )
 
@@ -224,7 +224,7 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
         raise SamkrError(
             "SE-A44",
             f"{len(bad)} quantizers have a range that is NaN, infinite or missing, so nothing was written",
-            [f"quantizer  {name}" for name in bad[:3]],
+            {"quantizer": bad[:3]},
             fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
         )
     if silent:
@@ -236,9 +236,10 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
         raise SamkrError(
             "SE-A44",
             f"nothing but zeros reaches {len(modules)} modules, which have no range then, so nothing was written",
-            [
-                f"module     {module}, by rule {decided[module] + 1} of {policy.name}"
-                for module in modules[:4]
-            ],
+            {
+                "module": [
+                    f"{module}, by rule {decided[module] + 1} of {policy.name}" for module in modules[:4]
+                ]
+            },
             fix=f"put these rules before those of the policy, and give it as --policy FILE:{''.join(lines)}",
         )

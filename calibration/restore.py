@@ -25,27 +25,27 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     try:
         policy = Policy.model_validate(checkpoint.quantization["policy"])
     except ValidationError as error:
-        raise _misfit([f"reason     {words_of(error, 150)}"]) from error
+        raise _misfit({"reason": words_of(error, 150)}) from error
     folded = fold_batch_norms(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
     quantizers = enabled_quantizers(network)
     # A quantizer without a saved range would not fail to load: it would silently take each tensor's own range.
     rangeless = [name for name, _ in quantizers if f"{name}._amax" not in checkpoint.state]
     if rangeless:
-        raise _misfit([f"no range for {name}" for name in rangeless[:3]])
+        raise _misfit({"no range": rangeless[:3]})
     for name, quantizer in quantizers:
         quantizer.amax = torch.ones_like(checkpoint.state[f"{name}._amax"])
     try:
         network.load_state_dict(checkpoint.state)
     except RuntimeError as error:
         raise _misfit(
-            [line.strip()[:150] for line in str(error).splitlines()[1:4]] or [reason_of(error)]
+            {"reason": [line.strip()[:150] for line in str(error).splitlines()[1:4]] or reason_of(error)}
         ) from error
     refuse_broken_weights(network)
     return network
 
 
-def _misfit(facts: list[str]) -> SamkrError:
+def _misfit(facts: dict[str, object]) -> SamkrError:
     return SamkrError(
         "SE-A47",
         "the quantized weights do not fit the policy in their checkpoint",

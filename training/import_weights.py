@@ -130,13 +130,14 @@ def read_weights(path: str | Path) -> Weights:
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
         # The message of some classes is a lone number: what the unpickler looked up in something that is no pickle.
         told = reason_of(error) if " " in reason else f"not a file that torch.save wrote ({error!r:.60})"
-        facts = [f"reason     {told}"]
-        if foreign:
-            facts.append(f"in it      an object of class {foreign[1]}")
         raise SamkrError(
             "SE-A76",
             f"{path} could not be read as weights alone, so nothing was loaded",
-            [*facts, f"size       {path.stat().st_size} bytes"],
+            {
+                "reason": told,
+                "in it": f"an object of class {foreign[1]}" if foreign else None,
+                "size": f"{path.stat().st_size} bytes",
+            },
             fix="save the state_dict alone where the file was made (mmpose: tools/misc/publish_model.py)"
             if foreign
             else "use another copy; a file cut off while being copied cannot be repaired",
@@ -159,7 +160,7 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
         raise SamkrError(
             "SE-A75",
             f"{path} holds no weight of an HRNet, DEKR or mmpose DEKR, so nothing was loaded",
-            [f"tensors    {len(tensors)}: {_named(tensors)}"],
+            {"tensors": f"{len(tensors)}: {_named(tensors)}"},
             fix="samkr-edge import --help",
         )
     head = next((bare[name] for name in _HEATMAPS if name in bare), None)
@@ -181,7 +182,7 @@ def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np
         raise SamkrError(
             "SE-A75",
             f"{path} holds no rescoring network, so nothing was loaded",
-            [f"missing    {', '.join(missing)}"],
+            {"missing": ", ".join(missing)},
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # trains one",
         )
     return {name: inner[name].float().numpy() for name in wanted}
@@ -226,10 +227,10 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         raise SamkrError(
             "SE-A75",
             f"these weights are not {network.config.name}'s: {fitting} of {len(own)} backbone tensors fit",
-            [
-                f"file       HRNet width {foreign.width or 'unknown'}",
-                f"model      width {network.config.width}",
-            ],
+            {
+                "file": f"HRNet width {foreign.width or 'unknown'}",
+                "model": f"width {network.config.width}",
+            },
             fix="samkr-edge models   # and choose the one with this width",
         )
     network.load_state_dict({name: values[name] for name in used}, strict=False)
@@ -368,7 +369,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
         raise SamkrError(
             "SE-A75",
             f"{path} holds no tensors where training scripts put weights, so nothing was loaded",
-            [f"keys       {_named(payload)}"],
+            {"keys": _named(payload)},
             fix="save the state_dict alone where the file was made",
         )
     networks = list(dict.fromkeys(found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))))

@@ -53,7 +53,7 @@ def _failed(path: Path, reason: str) -> SamkrError:
     return SamkrError(
         "SE-A65",
         f"{path.name} could not be run in a process of its own, so its memory was not measured",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix="measure without it: samkr-edge bench MODEL... --no-memory",
     )
 

@@ -237,10 +237,10 @@ def search(
         raise SamkrError(
             "SE-Q83",
             f"no policy could lose more than {max_drop:g} AP here, so none has been shown not to",
-            [
-                f"FP32       {base.baseline_ap:.1f} AP on {len(whole.images)} images",
-                f"written    {out}, of which nothing is known",
-            ],
+            {
+                "FP32": f"{base.baseline_ap:.1f} AP on {len(whole.images)} images",
+                "written": f"{out}, of which nothing is known",
+            },
             fix=f"samkr-edge eval {quoted(checkpoint)} --data {quoted(data)}   "
             "# a network must find people to be judged by AP",
         )
@@ -248,11 +248,11 @@ def search(
         raise SamkrError(
             "SE-Q82",
             f"no policy loses at most {max_drop:g} AP with at least {min_int8:g} % of the work in INT8",
-            [
-                f"best       {interval(difference)} AP, {100 * found.best.macs_share:.1f} % in INT8",
-                f"restored   {', '.join(found.best.restored) or 'nothing'}",
-                f"written    {out}, though it does not hold the budget",
-            ],
+            {
+                "best": f"{interval(difference)} AP, {100 * found.best.macs_share:.1f} % in INT8",
+                "restored": ", ".join(found.best.restored) or "nothing",
+                "written": f"{out}, though it does not hold the budget",
+            },
             fix=f"samkr-edge quantize {quoted(checkpoint)} --policy {quoted(out)} --data {quoted(data)} -o ptq.pt && "
             f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt   # or allow less INT8: --min-int8",
         )

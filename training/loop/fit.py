@@ -147,7 +147,7 @@ def _fit(
         raise SamkrError(
             "SE-A74",
             f"the processes do not see the same {last}, so the run was not resumed",
-            [f"this one   step {state.step}"],
+            {"this one": f"step {state.step}"},
             fix="choose an --out on a file system that all machines share",
         )
     steps_per_epoch = batches_per_epoch(samples, recipe.batch_size) / recipe.accumulate
@@ -320,10 +320,10 @@ def _check_keypoints(start: Checkpoint, dataset: KeypointDataset) -> None:
         raise SamkrError(
             "SE-D38",
             f"{start.card.model} and the data have different keypoints, so training did not start",
-            [
-                f"network    {own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
-                f"data       {found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
-            ],
+            {
+                "network": f"{own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
+                "data": f"{found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
+            },
             fix="use the data that the network was made for, or train a network on this data",
         )
 
