@@ -244,8 +244,8 @@ def _write_prepared(
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
     from samkr_edge.files.one_file import is_same_place
+    from samkr_edge.model_card import PREPARED_KEY
     from samkr_edge.onnx_graph.onnx_file import with_metadata
-    from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")

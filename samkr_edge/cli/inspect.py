@@ -68,10 +68,12 @@ def inspect(
     from samkr_edge.builder.cpu.build import decoded, parse_onnx, read_source
     from samkr_edge.builder.inspect.lint import lint
     from samkr_edge.cli.console import emit
+    from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
     from samkr_edge.onnx_graph.foreign import refused_by
     from samkr_edge.onnx_graph.graph import Graph
     from samkr_edge.onnx_graph.onnx_card import card_of
-    from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, is_built, preflight
+    from samkr_edge.passport import is_built
+    from samkr_edge.preflight import preflight
 
     data = read_source(model)
     graph = decoded(data, model)

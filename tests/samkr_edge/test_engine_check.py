@@ -18,11 +18,13 @@ from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
-from samkr_edge.engine_check import check_engine, gpu_device, power_note
+from samkr_edge.engine_check import check_engine, power_note
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.device import gpu_device
 from samkr_edge.onnx_graph.onnx_file import read_onnx
-from samkr_edge.passport import passport_path, preflight, read_passport
+from samkr_edge.passport import passport_path, read_passport
 from samkr_edge.pose_model import load_model
+from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device
 from targets.profile import load_target
@@ -115,7 +117,7 @@ def test_bytes_that_change_after_the_check_are_not_the_ones_that_load(
         real(*arguments)
         engine.write_bytes(b"evil")
 
-    monkeypatch.setattr("samkr_edge.passport.check_engine", swap)
+    monkeypatch.setattr("samkr_edge.preflight.check_engine", swap)
     runner = TensorRTRunner(engine)
     assert trt.may_deserialise
     runner.close()

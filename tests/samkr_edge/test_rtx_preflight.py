@@ -23,7 +23,8 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_file import read_onnx
-from samkr_edge.passport import Passport, passport_path, preflight, read_passport
+from samkr_edge.passport import Passport, passport_path, read_passport
+from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device
 from targets.profile import load_target

@@ -14,7 +14,8 @@ from samkr_edge.builder.check.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.files.artefact import behind, require_writable
 from samkr_edge.fixes import look_beside
-from samkr_edge.model_card import ModelCard
+from samkr_edge.machine.cpu import cpu_device
+from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import fit_biases
 from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.foreign import refuse_other_tools
@@ -27,7 +28,7 @@ from samkr_edge.onnx_graph.onnx_file import (
     not_whole,
     weights_elsewhere,
 )
-from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
+from samkr_edge.passport import Passport, passport_path, write_built
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 

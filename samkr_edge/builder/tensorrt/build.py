@@ -21,12 +21,11 @@ from samkr_edge.builder.tensorrt.fallbacks import after_failure
 from samkr_edge.builder.tensorrt.made_of import inspect_built, made_of
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.sampling_check import settle_sampling
-from samkr_edge.engine_check import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable, sha256_of
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.files.temporary import temporary_folder
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import any_gpu, gpu_device, running_device
 from samkr_edge.machine.driver import require_gpu
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
 from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, UINT8, Node, OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import float_type, precision_of
-from samkr_edge.passport import PREPARED_KEY, TARGET_KEY
 
 if TYPE_CHECKING:
     from samkr_edge.builder.tensorrt.fused_int8 import FusedInt8

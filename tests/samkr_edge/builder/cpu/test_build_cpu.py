@@ -14,8 +14,9 @@ from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import passport_path, preflight
+from samkr_edge.passport import passport_path
 from samkr_edge.pose_model import load_model
+from samkr_edge.preflight import preflight
 
 
 @pytest.fixture(scope="module")
