@@ -11,10 +11,10 @@ from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.builder.inspect.engine_measures import EngineMeasures
-    from samkr_edge.builder.tensorrt.edits import OnnxFacts
     from samkr_edge.builder.tensorrt.features import Features
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
     from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
@@ -42,11 +42,11 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
-    from samkr_edge.builder.tensorrt.edits import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.machine.device import running_device
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
     from samkr_edge.onnx_graph.onnx_card import card_of
+    from samkr_edge.onnx_graph.onnx_facts import facts_of
     from samkr_edge.onnx_graph.onnx_file import read_onnx
     from samkr_edge.passport import own_place
     from targets.recognise import recognise

@@ -15,13 +15,13 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from small_exports import export, shallow_network
 
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from targets.profile import load_target
 

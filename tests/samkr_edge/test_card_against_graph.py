@@ -17,7 +17,6 @@ from tiny_model import tiny_onnx
 
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
@@ -27,6 +26,7 @@ from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.decode import DecodeSettings

@@ -16,12 +16,12 @@ from passport_edits import edit, edit_device
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import Passport, passport_path, read_passport
 from samkr_edge.preflight import preflight

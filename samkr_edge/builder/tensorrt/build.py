@@ -14,7 +14,6 @@ from samkr_edge.builder.inspect.builder_listing import layers_path, layers_text
 from samkr_edge.builder.inspect.engine_measures import EngineMeasures
 from samkr_edge.builder.tensorrt.builder_errors import otherwise
 from samkr_edge.builder.tensorrt.calibrator import CalibrationImages
-from samkr_edge.builder.tensorrt.edits import precision_mix
 from samkr_edge.builder.tensorrt.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.builder.tensorrt.engine_trial import agree, compare_speed
 from samkr_edge.builder.tensorrt.fallbacks import after_failure
@@ -29,6 +28,7 @@ from samkr_edge.machine.device import any_gpu, gpu_device, running_device
 from samkr_edge.machine.driver import require_gpu
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_facts import precision_mix
 from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner

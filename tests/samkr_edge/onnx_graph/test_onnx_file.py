@@ -9,8 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx, with_metadata
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from plan_facts import FP32, INT8
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan, plan_best, plan_build, workspace
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.jetpack import JETPACKS, NANO, ORIN, THOR, TX2, XAVIER
 from targets.profile import load_target
 

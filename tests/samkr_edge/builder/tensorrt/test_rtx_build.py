@@ -18,13 +18,14 @@ from samkr_edge.builder.inspect.engine import layers_of_engine
 from samkr_edge.builder.inspect.engine_layers import parse_layers
 from samkr_edge.builder.tensorrt import build as builder
 from samkr_edge.builder.tensorrt import engine_bytes
-from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from targets.profile import load_target

@@ -16,13 +16,13 @@ from plan_facts import FP32
 from plan_facts import INT8 as QUANTIZED
 from tensorrt_graphs import write_residual
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.plan import BuildPlan, plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import choose_flavour, find_features
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.device import Device
 from targets.profile import load_target
 from targets.recognise import recognise

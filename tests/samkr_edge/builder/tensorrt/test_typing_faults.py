@@ -14,7 +14,6 @@ from fake_typing import TypingFaults
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
@@ -22,6 +21,7 @@ from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.onnx_graph import onnx_file
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from targets.profile import load_target
 
