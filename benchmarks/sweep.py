@@ -23,7 +23,7 @@ from benchmarks.measure.sensors import Device, find_device
 from benchmarks.schema import read_results, write_results
 from benchmarks.suite import ALL_MODES, AS_IS, Cell, Entry, Suite, cells_of
 from benchmarks.where_measured import what_computes
-from samkr_edge import __version__, launch
+from samkr_edge import __version__, child_process
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing, sha256_of, write_json
 from samkr_edge.files.one_file import refuse_twice
@@ -351,7 +351,7 @@ def _command(arguments: Sequence[str], output: Path, origin: str) -> None:
     shown = f"samkr-edge {shlex.join(command)}"
     say(f"$ {shown}")
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
-    child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
+    child = subprocess.Popen(child_process.command(*command, "--json"), stdout=subprocess.PIPE)
     with taking_along(child):
         printed, _ = child.communicate()
     if child.returncode != 0 or not output.is_file():

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch, stopping
+from samkr_edge import __version__, child_process, stopping
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.doctor import typer_check
@@ -354,7 +354,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     open_streams()
-    launch.protect_children()
+    child_process.protect_children()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
     sys.exit(delivered(code))
