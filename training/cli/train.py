@@ -54,9 +54,10 @@ def train(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint
-    from training.loop.fit import FINAL, LAST, fit
+    from training.loop.fit import fit
     from training.loop.processes import is_first_process
     from training.loop.recipe import load_recipe
+    from training.loop.run import FINAL, LAST
     from training.loop.start_weights import load_start, require_start
     from training.models.zoo import build_model, model_config
 
