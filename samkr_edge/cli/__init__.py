@@ -69,17 +69,17 @@ COMMANDS: dict[str, Command] = {
         "calibration.cli.quantize:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
     "qat": Command(
-        "calibration.cli.quantize:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
+        "calibration.cli.qat:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
     ),
     "sensitivity": Command(
-        "calibration.cli.analysis:sensitivity",
+        "calibration.cli.sensitivity:sensitivity",
         "AP lost by each group of layers in INT8.",
         STEPS,
         "quantize",
         True,
     ),
     "search": Command(
-        "calibration.cli.analysis:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
+        "calibration.cli.search:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
     ),
     "ledger": Command(
         "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"

@@ -82,7 +82,10 @@ def find_sources(words: Sequence[str]) -> Sources:
         raise SamkrError(
             "SE-D29",
             "no image and no video was found, so nothing was done",
-            {"looked in": ", ".join(map(without_secrets, words[:4]))[:150], "left out": found.shown_left_out() or None},
+            {
+                "looked in": ", ".join(map(without_secrets, words[:4]))[:150],
+                "left out": found.shown_left_out() or None,
+            },
             fix="name an image or a video, or a folder that holds some",
         )
     return found

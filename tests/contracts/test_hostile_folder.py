@@ -300,7 +300,7 @@ def test_a_command_line_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_one_that_the_program_has_imported_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calibration", ModuleType("calibration"))
     with pytest.raises(SamkrError, match="another `calibration`") as caught:
-        resolve("calibration.restore:restore_network")
+        resolve("calibration.ptq:restore_network")
     assert "made by the program itself" in str(caught.value)
 
 
