@@ -93,7 +93,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.judge.verdict import interval, milliseconds, signed
+    from benchmarks.judge.wording import interval, milliseconds, signed
     from benchmarks.schema import common_ap_label, read_results
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.judge.verdict import short_labels
+from benchmarks.judge.wording import short_labels
 from benchmarks.report.overview import chosen, overview, run_names
 from benchmarks.report.paper_tables import TABLES, ours
 from benchmarks.report.pictures import Budget

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.judge.verdict import milliseconds
+from benchmarks.judge.wording import milliseconds
 from benchmarks.paper import is_measured_alike
 from benchmarks.schema import ModelResult, Results
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from benchmarks.judge.pareto import front
+from benchmarks.judge.choose import front
 from benchmarks.measure.samples import Person
 
 

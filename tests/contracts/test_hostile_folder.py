@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks.measure.footprint import measure_memory
+from benchmarks.measure.peak_memory import measure_memory
 from benchmarks.sweep import _command
 from samkr_edge import launch
 from samkr_edge.cli.steps import Step, StepLog, run_steps
