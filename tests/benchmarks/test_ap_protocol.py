@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from benchmarks import sweep
 from benchmarks.judge.regression import compare_runs
 from benchmarks.judge.verdict import decide
-from benchmarks.paper import beside_the_paper, is_measured_alike
+from benchmarks.paper import TABLES, beside_the_paper, is_measured_alike
 from benchmarks.report.overview import chosen, run_names
 from benchmarks.report.page import write_report
-from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.paper_tables import ours
 from benchmarks.report.table import conditions
 from benchmarks.schema import ModelResult, PaperResult, ProtocolFacts, Results, write_results
 from benchmarks.suite import Cell, Entry, Suite, cells_of, read_suite
