@@ -13,7 +13,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from benchmarks.sweep import Outcome
+    from benchmarks.sweep.index import Outcome
 
 
 def sweep(
@@ -47,8 +47,8 @@ def sweep(
 
       samkr-edge report sweep-laptop sweep-orin -o report.html
     """
-    from benchmarks.suite import read_suite
-    from benchmarks.sweep import run_sweep
+    from benchmarks.sweep.run import run_sweep
+    from benchmarks.sweep.suite import read_suite
     from samkr_edge.cli.console import emit, progress, say
 
     chosen = read_suite(suite)

@@ -14,7 +14,7 @@ from benchmarks.report.pictures import Budget
 from benchmarks.report.run import STAGES_SHOWN, run_part
 from benchmarks.report.sensitivity import SensitivityPart, read_sensitivity
 from benchmarks.schema import FILE_NAME, Results, common_ap_label, read_results
-from benchmarks.sweep import INDEX, cell_files
+from benchmarks.sweep.index import INDEX, cell_files
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
