@@ -101,7 +101,7 @@ COMMANDS: dict[str, Command] = {
         goes_on=True,
     ),
     "report": Command(
-        "benchmarks.cli.bench:report", "One self-contained HTML page from results.", DEVICE, "report"
+        "benchmarks.cli.report:report", "One self-contained HTML page from results.", DEVICE, "report"
     ),
     "selftest": Command(
         "benchmarks.selftest.cli:selftest", "Does this GPU compute what the networks say? In stages.", DEVICE
