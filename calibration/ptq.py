@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from calibration.equalise import Equalised, equalise_network
@@ -25,10 +26,12 @@ from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.dataset.use import FEWEST_CALIBRATION_IMAGES, too_few_images
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of, words_of
+from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
+from training.models.zoo import build_model
 
 
 def quantize_network(
@@ -73,6 +76,37 @@ def quantize_network(
     if room_for_biases:
         make_room_for_biases(integer_convolutions(quantized))
     return quantized, assignments
+
+
+def restore_network(checkpoint: Checkpoint) -> PoseNet:
+    """The quantized network, bit for bit as it was saved.
+
+    Nothing but tensors and plain values is read: no pickled class of ModelOpt is in the file.
+
+    Raises:
+        SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names, or that is no policy.
+    """
+    try:
+        policy = Policy.model_validate(checkpoint.quantization["policy"])
+    except ValidationError as error:
+        raise _misfit({"reason": words_of(error, 150)}) from error
+    folded = fold_batch_norms(build_model(checkpoint.config))
+    network = insert_quantizers(folded, policy, assign(policy, folded))
+    quantizers = enabled_quantizers(network)
+    # A quantizer without a saved range would not fail to load: it would silently take each tensor's own range.
+    rangeless = [name for name, _ in quantizers if f"{name}._amax" not in checkpoint.state]
+    if rangeless:
+        raise _misfit({"no range": rangeless[:3]})
+    for name, quantizer in quantizers:
+        quantizer.amax = torch.ones_like(checkpoint.state[f"{name}._amax"])
+    try:
+        network.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        raise _misfit(
+            {"reason": [line.strip()[:150] for line in str(error).splitlines()[1:4]] or reason_of(error)}
+        ) from error
+    refuse_broken_weights(network)
+    return network
 
 
 def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignment]) -> PoseNet:
@@ -205,6 +239,15 @@ def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> Non
         needed = range_for_bias(bias, inputs.amax, quantizer.num_bits, inputs.num_bits)
         needed = needed.reshape(quantizer.amax.shape) if quantizer.amax.ndim else needed.max()
         quantizer.amax = torch.maximum(quantizer.amax, needed)
+
+
+def _misfit(facts: dict[str, object]) -> SamkrError:
+    return SamkrError(
+        "SE-A47",
+        "the quantized weights do not fit the policy in their checkpoint",
+        facts,
+        fix="quantize again: samkr-edge quantize FP32.pt --data DIR -o OUT.pt",
+    )
 
 
 def _no_data(name: str) -> SamkrError:

@@ -30,7 +30,7 @@ _STRIDE, _SIZE_STEP = 4, 32
 # Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
 RESTORERS = {
     "float": "training.checkpoint:restore_float",
-    "quantized": "calibration.restore:restore_network",
+    "quantized": "calibration.ptq:restore_network",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from benchmarks.judge.verdict import interval, signed
+from benchmarks.judge.wording import interval, signed
 from benchmarks.schema import ModelResult
 from samkr_edge.errors import SamkrError
 

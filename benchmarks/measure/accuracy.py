@@ -13,6 +13,7 @@ from samkr_edge import __version__
 from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
+from samkr_edge.pose.oks import labelled_joints
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
@@ -56,7 +57,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
         1
         for record in records
         for person in dataset.annotations.get(record.id, [])
-        if any(v > 0 for v in person["keypoints"][2::3])
+        if labelled_joints(person["keypoints"])
     )
     return DatasetFacts(
         name=dataset.root.resolve().name,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmarks.judge.verdict import signed
+from benchmarks.judge.wording import signed
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json
 

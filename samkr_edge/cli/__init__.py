@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch, stopping
+from samkr_edge import __version__, child_process, stopping
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.doctor import typer_check
@@ -69,17 +69,17 @@ COMMANDS: dict[str, Command] = {
         "calibration.cli.quantize:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
     "qat": Command(
-        "calibration.cli.quantize:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
+        "calibration.cli.qat:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
     ),
     "sensitivity": Command(
-        "calibration.cli.analysis:sensitivity",
+        "calibration.cli.sensitivity:sensitivity",
         "AP lost by each group of layers in INT8.",
         STEPS,
         "quantize",
         True,
     ),
     "search": Command(
-        "calibration.cli.analysis:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
+        "calibration.cli.search:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
     ),
     "ledger": Command(
         "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
@@ -101,7 +101,7 @@ COMMANDS: dict[str, Command] = {
         goes_on=True,
     ),
     "report": Command(
-        "benchmarks.cli.bench:report", "One self-contained HTML page from results.", DEVICE, "report"
+        "benchmarks.cli.report:report", "One self-contained HTML page from results.", DEVICE, "report"
     ),
     "selftest": Command(
         "benchmarks.selftest.cli:selftest", "Does this GPU compute what the networks say? In stages.", DEVICE
@@ -354,7 +354,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     open_streams()
-    launch.protect_children()
+    child_process.protect_children()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
     sys.exit(delivered(code))

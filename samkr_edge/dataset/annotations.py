@@ -17,9 +17,8 @@ import numpy as np
 from samkr_edge.dataset.categories import Categories, category_key, whole_number
 from samkr_edge.dataset.segmentation import checked_segmentation
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.oks import box_area, is_labelled, labelled_joints
 
-# The CrowdPose evaluation API takes this share of a person's box as the person's area.
-BOX_AREA_SHARE = 0.53
 _FARTHEST = 1e9  # pixels; the squares of larger numbers overflow in the evaluation
 
 Annotation: TypeAlias = dict[str, Any]
@@ -181,7 +180,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         raise _Unusable(f"have not {3 * joints} keypoint values, three for each keypoint", f": {found}")
     try:
         sane = all(abs(value) <= _FARTHEST for value in keypoints)  # False for NaN
-        labelled = sum(value > 0 for value in keypoints[2::3])
+        labelled = labelled_joints(keypoints)
         box = [float(value) for value in entry.get("bbox") or ()]
         area = float(entry.get("area") or 0)
         num_keypoints, crowd = int(entry.get("num_keypoints", labelled)), int(entry.get("iscrowd") or 0)
@@ -199,7 +198,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         box = extent if min(extent[2:]) > 0 or not box else box
     if area <= 0 and min(box[2:]) > 0:
         filled = filled or entry.get("area") is not None
-        area = BOX_AREA_SHARE * box[2] * box[3]
+        area = box_area(*box[2:])
     own_id = entry.get("id")
     person = {
         **{key: value for key, value in entry.items() if key != "segmentation"},
@@ -217,7 +216,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
 def _extent(keypoints: Sequence[float]) -> list[float]:
     """The box x, y, w, h of the labelled keypoints; all 0 where there is none."""
     points = np.asarray(keypoints, dtype=np.float64).reshape(-1, 3)
-    points = points[points[:, 2] > 0]
+    points = points[is_labelled(points)]
     if len(points) == 0:
         return [0.0, 0.0, 0.0, 0.0]
     low, high = points[:, :2].min(0), points[:, :2].max(0)

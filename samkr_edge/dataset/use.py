@@ -20,6 +20,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 )
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.pose.oks import labelled_joints
 
 # Images that show people, below which ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -92,7 +93,7 @@ class People:
                 if person["iscrowd"]:
                     continue
                 counted += person["num_keypoints"] > 0
-                if not any(v > 0 for v in person["keypoints"][2::3]):
+                if not labelled_joints(person["keypoints"]):
                     continue
                 labelled.append(person)
                 if person["num_keypoints"] == 0:

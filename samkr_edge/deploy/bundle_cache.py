@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.deploy.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
@@ -130,7 +130,7 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
     say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
     # Its result is not ours: it goes where progress goes.
-    child = subprocess.Popen(launch.command(*words), stdout=2)
+    child = subprocess.Popen(child_process.command(*words), stdout=2)
     with taking_along(child):
         code = child.wait()
     if code != 0:

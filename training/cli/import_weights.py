@@ -54,7 +54,8 @@ def import_weights(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
-    from training.import_weights import load_into, read_weights, recognise
+    from training.foreign.loading import load_into, recognise
+    from training.foreign.reading import read_weights
     from training.models.zoo import build_model, model_config
 
     if model == RESCORING:
@@ -127,7 +128,8 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.cli.console import emit
     from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
     from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
-    from training.import_weights import read_weights, rescoring_weights
+    from training.foreign.loading import rescoring_weights
+    from training.foreign.reading import read_weights
 
     arrays = rescoring_weights(read_weights(weights).tensors, weights)
     inputs = arrays["l1.weight"].shape[1]

@@ -26,6 +26,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 )
 from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.oks import is_labelled
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
@@ -210,8 +211,8 @@ def _check_annotations(dataset: KeypointDataset) -> Places:
         smallest = smallest_area(record, dataset.kind)
         for person in people:
             place = f"annotation {person['id']} (image {record.id})"
-            x, y, v = np.asarray(person["keypoints"], np.float64).reshape(-1, 3).T
-            labelled = v > 0
+            joints = np.asarray(person["keypoints"], np.float64).reshape(-1, 3)
+            (x, y, _), labelled = joints.T, is_labelled(joints)
             outside = (
                 (x < -_MARGIN)
                 | (y < -_MARGIN)
