@@ -107,7 +107,7 @@ def inspect(
     emit(payload, _with_table(lines, found, card.quantized), as_json)
     if strict and found.findings:
         worst = found.findings[0]
-        _fail(model, [one.kind for one in found.findings], f"{worst.where}: {worst.what}", as_json)
+        _fail(model, [one.kind for one in found.findings], f"{worst.modules[0]}: {worst.what}", as_json)
 
 
 def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
@@ -189,6 +189,11 @@ def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableTyp
     for column in ("kind", "where", "what", "policy line that mends it"):
         table.add_column(column, overflow="fold")
     for finding in found.findings[:SHOWN]:
-        table.add_row(*(Text(value) for value in (finding.kind, finding.where, finding.what, finding.fix)))
+        table.add_row(
+            *(
+                Text(value)
+                for value in (finding.kind, finding.modules[0], finding.what, finding.policy or finding.note)
+            )
+        )
     more = len(found.findings) - SHOWN
     return Group(text, table, *([Text(f"  and {more} more: --json lists them")] if more > 0 else []))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.builder.inspect.builder_listing import layers_path
-from samkr_edge.builder.inspect.engine_findings import Finding, find
+from samkr_edge.builder.inspect.engine_findings import find
 from samkr_edge.builder.inspect.engine_layers import (
     Layer,
     listed_engine,
@@ -24,6 +24,7 @@ from samkr_edge.builder.inspect.engine_layers import (
     profiled_engine,
 )
 from samkr_edge.builder.inspect.engine_measures import EngineMeasures, measure
+from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, sha256_of, write_json

@@ -189,7 +189,7 @@ def test_biases_are_no_multiples_of_scales_in_fp16(dying: onnx.ModelProto) -> No
     copy.CopyFrom(dying)
     graph = Graph(copy)
     fit_biases(graph)
-    model = decode_onnx(to_half(raise_opset(graph.write()).SerializeToString()))
+    model = decode_onnx(to_half(raise_opset(graph.write())).SerializeToString())
     assert not clips_biases(model)
     card = ModelCard.from_json(model.metadata[METADATA_KEY]).with_provenance(floats="fp16")
     model.drop_metadata(METADATA_KEY)
