@@ -66,4 +66,4 @@ def test_a_full_disk_is_an_error_that_names_the_folder(monkeypatch: pytest.Monke
         monkeypatch.undo()
         full.raw.close()  # closing the buffer would write again
     assert caught.value.code == "SE-D08"
-    assert "No space left" in caught.value.facts[0]
+    assert "No space left" in caught.value.facts["reason"]
