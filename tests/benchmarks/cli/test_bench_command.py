@@ -321,7 +321,7 @@ def test_a_model_for_other_keypoints_is_refused_before_anything_is_measured(
     other = dot_model(tmp_path / "crowd.onnx", card=ModelCard("samkr_tiny", CROWDPOSE14, (128, 128)))
     assert bench(other, "--data", dots, "--rounds", 10) == 3
     message = capsys.readouterr().err
-    assert "SE-D61" in message
+    assert "SE-D26" in message
     assert "14 keypoints" in message
     assert "17 keypoints" in message
 

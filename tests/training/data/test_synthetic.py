@@ -202,7 +202,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(SamkrError) as caught:
         write_dataset(tmp_path / "file" / "people", SMALL)
-    assert caught.value.code == "SE-D19"
+    assert caught.value.code == "SE-D01"
 
 
 def test_what_a_kill_left_of_this_folder_is_removed_and_of_no_other(tmp_path: Path) -> None:
