@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.fixes import look_beside
+from samkr_edge.files.missing import missing_file
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
@@ -215,7 +215,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )
     if not path.is_file():
-        raise SamkrError("SE-A23", f"there is no model {path}", fix=look_beside(path))
+        raise missing_file(path, "model")
     threads = require_cores(threads)
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}

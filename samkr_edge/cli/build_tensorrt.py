@@ -243,18 +243,13 @@ def _write_prepared(
     from samkr_edge.builder.tensorrt.edits import prepare
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
-    from samkr_edge.files.one_file import is_same_place
+    from samkr_edge.files.one_file import refuse_replacing
     from samkr_edge.model_card import PREPARED_KEY
     from samkr_edge.onnx_graph.onnx_file import with_metadata
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
-    if is_same_place(out, model):
-        raise SamkrError(
-            "SE-U89",
-            "the prepared graph would replace its source",
-            fix=f"--prepared {quoted(model.with_suffix('.trt.onnx'))}",
-        )
+    refuse_replacing(model, out, f"--prepared {quoted(model.with_suffix('.trt.onnx'))}")
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))

@@ -65,17 +65,18 @@ def inspect(
         from samkr_edge.cli.inspect_engine import inspect_bundle
 
         return inspect_bundle(model, as_json)
-    from samkr_edge.builder.cpu.build import decoded, parse_onnx, read_source
+    from samkr_edge.builder.cpu.build import parse_onnx
     from samkr_edge.builder.inspect.lint import lint
     from samkr_edge.cli.console import emit
     from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
     from samkr_edge.onnx_graph.foreign import refused_by
     from samkr_edge.onnx_graph.graph import Graph
     from samkr_edge.onnx_graph.onnx_card import card_of
+    from samkr_edge.onnx_graph.onnx_file import decoded, read_bytes
     from samkr_edge.passport import is_built
     from samkr_edge.preflight import preflight
 
-    data = read_source(model)
+    data = read_bytes(model)
     graph = decoded(data, model)
     card = card_of(graph, model)
     built = is_built(model) or TARGET_KEY in graph.metadata

@@ -17,7 +17,6 @@ import numpy as np
 
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset.use import refusal
-from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.many_images import ahead, stream
 from samkr_edge.evaluation.paper_protocol import predict, rescored
 from samkr_edge.evaluation.predictions import Predictions
@@ -27,7 +26,6 @@ from samkr_edge.pose.oks import CrowdingLevel, crowding_level, person_area
 from samkr_edge.pose.poses import Poses
 
 if TYPE_CHECKING:
-    from samkr_edge.pose.skeleton import Skeleton
     from samkr_edge.pose_model import PoseModel
 
 MAX_DETECTIONS = 20
@@ -53,8 +51,7 @@ def predict_dataset(
     Raises:
         SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
     """
-    if model.card.skeleton.keypoints != dataset.skeleton.keypoints:
-        raise _other_keypoints(model.card.skeleton, dataset.skeleton)
+    model.card.skeleton.require_same(dataset.skeleton, "model", "data")
     protocol = protocol or Protocol()
     results = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, poses in _poses(model, dataset.images[:limit], protocol, read):
@@ -62,24 +59,6 @@ def predict_dataset(
         if advance:
             advance()
     return results
-
-
-def _other_keypoints(model: Skeleton, data: Skeleton) -> SamkrError:
-    facts = {
-        "model": f"{len(model)} keypoints ({model.name})",
-        "data": f"{len(data)} keypoints ({data.name})",
-    }
-    pairs = zip(model.keypoints, data.keypoints, strict=False)
-    unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
-    if unlike and len(model) == len(data):
-        number, ours, theirs = unlike[0]
-        facts["differ"] = f"{len(unlike)}; the first is number {number}: model {ours}, data {theirs}"
-    return SamkrError(
-        "SE-D26",
-        "the model and the data set have different keypoints, so AP would mean nothing",
-        facts,
-        fix="use a model that was trained on this skeleton",
-    )
 
 
 def _poses(

@@ -101,17 +101,17 @@ def decode_scales(
     center_scores = np.concatenate(_comparable(maps, proposals, decrease))
     if not len(joints):
         if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
-            raise _not_finite()
+            raise not_finite()
         return Poses.empty(keypoints)
     if not np.isfinite(joints).all():
-        raise _not_finite()
+        raise not_finite()
     heat = np.zeros(joints.shape[:2], np.float32)
     for m in maps:
         step = stride / m.scale
         heat += sample(m.heatmap[:-1], joints / step, step)
     heat /= len(maps)
     if not np.isfinite(heat).all():
-        raise _not_finite()
+        raise not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
@@ -120,7 +120,7 @@ def decode_scales(
             base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
         )
         if not np.isfinite(joints).all():
-            raise _not_finite()
+            raise not_finite()
     joint_scores = center_scores[:, None] * heat
     scores = joint_scores.mean(axis=1)
     order = np.argsort(-scores, kind="stable")
@@ -153,7 +153,8 @@ def _comparable(
     ]
 
 
-def _not_finite() -> SamkrError:
+def not_finite() -> SamkrError:
+    """SE-A20: maps, or candidates that a graph has decoded, are no numbers."""
     return SamkrError(
         "SE-A20",
         "the network's output holds NaN or infinity, so there are no poses",

@@ -233,8 +233,8 @@ def test_the_graph_as_exported_is_what_the_parser_cannot_take(float_onnx: Path, 
     with pytest.raises(SamkrError) as caught:
         build_bytes(float_onnx, replace(plan, steps=()))
     assert caught.value.code == "SE-B91"
-    assert "/Transpose (Transpose)" in caught.value.facts[0]
-    assert "image bytes" in " ".join(caught.value.facts)
+    assert "/Transpose (Transpose)" in caught.value.facts["node"]
+    assert "image bytes" in caught.value.sentence()
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_what_the_plan_refuses_of_quantizers_the_parser_refuses_too(
     with pytest.raises(SamkrError) as caught:
         build_bytes(broken(int8_onnx, tmp_path, change), unbaked)
     assert caught.value.code == "SE-B91"
-    assert "conv1/input_quantizer/QuantizeLinear (QuantizeLinear)" in caught.value.facts[0]
-    assert any(meaning in fact for fact in caught.value.facts)
+    assert "conv1/input_quantizer/QuantizeLinear (QuantizeLinear)" in caught.value.facts["node"]
+    assert meaning in caught.value.sentence()
 
 
 def test_a_batch_that_is_open_outside_and_fixed_inside(
@@ -269,7 +269,7 @@ def test_a_batch_that_is_open_outside_and_fixed_inside(
     with pytest.raises(SamkrError) as caught:
         build_bytes(path, plan)
     assert caught.value.code in ("SE-B90", "SE-B91")
-    assert "Reshape" in caught.value.facts[0]
+    assert "Reshape" in caught.value.facts["node"]
     assert "--batch" in (caught.value.fix or "")
 
 

@@ -144,7 +144,7 @@ def test_an_engine_that_tensorrt_itself_refuses_is_told_with_its_reason(
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(engine)
     assert raised.value.code == "SE-V89"
-    assert reason in raised.value.facts[0]
+    assert reason in raised.value.facts["reason"][0]
     assert (raised.value.fix or "").startswith(f"samkr-edge build {engine.with_name('model.onnx')} ")
     assert driver.live == 0
 
@@ -195,7 +195,7 @@ def test_a_tensorrt_that_does_not_load_is_told_as_one_that_is_missing(
         with pytest.raises(SamkrError, match=message) as raised:
             use(engine)
         assert raised.value.code == "SE-V91"
-        assert reason in raised.value.facts[0]
+        assert reason in raised.value.facts["reason"]
         sys.modules.pop("tensorrt", None)
 
 
@@ -258,8 +258,8 @@ def test_an_engine_for_a_dla_core_that_is_not_there_is_refused(
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, passport, here, "10.3.0")
     assert raised.value.code == "SE-A86"
-    assert f"DLA core {core}" in raised.value.facts[0]
-    assert f"DLA cores: {cores}" in raised.value.facts[1]
+    assert f"DLA core {core}" in raised.value.facts["built for"]
+    assert f"DLA cores: {cores}" in raised.value.facts["this is"]
     check_engine(engine, orin_passport(engine, dla_core=1), ORIN, "10.3.0")
 
 
@@ -277,8 +277,8 @@ def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> No
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, orin_passport(engine), nano, "10.3.0")
     assert raised.value.code == "SE-A88"
-    assert "jetson-orin-nx-16gb" in raised.value.facts[0]
-    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+    assert "jetson-orin-nx-16gb" in raised.value.facts["built on"]
+    assert "jetson-orin-nano-8gb" in raised.value.facts["this is"]
 
 
 def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(engine: Path) -> None:
@@ -286,8 +286,8 @@ def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(en
     check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=16 * 10**9), "10.3.0")
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=8 * 10**9), "10.3.0")
-    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
-    assert "systempaths=unconfined" in raised.value.facts[-1]
+    assert "jetson-orin-nano-8gb" in raised.value.facts["this is"]
+    assert "systempaths=unconfined" in raised.value.facts["guessed"]
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ def test_what_the_builder_lists_is_kept_and_its_complaint_about_the_driver_is_no
         engine_bytes.build_bytes(source, plan)
     assert raised.value.code == "SE-B90"
     assert raised.value.message.startswith("TensorRT for RTX 1.7")
-    assert "/Conv" in raised.value.facts[0]
-    assert "35" not in " ".join(raised.value.facts)
+    assert "/Conv" in raised.value.facts["node"]
+    assert "35" not in raised.value.sentence()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -157,7 +157,7 @@ def test_an_engine_that_samples_in_half_precision_is_not_written(trt: FakeTensor
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B83"
-    assert "/GridSample should be FP32" in " ".join(raised.value.facts)
+    assert "/GridSample should be FP32" in raised.value.sentence()
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
 
@@ -174,7 +174,7 @@ def test_the_list_of_an_engine_that_was_replaced_is_not_taken_for_the_new_ones(
     with pytest.raises(SamkrError) as raised:
         layers_of_engine(engine)
     assert raised.value.code == "SE-V92"
-    assert "another engine" in " ".join(raised.value.facts)
+    assert "another engine" in raised.value.sentence()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -183,7 +183,7 @@ def test_a_refused_graph_names_the_node_and_a_remedy(trt: FakeTensorRT, source: 
     with pytest.raises(SamkrError, match="TensorRT for RTX") as raised:
         build(trt, source)
     assert raised.value.code == "SE-B91"
-    assert "/add/x (QuantizeLinear)" in raised.value.facts[0]
+    assert "/add/x (QuantizeLinear)" in raised.value.facts["node"]
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
 
