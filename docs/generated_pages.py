@@ -64,7 +64,8 @@ def raised_in(path: Path) -> Iterator[Raised]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and isinstance(node.value, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.IfExp))
+        if isinstance(target, ast.Name)
+        and isinstance(node.value, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.IfExp))
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "SamkrError" or not node.args:
@@ -74,7 +75,9 @@ def raised_in(path: Path) -> Iterator[Raised]:
         code = given["code"]
         if isinstance(code, ast.Constant):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            message, fix = (text_of(given[name], texts) if name in given else "" for name in ("message", "fix"))
+            message, fix = (
+                text_of(given[name], texts) if name in given else "" for name in ("message", "fix")
+            )
             yield Raised(str(code.value), module, message, fix)
 
 
@@ -125,7 +128,13 @@ def errors_page() -> str:
             lines += [f"### {code}", ""]
             # Two places that say the same in different functions are shown once.
             for message, fix, module in dict.fromkeys((e.message, e.fix, e.module) for e in by_code[code]):
-                lines += ["```text", f"{one_line(message)}", *([f"fix: {fix.strip()}"] if fix else []), "```", ""]
+                lines += [
+                    "```text",
+                    f"{one_line(message)}",
+                    *([f"fix: {fix.strip()}"] if fix else []),
+                    "```",
+                    "",
+                ]
                 lines += [f"raised in `{module}`", ""]
     return "\n".join(lines)
 
@@ -166,7 +175,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     nav: list[Any] = config.nav or []
-    config.nav = [*nav, {"Python API": [{page: f"api/{page}.md"} for page in api]}, {"Changelog": "changelog.md"}]
+    config.nav = [
+        *nav,
+        {"Python API": [{page: f"api/{page}.md"} for page in api]},
+        {"Changelog": "changelog.md"},
+    ]
     for name in sorted(linked_outside(Path(config.docs_dir))):
         if (ROOT / name).is_file():  # what is not there stays a broken link, and the build fails
             files.append(File.generated(config, f"repository/{name}.txt", abs_src_path=str(ROOT / name)))
@@ -185,6 +198,10 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
     def on_site(found: re.Match[str]) -> str:
         name = found[1][3:]
-        return f"]({posixpath.relpath(f'repository/{name}.txt', here or '.')})" if (ROOT / name).is_file() else found[0]
+        return (
+            f"]({posixpath.relpath(f'repository/{name}.txt', here or '.')})"
+            if (ROOT / name).is_file()
+            else found[0]
+        )
 
     return _OUTSIDE.sub(on_site, markdown)

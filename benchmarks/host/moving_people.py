@@ -51,7 +51,9 @@ class _Swaying(np.random.Generator):
         return np.where(np.isin(np.arange(_BODY), _SWAYING), moved, drawn)
 
 
-def moving_people(seed: int, settings: SceneSettings, frames: int, extent: float) -> Iterator[npt.NDArray[np.uint8]]:
+def moving_people(
+    seed: int, settings: SceneSettings, frames: int, extent: float
+) -> Iterator[npt.NDArray[np.uint8]]:
     """Images of one scene, uint8 (H, W, 3) RGB, whose people sway once forth and back."""
     for number in range(frames):
         yield render_scene(_Swaying(seed, number / frames, extent), settings).image

@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Autocast off on the tensor's device; nothing to switch off on the meta device, which has no autocast."""
+    """Autocast off on the device of ``x``, of any shape; the meta device has no autocast to switch off."""
     if x.device.type == "meta":
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 def widened(x: Tensor) -> Tensor:
-    """float32, or float64 for tests in double precision."""
+    """A tensor of any shape as float32, or as float64 for tests in double precision."""
     return x if x.dtype == torch.float64 else x.float()
