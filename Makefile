@@ -48,7 +48,7 @@ test-gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(STAMP))
 		$(BIN)/python -m pytest -x -m "gpu or jetson" --ignore tests/gpu; fi
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m pytest tests/contracts/test_docstrings.py tests/contracts/test_documents.py
+	$(BIN)/python -m pytest tests/contracts/test_docstrings.py tests/contracts/test_documents.py tests/contracts/test_generated_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.docs: $(STAMP)

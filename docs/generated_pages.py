@@ -58,16 +58,19 @@ def raised() -> list[Raised]:
 
 def raised_in(path: Path) -> Iterator[Raised]:
     """Every ``SamkrError(...)`` of one file whose code is a constant."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    if "SamkrError(" not in source:
+        return
+    nodes = list(ast.walk(ast.parse(source)))
     texts = {
         target.id: text_of(node.value, {})
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
         and isinstance(node.value, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.IfExp))
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "SamkrError" or not node.args:
             continue
         given: dict[str, ast.expr] = dict(zip(("code", "message", "facts", "fix"), node.args, strict=False))
@@ -99,7 +102,9 @@ def text_of(node: ast.expr, texts: dict[str, str]) -> str:
 
 
 def _name_of(node: ast.expr) -> str:
-    """A word for a value: the last name in its expression that is not a function's."""
+    """A word for a value: the outermost name in its expression that is not a function's."""
+    if isinstance(node, ast.IfExp):
+        return _name_of(node.body)
     called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
     words = [
         part.attr if isinstance(part, ast.Attribute) else part.id
