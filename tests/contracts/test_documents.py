@@ -227,6 +227,25 @@ def test_no_document_names_a_place_of_one_machine() -> None:
         )
 
 
+def test_a_code_that_was_merged_away_has_one_in_its_place() -> None:
+    rows = re.findall(r"^\| (SE-[A-Z]\d\d) \| (SE-[A-Z]\d\d)\b", read("CHANGELOG.md"), flags=re.MULTILINE)
+    sources = [
+        path
+        for name in ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+        for path in (ROOT / name).rglob("*.py")
+    ]
+    written = "\n".join(path.read_text(encoding="utf-8") for path in sources) if rows else ""
+    for gone, now in rows:
+        assert f'"{gone}"' not in written, f"{gone} is raised again"
+        assert f'"{now}"' in written, f"{now} is raised nowhere"
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    from samkr_edge import __version__
+
+    assert re.findall(r"^## \[([^]]+)\]", read("CHANGELOG.md"), flags=re.MULTILINE)[0] == __version__
+
+
 def kept(name: str) -> Any:
     return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text(encoding="utf-8"))
 
