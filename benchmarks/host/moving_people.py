@@ -1,13 +1,13 @@
 """A video of rendered people who move, for the animation in the README.
 
-    python benchmarks/host/moving_people.py moving.mp4 --size 192 --seed 8
-    samkr-edge predict qat.onnx moving.mp4 -o poses --track
+    samkr-edge export demo/qat.pt -o wide.onnx --size 128x192
+    python benchmarks/host/moving_people.py moving.mp4
+    samkr-edge predict wide.onnx moving.mp4 -o poses --track --smooth --no-boxes
     python benchmarks/host/moving_people.py docs/predict.webp --from poses/moving.mp4
 
 Every frame is the scene of one seed (:func:`training.data.synthetic.render_scene`); only the draws that decide the
-joints' angles sway around their values, so that the last frame leads to the first. ``qat.onnx`` is the demo's network,
-exported with ``--size 192x288`` (it learned from images of 128x128). The second form makes an animated WebP of a
-video; it needs PyAV (the extra ``video``).
+joints' angles sway around their values, so that the last frame leads to the first. The
+second form makes an animated WebP of a video. Both need PyAV (the extra ``video``).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path, help=".mp4 or .webp")
     parser.add_argument("--from", dest="video", type=Path, help="take the frames of this video")
-    parser.add_argument("--seed", type=int, default=8)
-    parser.add_argument("--size", type=int, default=192, help="height of the image")
+    parser.add_argument("--seed", type=int, default=24)
+    parser.add_argument("--size", type=int, default=320, help="height of the image")
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--fps", type=int, default=12)
