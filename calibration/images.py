@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samkr_edge.dataset.decoder_messages import ListeningReader
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, read_image, unreadable_image
 from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
@@ -41,7 +41,7 @@ def select_images(
 
     Raises:
         SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split,
-            SE-D79 an image is not there.
+            SE-D15 an image is not there.
     """
     require_usable(train, "quantize")
     strata: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -98,11 +98,10 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
     try:
         return sha256_of(image.path)
     except OSError as error:
-        raise SamkrError(
-            "SE-D79",
-            f"the calibration image {image.path} could not be read, so nothing was quantized",
+        raise unreadable_image(
+            image.path,
             {"named in": dataset.annotation_path, "reason": error.strerror or error},
-            fix=f"samkr-edge data check {quoted(dataset.named)}",
+            f"samkr-edge data check {quoted(dataset.named)}   # lists all such images",
         ) from error
 
 

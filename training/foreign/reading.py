@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 
 # Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
