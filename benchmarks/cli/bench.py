@@ -168,7 +168,7 @@ def bench(
             fix="--mode offline, or leave it out",
         )
     if batch is not None and mode != "offline":
-        raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
+        raise SamkrError("SE-U66", "--batch is for offline mode only", fix="add --mode offline")
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
