@@ -213,7 +213,7 @@ def test_an_engine_whose_layers_nobody_can_list_is_a_device_error(
     (tmp_path / "x.engine").write_bytes(b"")
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
     assert "trtexec --loadEngine" in capsys.readouterr().err
-    assert run(["inspect", str(tmp_path / "no.engine")]) == 3
+    assert run(["inspect", str(tmp_path / "no.engine")]) == 4
     assert "there is no engine" in capsys.readouterr().err
 
 
