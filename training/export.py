@@ -29,7 +29,7 @@ from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
-from training.data.rendered_probe import rendered_probe
+from training.data.rendered.probe import rendered_probe
 from training.input_size import is_possible, nearest
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet

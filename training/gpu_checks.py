@@ -20,13 +20,14 @@ from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint, untrained_checkpoint
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.training_set import TrainingSet
 from training.export import export_onnx
 from training.loop.batches import Batches
 from training.loop.precision import allow_tf32
 from training.loop.processes import Processes
-from training.loop.recipe import load_recipe, settings_of
+from training.loop.recipe import settings_of
+from training.loop.recipe_file import load_recipe
 from training.loop.update import Updater
 from training.models.looped_head import both_heads
 from training.models.zoo import build_model, model_config

@@ -63,7 +63,8 @@ def qat(
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.loop.fit import fit
     from training.loop.losses import LossSettings
-    from training.loop.recipe import as_taught, load_recipe, settings_of
+    from training.loop.recipe import settings_of
+    from training.loop.recipe_file import as_taught, load_recipe
 
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]

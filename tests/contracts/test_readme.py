@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import COMMANDS, run
-from training.loop.recipe import recipe_comment, recipe_names
+from training.loop.recipe_file import recipe_comment, recipe_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -61,8 +61,8 @@ def synth(
       samkr-edge data synth crowd --train 20000 --size 256 --people 3-8 --height 0.2-0.7 --keypoints crowdpose
     """
     from samkr_edge.cli.console import emit, progress
-    from training.data.synthetic import SceneSettings
-    from training.data.synthetic_dataset import SynthSettings, write_dataset
+    from training.data.rendered.dataset import SynthSettings, write_dataset
+    from training.data.rendered.scene import SceneSettings
 
     try:
         few, many = (int(part) for part in _range(people, "--people"))

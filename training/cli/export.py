@@ -118,7 +118,7 @@ def export(
     from samkr_edge.builder.check.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
-    from training.data.rendered_probe import rendered_probe
+    from training.data.rendered.probe import rendered_probe
     from training.export import check_request, export_onnx
     from training.input_size import parse_size
 

@@ -55,7 +55,7 @@ def train(
     from training.checkpoint import Checkpoint
     from training.loop.fit import fit
     from training.loop.processes import is_first_process
-    from training.loop.recipe import load_recipe
+    from training.loop.recipe_file import load_recipe
     from training.loop.run import FINAL, LAST
     from training.loop.start_weights import load_start, require_start
     from training.models.zoo import build_model, model_config
@@ -144,7 +144,7 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.loop.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
+    from training.loop.recipe_file import load_recipe, recipe_about, recipe_comment, recipe_names
     from training.loop.recipe_keys import COLUMNS, recipe_keys
 
     if keys:

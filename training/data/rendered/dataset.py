@@ -25,7 +25,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
-from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
+from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
 # Part of the settings: a renderer that draws otherwise makes another data set.
