@@ -161,9 +161,9 @@ def _check_same_network(models: Sequence[PoseModel]) -> None:
             raise SamkrError(
                 "SE-A81",
                 "these models are not forms of one network, so there is no road to follow",
-                [
-                    f"{models[0].path.name:<20} {first.model}, {len(first.skeleton)} keypoints",
-                    f"{model.path.name:<20} {model.card.model}, {len(model.card.skeleton)} keypoints",
-                ],
+                {
+                    str(models[0].path): f"{first.model}, {len(first.skeleton)} keypoints",
+                    str(model.path): f"{model.card.model}, {len(model.card.skeleton)} keypoints",
+                },
                 fix="samkr-edge bench MODEL... --data DIR   # compares any models",
             )

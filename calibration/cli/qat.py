@@ -89,7 +89,7 @@ def qat(
         raise SamkrError(
             "SE-D42",
             "the checkpoint and the data set have different keypoints",
-            [f"checkpoint {source.card.skeleton.name}", f"data       {dataset.skeleton.name}"],
+            {"checkpoint": source.card.skeleton.name, "data": dataset.skeleton.name},
             fix="name the data set that the network was trained on, or train a network on this one",
         )
     network = network_of(source)

@@ -148,10 +148,7 @@ def _nothing_to_lose(
     return SamkrError(
         "SE-Q83",
         f"no policy could lose more than {max_drop:g} AP here, so none has been shown not to",
-        [
-            f"FP32       {fp32_ap:.1f} AP on {images} images",
-            f"written    {written}, of which nothing is known",
-        ],
+        {"FP32": f"{fp32_ap:.1f} AP on {images} images", "written": f"{written}, of which nothing is known"},
         fix=f"samkr-edge eval {quoted(checkpoint)} --data {quoted(data)}   "
         "# a network must find people to be judged by AP",
     )
@@ -165,11 +162,11 @@ def _over_budget(
     return SamkrError(
         "SE-Q82",
         f"no policy loses at most {max_drop:g} AP with at least {min_int8:g} % of the work in INT8",
-        [
-            f"best       {interval(best.trial.difference.ap)} AP, {100 * best.macs_share:.1f} % in INT8",
-            f"restored   {', '.join(best.restored) or 'nothing'}",
-            f"written    {written}, though it does not hold the budget",
-        ],
+        {
+            "best": f"{interval(best.trial.difference.ap)} AP, {100 * best.macs_share:.1f} % in INT8",
+            "restored": ", ".join(best.restored) or "nothing",
+            "written": f"{written}, though it does not hold the budget",
+        },
         fix=f"samkr-edge quantize {quoted(checkpoint)} --policy {quoted(written)} --data {quoted(data)} -o ptq.pt && "
         f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt   # or allow less INT8: --min-int8",
     )

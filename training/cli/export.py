@@ -129,7 +129,7 @@ def export(
         raise SamkrError(
             "SE-U77",
             "--max-moved is for judging without labels, so nothing was exported",
-            ["with --data AP decides"],
+            {"with --data": "AP decides"},
             fix="give the same command with --max-drop 0.1 in its place",
         )
     wanted = parse_size(size) if size else None
@@ -143,7 +143,7 @@ def export(
         raise SamkrError(
             "SE-U84",
             f"{precision!r} is no precision to export in",
-            ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
+            {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
             fix=fix,
         )
     network, card = network_of(loaded), loaded.card

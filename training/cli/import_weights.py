@@ -118,7 +118,7 @@ def _skeleton_of(data: Path, count: int) -> Skeleton:
         raise SamkrError(
             "SE-D75",
             f"the weights and {data} have different keypoints, so nothing was imported",
-            [f"weights    {count} keypoints", f"data       {len(skeleton)} keypoints ({skeleton.name})"],
+            {"weights": f"{count} keypoints", "data": f"{len(skeleton)} keypoints ({skeleton.name})"},
             fix="name the data set that these weights were trained on",
         )
     return skeleton
@@ -146,6 +146,6 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     raise SamkrError(
         "SE-A78",
         f"{weights} rescores poses of no skeleton we know, so nothing was written",
-        [f"found      {inputs} features", "expected   74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"],
+        {"found": f"{inputs} features", "expected": "74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"},
         fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
     )

@@ -76,7 +76,7 @@ def train(
         raise SamkrError(
             "SE-U87",
             f"{settings.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
-            ["in papers  SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"],
+            {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
             fix="give the same command with --set loss.kind=dekr",
         )
     resuming = resume and (out / LAST).exists()

@@ -73,7 +73,7 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
         raise SamkrError(
             "SE-A75",
             f"{path} holds no weight of an HRNet, DEKR or mmpose DEKR, so nothing was loaded",
-            [f"tensors    {len(tensors)}: {named(tensors)}"],
+            {"tensors": f"{len(tensors)}: {named(tensors)}"},
             fix="samkr-edge import --help",
         )
     head = next((bare[name] for name in _HEATMAPS if name in bare), None)
@@ -95,7 +95,7 @@ def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np
         raise SamkrError(
             "SE-A75",
             f"{path} holds no rescoring network, so nothing was loaded",
-            [f"missing    {', '.join(missing)}"],
+            {"missing": ", ".join(missing)},
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # trains one",
         )
     return {name: inner[name].float().numpy() for name in wanted}
@@ -138,10 +138,10 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         raise SamkrError(
             "SE-A75",
             f"these weights are not {network.config.name}'s: {fitting} of {len(own)} backbone tensors fit",
-            [
-                f"file       HRNet width {foreign.width or 'unknown'}",
-                f"model      width {network.config.width}",
-            ],
+            {
+                "file": f"HRNet width {foreign.width or 'unknown'}",
+                "model": f"width {network.config.width}",
+            },
             fix="samkr-edge models   # and choose the one with this width",
         )
     network.load_state_dict({name: values[name] for name in used}, strict=False)

@@ -60,13 +60,14 @@ def read_weights(path: str | Path) -> Weights:
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
         # The message of some classes is a lone number: what the unpickler looked up in something that is no pickle.
         told = reason_of(error) if " " in reason else f"not a file that torch.save wrote ({error!r:.60})"
-        facts = [f"reason     {told}"]
-        if foreign:
-            facts.append(f"in it      an object of class {foreign[1]}")
         raise SamkrError(
             "SE-A76",
             f"{path} could not be read as weights alone, so nothing was loaded",
-            [*facts, f"size       {path.stat().st_size} bytes"],
+            {
+                "reason": told,
+                "in it": f"an object of class {foreign[1]}" if foreign else None,
+                "size": f"{path.stat().st_size} bytes",
+            },
             fix="save the state_dict alone where the file was made (mmpose: tools/misc/publish_model.py)"
             if foreign
             else "use another copy; a file cut off while being copied cannot be repaired",
@@ -98,7 +99,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
         raise SamkrError(
             "SE-A75",
             f"{path} holds no tensors where training scripts put weights, so nothing was loaded",
-            [f"keys       {named(payload)}"],
+            {"keys": named(payload)},
             fix="save the state_dict alone where the file was made",
         )
     networks = list(dict.fromkeys(found[1] for name in tensors if (found := _BEFORE_BACKBONE.match(name))))

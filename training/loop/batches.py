@@ -145,11 +145,11 @@ class Batches:
         raise SamkrError(
             "SE-D20",
             f"nobody had a centre in {self._blank} samples on end, so there is nothing to learn and training stopped",
-            [
-                f"images     {len(self._samples)} of {self._samples.dataset.annotation_path}",
-                f"input      {height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
+            {
+                "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
+                "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
                 f"{augment.translation:g}: everybody lies outside",
-            ],
+            },
             fix="give the same command with --set data.translation=0 --set 'data.scale=[1,1]'",
         )
 

@@ -214,9 +214,9 @@ def _require_same_keypoints(start: Checkpoint, dataset: KeypointDataset) -> None
         raise SamkrError(
             "SE-D38",
             f"{start.card.model} and the data have different keypoints, so training did not start",
-            [
-                f"network    {own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
-                f"data       {found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
-            ],
+            {
+                "network": f"{own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
+                "data": f"{found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
+            },
             fix="use the data that the network was made for, or train a network on this data",
         )

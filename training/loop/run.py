@@ -119,7 +119,7 @@ class Run:
             raise SamkrError(
                 "SE-A74",
                 f"the processes do not see the same {last}, so the run was not resumed",
-                [f"this one   step {self.state.step}"],
+                {"this one": f"step {self.state.step}"},
                 fix="choose an --out on a file system that all machines share",
             )
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.rendered import figure as body
 from training.data.rendered.colours import Image
@@ -86,7 +87,7 @@ class Person:
 
     @property
     def num_keypoints(self) -> int:
-        return int((self.keypoints[:, 2] > 0).sum())
+        return int(is_labelled(self.keypoints).sum())
 
 
 @dataclass(frozen=True)
