@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from training.cli.options import Overrides, RunThreads
+
+if TYPE_CHECKING:
+    from training.checkpoint import Checkpoint
 
 
 def qat(
@@ -59,7 +62,7 @@ def qat(
     from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.dataset.use import require_splits
+    from samkr_edge.dataset.use import require_keypoints, require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.loop.fit import fit
     from training.loop.losses import LossSettings
@@ -73,25 +76,10 @@ def qat(
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
     settings = as_taught(settings, source.card.provenance.get("training", {}))
-    if (source.kind == "quantized") == control:
-        raise SamkrError(
-            "SE-A41",
-            f"{checkpoint} is quantized, so it is no control"
-            if control
-            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
-            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
-            if control
-            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
-        )
+    _require_kind(source, checkpoint, data, control)
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
-    if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D42",
-            "the checkpoint and the data set have different keypoints",
-            {"checkpoint": source.card.skeleton.name, "data": dataset.skeleton.name},
-            fix="name the data set that the network was trained on, or train a network on this one",
-        )
+    require_keypoints(dataset, source.card.skeleton, "nothing was trained")
     network = network_of(source)
     hooks = FineTuning(
         network,
@@ -115,3 +103,17 @@ def qat(
         f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
         as_json,
     )
+
+
+def _require_kind(source: Checkpoint, checkpoint: Path, data: Path, control: bool) -> None:
+    """Quantized, or for a control float; SamkrError SE-A41."""
+    if (source.kind == "quantized") == control:
+        raise SamkrError(
+            "SE-A41",
+            f"{checkpoint} is quantized, so it is no control"
+            if control
+            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
+            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
+            if control
+            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
+        )

@@ -21,6 +21,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.oks import labelled_joints
+from samkr_edge.pose.skeleton import Skeleton
 
 # Images that show people, below which ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -51,6 +52,29 @@ def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None 
     share = min(1.0, min(record.height, record.width) / _COCO_SHORT_SIDE)
     side = _SMALLEST_COCO_PERSON * share if smallest_person is None else smallest_person
     return side**2
+
+
+def require_keypoints(dataset: KeypointDataset, network: Skeleton, undone: str) -> None:
+    """Ask that a network learns or is calibrated on its own keypoints.
+
+    Args:
+        network: its skeleton.
+        undone: what did not happen otherwise, ``nothing was trained``.
+
+    Raises:
+        SamkrError: SE-D38 the data has other keypoints, or in another order.
+    """
+    found = dataset.skeleton
+    if network.keypoints != found.keypoints:
+        raise SamkrError(
+            "SE-D38",
+            f"the network and the data have different keypoints, so {undone}",
+            {
+                "network": f"{network.name}, {len(network)} keypoints: {', '.join(network.keypoints[:3])}, ...",
+                "data": f"{found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
+            },
+            fix="use the data that the network was made for, or train a network on this data",
+        )
 
 
 @dataclass(frozen=True)
