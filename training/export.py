@@ -66,7 +66,7 @@ def export_onnx(
         card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
         opset: 16 to 19; FP8 needs 19.
         batch: static batch size.
-        half: FP16 beside INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
+        half: FP16 next to INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
         decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
         probe: pictures that travel with the file; rendered people where none are given.
 

@@ -1,4 +1,4 @@
-"""What torch computes on a GPU, beside what it computes elsewhere: the grouped head, a bf16 training step, the export.
+"""What torch computes on a GPU against elsewhere: the grouped head, a bf16 training step, the export.
 
 Figures only, as plain values; who asks for them sets the limits. On ``cpu`` all of it runs too.
 """
@@ -46,7 +46,7 @@ def head_errors(
 ) -> dict[str, float]:
     """Type -> largest relative L2 error of the grouped offset head against the loop, on a map of ``size`` x ``size``.
 
-    In training mode; in float64 over the offsets and all gradients, in float32 over the offsets: there a value beside
+    In training mode; in float64 over the offsets and all gradients, in float32 over the offsets: there a value next to
     a ReLU's or a sample's edge may fall to either side, and its gradient with it. Without TF32, which has ten bits.
     """
     errors = {}

@@ -32,13 +32,16 @@ def qat(
         Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
     ] = None,
     teacher_weight: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
+        float, typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels.")
     ] = 1.0,
     freeze_ranges: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
     ] = 0.5,
     control: Annotated[
-        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
+        bool,
+        typer.Option(
+            "--control", help="Fine-tune the FP32 checkpoint the same way: what more training alone gains."
+        ),
     ] = False,
     threads: RunThreads = None,
     as_json: AsJson = False,
@@ -91,7 +94,7 @@ def qat(
     start = source if control else replace(source, card=replace(source.card, stage="qat"))
     work = out.with_name(out.stem + ".work")
     finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
-    if control:  # what made the network stays on its card beside the fine-tuning
+    if control:  # what made the network stays on its card, next to the fine-tuning
         provenance = finished.card.provenance
         facts = {**provenance, "control": provenance["training"]}
         facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}

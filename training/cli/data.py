@@ -30,7 +30,7 @@ def data() -> None:
 def synth(
     out: Annotated[
         Path,
-        typer.Argument(help="Folder for the data set; made if it is not there.", callback=folder_to_write),
+        typer.Argument(help="Folder for the data set; created if missing.", callback=folder_to_write),
     ],
     train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,

@@ -54,7 +54,7 @@ def export(
     opset: Annotated[
         int | None,
         typer.Option(
-            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."
+            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 next to FP16 and for FP8]."
         ),
     ] = None,
     precision: Annotated[

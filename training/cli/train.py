@@ -143,7 +143,7 @@ def recipes(
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
-    In front of the settings stands what the recipe is for, and of those of papers by which commands they are tested.
+    The settings follow a comment that says what the recipe is for, and for a paper's which commands test it.
 
     Examples:
 

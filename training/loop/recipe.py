@@ -225,7 +225,7 @@ class Recipe(Section):
     accumulate: int = Field(default=1, ge=1, description="batches summed into one update, over all processes")
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         default="auto",
-        description="fp32: IEEE float32. tf32: its products have ten bits on GPUs that have such. auto: bf16 where "
+        description="fp32: IEEE float32. tf32: its products have ten bits on GPUs that support it. auto: bf16 where "
         "hardware multiplies it, else fp32",
     )
     channels_last: bool = Field(default=False, description="memory layout, for GPUs in half precision")
@@ -237,7 +237,7 @@ class Recipe(Section):
         description="decay of the average of weights that is kept; null: the last weights",
     )
     norm_batches: int = Field(
-        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken anew"
+        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken again"
     )
     init: str | None = Field(
         default=None,

@@ -112,7 +112,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``, section by section; a length given anew replaces the old unit."""
+    """``base`` with ``changes``, section by section; a new length replaces the old unit."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
