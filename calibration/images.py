@@ -41,7 +41,7 @@ def select_images(
 
     Raises:
         SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split,
-            SE-D79 an image is not there.
+            SE-D79 an image is missing.
     """
     require_usable(train, "quantize")
     strata: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -71,7 +71,7 @@ def select_images(
 def load_batches(
     images: tuple[ImageRecord, ...], input_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
-    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are told."""
+    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are reported."""
     reader = ListeningReader()
     for start in range(0, len(images), batch):
         part = []

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samkr_edge.files.artefact import replacing
-from training.data.synthetic import SceneSettings, render_scene
+from training.data.rendered.scene import SceneSettings, render_scene
 
 # `sample_figure` takes 80 numbers for a person, from the last to the first: the kind of pose, then lean and tilt, then
 # the angles of arms and legs. Those that choose between an arm down and an arm up stay as they are.

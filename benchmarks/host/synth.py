@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from samkr_edge import __version__
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 TARGET = 150.0  # images/s at TARGET_SIZE pixels with TARGET_CORES processes
 TARGET_SIZE, TARGET_CORES = 256, 2

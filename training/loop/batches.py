@@ -144,7 +144,7 @@ class Batches:
         augment, (height, width) = self._samples.augment_settings, self._samples.input_size
         raise SamkrError(
             "SE-D20",
-            f"nobody had a centre in {self._blank} samples on end, so there is nothing to learn and training stopped",
+            f"nobody had a centre in {self._blank} samples in a row, so there is nothing to learn and training stopped",
             {
                 "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
                 "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
