@@ -69,7 +69,8 @@ def predict(
     """
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
-    from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream, stream_names
+    from samkr_edge.cli.predict_options import Options
+    from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream, stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.files.artefact import require_writable
     from samkr_edge.files.ours import refuse_foreign
