@@ -303,7 +303,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
 def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
     """Real images, spread over the evaluated ones; without data one random image."""
     from benchmarks.measure.samples import evenly_spaced
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
 
     if not records:
         return [random_image()]

@@ -16,8 +16,8 @@ from benchmarks.measure.footprint import measure_memory
 from benchmarks.measure.offline import Batched, batches
 from benchmarks.measure.sensors import Device, MachineState
 from samkr_edge.cli import run
-from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from samkr_edge.pose_model import load_model
