@@ -281,7 +281,7 @@ def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
 
 
 def _here() -> dict[str, Any]:
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     return what_computes(environment())
 

@@ -63,7 +63,7 @@ def ledger(
     from samkr_edge import __version__
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
     from samkr_edge.files.artefact import write_json
     from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
     from samkr_edge.pose_model import load_model

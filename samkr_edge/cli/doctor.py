@@ -22,7 +22,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from rich.text import Text
 
     from samkr_edge.cli.console import console, emit
-    from samkr_edge.doctor.findings import environment, findings, try_gpu, try_packages
+    from samkr_edge.doctor.environment import environment
+    from samkr_edge.doctor.findings import findings, try_gpu, try_packages
 
     with console(stderr=True).status("importing what is installed") as status:
         facts = environment()
