@@ -17,11 +17,11 @@ from benchmarks.measure.int8_share import int8_share
 from benchmarks.measure.latency import Run, Timed, measure
 from benchmarks.measure.sensors import Device, find_device
 from benchmarks.measure.stability import reasons_of_run
-from benchmarks.measured_row import measured_row, row_names
+from benchmarks.measure.timing_images import timing_images
+from benchmarks.rows import machine_row, measured_row, row_names
 from benchmarks.schema import (
     DatasetFacts,
     Energy,
-    Machine,
     MemoryMb,
     PowerFacts,
     ProtocolFacts,
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
 
 Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
-
-# Images that the timing rotates over: enough that no cache holds one of them.
-_TIMED_IMAGES = 50
-_RANDOM_SIZE = (480, 640)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ def run_bench(
     if dataset is not None:
         protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
     memory = _memory(plan, files, progress)
-    images = _timing_images(records)
+    images = timing_images(records)
     power_before = device.power_mode()
     # OpenCV would resize with threads of its own, however few the model was given.
     with opencv_threads(plan.threads):
@@ -173,7 +169,7 @@ def run_bench(
         version=__version__,
         environment=environment(),
         settings=_settings(plan, run, len(images), dataset is None),
-        machine=_machine(run, device, power_modes),
+        machine=machine_row(run, device, power_modes),
         stable=stable,
         reasons=unstable,
         stability_fix=None if stable else device.fix,
@@ -241,7 +237,7 @@ def _time(
 def _memory(plan: Plan, files: Mapping[str, Path], progress: Progress) -> dict[str, MemoryMb]:
     if not plan.memory:
         return {}
-    from benchmarks.measure.footprint import measure_memory
+    from benchmarks.measure.peak_memory import measure_memory
 
     found = {}
     with progress("memory", len(files), unit="models") as advance:
@@ -300,30 +296,6 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
     return dict(zip(names, loaded, strict=True)), dict(zip(names, paths, strict=True))
 
 
-def _timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
-    """Real images, spread over the evaluated ones; without data one random image."""
-    from benchmarks.measure.samples import evenly_spaced
-    from samkr_edge.images import read_image
-
-    if not records:
-        return [random_image()]
-    return [read_image(record.path) for record in evenly_spaced(records, _TIMED_IMAGES)]
-
-
-def random_image(seed: int = 0) -> np.ndarray:
-    """A uint8 (480, 640, 3) image of random blobs of all sizes, the same for the same seed."""
-    import cv2
-
-    generator = np.random.default_rng(seed)
-    height, width = _RANDOM_SIZE
-    image = np.zeros((height, width, 3), np.float32)
-    for octave in range(2, 8):
-        noise = generator.random((2**octave, 2**octave, 3), dtype=np.float32)
-        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / octave
-    low, high = float(image.min()), float(image.max())
-    return ((image - low) / (high - low) * 255).astype(np.uint8)
-
-
 def _save_samples(
     plan: Plan,
     folder: Path | None,
@@ -358,30 +330,4 @@ def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:
         warmup_settled=run.settled,
         images=images,
         random_image=random,
-    )
-
-
-def _machine(run: Run, device: Device, power_modes: tuple[str | None, str | None]) -> Machine:
-    first, last = run.states[0], run.states[-1]
-    mhz = [state.mhz for state in run.states if state.mhz is not None]
-    gpu_mhz = [state.gpu_mhz for state in run.states if state.gpu_mhz is not None]
-    celsius = [state.celsius for state in run.states if state.celsius is not None]
-    return Machine(
-        family=device.family,
-        power_mode_before=power_modes[0],
-        power_mode_after=power_modes[1],
-        mhz_before=first.mhz,
-        mhz_after=last.mhz,
-        mhz_min=min(mhz, default=None),
-        mhz_max=max(mhz, default=None),
-        celsius_before=first.celsius,
-        celsius_after=last.celsius,
-        celsius_max=max(celsius, default=None),
-        gpu_mhz_before=first.gpu_mhz,
-        gpu_mhz_after=last.gpu_mhz,
-        gpu_mhz_min=min(gpu_mhz, default=None),
-        gpu_mhz_max=max(gpu_mhz, default=None),
-        gpu_celsius_before=first.gpu_celsius,
-        gpu_celsius_after=last.gpu_celsius,
-        throttled=sorted({name for state in run.states for name in state.throttled}),
     )

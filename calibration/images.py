@@ -102,7 +102,7 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
         raise SamkrError(
             "SE-D79",
             f"the calibration image {image.path} could not be read, so nothing was quantized",
-            [f"named in   {dataset.annotation_path}", f"reason     {error.strerror or error}"],
+            {"named in": dataset.annotation_path, "reason": error.strerror or error},
             fix=f"samkr-edge data check {quoted(dataset.named)}",
         ) from error
 
@@ -143,11 +143,11 @@ def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluati
                 raise SamkrError(
                     "SE-D41",
                     "a calibration image is also in the evaluation split, so nothing was quantized",
-                    [
-                        f"train      {record.path.name}",
-                        f"{evaluation.split:<10} {other.path.name}",
-                        f"sha256     {digest[:16]}",
-                    ],
+                    {
+                        "train": record.path.name,
+                        evaluation.split: other.path.name,
+                        "sha256": digest[:16],
+                    },
                     fix="take these images out of one of the splits; all of them: "
                     f"samkr-edge data check {quoted(evaluation.named)}",
                 )

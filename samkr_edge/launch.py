@@ -25,7 +25,7 @@ def main() -> None:
         error = short_of_memory(failed) or SamkrError(
             "SE-U97",
             "the command line cannot start: a package that it needs does not import",
-            [f"reason     {reason_of(failed)}", f"python     {sys.executable}"],
+            {"reason": reason_of(failed), "python": sys.executable},
             fix="pip install --force-reinstall samkr-edge",
         )
         if "--json" in sys.argv[1:]:

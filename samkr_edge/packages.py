@@ -59,7 +59,7 @@ def _foreign(name: str) -> SamkrError | None:
     return SamkrError(
         "SE-U91",
         f"another `{name}` hides the package `{name}` of samkr-edge, which is needed here",
-        [f"found      {place}", f"expected   {os.path.join(_HOMES[0], name)}"],
+        {"found": place, "expected": os.path.join(_HOMES[0], name)},
         fix="rename the other one, take its folder off PYTHONPATH, or use the `samkr-edge` command, which does not "
         "look into the folder it runs in",
     )

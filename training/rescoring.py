@@ -62,7 +62,7 @@ def labelled_poses(
         raise SamkrError(
             "SE-D78",
             f"{count} poses were found beside labelled people, too few to learn from",
-            [f"needed     {_LEAST_POSES}", f"images     {len(by_image)} with predictions"],
+            {"needed": _LEAST_POSES, "images": f"{len(by_image)} with predictions"},
             fix="use more images, or a network that finds people: samkr-edge eval MODEL --data DIR",
         )
     inputs, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -13,7 +13,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from benchmarks.sweep import Outcome
+    from benchmarks.sweep.index import Outcome
 
 
 def sweep(
@@ -47,8 +47,8 @@ def sweep(
 
       samkr-edge report sweep-laptop sweep-orin -o report.html
     """
-    from benchmarks.suite import read_suite
-    from benchmarks.sweep import run_sweep
+    from benchmarks.sweep.run import run_sweep
+    from benchmarks.sweep.suite import read_suite
     from samkr_edge.cli.console import emit, progress, say
 
     chosen = read_suite(suite)
@@ -67,7 +67,7 @@ def sweep(
         failed = SamkrError(
             "SE-D64",
             f"every cell of {chosen.name} was skipped, so nothing has been measured",
-            list(dict.fromkeys(outcome.note for outcome in outcomes))[:4],
+            {"skipped": list(dict.fromkeys(outcome.note for outcome in outcomes))[:4]},
             fix="samkr-edge sweep quick   # needs no files"
             if chosen.name != "quick"
             else "samkr-edge doctor",
@@ -93,7 +93,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.judge.verdict import interval, milliseconds, signed
+    from benchmarks.judge.wording import interval, milliseconds, signed
     from benchmarks.schema import common_ap_label, read_results
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))

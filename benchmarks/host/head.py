@@ -26,12 +26,12 @@ from torch import Tensor, nn
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.measure.footprint import peak_rss_mb, resident_mb
+from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
 from samkr_edge import __version__
 from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
-from training.loop.allocator import keep_freed_memory
+from training.loop.threads import keep_freed_memory
 from training.models.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480

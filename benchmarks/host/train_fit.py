@@ -24,7 +24,7 @@ import numpy as np
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report.svg import ticks
+from benchmarks.report.pareto_plot import ticks
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.files.artefact import replacing
 from samkr_edge.images import read_image

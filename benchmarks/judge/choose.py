@@ -1,12 +1,11 @@
-"""Which of all measured models to take under a latency or an accuracy constraint, across runs and devices."""
+"""Which models are worth having (the Pareto front), and which to take under a latency or an accuracy constraint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.judge.pareto import front
-from benchmarks.judge.verdict import milliseconds
+from benchmarks.judge.wording import milliseconds
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,23 @@ def choose(
 
 def _words(candidate: Candidate) -> str:
     return f"{candidate.name} ({candidate.ap:.1f} AP, p90 {milliseconds(candidate.p90)} ms)"
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (latency, AP) points that no other point dominates, fastest first.
+
+    A point dominates another when it is at least as fast and at least as accurate, and better in one of the two.
+    Of equal points all are kept.
+    """
+    kept = [
+        index
+        for index, (latency, ap) in enumerate(points)
+        if not any(
+            (other[0] <= latency and other[1] >= ap) and (other[0] < latency or other[1] > ap)
+            for other in points
+        )
+    ]
+    return sorted(kept, key=lambda index: points[index])
 
 
 def budgets(candidates: Sequence[Candidate]) -> list[Candidate]:

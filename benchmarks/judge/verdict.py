@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.schema import ModelResult, Spread
+from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, signed
+from benchmarks.schema import ModelResult
 from samkr_edge.evaluation.scores import LEAST_AP
 
 # AP that a model may lose and still be recommended, where the user gives no budget of their own.
@@ -62,39 +63,6 @@ def decide(
         return Verdict(_too_low(baseline, judged, labels), None, notes)
     budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
     return _compare(baseline, judged, labels, images or 0, budget, notes)
-
-
-def short_labels(models: Sequence[ModelResult]) -> dict[str, str]:
-    """Name in a sentence: ``FP32`` or ``INT8 (QAT)`` where that is unique among the rows, else the row's name."""
-    short = {model.name: _short(model) for model in models}
-    unique = len(set(short.values())) == len(models)
-    return short if unique else {model.name: model.name for model in models}
-
-
-def _short(model: ModelResult) -> str:
-    precision, stage = model.precision.upper(), model.stage.upper()
-    return precision if stage in (precision, "FP32") else f"{precision} ({stage})"
-
-
-def is_significant(difference: Spread) -> bool:
-    """True where the interval does not contain zero."""
-    return not difference.low <= 0.0 <= difference.high
-
-
-def signed(value: float) -> str:
-    """One decimal with a true minus sign; zero has none."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def milliseconds(value: float) -> str:
-    """Three significant digits: more than that no such measurement carries."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def interval(spread: Spread) -> str:
-    """``[−0.8, +0.2]``"""
-    return f"[{signed(spread.low)}, {signed(spread.high)}]"
 
 
 def _is_faster(model: ModelResult) -> bool:

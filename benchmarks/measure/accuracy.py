@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,8 +187,8 @@ def check_skeletons(models: Mapping[str, PoseModel], dataset: KeypointDataset) -
     Raises:
         SamkrError: SE-D61.
     """
-    wrong: Sequence[str] = [
-        f"{name:<20} {len(model.card.skeleton)} keypoints ({model.card.skeleton.name})"
+    wrong = [
+        (name, f"{len(model.card.skeleton)} keypoints ({model.card.skeleton.name})")
         for name, model in models.items()
         if model.card.skeleton.keypoints != dataset.skeleton.keypoints
     ]
@@ -196,6 +196,6 @@ def check_skeletons(models: Mapping[str, PoseModel], dataset: KeypointDataset) -
         raise SamkrError(
             "SE-D61",
             f"{dataset.root.name} has other keypoints than the model, so nothing was measured",
-            [f"{'data':<20} {len(dataset.skeleton)} keypoints ({dataset.skeleton.name})", *wrong[:3]],
+            {"data": f"{len(dataset.skeleton)} keypoints ({dataset.skeleton.name})", **dict(wrong[:3])},
             fix="give data with the model's keypoints, or leave --data out to measure latency only",
         )

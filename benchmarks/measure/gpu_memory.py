@@ -2,8 +2,9 @@
 
 A card has memory of its own, and the driver says how much of it is free. Where GPU and CPU share one memory (Jetson)
 the driver's free figure is the kernel's ``MemFree``: the host's own pages and the cache of files lower it as well.
-There the kernel's own books are read: ``NvMapMemUsed``, what NVIDIA's allocator has handed out (CUDA for Tegra,
-"Estimating Total Allocatable Device Memory"), else what is no longer available and is not this process's own either.
+There JetPack's kernel is asked: ``NvMapMemUsed`` of ``/proc/meminfo``, what NVIDIA's allocator has handed out (CUDA for
+Tegra, "Estimating Total Allocatable Device Memory"); where it has no such line, what is no longer available and is not
+this process's own either.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def read_samples(folder: Path) -> Samples | None:
         raise SamkrError(
             "SE-A63",
             f"{path} is not an index of samples that this version reads",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix=f"measure again, or remove {quoted(folder)} to have a report without pictures",
         ) from error
     return samples.model_copy(

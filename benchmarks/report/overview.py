@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from benchmarks.judge.choose import Candidate, Choice, budgets, choose
-from benchmarks.judge.verdict import interval, milliseconds, short_labels, signed
+from benchmarks.judge.wording import interval, milliseconds, short_labels, signed
 from benchmarks.schema import ModelResult, Results
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.judge.verdict import short_labels
+from benchmarks.paper import TABLES
 from benchmarks.report.overview import chosen, overview, run_names
-from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.paper_tables import ours
+from benchmarks.report.pareto_plot import pareto_plots
 from benchmarks.report.pictures import Budget
 from benchmarks.report.run import STAGES_SHOWN, run_part
 from benchmarks.report.sensitivity import SensitivityPart, read_sensitivity
-from benchmarks.report.svg import Point, scatter
 from benchmarks.schema import FILE_NAME, Results, common_ap_label, read_results
-from benchmarks.sweep import INDEX, cell_files
+from benchmarks.sweep.index import INDEX, cell_files
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
@@ -149,7 +149,7 @@ def render(
         version=__version__,
         runs=parts,
         overview=overview(named, wishes.max_latency, wishes.min_ap),
-        plots=_plots(named),
+        plots=pareto_plots(named),
         ap_label=common_ap_label([results for results, _ in runs]),
         stages=STAGES_SHOWN,
         sensitivity=sensitivity,
@@ -157,45 +157,6 @@ def render(
         if wishes.paper
         else [],
     )
-
-
-def _plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
-    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
-    where the runs scored different images or by different protocols: their AP share no axis."""
-    points: list[Point] = []
-    if len({results.ap_basis for _, results in runs if results.dataset}) > 1:
-        return []
-    for name, results in runs:
-        labels = short_labels(results.models)
-        base_ap = results.baseline().ap
-        for model in results.models:
-            if model.ap is None or base_ap is None:
-                continue
-            spread = model.difference
-            label = labels[model.name]
-            points.append(
-                Point(
-                    label if len(runs) == 1 else _clipped(f"{label} · {name}"),
-                    results.models.index(model) % 4,
-                    model.latency.p50_ms,
-                    model.latency.p90_ms,
-                    model.ap,
-                    None if spread is None else base_ap + spread.low,
-                    None if spread is None else base_ap + spread.high,
-                    model.name == results.recommended,
-                )
-            )
-    if not points:
-        return []
-    title = "Accuracy (AP) against latency (ms) of " + ", ".join(point.label for point in points)
-    return [
-        scatter(points, width=920, height=400, title=title, css_class="wide"),
-        scatter(points, width=380, height=360, title=title, css_class="narrow"),
-    ]
-
-
-def _clipped(text: str, length: int = 34) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip(",· ") + "…"
 
 
 def _title(runs: Sequence[Results]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.judge.verdict import interval, is_significant, milliseconds, short_labels, signed
+from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, signed
 from benchmarks.measure.latency import STAGES
 from benchmarks.paper import beside_the_paper
 from benchmarks.report.facts import facts, facts_line, flat

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.judge.verdict import interval, signed
+from benchmarks.judge.wording import interval, signed
 from benchmarks.paper import beside_the_paper
 from benchmarks.schema import ModelResult, Results
 

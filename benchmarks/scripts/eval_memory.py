@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure.footprint import peak_rss_mb, resident_mb
+from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
 from benchmarks.scripts.run_facts import run_facts
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score

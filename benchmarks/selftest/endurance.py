@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure.footprint import resident_mb
+from benchmarks.measure.peak_memory import resident_mb
 from benchmarks.selftest.carried import TRAINED
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine

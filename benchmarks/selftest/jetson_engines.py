@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure.footprint import measure_memory
+from benchmarks.measure.peak_memory import measure_memory
 from benchmarks.measure.sensors import ROOT, parse_nvpmodel, parse_nvpmodel_conf
 from benchmarks.selftest.as_root import can_be_root, output_of, run_as_root
 from benchmarks.selftest.machine import served_flavours

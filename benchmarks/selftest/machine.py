@@ -121,7 +121,7 @@ def _no_gpu() -> str:
     try:
         require_gpu()
     except SamkrError as error:
-        return " ".join(error.facts[0].removeprefix("reason").split())
+        return " ".join(str(error.facts["reason"]).split())
     return ""
 
 

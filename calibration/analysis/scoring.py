@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.picture_digests import pictures_digest
@@ -37,7 +35,6 @@ from samkr_edge.pose.oks import is_labelled, is_labelled_person, oks, person_are
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.runner import Runner
 from samkr_edge.terminal import say
-from training.models.deploy import DeployNet
 
 ROUNDS = 1000
 # Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
@@ -45,25 +42,6 @@ MAP_IMAGES = 64
 # What of an annotation decides a score.
 _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
-
-
-class NetworkRunner:
-    """A network in memory behind the protocol of every model; see :class:`samkr_edge.runtime.runner.Runner`."""
-
-    kind = "checkpoint"
-
-    def __init__(self, network: nn.Module, card: ModelCard) -> None:
-        self.card = card
-        self._device = next(network.parameters()).device
-        self._network = DeployNet(network).eval().to(self._device)
-
-    @torch.inference_mode()
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
-        return heatmap.cpu().numpy(), offset.cpu().numpy()
-
-    def close(self) -> None:
-        """Nothing of its own to free."""
 
 
 class MapRecorder:

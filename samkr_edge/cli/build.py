@@ -166,19 +166,9 @@ def build(
     done = built.passport.settings
     how = "graph unchanged"
     if done["retargeted"]:
-        passes = {
-            "deform_convolutions": "samplings as DeformConv",
-            "thin_convolutions": "thin convolutions transposed",
-            "dropped_quantizers": "idle quantizers dropped",
-            "merged_quantizers": "quantizers merged",
-            "enlarged_sums": "sums over resolutions enlarged late",
-            "absorbed_relus": "ReLUs absorbed",
-            "quantized_sums": "partial sums in INT8",
-            "hoisted_quantizers": "resizes and concats in INT8",
-            "folded_weights": "weights stored as INT8",
-            "float_products": "INT8 convolutions with float results",
-        }
-        made = [f"{done[name]} {words}" for name, words in passes.items() if done[name]]
+        from samkr_edge.builder.cpu.retarget import PASSES
+
+        made = [f"{done[one.field]} {one.words}" for one in PASSES if done[one.field]]
         how = f"retargeted for x86: {', '.join(made) or 'nothing to change'}"
     emit(
         {
@@ -202,7 +192,7 @@ def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -
         raise SamkrError(
             "SE-U07",
             f"{out.name} would be a TensorRT engine, and no GPU is visible here, so nothing was built",
-            [f"instead    for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"],
+            {"instead": f"for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"},
             fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
     named = out.with_suffix(suffix)
@@ -211,7 +201,7 @@ def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -
     raise SamkrError(
         "SE-U07",
         f"{out.name} would not be opened as what it is, so nothing was built",
-        [f"expected   {suffix}, by which every command knows this kind of model"],
+        {"expected": f"{suffix}, by which every command knows this kind of model"},
         fix=f"-o {quoted(named)}",
     )
 
@@ -222,7 +212,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
         raise SamkrError(
             "SE-U07",
             f"{', '.join(asked)}: only TensorRT has this, and the target is the CPU, so nothing was built",
-            ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
+            {"reason": "no GPU is visible here: samkr-edge doctor"} if target == "auto" else None,
             fix=f"samkr-edge build {quoted(model)} --target cpu",
         )
 

@@ -49,7 +49,7 @@ class ImagesDone:
             "SE-D28",
             f"{len(self.failed)} of {count} images could not be read"
             + (f"; the others are in {out}" if self.images and out else ""),
-            [failure.message[:150] for failure in self.failed[:3]],
+            {"problem": [failure.message[:150] for failure in self.failed[:3]]},
             fix=self.failed[0].fix,
         )
 

@@ -104,6 +104,6 @@ def _none(reason: str, fix: str = "leave --show out and give -o DIR") -> SamkrEr
     return SamkrError(
         "SE-V06",
         "--show needs a window and there is none, so nothing was done",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix=fix,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,12 +53,12 @@ def listed(places: Sequence[str], most: int = 3) -> str:
     return ", ".join(places[:most]) + (", ..." if len(places) > most else "")
 
 
-def malformed(path: Path, facts: Iterable[str]) -> SamkrError:
+def malformed(path: Path, problems: Sequence[str]) -> SamkrError:
     """SE-D12."""
     return SamkrError(
         "SE-D12",
         f"the annotation file {path} is not usable",
-        [*facts][:4],
+        {"problem": problems[:4]},
         fix="correct these entries, or restore the file from its source",
     )
 
@@ -91,7 +91,7 @@ def image_records(entries: Sequence[dict[str, Any]], folder: Path, path: Path) -
             index = None if crowd_index is None else float(crowd_index)
             records[image_id] = ImageRecord(image_id, image_path(folder, name), width, height, index)
     if faults:
-        raise malformed(path, _fault_lines(faults, len(entries), "images"))
+        raise malformed(path, _problems(faults, len(entries), "images"))
     return tuple(records.values())
 
 
@@ -149,7 +149,7 @@ def annotations_by_image(
             person["segmentation"] = outline
         by_image[image_id].append({**person, "image_id": image_id})
     if faults:
-        raise malformed(path, _fault_lines(faults, len(entries), "annotations"))
+        raise malformed(path, _problems(faults, len(entries), "annotations"))
     if len(taken) > 1:
         told["several"] = [f"{name} ({count})" for name, count in taken.most_common()]
     return by_image, dict(told)
@@ -223,5 +223,5 @@ def _extent(keypoints: Sequence[float]) -> list[float]:
     return [*low.tolist(), *(high - low).tolist()]
 
 
-def _fault_lines(faults: Places, count: int, what: str) -> list[str]:
+def _problems(faults: Places, count: int, what: str) -> list[str]:
     return [f"{len(places)} of {count} {what} {words}: {listed(places)}" for words, places in faults.items()]

@@ -101,7 +101,7 @@ def _fits(model: Path, why_not: str = "") -> bool:
         preflight(model)
     except SamkrError as error:
         if why_not:
-            say(f"{why_not} ({error.code}: {'; '.join(' '.join(fact.split()) for fact in error.facts)})")
+            say(f"{why_not} ({error.code}: {error.sentence()})")
         return False
     return True
 
@@ -137,7 +137,7 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
         raise SamkrError(
             "SE-B94",
             f"no engine could be built for {bundle.name} on this device; the reason is above",
-            [f"built by   samkr-edge {shlex.join(words)}"],
+            {"built by": f"samkr-edge {shlex.join(words)}"},
             fix="export SAMKR_EDGE_TARGET=cpu   # runs the bundle on the CPU; or mend what is said above",
         )
 
@@ -160,7 +160,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         raise SamkrError(
             "SE-D92",
             "the cache for built models cannot be written to",
-            [f"folder     {folder}", f"reason     {error.strerror or error}"],
+            {"folder": folder, "reason": error.strerror or error},
             fix="export SAMKR_EDGE_CACHE=/some/writable/folder",
         ) from error
     with lock:

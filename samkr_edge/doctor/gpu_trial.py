@@ -129,7 +129,7 @@ def _main(name: str) -> None:
     try:
         works, said = True, _OPENERS[name]()
     except SamkrError as error:
-        works, said = False, "; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts)))
+        works, said = False, error.sentence()
     except Exception as error:
         works, said = False, reason_of(error)
     print("\n" + _MARK + json.dumps([works, said]), flush=True)

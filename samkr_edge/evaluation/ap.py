@@ -66,15 +66,15 @@ def predict_dataset(
 
 
 def _other_keypoints(model: Skeleton, data: Skeleton) -> SamkrError:
-    facts = [
-        f"model      {len(model)} keypoints ({model.name})",
-        f"data       {len(data)} keypoints ({data.name})",
-    ]
+    facts = {
+        "model": f"{len(model)} keypoints ({model.name})",
+        "data": f"{len(data)} keypoints ({data.name})",
+    }
     pairs = zip(model.keypoints, data.keypoints, strict=False)
     unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
     if unlike and len(model) == len(data):
         number, ours, theirs = unlike[0]
-        facts.append(f"differ     {len(unlike)}; the first is number {number}: model {ours}, data {theirs}")
+        facts["differ"] = f"{len(unlike)}; the first is number {number}: model {ours}, data {theirs}"
     return SamkrError(
         "SE-D26",
         "the model and the data set have different keypoints, so AP would mean nothing",

@@ -42,7 +42,7 @@ def at_frame(failure: StageFailed, where: str) -> Exception:
     """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
     cause = failure.__cause__
     if isinstance(cause, SamkrError):
-        return SamkrError(cause.code, cause.message, (*cause.facts, f"at         {where}"), cause.fix)
+        return SamkrError(cause.code, cause.message, {**cause.facts, "at": where}, cause.fix)
     return failure
 
 

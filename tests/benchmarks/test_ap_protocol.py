@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import sweep
 from benchmarks.judge.regression import compare_runs
 from benchmarks.judge.verdict import decide
-from benchmarks.paper import beside_the_paper, is_measured_alike
+from benchmarks.paper import TABLES, beside_the_paper, is_measured_alike
 from benchmarks.report.overview import chosen, run_names
 from benchmarks.report.page import write_report
-from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.paper_tables import ours
 from benchmarks.report.table import conditions
 from benchmarks.schema import ModelResult, PaperResult, ProtocolFacts, Results, write_results
-from benchmarks.suite import Cell, Entry, Suite, cells_of, read_suite
-from benchmarks.sweep import Pictures, cell_key, run_sweep
+from benchmarks.sweep import models as sweep_models
+from benchmarks.sweep.index import cell_files
+from benchmarks.sweep.key import Pictures, cell_key
+from benchmarks.sweep.models import make_models
+from benchmarks.sweep.run import run_sweep
+from benchmarks.sweep.suite import Cell, Entry, Suite, cells_of, read_suite
 from samkr_edge.cli import run
 from samkr_edge.cli.protocol import ProtocolName, Resize, protocol_of
 from samkr_edge.errors import SamkrError
@@ -236,7 +239,7 @@ def test_a_cell_says_split_and_protocol_where_they_are_not_the_usual() -> None:
             targets=("cpu",),
         )
     )
-    assert (usual.label, usual.slug, usual.entry.split) == ("w32, cpu", "w32-cpu-b1-t1", "val")
+    assert (usual.label, usual.slug, usual.split) == ("w32, cpu", "w32-cpu-b1-t1", "val")
     assert other.label == "w32, as-is, test, flip + paper resize, scales 0.5 1 2, rescored"
     assert "test" in other.slug
     assert other.slug.isascii()
@@ -275,12 +278,12 @@ def test_the_papers_protocol_measures_checkpoints_as_they_are(
         commands.append(words)
         output.write_text("quantized")
 
-    monkeypatch.setattr(sweep, "_command", made)
+    monkeypatch.setattr(sweep_models, "run_command", made)
     weights = tmp_path / "w32.pt"
     weights.write_text("weights")
     suite = suite_of(entry(checkpoint=weights, protocol="paper", data=tmp_path))
     (cell,) = cells_of(suite)
-    assert sweep._make(suite, cell, tmp_path, Pictures()) == [weights, tmp_path / "w32-int8.pt"]
+    assert make_models(suite, cell, tmp_path, Pictures()) == [weights, tmp_path / "w32-int8.pt"]
     assert [words[0] for words in commands] == ["quantize"]
 
 
@@ -308,7 +311,7 @@ def test_the_papers_suite_has_the_rows_of_its_tables_each_on_the_tables_split() 
         return {
             str(cell.entry.network)
             for cell in cells
-            if (cell.entry.split, str(cell.entry.data), cell.entry.protocol) == (split, data, "paper")
+            if (cell.split, str(cell.entry.data), cell.entry.protocol) == (split, data, "paper")
         }
 
     def missing(tables: tuple[int, ...], found: set[str]) -> list[str]:
@@ -496,12 +499,12 @@ def test_a_sweep_measures_each_entry_by_its_own_protocol_and_rescoring(
     assert run(["sweep", str(file), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "AP of" in shown
-    found = [Results.model_validate_json(path.read_text()) for path in sweep.cell_files(tmp_path / "out")]
+    found = [Results.model_validate_json(path.read_text()) for path in cell_files(tmp_path / "out")]
     labels = [results.ap_label for results in found]
     assert labels == ["val, deployment", "test, flip + paper resize, rescored"]
     assert all(label in shown for label in labels)
 
 
 def test_cells_need_no_data_to_be_named() -> None:
-    cell = Cell(entry(), None, "cpu", 1, 1, None)
+    cell = Cell(entry(), "val", None, "cpu", 1, 1, None)
     assert (cell.label, cell.axes()["protocol"]) == ("w32, cpu", "deployment")

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks import sweep
 from benchmarks.cli import sweep as sweep_cli
 from benchmarks.measure.sensors import Device, MachineState
 from benchmarks.schema import read_results
-from benchmarks.suite import SUITES, Cell, Suite, cells_of, read_suite
-from benchmarks.sweep import Outcome, Pictures, cell_files, cell_key, pictures_of, run_sweep
+from benchmarks.sweep import models as sweep_models
+from benchmarks.sweep.index import Outcome, cell_files
+from benchmarks.sweep.key import Pictures, cell_key, pictures_of
+from benchmarks.sweep.models import make_models
+from benchmarks.sweep.run import run_sweep
+from benchmarks.sweep.suite import SUITES, Cell, Suite, cells_of, read_suite
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.trained_on import TrainedOn
@@ -111,13 +115,13 @@ def test_a_sweep_that_is_killed_goes_on_with_the_first_unfinished_cell(suite: Su
 def test_a_full_disk_stops_the_sweep_and_keeps_the_finished_cells(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace, replaced = os.replace, []
+    rename, replaced = os.replace, []
 
     def full(source: Any, target: Any) -> None:
         if Path(target).parent.name == "cells" and len(replaced) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replaced.extend([target] if Path(target).parent.name == "cells" else [])
-        replace(source, target)
+        rename(source, target)
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SamkrError) as caught:
@@ -284,7 +288,7 @@ def key(suite: Suite, cell: Cell) -> str:
 
 def test_the_key_holds_images_axes_and_what_is_measured(suite: Suite, dots: Path) -> None:
     one, two = cells_of(suite)[:2]
-    scored = sweep.replace(one, entry=one.entry.model_copy(update={"data": dots}))
+    scored = replace(one, entry=one.entry.model_copy(update={"data": dots}))
     keys = {key(suite, cell) for cell in (one, two, scored)}
     keys.add(key(suite.model_copy(update={"memory": True}), one))
     assert len(keys) == 4
@@ -303,7 +307,7 @@ def test_a_picture_changed_in_place_is_another_key(
     entry = suite.models[0].model_copy(update={"data": data})
     if made_here:
         entry = entry.model_copy(update={"files": (), "network": "samkr_tiny"})
-    cell = sweep.replace(cells_of(suite)[0], entry=entry)
+    cell = replace(cells_of(suite)[0], entry=entry)
     before = key(suite, cell)
     assert key(suite, cell) == before
     picture = data / "images" / f"{split}2017" / "003.png"
@@ -335,18 +339,18 @@ def test_models_are_made_by_our_commands_once(
             "targets": ("cpu",),
         }
     )
-    cell = sweep.replace(cells_of(made)[0], size="128x96")
-    models = sweep._make(made, cell, tmp_path, Pictures())
+    cell = replace(cells_of(made)[0], size="128x96")
+    models = make_models(made, cell, tmp_path, Pictures())
     assert [path.name for path in models] == ["both-fp32-128x96.cpu.onnx", "both-int8-128x96.cpu.onnx"]
     assert [command[0] for command in commands] == ["export", "build", "quantize", "export", "build"]
     assert commands[2][:5] == ["quantize", "samkr_tiny", "--untrained", "--random-images", "64"]
     assert "128x96" in commands[3]
-    sweep._make(made, cell, tmp_path, Pictures())
+    make_models(made, cell, tmp_path, Pictures())
     assert len(commands) == 5
-    sweep._make(made, cell, tmp_path, Pictures(calibrated="others"))
+    make_models(made, cell, tmp_path, Pictures(calibrated="others"))
     assert [command[0] for command in commands[5:]] == ["quantize"]  # its output is the same: nothing follows
-    monkeypatch.setattr(sweep, "_here", lambda: {"tensorrt": "another"})
-    sweep._make(made, cell, tmp_path, Pictures())
+    monkeypatch.setattr(sweep_models, "here", lambda: {"tensorrt": "another"})
+    make_models(made, cell, tmp_path, Pictures())
     assert len(commands) == 11
 
 
@@ -354,14 +358,14 @@ def test_files_of_one_name_are_not_built_over_one_another(
     suite: Suite, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Path] = []
-    monkeypatch.setattr(sweep, "_command", lambda words, output, origin: made.append(output))
+    monkeypatch.setattr(sweep_models, "run_command", lambda words, output, origin: made.append(output))
     twins = [tmp_path / name / "model.onnx" for name in ("a", "b")]
     for twin, source in zip(twins, pair, strict=True):
         twin.parent.mkdir()
         shutil.copy(source, twin)
     entry = suite.models[0].model_copy(update={"files": tuple(twins)})
-    cell = sweep.replace(cells_of(suite)[0], entry=entry, target="cpu")
-    assert sweep._make(suite, cell, tmp_path / "models", Pictures()) == made
+    cell = replace(cells_of(suite)[0], entry=entry, target="cpu")
+    assert make_models(suite, cell, tmp_path / "models", Pictures()) == made
     assert len(set(made)) == 2
 
 

@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks.measure.footprint import measure_memory
-from benchmarks.sweep import _command
+from benchmarks.measure.peak_memory import measure_memory
+from benchmarks.sweep.models import run_command
 from samkr_edge import child_process
 from samkr_edge.cli.steps import Step, StepLog, run_steps
 from samkr_edge.deploy import bundle_cache
@@ -143,7 +143,7 @@ def test_a_step_of_the_demo(hostile: Hostile, tmp_path: Path, capfd: pytest.Capt
 
 def test_a_cell_of_a_sweep(hostile: Hostile, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "dot.cpu.onnx"
-    _command(["build", str(model), "--target", "cpu"], out, "test")
+    run_command(["build", str(model), "--target", "cpu"], out, "test")
     assert out.stat().st_size > 0
     assert hostile.executed == ""
 
@@ -300,7 +300,7 @@ def test_a_command_line_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_one_that_the_program_has_imported_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calibration", ModuleType("calibration"))
     with pytest.raises(SamkrError, match="another `calibration`") as caught:
-        resolve("calibration.restore:restore_network")
+        resolve("calibration.ptq:restore_network")
     assert "made by the program itself" in str(caught.value)
 
 

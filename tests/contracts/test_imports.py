@@ -51,7 +51,7 @@ def test_every_device_side_module_imports_without_torch_modelopt_and_onnx() -> N
 def test_results_are_read_and_drawn_without_opencv() -> None:
     code = (
         BLOCK.replace('{"torch"', '{"cv2", "torch"')
-        + "import benchmarks.report.page, benchmarks.sweep, benchmarks.judge.regression"
+        + "import benchmarks.report.page, benchmarks.sweep.run, benchmarks.judge.regression"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

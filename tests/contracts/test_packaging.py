@@ -39,7 +39,7 @@ def test_scripts_that_need_a_checkout_and_kept_runs_stay_in_it(shipped: set[str]
         ("training/recipes", ".yaml"),
         ("calibration/policies", ".yaml"),
         ("benchmarks/report", ".j2"),
-        ("benchmarks/suites", ".yaml"),
+        ("benchmarks/sweep/suites", ".yaml"),
     ],
 )
 def test_the_wheel_holds_every_data_file(shipped: set[str], folder: str, suffix: str) -> None:

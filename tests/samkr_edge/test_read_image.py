@@ -58,9 +58,8 @@ def test_a_link_to_a_missing_image_is_told_with_what_is_missing(tmp_path: Path) 
     with pytest.raises(SamkrError) as caught:
         read_image(tmp_path / "x.png")
     assert caught.value.code == "SE-D15"
-    assert caught.value.facts == (
-        f"reason     a link to a file that is not there: {tmp_path / 'gone/far.png'}",
-    )
+    missing = tmp_path / "gone/far.png"
+    assert caught.value.facts == {"reason": f"a link to a file that is not there: {missing}"}
     assert str(caught.value.fix).endswith(f"rm {tmp_path / 'x.png'}")
 
 

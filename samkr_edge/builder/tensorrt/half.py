@@ -14,7 +14,7 @@ import numpy as np
 
 from samkr_edge.builder.tensorrt.full_precision import full_precision_nodes
 from samkr_edge.errors import SamkrError
-from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_package import load_checked
 
 # The first opset whose QuantizeLinear takes FP16.
@@ -38,7 +38,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
 def bake_loaded(model: Any, *, wide_sampling: bool = False) -> Any:
     """:func:`bake` of a ``ModelProto``; raises SamkrError as :func:`to_half`."""
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    if quantized and _opset(model) < OPSET:
+    if quantized and opset_of(model) < OPSET:
         from onnx import version_converter
 
         model = version_converter.convert_version(model, OPSET)
@@ -56,12 +56,12 @@ def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
     """
     graph = Graph(model)
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    opset = _opset(model)
+    opset = opset_of(model)
     if quantized and opset < OPSET:
         raise SamkrError(
             "SE-B86",
             f"INT8 with FP16 beside it needs opset {OPSET}, and this model has {opset}, so nothing was written",
-            ["reason     QuantizeLinear takes FP16 scales from there on"],
+            {"reason": "QuantizeLinear takes FP16 scales from there on"},
             fix=f"samkr-edge export CHECKPOINT -o model.onnx --precision fp16 --opset {OPSET}",
         )
     wide = _full_precision_nodes(graph, wide_sampling)
@@ -79,10 +79,6 @@ def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
     result = graph.write()
     graph.onnx.checker.check_model(result, full_check=True)
     return result
-
-
-def _opset(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
@@ -172,7 +168,7 @@ def _refuse_large(name: str, value: np.ndarray) -> None:
         raise SamkrError(
             "SE-B85",
             "a weight or scale is larger than FP16 can be, so nothing was written",
-            [f"constant   {name}", f"largest    {largest:.3g}, FP16 ends at {LARGEST:.0f}"],
+            {"constant": name, "largest": f"{largest:.3g}, FP16 ends at {LARGEST:.0f}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx   # FP32",
         )
 

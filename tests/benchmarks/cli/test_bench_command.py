@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.measure.footprint import measure_memory
 from benchmarks.measure.offline import Batched, batches
+from benchmarks.measure.peak_memory import measure_memory
 from benchmarks.measure.sensors import Device, MachineState
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from benchmarks.judge.choose import front
 from benchmarks.judge.gate import gate_failure
-from benchmarks.judge.pareto import front
-from benchmarks.judge.verdict import decide, signed
+from benchmarks.judge.verdict import decide
+from benchmarks.judge.wording import signed
 from benchmarks.schema import ModelResult, Spread
 
 RowMaker = Callable[..., ModelResult]

@@ -16,7 +16,7 @@ from benchmarks.measure.stability import (
     reasons_of_run,
     time_drift,
 )
-from benchmarks.measured_row import latency_stats, split
+from benchmarks.rows import latency_stats, split
 from samkr_edge.pose_model import StageTimes
 
 

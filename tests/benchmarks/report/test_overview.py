@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.judge.choose import Candidate, budgets, choose
+from benchmarks.paper import TABLES
 from benchmarks.report.overview import chosen, run_names
 from benchmarks.report.page import MAX_BYTES, Wishes, write_report
-from benchmarks.report.paper_tables import TABLES, ours
+from benchmarks.report.paper_tables import ours
 from benchmarks.report.sensitivity import read_sensitivity
 from benchmarks.schema import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
 from samkr_edge.cli import run

@@ -4,7 +4,7 @@ The host's is what is resident, the GPU's what the machine has less of (``gpu_me
 and between frames. They are two figures also where both are one memory, on a Jetson: what is allocated for the GPU is
 resident in no process. Measured in a child process, since memory that one model has freed would be counted
 against, or hidden from, the next.
-The child runs this module, as ``benchmarks.measure.footprint MODEL THREADS``.
+The child runs this module: ``benchmarks.measure.peak_memory MODEL THREADS``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
         SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory; else what the
             model could not be opened or run with.
     """
-    command = child_process.module("benchmarks.measure.footprint", str(path), str(threads))
+    command = child_process.module("benchmarks.measure.peak_memory", str(path), str(threads))
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
@@ -53,7 +53,7 @@ def _failed(path: Path, reason: str) -> SamkrError:
     return SamkrError(
         "SE-A65",
         f"{path.name} could not be run in a process of its own, so its memory was not measured",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix="measure without it: samkr-edge bench MODEL... --no-memory",
     )
 
@@ -82,7 +82,7 @@ def _status_mb(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
-def footprint(
+def peak_memory(
     open_model: Callable[[], Callable[[np.ndarray], object]],
     image: np.ndarray,
     open_gpu: Callable[[], GpuMemory] | None,
@@ -116,11 +116,11 @@ def footprint(
 
 
 def _main(path: str, threads: str) -> None:
-    from benchmarks.bench import random_image
+    from benchmarks.measure.timing_images import random_image
     from samkr_edge.pose_model import load_model
 
     try:
-        measured = footprint(
+        measured = peak_memory(
             lambda: load_model(path, threads=int(threads)), random_image(), _gpu_of(Path(path))
         )
     except SamkrError as error:  # without the memory, the model would fail with it all the same

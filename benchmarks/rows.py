@@ -1,4 +1,4 @@
-"""One row of the results: a model's name, its times in figures, its accuracy and the paper's AP."""
+"""What a run says in figures: a row for each model (name, times, accuracy, the paper's AP), and the machine's state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from benchmarks.measure.latency import STAGES, Frames, Run, speed_up
 from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
-from benchmarks.schema import LatencyStats, ModelResult, PaperResult, SplitMs, Spread
+from benchmarks.schema import LatencyStats, Machine, ModelResult, PaperResult, SplitMs, Spread
 
 if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
+    from benchmarks.measure.sensors import Device
     from samkr_edge.pose_model import PoseModel
 
 
@@ -106,3 +107,30 @@ def split(frames: Frames) -> SplitMs:
     stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
     other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
     return SplitMs(**stages, other=other)
+
+
+def machine_row(run: Run, device: Device, power_modes: tuple[str | None, str | None]) -> Machine:
+    """Clocks, temperatures and throttling from the first reading of a run to the last."""
+    first, last = run.states[0], run.states[-1]
+    mhz = [state.mhz for state in run.states if state.mhz is not None]
+    gpu_mhz = [state.gpu_mhz for state in run.states if state.gpu_mhz is not None]
+    celsius = [state.celsius for state in run.states if state.celsius is not None]
+    return Machine(
+        family=device.family,
+        power_mode_before=power_modes[0],
+        power_mode_after=power_modes[1],
+        mhz_before=first.mhz,
+        mhz_after=last.mhz,
+        mhz_min=min(mhz, default=None),
+        mhz_max=max(mhz, default=None),
+        celsius_before=first.celsius,
+        celsius_after=last.celsius,
+        celsius_max=max(celsius, default=None),
+        gpu_mhz_before=first.gpu_mhz,
+        gpu_mhz_after=last.gpu_mhz,
+        gpu_mhz_min=min(gpu_mhz, default=None),
+        gpu_mhz_max=max(gpu_mhz, default=None),
+        gpu_celsius_before=first.gpu_celsius,
+        gpu_celsius_after=last.gpu_celsius,
+        throttled=sorted({name for state in run.states for name in state.throttled}),
+    )

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.measure.footprint import footprint, measure_memory
 from benchmarks.measure.gpu_memory import open_gpu_memory
+from benchmarks.measure.peak_memory import measure_memory, peak_memory
 from benchmarks.report.table import conditions, extras
 from benchmarks.schema import MemoryMb, ModelResult
 from targets.device import Device
@@ -61,7 +61,7 @@ def test_a_cards_memory_is_what_was_free_before_opening_less_the_least_that_was(
     def take(megabytes: int) -> None:
         cuda.free -= megabytes * MB
 
-    found = footprint(model(take), IMAGE, lambda: open_gpu_memory(CARD))
+    found = peak_memory(model(take), IMAGE, lambda: open_gpu_memory(CARD))
     assert (found.gpu, found.gpu_source, found.shared) == (400.0, "cuMemGetInfo", False)
     assert found.peak >= found.before_opening > 0
     assert not cuda.is_open
@@ -84,7 +84,7 @@ def test_a_jetsons_gpu_memory_is_what_nvidias_allocator_has_handed_out(tmp_path:
         kernels_lists(tmp_path, {}, MemAvailable=8000 - 2 * used, MemFree=5000 - 3 * used, NvMapMemUsed=used)
 
     take(0)
-    found = footprint(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path))
+    found = peak_memory(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path))
     assert (found.gpu, found.gpu_source, found.shared) == (400.0, "NvMapMemUsed", True)
 
 
@@ -99,7 +99,7 @@ def test_without_that_figure_it_is_what_is_not_available_and_not_the_processs_ow
         )
 
     take(0)
-    found = footprint(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path))
+    found = peak_memory(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path))
     assert (found.gpu, found.gpu_source, found.shared) == (400.0, "MemAvailable", True)
 
 
@@ -110,7 +110,7 @@ def test_a_gpu_that_frees_memory_meanwhile_takes_none(tmp_path: Path) -> None:
         kernels_lists(tmp_path, {}, NvMapMemUsed=next(free))
 
     take(0)
-    assert footprint(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path)).gpu == 0.0
+    assert peak_memory(model(take), IMAGE, lambda: open_gpu_memory(ORIN, tmp_path)).gpu == 0.0
 
 
 def test_a_model_on_the_cpu_opens_no_gpu(pair: tuple[Path, Path]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.measured_row import row_names
+from benchmarks.rows import row_names
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 

@@ -128,6 +128,7 @@ class Cell:
     """One measurement of a sweep: the precisions of one entry, interleaved."""
 
     entry: Entry
+    split: str  # the entry's, else the suite's
     size: str | None
     target: str
     batch: int
@@ -146,7 +147,7 @@ class Cell:
     @property
     def _unusual(self) -> list[str]:
         entry = self.entry
-        words = [entry.split] if entry.data and entry.split and entry.split != "val" else []
+        words = [self.split] if entry.data and self.split != "val" else []
         if entry.protocol != "deployment":
             words += [entry.measured_by().label, *(["rescored"] if entry.rescore else [])]
         return words
@@ -169,17 +170,16 @@ class Cell:
 
     def axes(self) -> dict[str, Any]:
         """The cell without what its entry's models are made of, for the key."""
-        names = ("size", "target", "batch", "threads", "power_mode")
-        of_entry = {name: getattr(self.entry, name) for name in ("split", "protocol", "scales")}
+        names = ("split", "size", "target", "batch", "threads", "power_mode")
+        of_entry = {name: getattr(self.entry, name) for name in ("protocol", "scales")}
         return {**{name: getattr(self, name) for name in names}, **of_entry}
 
 
 def cells_of(suite: Suite) -> list[Cell]:
-    """Every cell, its entry with the split that it means. Power modes change slowest: a change may mean a reboot."""
-    entries = [entry.model_copy(update={"split": entry.split or suite.split}) for entry in suite.models]
+    """Every cell. Power modes change slowest: a change may mean a reboot."""
     return [
-        Cell(entry, size, target, batch, threads, mode)
-        for mode, entry in product(suite.power_modes, entries)
+        Cell(entry, entry.split or suite.split, size, target, batch, threads, mode)
+        for mode, entry in product(suite.power_modes, suite.models)
         for size in entry.sizes or (None,)
         for target, batch, threads in product(
             suite.targets if entry.protocol == "deployment" else (AS_IS,), suite.batches, suite.threads
@@ -203,7 +203,7 @@ def read_suite(name: str) -> Suite:
         raise SamkrError(
             "SE-U68",
             f"there is no suite {name}, neither a file nor one of ours",
-            [f"ours       {', '.join(names)}"],
+            {"ours": ", ".join(names)},
             fix=f"samkr-edge sweep {near[0] if near else names[0]}",
         )
     try:
@@ -217,6 +217,6 @@ def read_suite(name: str) -> Suite:
         raise SamkrError(
             "SE-A66",
             f"{path.name} is not a suite that this version reads",
-            [f"reason     {reason[:160]}"],
+            {"reason": reason[:160]},
             fix="compare it with a shipped one: samkr-edge sweep quick --dry-run",
         ) from error
