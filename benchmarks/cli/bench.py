@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from samkr_edge.cli.places import file_to_write, results_to_write
+from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, device, out_results
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
@@ -30,8 +31,8 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    split: Split = "val",
+    limit: Limit = None,
     anyway: Anyway = False,
     protocol: Annotated[
         ProtocolName,
@@ -51,10 +52,8 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     mode: Annotated[
         str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
     ] = "single-stream",
@@ -75,11 +74,7 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results.json and samples, or a path that ends in .json.",
-            callback=results_to_write,
-        ),
+        Path | None, out_results("Folder for results.json and samples, or a path that ends in .json.")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -102,10 +97,8 @@ def bench(
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
-    on: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    on: Annotated[str | None, device("Measure on a device:")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibration.cli.options import ActivationBits, AsJson, Bits, Calibrator, PolicyName, Seed, Threads
-from samkr_edge.cli.places import file_to_write
+from calibration.cli.options import ActivationBits, Bits, Calibrator, PolicyName, Seed, Threads
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 from training.cli.options import Untrained
 
@@ -26,10 +26,7 @@ def quantize(
     checkpoint: Annotated[
         str, typer.Argument(help="FP32 checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Quantized checkpoint to write.", callback=file_to_write),
-    ] = None,
+    out: Annotated[Path | None, out_file("Quantized checkpoint to write.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
     ] = None,

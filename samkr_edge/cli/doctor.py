@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from samkr_edge.cli.options import AsJson
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """What works on this machine, and how to fix the rest. What it calls ok it has imported, and opened on a GPU.
 
     Examples:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.options import AsJson
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
@@ -17,8 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.callback()
@@ -50,7 +49,7 @@ def synth(
     force: Annotated[
         bool, typer.Option("--force", help="Replace rendered people of other settings.")
     ] = False,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Render people as a data set on disk: articulated, crowded, hidden by one another, cut off by the border.
 
@@ -113,7 +112,7 @@ def check(
     data: Annotated[
         Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
     ],
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Look for what would break training or flatter its figures; exit code 3 where there is any.
 
@@ -168,7 +167,7 @@ def subset(
     split: Annotated[str, typer.Option(help="Split to choose from; it keeps its name.")] = "train",
     images: Annotated[int, typer.Option(min=1, help="Images to copy; all of them show people.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Copy some images of a split, with their annotations, into a data set of their own.
 
@@ -207,7 +206,7 @@ def split(
         float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Make train and val of a data set that has one split: a copy of all its images, each in one of the two.
 
