@@ -18,7 +18,7 @@ from calibration.cli.options import (
     Seed,
     Threads,
 )
-from samkr_edge.cli.options import AsJson, Split, out_file
+from samkr_edge.cli.options import AsJson, Split, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
@@ -85,7 +85,7 @@ def search(
         refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     dataset = open_dataset(data, split)
     whole = Bench(dataset, limit)

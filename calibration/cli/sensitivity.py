@@ -20,7 +20,7 @@ from calibration.cli.options import (
     Seed,
     Threads,
 )
-from samkr_edge.cli.options import AsJson, Split, out_folder
+from samkr_edge.cli.options import AsJson, Split, out_folder, word
 from samkr_edge.cli.protocol import Anyway
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def sensitivity(
     )
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
     learned = bench.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from samkr_edge.cli.options import AsJson, device, out_file
+from samkr_edge.cli.options import AsJson, device, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.one_file import is_same_place
@@ -133,16 +133,16 @@ def build(
             model,
             profile,
             out,
-            precision.value if precision else None,
+            word(precision),
             Wishes(
                 batch=batch,
                 workspace_mib=workspace,
                 level=level,
                 dla_core=dla_core,
-                hardware_compatible=hardware_compatible.value if hardware_compatible else None,
+                hardware_compatible=word(hardware_compatible),
                 version_compatible=version_compatible,
             ),
-            flavour=cast("Flavour", flavour.value) if flavour else None,
+            flavour=cast("Flavour | None", word(flavour)),
             calibrate=calibrate,
             version=tensorrt,
             dry_run=dry_run,

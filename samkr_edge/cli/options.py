@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,11 @@ CudaGraph = Annotated[
     bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def word(choice: Enum | None) -> str | None:
+    """What was chosen, for code that knows no command line."""
+    return None if choice is None else str(choice.value)
 
 
 def out_file(help: str, *more: str) -> Any:

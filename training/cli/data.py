@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+class Layout(str, Enum):
+    """Whose keypoints rendered people have, in whose layout."""
+
+    coco = "coco"
+    crowdpose = "crowdpose"
 
 
 @app.callback()
@@ -37,8 +45,8 @@ def synth(
     aspect: Annotated[float, typer.Option(help="Their width as a multiple of their height.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
     keypoints: Annotated[
-        str, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
-    ] = "coco",
+        Layout, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
+    ] = Layout.coco,
     people: Annotated[str, typer.Option(metavar="MIN-MAX", help="People in an image.")] = "1-3",
     height: Annotated[
         str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's.")
@@ -73,7 +81,7 @@ def synth(
             person_height=(least, largest),
             liveliness=liveliness,
         )
-        settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints, scene=scene)
+        settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints.value, scene=scene)
     except ValueError as error:
         raise SamkrError(
             "SE-U10",
