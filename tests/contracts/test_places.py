@@ -76,7 +76,11 @@ def test_an_option_of_several_commands_reads_the_same_in_all() -> None:
             for one in command.params:
                 if "--json" in one.opts or "--cuda-graph" in one.opts or "--anyway" in one.opts:
                     said.setdefault(one.opts[0], set()).add(getattr(one, "help", None))
-    assert {name: len(words) for name, words in said.items()} == {"--json": 1, "--cuda-graph": 1, "--anyway": 1}
+    assert {name: len(words) for name, words in said.items()} == {
+        "--json": 1,
+        "--cuda-graph": 1,
+        "--anyway": 1,
+    }
 
 
 def test_no_command_begins_before_it_knows_that_it_can_write(
