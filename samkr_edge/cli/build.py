@@ -118,8 +118,6 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.builder.cpu.build import build_cpu
-    from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
     from samkr_edge.passport import own_place
 
@@ -167,7 +165,13 @@ def build(
             "--prepared": prepared,
         },
     )
-    out = out or own_place(model.with_name(f"{model.stem}.cpu.onnx"))
+    _build_for_cpu(model, out or own_place(model.with_name(f"{model.stem}.cpu.onnx")), dry_run, as_json)
+
+
+def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None:
+    from samkr_edge.builder.cpu.build import build_cpu
+    from samkr_edge.cli.console import emit
+
     if dry_run:
         emit(
             {"plans": [], "path": str(out)},
