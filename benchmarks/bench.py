@@ -93,7 +93,7 @@ def run_bench(
     ``device`` is how this machine is read; a test passes its own.
 
     Raises:
-        SamkrError: what opening a model or the data raises; SE-D60 and SE-D61 data that does not fit; SE-U75 a model
+        SamkrError: what opening a model or the data raises; SE-D60 and SE-D26 data that does not fit; SE-U75 a model
             that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
             SE-D45 a model was trained on these images.
     """

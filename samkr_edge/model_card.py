@@ -15,7 +15,12 @@ from samkr_edge.errors import reason_of
 from samkr_edge.pose.decode import DecodeSettings
 from samkr_edge.pose.skeleton import Skeleton
 
+# In the metadata of an ONNX file: the card;
 METADATA_KEY = "samkr_edge"
+# of one that was built, its target: it needs its passport, whatever it is called;
+TARGET_KEY = "samkr_edge_target"
+# of a graph that was prepared for a target: it runs like any other, and is built no second time.
+PREPARED_KEY = "samkr_edge_prepared"
 SCHEMA_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 STAGES = ("fp32", "ptq", "qat")

@@ -13,7 +13,8 @@ from benchmarks.selftest.network_engines import Wanted, built_engine, plans_for,
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.builder.inspect import myelin
 from samkr_edge.builder.inspect.engine import EngineReport, inspect_layers
-from samkr_edge.builder.inspect.engine_layers import Layer, module_of, profile_records, sum_op
+from samkr_edge.builder.inspect.engine_layers import Layer, profile_records, sum_op
+from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.engine_promises import BrokenPromise, Promises, broken_promises, promises_of
 from samkr_edge.errors import SamkrError

@@ -81,13 +81,7 @@ def qat(
         )
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
-    if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D42",
-            "the checkpoint and the data set have different keypoints",
-            {"checkpoint": source.card.skeleton.name, "data": dataset.skeleton.name},
-            fix="name the data set that the network was trained on, or train a network on this one",
-        )
+    source.card.skeleton.require_same(dataset.skeleton, "checkpoint", "data")
     network = network_of(source)
     hooks = FineTuning(
         network,

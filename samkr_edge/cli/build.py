@@ -11,7 +11,7 @@ import typer
 from samkr_edge.cli.options import AsJson, device, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.one_file import is_same_place
+from samkr_edge.files.one_file import is_same_place, refuse_replacing
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
@@ -179,12 +179,7 @@ def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None
             as_json,
         )
         return
-    if is_same_place(out, model):
-        raise SamkrError(
-            "SE-U51",
-            "the built model would replace its source",
-            fix=f"-o {quoted(model.with_suffix('.cpu.onnx'))}",
-        )
+    refuse_replacing(model, out, f"-o {quoted(model.with_suffix('.cpu.onnx'))}")
     built = build_cpu(model, out)
     source_mb, built_mb = (path.stat().st_size / 1e6 for path in (model, out))
     done = built.passport.settings

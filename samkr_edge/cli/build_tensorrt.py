@@ -11,10 +11,10 @@ from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.builder.inspect.engine_measures import EngineMeasures
-    from samkr_edge.builder.tensorrt.edits import OnnxFacts
     from samkr_edge.builder.tensorrt.features import Features
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
     from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
@@ -40,11 +40,11 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
-    from samkr_edge.builder.tensorrt.edits import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.machine.device import running_device
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
     from samkr_edge.onnx_graph.onnx_card import card_of
+    from samkr_edge.onnx_graph.onnx_facts import facts_of
     from samkr_edge.onnx_graph.onnx_file import read_onnx
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
@@ -229,18 +229,13 @@ def _write_prepared(
     from samkr_edge.builder.tensorrt.edits import prepare
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
-    from samkr_edge.files.one_file import is_same_place
+    from samkr_edge.files.one_file import refuse_replacing
+    from samkr_edge.model_card import PREPARED_KEY
     from samkr_edge.onnx_graph.onnx_file import with_metadata
-    from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
-    if is_same_place(out, model):
-        raise SamkrError(
-            "SE-U89",
-            "the prepared graph would replace its source",
-            fix=f"--prepared {quoted(model.with_suffix('.trt.onnx'))}",
-        )
+    refuse_replacing(model, out, f"--prepared {quoted(model.with_suffix('.trt.onnx'))}")
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))

@@ -13,7 +13,6 @@ import typer
 from samkr_edge.cli.console import emit, heading, say, show
 from samkr_edge.cli.options import AsJson, out_folder
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
-from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.packages import resolve
@@ -191,14 +190,8 @@ def _check_data(data: Path, scale: Scale) -> None:
     require_calibration_images(train)
     # The images that `quantize` will choose, which may not be evaluated on.
     resolve("calibration.images:select_images")(train, val, scale.calibration_images)
-    skeletons = {"train": train.skeleton, "val": val.skeleton}
-    if skeletons["train"].keypoints != skeletons["val"].keypoints:
-        raise SamkrError(
-            "SE-D70",
-            f"the train and val splits of {data} have different keypoints",
-            {split: f"{len(skeleton)} keypoints" for split, skeleton in skeletons.items()},
-            fix=f"samkr-edge data check {quoted(data)}",
-        )
+    check = f"samkr-edge data check {quoted(data)}"
+    train.skeleton.require_same(val.skeleton, "split train", "split val", fix=check)
 
 
 def _conclude(out: Path, seconds: list[float], as_json: bool) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from samkr_edge.builder.inspect.engine import EngineReport, Finding
+    from samkr_edge.builder.inspect.engine import EngineReport
+    from samkr_edge.builder.inspect.finding import Finding
     from samkr_edge.passport import Passport
 
 _MODULES_SHOWN = 4

@@ -101,17 +101,17 @@ def decode_scales(
     center_scores = np.concatenate(_comparable(maps, proposals, decrease))
     if not len(joints):
         if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
-            raise _not_finite()
+            raise not_finite()
         return Poses.empty(keypoints)
     if not np.isfinite(joints).all():
-        raise _not_finite()
+        raise not_finite()
     heat = np.zeros(joints.shape[:2], np.float32)
     for m in maps:
         step = stride / m.scale
         heat += sample(m.heatmap[:-1], joints / step, step)
     heat /= len(maps)
     if not np.isfinite(heat).all():
-        raise _not_finite()
+        raise not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
@@ -120,7 +120,7 @@ def decode_scales(
             base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
         )
         if not np.isfinite(joints).all():
-            raise _not_finite()
+            raise not_finite()
     joint_scores = center_scores[:, None] * heat
     scores = joint_scores.mean(axis=1)
     order = np.argsort(-scores, kind="stable")
@@ -153,7 +153,8 @@ def _comparable(
     ]
 
 
-def _not_finite() -> SamkrError:
+def not_finite() -> SamkrError:
+    """SE-A20: maps, or candidates that a graph has decoded, are no numbers."""
     return SamkrError(
         "SE-A20",
         "the network's output holds NaN or infinity, so there are no poses",
@@ -238,6 +239,15 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     Offsets are least sure at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
     pixels around the rounded joint; weights are squared, so that the peak counts more than the skirt; a window
     without a clear response leaves its joint alone.
+
+    Args:
+        maps: heatmaps (K, h, w).
+        joints: float32 (P, K, 2), x and y in map pixels.
+        radius: of the window, map pixels.
+        blend: how far a joint is pulled where the map is sure, 0..1.
+
+    Returns:
+        Joints (P, K, 2).
     """
     count, h, w = maps.shape
     steps, moments = _window(radius)

@@ -10,11 +10,12 @@ import numpy as np
 
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.errors import SamkrError, reason_of, words_of
-from samkr_edge.model_card import ModelCard
+from samkr_edge.model_card import TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
-from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
+from samkr_edge.passport import is_built, read_passport
+from samkr_edge.preflight import admit
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 from targets.profile import version_tuple
 
@@ -87,7 +88,7 @@ class OnnxRunner:
         self._checked = False  # its outputs: a graph may leave their shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches are cut and padded to the size the graph was exported for.
+        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the graph was exported for.
 
         Raises:
             SamkrError: SE-A35 ONNX Runtime cannot run what it has opened, SE-A27 the outputs are not the card's.

@@ -64,9 +64,33 @@ def test_every_code_constructs() -> None:
 
 
 def test_an_error_reads_as_message_facts_and_fix() -> None:
-    error = SamkrError("SE-D99", "nothing was found", ["looked in  here"], fix="samkr-edge doctor")
+    error = SamkrError("SE-D99", "nothing was found", {"looked in": "here"}, fix="samkr-edge doctor")
     assert str(error) == "error SE-D99: nothing was found\n  looked in  here\nfix: samkr-edge doctor"
     assert error.exit_code == 3
+
+
+def test_facts_are_padded_when_printed_and_never_in_json() -> None:
+    facts = {"found": 3, "missing": [Path("a.jpg"), "b.jpg"], "empty": [], "none": None}
+    error = SamkrError("SE-D99", "a message", facts)
+    assert str(error).splitlines()[1:] == ["  found      3", "  missing    a.jpg", "  missing    b.jpg"]
+    assert error.to_dict()["facts"] == {"found": 3, "missing": ["a.jpg", "b.jpg"]}
+    assert error.sentence() == "a message; found 3; missing a.jpg; missing b.jpg"
+
+
+def test_a_label_longer_than_the_column_moves_all_values() -> None:
+    error = SamkrError("SE-D99", "a message", {"weights": "4 bits", "activations": "8 bits"})
+    assert str(error).splitlines()[1:] == ["  weights     4 bits", "  activations 8 bits"]
+
+
+def test_no_fact_is_padded_by_hand() -> None:
+    """A value that begins with its label and blanks is of the time when facts were lines."""
+    padded = [
+        f"{file}:{node.lineno}"
+        for file, call in raised()
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and re.match(r"\w[\w ]{0,9} {2,}\S", str(node.value))
+    ]
+    assert padded == []
 
 
 def test_a_malformed_code_is_a_programming_error() -> None:

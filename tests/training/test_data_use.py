@@ -106,7 +106,7 @@ def test_what_later_steps_refuse_fails_the_check(
     assert len(raised) == refusing
     told = {step: error for split in payload["splits"] for step, error in split["refused"].items()}
     assert told == {step: error.to_dict() for step, error in raised.items()}
-    assert words in " ".join(raised["train"].facts)
+    assert words in raised["train"].sentence()
     assert fix in payload["error"]["fix"]
     assert payload["error"]["code"] == "SE-D16"
 
@@ -134,7 +134,7 @@ def test_people_without_a_centre_are_refused_by_training_alone(
     assert [[*split["refused"]] for split in payload["splits"]] == [["train"], []]
     with pytest.raises(SamkrError) as caught:
         TrainingSet(open_dataset(root, "train"), (64, 64))
-    assert words in " ".join(caught.value.facts)
+    assert words in caught.value.sentence()
     assert fix in str(caught.value.fix)
 
 
@@ -166,7 +166,10 @@ def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> N
     assert code == 3
     expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
     assert payload["splits"][0]["places"]["missing"] == expected
-    assert f"10 image files that are not there: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]
+    assert (
+        f"10 image files that are not there: {', '.join(expected[:3])}, ..."
+        in payload["error"]["facts"]["problem"]
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -426,7 +426,7 @@ def test_own_keypoints_are_named_by_a_data_set(tmp_path: Path, capsys: pytest.Ca
     content["categories"][0].update(keypoints=["a"], flip_pairs=[], sigmas=[0.1])
     path.write_text(json.dumps(content))
     assert run([*command, "--data", str(tmp_path / "data")]) == 3
-    assert "SE-D75" in capsys.readouterr().err
+    assert "SE-D26" in capsys.readouterr().err
 
 
 def write_nonsense(path: Path) -> None:

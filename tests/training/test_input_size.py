@@ -47,5 +47,5 @@ def test_a_recipe_says_what_would_do(settings: list[str], words: str) -> None:
     with pytest.raises(SamkrError) as caught:
         load_recipe("samkr_tiny", settings)
     assert caught.value.code == "SE-U31"
-    assert words in " ".join(caught.value.facts)
+    assert words in caught.value.sentence()
     assert load_recipe("samkr_tiny", ["data.input_size=[32,64]", "batch_size=1"]).batch_size == 1

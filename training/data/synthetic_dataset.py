@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.files.artefact import sha256_of, unwritable, write_json
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
@@ -117,7 +117,7 @@ def write_dataset(
         advance: called with the number of images finished since the last call.
 
     Raises:
-        SamkrError: SE-D17 ``out`` holds something else, SE-D19 it cannot be written.
+        SamkrError: SE-D17 ``out`` holds something else, SE-D01 it cannot be written.
     """
     out = Path(out)
     record = _read_record(out)
@@ -142,12 +142,7 @@ def write_dataset(
     try:
         return _write(out, settings, processes, advance)
     except OSError as error:
-        raise SamkrError(
-            "SE-D19",
-            f"{out} could not be written, so what was there before is unchanged",
-            {"reason": error.strerror or error},
-            fix="choose another place, or free some room there",
-        ) from error
+        raise unwritable(out, error) from error
 
 
 def _write(

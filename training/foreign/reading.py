@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.missing import missing_file
+from samkr_edge.fixes import quoted
 
 # Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
 _WRAPPERS = ("module.", "1.", "_orig_mod.")
@@ -54,7 +55,7 @@ def read_weights(path: str | Path) -> Weights:
         with torch.serialization.safe_globals(_numpy_globals()):
             payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SamkrError("SE-A76", f"there is no file {path}", fix=look_beside(path)) from error
+        raise missing_file(path, "file") from error
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)

@@ -10,7 +10,6 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import RTX_NEWEST, Features
 from samkr_edge.builder.tensorrt.refusals import check_device, check_graph, check_precision, without
 from samkr_edge.builder.tensorrt.typing_choice import (
@@ -22,6 +21,7 @@ from samkr_edge.builder.tensorrt.typing_choice import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 from targets.profile import Target, version_tuple
 

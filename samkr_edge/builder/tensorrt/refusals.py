@@ -6,7 +6,6 @@ something else), SE-U88 wishes that contradict each other or the graph.
 
 from __future__ import annotations
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import (
     NEWEST_MAJOR,
     OLDEST,
@@ -18,6 +17,7 @@ from samkr_edge.builder.tensorrt.features import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
 
 # Tensor cores compute with FP8 from Ada on.

@@ -301,7 +301,7 @@ def test_an_image_that_opencv_does_not_decode_is_named_by_its_format(tmp_path: P
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(SamkrError) as caught:
         read_image(tmp_path / "phone.jpg")
-    assert "HEIC, which OpenCV" in caught.value.facts[0]
+    assert "HEIC, which OpenCV" in caught.value.facts["reason"]
     assert str(caught.value.fix).startswith(f"magick {tmp_path}/phone.jpg {tmp_path}/phone.png ")
     told = ImagesDone(failed=[caught.value]).problem(1, None)
     assert told.fix == caught.value.fix
