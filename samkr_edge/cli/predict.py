@@ -20,12 +20,14 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path | None, out_folder("Folder for overlays and keypoints [default: poses; with --show none].")
+        Path | None, out_folder("Folder for overlays and keypoints [default: poses; none with --show].")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
-    threshold: Annotated[float, typer.Option(min=0, help="Leave people with a lower score out.")] = 0.1,
+    threshold: Annotated[float, typer.Option(min=0, help="Leave out people with a lower score.")] = 0.1,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
-    overlays: Annotated[bool, typer.Option(help="Draw; --no-overlays writes keypoints alone.")] = True,
+    overlays: Annotated[
+        bool, typer.Option(help="Draw overlays; without them only keypoints are written.")
+    ] = True,
     boxes: Annotated[bool, typer.Option(help="Mark the corners of each person's box.")] = True,
     track: Annotated[bool, typer.Option("--track", help="Video: number people from frame to frame.")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Video: steady the joints (One-Euro).")] = False,
@@ -40,8 +42,8 @@ def predict(
     """Find people in images, videos and camera pictures.
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
-    A folder's images and videos are known by their content; earlier overlays are never looked at, only replaced.
-    Ctrl-C, SIGTERM and a lost terminal end it cleanly: what was seen until then is kept, and its video plays.
+    In a folder, images and videos are recognised by content; earlier overlays are replaced, never taken as input.
+    Ctrl-C, SIGTERM and a lost terminal end it cleanly: results so far are kept, and the video written so far plays.
 
     Examples:
 
