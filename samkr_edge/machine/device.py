@@ -13,7 +13,6 @@ from typing import Any
 from samkr_edge.machine.driver import cuda_version, load_driver
 from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.jetpack import parse_tegra_release
-from targets.recognise import recognise
 
 # CUdevice_attribute
 _SMS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
@@ -99,6 +98,8 @@ def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, An
 
 def gpu_model(device: Device) -> str | None:
     """The name that a plain engine is bound to."""
+    from targets.recognise import recognise  # reads YAML, and doctor asks this file where that is missing
+
     target = recognise(device)
     return target.name if target.family == "jetson" else device.gpu
 
