@@ -97,7 +97,7 @@ def run_bench(
             that cannot follow the protocol; SE-U62 the same model twice; SE-A29 a model replaced meanwhile;
             SE-D45 a model was trained on these images.
     """
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
     from samkr_edge.evaluation.many_images import opencv_threads
 
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.

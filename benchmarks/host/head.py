@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.threads import keep_freed_memory

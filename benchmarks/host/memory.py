@@ -22,7 +22,7 @@ import this_checkout
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose_model import load_model
 

@@ -25,8 +25,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.report.pareto_plot import ticks
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.files.artefact import replacing
+from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model

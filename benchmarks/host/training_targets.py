@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.dataset.use import smallest_area
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose.oks import is_labelled

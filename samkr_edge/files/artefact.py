@@ -164,14 +164,14 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise unwritable(target, error) from error
+        raise unwritable(target, error, so="nothing was done") from error
 
 
-def unwritable(target: Path, error: OSError) -> SamkrError:
-    """SE-D01."""
+def unwritable(target: Path, error: OSError, so: str = "what was there before is unchanged") -> SamkrError:
+    """SE-D01; ``so`` is what follows from it."""
     return SamkrError(
         "SE-D01",
-        f"{target} could not be written, so what was there before is unchanged",
+        f"{target} could not be written, so {so}",
         {"reason": error.strerror or error},
         fix=way_out(error),
     )
