@@ -88,7 +88,7 @@ def trace_ties(folded: nn.Module, watched: Iterable[str] = ()) -> ChannelTies:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in nested lists and tuples, in order."""
+    """All tensors, of any shape, in nested lists and tuples, in order."""
     if isinstance(value, Tensor):
         return [value]
     return [t for item in value for t in tensors_of(item)] if isinstance(value, (list, tuple)) else []

@@ -84,7 +84,7 @@ def load_batches(
 
 
 def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: int) -> list[np.ndarray]:
-    """Those chosen images, uint8 RGB, that still show people when they are made small: few, and nobody tiny."""
+    """Chosen images, uint8 (H, W, 3) RGB, that still show people when they are made small: few, and nobody tiny."""
 
     def hard_to_see(image: ImageRecord) -> tuple[bool, bool]:
         sizes = _person_sizes(train, image)

@@ -67,7 +67,7 @@ class ActivationRange(_Calibrator):
         self.counts += found.cpu().numpy().astype(np.int64)
 
     def compute_amax(self) -> Tensor | None:
-        """The range as a scalar, None when nothing was seen."""
+        """The range, a scalar (), None when nothing was seen."""
         if not self.maxima:
             return None
         total = sum(self.maxima)

@@ -108,7 +108,7 @@ class PoseModel:
         return self.timed(image)[0]
 
     def batch(self, images: Iterable[np.ndarray]) -> list[Poses]:
-        """The same for several images, which may differ in size; at most ``BATCH`` inputs are held at once."""
+        """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at once."""
         if not isinstance(images, Iterable) or isinstance(images, str | bytes):
             raise ValueError(f"expected several images, found {type(images).__name__}")
         found: list[Poses] = []
@@ -121,7 +121,7 @@ class PoseModel:
         return found
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """The same as calling it, with the time of each stage by a monotonic clock."""
+        """The same as calling it with an image (H, W, 3), with the time of each stage by a monotonic clock."""
         started = time.perf_counter()
         buffer = self._buffers.input
         fit = self.preprocess(image, buffer[0])
@@ -155,7 +155,10 @@ class PoseModel:
         return own.fit
 
     def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
-        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels."""
+        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels.
+
+        Heatmap (K+1, h, w) and offset (2K, h, w), or candidates (P, K, 3) and scores (P,): without the batch.
+        """
         if self.card.decode_in == "host":
             heatmap, offset = outputs
             return self.decode(heatmap, offset, fit)
@@ -163,7 +166,7 @@ class PoseModel:
         return _in_image(select(candidates, scores, self.card.decode, *proposals), fit)
 
     def decode(self, heatmap: np.ndarray, offset: np.ndarray, fit: Fit) -> Poses:
-        """Maps of one image -> poses in image pixels."""
+        """Maps of one image, heatmap (K+1, h, w) and offset (2K, h, w) -> poses in image pixels."""
         return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
 
     def close(self) -> None:

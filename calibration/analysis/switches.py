@@ -32,7 +32,7 @@ class Switches:
         network: float.
         policy: its calibrators, granularities, bits and shared scales hold; its precisions are the set
             :attr:`policy_modules`.
-        batches: calibration images.
+        batches: calibration images, uint8 (N, H, W, 3).
     """
 
     def __init__(

@@ -154,7 +154,7 @@ class ImageMatches:
         return cls(image[order].astype(np.int64), hit[:, order], ~ignored[:, order], people)
 
     def ap(self, counts: np.ndarray) -> float:
-        """AP in 0..100 when image i is counted ``counts[i]`` times."""
+        """AP in 0..100 when image i is counted ``counts[i]`` times; ``counts`` is int (I,)."""
         people = int((self.people * counts).sum())
         if people == 0:
             return 0.0

@@ -82,7 +82,7 @@ class Tensor:
     message: memoryview
 
     def array(self) -> np.ndarray | None:
-        """The values; None for a type that does not matter here, or values kept in another file."""
+        """The values, of any shape; None for a type that does not matter here, or values kept in another file."""
         dtype = DTYPES.get(self.data_type)
         if dtype is None:
             return None
@@ -149,7 +149,7 @@ class OnnxFile:
         self.graph_rest.append(_block(12, value.encode()))
 
     def add_tensor(self, name: str, values: np.ndarray) -> None:
-        """One more initializer, of a type in :data:`DTYPES`; nothing else of the graph has its name."""
+        """One more initializer, of any shape and a type in :data:`DTYPES`; nothing else of the graph has its name."""
         message = _encode_tensor(name, values)
         self.tensors[name] = _tensor(memoryview(message))
         self.graph_rest.append(_block(5, message))

@@ -239,6 +239,15 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     Offsets are least sure at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
     pixels around the rounded joint; weights are squared, so that the peak counts more than the skirt; a window
     without a clear response leaves its joint alone.
+
+    Args:
+        maps: heatmaps (K, h, w).
+        joints: float32 (P, K, 2), x and y in map pixels.
+        radius: of the window, map pixels.
+        blend: how far a joint is pulled where the map is sure, 0..1.
+
+    Returns:
+        Joints (P, K, 2).
     """
     count, h, w = maps.shape
     steps, moments = _window(radius)

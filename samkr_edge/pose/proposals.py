@@ -23,6 +23,12 @@ def select(
 ) -> Poses:
     """People of one image, network-input pixels, best first.
 
+    Args:
+        poses: (P, K, 3): x, y and heatmap value of every joint of a candidate.
+        scores: (P,), of the candidates' centres, falling.
+        settings: of the decoder.
+        proposals: (P, K, 2): the joints before they were refined, by which candidates are told apart.
+
     Raises:
         SamkrError: SE-A20 the candidates hold NaN or infinity.
     """

@@ -262,7 +262,7 @@ class TensorRTRunner:
         return getattr(self._times, "last", None)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches are cut and padded to the size the engine was built for."""
+        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the engine was built for."""
         with self._lane() as lane:
             image = lane.inputs[INPUT]
             size = len(image)

@@ -59,7 +59,7 @@ class ImportReport:
 
 
 def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
-    """Say whose weights these are.
+    """Say whose weights these are, of any shape and by name.
 
     Raises:
         SamkrError: SE-A75 nobody's that we know.
@@ -85,6 +85,8 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
 
 def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np.ndarray]:
     """DEKR's rescoring network: its own file, or part of mmpose's (``head.rescore_net.``).
+
+    Weights (out, in) and biases (out,), by DEKR's names.
 
     Raises:
         SamkrError: SE-A75 there is none.

@@ -91,7 +91,7 @@ class Batches:
         return self.made * self._size / self.worked if self.worked else 0.0
 
     def next(self) -> dict[str, Tensor]:
-        """The next batch: the tensors of a sample, stacked; raises what making it raised.
+        """The next batch: the tensors of a sample, stacked to (N, ...); raises what making it raised.
 
         Raises:
             SamkrError: SE-D20 nobody had a centre in as many samples as an epoch has, and in 64 at least.

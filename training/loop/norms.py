@@ -26,7 +26,7 @@ def settle_norms(
     """A copy of ``network`` with ``weights`` and the statistics that they give over ``batches`` of the training set.
 
     The images are those of the first epoch's order, augmented as they were then, so the result is the same every time.
-    Each statistic is the plain mean over the batches.
+    Each statistic is the plain mean over the batches. ``weights`` are tensors of any shape, by name.
     """
     settled = copy.deepcopy(network)
     settled.load_state_dict(weights)

@@ -188,7 +188,7 @@ def _refuse_large(name: str, value: np.ndarray) -> None:
 
 
 def half_scale(scale: np.ndarray) -> np.ndarray:
-    """A quantization scale as FP16, never smaller than it was, so that nothing clips that did not."""
+    """A quantization scale, of any shape, as FP16, never smaller than it was: nothing clips that did not."""
     rounded = scale.astype(np.float16)
     up = np.where(rounded.astype(np.float32) < scale, np.nextafter(rounded, np.float16(np.inf)), rounded)
     return np.maximum(up, SMALLEST_SCALE).astype(np.float16)

@@ -17,7 +17,7 @@ from samkr_edge.runtime.tensorrt_start import start
 def run_once(
     data: bytes, inputs: Mapping[str, np.ndarray], flavour: Flavour = "tensorrt"
 ) -> dict[str, np.ndarray]:
-    """Outputs by name, for inputs by name, which have the engine's shapes and types.
+    """Outputs by name, of any shape, for inputs by name, which have the engine's shapes and types.
 
     Args:
         data: bytes that this process built: they are deserialised as they are.
