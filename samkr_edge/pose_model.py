@@ -90,13 +90,13 @@ class PoseModel:
         """Why there is no CUDA graph, where one was asked for."""
         if not self.cuda_graph:
             return None
-        reason = getattr(self.runner, "graph_note", "only a TensorRT engine has one")
+        reason = self.runner.graph_note
         return reason and f"{self.path.name} runs without a CUDA graph: {reason}"
 
     @property
     def notes(self) -> list[str]:
         """What to know of how it runs here: an engine of another power mode, a CUDA graph that could not be."""
-        found = (getattr(self.runner, "power_note", None), self.graph_note)
+        found = (self.runner.power_note, self.graph_note)
         return [note for note in found if note]
 
     def __call__(self, image: np.ndarray) -> Poses:
@@ -131,11 +131,7 @@ class PoseModel:
         poses = self.poses([output[0] for output in outputs], fit)
         done = time.perf_counter()
         # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
-        copy_in, network, copy_out = getattr(self.runner, "last_run_ms", None) or (
-            0.0,
-            (ran - prepared) * 1e3,
-            0.0,
-        )
+        copy_in, network, copy_out = self.runner.last_run_ms or (0.0, (ran - prepared) * 1e3, 0.0)
         times = StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
         return poses, times
 

@@ -27,7 +27,7 @@ class Batched:
         ran = time.perf_counter()
         poses = [self.model.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         done = time.perf_counter()
-        inside = getattr(self.model.runner, "last_run_ms", None) or (0.0, (ran - prepared) * 1e3, 0.0)
+        inside = self.model.runner.last_run_ms or (0.0, (ran - prepared) * 1e3, 0.0)
         times = StageTimes((prepared - started) * 1e3, inside[1], (done - ran) * 1e3, inside[0], inside[2])
         return poses, times
 

@@ -158,7 +158,7 @@ def test_strict_counts_findings_of_long_names_legibly(
     assert run(["inspect", str(engine), "--strict"]) == 6
     shown = capsys.readouterr().err
     assert "x.engine has 2 findings" in shown
-    assert "many-elementwise-kernels  1\n" in shown
+    assert "many-elementwise-kernels 1\n" in shown
     for layer in layers["Layers"]:
         if layer["LayerType"] == "correlation":
             layer["Outputs"][0]["Datatype"] = "Half"
