@@ -311,17 +311,17 @@ def read_results(path: Path) -> Results:
         raise SamkrError(
             "SE-A60",
             f"{path} is not a results file of `samkr-edge bench`",
-            ["expected   an object with schema_version and models"],
+            {"expected": "an object with schema_version and models"},
             fix="samkr-edge bench MODEL... --out results",
         )
     if content["schema_version"] != SCHEMA_VERSION:
         raise SamkrError(
             "SE-A61",
             f"{path} was written by another version of samkr-edge, so it was not read",
-            [
-                f"schema     {content['schema_version']!r}, this version reads {SCHEMA_VERSION}",
-                f"written by samkr-edge {content.get('version', 'unknown')}",
-            ],
+            {
+                "schema": f"{content['schema_version']!r}, this version reads {SCHEMA_VERSION}",
+                "written by": f"samkr-edge {content.get('version', 'unknown')}",
+            },
             fix="measure again with this version: samkr-edge bench MODEL... --out results",
         )
     try:
@@ -331,9 +331,9 @@ def read_results(path: Path) -> Results:
         raise SamkrError(
             "SE-A62",
             f"{path} is damaged or was edited by hand, so it was not read",
-            [
-                f"at         {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
-                f"problems   {error.error_count()}",
-            ],
+            {
+                "at": f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+                "problems": error.error_count(),
+            },
             fix="measure again: samkr-edge bench MODEL... --out results",
         ) from error

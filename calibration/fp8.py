@@ -29,7 +29,7 @@ def check_fp8(policy: Policy) -> None:
         raise SamkrError(
             "SE-U46",
             "equalising channels is for integer steps, and FP8's are relative, so nothing was quantized",
-            [f"policy     {policy.name}"],
+            {"policy": policy.name},
             fix="--policy default --format fp8",
         )
     calibrators = {policy.calibrator, *(rule.calibrator for rule in policy.rules)} - {None}
@@ -38,14 +38,14 @@ def check_fp8(policy: Policy) -> None:
         raise SamkrError(
             "SE-U46",
             f"calibrator {wrong[0]!r} compares integer steps, which FP8 does not have, so nothing was quantized",
-            [f"policy     {policy.name}", "for FP8    max, percentile"],
+            {"policy": policy.name, "for FP8": "max, percentile"},
             fix="--calibrator max",
         )
     if min(policy.bits, policy.activation_bits) < 8:
         raise SamkrError(
             "SE-U46",
             "FP8 has 8 bits, no fewer, so nothing was quantized",
-            [f"asked      weights {policy.bits}, activations {policy.activation_bits}"],
+            {"asked": f"weights {policy.bits}, activations {policy.activation_bits}"},
             fix="leave --bits and --activation-bits out, or --format int8",
         )
 
@@ -56,6 +56,6 @@ def refuse_fp8(policy: Policy) -> None:
         raise SamkrError(
             "SE-U47",
             f"this analysis is of INT8, and policy {policy.name} quantizes to FP8, so nothing was measured",
-            ["instead    quantize --format fp8, and samkr-edge ledger measures what that loses"],
+            {"instead": "quantize --format fp8, and samkr-edge ledger measures what that loses"},
             fix="name a policy whose format is int8: --policy default",
         )

@@ -15,6 +15,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.geometry import fit_matrix, warp
+from samkr_edge.pose.oks import crowding_level, is_labelled
 from samkr_edge.terminal import say
 
 # A person is small below this share of the image.
@@ -100,7 +101,7 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
         raise SamkrError(
             "SE-D79",
             f"the calibration image {image.path} could not be read, so nothing was quantized",
-            [f"named in   {dataset.annotation_path}", f"reason     {error.strerror or error}"],
+            {"named in": dataset.annotation_path, "reason": error.strerror or error},
             fix=f"samkr-edge data check {quoted(dataset.named)}",
         ) from error
 
@@ -110,7 +111,7 @@ def _person_sizes(dataset: KeypointDataset, image: ImageRecord) -> list[float]:
     sizes = []
     for annotation in dataset.annotations.get(image.id, []):
         points = np.array(annotation["keypoints"], float).reshape(-1, 3)
-        points = points[points[:, 2] > 0, :2]
+        points = points[is_labelled(points), :2]
         if len(points) and not annotation["iscrowd"]:
             extent = np.ptp(points, axis=0) if len(points) > 1 else annotation["bbox"][2:]
             sizes.append(float(max(extent)) / max(image.width, image.height))
@@ -126,8 +127,7 @@ def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:
     size = "small" if middle < _SMALL else "medium" if middle < 0.6 else "large"
     if dataset.kind != "crowdpose":
         return f"{people}, {size}"
-    crowding = image.crowd_index or 0.0
-    return f"{people}, {size}, {'easy' if crowding < 0.2 else 'medium' if crowding < 0.8 else 'hard'}"
+    return f"{people}, {size}, {crowding_level(image.crowd_index)}"
 
 
 def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluation: KeypointDataset) -> None:
@@ -142,11 +142,11 @@ def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluati
                 raise SamkrError(
                     "SE-D41",
                     "a calibration image is also in the evaluation split, so nothing was quantized",
-                    [
-                        f"train      {record.path.name}",
-                        f"{evaluation.split:<10} {other.path.name}",
-                        f"sha256     {digest[:16]}",
-                    ],
+                    {
+                        "train": record.path.name,
+                        evaluation.split: other.path.name,
+                        "sha256": digest[:16],
+                    },
                     fix="take these images out of one of the splits; all of them: "
                     f"samkr-edge data check {quoted(evaluation.named)}",
                 )

@@ -45,7 +45,7 @@ def float_checkpoint(path: str | Path, *, untrained: bool = False) -> Checkpoint
         raise SamkrError(
             "SE-A40",
             f"{path} is quantized already, so nothing was done",
-            [f"policy     {source.quantization['policy']['name']}"],
+            {"policy": source.quantization["policy"]["name"]},
             fix="start from the FP32 checkpoint, or go on with: samkr-edge qat",
         )
     return source
@@ -82,7 +82,7 @@ def calibration_images(
         raise SamkrError(
             "SE-D44",
             "the checkpoint and the data set have different keypoints",
-            [f"checkpoint {card.skeleton.name}", f"data       {train.skeleton.name}"],
+            {"checkpoint": card.skeleton.name, "data": train.skeleton.name},
             fix="name the data set that the network was trained on, or train a network on this one",
         )
     require_calibration_images(train, count)

@@ -152,23 +152,23 @@ def load_policy(name: str) -> Policy:
         raise SamkrError(
             "SE-U40",
             f"there is no policy {name!r}",
-            [f"shipped    {', '.join(policy_names())}"],
+            {"shipped": ", ".join(policy_names())},
             fix=look_beside(path)
             if path.parent != POLICIES
             else f"--policy {near[0] if near else 'default'}",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise SamkrError(
-            "SE-U41", f"{path} is not a policy", [f"reason     {words_of(error)}"], fix=_COMPARE
+            "SE-U41", f"{path} is not a policy", {"reason": words_of(error)}, fix=_COMPARE
         ) from error
     except ValidationError as error:
-        facts = []
+        facts = {}
         for item in error.errors()[:4]:
             key = ".".join(str(part) for part in item["loc"])
             known = list(Rule.model_fields) + list(Policy.model_fields)
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"; nearest: {near[0]}" if near and item["type"] == "extra_forbidden" else ""
-            facts.append(f"{key}: {item['msg']}{hint}")
+            facts[key] = f"{item['msg']}{hint}"
         raise SamkrError("SE-U41", f"{path} is not a valid policy", facts, fix=_COMPARE) from error
 
 
@@ -191,7 +191,7 @@ def changed_policy(policy: Policy, **changes: Any) -> Policy:
         raise SamkrError(
             "SE-U79",
             f"{item['input']!r} is no {item['loc'][0]}, so nothing was done",
-            [f"expected   {item['msg']}"],
+            {"expected": item["msg"]},
             fix="samkr-edge quantize --help",
         ) from error
 
@@ -225,7 +225,7 @@ def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
         raise SamkrError(
             "SE-U42",
             f"rule {index + 1} of policy {policy.name!r} matches nothing in this network, so nothing was quantized",
-            [f"rule       match: {rule.match!r}  op: {rule.op}", f"nearest    {', '.join(near) or 'none'}"],
+            {"rule": f"match: {rule.match!r}  op: {rule.op}", "nearest": ", ".join(near) or "none"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o out.pt --dry-run   # lists the modules",
         )
     return assignments

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from calibration.equalise import Equalised, equalise_network
@@ -25,10 +26,12 @@ from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.dataset.use import FEWEST_CALIBRATION_IMAGES, too_few_images
-from samkr_edge.errors import SamkrError
+from samkr_edge.errors import SamkrError, reason_of, words_of
+from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
+from training.models.zoo import build_model
 
 
 def quantize_network(
@@ -75,6 +78,37 @@ def quantize_network(
     return quantized, assignments
 
 
+def restore_network(checkpoint: Checkpoint) -> PoseNet:
+    """The quantized network, bit for bit as it was saved.
+
+    Nothing but tensors and plain values is read: no pickled class of ModelOpt is in the file.
+
+    Raises:
+        SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names, or that is no policy.
+    """
+    try:
+        policy = Policy.model_validate(checkpoint.quantization["policy"])
+    except ValidationError as error:
+        raise _misfit({"reason": words_of(error, 150)}) from error
+    folded = fold_batch_norms(build_model(checkpoint.config))
+    network = insert_quantizers(folded, policy, assign(policy, folded))
+    quantizers = enabled_quantizers(network)
+    # A quantizer without a saved range would not fail to load: it would silently take each tensor's own range.
+    rangeless = [name for name, _ in quantizers if f"{name}._amax" not in checkpoint.state]
+    if rangeless:
+        raise _misfit({"no range": rangeless[:3]})
+    for name, quantizer in quantizers:
+        quantizer.amax = torch.ones_like(checkpoint.state[f"{name}._amax"])
+    try:
+        network.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        raise _misfit(
+            {"reason": [line.strip()[:150] for line in str(error).splitlines()[1:4]] or reason_of(error)}
+        ) from error
+    refuse_broken_weights(network)
+    return network
+
+
 def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignment]) -> PoseNet:
     """Replace the policy's quantized modules by ModelOpt's quantized ones, uncalibrated; raises SE-A46."""
     import modelopt.torch.quantization as mtq
@@ -91,7 +125,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
         raise SamkrError(
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
-            [f"missing    {sorted(wanted - found)[:4]}", f"unasked    {sorted(found - wanted)[:4]}"],
+            {"missing": sorted(wanted - found)[:4], "unasked": sorted(found - wanted)[:4]},
             fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
         )
     return quantized
@@ -207,11 +241,20 @@ def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> Non
         quantizer.amax = torch.maximum(quantizer.amax, needed)
 
 
+def _misfit(facts: dict[str, object]) -> SamkrError:
+    return SamkrError(
+        "SE-A47",
+        "the quantized weights do not fit the policy in their checkpoint",
+        facts,
+        fix="quantize again: samkr-edge quantize FP32.pt --data DIR -o OUT.pt",
+    )
+
+
 def _no_data(name: str) -> SamkrError:
     return SamkrError(
         "SE-A45",
         "a quantizer saw no data while calibrating, so nothing was written",
-        [f"quantizer  {name}"],
+        {"quantizer": name},
         fix="leave that module float by a rule of the policy",
     )
 
@@ -224,7 +267,7 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
         raise SamkrError(
             "SE-A44",
             f"{len(bad)} quantizers have a range that is NaN, infinite or missing, so nothing was written",
-            [f"quantizer  {name}" for name in bad[:3]],
+            {"quantizer": bad[:3]},
             fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
         )
     if silent:
@@ -236,9 +279,10 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
         raise SamkrError(
             "SE-A44",
             f"nothing but zeros reaches {len(modules)} modules, which have no range then, so nothing was written",
-            [
-                f"module     {module}, by rule {decided[module] + 1} of {policy.name}"
-                for module in modules[:4]
-            ],
+            {
+                "module": [
+                    f"{module}, by rule {decided[module] + 1} of {policy.name}" for module in modules[:4]
+                ]
+            },
             fix=f"put these rules before those of the policy, and give it as --policy FILE:{''.join(lines)}",
         )

@@ -92,10 +92,10 @@ def open_teacher(checkpoint: Checkpoint, path: str, student: Checkpoint) -> Pose
         raise SamkrError(
             "SE-A79",
             f"{path} cannot teach this network, so nothing was trained",
-            [
-                f"teacher    {checkpoint.kind}, {len(checkpoint.card.skeleton)} keypoints",
-                f"needed     float, {len(student.card.skeleton)} keypoints ({student.card.skeleton.name})",
-            ],
+            {
+                "teacher": f"{checkpoint.kind}, {len(checkpoint.card.skeleton)} keypoints",
+                "needed": f"float, {len(student.card.skeleton)} keypoints ({student.card.skeleton.name})",
+            },
             fix="give the FP32 checkpoint that was quantized",
         )
     return network_of(checkpoint)

@@ -25,9 +25,9 @@ def check_card(
     """
     shapes = _outputs(card)
     found = _odd_stride(card)
-    found += _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
+    found |= _differences("input", {"image": (None, *card.input_size, 3)}, inputs)
     expected = {output: shapes[output] for output in card.outputs}
-    found += _differences("output", expected, {n: s for n, s in outputs.items() if n in expected})
+    found |= _differences("output", expected, {n: s for n, s in outputs.items() if n in expected})
     _refuse(name, found, fix)
 
 
@@ -41,22 +41,22 @@ def check_first_outputs(name: str, card: ModelCard, outputs: Mapping[str, Shape]
     _refuse(name, _differences("output", shapes, {n: outputs[n] for n in shapes}), fix)
 
 
-def _refuse(name: str, found: list[str], fix: str) -> None:
+def _refuse(name: str, found: dict[str, str], fix: str) -> None:
     if found:
         raise SamkrError(
             "SE-A27",
             f"the card of {name} is not of this network, so it was not used",
-            found[:4],
+            dict(list(found.items())[:4]),
             fix=fix,
         )
 
 
-def _odd_stride(card: ModelCard) -> list[str]:
+def _odd_stride(card: ModelCard) -> dict[str, str]:
     """A map has a pixel for every ``stride`` pixels of the input, with none left over."""
     height, width = card.input_size
     if height % card.stride or width % card.stride:
-        return [f"stride     the card says {card.stride}, and its input is {height}x{width}, no multiple"]
-    return []
+        return {"stride": f"the card says {card.stride}, and its input is {height}x{width}, no multiple"}
+    return {}
 
 
 def _outputs(card: ModelCard) -> dict[str, Shape]:
@@ -72,13 +72,15 @@ def _outputs(card: ModelCard) -> dict[str, Shape]:
     }
 
 
-def _differences(kind: str, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
-    facts = [f"{kind:<10} {name}: the card has none" for name in found if name not in expected]
+def _differences(kind: str, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> dict[str, str]:
+    facts = {
+        name: f"is an {kind} of the network, and the card has none" for name in found if name not in expected
+    }
     for name, shape in expected.items():
         if name not in found:
-            facts.append(f"{kind:<10} {name}: the network has none")
+            facts[name] = f"is an {kind} of the card, and the network has none"
         elif not _may_be(shape, found[name]):
-            facts.append(f"{name:<10} the card says {_words(shape)}, the network {_words(found[name])}")
+            facts[name] = f"the card says {_words(shape)}, the network {_words(found[name])}"
     return facts
 
 

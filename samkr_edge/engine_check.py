@@ -73,10 +73,10 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
         raise SamkrError(
             "SE-A87",
             f"{model.name} was built on another platform, so it was not loaded",
-            [
-                f"built on   {built.get('system')} {built.get('machine')}",
-                f"this is    {now['system']} {now['machine']}",
-            ],
+            {
+                "built on": f"{built.get('system')} {built.get('machine')}",
+                "this is": f"{now['system']} {now['machine']}",
+            },
             fix=again,
         )
     if passport.runtime == "rtx":
@@ -92,16 +92,12 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
         raise SamkrError(
             "SE-A88",
             f"{model.name} was built for another GPU, so it was not loaded",
-            [
-                f"built on   {built.get('model')}, SM {built.get('compute_capability')}",
-                f"this is    {now['model']}, SM {now['compute_capability']}",
-                f"portable   {level or 'no: a plain engine belongs to its GPU model'}",
-                *(
-                    [f"guessed    {_GUESSED}"]
-                    if here.is_jetson and not (here.model or here.compatible)
-                    else ()
-                ),
-            ],
+            {
+                "built on": f"{built.get('model')}, SM {built.get('compute_capability')}",
+                "this is": f"{now['model']}, SM {now['compute_capability']}",
+                "portable": level or "no: a plain engine belongs to its GPU model",
+                "guessed": _GUESSED if here.is_jetson and not (here.model or here.compatible) else None,
+            },
             fix=again,
         )
     found = passport.runtime_version
@@ -111,10 +107,10 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
         raise SamkrError(
             "SE-A89",
             f"{model.name} was built with another TensorRT, so it was not loaded",
-            [
-                f"built with {found}{' (version compatible)' if compatible else ''}",
-                f"this is    {tensorrt}",
-            ],
+            {
+                "built with": f"{found}{' (version compatible)' if compatible else ''}",
+                "this is": tensorrt,
+            },
             fix=again,
         )
 
@@ -147,7 +143,7 @@ def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> Non
         raise SamkrError(
             "SE-A86",
             f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
-            [f"built for  DLA core {core}", f"this is    {device.title}, DLA cores: {device.dla_cores}"],
+            {"built for": f"DLA core {core}", "this is": f"{device.title}, DLA cores: {device.dla_cores}"},
             fix=again,
         )
 
@@ -159,21 +155,21 @@ def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version:
         raise SamkrError(
             "SE-A88",
             f"{model.name} was built for other GPUs, so it was not loaded",
-            [
-                f"built for  SM {', '.join(capabilities)}",
-                f"this is    {gpu_model(here)}, SM {here.compute_capability}",
-            ],
+            {
+                "built for": f"SM {', '.join(capabilities)}",
+                "this is": f"{gpu_model(here)}, SM {here.compute_capability}",
+            },
             fix=again,
         )
     if not _loads(passport.runtime_version, version, version_compatible=False):
         raise SamkrError(
             "SE-A89",
             f"{model.name} was built with another TensorRT for RTX, so it was not loaded",
-            [
-                f"built with {passport.runtime_version}",
-                f"this is    {version}",
-                "reason     a release loads its own engines only",
-            ],
+            {
+                "built with": passport.runtime_version,
+                "this is": version,
+                "reason": "a release loads its own engines only",
+            },
             fix=again,
         )
 

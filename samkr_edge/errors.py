@@ -9,12 +9,14 @@ without a traceback. The letter of the code is the family and decides the exit c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from samkr_edge.printable import one_line, printable
 
 EXIT_CODES = {"U": 2, "D": 3, "A": 4, "B": 5, "Q": 6, "V": 7}
 _CODE = re.compile(r"SE-([UDABQV])\d{2}")
+_COLUMN = 10  # labels are padded to this width
 
 
 def reason_of(error: BaseException) -> str:
@@ -42,30 +44,58 @@ class SamkrError(Exception):
     Args:
         code: ``SE-`` + family letter + two digits; stable, so that users can search for it.
         message: one line, what happened and so what was done.
-        facts: up to four lines, expected against found.
+        facts: label -> value, expected against found, up to about four lines in the order given. A list is one line
+            for each of its entries, all under that label; None and an empty list are no fact and are left out.
+            What is no text, number or list of them is kept as its text.
         fix: one runnable command, or the shortest sentence where no command can help.
     """
 
-    def __init__(self, code: str, message: str, facts: Sequence[str] = (), fix: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, facts: Mapping[str, object] | None = None, fix: str | None = None
+    ) -> None:
         matched = _CODE.fullmatch(code)
         if matched is None:
             raise ValueError(f"{code!r} is not an error code")
         super().__init__(message)
         self.code = code
         self.message = message
-        self.facts = tuple(facts)
+        self.facts: dict[str, Any] = {
+            label: _plain(value)
+            for label, value in (facts or {}).items()
+            if value is not None and value != []
+        }
         self.fix = fix
         self.exit_code = EXIT_CODES[matched.group(1)]
 
     def __str__(self) -> str:
         lines = [
             f"error {self.code}: {one_line(self.message)}",
-            *(f"  {one_line(fact)}" for fact in self.facts),
+            *(f"  {one_line(line)}" for line in fact_lines(self.facts)),
         ]
         if self.fix:
             lines.append(f"fix: {printable(self.fix)}")
         return "\n".join(lines)
 
+    def sentence(self) -> str:
+        """Message and facts without code and fix, on one line: for a note, or a fact of another error."""
+        return "; ".join((self.message, *(" ".join(line.split()) for line in fact_lines(self.facts))))
+
     def to_dict(self) -> dict[str, object]:
         """The same, for ``--json``."""
-        return {"code": self.code, "message": self.message, "facts": list(self.facts), "fix": self.fix}
+        return {"code": self.code, "message": self.message, "facts": self.facts, "fix": self.fix}
+
+
+def fact_lines(facts: Mapping[str, object]) -> list[str]:
+    """Facts as they are printed: the labels padded to one column, and a line for each entry of a list."""
+    column = max((len(label) for label in facts), default=0)
+    return [
+        f"{label:<{max(column, _COLUMN)}} {entry}"
+        for label, value in facts.items()
+        for entry in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [one if isinstance(one, (str, int, float)) else str(one) for one in value]
+    return value if isinstance(value, (str, int, float)) else str(value)

@@ -1,43 +1,20 @@
-"""Our commands in processes of their own, where no file of the working directory is taken for a module.
+"""The way in: the ``samkr-edge`` script, and ``python -m samkr_edge``.
 
-Python puts the working directory first on the import path (``-m``, ``-c``), and so a user's ``random.py`` is executed
-and a user's ``training.py`` hides ours. ``python -m`` has imported from there before any code of ours runs, ``-P`` came
-with Python 3.11 and ``-I`` loses PYTHONPATH and the user's site-packages. So this file is started by its place, which
-no folder can hide: Python then puts the file's own folder first, and that is taken away again before anything else is
-imported. ``os`` and ``sys`` are always loaded by then; this file imports nothing else at its top.
+Nothing that could be a file of the user's is imported before the import path is in order.
 """
 
-import os
 import sys
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
-# The folder that holds our five packages: a checkout, or site-packages.
-HOME = os.path.dirname(_PACKAGE)
-NAMES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
-
-
-def command(*arguments: str) -> list[str]:
-    """The command line of ``samkr-edge ARGUMENTS``, with this Python and the code beside this file."""
-    return module("samkr_edge", *arguments)
-
-
-def module(name: str, *arguments: str) -> list[str]:
-    """The command line of one of our modules; inside, all is as under ``python -m NAME ARGUMENTS``."""
-    return [sys.executable, os.path.abspath(__file__), name, *arguments]
-
-
-def code(text: str) -> list[str]:
-    """The command line of a few lines of Python, for measuring a fresh process: nothing of ours is imported yet."""
-    return [sys.executable, os.path.abspath(__file__), "-c", text]
+from samkr_edge import child_process
 
 
 def main() -> None:
-    """The ``samkr-edge`` script, and ``python -m samkr_edge``: the import path is put in order before more is imported.
+    """Run the command line that is in ``sys.argv``, and exit with its code.
 
     PYTHONPATH may still name a project that has a `training` of its own: for the command line, ours come first.
     """
-    leave_working_folder()
-    _find_ours()
+    child_process.leave_working_folder()
+    child_process.find_ours()
     try:
         from samkr_edge.cli import main as command_line
     except ImportError as failed:
@@ -48,7 +25,7 @@ def main() -> None:
         error = short_of_memory(failed) or SamkrError(
             "SE-U97",
             "the command line cannot start: a package that it needs does not import",
-            [f"reason     {reason_of(failed)}", f"python     {sys.executable}"],
+            {"reason": reason_of(failed), "python": sys.executable},
             fix="pip install --force-reinstall samkr-edge",
         )
         if "--json" in sys.argv[1:]:
@@ -56,79 +33,3 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     command_line()
-
-
-def leave_working_folder() -> None:
-    """Take the working directory off the import path, unless our packages are in it.
-
-    By which name it is there does not matter: an empty ``PYTHONPATH=:/more`` entry means it too. What a virtual
-    environment or an editable installation has added stays; that comes after the standard library and hides nothing.
-    """
-    try:
-        here = os.getcwd()
-    except OSError:  # it was deleted: nothing is imported from it
-        return
-    if os.path.realpath(here) != os.path.realpath(HOME):
-        _drop(here)
-
-
-def protect_children() -> None:
-    """Start what `multiprocessing` starts in this process without the working directory, too.
-
-    Its helpers run ``python -c``, and import ``random`` and ``types`` before they are told this process's import path.
-    Called by the command line alone: the environment of a user's own program is the user's.
-    """
-    if sys.version_info >= (3, 11):
-        os.environ.setdefault("PYTHONSAFEPATH", "1")
-        return
-    # Python 3.10 has nothing public for it. Isolated, they still get PYTHONPATH and all: with the import path.
-    import importlib
-
-    helpers = importlib.import_module("multiprocessing.util")
-    flags = helpers._args_from_interpreter_flags
-    helpers._args_from_interpreter_flags = lambda: ["-I", *flags()]  # type: ignore[attr-defined]
-
-
-def _drop(folder: str) -> None:
-    """Take a folder off the part of the import path that comes before the standard library."""
-    library = os.path.dirname(os.__file__)
-    end = sys.path.index(library) if library in sys.path else len(sys.path)
-    place = os.path.realpath(folder)
-    sys.path[:end] = [entry for entry in sys.path[:end] if os.path.realpath(entry) != place]
-
-
-def _find_ours() -> None:
-    """Put ``HOME`` before the first entry of the import path that holds another package of one of our names.
-
-    First of all where none holds `samkr_edge`. Nowhere else: site-packages before the standard library could hide it.
-    """
-    home = os.path.realpath(HOME)
-    for index, entry in enumerate(sys.path):
-        if os.path.realpath(entry) == home:
-            return
-        if any(_holds(entry, name) for name in NAMES):
-            sys.path.insert(index, HOME)
-            return
-    sys.path.insert(0, HOME)
-
-
-def _holds(folder: str, name: str) -> bool:
-    place = os.path.join(folder, name)
-    return os.path.isfile(place + ".py") or os.path.isfile(os.path.join(place, "__init__.py"))
-
-
-def _start() -> None:
-    _drop(_PACKAGE)
-    leave_working_folder()
-    _find_ours()
-    name = sys.argv.pop(1)
-    if name == "-c":
-        exec(sys.argv.pop(1), {"__name__": "__main__"})
-        return
-    import runpy
-
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    _start()

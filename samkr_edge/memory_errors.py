@@ -25,16 +25,16 @@ def short_of_memory(error: BaseException) -> SamkrError | None:
     said = next(filter(None, map(_said, _and_causes(error))), None)
     if said is None:
         return None
-    facts = [f"reason     {said}"]
+    facts = {"reason": said}
     fix = "free -m   # close what takes it, or take a smaller input size, batch or cache"
     try:
         import resource
     except ImportError:  # Windows
         return SamkrError("SE-V52", _MESSAGE, facts, fix=fix)
-    facts.append(f"used       {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
+    facts["used"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most"
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
-        facts.append(f"allowed    {limit / 2**20:.0f} MB of addresses (ulimit -v)")
+        facts["allowed"] = f"{limit / 2**20:.0f} MB of addresses (ulimit -v)"
         fix = "ulimit -v unlimited"
     return SamkrError("SE-V52", _MESSAGE, facts, fix=fix)
 

@@ -12,13 +12,13 @@ import os
 import sys
 from typing import Any
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.errors import SamkrError, files_of
 
-PACKAGES = launch.NAMES
+PACKAGES = child_process.NAMES
 
 # The folder they are in, as the import path has it and with symbolic links followed.
-_HOMES = (launch.HOME, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+_HOMES = (child_process.HOME, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
 def resolve(target: str) -> Any:
@@ -59,7 +59,7 @@ def _foreign(name: str) -> SamkrError | None:
     return SamkrError(
         "SE-U91",
         f"another `{name}` hides the package `{name}` of samkr-edge, which is needed here",
-        [f"found      {place}", f"expected   {os.path.join(_HOMES[0], name)}"],
+        {"found": place, "expected": os.path.join(_HOMES[0], name)},
         fix="rename the other one, take its folder off PYTHONPATH, or use the `samkr-edge` command, which does not "
         "look into the folder it runs in",
     )

@@ -228,7 +228,7 @@ def read_passport(model: Path) -> Passport:
         raise SamkrError(
             "SE-A51",
             f"{model.name} has no passport, so it was not loaded",
-            [f"looked for {path}"],
+            {"looked for": path},
             fix=build,
         ) from error
     except (OSError, ValidationError, ValueError, RecursionError) as error:
@@ -236,7 +236,7 @@ def read_passport(model: Path) -> Passport:
     raise SamkrError(
         "SE-A53",
         f"the passport of {model.name} has another format, so the model was not loaded",
-        [f"expected   {SCHEMA_VERSION}", f"found      {version}"],
+        {"expected": SCHEMA_VERSION, "found": version},
         fix=build,
     )
 
@@ -245,7 +245,7 @@ def _unreadable(model: Path, error: Exception, build: str) -> SamkrError:
     return SamkrError(
         "SE-A52",
         f"the passport of {model.name} cannot be read, so the model was not loaded",
-        [f"reason     {reason_of(error)}", f"passport   {passport_path(behind(model))}"],
+        {"reason": reason_of(error), "passport": passport_path(behind(model))},
         fix=build,
     )
 
@@ -266,7 +266,7 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
         raise SamkrError(
             "SE-A54",
             f"{model.name} is not the file its passport describes (edited, cut off or swapped), so it was not loaded",
-            [f"expected   {passport.sha256[:16]}", f"found      {found[:16]}  {len(data)} bytes"],
+            {"expected": passport.sha256[:16], "found": f"{found[:16]}  {len(data)} bytes"},
             fix=again,
         )
     source = passport.source_beside(model)
@@ -274,7 +274,7 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
         raise SamkrError(
             "SE-A55",
             f"{source.name} has changed since {model.name} was built from it, so the old model was not loaded",
-            [f"built      {passport.created}"],
+            {"built": passport.created},
             fix=again,
         )
     return passport, data
@@ -310,7 +310,7 @@ def _check_cpu(model: Path, passport: Passport, again: str) -> None:
         raise SamkrError(
             "SE-A56",
             f"{model.name} was built for another machine, so it was not loaded",
-            [f"built on   {passport.device.get('machine')}", f"this is    {here['machine']}"],
+            {"built on": passport.device.get("machine"), "this is": here["machine"]},
             fix=again,
         )
     missing = set(passport.device.get("cpu_features", [])) - set(here["cpu_features"])
@@ -318,10 +318,10 @@ def _check_cpu(model: Path, passport: Passport, again: str) -> None:
         raise SamkrError(
             "SE-A57",
             f"{model.name} was built on a CPU with instructions that this one lacks, so it was not loaded",
-            [
-                f"missing    {', '.join(sorted(missing))}",
-                "effect     its INT8 kernels would be slow or saturate here",
-            ],
+            {
+                "missing": ", ".join(sorted(missing)),
+                "effect": "its INT8 kernels would be slow or saturate here",
+            },
             fix=again,
         )
     built = passport.versions.get("onnxruntime", "0")
@@ -329,6 +329,6 @@ def _check_cpu(model: Path, passport: Passport, again: str) -> None:
         raise SamkrError(
             "SE-A58",
             f"{model.name} was built with a newer ONNX Runtime, so it was not loaded",
-            [f"built with {built}", f"this is    {onnxruntime.__version__}"],
+            {"built with": built, "this is": onnxruntime.__version__},
             fix=f"{again}   # or: pip install 'onnxruntime>={built}'",
         )

@@ -203,7 +203,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         raise SamkrError(
             "SE-U24",
             f"a model is opened by its path, and {path!r:.100} is none",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix='samkr_edge.load("model.onnx")',
         ) from error
     opener = OPENERS.get(path.suffix)
@@ -211,7 +211,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         raise SamkrError(
             "SE-U24",
             f"{path} is no kind of model that samkr-edge knows",
-            [f"known      {', '.join(OPENERS)}"],
+            {"known": ", ".join(OPENERS)},
             fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )
     if not path.is_file():
@@ -233,7 +233,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             raise SamkrError(
                 "SE-U25",
                 f"opening {path.name} needs a package that is installed here and does not import",
-                [f"reason     {reason_of(error)}"],
+                {"reason": reason_of(error)},
                 fix="samkr-edge doctor   # says which, and how to mend it",
             ) from error
         missing = (error.name or "?").split(".")[0]

@@ -43,7 +43,7 @@ def arriving() -> Iterator[None]:
         raise SamkrError(
             "SE-D06",
             "what was printed could not be written to the standard output",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix="send it to a place with room; files that the command has written are whole",
         ) from error
 

@@ -81,7 +81,7 @@ def judge_by_ap(
         raise SamkrError(
             "SE-Q69",
             f"so weak a network cannot show what its attention is worth, so {card.model} was not exported without it",
-            [f"with it    {ap:.2f} {metric} on {where}", f"needed     {LEAST_AP:g}"],
+            {"with it": f"{ap:.2f} {metric} on {where}", "needed": f"{LEAST_AP:g}"},
             fix="samkr-edge eval CHECKPOINT --data DIR   # it must find people to be judged by AP",
         )
     apart = paired_bootstrap(dataset, *results, image_ids=ids)
@@ -90,11 +90,11 @@ def judge_by_ap(
         raise SamkrError(
             "SE-Q68",
             f"{card.model} needs its attention, so it was not exported without it",
-            [
-                f"with it    {ap:.2f} {metric} on {where}",
-                f"without    {ap_without:.2f} {metric}: {interval}",
-                f"allowed    {max_drop:g} AP points less",
-            ],
+            {
+                "with it": f"{ap:.2f} {metric} on {where}",
+                "without": f"{ap_without:.2f} {metric}: {interval}",
+                "allowed": f"{max_drop:g} AP points less",
+            },
             fix=_KEPT_WHOLE,
         )
     return {
@@ -131,7 +131,7 @@ def judge_by_joints(
             "SE-Q69",
             f"{card.model} sees nobody clearly here, so what its attention is worth is not known, and it was not "
             "exported without it",
-            [f"judged on  {probe}"],
+            {"judged on": probe},
             fix="give the same command with --data DIR, labelled images to be judged on",
         )
     staying = stay(people, left, card)
@@ -140,12 +140,12 @@ def judge_by_joints(
         raise SamkrError(
             "SE-Q68",
             f"{card.model} needs its attention, so it was not exported without it",
-            [
-                f"people     {staying.kept} of {staying.people} stay without it",
-                f"moved      {moved}",
-                f"allowed    largest {max_moved:g} px",
-                f"judged on  {probe}",
-            ],
+            {
+                "people": f"{staying.kept} of {staying.people} stay without it",
+                "moved": moved,
+                "allowed": f"largest {max_moved:g} px",
+                "judged on": probe,
+            },
             fix=_KEPT_WHOLE,
         )
     return {

@@ -30,7 +30,7 @@ _STRIDE, _SIZE_STEP = 4, 32
 # Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
 RESTORERS = {
     "float": "training.checkpoint:restore_float",
-    "quantized": "calibration.restore:restore_network",
+    "quantized": "calibration.ptq:restore_network",
 }
 
 
@@ -91,10 +91,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise SamkrError(
             "SE-A30",
             f"{path} could not be read as a checkpoint, so nothing was loaded",
-            [
-                f"reason     {reason_of(error)}",
-                f"size       {Path(path).stat().st_size} bytes",
-            ],
+            {
+                "reason": reason_of(error),
+                "size": f"{Path(path).stat().st_size} bytes",
+            },
             fix=_way_out(Path(path)),
         ) from error
     try:
@@ -119,7 +119,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise SamkrError(
             "SE-A31",
             f"{path} is not a checkpoint of samkr-edge",
-            [f"reason     {type(error).__name__} {error}", f"expected   format {FORMAT!r}"],
+            {"reason": f"{type(error).__name__} {error}", "expected": f"format {FORMAT!r}"},
             fix=f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if they are other weights",
         ) from error
     return checkpoint
@@ -185,7 +185,7 @@ def restore_float(checkpoint: Checkpoint) -> PoseNet:
         raise SamkrError(
             "SE-A33",
             f"the weights do not fit {checkpoint.config.name}",
-            [f"reason     {line.strip()[:150]}" for line in others[:3] or [first]],
+            {"reason": [line.strip()[:150] for line in others[:3] or [first]]},
             fix=_AS_WRITTEN,
         ) from error
     refuse_broken_weights(network)
@@ -199,7 +199,7 @@ def refuse_broken_weights(network: torch.nn.Module) -> None:
         raise SamkrError(
             "SE-A34",
             f"{len(broken)} weight tensors hold NaN or infinity, so the network was not used",
-            [f"tensor     {name}" for name in broken[:3]],
+            {"tensor": broken[:3]},
             fix="go back to the last good checkpoint of the training run",
         )
 
@@ -226,6 +226,6 @@ def skeleton_for(keypoints: int) -> Skeleton:
     raise SamkrError(
         "SE-U35",
         f"there is no built-in skeleton of {keypoints} keypoints",
-        ["known      17 and 14"],
+        {"known": "17 and 14"},
         fix="add --data DIR, a data set that names these keypoints",
     )

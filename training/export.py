@@ -130,7 +130,7 @@ def _refuse_few_bits(card: ModelCard) -> None:
         raise SamkrError(
             "SE-A83",
             "fewer than 8 bits are for analysis: no engine computes so, and nothing was exported",
-            [f"weights    {bits[0]} bits", f"activations {bits[1]} bits"],
+            {"weights": f"{bits[0]} bits", "activations": f"{bits[1]} bits"},
             fix="samkr-edge quantize FP32.pt --data DIR -o ptq.pt   # without --bits",
         )
 
@@ -142,24 +142,24 @@ def check_request(size: tuple[int, int], opset: int, batch: int, precision: str)
         raise SamkrError(
             "SE-U02",
             "this input shape cannot be exported",
-            [
-                "needed     height and width multiples of 32, batch at least 1",
-                f"asked      {size[0]}x{size[1]}, {batch}",
-            ],
+            {
+                "needed": "height and width multiples of 32, batch at least 1",
+                "asked": f"{size[0]}x{size[1]}, {batch}",
+            },
             fix=f"give the same command with --size {height}x{width} --batch {max(batch, 1)}",
         )
     if not 16 <= opset <= 19:
         raise SamkrError(
             "SE-U02",
             f"opset {opset} is not exported",
-            ["needed     16 to 19: GridSample begins at 16, and from 20 on TensorRT samples it as nearest"],
+            {"needed": "16 to 19: GridSample begins at 16, and from 20 on TensorRT samples it as nearest"},
             fix="samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )
     if precision == "fp8" and opset < fp8_nodes.OPSET:
         raise SamkrError(
             "SE-U02",
             f"opset {opset} has no FP8, so nothing was exported",
-            [f"needed     {fp8_nodes.OPSET}"],
+            {"needed": fp8_nodes.OPSET},
             fix="samkr-edge export CHECKPOINT -o model.onnx   # opset 19 is what FP8 gets",
         )
 
@@ -309,10 +309,10 @@ def _compare_decoding(images: np.ndarray, path: Path, card: ModelCard) -> None:
             raise SamkrError(
                 "SE-A97",
                 "decoding in the graph does not find what decoding on the host does, so nothing was written",
-                [
-                    f"people     host {len(on_host)}, graph {len(in_graph)}",
-                    f"joints     up to {apart:.2e} input pixels apart, allowed {DECODE_TOLERANCE:.0e}",
-                ],
+                {
+                    "people": f"host {len(on_host)}, graph {len(in_graph)}",
+                    "joints": f"up to {apart:.2e} input pixels apart, allowed {DECODE_TOLERANCE:.0e}",
+                },
                 fix="export with --decode host",
             )
 

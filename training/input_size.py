@@ -32,7 +32,7 @@ def parse_size(text: str) -> tuple[int, int]:
         raise SamkrError(
             "SE-U03",
             f"{text!r} is no size",
-            ["expected   HxW, for example 256x192"],
+            {"expected": "HxW, for example 256x192"},
             fix="give the same command with --size 256x192",
         )
     size = int(parts[0]), int(parts[1])
@@ -41,7 +41,7 @@ def parse_size(text: str) -> tuple[int, int]:
         raise SamkrError(
             "SE-U03",
             f"no network takes {text}, so nothing was done",
-            [f"needed     height and width multiples of {STEP}, at most {LARGEST}"],
+            {"needed": f"height and width multiples of {STEP}, at most {LARGEST}"},
             fix=f"give the same command with --size {height}x{width}",
         )
     return size

@@ -6,7 +6,7 @@ shows every pose three times, once for each area range; neither is meant, and ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samkr_edge.dataset.annotations import BOX_AREA_SHARE
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import LAYERS, PoseFeatures, RescoringNetwork
+from samkr_edge.pose.oks import is_labelled, is_labelled_person, oks, person_area
 
 HIDDEN = 256
 BATCH = 1024
@@ -38,15 +38,6 @@ class RescoringReport:
     error_of_mean: float
 
 
-def oks(joints: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    """Object keypoint similarity (P, G) of joints (P, K, 2) and labelled people (G, K, 3), areas (G,), as COCO's."""
-    squared = ((joints[:, None] - people[None, :, :, :2]) ** 2).sum(axis=3)  # (P, G, K)
-    spread = (2 * np.asarray(sigmas)) ** 2
-    similarity = np.exp(-squared / spread / (areas[None, :, None] + np.spacing(1)) / 2)
-    labelled = people[None, :, :, 2] > 0
-    return np.asarray((similarity * labelled).sum(axis=2) / labelled.sum(axis=2))
-
-
 def labelled_poses(
     dataset: KeypointDataset, results: Iterable[dict[str, Any]], features: PoseFeatures
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,22 +47,14 @@ def labelled_poses(
         by_image.setdefault(result["image_id"], []).append(result)
     parts = []
     for image_id, found in by_image.items():
-        people = [
-            a
-            for a in dataset.annotations[image_id]
-            if not a["iscrowd"] and any(v > 0 for v in a["keypoints"][2::3])
-        ]
+        people = [person for person in dataset.annotations[image_id] if is_labelled_person(person)]
         if not people:
             continue
         truth = np.array([a["keypoints"] for a in people], np.float64).reshape(len(people), -1, 3)
-        areas = np.array(
-            [
-                BOX_AREA_SHARE * a["bbox"][2] * a["bbox"][3] if dataset.kind == "crowdpose" else a["area"]
-                for a in people
-            ]
-        )
+        areas = np.array([person_area(person, dataset.kind) for person in people])
         triples = np.array([result["keypoints"] for result in found]).reshape(len(found), -1, 3)
-        similarity = oks(triples[..., :2], truth, areas, dataset.skeleton.sigmas).max(axis=1)
+        sigmas = dataset.skeleton.sigmas
+        similarity = oks(triples[..., :2], truth[..., :2], areas, sigmas, is_labelled(truth)).max(axis=1)
         described = features(triples[..., :2], triples[..., 2])
         parts.append((described, similarity.astype(np.float32), np.full(len(found), image_id)))
     count = sum(len(labels) for _, labels, _ in parts)
@@ -79,7 +62,7 @@ def labelled_poses(
         raise SamkrError(
             "SE-D78",
             f"{count} poses were found beside labelled people, too few to learn from",
-            [f"needed     {_LEAST_POSES}", f"images     {len(by_image)} with predictions"],
+            {"needed": _LEAST_POSES, "images": f"{len(by_image)} with predictions"},
             fix="use more images, or a network that finds people: samkr-edge eval MODEL --data DIR",
         )
     inputs, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))

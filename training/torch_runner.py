@@ -15,7 +15,12 @@ from training.models.pose_net import PoseNet
 
 
 class TorchRunner:
-    """See :class:`samkr_edge.runtime.runner.Runner`. Puts the network into eval mode, on ``device``.
+    """See :class:`samkr_edge.runtime.runner.Runner`. Puts the network into eval mode.
+
+    Args:
+        network: float or fake-quantized.
+        card: its card.
+        device: where it shall compute; None: where it lies.
 
     One thread at a time is inside the network: ModelOpt's modules note in themselves whether their weight is quantized
     just now, and a second thread would find it float.
@@ -23,25 +28,34 @@ class TorchRunner:
 
     kind = "checkpoint"
 
-    def __init__(self, network: PoseNet, card: ModelCard, device: torch.device) -> None:
+    def __init__(self, network: PoseNet, card: ModelCard, device: torch.device | None = None) -> None:
         self.card = card
-        self._device = device
+        self._device = device or next(network.parameters()).device
         self._lock = threading.Lock()
-        self._network: DeployNet | None = DeployNet(network).eval().to(device)
+        self._network: DeployNet | None = DeployNet(network).eval().to(self._device)
+
+    @property
+    def network(self) -> PoseNet:
+        """What it runs; not to be changed. ValueError where it is closed."""
+        with self._lock:
+            return self._opened().net
 
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """uint8 (N, H, W, 3) -> heatmap, offset as float32 arrays."""
         with self._lock:
-            if self._network is None:
-                raise ValueError("this model is closed")
-            heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
+            heatmap, offset = self._opened()(torch.from_numpy(batch).to(self._device))
             return heatmap.cpu().numpy(), offset.cpu().numpy()
 
     def close(self) -> None:
         """See :class:`samkr_edge.runtime.runner.Runner`."""
         with self._lock:
             self._network = None
+
+    def _opened(self) -> DeployNet:
+        if self._network is None:
+            raise ValueError("this model is closed")
+        return self._network
 
 
 def open_checkpoint(path: Path, threads: int) -> TorchRunner:

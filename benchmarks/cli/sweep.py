@@ -67,7 +67,7 @@ def sweep(
         failed = SamkrError(
             "SE-D64",
             f"every cell of {chosen.name} was skipped, so nothing has been measured",
-            list(dict.fromkeys(outcome.note for outcome in outcomes))[:4],
+            {"skipped": list(dict.fromkeys(outcome.note for outcome in outcomes))[:4]},
             fix="samkr-edge sweep quick   # needs no files"
             if chosen.name != "quick"
             else "samkr-edge doctor",

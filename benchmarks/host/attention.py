@@ -20,7 +20,7 @@ import torch
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from calibration.analysis.scoring import Bench, MapRecorder, NetworkRunner
+from calibration.analysis.scoring import Bench, MapRecorder
 from calibration.inputs import use_threads
 from samkr_edge import __version__
 from samkr_edge.builder.check.maps import Maps
@@ -29,6 +29,7 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import load_checkpoint, network_of
+from training.torch_runner import TorchRunner
 from training.without_attention import without_attention
 
 
@@ -62,13 +63,13 @@ class Beside:
 
     kind = "checkpoint"
 
-    def __init__(self, runner: NetworkRunner, whole: NetworkRunner) -> None:
+    def __init__(self, runner: TorchRunner, whole: TorchRunner) -> None:
         self.card = runner.card
         self.moved: list[np.ndarray] = []
         self.people = self.kept = 0
         self._runner, self._whole = runner, whole
 
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         maps = self._runner.run(batch)
         people = clear_people(Maps(*self._whole.run(batch)), self.card)
         staying = stay(people, Maps(*maps), self.card)
@@ -91,11 +92,11 @@ def measure(checkpoint: Path, data: Path, split: str, limit: int | None) -> dict
         peaks.append(float(scores.flatten(2).softmax(dim=2).max()))
 
     hook = network.offset_head.attention.pointwise_relu.register_forward_hook(watch)  # type: ignore[union-attr]
-    whole = NetworkRunner(network, source.card)
+    whole = TorchRunner(network, source.card)
     kept = MapRecorder(whole, keep=True)
     before = bench.run(kept)
     hook.remove()
-    beside = Beside(NetworkRunner(without_attention(network), source.card), whole)
+    beside = Beside(TorchRunner(without_attention(network), source.card), whole)
     now = bench.run(MapRecorder(beside, kept.kept))
     moved = np.concatenate(beside.moved)
     places = int(np.prod(source.card.input_size)) // source.card.stride**2

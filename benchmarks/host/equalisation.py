@@ -24,7 +24,7 @@ from torch import Tensor
 # A script's own folder is on the path in place of the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from calibration.analysis.scoring import Bench, MapRecorder, Measured, NetworkRunner
+from calibration.analysis.scoring import Bench, MapRecorder, Measured
 from calibration.channel_statistics import ChannelStatistics, channel_statistics
 from calibration.channel_ties import ChannelTies, trace_ties
 from calibration.equalise import IMAGES, equalise_network, rescale
@@ -38,6 +38,7 @@ from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
 from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
+from training.torch_runner import TorchRunner
 
 ROUNDS, DAMPING, EXPONENT = 200, 0.3, 0.5
 # Of a range: smaller weights have no say, else a dead channel would be blown up.
@@ -53,7 +54,7 @@ def main() -> None:
     bench = Bench(open_dataset(arguments.data, arguments.split), arguments.limit)
     bench.unseen_by({str(arguments.checkpoint): source.card})
     trained = fold_batch_norms(network_of(source))
-    recorder = MapRecorder(NetworkRunner(trained, source.card), keep=True)
+    recorder = MapRecorder(TorchRunner(trained, source.card), keep=True)
     fp32 = bench.run(recorder)
     print(f"FP32: {fp32.ap:.2f} AP on {len(bench.images)} images", flush=True)
     report: dict[str, Any] = {
@@ -80,7 +81,7 @@ def main() -> None:
         rows = report["networks"][label] = {}
         for name, policy, changed in variants(network, ties, statistics, batches):
             quantized, _ = quantize_network(changed, policy, batches)
-            found = bench.run(MapRecorder(NetworkRunner(quantized, source.card), recorder.kept))
+            found = bench.run(MapRecorder(TorchRunner(quantized, source.card), recorder.kept))
             rows[name] = row(bench, fp32, found)
             print(f"{label:<8} {text(name, rows[name])}", flush=True)
             write_json(arguments.out, report)

@@ -139,7 +139,7 @@ def selftest(name: str, needs: str, stages: str, minutes: float) -> Step:
 
 def program() -> tuple[str, ...]:
     """`samkr-edge` of this checkout."""
-    return (str(ROOT / "samkr_edge" / "launch.py"), "samkr_edge")
+    return (str(ROOT / "samkr_edge" / "child_process.py"), "samkr_edge")
 
 
 def script(name: str) -> str:

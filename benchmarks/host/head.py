@@ -31,7 +31,7 @@ from samkr_edge import __version__
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
-from training.loop.allocator import keep_freed_memory
+from training.loop.threads import keep_freed_memory
 from training.models.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480

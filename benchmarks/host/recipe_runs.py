@@ -24,12 +24,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
+from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.doctor.findings import environment
 from samkr_edge.evaluation.ap import predict_dataset, score
 from samkr_edge.evaluation.protocol import PAPER, Protocol
 from samkr_edge.files.artefact import sha256_of, write_json
-from samkr_edge.launch import command
 from samkr_edge.pose_model import load_model
 
 PROTOCOLS = {"deployment": Protocol(), "paper": PAPER}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # Started by its place: it runs the code beside it.
-_LAUNCH = Path(__file__).resolve().parents[2] / "samkr_edge" / "launch.py"
+_LAUNCH = Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py"
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:

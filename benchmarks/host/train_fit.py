@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.report.pareto_plot import ticks
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset, read_image
 from samkr_edge.files.artefact import replacing
+from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model
 
@@ -75,7 +76,7 @@ def _name(model: PoseModel) -> str:
 def _labelled(dataset: KeypointDataset, record: ImageRecord) -> list[Joints]:
     people = [np.array(a["keypoints"], float).reshape(-1, 3) for a in dataset.annotations[record.id]]
     for joints in people:
-        joints[:, 2] = joints[:, 2] > 0
+        joints[:, 2] = is_labelled(joints)
     return people
 
 

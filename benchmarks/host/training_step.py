@@ -28,14 +28,12 @@ from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.findings import environment
 from samkr_edge.files.artefact import write_json
-from training.data.augment import AugmentSettings
-from training.data.encode import EncodeSettings
-from training.data.training_set import TrainingSet
 from training.gpu_checks import device_title
-from training.loop.allocator import keep_freed_memory
+from training.loop.batches import training_set
 from training.loop.losses import LossSettings, PoseLoss
 from training.loop.precision import allow_tf32, computed, half_type
 from training.loop.recipe import Recipe, load_recipe, settings_of
+from training.loop.threads import keep_freed_memory
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config
 
@@ -49,13 +47,7 @@ class Step:
         dataset = open_dataset(data, "train")
         config = model_config(recipe.model or "samkr_tiny", len(dataset.skeleton))
         self.recipe, self.device = recipe, device
-        self.samples = TrainingSet(
-            dataset,
-            recipe.data.input_size or config.input_size,
-            settings_of(EncodeSettings, recipe.data),
-            settings_of(AugmentSettings, recipe.data),
-            seed=recipe.seed,
-        )
+        self.samples = training_set(recipe, dataset, config.input_size)
         self.network = build_model(config).train().to(device)
         self.loss = PoseLoss(settings_of(LossSettings, recipe.loss))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)

@@ -31,6 +31,7 @@ from samkr_edge.dataset.use import smallest_area
 from samkr_edge.doctor.findings import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.pose.oks import is_labelled
 from training.data.augment import AugmentSettings, Placement, draw_placement, place_joints
 from training.data.encode import EncodeSettings, Points, encode, person_centers, person_size
 from training.data.training_set import STRIDE
@@ -94,7 +95,7 @@ def offset_shares(drawn: list[Draw], size: tuple[int, int], settings: EncodeSett
             torch.zeros_like(offset), offset, beta=OFFSET_BETA, reduction="none"
         )
         weighted = values.numpy() * targets.offset_weight
-        joint_counts = (labelled[:, :, 2] > 0).sum(axis=1)
+        joint_counts = is_labelled(labelled).sum(axis=1)
         owner = _owners(joints, areas, centers, map_hw, settings)
         for name, (low, high) in CLASSES.items():
             members = np.flatnonzero((joint_counts >= low) & (joint_counts <= high))

@@ -34,11 +34,11 @@ def gate_failure(
             return SamkrError(
                 "SE-Q60",
                 f"the quality gate failed: {_names(lost)} lost more than {max_drop:g} AP",
-                [
-                    f"{m.name}: {signed(m.difference.value)} AP {interval(m.difference)}"
+                {
+                    m.name: f"{signed(m.difference.value)} AP {interval(m.difference)}"
                     for m in lost[:4]
                     if m.difference
-                ],
+                },
                 fix="fine-tune (samkr-edge qat), or keep more layers in FP32 by the policy",
             )
         if blind or base is None or not base > max_drop:
@@ -46,7 +46,7 @@ def gate_failure(
                 "SE-Q62",
                 f"the quality gate failed: whether {_names(blind or judged)} lost more than {max_drop:g} AP "
                 "cannot be said",
-                [f"{m.name}: {'no AP' if m.ap is None else f'{m.ap:.1f} AP'}" for m in models[:4]],
+                {m.name: "no AP" if m.ap is None else f"{m.ap:.1f} AP" for m in models[:4]},
                 fix="give images on which the baseline finds people: samkr-edge data check DIR",
             )
     if max_latency is not None:
@@ -55,7 +55,7 @@ def gate_failure(
             return SamkrError(
                 "SE-Q61",
                 f"the quality gate failed: {_names(slow)} took more than {max_latency:g} ms (p90)",
-                [f"{m.name}: p90 {m.latency.p90_ms:.1f} ms, p50 {m.latency.p50_ms:.1f} ms" for m in slow[:4]],
+                {m.name: f"p90 {m.latency.p90_ms:.1f} ms, p50 {m.latency.p50_ms:.1f} ms" for m in slow[:4]},
                 fix="build an INT8 model or a smaller one, or raise --max-latency",
             )
     return None

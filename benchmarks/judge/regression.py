@@ -109,7 +109,7 @@ def regression(
             "SE-Q65",
             f"the quality gate failed: {_names(found.lost)} lost more than {drop_of(max_drop):g} AP "
             "since the baseline results",
-            [f"{new.name}: {old.ap:.1f} AP before, {new.ap:.1f} AP now" for old, new in found.lost[:4]],
+            {new.name: f"{old.ap:.1f} AP before, {new.ap:.1f} AP now" for old, new in found.lost[:4]},
             fix="find what changed the model: samkr-edge inspect MODEL",
         )
     if found.slower:
@@ -117,19 +117,19 @@ def regression(
             "SE-Q66",
             f"the quality gate failed: {_names([pair for pair, *_ in found.slower])} got slower against "
             f"{results.baseline().name} since the baseline results",
-            [
-                f"{new.name}: {was.value:.2f}× [{was.low:.2f}, {was.high:.2f}] before, "
+            {
+                new.name: f"{was.value:.2f}× [{was.low:.2f}, {was.high:.2f}] before, "
                 f"{now.value:.2f}× [{now.low:.2f}, {now.high:.2f}] now"
                 for (_, new), was, now in found.slower[:4]
-            ],
+            },
             fix="build the model again on this machine, and measure both with --require-stable",
         )
     if not found.compared:
-        facts = [str(one) for one in found.uncompared[:4]]
         return SamkrError(
             "SE-Q67",
             "the quality gate failed: nothing could be compared with the baseline results",
-            facts or ["speed      one model alone has no speed-up, and its accuracy was not measured"],
+            _reasons(found.uncompared)
+            or {"speed": "one model alone has no speed-up, and its accuracy was not measured"},
             fix="measure the baseline again with the same models, data and settings",
         )
     open_points = [one for one in found.uncompared if one.what not in may_differ]
@@ -141,7 +141,7 @@ def regression(
             "SE-Q67",
             f"the quality gate failed: {len(open_points)} "
             f"{'thing' if len(open_points) == 1 else 'things'} could not be compared with the baseline results",
-            [str(one) for one in open_points[:4]],
+            _reasons(open_points),
             fix=f"measure the same models, data and settings, or add {wanted}",
         )
     return None
@@ -150,6 +150,13 @@ def regression(
 def drop_of(max_drop: float | None) -> float:
     """AP that a row may lose against its earlier self."""
     return DEFAULT_MAX_DROP if max_drop is None else max_drop
+
+
+def _reasons(uncompared: Sequence[Uncompared]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for one in uncompared[:4]:
+        reasons.setdefault(one.what, []).append(one.why)
+    return reasons
 
 
 def _names(pairs: Sequence[Pair]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from samkr_edge import __version__
 from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
+from samkr_edge.pose.oks import labelled_joints
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
@@ -56,7 +57,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
         1
         for record in records
         for person in dataset.annotations.get(record.id, [])
-        if any(v > 0 for v in person["keypoints"][2::3])
+        if labelled_joints(person["keypoints"])
     )
     return DatasetFacts(
         name=dataset.root.resolve().name,
@@ -186,8 +187,8 @@ def check_skeletons(models: Mapping[str, PoseModel], dataset: KeypointDataset) -
     Raises:
         SamkrError: SE-D61.
     """
-    wrong: Sequence[str] = [
-        f"{name:<20} {len(model.card.skeleton)} keypoints ({model.card.skeleton.name})"
+    wrong = [
+        (name, f"{len(model.card.skeleton)} keypoints ({model.card.skeleton.name})")
         for name, model in models.items()
         if model.card.skeleton.keypoints != dataset.skeleton.keypoints
     ]
@@ -195,6 +196,6 @@ def check_skeletons(models: Mapping[str, PoseModel], dataset: KeypointDataset) -
         raise SamkrError(
             "SE-D61",
             f"{dataset.root.name} has other keypoints than the model, so nothing was measured",
-            [f"{'data':<20} {len(dataset.skeleton)} keypoints ({dataset.skeleton.name})", *wrong[:3]],
+            {"data": f"{len(dataset.skeleton)} keypoints ({dataset.skeleton.name})", **dict(wrong[:3])},
             fix="give data with the model's keypoints, or leave --data out to measure latency only",
         )

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.measure.gpu_memory import GpuMemory, open_gpu_memory
 from benchmarks.schema import MemoryMb
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.errors import SamkrError
 
 _FRAMES = 3
@@ -33,7 +33,7 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
         SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory; else what the
             model could not be opened or run with.
     """
-    command = launch.module("benchmarks.measure.peak_memory", str(path), str(threads))
+    command = child_process.module("benchmarks.measure.peak_memory", str(path), str(threads))
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
@@ -53,7 +53,7 @@ def _failed(path: Path, reason: str) -> SamkrError:
     return SamkrError(
         "SE-A65",
         f"{path.name} could not be run in a process of its own, so its memory was not measured",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix="measure without it: samkr-edge bench MODEL... --no-memory",
     )
 

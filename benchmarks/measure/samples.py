@@ -5,7 +5,6 @@ The images are every n-th of the evaluated ones that show labelled people. Nobod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import read_json, replacing
 from samkr_edge.fixes import quoted
+from samkr_edge.pose.oks import box_area, joint_similarities, labelled_joints
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
@@ -35,8 +35,6 @@ _SHOWN_SCORE = 0.05
 _MOST_PEOPLE = 12
 # A joint has moved when it went further than OKS forgives at this value, AP75's threshold.
 MOVED_OKS = 0.75
-# Area of a person as a share of the box around the joints, as in CrowdPose's evaluation.
-_AREA_SHARE = 0.53
 
 
 class Person(BaseModel):
@@ -125,7 +123,7 @@ def read_samples(folder: Path) -> Samples | None:
         raise SamkrError(
             "SE-A63",
             f"{path} is not an index of samples that this version reads",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix=f"measure again, or remove {quoted(folder)} to have a report without pictures",
         ) from error
     return samples.model_copy(
@@ -144,7 +142,7 @@ def _with_people(dataset: KeypointDataset, records: Sequence[ImageRecord]) -> li
     return [
         record
         for record in records
-        if any(any(v > 0 for v in p["keypoints"][2::3]) for p in dataset.annotations.get(record.id, []))
+        if any(labelled_joints(person["keypoints"]) for person in dataset.annotations.get(record.id, []))
     ]
 
 
@@ -203,16 +201,17 @@ class Movement:
 
 
 def compare(baseline: Sequence[Person], people: Sequence[Person], sigmas: Sequence[float]) -> Movement:
-    """Match people by mean OKS, greedily from the best pair, and find the joints that moved beyond MOVED_OKS.
-
-    OKS of a joint is exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma and s^2 the person's area (COCO keypoint evaluation).
-    """
+    """Match people by OKS over all joints, the best pair first; joints whose own term is below MOVED_OKS have moved."""
+    if not baseline or not people:
+        return Movement(frozenset(), len(people), len(baseline), 0)
+    truth, others = (np.array([person.joints for person in each])[..., :2] for each in (baseline, people))
+    areas = np.array([max(1.0, box_area(*joints)) for joints in np.ptp(truth, axis=1)])
+    terms_of = joint_similarities(others, truth, areas, sigmas).tolist()  # [person][baseline's person][joint]
     pairs = sorted(
         (
             (-sum(terms) / len(terms), first, second, terms)
-            for first, person in enumerate(baseline)
-            for second, other in enumerate(people)
-            for terms in [_oks_terms(person, other, sigmas)]
+            for second, of_baseline in enumerate(terms_of)
+            for first, terms in enumerate(of_baseline)
         ),
         key=lambda pair: pair[:3],
     )
@@ -228,12 +227,3 @@ def compare(baseline: Sequence[Person], people: Sequence[Person], sigmas: Sequen
         joints += len(terms)
         moved |= {(second, joint) for joint, term in enumerate(terms) if term < MOVED_OKS}
     return Movement(frozenset(moved), len(right), len(left), joints)
-
-
-def _oks_terms(person: Person, other: Person, sigmas: Sequence[float]) -> list[float]:
-    xs, ys = [j[0] for j in person.joints], [j[1] for j in person.joints]
-    area = max(1.0, _AREA_SHARE * (max(xs) - min(xs)) * (max(ys) - min(ys)))
-    return [
-        math.exp(-((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) / (2 * area * (2 * sigma) ** 2))
-        for a, b, sigma in zip(person.joints, other.joints, sigmas, strict=True)
-    ]

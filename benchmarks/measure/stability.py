@@ -107,6 +107,6 @@ def unstable_error(reasons: Sequence[str], fix: str | None) -> SamkrError | None
     return SamkrError(
         "SE-V65",
         "the run was not stable, and --require-stable asks for that",
-        list(reasons[:4]),
+        {"reason": reasons[:4]},
         fix=fix or "close what else runs on this machine, then measure again",
     )

@@ -81,7 +81,7 @@ def read_sensitivity(path: Path) -> SensitivityPart:
         raise SamkrError(
             "SE-A68",
             f"{path.name} is not a file of `samkr-edge sensitivity`",
-            [f"at         {'.'.join(map(str, first['loc']))}: {first['msg']}"],
+            {"at": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"},
             fix="samkr-edge sensitivity CHECKPOINT --data DIR",
         ) from error
     values = [value for group in found.groups for value in group.alone.difference.ap]

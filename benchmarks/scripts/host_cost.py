@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.files.artefact import require_writable, write_json
 from samkr_edge.pose.decode import DecodeSettings, decode, find_peaks, refine, sample
 from samkr_edge.pose.geometry import fit_matrix, warp
@@ -192,7 +192,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
 
 def of_a_process(code: str, runs: int = 7) -> float:
     """Median of what a fresh Python prints for ``code``."""
-    run = launch.code(code)
+    run = child_process.code(code)
     printed = [
         subprocess.run(
             run, capture_output=True, text=True, encoding="utf-8", errors="replace", check=True

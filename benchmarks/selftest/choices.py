@@ -94,7 +94,7 @@ def _for_other_gpus(rig: Rig, flavour: Flavour, level: str) -> Check:
     try:
         plans_for(source, flavour, "fp16", wishes)
     except SamkrError as error:
-        return not_run(what, f"not to be had here: {'; '.join((error.message, *error.facts))} ({error.code})")
+        return not_run(what, f"not to be had here: {error.sentence()} ({error.code})")
     limit = FLOAT_ERRORS["fp16"]
     try:
         built = build(source, rig.folder / f"{level.strip('+')}.engine", flavour, "fp16", wishes)

@@ -34,15 +34,14 @@ def checks(rig: Rig) -> Iterator[Check]:
         except SamkrError as error:
             if name == DRIVER:
                 raise
-            yield not_run(name, "; ".join((error.message, *error.facts)))
+            yield not_run(name, error.sentence())
             continue
         try:
             yield from _checks_of(name, cuda)
         except SamkrError as error:
             if name == DRIVER:
                 raise
-            reason = "; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts)))
-            yield not_run(f"{name}: the rest", reason)
+            yield not_run(f"{name}: the rest", error.sentence())
         finally:
             with suppress(SamkrError):
                 cuda.close()
@@ -150,7 +149,7 @@ def _threads(cuda: Cuda) -> str:
                     if not _copies(cuda, seed + number):
                         wrong.append("bytes differ")
         except SamkrError as error:
-            wrong.append("; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts))))
+            wrong.append(error.sentence())
 
     threads = [threading.Thread(target=work, args=(1000 * seed,)) for seed in (1, 2)]
     for thread in threads:

@@ -76,8 +76,9 @@ def _starts(title: str, trt: Any, flavour: Flavour) -> Check:
         for make in (trt.Builder, trt.Runtime):
             start(make, trt, flavour, messages)
     except SamkrError as error:
-        found = "; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts)))
-        return Check(f"{title}: start", found, "builder and runtime", False, {"error": error.to_dict()})
+        return Check(
+            f"{title}: start", error.sentence(), "builder and runtime", False, {"error": error.to_dict()}
+        )
     return Check(f"{title}: start", "builder and runtime", "builder and runtime", True)
 
 

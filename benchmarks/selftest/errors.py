@@ -22,7 +22,7 @@ from benchmarks.selftest.carried import TRAINED
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine, network_file, plans_for
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.builder.tensorrt.build import build_tensorrt
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import OBEY, precision_flags
@@ -64,7 +64,7 @@ def in_a_process(words: Words) -> Ran:
     """``samkr-edge WORDS`` in a process of its own."""
     begun = time.perf_counter()
     done = subprocess.run(
-        launch.command(*words),
+        child_process.command(*words),
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -209,7 +209,7 @@ def stopped(what: str, words: Words, folder: Path, library: str, patience: float
     """
     environment = {**os.environ, "SAMKR_EDGE_CACHE": str(folder.parent / f"{folder.name}-cache")}
     process = subprocess.Popen(
-        launch.command(*words),
+        child_process.command(*words),
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -11,10 +11,10 @@ from typing import Any
 
 from benchmarks.selftest.stage import Needs, Stage
 from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES, features_of
+from samkr_edge.child_process import HOME, NAMES
 from samkr_edge.doctor.findings import environment
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.errors import SamkrError
-from samkr_edge.launch import HOME, NAMES
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
 from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
@@ -121,7 +121,7 @@ def _no_gpu() -> str:
     try:
         require_gpu()
     except SamkrError as error:
-        return " ".join(error.facts[0].removeprefix("reason").split())
+        return " ".join(str(error.facts["reason"]).split())
     return ""
 
 

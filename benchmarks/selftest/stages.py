@@ -44,7 +44,7 @@ def chosen_stages(wanted: Sequence[str]) -> tuple[Stage, ...]:
             raise SamkrError(
                 "SE-U53",
                 f"there is no stage {text!r}, so nothing was run",
-                ["known      " + ", ".join(f"{stage.number} {stage.title}" for stage in STAGES)],
+                {"known": ", ".join(f"{stage.number} {stage.title}" for stage in STAGES)},
                 fix="samkr-edge selftest --stage 0-3",
             )
         numbers |= asked

@@ -20,7 +20,7 @@ from typing import IO
 from benchmarks.selftest.child import arguments, read_line
 from benchmarks.selftest.outcome import Outcome, judge
 from benchmarks.selftest.stage import Check, Rig, Stage
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.files.temporary import temporary_folder
 
 # A stage that takes this many times what it takes on an Orin Nano hangs.
@@ -73,7 +73,7 @@ class _Follower:
         self.done = False
         self.said, self.begun, self.rest = said, time.monotonic(), b""
         self.reader, writer = os.pipe()
-        command = launch.module("benchmarks.selftest.child", *arguments(stage, rig, writer))
+        command = child_process.module("benchmarks.selftest.child", *arguments(stage, rig, writer))
         # Caches of the user's are neither relied on nor changed.
         own = {**os.environ, "SAMKR_EDGE_CACHE": str(rig.shared / "cache")}
         try:

@@ -94,7 +94,7 @@ def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, secon
     )
     found = _MEDIAN.search(printed)
     if found is None:
-        raise _failed(program, [f"printed    {line.strip()[:150]}" for line in printed.splitlines()[-3:]])
+        raise _failed(program, {"printed": [line.strip()[:150] for line in printed.splitlines()[-3:]]})
     return Measured(major, float(found[1]), graph and _NO_GRAPH.search(printed) is None)
 
 
@@ -110,20 +110,20 @@ def _output(program: Path, arguments: list[str], limit_s: float) -> str:
             timeout=limit_s,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _failed(program, [f"reason     {words_of(error)}"]) from error
+        raise _failed(program, {"reason": words_of(error)}) from error
     if done.returncode != 0 and arguments != ["--help"]:
         errors = [line for line in done.stdout.splitlines() if "[E]" in line] or done.stdout.splitlines()
         raise _failed(
             program,
-            [f"exit code  {done.returncode}", *(f"printed    {line.strip()[:150]}" for line in errors[-3:])],
+            {"exit code": done.returncode, "printed": [line.strip()[:150] for line in errors[-3:]]},
         )
     return done.stdout
 
 
-def _failed(program: Path, facts: list[str]) -> SamkrError:
+def _failed(program: Path, facts: dict[str, object]) -> SamkrError:
     return SamkrError(
         "SE-V64",
         "trtexec did not measure the engine",
-        [f"program    {program}", *facts][:4],
+        {"program": program, **facts},
         fix=f"{quoted(program)} --help   # it must be of the TensorRT that built the engine",
     )

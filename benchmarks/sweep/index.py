@@ -70,7 +70,7 @@ def cell_files(out: Path) -> list[Path]:
         raise SamkrError(
             "SE-A67",
             f"{out / INDEX} is not the index of a sweep",
-            [f"reason     {type(error).__name__}: {error}"],
+            {"reason": f"{type(error).__name__}: {error}"},
             fix=f"write it again; no finished cell is repeated: samkr-edge sweep SUITE --out {quoted(out)}",
         ) from error
     return [file for file in files if file.is_file()]

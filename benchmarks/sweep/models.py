@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.sweep.key import Pictures, digest, here
 from benchmarks.sweep.suite import AS_IS, Cell, Suite
-from samkr_edge import __version__, launch
+from samkr_edge import __version__, child_process
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing, sha256_of
 from samkr_edge.stopping import taking_along
@@ -78,7 +78,7 @@ def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
     shown = f"samkr-edge {shlex.join(command)}"
     say(f"$ {shown}")
     # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
-    child = subprocess.Popen(launch.command(*command, "--json"), stdout=subprocess.PIPE)
+    child = subprocess.Popen(child_process.command(*command, "--json"), stdout=subprocess.PIPE)
     with taking_along(child):
         printed, _ = child.communicate()
     if child.returncode != 0 or not output.is_file():
@@ -86,7 +86,7 @@ def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
             "SE-B65",
             f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` "
             f"ended with exit code {child.returncode}",
-            ["what it said stands above"],
+            {"reason": "what it said stands above"},
             fix=shown,
         )
     with replacing(stamp) as temporary:
@@ -97,8 +97,6 @@ def _error_of(printed: bytes, command: str) -> SamkrError | None:
     """The error in what a command printed under ``--json``; None where there is none: it crashed or was killed."""
     try:
         error = json.loads(printed.splitlines()[-1])["error"]
-        return SamkrError(
-            error["code"], error["message"], [*error["facts"], f"in         {command}"], error["fix"]
-        )
+        return SamkrError(error["code"], error["message"], {**error["facts"], "in": command}, error["fix"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None

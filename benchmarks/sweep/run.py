@@ -88,7 +88,7 @@ def _stopped(
     return SamkrError(
         "SE-D65",
         f"the sweep stopped at cell {number} of {count}, since nothing could be written",
-        [*error.facts, f"kept       {done} finished cells in {out / 'cells'}"],
+        {**error.facts, "kept": f"{done} finished cells in {out / 'cells'}"},
         fix=f"free some room, then go on: samkr-edge sweep SUITE --out {quoted(out)} --resume",
     )
 

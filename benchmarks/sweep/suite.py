@@ -203,7 +203,7 @@ def read_suite(name: str) -> Suite:
         raise SamkrError(
             "SE-U68",
             f"there is no suite {name}, neither a file nor one of ours",
-            [f"ours       {', '.join(names)}"],
+            {"ours": ", ".join(names)},
             fix=f"samkr-edge sweep {near[0] if near else names[0]}",
         )
     try:
@@ -217,6 +217,6 @@ def read_suite(name: str) -> Suite:
         raise SamkrError(
             "SE-A66",
             f"{path.name} is not a suite that this version reads",
-            [f"reason     {reason[:160]}"],
+            {"reason": reason[:160]},
             fix="compare it with a shipped one: samkr-edge sweep quick --dry-run",
         ) from error

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
-from calibration.inputs import best_device
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.passport import is_built
 from samkr_edge.pose_model import PoseModel
-from training.checkpoint import load_checkpoint, network_of
+from training.torch_runner import TorchRunner
 from training.without_attention import without_attention
 
 
@@ -85,14 +84,13 @@ def form_of(model: PoseModel) -> str:
 
 def without_its_attention(model: PoseModel) -> PoseModel | None:
     """A checkpoint again, in memory, without its attention; None where it has none or is no checkpoint."""
-    if model.kind != "checkpoint":
+    if not isinstance(model.runner, TorchRunner):
         return None
-    checkpoint = load_checkpoint(model.path)
-    if not checkpoint.config.groups:
+    network = model.runner.network
+    if not network.config.groups:
         return None
-    network = without_attention(network_of(checkpoint)).to(best_device())
-    card = checkpoint.card.with_provenance(without={"attention": {"judged": "in this ledger"}})
-    return PoseModel(NetworkRunner(network, card), model.path)
+    card = model.card.with_provenance(without={"attention": {"judged": "in this ledger"}})
+    return PoseModel(TorchRunner(without_attention(network), card), model.path)
 
 
 def follow(
@@ -163,9 +161,9 @@ def _check_same_network(models: Sequence[PoseModel]) -> None:
             raise SamkrError(
                 "SE-A81",
                 "these models are not forms of one network, so there is no road to follow",
-                [
-                    f"{models[0].path.name:<20} {first.model}, {len(first.skeleton)} keypoints",
-                    f"{model.path.name:<20} {model.card.model}, {len(model.card.skeleton)} keypoints",
-                ],
+                {
+                    str(models[0].path): f"{first.model}, {len(first.skeleton)} keypoints",
+                    str(model.path): f"{model.card.model}, {len(model.card.skeleton)} keypoints",
+                },
                 fix="samkr-edge bench MODEL... --data DIR   # compares any models",
             )

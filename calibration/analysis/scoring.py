@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from samkr_edge.dataset.annotations import BOX_AREA_SHARE
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of
@@ -34,10 +31,10 @@ from samkr_edge.evaluation.ap import (
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.oks import is_labelled, is_labelled_person, oks, person_area
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.runtime.runner import Runner
 from samkr_edge.terminal import say
-from training.models.deploy import DeployNet
 
 ROUNDS = 1000
 # Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
@@ -45,25 +42,6 @@ MAP_IMAGES = 64
 # What of an annotation decides a score.
 _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
-
-
-class NetworkRunner:
-    """A network in memory behind the protocol of every model; see :class:`samkr_edge.runtime.runner.Runner`."""
-
-    kind = "checkpoint"
-
-    def __init__(self, network: nn.Module, card: ModelCard) -> None:
-        self.card = card
-        self._device = next(network.parameters()).device
-        self._network = DeployNet(network).eval().to(self._device)
-
-    @torch.inference_mode()
-    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        heatmap, offset = self._network(torch.from_numpy(batch).to(self._device))
-        return heatmap.cpu().numpy(), offset.cpu().numpy()
-
-    def close(self) -> None:
-        """Nothing of its own to free."""
 
 
 class MapRecorder:
@@ -176,7 +154,7 @@ class Bench:
             (number, person)
             for number, image in enumerate(self.images)
             for person in dataset.annotations[image.id]
-            if not person["iscrowd"] and any(v > 0 for v in person["keypoints"][2::3])
+            if is_labelled_person(person)
         ]
         self._image_of_person = np.array([number for number, _ in self._people], np.int64)
 
@@ -239,17 +217,11 @@ class Bench:
         return found
 
     def _oks(self, person: dict[str, Any], poses: np.ndarray) -> np.ndarray:
-        """Object keypoint similarity (P,) of poses (P, K, 3) with a labelled person, as COCO defines it."""
-        truth = np.array(person["keypoints"], float).reshape(-1, 3)
-        labelled = truth[:, 2] > 0
-        area = person["area"]
-        if self.dataset.kind == "crowdpose":
-            area = person["bbox"][2] * person["bbox"][3] * BOX_AREA_SHARE
-        variance = (2 * np.array(self.dataset.skeleton.sigmas)) ** 2
-        squares = ((poses[:, :, :2] - truth[:, :2]) ** 2).sum(2)
-        exponent = squares / (2 * variance * (area + np.spacing(1)))
-        similarity: np.ndarray = np.exp(-exponent[:, labelled]).mean(1)
-        return similarity
+        """OKS (P,) of poses (P, K, 3) with a labelled person."""
+        truth = np.array(person["keypoints"], float).reshape(1, -1, 3)
+        area = np.array([person_area(person, self.dataset.kind)])
+        sigmas = self.dataset.skeleton.sigmas
+        return oks(poses[..., :2], truth[..., :2], area, sigmas, is_labelled(truth))[:, 0]
 
     def compare(self, baseline: Measured, other: Measured, *, seed: int = 0) -> Difference:
         """``other`` minus ``baseline``, both scored on the same images drawn again and again."""

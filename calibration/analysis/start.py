@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.analysis.groups import Group, group_modules
-from calibration.analysis.scoring import Bench, NetworkRunner
+from calibration.analysis.scoring import Bench
 from calibration.analysis.switches import Switches, int8_modules
 from calibration.analysis.trials import Modules, Trial, Trials, TrialStore
 from calibration.fp8 import refuse_fp8
@@ -23,6 +23,7 @@ from training.checkpoint import network_of
 from training.export import weights_digest
 from training.models.macs import count_cost
 from training.models.pose_net import PoseNet
+from training.torch_runner import TorchRunner
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Analysis:
     def score(self, policy: Policy, bench: Bench) -> float:
         """AP of the network when quantized by ``policy`` from the start, as `samkr-edge quantize` would."""
         quantized, _ = quantize_network(self.network, policy, self._batches())
-        return bench.run(NetworkRunner(quantized, self.card)).ap
+        return bench.run(TorchRunner(quantized, self.card)).ap
 
     @property
     def _images(self) -> int:

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured, NetworkRunner
+from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured
 from calibration.analysis.switches import Switches
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json, write_json
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from training.models.pose_net import PoseNet
+from training.torch_runner import TorchRunner
 from training.without_attention import without_attention
 
 SCHEMA_VERSION = 1
@@ -172,7 +173,7 @@ class Trials:
         return self._score(self._switches().use(modules), keep=not modules)
 
     def _score(self, network: PoseNet, *, keep: bool = False) -> Measured:
-        recorder = MapRecorder(NetworkRunner(network, self._card), self._float_maps, keep=keep)
+        recorder = MapRecorder(TorchRunner(network, self._card), self._float_maps, keep=keep)
         measured = self.bench.run(recorder)
         if keep:
             self._float_maps = recorder.kept

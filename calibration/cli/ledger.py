@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibration.cli.options import AsJson, Split
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
@@ -27,7 +28,7 @@ def ledger(
         ),
     ],
     data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "val",
+    split: Split = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
     anyway: Anyway = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
@@ -37,7 +38,7 @@ def ledger(
             "-o", "--out", help="Write it here too, as JSON: a run to keep.", callback=file_to_write
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The same images through every form of a network, naming the step where accuracy left.
 

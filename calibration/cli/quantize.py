@@ -1,4 +1,4 @@
-"""`samkr-edge quantize` and `samkr-edge qat`."""
+"""`samkr-edge quantize`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calibration.cli.options import ActivationBits, AsJson, Bits, Calibrator, PolicyName, Seed, Threads
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import quoted
+from training.cli.options import Untrained
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,33 +33,25 @@ def quantize(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
     ] = None,
-    policy: Annotated[str, typer.Option(help="Name of a shipped policy, or a YAML file.")] = "default",
-    calibrator: Annotated[
-        str | None, typer.Option(help="max, entropy, percentile or mse, in place of the policy's.")
-    ] = None,
+    policy: PolicyName = "default",
+    calibrator: Calibrator = None,
     number_format: Annotated[
         str | None,
         typer.Option("--format", help="int8, or fp8 (Ada and newer GPUs), in place of the policy's."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
-    bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")
-    ] = None,
-    activation_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="Bits of activations; likewise.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    bits: Bits = None,
+    activation_bits: ActivationBits = None,
+    seed: Seed = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what each module would get, by which rule.")
     ] = False,
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
-    ] = False,
+    untrained: Untrained = False,
     random_images: Annotated[
         int | None, typer.Option(min=8, help="Calibrate on noise in place of --data.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
 ) -> None:
     """Calibrate to INT8, or to FP8, by a policy (PTQ).
 
@@ -132,110 +125,6 @@ def quantize(
     emit(
         {"checkpoint": str(out), "card": card.to_dict(), "summary": summary, "coverage": coverage},
         _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised, shown.probe),
-        as_json,
-    )
-
-
-def qat(
-    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
-    data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
-    ],
-    recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
-    minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
-    ] = None,
-    teacher_weight: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
-    ] = 1.0,
-    freeze_ranges: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
-    ] = 0.5,
-    control: Annotated[
-        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: what is fastest].")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32.
-
-    Ranges of activations stay as calibrated; those of weights follow the weights for the first part of the run.
-    Compare the result with --control, not with the checkpoint it started from: more training alone changes AP.
-    Unfinished work lies in OUT's folder under OUT.work, and the same command goes on from there.
-
-    Examples:
-
-      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1 --teacher fp32/final.pt
-
-      samkr-edge qat fp32/final.pt --control --data people -o control.pt --minutes 1
-
-      samkr-edge qat ptq.pt --data /data/coco -o qat.pt --set schedule.epochs=5 --set optimizer.lr=1e-5
-    """
-    from dataclasses import replace
-
-    from calibration.qat import FineTuning, open_teacher
-    from samkr_edge.cli.console import emit
-    from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.dataset.use import require_splits
-    from training.checkpoint import load_checkpoint, network_of, save_checkpoint
-    from training.loop.fit import fit
-    from training.loop.losses import LossSettings
-    from training.loop.recipe import as_taught, load_recipe, settings_of
-
-    settings = load_recipe(
-        recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
-    )
-    if threads:
-        settings = settings.model_copy(update={"threads": threads})
-    source = load_checkpoint(checkpoint)
-    settings = as_taught(settings, source.card.provenance.get("training", {}))
-    if (source.kind == "quantized") == control:
-        raise SamkrError(
-            "SE-A41",
-            f"{checkpoint} is quantized, so it is no control"
-            if control
-            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
-            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
-            if control
-            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
-        )
-    require_splits(data, ("train",))
-    dataset = open_dataset(data, "train")
-    if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D42",
-            "the checkpoint and the data set have different keypoints",
-            [f"checkpoint {source.card.skeleton.name}", f"data       {dataset.skeleton.name}"],
-            fix="name the data set that the network was trained on, or train a network on this one",
-        )
-    network = network_of(source)
-    hooks = FineTuning(
-        network,
-        settings_of(LossSettings, settings.loss),
-        freeze_at=freeze_ranges,
-        teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
-        teacher_weight=teacher_weight,
-    )
-    start = source if control else replace(source, card=replace(source.card, stage="qat"))
-    work = out.with_name(out.stem + ".work")
-    finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
-    if control:  # what made the network stays on its card beside the fine-tuning
-        provenance = finished.card.provenance
-        facts = {**provenance, "control": provenance["training"]}
-        facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}
-        finished = replace(finished, card=replace(finished.card, provenance=facts))
-    save_checkpoint(out, finished)
-    facts = finished.card.provenance["control" if control else "qat"]
-    emit(
-        {"checkpoint": str(out), "card": finished.card.to_dict()},
-        f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
         as_json,
     )
 

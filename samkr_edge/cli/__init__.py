@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge import __version__, launch, stopping
+from samkr_edge import __version__, child_process, stopping
 from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.doctor import typer_check
 from samkr_edge.doctor.opencv_install import missing_opencv, pip_line
-from samkr_edge.errors import SamkrError, files_of, reason_of
+from samkr_edge.errors import SamkrError, fact_lines, files_of, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.packages import PACKAGES, foreign_behind, resolve
@@ -69,17 +69,17 @@ COMMANDS: dict[str, Command] = {
         "calibration.cli.quantize:quantize", "Calibrate to INT8 by a policy (PTQ).", STEPS, "quantize"
     ),
     "qat": Command(
-        "calibration.cli.quantize:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
+        "calibration.cli.qat:qat", "Fine-tune a quantized checkpoint (QAT).", STEPS, "quantize", True
     ),
     "sensitivity": Command(
-        "calibration.cli.analysis:sensitivity",
+        "calibration.cli.sensitivity:sensitivity",
         "AP lost by each group of layers in INT8.",
         STEPS,
         "quantize",
         True,
     ),
     "search": Command(
-        "calibration.cli.analysis:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
+        "calibration.cli.search:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
     ),
     "ledger": Command(
         "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
@@ -148,7 +148,7 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     return SamkrError(
         "SE-U70",
         f"`{command}` needs the package {package}, which is not installed here",
-        [f"python     {sys.executable}"],
+        {"python": sys.executable},
         fix=pip_line(extra, find_spec("cv2") is None)
         if extra
         else "pip install --force-reinstall samkr-edge",
@@ -282,9 +282,15 @@ def _with_its_dashes(arguments: list[str]) -> list[str]:
 
 def _without_secrets(error: SamkrError, arguments: list[str]) -> SamkrError:
     """The error without the password of an address that was given where a command takes a path."""
-    facts = [hide_secrets(fact, arguments) for fact in error.facts]
+    facts = {label: _hidden(value, arguments) for label, value in error.facts.items()}
     fix = error.fix and hide_secrets(error.fix, arguments)
     return SamkrError(error.code, hide_secrets(error.message, arguments), facts, fix)
+
+
+def _hidden(value: object, arguments: list[str]) -> object:
+    if isinstance(value, list):
+        return [_hidden(one, arguments) for one in value]
+    return hide_secrets(value, arguments) if isinstance(value, str) else value
 
 
 def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
@@ -301,11 +307,11 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
         return SamkrError(
             "SE-U99",
             "a package that is installed here does not import",
-            [
-                f"reason     {reason_of(error)}",
-                f"raised in  {files_of(error)[-1]}",
-                f"python     {sys.executable}",
-            ],
+            {
+                "reason": reason_of(error),
+                "raised in": files_of(error)[-1],
+                "python": sys.executable,
+            },
             fix="pip install --force-reinstall samkr-edge"
             if itself
             else "samkr-edge doctor   # says which, and how to mend it",
@@ -333,22 +339,22 @@ def _print_error(error: SamkrError, as_json: bool) -> int:
 
 def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
     again = shlex.join(map(without_secrets, arguments))
-    told = {
+    told: dict[str, Any] = {
         "code": "SE-X01",
         "message": f"{type(error).__name__}: {hide_secrets(str(error), arguments)}",
-        "facts": ["this is a bug in samkr-edge, or a case it does not know yet"],
+        "facts": {"cause": "a bug in samkr-edge, or a case it does not know yet"},
         "fix": f"samkr-edge --debug {again}   # and send the traceback",
     }
     if as_json:
         print_json_error(told)
-    say(f"error SE-X01: {told['message']}\n  {told['facts'][0]}\nfix: {told['fix']}")
+    say(f"error SE-X01: {told['message']}\n  {fact_lines(told['facts'])[0]}\nfix: {told['fix']}")
     return 1
 
 
 def main() -> None:
     """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
     open_streams()
-    launch.protect_children()
+    child_process.protect_children()
     with stopping.heard_as_ctrl_c() as heard:
         code = run(sys.argv[1:], heard)
     sys.exit(delivered(code))

@@ -202,7 +202,7 @@ def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -
         raise SamkrError(
             "SE-U07",
             f"{out.name} would be a TensorRT engine, and no GPU is visible here, so nothing was built",
-            [f"instead    for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"],
+            {"instead": f"for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"},
             fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
     named = out.with_suffix(suffix)
@@ -211,7 +211,7 @@ def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -
     raise SamkrError(
         "SE-U07",
         f"{out.name} would not be opened as what it is, so nothing was built",
-        [f"expected   {suffix}, by which every command knows this kind of model"],
+        {"expected": f"{suffix}, by which every command knows this kind of model"},
         fix=f"-o {quoted(named)}",
     )
 
@@ -222,7 +222,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
         raise SamkrError(
             "SE-U07",
             f"{', '.join(asked)}: only TensorRT has this, and the target is the CPU, so nothing was built",
-            ["reason     no GPU is visible here: samkr-edge doctor"] if target == "auto" else [],
+            {"reason": "no GPU is visible here: samkr-edge doctor"} if target == "auto" else None,
             fix=f"samkr-edge build {quoted(model)} --target cpu",
         )
 

@@ -55,7 +55,7 @@ def build_engine(
         raise SamkrError(
             "SE-U89",
             f"there is no precision {precision!r}",
-            [f"known      {', '.join(PRECISIONS)}"],
+            {"known": ", ".join(PRECISIONS)},
             fix="leave --precision out: the graph's own is taken",
         )
     graph = read_onnx(model)
@@ -78,11 +78,11 @@ def build_engine(
         raise SamkrError(
             "SE-V50",
             f"an engine for {target.title} must be built on that device, so nothing was built",
-            [
-                f"device     SM {target.compute_capability}, TensorRT {plans[0].tensorrt}",
-                f"this is    {recognise(device).title}",
-                f"it would   be {plans[0].precision}, {plans[0].typing} typing",
-            ],
+            {
+                "device": f"SM {target.compute_capability}, TensorRT {plans[0].tensorrt}",
+                "this is": recognise(device).title,
+                "it would": f"be {plans[0].precision}, {plans[0].typing} typing",
+            },
             fix=plans[0].by_hand or f"on the device: samkr-edge build {quoted(model.name)} --target auto",
         )
     else:
@@ -103,7 +103,7 @@ def _require_installed(plan: BuildPlan, version: str | None) -> None:
         raise SamkrError(
             "SE-U89",
             f"this is planned for another {TITLES[plan.flavour]} than the one here, so nothing was built",
-            [f"planned    {plan.tensorrt}", f"this is    {here}"],
+            {"planned": plan.tensorrt, "this is": here},
             fix="leave --tensorrt out, or only look: --dry-run",
         )
 
@@ -122,7 +122,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
         raise SamkrError(
             "SE-U89",
             f"there is no flavour {asked!r}",
-            [f"known      {', '.join(TITLES)}"],
+            {"known": ", ".join(TITLES)},
             fix="leave --flavour out: the one that fits the target is taken",
         )
     number = version_tuple(version or "")
@@ -133,7 +133,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
         raise SamkrError(
             "SE-U89",
             f"{version} is no version of {TITLES['rtx' if asked == 'rtx' else 'tensorrt']}",
-            ["known      1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"],
+            {"known": "1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"},
             fix="leave --flavour or --tensorrt out",
         )
     if asked is not None or named is not None:
@@ -170,14 +170,14 @@ def find_features(target: Target, here: bool, version: str | None, flavour: str 
             raise SamkrError(
                 "SE-U89",
                 f"{target.title} has no JetPack {version.removeprefix('jetpack-')}",
-                [f"known      {', '.join(target.jetpack) or 'none: it is no Jetson'}"],
+                {"known": ", ".join(target.jetpack) or "none: it is no Jetson"},
                 fix=f"--tensorrt jetpack-{target.jetpack[-1]}" if target.jetpack else "--tensorrt 10.3",
             )
         if release is None and len(version_tuple(version)) < 2:
             raise SamkrError(
                 "SE-U89",
                 f"{version!r} is no TensorRT version",
-                ["known      like 10.3, or like jetpack-6.2"],
+                {"known": "like 10.3, or like jetpack-6.2"},
                 fix="leave --tensorrt out: the one that the target has is taken",
             )
         return features_for(release.tensorrt if release else version)

@@ -232,7 +232,7 @@ def _check_data(data: Path, scale: Scale) -> None:
         raise SamkrError(
             "SE-D70",
             f"the train and val splits of {data} have different keypoints",
-            [f"{split:<10} {len(skeleton)} keypoints" for split, skeleton in skeletons.items()],
+            {split: f"{len(skeleton)} keypoints" for split, skeleton in skeletons.items()},
             fix=f"samkr-edge data check {quoted(data)}",
         )
 

@@ -35,7 +35,7 @@ def refused_file(error: BaseException) -> SamkrError | None:
     return SamkrError(
         "SE-D04",
         f"{file} could not be read or written" if file else "a file could not be read or written",
-        [f"reason     {error.strerror or reason_of(error)}"],
+        {"reason": error.strerror or reason_of(error)},
         fix=_way_out(error),
     )
 

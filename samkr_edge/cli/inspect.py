@@ -126,14 +126,10 @@ def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
     """End with exit code 6, naming the kinds of what was found and the first of it."""
     from samkr_edge.cli.console import say
 
-    width = max(map(len, kinds)) + 2
     error = SamkrError(
         "SE-Q84",
         f"{model.name} has {_findings(len(kinds))}",
-        [
-            *(f"{kind:<{width}}{count}" for kind, count in Counter(kinds).most_common(3)),
-            f"{'first':<{width}}{first}",
-        ],
+        {**dict(Counter(kinds).most_common(3)), "first": first},
         fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that mend them",
     )
     if not as_json:

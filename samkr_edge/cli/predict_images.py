@@ -49,7 +49,7 @@ class ImagesDone:
             "SE-D28",
             f"{len(self.failed)} of {count} images could not be read"
             + (f"; the others are in {out}" if self.images and out else ""),
-            [failure.message[:150] for failure in self.failed[:3]],
+            {"problem": [failure.message[:150] for failure in self.failed[:3]]},
             fix=self.failed[0].fix,
         )
 
@@ -152,7 +152,7 @@ def at_frame(failure: StageFailed, where: str) -> Exception:
     """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
     cause = failure.__cause__
     if isinstance(cause, SamkrError):
-        return SamkrError(cause.code, cause.message, (*cause.facts, f"at         {where}"), cause.fix)
+        return SamkrError(cause.code, cause.message, {**cause.facts, "at": where}, cause.fix)
     return failure
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samkr_edge import __version__, launch
+from samkr_edge import __version__, child_process
 from samkr_edge.cli.console import heading, say, show
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.picture_digests import disk_state
@@ -154,7 +154,7 @@ def run_steps(steps: list[Step], log: StepLog) -> list[float]:
 def _run(arguments: tuple[str, ...]) -> int:
     """One command in a process of its own: its memory is returned, and it is what a user would have run."""
     sys.stdout.flush()
-    child = subprocess.Popen(launch.command(*arguments))
+    child = subprocess.Popen(child_process.command(*arguments))
     with taking_along(child):
         return child.wait()
 

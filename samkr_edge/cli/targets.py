@@ -70,7 +70,7 @@ def find_target(name: str) -> Target:
     try:
         return load_target(name)
     except UnknownTarget as error:
-        near = [f"nearest    {', '.join(error.near)}"] if error.near else []
+        near = {"nearest": ", ".join(error.near) or None}
         raise SamkrError("SE-U50", f"there is no target {name!r}", near, fix="samkr-edge targets") from error
 
 

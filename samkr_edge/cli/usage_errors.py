@@ -21,10 +21,10 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
     # Choices come one below the other; two of Typer's own sentences stay two.
     message = ", ".join(line.strip().rstrip(",") for line in str(say()).splitlines() if line.strip())
     context: Any = getattr(error, "ctx", None)
-    facts = [] if context is None else [f"usage      {' '.join(context.get_usage().split()[1:])}"]
+    facts = {} if context is None else {"usage": " ".join(context.get_usage().split()[1:])}
     command = "samkr-edge" if context is None else context.command_path
     if files := _files_like_options(words):
-        facts.append(f"a file     {files[0]} is one here, and was read as options")
+        facts["a file"] = f"{files[0]} is one here, and was read as options"
         again = (quoted(word) if word in files else shlex.quote(word) for word in words)
         return SamkrError("SE-U00", message, facts, fix=" ".join(["samkr-edge", *again]))
     return SamkrError("SE-U00", message, facts, fix=f"{command} --help")
@@ -45,7 +45,7 @@ def empty_word(words: Sequence[str]) -> SamkrError | None:
             return SamkrError(
                 "SE-U00",
                 f"{where} is empty, so nothing was done",
-                ["usual      a variable of the shell that is not set"],
+                {"usual": "a variable of the shell that is not set"},
                 fix="give it a value, or leave it out",
             )
     return None

@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.doctor.opencv_install import how_to_get_more
 from samkr_edge.errors import SamkrError
 
@@ -78,7 +78,7 @@ def _require_windows() -> None:
         raise _none("no screen: neither DISPLAY nor WAYLAND_DISPLAY is set")
     try:
         done = subprocess.run(
-            launch.code(_TRIAL),
+            child_process.code(_TRIAL),
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -104,6 +104,6 @@ def _none(reason: str, fix: str = "leave --show out and give -o DIR") -> SamkrEr
     return SamkrError(
         "SE-V06",
         "--show needs a window and there is none, so nothing was done",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix=fix,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,9 +17,8 @@ import numpy as np
 from samkr_edge.dataset.categories import Categories, category_key, whole_number
 from samkr_edge.dataset.segmentation import checked_segmentation
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.oks import box_area, is_labelled, labelled_joints
 
-# The CrowdPose evaluation API takes this share of a person's box as the person's area.
-BOX_AREA_SHARE = 0.53
 _FARTHEST = 1e9  # pixels; the squares of larger numbers overflow in the evaluation
 
 Annotation: TypeAlias = dict[str, Any]
@@ -54,12 +53,12 @@ def listed(places: Sequence[str], most: int = 3) -> str:
     return ", ".join(places[:most]) + (", ..." if len(places) > most else "")
 
 
-def malformed(path: Path, facts: Iterable[str]) -> SamkrError:
+def malformed(path: Path, problems: Sequence[str]) -> SamkrError:
     """SE-D12."""
     return SamkrError(
         "SE-D12",
         f"the annotation file {path} is not usable",
-        [*facts][:4],
+        {"problem": problems[:4]},
         fix="correct these entries, or restore the file from its source",
     )
 
@@ -92,7 +91,7 @@ def image_records(entries: Sequence[dict[str, Any]], folder: Path, path: Path) -
             index = None if crowd_index is None else float(crowd_index)
             records[image_id] = ImageRecord(image_id, image_path(folder, name), width, height, index)
     if faults:
-        raise malformed(path, _fault_lines(faults, len(entries), "images"))
+        raise malformed(path, _problems(faults, len(entries), "images"))
     return tuple(records.values())
 
 
@@ -150,7 +149,7 @@ def annotations_by_image(
             person["segmentation"] = outline
         by_image[image_id].append({**person, "image_id": image_id})
     if faults:
-        raise malformed(path, _fault_lines(faults, len(entries), "annotations"))
+        raise malformed(path, _problems(faults, len(entries), "annotations"))
     if len(taken) > 1:
         told["several"] = [f"{name} ({count})" for name, count in taken.most_common()]
     return by_image, dict(told)
@@ -181,7 +180,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         raise _Unusable(f"have not {3 * joints} keypoint values, three for each keypoint", f": {found}")
     try:
         sane = all(abs(value) <= _FARTHEST for value in keypoints)  # False for NaN
-        labelled = sum(value > 0 for value in keypoints[2::3])
+        labelled = labelled_joints(keypoints)
         box = [float(value) for value in entry.get("bbox") or ()]
         area = float(entry.get("area") or 0)
         num_keypoints, crowd = int(entry.get("num_keypoints", labelled)), int(entry.get("iscrowd") or 0)
@@ -199,7 +198,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         box = extent if min(extent[2:]) > 0 or not box else box
     if area <= 0 and min(box[2:]) > 0:
         filled = filled or entry.get("area") is not None
-        area = BOX_AREA_SHARE * box[2] * box[3]
+        area = box_area(*box[2:])
     own_id = entry.get("id")
     person = {
         **{key: value for key, value in entry.items() if key != "segmentation"},
@@ -217,12 +216,12 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
 def _extent(keypoints: Sequence[float]) -> list[float]:
     """The box x, y, w, h of the labelled keypoints; all 0 where there is none."""
     points = np.asarray(keypoints, dtype=np.float64).reshape(-1, 3)
-    points = points[points[:, 2] > 0]
+    points = points[is_labelled(points)]
     if len(points) == 0:
         return [0.0, 0.0, 0.0, 0.0]
     low, high = points[:, :2].min(0), points[:, :2].max(0)
     return [*low.tolist(), *(high - low).tolist()]
 
 
-def _fault_lines(faults: Places, count: int, what: str) -> list[str]:
+def _problems(faults: Places, count: int, what: str) -> list[str]:
     return [f"{len(places)} of {count} {what} {words}: {listed(places)}" for words, places in faults.items()]

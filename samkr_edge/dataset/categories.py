@@ -114,11 +114,11 @@ def _skeleton(
     raise SamkrError(
         "SE-D13",
         f"the keypoints of {path} are neither COCO's 17 nor CrowdPose's 14, and more must be known about them",
-        [
-            f"found      {count} keypoints{': ' if names else ''}{', '.join(names[:6])}"
+        {
+            "found": f"{count} keypoints{': ' if names else ''}{', '.join(names[:6])}"
             f"{', ...' if len(names) > 6 else ''}",
-            f"missing    {', '.join(missing) if names else 'the category with its keypoint names'}",
-        ],
+            "missing": ", ".join(missing) if names else "the category with its keypoint names",
+        },
         fix=f"write {file} with the keys keypoints, flip_pairs, edges and sigmas",
     )
 
@@ -168,6 +168,6 @@ def _bad_skeleton(path: Path, reason: str) -> SamkrError:
     return SamkrError(
         "SE-D13",
         f"the keypoints described in {path} cannot be used",
-        [f"reason     {reason}"],
+        {"reason": reason},
         fix="give keypoints (K names), flip_pairs and edges (pairs counted from 0), sigmas (K numbers)",
     )

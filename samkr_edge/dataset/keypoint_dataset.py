@@ -134,7 +134,7 @@ def open_dataset(
         raise SamkrError(
             "SE-D14",
             f"the split {split!r} has no images, so there is nothing to work on",
-            [f"file       {path}"],
+            {"file": path},
             fix="restore the annotation file, or choose another split",
         )
     if kind is None:
@@ -236,7 +236,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
             # The last of a chain: what is missing, and not another link to it.
             reason = f"a link to a file that is not there: {os.path.realpath(path)}"
             fix = f"restore that file, or remove the link: rm {quoted(path)}"
-        raise _unreadable(path, [f"reason     {reason}"], fix) from error
+        raise _unreadable(path, {"reason": reason}, fix) from error
     whole = _is_whole(data)
     pixels = None
     if whole:
@@ -253,12 +253,12 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
             reason = f"{kind.format}, which OpenCV {cv2.__version__} could not decode"
             if kind.format in _NOT_EVERYWHERE:
                 fix = f"magick {quoted(path)} {quoted(Path(path).with_suffix('.png'))}   # ImageMagick 6: convert"
-        raise _unreadable(path, [f"reason     {reason}", f"size       {len(data)} bytes"], fix)
+        raise _unreadable(path, {"reason": reason, "size": f"{len(data)} bytes"}, fix)
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb
 
 
-def _unreadable(path: str | Path, facts: Sequence[str], fix: str) -> SamkrError:
+def _unreadable(path: str | Path, facts: dict[str, str], fix: str) -> SamkrError:
     return SamkrError("SE-D15", f"the image {path} could not be read", facts, fix)
 
 
@@ -296,14 +296,16 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
     splits, bare = available_splits(root), unlabelled_splits(root)
     known = {place for name in (*splits, *bare) for place in _places(root, name)}
     others = [str(path.relative_to(root)) for path in _json_files(root) if path not in known]
-    offered = [f"also here  {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"] if others else []
+    offered = {"also here": f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"} if others else {}
     if splits or bare:
-        labelled = [f"splits     {', '.join(splits)}"] if splits else []
-        unlabelled = [f"no labels  {', '.join(bare)}: images alone, for eval"] if bare else []
         raise SamkrError(
             "SE-D11",
             f"{root} has no split {split!r}",
-            [*labelled, *unlabelled, *offered],
+            {
+                "splits": ", ".join(splits) or None,
+                "no labels": f"{', '.join(bare)}: images alone, for eval" if bare else None,
+                **offered,
+            },
             fix=f"give the same command with --split {splits[0]}"
             if splits
             else f"samkr-edge eval MODEL --data {quoted(root)} --split {quoted(bare[0])}",
@@ -312,13 +314,13 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
     raise SamkrError(
         "SE-D10",
         f"{root} has no annotations where a data set has them",
-        [
-            *(f"{kind:<10} {annotation_place(root, split, kind).relative_to(root)}" for kind in _FOLDERS),
-            *(
+        {
+            **{kind: annotation_place(root, split, kind).relative_to(root) for kind in _FOLDERS},
+            **(
                 offered
-                or [f"found      {', '.join(inside[:6]) or 'an empty folder'}{' ...' * (len(inside) > 6)}"]
+                or {"found": f"{', '.join(inside[:6]) or 'an empty folder'}{' ...' * (len(inside) > 6)}"}
             ),
-        ],
+        },
         fix=f"name the file itself in place of the directory: {quoted(root / others[0])}"
         if others
         else "samkr-edge data synth people   # or move the files to where one of these layouts has them",

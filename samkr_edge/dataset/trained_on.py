@@ -163,7 +163,6 @@ def require_unseen(
 
 def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset) -> SamkrError:
     name, (training, what) = next(iter(seen.items()))
-    more = [f"likewise   {', '.join(other for other in seen if other != name)}"] if len(seen) > 1 else []
     other = next(iter(_judging(dataset)), None)
     fix = (
         f"give the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
@@ -174,7 +173,11 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
     return SamkrError(
         "SE-D45",
         f"{name} was trained on images that it is to be evaluated on, so nothing was measured",
-        [f"trained on {training}", f"evaluated  {what}", *more],
+        {
+            "trained on": training,
+            "evaluated": what,
+            "likewise": ", ".join(other for other in seen if other != name) or None,
+        },
         fix=fix,
     )
 

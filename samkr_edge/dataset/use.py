@@ -20,6 +20,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 )
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.pose.oks import labelled_joints
 
 # Images that show people, below which ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -92,7 +93,7 @@ class People:
                 if person["iscrowd"]:
                     continue
                 counted += person["num_keypoints"] > 0
-                if not any(v > 0 for v in person["keypoints"][2::3]):
+                if not labelled_joints(person["keypoints"]):
                     continue
                 labelled.append(person)
                 if person["num_keypoints"] == 0:
@@ -134,31 +135,32 @@ def refusal(
     if usable:
         return None
     count = len(dataset.images if images is None else images)
-    facts = [f"images     {count} with {people.annotations} annotations"]
+    facts = {"images": f"{count} with {people.annotations} annotations"}
     fix = f"label people in {dataset.annotation_path.name}, or name a data set that has some"
     if people.labelled:
-        facts.append(f"people     {len(people.labelled)} with labelled keypoints")
+        facts["people"] = f"{len(people.labelled)} with labelled keypoints"
     elif "category" in dataset.told:
         fix = "give these annotations the id of a category of the file"
     if people.small and step == "train":
-        facts.append(f"too small  {len(people.small)}: {listed(_places(people.small))}")
+        without_size = all(person in people.unsized for person in people.small)
+        label = "no size" if without_size else "too small"
+        facts[label] = f"{len(people.small)}: {listed(_places(people.small))}"
         fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
         if smallest_person is not None and People.of(dataset, images).learnable:
             fix = "give the same command with --set data.smallest_person=null: smaller people, where images are small"
-        if all(person in people.unsized for person in people.small):
-            facts[-1] = f"no size    {len(people.small)}: {listed(_places(people.small))}"
+        if without_size:
             fix = "give these annotations an area or a bbox, which their keypoints alone do not make"
     if people.outside and step == "train":
-        facts.append(
-            f"outside    {len(people.outside)} centred outside the image: {listed(_places(people.outside))}"
-        )
+        places = listed(_places(people.outside))
+        facts["outside"] = f"{len(people.outside)} centred outside the image: {places}"
         fix = "correct the keypoints, which must be pixels of the image as it is stored"
     if people.uncounted:
-        facts.append(f"uncounted  {len(people.uncounted)} of them, since their num_keypoints is 0")
+        facts["uncounted"] = f"{len(people.uncounted)} of them, since their num_keypoints is 0"
         fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
     if left := dataset.told.get("category"):
-        facts.append(f"left out   {len(left)} {LEFT_OUT['category']}: {listed(left)}")
-    return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), facts[:4], fix=fix)
+        facts["left out"] = f"{len(left)} {LEFT_OUT['category']}: {listed(left)}"
+    shown = dict(list(facts.items())[:4])
+    return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), shown, fix=fix)
 
 
 def no_labels(dataset: KeypointDataset) -> SamkrError:
@@ -166,7 +168,7 @@ def no_labels(dataset: KeypointDataset) -> SamkrError:
     return SamkrError(
         "SE-D81",
         f"{dataset.annotation_path} holds images without labels, so nothing can be learned from it or judged by it",
-        [f"images     {len(dataset)}", "labels     only the data set's evaluation server has them"],
+        {"images": len(dataset), "labels": "only the data set's evaluation server has them"},
         fix=f"samkr-edge eval MODEL --data {quoted(dataset.named)} --split {quoted(dataset.split)}   "
         "# writes the file that the server takes",
     )
@@ -212,10 +214,10 @@ def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> N
         raise SamkrError(
             "SE-D22",
             f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are not there, so nothing was done",
-            [
-                f"missing    {listed([place_of(image, dataset) for image in missing])}",
-                f"looked in  {', '.join(map(str, dataset.searched))}",
-            ],
+            {
+                "missing": listed([place_of(image, dataset) for image in missing]),
+                "looked in": ", ".join(map(str, dataset.searched)),
+            },
             fix="restore them, or take them out of the annotations; all of them: "
             f"samkr-edge data check {quoted(dataset.named)}"
             if dataset.labelled
@@ -237,22 +239,22 @@ def require_calibration_images(train: KeypointDataset, asked: int | None = None)
     require_usable(train, "quantize")
     shown = len({person["image_id"] for person in People.of(train).labelled})
     if shown < FEWEST_CALIBRATION_IMAGES:
-        found = f"found      {shown} that show people, of {len(train)} images of {train.annotation_path}"
-        raise too_few_images(shown, [found])
+        found = f"{shown} that show people, of {len(train)} images of {train.annotation_path}"
+        raise too_few_images(shown, found)
     if asked is not None and asked < FEWEST_CALIBRATION_IMAGES:
         raise too_few_images(asked, fix=f"give the same command with --images {min(shown, 128)}")
 
 
 def too_few_images(
     count: int,
-    facts: Sequence[str] = (),
+    found: str | None = None,
     fix: str = "annotate more images; to measure speed alone, quantize takes --random-images 8 in place of --data",
 ) -> SamkrError:
     """SE-D43."""
     return SamkrError(
         "SE-D43",
         f"{count} images are too few to calibrate on, so nothing was done",
-        [f"needed     at least {FEWEST_CALIBRATION_IMAGES}; 128 to 512 is usual", *facts],
+        {"needed": f"at least {FEWEST_CALIBRATION_IMAGES}; 128 to 512 is usual", "found": found},
         fix=fix,
     )
 
@@ -285,8 +287,10 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
         f"{data} is one split, and this needs one to learn from and another to be judged by"
         if file
         else f"{data} has no split {' or '.join(map(repr, missing))}, so nothing was done",
-        [f"needed     {annotation_place(Path('DIR'), split, kind)}" for split in dict.fromkeys(splits)]
-        + ([f"found      {', '.join(found)}"] if found else []),
+        {
+            "needed": [annotation_place(Path("DIR"), split, kind) for split in dict.fromkeys(splits)],
+            "found": ", ".join(found) or None,
+        },
         fix=f"{command}   # then the same command with --data {made}",
     )
 

@@ -142,7 +142,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
         raise SamkrError(
             "SE-U93",
             "two files of a bundle cannot have the same name",
-            [", ".join(names)],
+            {"names": ", ".join(names)},
             fix="rename one of them, with the passport beside it where it is a built model",
         )
     data = source.read_bytes()
@@ -188,10 +188,10 @@ def read_bundle(path: Path) -> Bundle:
             raise SamkrError(
                 "SE-A93",
                 f"{path.name} has a format that this samkr-edge does not read, so it was not loaded",
-                [
-                    f"format     {version}, written by samkr-edge {facts.get('samkr_edge', '?')}",
-                    f"this is    samkr-edge {__version__}, which reads format {SCHEMA_VERSION}",
-                ],
+                {
+                    "format": f"{version}, written by samkr-edge {facts.get('samkr_edge', '?')}",
+                    "this is": f"samkr-edge {__version__}, which reads format {SCHEMA_VERSION}",
+                },
                 fix="pip install --upgrade samkr-edge",
             )
         try:
@@ -209,17 +209,17 @@ def _check_belongs(path: Path, passport: Passport, entry: Entry, source: Path, s
         raise SamkrError(
             "SE-A95",
             f"{path.name} is not the file its passport describes, so no bundle was written",
-            [f"expected   {passport.sha256[:16]}", f"found      {entry.sha256[:16]}"],
+            {"expected": passport.sha256[:16], "found": entry.sha256[:16]},
             fix=again,
         )
     if passport.source_sha256 != source_entry.sha256:
         raise SamkrError(
             "SE-A95",
             f"{path.name} was built from another ONNX than {source.name}, so no bundle was written",
-            [
-                f"built from {passport.source}  {passport.source_sha256[:16]}",
-                f"bundled    {source.name}  {source_entry.sha256[:16]}",
-            ],
+            {
+                "built from": f"{passport.source}  {passport.source_sha256[:16]}",
+                "bundled": f"{source.name}  {source_entry.sha256[:16]}",
+            },
             fix=again,
         )
 
@@ -271,10 +271,10 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
         raise SamkrError(
             "SE-A92",
             f"{path} is not a whole bundle, so nothing of it was loaded",
-            [
-                f"reason     {words_of(error)}",
-                f"size       {path.stat().st_size if path.is_file() else 'no such file'}",
-            ],
+            {
+                "reason": words_of(error),
+                "size": path.stat().st_size if path.is_file() else "no such file",
+            },
             fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
         ) from error
 
@@ -283,7 +283,7 @@ def _damaged(path: Path, found: str) -> SamkrError:
     return SamkrError(
         "SE-A94",
         f"{path.name} does not hold what its manifest says (edited or damaged), so nothing of it was loaded",
-        [f"found      {found}"],
+        {"found": found},
         fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
     )
 

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.deploy.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
@@ -101,7 +101,7 @@ def _fits(model: Path, why_not: str = "") -> bool:
         preflight(model)
     except SamkrError as error:
         if why_not:
-            say(f"{why_not} ({error.code}: {'; '.join(' '.join(fact.split()) for fact in error.facts)})")
+            say(f"{why_not} ({error.code}: {error.sentence()})")
         return False
     return True
 
@@ -130,14 +130,14 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
     say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
     # Its result is not ours: it goes where progress goes.
-    child = subprocess.Popen(launch.command(*words), stdout=2)
+    child = subprocess.Popen(child_process.command(*words), stdout=2)
     with taking_along(child):
         code = child.wait()
     if code != 0:
         raise SamkrError(
             "SE-B94",
             f"no engine could be built for {bundle.name} on this device; the reason is above",
-            [f"built by   samkr-edge {shlex.join(words)}"],
+            {"built by": f"samkr-edge {shlex.join(words)}"},
             fix="export SAMKR_EDGE_TARGET=cpu   # runs the bundle on the CPU; or mend what is said above",
         )
 
@@ -160,7 +160,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         raise SamkrError(
             "SE-D92",
             "the cache for built models cannot be written to",
-            [f"folder     {folder}", f"reason     {error.strerror or error}"],
+            {"folder": folder, "reason": error.strerror or error},
             fix="export SAMKR_EDGE_CACHE=/some/writable/folder",
         ) from error
     with lock:

@@ -125,7 +125,7 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
         raise SamkrError(
             "SE-D94",
             f"two files named {twice[0]} cannot be carried to one folder",
-            [str(path) for path in found if path.name == twice[0]],
+            {"file": [path for path in found if path.name == twice[0]]},
             fix="rename one of them",
         )
     return found

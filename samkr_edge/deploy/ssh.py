@@ -61,10 +61,10 @@ class Host:
             raise SamkrError(
                 "SE-U95",
                 f"{without_secrets(text)!r} is not an address of a device",
-                [
-                    "needed     ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config",
-                    "password   ssh itself asks for it",
-                ],
+                {
+                    "needed": "ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config",
+                    "password": "ssh itself asks for it",
+                },
                 fix="--on ssh://nvidia@192.168.1.20",
             )
         folder = (matched["folder"] or "").rstrip("/") or None
@@ -133,10 +133,10 @@ class Remote:
             raise SamkrError(
                 "SE-V95",
                 f"there is no samkr-edge on {self.host.address}",
-                [
-                    "looked in  "
-                    + (self.host.folder or "the PATH of a login shell, ~/.local/bin, ~/samkr-edge/.venv/bin")
-                ],
+                {
+                    "looked in": self.host.folder
+                    or "the PATH of a login shell, ~/.local/bin, ~/samkr-edge/.venv/bin"
+                },
                 fix=f"on the device: pip install samkr-edge=={__version__}   "
                 "# or name its folder: --on ssh://user@host/path/to/venv/bin",
             )
@@ -146,7 +146,7 @@ class Remote:
             raise SamkrError(
                 "SE-V95",
                 f"samkr-edge on {self.host.address} has another version, so nothing was run",
-                [f"here       {__version__}", f"there      {version or 'did not start'}  {found['command']}"],
+                {"here": __version__, "there": f"{version or 'did not start'}  {found['command']}"},
                 fix=f"on the device: pip install samkr-edge=={__version__}",
             )
         return Device(found["command"], found["job"], found.get("rsync") == "yes")
@@ -226,7 +226,7 @@ class Remote:
             raise SamkrError(
                 "SE-D95",
                 f"copying between here and {self.host.address} failed",
-                [f"reason     {line.strip()[:150]}" for line in lines[:2]],
+                {"reason": [line.strip()[:150] for line in lines[:2]]},
                 fix=f"ssh{self._port} {self.host.address} df -h   # is there room?",
             )
 
@@ -239,7 +239,7 @@ class Remote:
         return SamkrError(
             "SE-V94",
             f"{self.host.address} cannot be reached by ssh",
-            [f"reason     {reason[:150]}"],
+            {"reason": reason[:150]},
             fix=f"ssh{self._port} {self.host.address} true   # until that works",
         )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.machine.cuda_errors import FAILURE
 
 _LIMIT_S = 120
@@ -44,7 +44,7 @@ def try_on_gpu(names: Iterable[str]) -> dict[str, GpuTrial]:
 
 
 def _in_a_child(name: str) -> GpuTrial:
-    command = launch.module("samkr_edge.doctor.gpu_trial", name)
+    command = child_process.module("samkr_edge.doctor.gpu_trial", name)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
@@ -129,7 +129,7 @@ def _main(name: str) -> None:
     try:
         works, said = True, _OPENERS[name]()
     except SamkrError as error:
-        works, said = False, "; ".join((error.message, *(" ".join(fact.split()) for fact in error.facts)))
+        works, said = False, error.sentence()
     except Exception as error:
         works, said = False, reason_of(error)
     print("\n" + _MARK + json.dumps([works, said]), flush=True)

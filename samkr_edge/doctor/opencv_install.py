@@ -98,7 +98,7 @@ def missing_opencv() -> SamkrError:
     return SamkrError(
         "SE-U71",
         "OpenCV (cv2) is not installed here, and reading and drawing images needs it",
-        [f"looked in  {sys.prefix}"],
+        {"looked in": sys.prefix},
         fix=how_to_get(),
     )
 

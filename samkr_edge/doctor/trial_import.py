@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
 
 _LIMIT_S = 300
@@ -54,7 +54,7 @@ def trial_imports(modules: Sequence[str]) -> dict[str, Trial]:
 
 def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
     """The trials that one child finished, and the one that ended it."""
-    command = launch.module("samkr_edge.doctor.trial_import", *modules)
+    command = child_process.module("samkr_edge.doctor.trial_import", *modules)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S

@@ -32,11 +32,11 @@ def mismatch(reason: str) -> SamkrError:
     return SamkrError(
         "SE-U98",
         "the installed Typer cannot run this command line, so nothing was done",
-        [
-            f"reason     {reason}",
-            f"found      typer {_version('typer')}, click {_version('click')}",
-            f"expected   typer {LOWEST} or later",
-        ],
+        {
+            "reason": reason,
+            "found": f"typer {_version('typer')}, click {_version('click')}",
+            "expected": f"typer {LOWEST} or later",
+        },
         fix=f'pip install --upgrade "typer>={LOWEST}"',
     )
 

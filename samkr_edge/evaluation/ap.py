@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samkr_edge.dataset.annotations import BOX_AREA_SHARE
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, ReadImage, read_image
 from samkr_edge.dataset.use import refusal
 from samkr_edge.errors import SamkrError
@@ -24,6 +23,7 @@ from samkr_edge.evaluation.paper_protocol import predict, rescored
 from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.evaluation.scores import Interval, Scores
+from samkr_edge.pose.oks import CrowdingLevel, crowding_level, person_area
 from samkr_edge.pose.poses import Poses
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_DETECTIONS = 20
 _AT_ONCE = 250  # images that pycocotools matches at a time
-EASY_BELOW, MEDIUM_BELOW = 0.2, 0.8
 
 # COCO results: of a pass of ours, or entries from anywhere.
 Results: TypeAlias = "Predictions | Sequence[dict[str, Any]]"
@@ -66,15 +65,15 @@ def predict_dataset(
 
 
 def _other_keypoints(model: Skeleton, data: Skeleton) -> SamkrError:
-    facts = [
-        f"model      {len(model)} keypoints ({model.name})",
-        f"data       {len(data)} keypoints ({data.name})",
-    ]
+    facts = {
+        "model": f"{len(model)} keypoints ({model.name})",
+        "data": f"{len(data)} keypoints ({data.name})",
+    }
     pairs = zip(model.keypoints, data.keypoints, strict=False)
     unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
     if unlike and len(model) == len(data):
         number, ours, theirs = unlike[0]
-        facts.append(f"differ     {len(unlike)}; the first is number {number}: model {ours}, data {theirs}")
+        facts["differ"] = f"{len(unlike)}; the first is number {number}: model {ours}, data {theirs}"
     return SamkrError(
         "SE-D26",
         "the model and the data set have different keypoints, so AP would mean nothing",
@@ -108,8 +107,8 @@ def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] |
     matches = Matches.of(dataset, results, ids)
     numbers = _summary(matches.accumulated(ids))
     if dataset.kind == "crowdpose":
-        for name, chosen in _by_crowding(dataset, ids).items():
-            numbers[name] = _summary(matches.accumulated(chosen))["ap"] if chosen else None
+        for level, chosen in _by_crowding(dataset, ids).items():
+            numbers[level] = _summary(matches.accumulated(chosen))["ap"] if chosen else None
         for name in ("apm", "apl", "arm", "arl"):
             numbers[name] = None
     return Scores(**numbers)  # type: ignore[arg-type]
@@ -195,14 +194,11 @@ class ImageMatches:
         return 100 * total / len(recall)
 
 
-def _by_crowding(dataset: KeypointDataset, ids: list[int]) -> dict[str, list[int]]:
-    crowding = {image.id: image.crowd_index or 0.0 for image in dataset.images}
-    groups: dict[str, list[int]] = {"easy": [], "medium": [], "hard": []}
+def _by_crowding(dataset: KeypointDataset, ids: list[int]) -> dict[CrowdingLevel, list[int]]:
+    levels = {image.id: crowding_level(image.crowd_index) for image in dataset.images}
+    groups: dict[CrowdingLevel, list[int]] = {"easy": [], "medium": [], "hard": []}
     for image_id in ids:
-        value = crowding[image_id]
-        groups["easy" if value < EASY_BELOW else "medium" if value < MEDIUM_BELOW else "hard"].append(
-            image_id
-        )
+        groups[levels[image_id]].append(image_id)
     return groups
 
 
@@ -312,21 +308,16 @@ def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for image_id in ids:
         for annotation in dataset.annotations.get(image_id, []):
-            labelled = sum(v > 0 for v in annotation["keypoints"][2::3])
-            box = annotation.get("bbox") or _box(annotation["keypoints"])
-            area = annotation.get("area")
-            if dataset.kind == "crowdpose" or area is None:
-                area = box[2] * box[3] * BOX_AREA_SHARE
             entry = {
                 # pycocotools takes a match with id 0 for no match, and loses all but one of equal ids.
                 "id": len(annotations) + 1,
                 "image_id": image_id,
                 "category_id": 1,
                 "keypoints": annotation["keypoints"],
-                "num_keypoints": annotation.get("num_keypoints", labelled),
-                "iscrowd": annotation.get("iscrowd", 0),
-                "bbox": box,
-                "area": area,
+                "num_keypoints": annotation["num_keypoints"],
+                "iscrowd": annotation["iscrowd"],
+                "bbox": annotation["bbox"],
+                "area": person_area(annotation, dataset.kind),
             }
             annotations.append(entry)
     return {
@@ -334,13 +325,6 @@ def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person"}],
     }
-
-
-def _box(keypoints: Sequence[float]) -> list[float]:
-    points = np.array(keypoints, float).reshape(-1, 3)
-    points = points[points[:, 2] > 0, :2] if (points[:, 2] > 0).any() else points[:, :2]
-    low, high = points.min(axis=0), points.max(axis=0)
-    return [float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])]
 
 
 def _summary(accumulated: dict[str, np.ndarray]) -> dict[str, float | None]:

@@ -60,7 +60,7 @@ class Predictions:
             raise SamkrError(
                 "SE-D08",
                 "the poses found so far could not be kept, so the evaluation stopped",
-                [f"reason     {error.strerror or error}", f"folder     {temporary_place()}"],
+                {"reason": error.strerror or error, "folder": temporary_place()},
                 fix="free some room there, or name another folder: export TMPDIR=DIR",
             ) from error
         self._places[image_id] = (self._rows, len(poses))

@@ -44,7 +44,7 @@ class Protocol:
             raise SamkrError(
                 "SE-U75",
                 f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
-                [f"expected   different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"],
+                {"expected": f"different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"},
                 fix="--scales 0.5,1,2",
             )
 
@@ -111,7 +111,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise SamkrError(
-            "SE-U75", f"{text!r} is no list of scales", [f"reason     {error}"], fix="--scales 0.5,1,2"
+            "SE-U75", f"{text!r} is no list of scales", {"reason": error}, fix="--scales 0.5,1,2"
         ) from error
 
 
@@ -134,6 +134,6 @@ def require_able(model: PoseModel, protocol: Protocol) -> None:
         raise SamkrError(
             "SE-U75",
             f"{model.path.name} takes one size of images, so several scales and the paper's resize cannot be measured",
-            [f"input      {card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"],
+            {"input": f"{card.input_size[0]}x{card.input_size[1]}, kind {model.kind}"},
             fix="give the checkpoint that this file was exported from",
         )

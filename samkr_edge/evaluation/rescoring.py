@@ -203,7 +203,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
         raise SamkrError(
             "SE-A77",
             f"{path} is not a rescoring network of samkr-edge",
-            [f"reason     {type(error).__name__}: {str(error)[:150]}"],
+            {"reason": f"{type(error).__name__}: {str(error)[:150]}"},
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
         ) from error
     inputs = 3 * len(expected.links) + len(skeleton)
@@ -221,10 +221,10 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
         raise SamkrError(
             "SE-A77",
             f"{path} cannot rescore these poses",
-            [
-                f"expected   {inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
-                f"found      weights {weights['l1.weight'].shape}, {len(found.links)} links; finite numbers are needed",
-            ],
+            {
+                "expected": f"{inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
+                "found": f"weights {weights['l1.weight'].shape}, {len(found.links)} links; finite numbers are needed",
+            },
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
         )
     return RescoringNetwork(expected, weights, path, lesson)

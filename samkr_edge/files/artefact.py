@@ -85,7 +85,7 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         raise SamkrError(
             "SE-D01",
             f"{targets[0]} could not be written, so what was there before is unchanged",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix=way_out(error),
         ) from error
     finally:
@@ -172,7 +172,7 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
         raise SamkrError(
             "SE-D01",
             f"{target} cannot be written, so nothing was done",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix=way_out(error),
         ) from error
 
@@ -214,9 +214,7 @@ def read_json(path: str | Path, what: str) -> Any:
         fix = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else f"ls -l {quoted(path)}"
         if isinstance(error, FileNotFoundError):
             fix = look_beside(path)
-        raise SamkrError(
-            "SE-D02", f"{what} {path} could not be read", [f"reason     {error}"], fix=fix
-        ) from error
+        raise SamkrError("SE-D02", f"{what} {path} could not be read", {"reason": error}, fix=fix) from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # beside bad syntax: numbers or nesting without end
@@ -228,6 +226,6 @@ def read_json(path: str | Path, what: str) -> Any:
         raise SamkrError(
             "SE-D03",
             f"{what} {path} is not valid JSON",
-            [f"at         {where}", f"size       {len(text)} characters"],
+            {"at": where, "size": f"{len(text)} characters"},
             fix="restore the file from its source; it may have been cut off while being written",
         ) from error

@@ -49,7 +49,7 @@ def _temporary_folder(why: str) -> Path:
         raise SamkrError(
             "SE-D55",
             f"{why}, and there is no temporary folder, so there is no place for a cache",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix=_CHOOSE,
         ) from error
     say(f"{why}: what is built here is kept in {folder}, and may be lost with it; {_CHOOSE}")

@@ -62,6 +62,6 @@ def refuse_replaced(digests: Mapping[Path, str], lost: str) -> None:
             raise SamkrError(
                 "SE-A29",
                 f"{path} was replaced while it was in use, so {lost}",
-                [f"before     {digest}", f"now        {now}"],
+                {"before": digest, "now": now},
                 fix="run it again when nothing builds or exports to that name, or give it a copy",
             )

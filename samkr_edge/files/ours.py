@@ -75,12 +75,10 @@ def refuse_foreign(
     foreign = [path for path in paths if path.exists() and not made(path)]
     if not foreign:
         return
-    shown = [f"not ours   {path.name}" for path in foreign[:3]]
-    if len(foreign) > 3:
-        shown.append(f"and more   {len(foreign) - 3}")
+    shown = foreign[:3]
     raise SamkrError(
         "SE-D05",
         f"files of other origin stand in {foreign[0].parent} where results would go, so nothing was done",
-        shown,
+        {"not ours": [path.name for path in shown], "and more": len(foreign) - len(shown) or None},
         fix=fix,
     )

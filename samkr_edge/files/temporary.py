@@ -65,6 +65,6 @@ def _refused(error: OSError) -> SamkrError:
     return SamkrError(
         "SE-D09",
         "temporary files could not be written, so nothing was done",
-        [f"reason     {error.strerror or reason_of(error)}", f"folder     {temporary_place()}"],
+        {"reason": error.strerror or reason_of(error), "folder": temporary_place()},
         fix="free some room there, or name another folder: export TMPDIR=DIR",
     )

@@ -50,10 +50,10 @@ def open_live(source: str) -> tuple[Any, str]:
             raise SamkrError(
                 "SE-V98",
                 "this OpenCV was built without GStreamer, so the pipeline cannot run",
-                [
-                    f"OpenCV     {cv2.__version__}, {Path(cv2.__file__).parent}",
-                    "pip's      wheels have no GStreamer",
-                ],
+                {
+                    "OpenCV": f"{cv2.__version__}, {Path(cv2.__file__).parent}",
+                    "pip's": "wheels have no GStreamer",
+                },
                 fix=how_to_get_more(gstreamer=True),
             )
         number = (csi.group(1) or "0") if csi else ""

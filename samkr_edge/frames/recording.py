@@ -99,7 +99,7 @@ class Recording:
             return SamkrError(
                 "SE-D98",
                 f"{self.video.parent} was removed, and the recording of {self.frames} frames with it",
-                [f"reason     {reason}"],
+                {"reason": reason},
                 fix="choose another place with -o, which nobody clears",
             )
         return SamkrError(
@@ -107,7 +107,7 @@ class Recording:
             f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept"
             if self.frames
             else f"{self.video.parent} cannot take a recording, so nothing was done",
-            [f"reason     {reason}"],
+            {"reason": reason},
             fix=f"free some room, or choose another place with -o; now: df -h {quoted(self.video.parent)}",
         )
 

@@ -40,11 +40,13 @@ class Sources:
 
     def note(self) -> str | None:
         """One line about what was left out; None where nothing was."""
-        if not self.left_out:
-            return None
+        shown = self.shown_left_out()
+        return f"left out: {shown}" if shown else None
+
+    def shown_left_out(self) -> str:
         shown = [f"{path.name} ({reason})" for path, reason in list(self.left_out.items())[:4]]
         more = len(self.left_out) - len(shown)
-        return f"left out: {', '.join(shown)}{f' and {more} more' if more else ''}"
+        return f"{', '.join(shown)}{f' and {more} more' if more else ''}"
 
 
 def find_sources(words: Sequence[str]) -> Sources:
@@ -80,8 +82,10 @@ def find_sources(words: Sequence[str]) -> Sources:
         raise SamkrError(
             "SE-D29",
             "no image and no video was found, so nothing was done",
-            [f"looked in  {', '.join(map(without_secrets, words[:4]))[:150]}"]
-            + ([found.note() or ""] if found.left_out else []),
+            {
+                "looked in": ", ".join(map(without_secrets, words[:4]))[:150],
+                "left out": found.shown_left_out() or None,
+            },
             fix="name an image or a video, or a folder that holds some",
         )
     return found
@@ -201,12 +205,13 @@ def _missing(word: str) -> SamkrError:
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:
-    facts = [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in problems[:4]]
-    if len(problems) > 4:
-        facts[3:] = [f"and {len(problems) - 3} more"]
+    shown = problems if len(problems) <= 4 else problems[:3]
     return SamkrError(
         "SE-D29",
         f"{len(problems)} of {count} sources cannot be used, so nothing was done",
-        facts,
+        {
+            "problem": [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in shown],
+            "and more": len(problems) - len(shown) or None,
+        },
         fix=problems[0].fix,
     )

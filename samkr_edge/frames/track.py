@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samkr_edge.pose.oks import box_area, oks
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose.skeleton import Skeleton
 
-# A person's area as a share of their joints' box: COCO's annotated areas are about half of it.
-_AREA_SHARE = 0.53
 # Pixels that people of a single joint are taken to be long.
 _LONE_EXTENT = 64.0
 _LEAST_FRAMES = 3
@@ -56,8 +55,7 @@ class Tracker:
 
     def __init__(self, skeleton: Skeleton, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
-        # exp(-d^2 / (2 s^2 k^2)), k = 2 sigma (COCO keypoint evaluation)
-        self._variances = (2 * np.array(skeleton.sigmas) * self.settings.wider) ** 2
+        self._sigmas = np.array(skeleton.sigmas) * self.settings.wider
         self._people: list[_Person] = []
         self._next = 1
         self._last: float | None = None
@@ -100,12 +98,9 @@ class Tracker:
             return np.zeros((len(poses), len(self._people)))
         known = np.stack([person.at(seconds) for person in self._people])  # (T, K, 2)
         areas = np.array([person.area for person in self._people])
-        squared = ((poses.keypoints[:, None] - known[None]) ** 2).sum(axis=3)  # (P, T, K)
-        terms = np.exp(-squared / (2 * areas[None, :, None] * self._variances))
-        weights = (poses.joint_scores >= SURE_JOINT).astype(float)
-        weights[weights.sum(axis=1) == 0] = 1
-        weights = weights[:, None]
-        return (terms * weights).sum(axis=2) / weights.sum(axis=2)
+        sure = poses.joint_scores >= SURE_JOINT
+        sure[~sure.any(axis=1)] = True
+        return oks(poses.keypoints, known, areas, self._sigmas, sure[:, None])
 
     def _move(self, person: _Person, joints: np.ndarray, seconds: float) -> None:
         step = seconds - person.seen
@@ -120,4 +115,4 @@ def _area(joints: np.ndarray) -> float:
     width, height = joints.max(axis=0) - joints.min(axis=0)
     # Somebody seen from the side is as thick as a third of their height; a single joint says nothing of it.
     longer = max(float(width), float(height), 8.0 if len(joints) > 1 else _LONE_EXTENT)
-    return _AREA_SHARE * longer * max(float(min(width, height)), longer / 3)
+    return box_area(longer, max(float(min(width, height)), longer / 3))

@@ -224,10 +224,10 @@ class VideoSource:
         return SamkrError(
             "SE-D96",
             f"{self.name}: {what}",
-            [
-                f"read       {self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
-                f"usual      {usual}",
-            ],
+            {
+                "read": f"{self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
+                "usual": usual,
+            },
             fix=fix,
         )
 
@@ -243,10 +243,10 @@ def lost(name: str, frames: int) -> SamkrError:
     return SamkrError(
         "SE-V96",
         f"{name} stopped giving frames, so the stream was ended",
-        [
-            f"read       {frames} frames before",
-            "usual      it has ended, was unplugged, or the network is gone",
-        ],
+        {
+            "read": f"{frames} frames before",
+            "usual": "it has ended, was unplugged, or the network is gone",
+        },
         fix="check the camera, then run the same command again",
     )
 
@@ -271,7 +271,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             raise SamkrError(
                 "SE-D97",
                 f"{source} could not be opened as a video, so nothing was done",
-                [f"size       {path.stat().st_size} bytes", "usual      cut off while it was being written"],
+                {"size": f"{path.stat().st_size} bytes", "usual": "cut off while it was being written"},
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
@@ -284,9 +284,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             raise SamkrError(
                 "SE-D97",
                 f"no frame came through the pipe {name}, so nothing was done",
-                [
-                    "usual      no video was written into it: pipes are read as videos, whatever they are called"
-                ],
+                {"usual": "no video was written into it: pipes are read as videos, whatever they are called"},
                 fix="write a video into it; name an image by its own file",
             )
         return VideoSource(_Begun(capture), name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
@@ -294,10 +292,10 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
         raise SamkrError(
             "SE-V97",
             f"{name} does not open, so nothing was done",
-            [
-                f"asked for  {without_secrets(source)[:100]}",
-                "usual      no such camera, in use by another program, or not reachable",
-            ],
+            {
+                "asked for": without_secrets(source)[:100],
+                "usual": "no such camera, in use by another program, or not reachable",
+            },
             fix=f"ffprobe {quoted(name)}"
             if is_stream_address(source)
             else "ls /dev/video*   # cameras of this machine",
@@ -329,11 +327,11 @@ def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> 
     raise SamkrError(
         "SE-D97",
         f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
-        [
-            f"tried      OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
-            f"usual      {'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
+        {
+            "tried": f"OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
+            "usual": f"{'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
             + ("" if isinstance(source, Path) else ", or a server that sends no parts of files"),
-        ],
+        },
         fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
         if installed
         else 'pip install "samkr-edge[video]"',

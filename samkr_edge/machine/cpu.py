@@ -23,7 +23,7 @@ def require_cores(threads: object) -> int:
     raise SamkrError(
         "SE-U55",
         f"{threads!r:.40} threads cannot run here, so nothing was started",
-        [f"expected   1 to {cores}, the number of this machine's cores"],
+        {"expected": f"1 to {cores}, the number of this machine's cores"},
         fix=f"--threads {cores}",
     )
 

@@ -38,7 +38,7 @@ def require_gpu() -> Any:
         raise SamkrError(
             "SE-V87",
             "there is no NVIDIA GPU that this process can use, so TensorRT was not touched",
-            [f"reason     {reason}"],
+            {"reason": reason},
             fix="samkr-edge doctor   # or build for this machine: samkr-edge build MODEL.onnx --target cpu",
         )
     return driver

@@ -21,7 +21,7 @@ def refused_by(model: OnnxFile, path: Path) -> dict[Runtime, str]:
         try:
             refuse_other_tools(model, path, runtime)
         except SamkrError as error:
-            reasons[runtime] = f"{error.code}, {error.facts[0].removeprefix('found').strip()}"
+            reasons[runtime] = f"{error.code}, {error.facts['found']}"
     if "TensorRT" not in reasons and (shifted := facts_of(model).zero_points):
         reasons["TensorRT"] = f"SE-B88 in INT8, {len(shifted)} quantizers with zero points"
     return reasons
@@ -39,11 +39,11 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
         raise SamkrError(
             "SE-B56",
             f"{path.name} has operations that are not ONNX's own, so nothing was built",
-            [
-                f"found      {', '.join(others)[:150]}",
-                "usual      an optimiser or a quantizer of another tool has put operations together",
-                "instead    on a CPU it runs as it is: samkr-edge predict and bench take it",
-            ],
+            {
+                "found": ", ".join(others)[:150],
+                "usual": "an optimiser or a quantizer of another tool has put operations together",
+                "instead": "on a CPU it runs as it is: samkr-edge predict and bench take it",
+            },
             fix="build the ONNX as it was exported: samkr-edge export CHECKPOINT -o model.onnx",
         )
     integers = sorted({node.op_type for node in model.nodes if node.op_type in INTEGER_OPERATIONS})
@@ -61,11 +61,11 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
     raise SamkrError(
         "SE-B57",
         f"{path.name} was quantized by another tool, which {runtime} cannot be built from, so nothing was built",
-        [
-            f"found      {found[:150]}",
-            "expected   Q/DQ whose zero points are a signed 0, as samkr-edge quantize writes it",
-            "instead    on a CPU it runs as it is: samkr-edge predict and bench take it",
-        ],
+        {
+            "found": found[:150],
+            "expected": "Q/DQ whose zero points are a signed 0, as samkr-edge quantize writes it",
+            "instead": "on a CPU it runs as it is: samkr-edge predict and bench take it",
+        },
         fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
     )
 

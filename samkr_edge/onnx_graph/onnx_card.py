@@ -27,7 +27,7 @@ def card_of(model: OnnxFile, path: str | Path) -> ModelCard:
         raise SamkrError(
             "SE-A21",
             f"{path} is not a model exported by samkr-edge, so its outputs cannot be decoded",
-            [f"metadata   {', '.join(model.metadata) or 'none'}"],
+            {"metadata": ", ".join(model.metadata) or "none"},
             fix=_EXPORT,
         )
     try:
@@ -36,7 +36,7 @@ def card_of(model: OnnxFile, path: str | Path) -> ModelCard:
         raise SamkrError(
             "SE-A21",
             f"the model card in {path} cannot be read, so its outputs cannot be decoded",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix=_EXPORT,
         ) from error
     inputs, outputs = ({one.name: one.shape for one in ends} for ends in (model.inputs, model.outputs))

@@ -197,7 +197,7 @@ def weights_elsewhere(path: str | Path, error: WeightsElsewhere) -> SamkrError:
     return SamkrError(
         "SE-A26",
         f"{path} keeps weights in another file, so it was not used",
-        [f"first      {error}", "expected   one file: what is copied and hashed is then the whole model"],
+        {"first": error, "expected": "one file: what is copied and hashed is then the whole model"},
         fix='python -c "import sys, onnx; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])" '
         f"{quoted(path)} {quoted(joined)}",
     )
@@ -218,7 +218,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise SamkrError(
             "SE-B87",
             f"the ONNX file {path} cannot be read",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix=look_beside(path),
         ) from error
     except ValueError as error:
@@ -228,17 +228,17 @@ def read_onnx(path: Path) -> OnnxFile:
         ) from error
 
 
-def not_whole(path: Path, size: int, reason: str) -> tuple[str, list[str], str]:
+def not_whole(path: Path, size: int, reason: str) -> tuple[str, dict[str, str], str]:
     """Message, facts and fix of an error: what is in ``path`` is no ONNX model, or a part of one."""
     if path.suffix in (".pt", ".pth"):
         return (
             f"{path} is a checkpoint by its name, and an ONNX model was expected",
-            [f"size       {size} bytes"],
+            {"size": f"{size} bytes"},
             f"samkr-edge export {quoted(path)} -o {quoted(f'{path.stem}.onnx')}",
         )
     return (
         f"{path} is not a whole ONNX model",
-        [f"reason     {reason}", f"size       {size} bytes"],
+        {"reason": reason, "size": f"{size} bytes"},
         "export it again: samkr-edge export CHECKPOINT -o model.onnx",
     )
 

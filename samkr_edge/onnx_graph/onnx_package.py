@@ -19,10 +19,10 @@ def load_checked(data: bytes) -> Any:
         raise SamkrError(
             "SE-B04",
             "FP16 has to be baked into this graph, and the package onnx, which that takes, is not installed here",
-            [
-                "reason     this TensorRT has no FP16 flag: it runs in the types the graph says",
-                "instead    on the host: samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
-            ],
+            {
+                "reason": "this TensorRT has no FP16 flag: it runs in the types the graph says",
+                "instead": "on the host: samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
+            },
             fix='pip install "samkr-edge[build]"',
         ) from error
     try:
@@ -32,7 +32,7 @@ def load_checked(data: bytes) -> Any:
         raise SamkrError(
             "SE-B84",
             "this graph is no valid ONNX, so nothing was built",
-            [f"reason     {words_of(error, 300)}"],
+            {"reason": words_of(error, 300)},
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
     return model

@@ -31,7 +31,7 @@ def select(
         raise SamkrError(
             "SE-A96",
             "the network's candidates hold NaN or infinity, so there are no poses",
-            ["usual      weights damaged in training, or FP16 overflow"],
+            {"usual": "weights damaged in training, or FP16 overflow"},
             fix="samkr-edge eval CHECKPOINT --data DIR   # of the FP32 one first, to see where it begins",
         )
     count = int((scores > settings.center_threshold).sum())

@@ -99,7 +99,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
         raise SamkrError(
             "SE-V99",
             f"there is no CUDA backend {name!r}",
-            [f"known      {', '.join(BACKENDS)}"],
+            {"known": ", ".join(BACKENDS)},
             fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone',
         )
     opener = resolve(BACKENDS[name])
@@ -112,7 +112,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
         raise SamkrError(
             "SE-V99",
             f"the CUDA backend {name} {'is not installed' if missing else 'is installed and does not work here'}",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix="samkr-edge doctor"
             if name == DRIVER
             else f'backend="{DRIVER}"   # needs the NVIDIA driver alone'
@@ -127,13 +127,13 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
         return SamkrError(
             "SE-V90",
             "the GPU's memory is full",
-            [f"while      {what}"],
+            {"while": what},
             fix="close what else uses the GPU, or take a smaller batch or input size",
         )
     return SamkrError(
         "SE-V90",
         "a CUDA call failed",
-        [f"call       {what}", f"answer     {name or code}"],
+        {"call": what, "answer": name or code},
         fix="samkr-edge doctor",
     )
 
@@ -144,7 +144,7 @@ def raised_error(backend: str, what: str, error: Exception) -> SamkrError:
     return SamkrError(
         "SE-V90",
         "a CUDA call failed",
-        [f"call       {what}", f"answer     {reason_of(error)}", f"backend    {backend}"],
+        {"call": what, "answer": reason_of(error), "backend": backend},
         fix=fix,
     )
 

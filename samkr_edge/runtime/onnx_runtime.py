@@ -112,10 +112,10 @@ class OnnxRunner:
             raise SamkrError(
                 "SE-A35",
                 f"ONNX Runtime opens {self._path} and cannot run it, so there are no poses",
-                [
-                    f"input      {'x'.join(map(str, images.shape))}, as its graph declares it",
-                    f"reason     {words_of(error, 400)}",
-                ],
+                {
+                    "input": f"{'x'.join(map(str, images.shape))}, as its graph declares it",
+                    "reason": words_of(error, 400),
+                },
                 fix=_EXPORT,
             ) from error
         if not self._checked:
@@ -142,7 +142,7 @@ def _unloadable(path: str | Path, data: bytes, error: Exception) -> SamkrError:
     return SamkrError(
         "SE-A22",
         f"ONNX Runtime cannot load {path}",
-        [f"reason     {reason_of(error)}", f"size       {len(data)} bytes"],
+        {"reason": reason_of(error), "size": f"{len(data)} bytes"},
         fix=_EXPORT,
     )
 
@@ -195,10 +195,10 @@ def _require_rounding(path: Path) -> None:
     raise SamkrError(
         "SE-A98",
         f"{path.name} is INT8 with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
-        [
-            f"found      onnxruntime {onnxruntime.__version__}",
-            f"expected   {ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",
-            "instead    export without --precision fp16; that form is for strongly typed TensorRT",
-        ],
+        {
+            "found": f"onnxruntime {onnxruntime.__version__}",
+            "expected": f"{ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",
+            "instead": "export without --precision fp16; that form is for strongly typed TensorRT",
+        },
         fix=f'pip install "onnxruntime>={ROUNDS_BY_HALF_SCALES}"',
     )

@@ -55,7 +55,7 @@ class Lane:
             raise SamkrError(
                 "SE-V89",
                 f"TensorRT made no execution context{': the memory is not enough' if short else ''}",
-                self._messages.reasons(),
+                {"reason": self._messages.reasons()},
                 fix="close what else uses the GPU, or run fewer threads",
             )
         self.graph: Any = None
@@ -122,7 +122,7 @@ class Lane:
             raise SamkrError(
                 "SE-V89",
                 "TensorRT refused to run the engine",
-                self._messages.reasons(),
+                {"reason": self._messages.reasons()},
                 fix="samkr-edge doctor",
             )
 
@@ -144,7 +144,7 @@ class Lane:
                 raise
             self.graph = self.cuda.end_capture(self.stream)
         except SamkrError as refusal:  # an old driver, pycuda, or a layer that waits for the GPU
-            return "; ".join((refusal.message, *(" ".join(fact.split()) for fact in refusal.facts)))
+            return refusal.sentence()
         except Exception as error:  # a binding that raises where others answer False
             return reason_of(error)
         return None
@@ -227,7 +227,7 @@ class TensorRTRunner:
             raise SamkrError(
                 "SE-V89",
                 f"{self._title} refuses to load {self.path.name}",
-                messages.reasons(),
+                {"reason": messages.reasons()},
                 fix=self.passport.build_again(self.path, target="auto"),
             )
         if self.passport.runtime == "rtx":
@@ -247,7 +247,7 @@ class TensorRTRunner:
             raise SamkrError(
                 "SE-V89",
                 f"{self.path.name} runs on DLA core {core}, which {self._title} does not see, so it was not loaded",
-                [f"cores      {cores}"],
+                {"cores": cores},
                 fix="give the container the DLA (--runtime nvidia), or build for the GPU: leave --dla-core out",
             )
 

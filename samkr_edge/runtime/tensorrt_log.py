@@ -70,8 +70,8 @@ class Messages:
         return [text for is_error, text in self.said() if is_error]
 
     def reasons(self) -> list[str]:
-        """The last errors, else the last warnings, as facts of an error of ours."""
-        return [f"reason     {' '.join(text.split())[:200]}" for text in (self.errors() or self.texts())[-3:]]
+        """The last errors, else the last warnings, each on one line."""
+        return [" ".join(text.split())[:200] for text in (self.errors() or self.texts())[-3:]]
 
     def said(self) -> list[tuple[bool, str]]:
         """(is it an error, text) of all of them, in their order."""

@@ -41,7 +41,7 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
         raise SamkrError(
             "SE-V91",
             f"{title} is installed here and does not load, so no engine was built or loaded",
-            [f"reason     {reason_of(error)}"],
+            {"reason": reason_of(error)},
             fix=f"samkr-edge doctor   # then: update the NVIDIA driver, or install the {title} that fits it",
         ) from error
     if not hasattr(module, "__version__"):
@@ -91,6 +91,6 @@ def _missing(flavour: Flavour, error: Exception) -> SamkrError:
     return SamkrError(
         "SE-V91",
         f"{TITLES[flavour]} is not installed here, so no engine was built or loaded",
-        [f"reason     {reason_of(error)}"],
+        {"reason": reason_of(error)},
         fix=_INSTALL[flavour],
     )

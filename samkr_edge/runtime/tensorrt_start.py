@@ -19,7 +19,7 @@ from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, cuda_ma
 def require_fitting_driver(trt: Any, flavour: Flavour) -> None:
     """Raises SamkrError SE-V86 where the installed package names a newer CUDA than the driver knows."""
     if _is_newer(cuda_major(trt), _driver_cuda()):
-        raise _old_driver(trt, flavour, [])
+        raise _old_driver(trt, flavour)
 
 
 def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Messages) -> Any:
@@ -36,18 +36,20 @@ def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Mess
         raised = error
     if made is not None:
         return made
-    reasons = messages.reasons() or [f"reason     {reason_of(raised) if raised else 'it gave none'}"]
+    reasons = messages.reasons() or [reason_of(raised) if raised else "it gave none"]
     failures = [found for text in messages.texts() if (found := FAILURE.search(text))]
     code = int(failures[-1][1]) if failures else 0
     if code in OLD_DRIVER:
-        raise _old_driver(trt, flavour, [f"TensorRT   {failures[-1][0]}"]) from raised
+        raise _old_driver(trt, flavour, failures[-1][0]) from raised
     what, fix = CAUSES.get(
         code, ("it does not start on this GPU", "samkr-edge doctor   # then: update the NVIDIA driver")
     )
-    raise SamkrError("SE-V86", f"{TITLES[flavour]} was not used: {what}", reasons, fix=fix) from raised
+    raise SamkrError(
+        "SE-V86", f"{TITLES[flavour]} was not used: {what}", {"reason": reasons}, fix=fix
+    ) from raised
 
 
-def _old_driver(trt: Any, flavour: Flavour, reasons: list[str]) -> SamkrError:
+def _old_driver(trt: Any, flavour: Flavour, said: str | None = None) -> SamkrError:
     known, needed = _driver_cuda(), cuda_major(trt)
     package = f"{MODULES[flavour].replace('_', '-')}-cu"
     fix = "update the NVIDIA driver; on a Jetson take the TensorRT that its JetPack brings, not one of pip's"
@@ -56,11 +58,11 @@ def _old_driver(trt: Any, flavour: Flavour, reasons: list[str]) -> SamkrError:
     return SamkrError(
         "SE-V86",
         f"the NVIDIA driver is too old for {TITLES[flavour]} {trt.__version__}, so it was not used",
-        [
-            f"driver     knows CUDA up to {known or 'an unknown version'}",
-            f"needed     {f'CUDA {needed}: the package is {package}{needed}' if needed else 'a newer one'}",
-            *reasons,
-        ],
+        {
+            "driver": f"knows CUDA up to {known or 'an unknown version'}",
+            "needed": f"CUDA {needed}: the package is {package}{needed}" if needed else "a newer one",
+            "TensorRT": said,
+        },
         fix=fix,
     )
 

@@ -24,7 +24,7 @@ def numpy_type(kind: Any, tensor: str) -> np.dtype:
         raise SamkrError(
             "SE-V85",
             "this engine has an input or output of a type that no samkr-edge network has, so it was not run",
-            [f"tensor     {tensor}", f"type       {kind.name}", f"known      {', '.join(NUMPY_TYPES)}"],
+            {"tensor": tensor, "type": kind.name, "known": ", ".join(NUMPY_TYPES)},
             fix="samkr-edge build MODEL.onnx --target auto   # of an ONNX that samkr-edge exported",
         )
     return np.dtype(NUMPY_TYPES[kind.name])

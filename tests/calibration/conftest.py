@@ -12,8 +12,9 @@ from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.loop.fit import FINAL, fit
+from training.loop.fit import fit
 from training.loop.recipe import Recipe
+from training.loop.run import FINAL
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model
 

@@ -16,9 +16,8 @@ from calibration.channel_ties import FIXED, trace_ties
 from calibration.equalise import LARGEST_ACTIVATION, LARGEST_FACTOR, Equalised, equalise_network, rescale
 from calibration.inputs import calibration_images
 from calibration.policy import Policy, assign, load_policy
-from calibration.ptq import enabled_quantizers, quantize_network
+from calibration.ptq import enabled_quantizers, quantize_network, restore_network
 from calibration.qat import FineTuning
-from calibration.restore import restore_network
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, network_of, save_checkpoint
 from training.export import export_onnx

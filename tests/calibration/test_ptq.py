@@ -12,9 +12,8 @@ import yaml
 from onnx import numpy_helper
 
 from calibration.policy import Policy, Rule, load_policy
-from calibration.ptq import enabled_quantizers, quantize_network
+from calibration.ptq import enabled_quantizers, quantize_network, restore_network
 from calibration.qat import FineTuning
-from calibration.restore import restore_network
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
 from training.checkpoint import network_of as open_network

@@ -12,17 +12,17 @@ import torch
 import training.loop.fit as fit_module
 from calibration.inputs import calibration_images
 from calibration.policy import changed_policy, load_policy
-from calibration.ptq import enabled_quantizers, quantize_network
+from calibration.ptq import enabled_quantizers, quantize_network, restore_network
 from calibration.qat import FineTuning, open_teacher
-from calibration.restore import restore_network
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from training.checkpoint import Checkpoint, load_checkpoint, network_of
 from training.loop.compiled import compiled
-from training.loop.fit import FINAL, LAST, fit
+from training.loop.fit import fit
 from training.loop.losses import LossSettings
 from training.loop.recipe import as_taught, load_recipe
+from training.loop.run import FINAL, LAST
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet
 

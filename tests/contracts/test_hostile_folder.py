@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.measure.peak_memory import measure_memory
 from benchmarks.sweep.models import run_command
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.cli.steps import Step, StepLog, run_steps
 from samkr_edge.deploy import bundle_cache
 from samkr_edge.errors import SamkrError
@@ -81,10 +81,10 @@ def console_script(folder: Path) -> Path:
 
 
 def test_a_command_and_its_arguments(hostile: Hostile) -> None:
-    done = ran(launch.command("--version"))
+    done = ran(child_process.command("--version"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("samkr-edge ")
-    wrong = ran(launch.command("targets", "--no-such"))
+    wrong = ran(child_process.command("targets", "--no-such"))
     assert wrong.returncode == 2
     assert "usage      samkr-edge targets" in wrong.stderr
     assert hostile.executed == ""
@@ -94,7 +94,7 @@ def test_the_working_folder_named_in_pythonpath_is_left_too(hostile: Hostile) ->
     # What `export PYTHONPATH=$PYTHONPATH:/more` makes of an empty variable. Without `types`: the start of Python
     # itself and of `runpy` imports that, and from PYTHONPATH before any code of ours runs.
     (hostile.path / "types.py").unlink()
-    for command in (launch.command("targets"), [sys.executable, "-m", "samkr_edge", "targets"]):
+    for command in (child_process.command("targets"), [sys.executable, "-m", "samkr_edge", "targets"]):
         done = ran(command, PYTHONPATH=f":{hostile.path}", COLUMNS="120")
         assert done.returncode == 0, done.stderr
         assert "jetson" in done.stdout
@@ -116,7 +116,7 @@ def test_the_code_beside_the_launcher_runs_whatever_else_is_found(tmp_path: Path
     (tmp_path / "samkr_edge" / "__init__.py").write_text("raise RuntimeError('another checkout')")
     text = "import samkr_edge; print(samkr_edge.__file__)"
     for path in (str(tmp_path), ""):  # another one is found; without site-packages none is
-        command = [sys.executable, "-S", *launch.code(text)[1:]]
+        command = [sys.executable, "-S", *child_process.code(text)[1:]]
         assert ran(command, PYTHONPATH=path).stdout.strip() == str(ROOT / "samkr_edge" / "__init__.py")
 
 
@@ -164,17 +164,17 @@ def test_the_builder_behind_a_bundle(
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_multiprocessing_starts_for_a_command(hostile: Hostile, method: str) -> None:
     text = (
-        "import multiprocessing; from samkr_edge.launch import protect_children; protect_children()\n"
+        "import multiprocessing; from samkr_edge.child_process import protect_children; protect_children()\n"
         f"with multiprocessing.get_context({method!r}).Pool(1) as pool: print(pool.map(abs, [-3]))"
     )
-    done = ran(launch.code(text))
+    done = ran(child_process.code(text))
     assert (done.stdout, done.returncode) == ("[3]\n", 0), done.stderr
     assert hostile.executed == ""
 
 
 def test_the_command_line_protects_what_multiprocessing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(launch, "protect_children", lambda: asked.append(True))
+    monkeypatch.setattr(child_process, "protect_children", lambda: asked.append(True))
     monkeypatch.setattr(sys, "argv", ["samkr-edge", "--version"])
     with pytest.raises(SystemExit):
         importlib.import_module("samkr_edge.cli").main()
@@ -192,7 +192,12 @@ def test_no_process_is_started_in_another_way() -> None:
     scripts = {
         f"benchmarks/host/{name}.py" for name in ("head", "this_checkout", "gpu_day", "gpu_day_prepare")
     }
-    assert users == {"samkr_edge/launch.py", "samkr_edge/cli/__init__.py", *scripts}
+    assert users == {
+        "samkr_edge/child_process.py",
+        "samkr_edge/launch.py",
+        "samkr_edge/cli/__init__.py",
+        *scripts,
+    }
 
 
 # Which entries of the import path are meant.
@@ -205,7 +210,7 @@ def test_entries_before_the_standard_library_are_left(
     monkeypatch.chdir(tmp_path)
     before = ["", str(tmp_path), "/elsewhere", str(tmp_path / "."), library]
     monkeypatch.setattr(sys, "path", [*before, "/site-packages", str(tmp_path)])
-    launch.leave_working_folder()
+    child_process.leave_working_folder()
     # The last one was put there by an installation, and hides nothing of the standard library's.
     assert sys.path == ["/elsewhere", library, "/site-packages", str(tmp_path)]
 
@@ -213,7 +218,7 @@ def test_entries_before_the_standard_library_are_left(
 def test_our_own_checkout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    launch.leave_working_folder()
+    child_process.leave_working_folder()
     assert sys.path[0] == ""
 
 
@@ -272,7 +277,11 @@ def test_the_command_line_finds_its_own_before_one_on_pythonpath(
     project(tmp_path, name, "raise RuntimeError('not meant to be imported')")
     script = console_script(tmp_path)
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    for command in (launch.command(), [sys.executable, str(script)], [sys.executable, "-m", "samkr_edge"]):
+    for command in (
+        child_process.command(),
+        [sys.executable, str(script)],
+        [sys.executable, "-m", "samkr_edge"],
+    ):
         done = ran([*command, *line.split()], PYTHONPATH=path)
         assert done.returncode == 0, done.stderr
 
@@ -291,7 +300,7 @@ def test_a_command_line_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_one_that_the_program_has_imported_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calibration", ModuleType("calibration"))
     with pytest.raises(SamkrError, match="another `calibration`") as caught:
-        resolve("calibration.restore:restore_network")
+        resolve("calibration.ptq:restore_network")
     assert "made by the program itself" in str(caught.value)
 
 
@@ -305,5 +314,7 @@ def test_a_foreign_package_that_is_not_needed_is_none_of_our_business(
 def test_ours_reached_by_symbolic_links_are_ours(tmp_path: Path) -> None:
     for name in PACKAGES:
         (tmp_path / name).symlink_to(ROOT / name)
-    done = ran([sys.executable, str(tmp_path / "samkr_edge" / "launch.py"), "samkr_edge", "bench", "--help"])
+    done = ran(
+        [sys.executable, str(tmp_path / "samkr_edge" / "child_process.py"), "samkr_edge", "bench", "--help"]
+    )
     assert done.returncode == 0, done.stderr

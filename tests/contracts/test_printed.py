@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from samkr_edge import launch, terminal
+from samkr_edge import child_process, terminal
 from samkr_edge.cli import COMMANDS, run
 from samkr_edge.cli.console import console, emit, heading, progress, say, show
 from samkr_edge.errors import SamkrError
@@ -171,7 +171,7 @@ def test_a_terminal_without_a_letter_gets_its_number_and_json_stays_json(
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """What a POSIX shell makes of a line in which ``E`` is our command."""
-    text = f'E() {{ {shlex.join(launch.command())} "$@"; }}; {line}'
+    text = f'E() {{ {shlex.join(child_process.command())} "$@"; }}; {line}'
     return subprocess.run(["sh", "-c", text], capture_output=True, text=True, encoding="utf-8", cwd=folder)
 
 

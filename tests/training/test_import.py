@@ -19,7 +19,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import load_rescoring
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of
-from training.import_weights import load_into, read_weights, recognise
+from training.foreign.loading import load_into, recognise
+from training.foreign.reading import read_weights
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
 

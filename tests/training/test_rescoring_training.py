@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
@@ -19,7 +17,7 @@ from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import save_checkpoint, untrained_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.rescoring import labelled_poses, oks, train_rescoring
+from training.rescoring import labelled_poses, train_rescoring
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_checkpoint(root / "net.pt", checkpoint)
     return root
-
-
-def test_oks_is_pycocotools(folder: Path) -> None:
-    dataset = open_dataset(folder / "people")
-    truth = COCO(str(dataset.annotation_path))
-    random = np.random.default_rng(0)
-    image_id = dataset.images[0].id
-    people = dataset.annotations[image_id]
-    poses = [np.array(a["keypoints"], float).reshape(-1, 3) + random.normal(0, 3, (17, 3)) for a in people]
-    results = [
-        {"image_id": image_id, "category_id": 1, "keypoints": p.ravel().tolist(), "score": 1.0 - i / 10}
-        for i, p in enumerate(poses)
-    ]
-    evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
-    evaluation.params.imgIds = [image_id]
-    evaluation.evaluate()
-    expected = evaluation.ious[image_id, 1]
-    labelled = np.array([a["keypoints"] for a in people], float).reshape(len(people), -1, 3)
-    areas = np.array([a["area"] for a in people])
-    found = oks(np.stack(poses)[..., :2], labelled, areas, dataset.skeleton.sigmas)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_it_learns_which_poses_are_good() -> None:

@@ -14,6 +14,7 @@ from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from training.cli.options import Untrained
 
 if TYPE_CHECKING:
     from samkr_edge.builder.check.probe import Probe
@@ -95,9 +96,7 @@ def export(
             min=0.0, help="Input pixels that --without may move a joint, without --data [default: 0.25]."
         ),
     ] = None,
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")
-    ] = False,
+    untrained: Untrained = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a checkpoint as ONNX and check it against torch.
@@ -130,7 +129,7 @@ def export(
         raise SamkrError(
             "SE-U77",
             "--max-moved is for judging without labels, so nothing was exported",
-            ["with --data AP decides"],
+            {"with --data": "AP decides"},
             fix="give the same command with --max-drop 0.1 in its place",
         )
     wanted = parse_size(size) if size else None
@@ -144,7 +143,7 @@ def export(
         raise SamkrError(
             "SE-U84",
             f"{precision!r} is no precision to export in",
-            ["known      fp32, fp16", "INT8, FP8  come from a quantized checkpoint, and stay what they are"],
+            {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
             fix=fix,
         )
     network, card = network_of(loaded), loaded.card

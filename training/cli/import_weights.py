@@ -54,7 +54,8 @@ def import_weights(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
-    from training.import_weights import load_into, read_weights, recognise
+    from training.foreign.loading import load_into, recognise
+    from training.foreign.reading import read_weights
     from training.models.zoo import build_model, model_config
 
     if model == RESCORING:
@@ -117,7 +118,7 @@ def _skeleton_of(data: Path, count: int) -> Skeleton:
         raise SamkrError(
             "SE-D75",
             f"the weights and {data} have different keypoints, so nothing was imported",
-            [f"weights    {count} keypoints", f"data       {len(skeleton)} keypoints ({skeleton.name})"],
+            {"weights": f"{count} keypoints", "data": f"{len(skeleton)} keypoints ({skeleton.name})"},
             fix="name the data set that these weights were trained on",
         )
     return skeleton
@@ -127,7 +128,8 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.cli.console import emit
     from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
     from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
-    from training.import_weights import read_weights, rescoring_weights
+    from training.foreign.loading import rescoring_weights
+    from training.foreign.reading import read_weights
 
     arrays = rescoring_weights(read_weights(weights).tensors, weights)
     inputs = arrays["l1.weight"].shape[1]
@@ -144,6 +146,6 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     raise SamkrError(
         "SE-A78",
         f"{weights} rescores poses of no skeleton we know, so nothing was written",
-        [f"found      {inputs} features", "expected   74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"],
+        {"found": f"{inputs} features", "expected": "74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"},
         fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
     )

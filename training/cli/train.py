@@ -10,6 +10,7 @@ import typer
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from training.cli.options import Overrides, RunThreads
 
 
 def train(
@@ -22,13 +23,11 @@ def train(
         typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.", callback=folder_to_write),
     ],
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Train for so long [default: the recipe's].")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: what is fastest].")] = None,
+    threads: RunThreads = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
     ] = False,
@@ -54,9 +53,10 @@ def train(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint
-    from training.loop.fit import FINAL, LAST, fit
+    from training.loop.fit import fit
     from training.loop.processes import is_first_process
     from training.loop.recipe import load_recipe
+    from training.loop.run import FINAL, LAST
     from training.loop.start_weights import load_start, require_start
     from training.models.zoo import build_model, model_config
 
@@ -76,7 +76,7 @@ def train(
         raise SamkrError(
             "SE-U87",
             f"{settings.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
-            ["in papers  SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"],
+            {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
             fix="give the same command with --set loss.kind=dekr",
         )
     resuming = resume and (out / LAST).exists()

@@ -26,6 +26,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 )
 from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.oks import is_labelled
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
@@ -146,28 +147,29 @@ def check_splits(
 
 def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError | None:
     """SE-D16 with one fact for each kind of problem, or None where there is none."""
-    facts = [
-        f"{step} refuses {report.split}: {'; '.join(' '.join(line.split()) for line in (error.message, *error.facts))}"
+    problems = [
+        f"{step} refuses {report.split}: {error.sentence()}"
         for report in reports
         for step, error in report.refused.items()
     ]
     if len({report.keypoints for report in reports}) > 1:
         named = (f"{report.split} {len(report.keypoints)} ({report.skeleton})" for report in reports)
-        facts.append(f"the splits have different keypoints: {', '.join(named)}")
+        problems.append(f"the splits have different keypoints: {', '.join(named)}")
+    searched = None
     fixes = [error.fix for report in reports for error in report.refused.values() if error.fix]
     for kind, meaning in PROBLEMS.items():
         places = [place for report in reports for place in report.found.get(kind, [])]
         if places:
-            facts.append(f"{len(places)} {meaning}: {listed(places)}")
+            problems.append(f"{len(places)} {meaning}: {listed(places)}")
         if places and kind == "missing":
             first = next(report for report in reports if kind in report.found)
-            facts.append(f"looked in {', '.join(map(str, first.searched))}")
-    if not facts:
+            searched = ", ".join(map(str, first.searched))
+    if not problems:
         return None
     return SamkrError(
         "SE-D16",
         f"{root} has problems that would stop training or falsify its figures",
-        facts,
+        {"problem": problems, "looked in": searched},
         fix=fixes[0] if fixes else "restore these files, or correct the entries; then check again",
     )
 
@@ -209,8 +211,8 @@ def _check_annotations(dataset: KeypointDataset) -> Places:
         smallest = smallest_area(record, dataset.kind)
         for person in people:
             place = f"annotation {person['id']} (image {record.id})"
-            x, y, v = np.asarray(person["keypoints"], np.float64).reshape(-1, 3).T
-            labelled = v > 0
+            joints = np.asarray(person["keypoints"], np.float64).reshape(-1, 3)
+            (x, y, _), labelled = joints.T, is_labelled(joints)
             outside = (
                 (x < -_MARGIN)
                 | (y < -_MARGIN)

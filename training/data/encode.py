@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from samkr_edge.pose.oks import is_labelled
+
 Maps = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 Extent = Literal["person", "image"]
@@ -94,7 +96,7 @@ def person_centers(joints: Points, *, parity: bool = False) -> Points:
 
     ``parity``: a person without labelled joints has a centre at the origin, with v = 1.
     """
-    labelled = joints[:, :, 2] > 0
+    labelled = is_labelled(joints)
     count = labelled.sum(axis=1)
     total = np.where(labelled[:, :, None], joints[:, :, :2], 0).sum(axis=1)
     centers = np.ones((len(joints), 3))
@@ -110,7 +112,7 @@ def person_size(joints: Points, extent: Extent = "person") -> Points:
     ``image``: the official code takes the box over an extra row that is still zero, so its box begins at the
     image's origin and the "size" depends on where the person stands.
     """
-    labelled = joints[:, :, 2:3] > 0
+    labelled = is_labelled(joints)[:, :, None]
     low: Points = np.where(labelled, joints[:, :, :2], np.inf).min(axis=1)
     high: Points = np.where(labelled, joints[:, :, :2], -np.inf).max(axis=1)
     if extent == "image":

@@ -56,10 +56,10 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
         raise SamkrError(
             "SE-D47",
             f"the split {source.split!r} has fewer images with people than asked for, so nothing was copied",
-            [
-                f"asked      {count}",
-                f"found      {len(shown)} that show a labelled person, of {len(source)} images",
-            ],
+            {
+                "asked": count,
+                "found": f"{len(shown)} that show a labelled person, of {len(source)} images",
+            },
             fix=f"samkr-edge data subset {quoted(source.named)} {quoted(out)} "
             f"--split {quoted(source.split)} --images {len(shown)}"
             if shown
@@ -83,7 +83,7 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
         raise SamkrError(
             "SE-D47",
             f"the split {source.split!r} has too few images with people to make two of it",
-            ["needed     2", f"found      {len(shown)} that show a labelled person, of {len(source)} images"],
+            {"needed": "2", "found": f"{len(shown)} that show a labelled person, of {len(source)} images"},
             fix=f"samkr-edge data check {quoted(source.named)}",
         )
     numbers = {image.id for image in shown}
@@ -166,7 +166,7 @@ def _copy(image: Path, target: Path, source: KeypointDataset) -> None:
         raise SamkrError(
             "SE-D49",
             f"the image {image} could not be copied, so there is no subset",
-            [f"named in   {source.annotation_path}", f"reason     {error.strerror or error}"],
+            {"named in": source.annotation_path, "reason": error.strerror or error},
             fix=f"samkr-edge data check {quoted(source.named)}   # lists all such images",
         ) from error
 

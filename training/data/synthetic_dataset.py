@@ -145,7 +145,7 @@ def write_dataset(
         raise SamkrError(
             "SE-D19",
             f"{out} could not be written, so what was there before is unchanged",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix="choose another place, or free some room there",
         ) from error
 
@@ -308,13 +308,9 @@ def _is_complete(out: Path, record: dict[str, Any]) -> bool:
         return False
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{name:<10} there {found.get(name)}, asked for {wanted[name]}"
-        for name in wanted
-        if found.get(name) != wanted[name]
-    ]
-    return lines[:4]
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, str]:
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    return {name: f"there {found.get(name)}, asked for {wanted[name]}" for name in different[:4]}
 
 
 def _is_running(process: int) -> bool:

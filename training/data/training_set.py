@@ -135,7 +135,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         try:
             image = self._read(record.path)
         except SamkrError as error:
-            facts = [*error.facts, f"image      id {record.id} of {self.dataset.annotation_path}"]
+            facts = {**error.facts, "image": f"id {record.id} of {self.dataset.annotation_path}"}
             lists_all = f"samkr-edge data check {quoted(self.dataset.named)}   # lists all such images"
             raise SamkrError(error.code, error.message, facts, fix=lists_all) from error
         if image.nbytes <= self._cache_left:

@@ -13,11 +13,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, ReadImage, read_image
 from samkr_edge.errors import SamkrError
+from training.data.augment import AugmentSettings
+from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet
+from training.loop.recipe import Recipe, settings_of
 
 # Samples without a person's centre, of a whole epoch, that are no accident of the augmentation.
 _LEAST_BLANK = 64
+
+
+def training_set(
+    recipe: Recipe,
+    dataset: KeypointDataset,
+    input_size: tuple[int, int],
+    *,
+    read: ReadImage = read_image,
+) -> TrainingSet:
+    """The split as the recipe shows it: augmented and encoded, at its own input size or else the model's.
+
+    Args:
+        recipe: its section ``data``, and the seed.
+        dataset: the split.
+        input_size: the model's, height and width.
+        read: reads an image file, (H, W, 3).
+    """
+    return TrainingSet(
+        dataset,
+        recipe.data.input_size or input_size,
+        settings_of(EncodeSettings, recipe.data),
+        settings_of(AugmentSettings, recipe.data),
+        seed=recipe.seed,
+        cache_mb=recipe.data.cache_mb,
+        read=read,
+    )
 
 
 class Batches:
@@ -115,11 +145,11 @@ class Batches:
         raise SamkrError(
             "SE-D20",
             f"nobody had a centre in {self._blank} samples on end, so there is nothing to learn and training stopped",
-            [
-                f"images     {len(self._samples)} of {self._samples.dataset.annotation_path}",
-                f"input      {height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
+            {
+                "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
+                "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
                 f"{augment.translation:g}: everybody lies outside",
-            ],
+            },
             fix="give the same command with --set data.translation=0 --set 'data.scale=[1,1]'",
         )
 

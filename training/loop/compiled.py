@@ -24,7 +24,7 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
         raise SamkrError(
             "SE-U34",
             "torch.compile cannot compile a fake-quantized network as a whole, so nothing was trained",
-            ["reason     ModelOpt's quantizers branch on values; it would be compiled in dozens of pieces"],
+            {"reason": "ModelOpt's quantizers branch on values; it would be compiled in dozens of pieces"},
             fix="--set compile=false",
         )
     ready = torch.compile(module)
@@ -36,10 +36,10 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
             raise SamkrError(
                 "SE-V59",
                 "torch.compile could not compile the training step on this machine",
-                [
-                    f"reason     {reason_of(error)}",
-                    "needs      a C++ compiler (g++, or what CXX names) on a CPU, Triton on a GPU",
-                ],
+                {
+                    "reason": reason_of(error),
+                    "needs": "a C++ compiler (g++, or what CXX names) on a CPU, Triton on a GPU",
+                },
                 fix="--set compile=false",
             ) from error
 

@@ -47,7 +47,7 @@ class Journal:
             raise SamkrError(
                 "SE-D72",
                 f"the record of the run in {self.path.parent} could not be written, so training stopped",
-                [f"reason     {error.strerror or error}"],
+                {"reason": error.strerror or error},
                 fix="free some room there, and repeat the command with --resume",
             ) from error
 

@@ -47,7 +47,7 @@ class Processes:
             raise SamkrError(
                 "SE-U72",
                 f"{self.count} processes cannot share the {accumulate} batches of an update equally",
-                ["accumulate counts the batches of an update over all processes"],
+                {"accumulate": "counts the batches of an update over all processes"},
                 fix=f"--set accumulate={self.count} (and batch_size, to keep their product: the total batch)",
             )
         return accumulate // self.count
@@ -115,7 +115,7 @@ def processes() -> Iterator[Processes]:
             raise SamkrError(
                 "SE-V73",
                 f"torchrun started {here} processes on a machine with {torch.cuda.device_count()} GPUs",
-                ["every process needs a GPU of its own"],
+                {"needed": "a GPU for every process"},
                 fix=f"torchrun --nproc-per-node {torch.cuda.device_count()} ...   # and raise accumulate instead",
             )
         device = torch.device("cuda", local)

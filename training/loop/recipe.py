@@ -331,7 +331,7 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise _invalid(name, [_explain(item) for item in error.errors()[:4]]) from error
+        raise _invalid(name, dict(map(_explain, error.errors()[:4]))) from error
 
 
 def _path(name: str) -> Path:
@@ -348,19 +348,19 @@ def _read(name: str) -> dict[str, Any]:
         raise SamkrError(
             "SE-U30",
             f"there is no recipe {name!r}",
-            [f"nearest    {', '.join(near)}"] if near else [f"shipped    {len(recipe_names())} recipes"],
+            {"nearest": ", ".join(near)} if near else {"shipped": f"{len(recipe_names())} recipes"},
             fix="samkr-edge recipes",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _invalid(str(path), [f"reason     {words_of(error, 200)}"]) from error
+        raise _invalid(str(path), {"reason": words_of(error, 200)}) from error
     if not isinstance(content, dict):
-        raise _invalid(str(path), ["expected   a mapping of sections"])
+        raise _invalid(str(path), {"expected": "a mapping of sections"})
     content.setdefault("name", path.stem)
     base = content.pop("extends", None)
     if base is None:
         return content
     if base not in recipe_names() or path == RECIPES / f"{base}.yaml":
-        raise _invalid(str(path), [f"extends    {base!r}, which is no other shipped recipe"])
+        raise _invalid(str(path), {"extends": f"{base!r}, which is no other shipped recipe"})
     return _merged(_read(base), content)
 
 
@@ -378,7 +378,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _invalid(path: str, facts: list[str]) -> SamkrError:
+def _invalid(path: str, facts: dict[str, str]) -> SamkrError:
     return SamkrError(
         "SE-U31",
         f"{path} is not a valid recipe",
@@ -390,29 +390,30 @@ def _invalid(path: str, facts: list[str]) -> SamkrError:
 def _apply(content: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator:
-        raise _invalid(f"--set {override}", ["expected   section.key=value, for example optimizer.lr=5e-4"])
+        raise _invalid(f"--set {override}", {"expected": "section.key=value, for example optimizer.lr=5e-4"})
     *sections, last = key.strip().split(".")
     place = content
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise _invalid(f"--set {override}", [f"{section} is not a section"])
+            raise _invalid(f"--set {override}", {section: "is not a section"})
     try:
         parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
     except yaml.YAMLError as error:
-        raise _invalid(f"--set {override}", [f"reason     {words_of(error, 200)}"]) from error
+        raise _invalid(f"--set {override}", {"reason": words_of(error, 200)}) from error
     if sections[-1:] == ["schedule"] and last in _LENGTHS:
         for other in _LENGTHS:
             place.pop(other, None)
     place[last] = parsed
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any) -> tuple[str, str]:
+    """A setting and what is wrong with it."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
-        return f"{key or 'schedule'}: {item['msg']}"
+        return key or "schedule", item["msg"]
     model: Any = Recipe
     for part in item["loc"][:-1]:
         model = model.model_fields[part].annotation
     near = difflib.get_close_matches(str(item["loc"][-1]), list(model.model_fields), n=1, cutoff=0.4)
-    return f"{key}: no such key" + (f"; nearest: {near[0]}" if near else "")
+    return key, "no such key" + (f"; nearest: {near[0]}" if near else "")

@@ -94,10 +94,10 @@ def restore(
         raise SamkrError(
             "SE-A38",
             f"{path} belongs to a run with other settings or data, so it was not resumed",
-            [
-                f"{key.removeprefix('recipe.'):<24} was {_of(other, key, foreign)}, now {_of(ours, key, foreign)}"
+            {
+                key.removeprefix("recipe."): f"was {_of(other, key, foreign)}, now {_of(ours, key, foreign)}"
                 for key in differing[:4]
-            ],
+            },
             fix="use another --out: the run was begun by another version"
             if foreign
             else "use another --out, or the settings of that run",

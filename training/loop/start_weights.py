@@ -37,11 +37,11 @@ def require_start(init: str | None, config: ModelConfig) -> None:
         raise SamkrError(
             "SE-U86",
             f"nothing says what {config.name} starts from, so nothing was trained",
-            [
-                "papers     start from ImageNet weights; results from scratch are not comparable with theirs",
-                f"official   {official}, of HRNet's authors",
-                f"scratch    --set init={FROM_SCRATCH} trains from scratch on purpose",
-            ],
+            {
+                "papers": "start from ImageNet weights; results from scratch are not comparable with theirs",
+                "official": f"{official}, of HRNet's authors",
+                "scratch": f"--set init={FROM_SCRATCH} trains from scratch on purpose",
+            },
             fix=f"samkr-edge import {quoted(official)} --model {quoted(config.name)} -o imagenet.pt   "
             "# then the same command with --set init=imagenet.pt",
         )
@@ -94,7 +94,7 @@ def load_start(network: PoseNet, init: str | None) -> Start:
         raise SamkrError(
             "SE-A39",
             f"{init} is {checkpoint.card.model}, another backbone than {network.config.name}'s, so nothing was trained",
-            [f"fitting    {found} of the backbone's {backbone} tensors"],
+            {"fitting": f"{found} of the backbone's {backbone} tensors"},
             fix=_another(network.config),
         )
     if not fitting:

@@ -129,10 +129,10 @@ def _not_finite(
     return SamkrError(
         "SE-D37",
         f"{what} is {value} at step {step}, so training stopped",
-        [
-            f"images     {', '.join(ids)}",
-            f"last good  {last if last.is_file() else 'none yet'}",
-        ],
+        {
+            "images": ", ".join(ids),
+            "last good": last if last.is_file() else "none yet",
+        },
         fix=f"give the same command with --set optimizer.lr={rate / 10:.1g} and another --out; look at these images",
     )
 
@@ -145,7 +145,7 @@ def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
     return SamkrError(
         "SE-U59",
         f"a batch of {size} images does not fit into the GPU's memory, so training stopped",
-        [f"reason     {reason_of(error)}"],
+        {"reason": reason_of(error)},
         fix=smaller if size > 1 else "a smaller input: --set 'data.input_size=[256,256]'",
     )
 

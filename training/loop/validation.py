@@ -58,7 +58,7 @@ class Validation:
             raise SamkrError(
                 "SE-D73",
                 f"{len(shared)} of the {self.where} are trained on, so their AP would say nothing",
-                [f"training   {trained_on.split}, {len(trained_on)} images", f"for example {min(shared)}"],
+                {"training": f"{trained_on.split}, {len(trained_on)} images", "first": min(shared)},
                 fix=f"give the same command with {_without(settings)}",
             )
 
@@ -110,10 +110,10 @@ def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> 
         raise SamkrError(
             "SE-D21",
             f"{trained_on.root} has no split {settings.split!r} to validate on, so training did not start",
-            [
-                f"found      {', '.join(splits) or trained_on.annotation_path.name}",
-                f"to have it samkr-edge data split {quoted(trained_on.named)} OUT",
-            ],
+            {
+                "found": ", ".join(splits) or trained_on.annotation_path.name,
+                "to have it": f"samkr-edge data split {quoted(trained_on.named)} OUT",
+            },
             fix=f"give the same command with {_without(settings)}   # without validation",
         )
 

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.full_precision import full_precision, widened
+from training.models.execution import is_exported, widened, without_autocast
 from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.sums import ResidualAdd
-from training.models.tracing import is_exported
 
 TAPS = 9
 # Bytes of float32 taps that inference on a CPU makes at once.
@@ -67,7 +66,7 @@ def sample_taps(x: Tensor, affine: Tensor, regular_matrix: Tensor, branches: int
     """Features (N, B*c, H, W) and affine parameters (N, 6B, H, W) -> the nine taps (N, B*c*9, H, W)."""
     n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
     # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
-    with full_precision(x):
+    with without_autocast(x):
         affine = widened(affine).reshape(n * branches, 6, h * w)
         matrix, shift = affine[:, :4].reshape(n * branches, 2, 2, h * w), affine[:, 4:].unsqueeze(2)
         taps = regular_matrix.to(affine.dtype)  # (2, 9)

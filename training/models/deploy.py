@@ -5,18 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from training.models.pose_net import PoseNet
+
 # ImageNet statistics of RGB in 0..1, as every published HRNet was trained with.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 class DeployNet(nn.Module):
-    """uint8 (N, H, W, 3) RGB -> heatmap, offset. ``net`` may be a float or a fake-quantized PoseNet."""
+    """uint8 (N, H, W, 3) RGB -> heatmap, offset. ``net`` may be float or fake-quantized."""
 
+    net: PoseNet
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: PoseNet) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("scale", 1.0 / (255.0 * torch.tensor(STD)).view(1, 3, 1, 1), persistent=False)

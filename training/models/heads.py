@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.adaptive_conv import AdaptiveBlock, AffineSampling
-from training.models.full_precision import full_precision, widened
+from training.models.execution import widened, without_autocast
 from training.models.grouped_conv import GroupedPointwise
 from training.models.hrnet import BasicBlock, conv_bn
 from training.models.subspace_attention import SubspaceAttention
@@ -51,7 +51,7 @@ class HeatmapHead(nn.Module):
         return self._heatmap(y), None if self.scale is None else self.scale(y)
 
     def _heatmap(self, y: Tensor) -> Tensor:
-        with full_precision(y):
+        with without_autocast(y):
             return self.final(widened(y))
 
 
@@ -92,7 +92,7 @@ class OffsetHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.attention(self.blocks(self.transition(x)))
-        with full_precision(y):
+        with without_autocast(y):
             offset = self.final(widened(y))
             return offset if self.scale == 1.0 else offset * self.scale
 

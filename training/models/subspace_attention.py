@@ -14,9 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.models.full_precision import full_precision, widened
+from training.models.execution import is_exported, widened, without_autocast
 from training.models.grouped_conv import GroupedPointwise
-from training.models.tracing import is_exported
 
 # ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
 BN_MOMENTUM = 0.9
@@ -43,7 +42,7 @@ class SubspaceAttention(nn.Module):
         n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
         y = self.depthwise_relu(self.depthwise_bn(self.depthwise(x)))
         y = self.pointwise_relu(self.pointwise_bn(self.pointwise(self._pooled(y))))
-        with full_precision(x):
+        with without_autocast(x):
             attention = widened(y).reshape(n, self.maps, h * w).softmax(dim=2)  # (N, B*g, H*W)
             f = widened(x).reshape(n, self.maps, total // self.maps, h * w)
             attended = f + f * attention.unsqueeze(2)

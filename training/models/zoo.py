@@ -72,7 +72,7 @@ def model_config(name: str, keypoints: int = 17) -> ModelConfig:
     raise SamkrError(
         "SE-U01",
         f"there is no model named {name!r}",
-        [f"nearest    {', '.join(near)}"] if near else [],
+        {"nearest": ", ".join(near) or None},
         fix="samkr-edge models",
     )
 

@@ -126,25 +126,25 @@ class Agreement:
         """The result in one line."""
         return "; ".join([*self._people(), self._maps()])
 
-    def facts(self) -> list[str]:
-        """Lines for an error message, the named fault first."""
-        lines = [f"fault      it computes as if {fault}" for fault in self.faults]
-        lines += [
-            f"{name:<10} relative error {error:.1e}, allowed {bound:.1e}"
+    def facts(self) -> dict[str, object]:
+        """For an error, the named faults first."""
+        facts: dict[str, object] = {"fault": [f"it computes as if {fault}" for fault in self.faults]}
+        facts |= {
+            name: f"relative error {error:.1e}, allowed {bound:.1e}"
             for name, error, bound in zip(MAPS, self.errors, self.allowed, strict=True)
-        ]
+        }
         if self.largest_allowed is not None:
-            lines.append(
-                f"largest    {self.largest:.2g} map pixels in an offset, allowed {self.largest_allowed:.2g}"
+            facts["largest"] = (
+                f"{self.largest:.2g} map pixels in an offset, allowed {self.largest_allowed:.2g}"
             )
         if self.people:
             which = "largest" if self.precision in FLOAT_BOUNDS else "median"
-            lines.append(f"people     {self.kept} of {self.people} stay, needed {self.least_kept}")
-            lines.append(
-                f"joints     move median {self.joints_median:.2g}, largest {self.joints_largest:.2g} px, allowed "
+            facts["people"] = f"{self.kept} of {self.people} stay, needed {self.least_kept}"
+            facts["joints"] = (
+                f"move median {self.joints_median:.2g}, largest {self.joints_largest:.2g} px, allowed "
                 f"{which} {self.joints_allowed:.2g}"
             )
-        return [*lines, f"judged on  {self.probe}"]
+        return {**facts, "judged on": self.probe}
 
     def _people(self) -> list[str]:
         if not self.people:

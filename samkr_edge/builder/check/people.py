@@ -108,10 +108,10 @@ def refuse_blind(maps: Maps, probe: str) -> None:
         raise SamkrError(
             "SE-A28",
             "the network gives the same centre heatmap whatever the picture, so nothing was written",
-            [
-                f"it is      {centers.min():.2g} to {centers.max():.2g} on {probe}",
-                "so         it finds nobody, or the same in every picture",
-            ],
+            {
+                "it is": f"{centers.min():.2g} to {centers.max():.2g} on {probe}",
+                "so": "it finds nobody, or the same in every picture",
+            },
             fix="samkr-edge eval CHECKPOINT --data DIR   # weights that died in training or quantization",
         )
 

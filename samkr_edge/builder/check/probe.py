@@ -78,7 +78,7 @@ def parse_probe(text: str) -> Probe:
         raise SamkrError(
             "SE-A24",
             "the probe images in this ONNX file are damaged, so nothing built from it could be judged",
-            [f"reason     {error}"],
+            {"reason": error},
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error
     return probe

@@ -38,7 +38,7 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
         raise SamkrError(
             "SE-B55",
             "the ONNX file itself computes NaN or infinity, so nothing built from it could be judged",
-            [f"judged on  {probe_words(probe)}"],
+            {"judged on": probe_words(probe)},
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         )
     refuse_blind(maps, probe_words(probe))

@@ -119,7 +119,7 @@ def read_source(path: Path) -> bytes:
         raise SamkrError(
             "SE-B50",
             f"there is no ONNX file {path} that can be read",
-            [f"reason     {error.strerror or error}"],
+            {"reason": error.strerror or error},
             fix=look_beside(path),
         ) from error
 
@@ -161,7 +161,7 @@ def _no_fp8(path: Path) -> SamkrError:
     return SamkrError(
         "SE-B54",
         f"{path.name} is FP8, which no CPU computes in, so nothing was built",
-        ["on a CPU   ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"],
+        {"on a CPU": "ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"},
         fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
     )
 
@@ -170,7 +170,7 @@ def _no_half_beside_int8(path: Path) -> SamkrError:
     return SamkrError(
         "SE-B54",
         f"{path.name} is FP16 beside INT8, which is for TensorRT, so nothing was built",
-        ["on a CPU   INT8 kernels read and write FP32"],
+        {"on a CPU": "INT8 kernels read and write FP32"},
         fix="samkr-edge export CHECKPOINT -o model.onnx   # without --precision fp16",
     )
 

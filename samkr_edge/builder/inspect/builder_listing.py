@@ -75,10 +75,10 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
         raise SamkrError(
             "SE-B61",
             "the builder's log lists no engine" if not found else "the builder's log lists several engines",
-            [
-                f"listings   {len(found)}, in {len(log)} characters",
-                "needed     one",
-            ],
+            {
+                "listings": f"{len(found)}, in {len(log)} characters",
+                "needed": "one",
+            },
             fix="build it with profiling verbosity DETAILED, and a logger that keeps VERBOSE messages",
         )
     if capabilities:
@@ -204,6 +204,6 @@ def _unreadable(number: int, why: str, there: str) -> SamkrError:
     return SamkrError(
         "SE-B62",
         "the builder's list of layers is cut off or in a form that is not known",
-        [f"line       {number + 1}", f"reason     {why}", f"there      {there[:120] or 'nothing'}"],
+        {"line": number + 1, "reason": why, "there": there[:120] or "nothing"},
         fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
     )

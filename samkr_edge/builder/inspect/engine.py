@@ -153,7 +153,7 @@ def _unlisted(engine: Path, why: str) -> SamkrError:
     else:
         message = f"the layers of {engine.name} can be listed only where TensorRT and its GPU are"
         fix = f"on the device: samkr-edge inspect {quoted(engine.name)}   # or, for {beside.name}: {_trtexec(engine)}"
-    return SamkrError("SE-V92", message, [why], fix=fix)
+    return SamkrError("SE-V92", message, {"reason": why}, fix=fix)
 
 
 def _lister(engine: Path) -> str:

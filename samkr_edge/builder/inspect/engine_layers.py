@@ -109,15 +109,15 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
     """
     entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
     if not isinstance(entries, list):
-        raise SamkrError("SE-B92", "this JSON holds no engine layers", ["needed     a list `Layers`"], _WRITE)
+        raise SamkrError("SE-B92", "this JSON holds no engine layers", {"needed": "a list `Layers`"}, _WRITE)
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise SamkrError(
             "SE-B93",
             "this engine was built without layer details, so there is nothing to inspect",
-            [
-                f"layers     {len(entries)}, names only",
-                "needed     profiling verbosity DETAILED at build time",
-            ],
+            {
+                "layers": f"{len(entries)}, names only",
+                "needed": "profiling verbosity DETAILED at build time",
+            },
             fix="samkr-edge build MODEL.onnx --target auto",
         )
     try:
@@ -126,7 +126,7 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
         raise SamkrError(
             "SE-B92",
             "these engine layers are in a form that is not known",
-            [f"reason     {error!r}"[:160]],
+            {"reason": f"{error!r}"[:150]},
             fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
         ) from error
 
@@ -180,7 +180,7 @@ def parse_profile(text: str) -> dict[str, float]:
         return dict(times)
     except (TypeError, ValueError, AttributeError) as error:
         raise SamkrError(
-            "SE-B92", "this is no profile of layers", [f"reason     {error!r}"[:160]], _WRITE
+            "SE-B92", "this is no profile of layers", {"reason": f"{error!r}"[:150]}, _WRITE
         ) from error
 
 
@@ -207,7 +207,7 @@ def _load(text: str, what: str) -> Any:
         raise SamkrError(
             "SE-B92",
             f"the {what} are not valid JSON",
-            [f"reason     {error}", f"size       {len(text)}"],
+            {"reason": error, "size": len(text)},
             _WRITE,
         ) from error
 

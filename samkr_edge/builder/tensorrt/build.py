@@ -169,8 +169,7 @@ def _build_nearest(
 
 def reason_in(error: SamkrError) -> str:
     """TensorRT's own words in an error, or the error's."""
-    said = (fact.removeprefix("TensorRT ").strip() for fact in error.facts if fact.startswith("TensorRT "))
-    return next(said, error.message)
+    return str(error.facts.get("TensorRT", error.message))
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,8 @@ class _Refused:
     error: SamkrError
 
     def note(self) -> str:
-        why = " ".join(self.error.facts[0].split()[1:])
+        first = next(iter(self.error.facts.values()))
+        why = first[0] if isinstance(first, list) else first
         return f"{self.plan.precision} was set aside: {self.error.message} ({why})"
 
 

@@ -64,21 +64,21 @@ def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, gra
         return SamkrError(
             "SE-B90",
             f"the memory was not enough to build {model}, so nothing was written",
-            [
-                f"TensorRT   {_line(short)}",
-                f"workspace  {workspace} MiB; a tactic that needs more is skipped, and here none was left",
-            ],
+            {
+                "TensorRT": _line(short),
+                "workspace": f"{workspace} MiB; a tactic that needs more is skipped, and here none was left",
+            },
             fix=f"close what else uses memory, then: {_again(model, plan)} --workspace {workspace * 2}",
         )
     layer = next((found[1] for is_error, text in said if is_error and (found := _LAYER.search(text))), None)
     reason = _missing_kernel(said, title, layer) if layer is not None else _reason(said, graph)
     operation, node = locate(Complaint(layer or reason.text), graph)
-    facts = [f"node       {node} ({operation})"] if node else []
-    if layer is not None and layer != node:
-        facts.append(f"layer      {_line(layer)}")
-    facts.append(f"TensorRT   {_line(reason.text)}")
-    if reason.meaning:
-        facts.append(f"meaning    {reason.meaning}")
+    facts = {
+        "node": f"{node} ({operation})" if node else None,
+        "layer": _line(layer) if layer is not None and layer != node else None,
+        "TensorRT": _line(reason.text),
+        "meaning": reason.meaning or None,
+    }
     what = (
         f"{title} has no kernel for a layer of {model}"
         if layer is not None

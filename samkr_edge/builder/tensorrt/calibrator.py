@@ -39,7 +39,7 @@ class CalibrationImages:
             raise SamkrError(
                 "SE-D87",
                 f"the list of calibration images {listing} cannot be read",
-                [f"reason     {error}"],
+                {"reason": error},
                 fix=f"find {_DATA} | shuf -n 500 > {quoted(listing)}",
             ) from error
         self.paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
@@ -51,7 +51,7 @@ class CalibrationImages:
                 f"{listing} lists no images"
                 if not self.paths
                 else f"{listing} lists images that are not there",
-                [f"missing    {path}" for path in missing[:3]],
+                {"missing": missing[:3]},
                 fix=f"correct these lines: relative paths begin in {listing.absolute().parent}"
                 if missing
                 else f"find {_DATA} | shuf -n 500 > {quoted(listing)}",

@@ -291,7 +291,7 @@ def _require_some(fused: FusedInt8) -> None:
         raise SamkrError(
             "SE-B82",
             "no convolution of this graph can be INT8 without a kernel more, so no INT8 engine was built",
-            [f"quantized  {fused.quantized} of {fused.convolutions} convolutions", "kept       0"],
+            {"quantized": f"{fused.quantized} of {fused.convolutions} convolutions", "kept": "0"},
             fix="--precision fp16   # or quantize more of the network: samkr-edge quantize --policy rtx",
         )
 

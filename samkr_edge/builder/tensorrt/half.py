@@ -61,7 +61,7 @@ def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
         raise SamkrError(
             "SE-B86",
             f"INT8 with FP16 beside it needs opset {OPSET}, and this model has {opset}, so nothing was written",
-            ["reason     QuantizeLinear takes FP16 scales from there on"],
+            {"reason": "QuantizeLinear takes FP16 scales from there on"},
             fix=f"samkr-edge export CHECKPOINT -o model.onnx --precision fp16 --opset {OPSET}",
         )
     wide = _full_precision_nodes(graph, wide_sampling)
@@ -172,7 +172,7 @@ def _refuse_large(name: str, value: np.ndarray) -> None:
         raise SamkrError(
             "SE-B85",
             "a weight or scale is larger than FP16 can be, so nothing was written",
-            [f"constant   {name}", f"largest    {largest:.3g}, FP16 ends at {LARGEST:.0f}"],
+            {"constant": name, "largest": f"{largest:.3g}, FP16 ends at {LARGEST:.0f}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx   # FP32",
         )
 

@@ -71,7 +71,7 @@ def _kept(layers: Sequence[Layer], parsed: bytes, plan: BuildPlan) -> tuple[str,
         raise SamkrError(
             "SE-B83",
             "the engine computes in fewer bits what has to be FP32, so it was not written",
-            [*(f"layer      {one}" for one in rounded[:3]), f"typing     {plan.typing}"],
+            {"layer": rounded[:3], "typing": plan.typing},
             fix=_remedy(plan),
         )
     if not broken:

@@ -36,7 +36,7 @@ def run_once(
                 raise SamkrError(
                     "SE-B81",
                     f"{TITLES[flavour]} does not load an engine that it just built",
-                    messages.reasons(),
+                    {"reason": messages.reasons()},
                     fix="samkr-edge doctor",
                 )
             lane = Lane(trt, engine, cuda, batch=None)

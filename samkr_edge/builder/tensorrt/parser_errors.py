@@ -67,16 +67,15 @@ def parser_error(model: str, title: str, complaints: list[Complaint], graph: Onn
     first = complaints[0] if complaints else Complaint("the parser gave no reason")
     operation, node = locate(first, graph)
     meaning, remedy = explain(" ".join((first.text, first.operation)))
-    facts = [f"node       {node or 'not named'}{f' ({operation})' if operation else ''}"]
-    facts.append(f"TensorRT   {' '.join(first.text.split())[:160]}")
-    if meaning:
-        facts.append(f"meaning    {meaning}")
-    if len(complaints) > 1:
-        facts.append(f"and        {len(complaints) - 1} more")
     return SamkrError(
         "SE-B91",
         f"{title} cannot take {model}, so nothing was built",
-        facts,
+        {
+            "node": f"{node or 'not named'}{f' ({operation})' if operation else ''}",
+            "TensorRT": " ".join(first.text.split())[:160],
+            "meaning": meaning or None,
+            "and": f"{len(complaints) - 1} more" if len(complaints) > 1 else None,
+        },
         fix=remedy or f"samkr-edge inspect {quoted(model)}",
     )
 

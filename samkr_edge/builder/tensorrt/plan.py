@@ -208,7 +208,7 @@ def plan_best(
         raise SamkrError(
             "SE-U90",
             "`best` compares FP16 with INT8, and there is nothing to make INT8 from",
-            [f"graph      {onnx.precision}, no Q/DQ"],
+            {"graph": f"{onnx.precision}, no Q/DQ"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
     fp16 = replace(wishes, precision="fp16", calibrate=False)
@@ -228,7 +228,7 @@ def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
         raise SamkrError(
             "SE-U90",
             "the workspace would be larger than the free memory, and the build would be killed",
-            [f"asked      {wishes.workspace_mib} MiB", f"free       {free_bytes // MIB} MiB"],
+            {"asked": f"{wishes.workspace_mib} MiB", "free": f"{free_bytes // MIB} MiB"},
             fix=f"--workspace {allowed // MIB}" if allowed <= free_bytes else "close what else uses memory",
         )
     return asked
@@ -306,14 +306,14 @@ def _shape(onnx: OnnxFacts, wishes: Wishes) -> tuple[tuple[int, ...], int | None
         raise SamkrError(
             "SE-U90",
             "this graph does not take a batch of images, so nothing was planned",
-            ["expected   (N, H, W, 3)", f"input      {onnx.input_shape or 'none'}"],
+            {"expected": "(N, H, W, 3)", "input": f"{onnx.input_shape or 'none'}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx",
         )
     if len(fixed) != len(rest):
         raise SamkrError(
             "SE-U90",
             "this graph leaves its image size open, and TensorRT is given fixed sizes only",
-            [f"input      {onnx.input_shape}"],
+            {"input": f"{onnx.input_shape}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx --size 512x512",
         )
     if batch is None:
@@ -322,7 +322,7 @@ def _shape(onnx: OnnxFacts, wishes: Wishes) -> tuple[tuple[int, ...], int | None
         raise SamkrError(
             "SE-U90",
             "this graph was exported for another batch size",
-            [f"asked      {wishes.batch}", f"graph      {batch}"],
+            {"asked": wishes.batch, "graph": batch},
             fix=f"samkr-edge export CHECKPOINT -o model.onnx --batch {wishes.batch}",
         )
     return (batch, *fixed), None
@@ -336,7 +336,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
         raise SamkrError(
             "SE-U90",
             f"there is no hardware compatibility {wishes.hardware_compatible!r}",
-            ["known      same, ampere+"],
+            {"known": "same, ampere+"},
             fix="--hardware-compatible same",
         )
     capability = version_tuple(target.compute_capability or "0")
@@ -351,7 +351,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
         raise SamkrError(
             "SE-U90",
             f"hardware compatibility {wishes.hardware_compatible!r} is not to be had here",
-            [f"reason     {reason}"],
+            {"reason": reason},
             fix="leave --hardware-compatible out",
         )
     return level

@@ -33,7 +33,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{target.title} cannot run INT8, so nothing was built",
-            [f"reason     {limit.why}"],
+            {"reason": limit.why},
             fix=limit.instead,
         )
     if precision == "fp8":
@@ -45,7 +45,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{target.title}: one engine of TensorRT cannot run on all of them, so nothing was built",
-            [f"SM         {', '.join(target.compute_capabilities)}"],
+            {"SM": ", ".join(target.compute_capabilities)},
             fix="leave --flavour out: TensorRT for RTX builds for all of them",
         )
     number = features.number
@@ -53,7 +53,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{features.title} is newer than samkr-edge knows, so nothing was built",
-            [f"known      {'.'.join(map(str, OLDEST))} to {NEWEST_MAJOR}.x"],
+            {"known": f"{'.'.join(map(str, OLDEST))} to {NEWEST_MAJOR}.x"},
             fix="pip install --upgrade samkr-edge",
         )
     old = not features.tensor_names
@@ -61,7 +61,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{features.title} is too old, so nothing was built",
-            [f"needed     {'.'.join(map(str, OLDEST))}: from there on it has GridSample and named tensors"],
+            {"needed": f"{'.'.join(map(str, OLDEST))}: from there on it has GridSample and named tensors"},
             fix="update the device to JetPack 5.1 or later"
             if target.family == "jetson"
             else "update TensorRT",
@@ -70,7 +70,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         raise SamkrError(
             "SE-V88",
             f"{features.title} does not know {target.title}, so nothing was built",
-            [f"SM         {target.compute_capability}", f"needed     TensorRT {target.tensorrt[0]} or later"],
+            {"SM": target.compute_capability, "needed": f"TensorRT {target.tensorrt[0]} or later"},
             fix=f"install TensorRT {target.tensorrt[0]} or later",
         )
     if wishes.dla_core is not None:
@@ -88,7 +88,7 @@ def _check_fp8(target: Target, features: Features) -> None:
         raise SamkrError(
             "SE-V88",
             f"{target.title} cannot run FP8 here, so nothing was built",
-            [f"reason     {reason}", "instead    --precision fp16, or quantize to INT8"],
+            {"reason": reason, "instead": "--precision fp16, or quantize to INT8"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
 
@@ -110,7 +110,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
         raise SamkrError(
             "SE-V88",
             f"{features.title} is too old, so nothing was built",
-            [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_OLDEST))}"],
+            {"needed": f"TensorRT for RTX {'.'.join(map(str, RTX_OLDEST))}"},
             fix='pip install --upgrade "samkr-edge[rtx]"',
         )
     unknown = [one for one in target.capabilities if one not in features.capabilities]
@@ -118,35 +118,35 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
         raise SamkrError(
             "SE-V88",
             f"{features.title} does not build for {target.title}, so nothing was built",
-            [
-                f"asked      SM {', '.join(unknown) or 'unknown'}",
-                f"known      SM {', '.join(features.capabilities)}",
-            ],
+            {
+                "asked": f"SM {', '.join(unknown) or 'unknown'}",
+                "known": f"SM {', '.join(features.capabilities)}",
+            },
             fix="leave --flavour out: TensorRT itself builds on the device",
         )
     if version_tuple(features.version)[0] > version_tuple(RTX_NEWEST)[0]:
         raise SamkrError(
             "SE-V88",
             f"{features.title} is newer than samkr-edge knows, so nothing was built",
-            [f"known      up to {RTX_NEWEST}"],
+            {"known": f"up to {RTX_NEWEST}"},
             fix="pip install --upgrade samkr-edge",
         )
     if precision == "int8" and version_tuple(features.version) < RTX_INT8:
         raise SamkrError(
             "SE-V88",
             f"{features.title} cannot build INT8 convolutions, so nothing was built",
-            [f"needed     TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead    --precision fp16"],
+            {"needed": f"TensorRT for RTX {'.'.join(map(str, RTX_INT8))}", "instead": "--precision fp16"},
             fix='pip install --upgrade "samkr-edge[rtx]"',
         )
     if precision == "int8" and without("int8", target, features):
         raise SamkrError(
             "SE-V88",
             f"{features.title} builds no INT8 for {target.title}, so nothing was built",
-            [
-                f"reason     SM {', '.join(RTX_NO_INT8)}: its builder runs what is INT8 in FP16 there, "
+            {
+                "reason": f"SM {', '.join(RTX_NO_INT8)}: its builder runs what is INT8 in FP16 there, "
                 "and on every other card that the engine serves",
-                "instead    --precision fp16, or --target rtx-30-and-up",
-            ],
+                "instead": "--precision fp16, or --target rtx-30-and-up",
+            },
             fix="--precision fp16",
         )
     asked = {
@@ -159,7 +159,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
         raise SamkrError(
             "SE-U88",
             f"{', '.join(given)}: TensorRT for RTX has no such thing, so nothing was built",
-            ["instead    one engine for every GeForce RTX: --target rtx-any"],
+            {"instead": "one engine for every GeForce RTX: --target rtx-any"},
             fix=f"leave {' and '.join(given)} out",
         )
 
@@ -171,30 +171,30 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
         raise SamkrError(
             "SE-V88",
             f"{target.title} cannot build for a DLA",
-            [f"reason     {why}"],
+            {"reason": why},
             fix="leave --dla-core out",
         )
     if (wishes.dla_core or 0) >= target.dla_cores:
         raise SamkrError(
             "SE-U88",
             f"{target.title} has no DLA core {wishes.dla_core}",
-            [f"cores      0 to {target.dla_cores - 1}"],
+            {"cores": f"0 to {target.dla_cores - 1}"},
             fix="--dla-core 0",
         )
     if features.number >= DLA_GONE:
         raise SamkrError(
             "SE-V88",
             f"{features.title} builds nothing for a DLA here",
-            [
-                "has it     8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
-            ],
+            {
+                "has it": "8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
+            },
             fix="leave --dla-core out",
         )
     if precision == "int8" and not wishes.calibrate:
         raise SamkrError(
             "SE-U88",
             "a DLA takes no Q/DQ graph; its INT8 ranges come from calibration",
-            [f"TensorRT   {features.version}"],
+            {"TensorRT": features.version},
             fix="--precision fp16, or an FP32 graph with --calibrate IMAGES.txt",
         )
 
@@ -203,30 +203,30 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
     if onnx.built_for:
         raise _refused(
             f"this graph was already built for `{onnx.built_for}`, which changed it",
-            [],
+            None,
             "start from the exported ONNX",
         )
     modes = [mode for mode in onnx.grid_modes if mode not in ("bilinear", "nearest")]
     if onnx.samples and (onnx.opset >= 20 or modes):
         raise _refused(
             "TensorRT would sample this graph at the nearest pixel without a word, so nothing was built",
-            [
-                f"GridSample opset {onnx.opset}, mode {', '.join(onnx.grid_modes)}",
-                "reason     TensorRT reads the names from before opset 20 only",
-            ],
+            {
+                "GridSample": f"opset {onnx.opset}, mode {', '.join(onnx.grid_modes)}",
+                "reason": "TensorRT reads the names from before opset 20 only",
+            },
             "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )
     limit = target.refusal("gridsample")
     if onnx.samples and features.number < OLDEST:
         raise _refused(
             f"{features.title} has no GridSample, so nothing was built",
-            [f"reason     {limit.why}" if limit else f"needed     TensorRT {'.'.join(map(str, OLDEST))}"],
+            {"reason": limit.why} if limit else {"needed": f"TensorRT {'.'.join(map(str, OLDEST))}"},
             "train and export a *_nodc network: samkr-edge models",
         )
     if "DeformConv" in onnx.ops:
         raise _refused(
             "TensorRT runs DeformConv by a plugin, which no export of samkr-edge needs, so nothing was built",
-            [f"graph      {onnx.ops['DeformConv']} of them", "instead    GridSample, which export writes"],
+            {"graph": f"{onnx.ops['DeformConv']} of them", "instead": "GridSample, which export writes"},
             "samkr-edge export CHECKPOINT -o model.onnx",
         )
     # 18 and 19 read scales of other types than the 8.x parser does.
@@ -234,13 +234,13 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
     if onnx.opset > highest:
         raise _refused(
             f"{features.title} takes this graph up to opset {highest}, so nothing was built",
-            [f"found      opset {onnx.opset}"],
+            {"found": f"opset {onnx.opset}"},
             f"samkr-edge export CHECKPOINT -o model.onnx --opset {min(highest, 19)}",
         )
     if onnx.broken_weights:
         raise _refused(
             "weights or scales of this graph are NaN or infinite, so nothing was built",
-            [f"found      {', '.join(onnx.broken_weights[:3])}"],
+            {"found": ", ".join(onnx.broken_weights[:3])},
             "train or quantize again; `samkr-edge eval` shows which checkpoint is sound",
         )
     if precision in ("int8", "fp8"):
@@ -252,25 +252,25 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
     if onnx.zero_points:
         raise _refused(
             "TensorRT takes symmetric INT8 only: every zero point must be a signed 0",
-            [f"found      {', '.join(onnx.zero_points[:3])}"],
+            {"found": ", ".join(onnx.zero_points[:3])},
             again,
         )
     if onnx.bad_scales:
         raise _refused(
             "a quantization scale is not positive: its channel never fired while calibrating",
-            [f"found      {', '.join(onnx.bad_scales[:3])}"],
+            {"found": ", ".join(onnx.bad_scales[:3])},
             again,
         )
     if features.number < (10,) and onnx.fp16_scales:
         raise _refused(
             f"{features.title} would read these FP16 scales as FP32, which is noise",
-            [f"found      {onnx.fp16_scales} FP16 scales", "needed     TensorRT 10, or FP32 scales"],
+            {"found": f"{onnx.fp16_scales} FP16 scales", "needed": "TensorRT 10, or FP32 scales"},
             "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )
     if features.number < (10,) and onnx.bare_quantizers:
         raise _refused(
             f"{features.title} wants a zero point on every quantizer",
-            [f"without    {onnx.bare_quantizers}"],
+            {"without": onnx.bare_quantizers},
             again,
         )
 
@@ -280,28 +280,28 @@ def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precisi
         raise SamkrError(
             "SE-U88",
             "calibration images only make sense for an INT8 engine of a graph without Q/DQ",
-            [f"asked      {precision}", f"graph      {onnx.precision}"],
+            {"asked": precision, "graph": onnx.precision},
             fix="leave --calibrate out",
         )
     if wishes.calibrate and not features.calibrators:
         raise SamkrError(
             "SE-V88",
             f"{features.title} calibrates nothing itself: INT8 comes as Q/DQ in the graph",
-            ["has it     TensorRT up to 10"],
+            {"has it": "TensorRT up to 10"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
     if precision == "int8" and onnx.precision != "int8" and not wishes.calibrate:
         raise SamkrError(
             "SE-U88",
             "this graph holds no INT8, so no INT8 engine can be built from it",
-            [f"graph      {onnx.precision}{'' if onnx.quantized else ', no Q/DQ'}"],
+            {"graph": f"{onnx.precision}{'' if onnx.quantized else ', no Q/DQ'}"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )
     if precision == "fp8" and onnx.precision != "fp8":
         raise SamkrError(
             "SE-U88",
             "this graph holds no FP8, so no FP8 engine can be built from it",
-            [f"graph      {onnx.precision}"],
+            {"graph": onnx.precision},
             fix="samkr-edge quantize CHECKPOINT --data DIR --format fp8 -o fp8.pt "
             "&& samkr-edge export fp8.pt -o fp8.onnx",
         )
@@ -313,5 +313,5 @@ def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precisi
         )
 
 
-def _refused(message: str, facts: list[str], fix: str) -> SamkrError:
+def _refused(message: str, facts: dict[str, object] | None, fix: str) -> SamkrError:
     return SamkrError("SE-B88", message, facts, fix=fix)

@@ -71,10 +71,10 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
     raise SamkrError(
         "SE-B80",
         f"{TITLES[plan.flavour]} {plan.tensorrt} samples wrong in {plan.precision} on this GPU, so nothing was built",
-        [
-            f"error      {first.error:.3g} on values up to 1, where 0.01 is right",
-            f"nearest    {first.from_nearest:.3g} away from sampling at the nearest pixel",
-        ],
+        {
+            "error": f"{first.error:.3g} on values up to 1, where 0.01 is right",
+            "nearest": f"{first.from_nearest:.3g} away from sampling at the nearest pixel",
+        },
         fix="--precision fp32, another TensorRT, or a *_nodc network: samkr-edge models"
         if sampling_widely(plan)
         else "export the graph without --precision fp16: its adaptive blocks can then be FP32 whole",

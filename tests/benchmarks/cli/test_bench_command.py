@@ -111,7 +111,7 @@ def test_a_model_that_does_not_run_is_refused_as_everywhere(tmp_path: Path) -> N
 def test_a_process_that_ends_without_an_answer_is_an_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, does: str, reason: str
 ) -> None:
-    monkeypatch.setattr("samkr_edge.launch.module", lambda *_: [sys.executable, "-c", does])
+    monkeypatch.setattr("samkr_edge.child_process.module", lambda *_: [sys.executable, "-c", does])
     with pytest.raises(SamkrError) as caught:
         measure_memory(Path("any.onnx"), 1)
     assert (caught.value.code, caught.value.facts) == ("SE-A65", (f"reason     {reason}",))

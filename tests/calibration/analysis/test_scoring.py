@@ -11,10 +11,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from calibration.analysis.scoring import Bench, MapRecorder, NetworkRunner
+from calibration.analysis.scoring import Bench, MapRecorder
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from training.checkpoint import Checkpoint, network_of
 from training.models.fold import fold_batch_norms
+from training.torch_runner import TorchRunner
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_person_that_nothing_was_found_for_counts_as_zero(bench: Bench) -> Non
 
 
 def test_differences_are_paired_and_know_their_noise(bench: Bench, source: Checkpoint) -> None:
-    runner = NetworkRunner(fold_batch_norms(network_of(source)), source.card)
+    runner = TorchRunner(fold_batch_norms(network_of(source)), source.card)
     first, again = bench.run(runner), bench.run(runner)
     nothing = bench.compare(first, again)
     assert (nothing.ap.difference, nothing.ap.low, nothing.ap.high) == (0, 0, 0)
@@ -76,7 +77,7 @@ def test_differences_are_paired_and_know_their_noise(bench: Bench, source: Check
 
 
 def test_maps_are_compared_image_by_image(bench: Bench, source: Checkpoint) -> None:
-    runner = NetworkRunner(network_of(source), source.card)
+    runner = TorchRunner(network_of(source), source.card)
     kept = MapRecorder(runner, keep=True)
     bench.run(kept)
     assert len(kept.kept) == len(bench.images)

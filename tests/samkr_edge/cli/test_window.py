@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.cli import run
 from samkr_edge.cli.window import Window
 from samkr_edge.errors import SamkrError
@@ -51,11 +51,11 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the process that opens a window first does."""
     monkeypatch.setenv("DISPLAY", ":97")
 
-    code = launch.code
+    code = child_process.code
 
     def set_to(text: str) -> None:
         command = code(text)
-        monkeypatch.setattr("samkr_edge.cli.window.launch.code", lambda _: command)
+        monkeypatch.setattr("samkr_edge.cli.window.child_process.code", lambda _: command)
 
     set_to("")
     return set_to

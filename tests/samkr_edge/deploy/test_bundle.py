@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_model import SIZE, tiny_onnx
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.deploy import bundle_cache
@@ -212,7 +212,7 @@ def test_an_engine_is_built_by_the_public_command_and_its_failure_is_a_build_err
     assert caught.value.code == "SE-B94"
     assert "SAMKR_EDGE_TARGET=cpu" in str(caught.value)
     ((*command, out),) = asked
-    assert command[1:4] == [launch.__file__, "samkr_edge", "build"]
+    assert command[1:4] == [child_process.__file__, "samkr_edge", "build"]
     assert command[5:] == ["--target", "auto", "-o"]
     assert out.endswith("built/tiny.engine")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samkr_edge import launch
+from samkr_edge import child_process
 from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
 
 OPENED = "import sys, samkr_edge; samkr_edge.load(sys.argv[1]).close()"
@@ -16,7 +16,7 @@ OPENED = "import sys, samkr_edge; samkr_edge.load(sys.argv[1]).close()"
 
 @pytest.mark.parametrize(
     "command",
-    [launch.code(OPENED), launch.module("samkr_edge.doctor.trial_import", "onnxruntime")],
+    [child_process.code(OPENED), child_process.module("samkr_edge.doctor.trial_import", "onnxruntime")],
     ids=["load", "doctor"],
 )
 def test_a_session_leaves_no_file_in_the_home_of_its_user(

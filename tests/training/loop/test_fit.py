@@ -18,9 +18,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.pose.skeleton import CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from training.data.training_set import TrainingSet
-from training.loop.fit import BEST, FINAL, LAST
 from training.loop.journal import LOG
 from training.loop.losses import PoseLoss
+from training.loop.run import BEST, FINAL, LAST
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import training.loop.fit as fit_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from training.checkpoint import load_checkpoint
-from training.loop.fit import FINAL, LAST
+from training.loop.run import FINAL, LAST
 
 LONG: dict[str, Any] = {"schedule": {"steps": 24}}
 # Processes start from a server that has imported what is slow to import, once.

@@ -16,7 +16,9 @@ import torch
 import yaml
 from small_run import SMALL, recipe_of, train
 
+import training.loop.batches as batches_module
 import training.loop.fit as fit_module
+import training.loop.run as run_module
 import training.loop.update as update_module
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.model_card import ModelCard
@@ -144,9 +146,11 @@ def run(people_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "model_config", config)
-        for name in ("TrainingSet", "Updater", "Batches", "Validation", "settle_norms", "rate_factor"):
+        for name in ("Batches", "Validation", "settle_norms", "rate_factor"):
             watched(fit_module, name)
-        watched(fit_module, "save_checkpoint")
+        watched(batches_module, "TrainingSet")
+        for name in ("Updater", "save_checkpoint"):
+            watched(run_module, name)
         watched(start_weights, "load_start")
         watched(fit_module, "allow_tf32", lambda allowed: None)
         watched(update_module, "compiled", lambda network: network)

@@ -55,6 +55,6 @@ def test_the_average_does_not_share_memory_with_the_network() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_the_allocator_setting_is_harmless() -> None:
     # In a process of its own: the setting cannot be taken back.
-    code = "from training.loop.allocator import keep_freed_memory as keep; print(keep()); b = bytearray(1 << 26); del b"
+    code = "from training.loop.threads import keep_freed_memory as keep; print(keep()); b = bytearray(1 << 26); del b"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("True", "False")

@@ -16,9 +16,9 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data.training_set import TrainingSet
 from training.loop.batches import Batches
 from training.loop.compiled import compiled
-from training.loop.fit import LAST
 from training.loop.losses import PoseLoss
 from training.loop.processes import Processes
+from training.loop.run import LAST
 from training.loop.update import Updater, _not_finite
 from training.models.deploy import normalise
 from training.models.zoo import build_model

@@ -19,10 +19,10 @@ from samkr_edge.pose_model import load_model
 from training.checkpoint import load_checkpoint
 from training.loop import validation as validation_module
 from training.loop.ema import WeightAverage
-from training.loop.fit import BEST, FINAL, LAST
 from training.loop.journal import LOG
 from training.loop.recipe import ValidationSection
 from training.loop.resume import RunState
+from training.loop.run import BEST, FINAL, LAST
 from training.loop.validation import Validation
 from training.models.zoo import build_model
 

@@ -1,0 +1,116 @@
+"""`samkr-edge qat`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calibration.cli.options import AsJson
+from samkr_edge.cli.places import file_to_write
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
+from training.cli.options import Overrides, RunThreads
+
+
+def qat(
+    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
+    data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
+    ],
+    recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")
+    ] = None,
+    overrides: Overrides = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
+    ] = 1.0,
+    freeze_ranges: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
+    ] = 0.5,
+    control: Annotated[
+        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
+    ] = False,
+    threads: RunThreads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a quantized checkpoint (QAT) with the training loop of FP32.
+
+    Ranges of activations stay as calibrated; those of weights follow the weights for the first part of the run.
+    Compare the result with --control, not with the checkpoint it started from: more training alone changes AP.
+    Unfinished work lies in OUT's folder under OUT.work, and the same command goes on from there.
+
+    Examples:
+
+      samkr-edge qat ptq.pt --data people -o qat.pt --minutes 1 --teacher fp32/final.pt
+
+      samkr-edge qat fp32/final.pt --control --data people -o control.pt --minutes 1
+
+      samkr-edge qat ptq.pt --data /data/coco -o qat.pt --set schedule.epochs=5 --set optimizer.lr=1e-5
+    """
+    from dataclasses import replace
+
+    from calibration.qat import FineTuning, open_teacher
+    from samkr_edge.cli.console import emit
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.use import require_splits
+    from training.checkpoint import load_checkpoint, network_of, save_checkpoint
+    from training.loop.fit import fit
+    from training.loop.losses import LossSettings
+    from training.loop.recipe import as_taught, load_recipe, settings_of
+
+    settings = load_recipe(
+        recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
+    )
+    if threads:
+        settings = settings.model_copy(update={"threads": threads})
+    source = load_checkpoint(checkpoint)
+    settings = as_taught(settings, source.card.provenance.get("training", {}))
+    if (source.kind == "quantized") == control:
+        raise SamkrError(
+            "SE-A41",
+            f"{checkpoint} is quantized, so it is no control"
+            if control
+            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
+            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
+            if control
+            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
+        )
+    require_splits(data, ("train",))
+    dataset = open_dataset(data, "train")
+    if dataset.skeleton.keypoints != source.card.skeleton.keypoints:
+        raise SamkrError(
+            "SE-D42",
+            "the checkpoint and the data set have different keypoints",
+            {"checkpoint": source.card.skeleton.name, "data": dataset.skeleton.name},
+            fix="name the data set that the network was trained on, or train a network on this one",
+        )
+    network = network_of(source)
+    hooks = FineTuning(
+        network,
+        settings_of(LossSettings, settings.loss),
+        freeze_at=freeze_ranges,
+        teacher=open_teacher(load_checkpoint(teacher), str(teacher), source) if teacher else None,
+        teacher_weight=teacher_weight,
+    )
+    start = source if control else replace(source, card=replace(source.card, stage="qat"))
+    work = out.with_name(out.stem + ".work")
+    finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
+    if control:  # what made the network stays on its card beside the fine-tuning
+        provenance = finished.card.provenance
+        facts = {**provenance, "control": provenance["training"]}
+        facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}
+        finished = replace(finished, card=replace(finished.card, provenance=facts))
+    save_checkpoint(out, finished)
+    facts = finished.card.provenance["control" if control else "qat"]
+    emit(
+        {"checkpoint": str(out), "card": finished.card.to_dict()},
+        f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
+        as_json,
+    )

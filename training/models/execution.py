@@ -1,0 +1,29 @@
+"""How the network is being executed: under a training loop's autocast, or traced for an export."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """For parts that must not run in half precision, whatever the loop asks for: autocast off on the tensor's device.
+
+    Nothing is switched off on the meta device, which has no autocast.
+    """
+    if x.device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def widened(x: Tensor) -> Tensor:
+    """float32, or float64 for tests in double precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def is_exported() -> bool:
+    """True while ONNX export or tracing records what is computed: ways that only run fast here must not be taken."""
+    return torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
