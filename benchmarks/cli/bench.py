@@ -144,10 +144,11 @@ def bench(
         from samkr_edge.deploy.remote import run_there
 
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
-    from benchmarks.bench import Plan, run_bench
+    from benchmarks.bench import run_bench
     from benchmarks.judge.gate import gate_failure
     from benchmarks.judge.regression import WHAT, compare_runs, drop_of, regression
     from benchmarks.measure.stability import unstable_error
+    from benchmarks.plan import Plan
     from benchmarks.report.table import render
     from samkr_edge.cli.console import emit, progress, say
     from samkr_edge.files.one_file import is_same_file
@@ -275,7 +276,7 @@ def _results_path(out: Path) -> Path:
 
 def _samples_folder(target: Path) -> Path:
     """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
-    from benchmarks.measure.samples import FOLDER
+    from benchmarks.samples import FOLDER
     from benchmarks.schema import FILE_NAME
 
     return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")
