@@ -1,7 +1,6 @@
 """Maps enlarged as seldom and as cheaply as can be: sums over resolutions, added from the smallest map up.
 
-HRNet's fuse layers compute ``a + up2(b) + up4(c)``; nearest up-sampling commutes with sums and with itself, so that
-this is ``a + up2(b + up2(c))``. ONNX Runtime enlarges 8-bit maps more slowly than it adds them.
+A pass of both builders: for the CPU, and for TensorRT for RTX.
 """
 
 from __future__ import annotations
@@ -15,10 +14,17 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def enlarge_sums(graph: Graph) -> int:
-    """Rewrite all sums over two or more smaller resolutions; returns how many.
+    """Rewrite all sums over two or more smaller resolutions, as HRNet's fuse layers have them; returns how many.
 
-    Exact but for the order of additions. Quantizers of addends are moved before the enlarging, which commutes with
-    rounding; sums that become the input of an enlarging are float here.
+    ::
+
+        a + up2(b) + up4(c)    =>    a + up2(b + up2(c))
+
+    Faster on a CPU: ONNX Runtime enlarges 8-bit maps more slowly than it adds them, and here most additions are on
+    smaller maps. Faster by TensorRT for RTX: fewer bytes of the largest map are written and read again.
+
+    Exact but for the order of additions: nearest up-sampling commutes with sums, with itself and with rounding, so that
+    the quantizers of addends move before it. Sums that become the input of an enlarging are float here.
     """
     found = 0
     for root in [node for node in graph.nodes if node.op_type == "Add"]:
@@ -28,8 +34,8 @@ def enlarge_sums(graph: Graph) -> int:
         addends = _addends(graph, root)
         resizes = {name: resize for name in addends if (resize := _enlarging(graph, name)) is not None}
         plain = [name for name in addends if name not in resizes]
-        by_factor = sorted(resizes, key=lambda name: -_factor(graph, resizes[name]))
-        factors = [_factor(graph, resizes[name]) for name in by_factor] + [1]
+        by_factor = sorted(resizes, key=lambda name: -factor_of(graph, resizes[name]))
+        factors = [factor_of(graph, resizes[name]) for name in by_factor] + [1]
         if not plain or len(set(factors)) < 3 or any(large % small for large, small in pairwise(factors)):
             continue
         total = ""
@@ -45,45 +51,6 @@ def enlarge_sums(graph: Graph) -> int:
         graph.drop_dead()
         found += 1
     return found
-
-
-def enlarge_bytes(graph: Graph) -> int:
-    """Enlarge 8-bit maps by looking rows and columns up, channels last; returns how many. Exact.
-
-    ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize takes
-    longer there than two look-ups.
-    """
-    resizes = [node for node in graph.nodes if node.op_type == "Resize"]
-    sizes = graph.map_sizes() if resizes else {}
-    found = 0
-    for resize in resizes:
-        restored, readers = graph.producer.get(resize.input[0]), graph.consumers[resize.output[0]]
-        if restored is None or restored.op_type != "DequantizeLinear" or len(readers) != 1:
-            continue
-        (quantizer,) = readers
-        known = sizes.get(resize.input[0])
-        if known is None or not _is_nearest(graph, resize) or not _same_steps(graph, restored, quantizer):
-            continue
-        rows, columns = known
-        factor = _factor(graph, resize)
-        tensor = graph.append("Transpose", [restored.input[0]], perm=[0, 2, 3, 1])
-        for axis, size in ((2, columns), (1, rows)):
-            index = graph.constant(np.repeat(np.arange(size), factor), "nearest")
-            tensor = graph.append("Gather", [tensor, index], axis=axis)
-        tensor = graph.append("Transpose", [tensor], perm=[0, 3, 1, 2])
-        graph.replace_input(quantizer.output[0], tensor, graph.consumers[quantizer.output[0]])
-        graph.drop_dead()
-        found += 1
-    return found
-
-
-def _same_steps(graph: Graph, restored: Any, quantizer: Any) -> bool:
-    """Whether a QuantizeLinear gives back the very numbers that a DequantizeLinear read."""
-    if quantizer.op_type != "QuantizeLinear":
-        return False
-    pairs = zip(restored.input[1:], quantizer.input[1:], strict=True)
-    values = [(graph.constants[a], graph.constants[b]) for a, b in pairs]
-    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in values)
 
 
 def _addends(graph: Graph, node: Any) -> list[str]:
@@ -104,10 +71,10 @@ def _enlarging(graph: Graph, tensor: str) -> Any | None:
             node = graph.producer.get(node.input[0])
     if node is None or node.op_type != "Resize" or len(graph.consumers[node.output[0]]) != 1:
         return None
-    return node if _is_nearest(graph, node) else None
+    return node if is_nearest(graph, node) else None
 
 
-def _is_nearest(graph: Graph, resize: Any) -> bool:
+def is_nearest(graph: Graph, resize: Any) -> bool:
     """Whether a Resize repeats every pixel of a map a whole number of times, as often in rows as in columns."""
     modes = {a.name: a.s for a in resize.attribute}
     nearest = (modes.get("mode"), modes.get("coordinate_transformation_mode"), modes.get("nearest_mode"))
@@ -118,7 +85,7 @@ def _is_nearest(graph: Graph, resize: Any) -> bool:
     return bool(same and scales[2] > 1 and scales[2] == int(scales[2]))
 
 
-def _factor(graph: Graph, resize: Any) -> int:
+def factor_of(graph: Graph, resize: Any) -> int:
     return int(graph.constants[resize.input[2]][2])
 
 

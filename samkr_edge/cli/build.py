@@ -166,19 +166,9 @@ def build(
     done = built.passport.settings
     how = "graph unchanged"
     if done["retargeted"]:
-        passes = {
-            "deform_convolutions": "samplings as DeformConv",
-            "thin_convolutions": "thin convolutions transposed",
-            "dropped_quantizers": "idle quantizers dropped",
-            "merged_quantizers": "quantizers merged",
-            "enlarged_sums": "sums over resolutions enlarged late",
-            "absorbed_relus": "ReLUs absorbed",
-            "quantized_sums": "partial sums in INT8",
-            "hoisted_quantizers": "resizes and concats in INT8",
-            "folded_weights": "weights stored as INT8",
-            "float_products": "INT8 convolutions with float results",
-        }
-        made = [f"{done[name]} {words}" for name, words in passes.items() if done[name]]
+        from samkr_edge.builder.cpu.retarget import PASSES
+
+        made = [f"{done[one.field]} {one.words}" for one in PASSES if done[one.field]]
         how = f"retargeted for x86: {', '.join(made) or 'nothing to change'}"
     emit(
         {

@@ -21,6 +21,11 @@ def attributes(node: Any) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def opset_of(model: Any) -> int:
+    """The version of ONNX's own operations that a ``ModelProto`` is of."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
 class Graph:
     """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
 

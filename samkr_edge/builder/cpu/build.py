@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ def build_cpu(source: Path, out: Path) -> Built:
     require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):
-        model, report = retarget(model)
-        settings = {"retargeted": True, "activations": "unsigned", **asdict(report)}
+        model, done = retarget(model)
+        settings = {"retargeted": True, "activations": "unsigned", **done}
     elif widened := fit_biases(signed := Graph(model)):
         model = signed.write()
         settings["widened_channels"] = widened

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.builder.cpu.branches import take_apart
-from samkr_edge.onnx_graph.graph import Graph, integers
+from samkr_edge.onnx_graph.graph import Graph, integers, opset_of
 from samkr_edge.runtime.onnx_runtime import session_options
 from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
@@ -51,6 +51,18 @@ def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple
     )
 
 
+def raise_opset(model: Any) -> Any:
+    """The model at the first opset with DeformConv, where it is older and this ONNX Runtime has that operation."""
+    from onnx import version_converter
+
+    if opset_of(model) >= OPSET or not runs_here():
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception:  # of C++: an operation of another tool has no rule
+        return model  # its samplings stay as they are
+
+
 def runs_here() -> bool:
     """Whether this ONNX Runtime has a CPU kernel of DeformConv; older ones do not."""
     onnxruntime = import_onnxruntime()
@@ -78,12 +90,22 @@ _ADAPTIVE = "AdaptiveConv"
 
 
 def use_deform_conv(graph: Graph) -> int:
-    """Replace every GridSample with its convolution by DeformConv; returns how many. Exact.
+    """Replace every GridSample with its convolution by DeformConv; returns how many.
 
-    On large maps the work is cut so that what one step leaves is still in the cache for the next: into the keypoints'
-    branches (:mod:`samkr_edge.builder.cpu.branches`), and every branch's sampling into blocks of rows. A sampling whose
-    surroundings are not what the exporter writes (a quantized adaptive kernel, say) stays as it is.
+    ::
+
+        GridSample(x, grid of A, t) -> Reshape -> Conv 1x1    =>    DeformConv(x, Conv 1x1 of A, t)
+
+    Faster: ONNX Runtime's kernel gathers the nine taps of a pixel and multiplies them while they are in the cache; the
+    other form writes nine maps for every map and reads them again. On large maps the work is cut so that what one step
+    leaves is still in the cache for the next: into the keypoints' branches
+    (:mod:`samkr_edge.builder.cpu.branches`), and every branch's sampling into blocks of rows.
+
+    Exact but for the order of sums. A sampling whose surroundings are not what the exporter writes (a quantized
+    adaptive kernel, say) stays as it is, and so do all where ONNX Runtime or the model's opset has no DeformConv.
     """
+    if opset_of(graph.model) < OPSET or not runs_here():
+        return 0
     found = 0
     for node in list(graph.nodes):
         if node.op_type == "GridSample" and (replaced := _adaptive(graph, node)) is not None:

@@ -17,7 +17,14 @@ PRODUCT = "MatMulIntegerToFloat"
 
 
 def multiply_to_float(graph: Graph) -> int:
-    """Rewrite every 1x1 INT8 convolution whose output stays float; returns how many. Exact but for the order of sums.
+    """Rewrite every 1x1 INT8 convolution whose output stays float; returns how many.
+
+    ::
+
+        DQ x, DQ w -> Conv 1x1 -> float    =>    Transpose x -> MatMulIntegerToFloat(x, w) -> Transpose -> float
+
+    Faster: the convolution is computed in float from what was dequantized for it, the product in INT8. Exact but for
+    the order of sums.
 
     Activations must be unsigned and weights stored as INT8 already.
     """

@@ -1,4 +1,4 @@
-"""Convolutions with few outputs as transposed ones: the same numbers, without the outputs nobody asked for.
+"""Convolutions with few outputs as transposed ones: the same numbers, without the outputs that nobody reads.
 
 ONNX Runtime computes a float convolution's outputs 16 at a time (AVX-512), on maps that it reorders for that: where six
 are affine parameters, ten more are computed and thrown away. A transposed convolution multiplies the map as it lies by
@@ -18,7 +18,14 @@ MOST_OUTPUTS = 8
 
 
 def transpose_thin_convolutions(graph: Graph) -> int:
-    """Rewrite every float convolution from many channels to few; returns how many. Exact but for the order of sums.
+    """Rewrite every float convolution from many channels to few; returns how many.
+
+    ::
+
+        Conv(w: M of C channels, M <= 8, pads p)    =>    ConvTranspose(w turned around, pads (k - 1) d - p)
+
+    Faster: the convolution kernel computes 16 outputs whatever is asked, the matrix product as many as there are. Exact
+    but for the order of sums.
 
     Those with strides or groups stay; once an offset head's branches are apart, its thin convolutions have neither.
     """

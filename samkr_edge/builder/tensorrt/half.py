@@ -14,7 +14,7 @@ import numpy as np
 
 from samkr_edge.builder.tensorrt.full_precision import full_precision_nodes
 from samkr_edge.errors import SamkrError
-from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_package import load_checked
 
 # The first opset whose QuantizeLinear takes FP16.
@@ -38,7 +38,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
 def bake_loaded(model: Any, *, wide_sampling: bool = False) -> Any:
     """:func:`bake` of a ``ModelProto``; raises SamkrError as :func:`to_half`."""
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    if quantized and _opset(model) < OPSET:
+    if quantized and opset_of(model) < OPSET:
         from onnx import version_converter
 
         model = version_converter.convert_version(model, OPSET)
@@ -56,7 +56,7 @@ def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
     """
     graph = Graph(model)
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    opset = _opset(model)
+    opset = opset_of(model)
     if quantized and opset < OPSET:
         raise SamkrError(
             "SE-B86",
@@ -79,10 +79,6 @@ def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
     result = graph.write()
     graph.onnx.checker.check_model(result, full_check=True)
     return result
-
-
-def _opset(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:

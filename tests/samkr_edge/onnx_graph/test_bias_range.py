@@ -175,8 +175,8 @@ def test_a_file_whose_biases_would_be_clipped_runs_as_it_says(dying: onnx.ModelP
 def test_a_network_with_dying_channels_is_built_as_it_was_exported(dying: onnx.ModelProto) -> None:
     copy = onnx.ModelProto()
     copy.CopyFrom(dying)
-    built, report = retarget(copy)
-    assert report.widened_channels > 4
+    built, done = retarget(copy)
+    assert done["widened_channels"] > 4
     model = decode_onnx(built.SerializeToString())
     assert not clips_biases(model)
     assert from_unoptimised(model, dying) < 0.2

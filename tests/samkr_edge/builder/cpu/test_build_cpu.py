@@ -12,7 +12,6 @@ import pytest
 
 from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
-from samkr_edge.builder.cpu.retarget import RetargetReport
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.passport import passport_path, preflight
@@ -108,11 +107,11 @@ def test_a_place_that_cannot_be_written_is_named(float_onnx: Path, tmp_path: Pat
 def test_a_pass_that_breaks_the_graph_is_found_before_anything_is_written(
     float_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any) -> tuple[Any, RetargetReport]:
+    def broken(model: Any) -> tuple[Any, dict[str, int]]:
         for node in model.graph.node:
             if node.op_type == "Relu":
                 node.op_type = "Neg"
-        return model, RetargetReport()
+        return model, {}
 
     monkeypatch.setattr("samkr_edge.builder.cpu.retarget.retarget", broken)
     assert refused(float_onnx, tmp_path / "out.cpu.onnx") == "SE-B53"

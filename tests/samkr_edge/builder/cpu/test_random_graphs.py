@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from samkr_edge.builder.cpu.retarget import RetargetReport, drop_idle_quantizers, retarget
+from samkr_edge.builder.cpu.idle_quantizers import drop_idle_quantizers
+from samkr_edge.builder.cpu.retarget import retarget
 from samkr_edge.onnx_graph.graph import Graph
 
 SHAPE = (1, 4, 8, 8)
@@ -97,13 +98,10 @@ def test_all_passes_end_and_keep_the_function(seed: int) -> None:
 def test_idle_quantizers_go_and_no_other_node_comes(seed: int) -> None:
     graph = Graph(random_graph(seed))
     before, kinds = len(graph.nodes), {node.op_type for node in graph.nodes}
-    report = RetargetReport()
-    drop_idle_quantizers(graph, report)
-    assert len(graph.nodes) <= before - 2 * report.dropped_quantizers
+    dropped = drop_idle_quantizers(graph)
+    assert len(graph.nodes) <= before - 2 * dropped
     assert {node.op_type for node in graph.nodes} <= kinds
-    again = RetargetReport()
-    drop_idle_quantizers(graph, again)
-    assert again.dropped_quantizers == 0
+    assert drop_idle_quantizers(graph) == 0
 
 
 def test_a_chain_of_diamonds_is_looked_over_once() -> None:
@@ -121,6 +119,4 @@ def test_a_chain_of_diamonds_is_looked_over_once() -> None:
     graph = helper.make_graph(
         nodes, "d", ends[:1], ends[1:], [numpy_helper.from_array(np.asarray(v), n) for n, v in values.items()]
     )
-    report = RetargetReport()
-    drop_idle_quantizers(Graph(helper.make_model(graph)), report)
-    assert report.dropped_quantizers == 1
+    assert drop_idle_quantizers(Graph(helper.make_model(graph))) == 1

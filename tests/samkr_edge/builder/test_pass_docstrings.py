@@ -1,0 +1,26 @@
+"""Every pass over a graph says what it turns into what, and whether the numbers stay."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from samkr_edge.builder.cpu.branches import take_apart
+from samkr_edge.builder.cpu.retarget import PASSES
+
+ALL = [*(one.run for one in PASSES), take_apart]
+
+
+@pytest.mark.parametrize("one", ALL, ids=[one.__name__ for one in ALL])
+def test_a_pass_says_its_rewrite_and_whether_it_is_exact(one: Callable[..., Any]) -> None:
+    text = inspect.getdoc(one) or ""
+    assert any("=>" in line for line in text.splitlines() if line.startswith("    "))
+    assert "exact" in text.lower()
+    assert inspect.signature(one).return_annotation == "int"
+
+
+def test_no_two_passes_count_under_one_name() -> None:
+    assert len({one.field for one in PASSES}) == len({one.words for one in PASSES}) == len(PASSES)
