@@ -103,7 +103,7 @@ def _results(
     samples: str | None,
 ) -> Results:
     """Everything that was measured, judged."""
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     unstable = _reasons(run, opened, device, power_modes)
     stable = not unstable and all(row.stable for row in rows)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from samkr_edge.cli.places import file_to_write, results_to_write
+from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, device, out_results
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 
 _DEFAULT_SECONDS = 20.0
 _DEFAULT_BATCH = 8
+
+
+class Mode(str, Enum):
+    """How images come to a model that is timed."""
+
+    single_stream = "single-stream"
+    offline = "offline"
+
+
+class MayDiffer(str, Enum):
+    """What need not be comparable with earlier results."""
+
+    rows = "rows"
+    accuracy = "accuracy"
+    speed = "speed"
 
 
 def bench(
@@ -30,8 +46,8 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    split: Split = "val",
+    limit: Limit = None,
     anyway: Anyway = False,
     protocol: Annotated[
         ProtocolName,
@@ -51,13 +67,11 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     mode: Annotated[
-        str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
-    ] = "single-stream",
+        Mode, typer.Option(help="One image after the other, or in batches.")
+    ] = Mode.single_stream,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a batch, with --mode offline [default: 8].")
     ] = None,
@@ -75,11 +89,7 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results.json and samples, or a path that ends in .json.",
-            callback=results_to_write,
-        ),
+        Path | None, out_results("Folder for results.json and samples, or a path that ends in .json.")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -89,11 +99,8 @@ def bench(
         float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
     ] = None,
     may_differ: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="rows|accuracy|speed",
-            help="With a results.json as --baseline: what need not be comparable; repeat it.",
-        ),
+        list[MayDiffer] | None,
+        typer.Option(help="With a results.json as --baseline: what need not be comparable; repeat it."),
     ] = None,
     require_stable: Annotated[
         bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
@@ -102,10 +109,8 @@ def bench(
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
-    on: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    on: Annotated[str | None, device("Measure on a device:")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
 
@@ -146,7 +151,7 @@ def bench(
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
     from benchmarks.bench import run_bench
     from benchmarks.judge.gate import gate_failure
-    from benchmarks.judge.regression import WHAT, compare_runs, drop_of, regression
+    from benchmarks.judge.regression import compare_runs, drop_of, regression
     from benchmarks.measure.stability import unstable_error
     from benchmarks.plan import Plan
     from benchmarks.report.table import render
@@ -162,27 +167,17 @@ def bench(
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
     if report and out is None:
         raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
-    if mode not in ("single-stream", "offline"):
-        raise SamkrError(
-            "SE-U66",
-            f"--mode {mode} is neither single-stream nor offline",
-            fix="--mode offline, or leave it out",
-        )
-    if batch is not None and mode != "offline":
+    if batch is not None and mode is not Mode.offline:
         raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
     paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
-    unknown = [what for what in may_differ or () if what not in WHAT]
-    if may_differ and (earlier is None or unknown):
+    allowed = [what.value for what in may_differ or ()]
+    if allowed and earlier is None:
         raise SamkrError(
             "SE-U73",
-            f"--may-differ {' '.join(may_differ)} has nothing to allow"
-            if earlier is None
-            else f"--may-differ {' '.join(may_differ)}: it takes {', '.join(WHAT)}",
-            fix="give --baseline results.json"
-            if earlier is None
-            else f"--may-differ {get_close_matches(unknown[0], WHAT, 1, 0)[0]}",
+            f"--may-differ {' '.join(allowed)} has nothing to allow",
+            fix="give --baseline results.json",
         )
     compared = paths[0] if baseline is None or earlier is not None else baseline
     named = next((path for path in paths if is_same_file(path, compared)), None)
@@ -223,8 +218,8 @@ def bench(
         seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
         threads=threads,
         cuda_graph=cuda_graph,
-        mode=cast("Literal['single-stream', 'offline']", mode),
-        batch=1 if mode != "offline" else batch or _DEFAULT_BATCH,
+        mode=mode.value,
+        batch=1 if mode is not Mode.offline else batch or _DEFAULT_BATCH,
         power=power,
         memory=memory,
         samples=samples,
@@ -240,7 +235,7 @@ def bench(
     uncompared = against.uncompared if against else []
     failed = (
         gate_failure(results.models, max_drop if len(results.models) > 1 else None, max_latency)
-        or (regression(against, results, max_drop, may_differ or ()) if against else None)
+        or (regression(against, results, max_drop, allowed) if against else None)
         or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
     )
     gate = failed.to_dict() if failed else None

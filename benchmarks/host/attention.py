@@ -22,7 +22,7 @@ from samkr_edge import __version__
 from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import load_checkpoint, network_of
 from training.torch_runner import TorchRunner

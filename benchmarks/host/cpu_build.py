@@ -29,7 +29,7 @@ import numpy as np
 
 from samkr_edge import __version__
 from samkr_edge.cli import run
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from benchmarks.scripts.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.decode import DecodeSettings, decode
 from samkr_edge.pose.proposals import select

@@ -29,7 +29,7 @@ from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
 from training.models.fold import fold_batch_norms

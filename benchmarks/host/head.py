@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
 from samkr_edge import __version__, child_process
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.threads import keep_freed_memory

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.host.this_checkout import start
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose_model import load_model
 

@@ -25,7 +25,7 @@ from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measure
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose_model import load_model
 

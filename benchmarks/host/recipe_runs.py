@@ -23,7 +23,7 @@ from typing import Any
 from samkr_edge import __version__
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.ap import predict_dataset, score
 from samkr_edge.evaluation.protocol import PAPER, Protocol
 from samkr_edge.files.artefact import sha256_of, write_json

@@ -141,7 +141,7 @@ def _maps(path: Path, dataset: Any) -> str:
     """What the maps of a network are like on the first image, in FP32 and with FP16 baked in."""
     from samkr_edge.builder.check.agreement import relative_error
     from samkr_edge.builder.tensorrt.half import bake
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
     from samkr_edge.pose.geometry import fit_matrix, warp
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report.pareto_plot import ticks
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.files.artefact import replacing
+from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model

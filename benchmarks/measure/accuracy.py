@@ -160,7 +160,7 @@ def _known(
     reuse: Results | None, facts: DatasetFacts, measured_by: ProtocolFacts, baseline_sha: str
 ) -> dict[str, Accuracy]:
     """Model SHA-256 -> numbers of an earlier run that hold for this one."""
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     if reuse is None or reuse.dataset is None or reuse.version != __version__:
         return {}

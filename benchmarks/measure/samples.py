@@ -48,7 +48,7 @@ def write_samples(
         count: most images to save.
         advance: called after each image.
     """
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
 
     images = []
     for number, record in enumerate(evenly_spaced(_with_people(dataset, records), count)):

@@ -233,7 +233,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.out:
         require_writable(given.out)
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     cv2.setNumThreads(1)
     heatmap, offset = synthetic_maps()

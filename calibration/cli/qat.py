@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calibration.cli.options import AsJson
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from training.cli.options import Overrides, RunThreads
@@ -17,9 +16,7 @@ from training.cli.options import Overrides, RunThreads
 def qat(
     checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
-    ],
+    out: Annotated[Path, out_file("Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")

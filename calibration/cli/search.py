@@ -9,7 +9,6 @@ import typer
 
 from calibration.cli.options import (
     ActivationBits,
-    AsJson,
     Bits,
     Calibrator,
     Checkpoint,
@@ -17,9 +16,9 @@ from calibration.cli.options import (
     Images,
     PolicyName,
     Seed,
-    Split,
     Threads,
 )
+from samkr_edge.cli.options import AsJson, Split, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
@@ -33,12 +32,7 @@ if TYPE_CHECKING:
 def search(
     checkpoint: Checkpoint,
     data: Data,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="Policy to write (YAML) [default: found.yaml].", callback=file_to_write
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_file("Policy to write (YAML) [default: found.yaml].")] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
         float, typer.Option(min=0, max=100, help="Least share of multiply-accumulates in INT8, percent.")
@@ -91,7 +85,7 @@ def search(
         refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     dataset = open_dataset(data, split)
     whole = Bench(dataset, limit)

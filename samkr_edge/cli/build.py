@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from samkr_edge.cli.options import AsJson, device, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.fixes import quoted
+
+if TYPE_CHECKING:
+    from samkr_edge.runtime.tensorrt_module import Flavour
+
+
+class FlavourName(str, Enum):
+    """Which TensorRT builds."""
+
+    tensorrt = "tensorrt"
+    rtx = "rtx"
+
+
+class Precision(str, Enum):
+    """What the network computes in."""
+
+    int8 = "int8"
+    fp8 = "fp8"
+    fp16 = "fp16"
+    fp32 = "fp32"
+    best = "best"
+
+
+class GpuRange(str, Enum):
+    """Which other GPUs an engine shall run on."""
+
+    same = "same"
+    ampere = "ampere+"
 
 
 def build(
@@ -18,20 +47,12 @@ def build(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`, or a bundle.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
     flavour: Annotated[
-        str | None,
-        typer.Option(
-            help="tensorrt, or rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."
-        ),
+        FlavourName | None,
+        typer.Option(help="rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Built model [default: beside the source].", callback=file_to_write),
-    ] = None,
+    out: Annotated[Path | None, out_file("Built model [default: beside the source].")] = None,
     precision: Annotated[
-        str | None,
-        typer.Option(
-            help="int8, fp8, fp16, fp32, or best: the faster of FP16 and INT8 [default: the graph's]."
-        ),
+        Precision | None, typer.Option(help="best: the faster of FP16 and INT8 [default: the graph's].")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference.")] = None,
     workspace: Annotated[
@@ -44,7 +65,8 @@ def build(
         int | None, typer.Option(min=0, help="Run on this DLA core, the rest on the GPU (experimental).")
     ] = None,
     hardware_compatible: Annotated[
-        str | None, typer.Option(help="Also for other GPUs: same (compute capability) or ampere+.")
+        GpuRange | None,
+        typer.Option(help="Also for other GPUs: of the same compute capability, or all from Ampere on."),
     ] = None,
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="Also for newer TensorRT versions; slower.")
@@ -65,10 +87,8 @@ def build(
         Path | None,
         typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.", callback=file_to_write),
     ] = None,
-    on: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    on: Annotated[str | None, device("Build on a device:")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn an ONNX into what a target runs fastest, with a passport beside it.
 
@@ -113,16 +133,16 @@ def build(
             model,
             profile,
             out,
-            precision,
+            word(precision),
             Wishes(
                 batch=batch,
                 workspace_mib=workspace,
                 level=level,
                 dla_core=dla_core,
-                hardware_compatible=hardware_compatible,
+                hardware_compatible=word(hardware_compatible),
                 version_compatible=version_compatible,
             ),
-            flavour=flavour,
+            flavour=cast("Flavour | None", word(flavour)),
             calibrate=calibrate,
             version=tensorrt,
             dry_run=dry_run,

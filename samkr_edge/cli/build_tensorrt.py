@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from targets.device import Device
     from targets.profile import Target
 
-PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
-
 
 def build_engine(
     model: Path,
@@ -30,7 +28,7 @@ def build_engine(
     precision: str | None,
     wishes: Wishes,
     *,
-    flavour: str | None,
+    flavour: Flavour | None,
     calibrate: Path | None,
     version: str | None,
     dry_run: bool,
@@ -51,13 +49,6 @@ def build_engine(
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
 
-    if precision is not None and precision not in PRECISIONS:
-        raise SamkrError(
-            "SE-U89",
-            f"there is no precision {precision!r}",
-            {"known": ", ".join(PRECISIONS)},
-            fix="leave --precision out: the graph's own is taken",
-        )
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
     card_of(graph, model)
@@ -108,23 +99,16 @@ def _require_installed(plan: BuildPlan, version: str | None) -> None:
         )
 
 
-def choose_flavour(target: Target, here: bool, version: str | None, asked: str | None) -> Flavour:
+def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavour | None) -> Flavour:
     """The flavour asked for, or of the version named; else TensorRT for RTX for GeForce cards without a TensorRT.
 
     Raises:
-        SamkrError: SE-U89 no such flavour, or the version is of the other.
+        SamkrError: SE-U89 the version is of the other one.
     """
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
     from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
-    if asked is not None and asked not in TITLES:
-        raise SamkrError(
-            "SE-U89",
-            f"there is no flavour {asked!r}",
-            {"known": ", ".join(TITLES)},
-            fix="leave --flavour out: the one that fits the target is taken",
-        )
     number = version_tuple(version or "")
     named: Flavour | None = None
     if version is not None:
@@ -132,12 +116,12 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     if asked is not None and named not in (None, asked):
         raise SamkrError(
             "SE-U89",
-            f"{version} is no version of {TITLES['rtx' if asked == 'rtx' else 'tensorrt']}",
+            f"{version} is no version of {TITLES[asked]}",
             {"known": "1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"},
             fix="leave --flavour or --tensorrt out",
         )
-    if asked is not None or named is not None:
-        return "rtx" if "rtx" in (asked, named) else "tensorrt"
+    if (chosen := asked or named) is not None:
+        return chosen
     if target.compute_capabilities:
         return "rtx"
     if here and is_importable("tensorrt"):
@@ -149,7 +133,9 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     return "rtx" if target.family == "rtx" or unknown_rtx else "tensorrt"
 
 
-def find_features(target: Target, here: bool, version: str | None, flavour: str | None = None) -> Features:
+def find_features(
+    target: Target, here: bool, version: str | None, flavour: Flavour | None = None
+) -> Features:
     """Of the TensorRT installed here, where it can build for the target; else of the version named or expected.
 
     What is expected: the newest JetPack of a module, the newest known version for a card.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge.cli.console import emit, heading, say, show
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, out_folder
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -39,9 +39,7 @@ QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder that keeps every artefact.", callback=folder_to_write)
-    ] = Path("demo"),
+    out: Annotated[Path, out_folder("Folder that keeps every artefact.")] = Path("demo"),
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
@@ -52,7 +50,7 @@ def demo(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for training [default: all cores].")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The whole road on this machine, ending in report.html.
 

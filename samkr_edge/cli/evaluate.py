@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, CudaGraph, Data, Limit, Model, Rescore, Threads, out_file
 from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 if TYPE_CHECKING:
@@ -24,34 +24,29 @@ LABELS = {
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory, or an annotation file.")],
+    model: Model,
+    data: Data,
     split: Annotated[
         str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
     ] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    limit: Limit = None,
     protocol: ByProtocol = None,
     flip: Flip = False,
     scales: Scales = "1",
     resize: ResizedBy = None,
     match: Match = False,
-    rescore: Annotated[
-        Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
-    ] = None,
+    rescore: Rescore = None,
     anyway: Anyway = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            help="Write COCO results JSON here; for test-dev, the server's file and a zip of it, by default into this "
-            "folder.",
-            callback=file_to_write,
+        out_file(
+            "COCO results to write, JSON; of test-dev the server's file and a zip of it, by default into this folder.",
+            "--predictions",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
@@ -65,7 +60,7 @@ def evaluate(
 
       samkr-edge eval fp32/final.pt --data people
 
-      samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
+      samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 -o results.json
 
       samkr-edge eval dekr.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
 

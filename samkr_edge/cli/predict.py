@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
+    model: Model,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -26,13 +27,7 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            help="Folder for overlays and keypoints [default: poses, none with --show].",
-            callback=folder_to_write,
-        ),
+        Path | None, out_folder("Folder for overlays and keypoints [default: poses; with --show none].")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
     threshold: Annotated[float, typer.Option(min=0, help="Leave people with a lower score out.")] = 0.1,
@@ -41,15 +36,13 @@ def predict(
     boxes: Annotated[bool, typer.Option(help="Mark the corners of each person's box.")] = True,
     track: Annotated[bool, typer.Option("--track", help="Video: number people from frame to frame.")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Video: steady the joints (One-Euro).")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace files in the output folder that predict did not make."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find people in images, videos and camera pictures.
 
@@ -69,7 +62,8 @@ def predict(
     """
     from samkr_edge.cli.console import emit, say
     from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
-    from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream, stream_names
+    from samkr_edge.cli.predict_options import Options
+    from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream, stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.files.artefact import require_writable
     from samkr_edge.files.ours import refuse_foreign

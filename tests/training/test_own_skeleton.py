@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.dataset.keypoint_dataset import read_image
+from samkr_edge.images import read_image
 from training.checkpoint import load_checkpoint
 from training.data.synthetic import SceneSettings
 from training.data.synthetic_dataset import SynthSettings, write_dataset

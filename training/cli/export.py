@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -46,7 +46,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.", callback=file_to_write)],
+    out: Annotated[Path, out_file("ONNX file to write.")],
     size: Annotated[
         str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
     ] = None,
@@ -97,7 +97,7 @@ def export(
         ),
     ] = None,
     untrained: Untrained = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint as ONNX and check it against torch.
 

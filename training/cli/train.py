@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, Data, out_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from training.cli.options import Overrides, RunThreads
@@ -17,11 +17,8 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="Name of a shipped recipe (`samkr-edge recipes`), or a YAML file.")
     ],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.", callback=folder_to_write),
-    ],
+    data: Data,
+    out: Annotated[Path, out_folder("Folder for last.pt, best.pt, final.pt and log.jsonl.")],
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Overrides = None,
     minutes: Annotated[
@@ -31,7 +28,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network from a recipe.
 
@@ -124,7 +121,7 @@ def recipes(
     keys: Annotated[
         bool, typer.Option("--keys", help="Print all keys: default, allowed values, meaning.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 

@@ -17,15 +17,10 @@ import numpy as np
 from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
 from samkr_edge.dataset.decoder_messages import listening
 from samkr_edge.dataset.exif import orientation
-from samkr_edge.dataset.keypoint_dataset import (
-    KeypointDataset,
-    available_splits,
-    open_dataset,
-    read_image,
-    split_of,
-)
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_splits, open_dataset, split_of
 from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.

@@ -20,7 +20,8 @@ from red_dot import dots, write_video
 
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import Growing, predict_images
-from samkr_edge.cli.predict_stream import Options, StreamDone, run_stream, stream_names
+from samkr_edge.cli.predict_options import Options
+from samkr_edge.cli.predict_stream import StreamDone, run_stream, stream_names
 from samkr_edge.cli.window import Window
 from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.errors import SamkrError

@@ -56,7 +56,7 @@ def model() -> PoseModel:
 
 
 def test_the_poses_are_those_of_one_image_after_the_other(records: list[ImageRecord]) -> None:
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
 
     streamed = list(stream(model(), records))
     assert [record.id for record, _ in streamed] == list(range(20))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from samkr_edge.dataset.keypoint_dataset import open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.cli.data import app
 from training.data import synthetic_dataset
