@@ -3,22 +3,18 @@
 AP and mean OKS of both on the same images, with paired 95 % intervals over images; how far the joints of people whom
 the network sees clearly move; and how sharp the attention is: its largest weight beside the mean, 1 / (H * W)::
 
-    python benchmarks/host/attention.py -o benchmarks/results/attention.json \\
+    python -m benchmarks.host.attention -o benchmarks/results/attention.json \\
         --network "rendered people" fp32/final.pt people val --network "photographs" fit/final.pt lspet200 train
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from calibration.analysis.scoring import Bench, MapRecorder
 from calibration.inputs import use_threads

@@ -1,7 +1,7 @@
 """What `build --target cpu` wins: ONNX Runtime FP32 and INT8 of one network, one process, one thread, interleaved.
 
-    python benchmarks/host/cpu_build.py --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
-    python benchmarks/host/cpu_build.py --float fp32.onnx --int8 qat.onnx -o cpu_build.json
+    python -m benchmarks.host.cpu_build --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
+    python -m benchmarks.host.cpu_build --float fp32.onnx --int8 qat.onnx -o cpu_build.json
 
 Contenders: the exported FP32 model as ONNX Runtime runs it, both models built, and, where openvino and nncf are
 installed, OpenVINO FP32 and NNCF's INT8 of the same exported FP32 model. Every round runs each contender once, in a

@@ -1,6 +1,6 @@
 """Our decoding against the procedure of the official DEKR code on the same maps; one thread, interleaved, medians.
 
-    python benchmarks/host/decode.py -o benchmarks/results/decode.json
+    python -m benchmarks.host.decode -o benchmarks/results/decode.json
 
 The procedure is written anew from its description (docstring of :func:`official`) in torch, as the official code is:
 single scale, no flip, no matching to heatmap peaks. Before anything is timed both must find the same people.
@@ -134,7 +134,7 @@ def main() -> None:
             "schema_version": 1,
             "kind": "decoding against the procedure of the official DEKR code",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": "python benchmarks/host/decode.py",
+            "command": "python -m benchmarks.host.decode",
             "version": __version__,
             "environment": environment(),
             "settings": {"map": [128, 128], "keypoints": K, "threads": 1, "rounds": given.rounds},

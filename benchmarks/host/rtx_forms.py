@@ -1,8 +1,8 @@
 """In which ONNX form INT8 pays with TensorRT for RTX, by its builder's list of layers: no GPU, no torch, no times.
 
-    python benchmarks/host/rtx_forms.py                       # the table of docs/rtx-int8-forms.md
-    python benchmarks/host/rtx_forms.py --target SM120 -o forms.json
-    python benchmarks/host/rtx_forms.py w32.onnx w32-int8.onnx       # whole networks as `samkr-edge export` writes them
+    python -m benchmarks.host.rtx_forms                       # the table of docs/rtx-int8-forms.md
+    python -m benchmarks.host.rtx_forms --target SM120 -o forms.json
+    python -m benchmarks.host.rtx_forms w32.onnx w32-int8.onnx       # whole networks as `samkr-edge export` writes them
 
 Every row is a graph of a few layers in one form, built for one compute capability. What counts: the type in which the
 convolutions read and write, the kernels that only walk over maps, and the bytes that all kernels read and write.
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto, load_from_string
-from rtx_chains import blocks, chain, forms
 
+from benchmarks.host.rtx_chains import blocks, chain, forms
 from samkr_edge.builder.enlarge import enlarge_sums
 from samkr_edge.builder.inspect.builder_listing import listing_of_log
 from samkr_edge.builder.inspect.engine_layers import layers_in

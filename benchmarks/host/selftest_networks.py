@@ -1,7 +1,7 @@
 """Make the networks that the self-test carries, and measure what is in them.
 
-python benchmarks/host/selftest_networks.py make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
-python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on rendered people:
+python -m benchmarks.host.selftest_networks make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
+python -m benchmarks.host.selftest_networks measure people    # AP in ONNX Runtime, on rendered people:
     samkr-edge data synth people --liveliness 0.3                 # what it was trained on; `measure` takes its val
 """
 

@@ -1,6 +1,6 @@
 """How fast people are rendered and written as a data set: images a second, JPEG files included.
 
-    python benchmarks/host/synth.py -o benchmarks/results/synth.json
+    python -m benchmarks.host.synth -o benchmarks/results/synth.json
 
 Target: 150 images/s of 256x256 pixels on two cores.
 """
@@ -10,13 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
 from samkr_edge.doctor.environment import environment

@@ -1,6 +1,6 @@
 """How large training shows people, and who carries the offset loss; from annotations alone, no image is opened.
 
-    python benchmarks/host/training_targets.py --data /data/coco -o benchmarks/results/training_targets_coco.json
+    python -m benchmarks.host.training_targets --data /data/coco -o benchmarks/results/training_targets_coco.json
 
 Sizes: input pixels per source pixel, over the draws of a recipe with each crop, and of the papers' test resize.
 
@@ -13,7 +13,6 @@ factor makes the mean of the second, times the factor, that of the official pair
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset

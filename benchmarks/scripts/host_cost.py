@@ -5,7 +5,7 @@
 
 Each round times every contender once, in a new order; medians are reported. The plainest correct Python
 loop (:func:`decode_by_loops`) is held against the decoder in use: first that both find the same people, then in time.
-The comparison with the official DEKR procedure needs torch: benchmarks/host/decode.py.
+The comparison with the official DEKR procedure needs torch: benchmarks.host.decode.
 """
 
 from __future__ import annotations
