@@ -125,7 +125,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
         raise SamkrError(
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
-            {"missing": sorted(wanted - found)[:4], "unasked": sorted(found - wanted)[:4]},
+            {"missing": sorted(wanted - found)[:4], "extra": sorted(found - wanted)[:4]},
             fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
         )
     return quantized

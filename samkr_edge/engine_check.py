@@ -104,7 +104,7 @@ def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> Non
     if core is not None and core >= device.dla_cores:
         raise SamkrError(
             "SE-A86",
-            f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
+            f"{model.name} runs on a DLA core that this device does not have, so it was not loaded",
             {"built for": f"DLA core {core}", "this is": f"{device.title}, DLA cores: {device.dla_cores}"},
             fix=again,
         )

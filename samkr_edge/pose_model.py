@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
-from samkr_edge.packages import PACKAGES, foreign_behind, resolve
+from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
 from samkr_edge.pose.decode import decode
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
@@ -196,7 +196,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
 
     Raises:
         SamkrError: SE-A23 missing file, SE-U24 unknown kind or no path at all, SE-U55 more threads than this machine
-            has cores, SE-U25 a package that this kind needs is not installed, SE-U91 another package has the name of
+            has cores, SE-U70 a package that this kind needs is not installed, SE-U91 another package has the name of
             one of ours, SE-V52 too little memory; and what the runtime itself refuses.
     """
     try:
@@ -232,21 +232,12 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         if not isinstance(error, ImportError):
             raise
         if not isinstance(error, ModuleNotFoundError):
-            raise SamkrError(
-                "SE-U25",
-                f"opening {path.name} needs a package that is installed here and does not import",
-                {"reason": reason_of(error)},
-                fix="samkr-edge doctor   # says which, and how to mend it",
-            ) from error
+            raise does_not_import(error) from error
         missing = (error.name or "?").split(".")[0]
         if missing in PACKAGES:
             raise
         extra = {".pt": "quantize" if missing == "modelopt" else "train", ".engine": "tensorrt"}.get(
             path.suffix, "build"
         )
-        raise SamkrError(
-            "SE-U25",
-            f"opening {path.name} needs the package {missing}, which is not installed here",
-            fix=f'pip install "samkr-edge[{extra}]"',
-        ) from error
+        raise not_installed(f"opening {path.name}", missing, f'pip install "samkr-edge[{extra}]"') from error
     return PoseModel(runner, path, cuda_graph=cuda_graph)

@@ -160,7 +160,7 @@ def _check_same_network(models: Sequence[PoseModel]) -> None:
         if model.card.model != first.model or model.card.skeleton.keypoints != first.skeleton.keypoints:
             raise SamkrError(
                 "SE-A81",
-                "these models are not forms of one network, so there is no road to follow",
+                "these models are not forms of one network, so there is nothing to compare step by step",
                 {
                     str(models[0].path): f"{first.model}, {len(first.skeleton)} keypoints",
                     str(model.path): f"{model.card.model}, {len(model.card.skeleton)} keypoints",

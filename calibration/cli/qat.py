@@ -112,7 +112,7 @@ def _require_kind(source: Checkpoint, checkpoint: Path, data: Path, control: boo
             "SE-A41",
             f"{checkpoint} is quantized, so it is no control"
             if control
-            else f"{checkpoint} is not quantized, so there is nothing to be aware of",
+            else f"{checkpoint} is not quantized, so there is nothing to fine-tune",
             fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
             if control
             else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",

@@ -22,10 +22,10 @@ from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.doctor import typer_check
 from samkr_edge.doctor.opencv_install import missing_opencv, pip_line
-from samkr_edge.errors import SamkrError, fact_lines, files_of, reason_of
+from samkr_edge.errors import SamkrError, fact_lines, reason_of
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
-from samkr_edge.packages import PACKAGES, foreign_behind, resolve
+from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
 from samkr_edge.stream_address import hide_secrets, without_secrets
 from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_streams, say
 
@@ -165,14 +165,8 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     if package == "cv2":
         return missing_opencv()
     extra = COMMANDS[command].extra
-    return SamkrError(
-        "SE-U70",
-        f"`{command}` needs the package {package}, which is not installed here",
-        {"python": sys.executable},
-        fix=pip_line(extra, find_spec("cv2") is None)
-        if extra
-        else "pip install --force-reinstall samkr-edge",
-    )
+    fix = pip_line(extra, find_spec("cv2") is None) if extra else "pip install --force-reinstall samkr-edge"
+    return not_installed(f"`{command}`", package, fix)
 
 
 def _dispatcher(name: str) -> Any:
@@ -323,19 +317,9 @@ def _known_cause(error: Exception, arguments: list[str]) -> SamkrError | None:
         found = missing_package(command, error) if command else error
         return found if isinstance(found, SamkrError) else None
     if isinstance(error, ImportError):
-        itself = arguments[:1] == ["doctor"]
-        return SamkrError(
-            "SE-U99",
-            "a package that is installed here does not import",
-            {
-                "reason": reason_of(error),
-                "raised in": files_of(error)[-1],
-                "python": sys.executable,
-            },
-            fix="pip install --force-reinstall samkr-edge"
-            if itself
-            else "samkr-edge doctor   # says which, and how to mend it",
-        )
+        if arguments[:1] == ["doctor"]:
+            return does_not_import(error, "pip install --force-reinstall samkr-edge")
+        return does_not_import(error)
     if not isinstance(error, OSError) and typer_check.is_too_old():
         return typer_check.mismatch(reason_of(error))
     return refused_file(error)

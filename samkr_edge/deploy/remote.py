@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from samkr_edge.deploy.ssh import Host, Remote
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file, one_name
 from samkr_edge.passport import passport_path
 from samkr_edge.terminal import say
 
@@ -113,7 +113,7 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
     """The paths, and the passports beside built models.
 
     Raises:
-        SamkrError: SE-A23 one is missing, SE-D94 no, or two have the same name.
+        SamkrError: SE-A23 one is missing, x the same name.
     """
     found: list[Path] = []
     for path in dict.fromkeys(behind(Path(os.path.abspath(path))) for path in paths):
@@ -124,10 +124,5 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
     names = [path.name for path in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SamkrError(
-            "SE-D94",
-            f"two files named {twice[0]} cannot be carried to one folder",
-            {"file": [path for path in found if path.name == twice[0]]},
-            fix="rename one of them",
-        )
+        raise one_name([path for path in found if path.name == twice[0]])
     return found

@@ -164,11 +164,11 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise unwritable(target, error, so="nothing was done") from error
+        raise unwritable(target, error, "nothing was done") from error
 
 
 def unwritable(target: Path, error: OSError, so: str = "what was there before is unchanged") -> SamkrError:
-    """SE-D01; ``so`` is what follows from it."""
+    """SE-D01; ``so`` says what became of it."""
     return SamkrError(
         "SE-D01",
         f"{target} could not be written, so {so}",

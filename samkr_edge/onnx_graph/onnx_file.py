@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError, words_of
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 
 FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 4, 5, 6, 7, 10, 17

@@ -196,7 +196,7 @@ def _require_rounding(path: Path) -> None:
         return
     raise SamkrError(
         "SE-A98",
-        f"{path.name} is INT8 with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
+        f"{path.name} is INT8 with FP16, which this ONNX Runtime would round wrongly, so it was not loaded",
         {
             "found": f"onnxruntime {onnxruntime.__version__}",
             "expected": f"{ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",

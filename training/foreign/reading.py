@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 
 # Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
@@ -81,7 +81,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
     if isinstance(payload, dict) and {"format", "card", "config"} <= set(payload):
         raise SamkrError(
             "SE-A75",
-            f"{path} is a checkpoint of samkr-edge already, so there is nothing to import",
+            f"{path} is a checkpoint of samkr-edge already, so nothing was imported",
             fix=f"samkr-edge eval {quoted(path)} --data DIR",
         )
     payload, keys, others = _innermost(payload)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet

@@ -28,7 +28,7 @@ from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, sha256_of, write_json
-from samkr_edge.files.missing import missing_file
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.passport import Passport, passport_path, read_passport
 

@@ -96,7 +96,7 @@ def _require_int8(model: OnnxFile, kept: int) -> None:
     if quantized and not kept:
         raise SamkrError(
             "SE-B82",
-            "no convolution of this graph can be INT8 without a kernel more, so no INT8 engine was built",
+            "no convolution of this graph can be INT8 without an extra kernel, so no INT8 engine was built",
             {"quantized": f"{quantized} of {convolutions} convolutions", "kept": "0"},
             fix="--precision fp16   # or quantize more of the network: samkr-edge quantize --policy rtx",
         )

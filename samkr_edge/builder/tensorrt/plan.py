@@ -350,7 +350,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
     if reason:
         raise SamkrError(
             "SE-U90",
-            f"hardware compatibility {wishes.hardware_compatible!r} is not to be had here",
+            f"hardware compatibility {wishes.hardware_compatible!r} is not available here",
             {"reason": reason},
             fix="leave --hardware-compatible out",
         )

@@ -407,7 +407,7 @@ def test_a_page_that_cannot_be_made_is_refused_before_anything_is_measured(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert bench(*pair, "--out", tmp_path / "out", "--report") == 2
-    assert "SE-U64" in capsys.readouterr().err
+    assert "SE-U70" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -264,8 +264,8 @@ def test_another_version_there_is_refused_before_anything_is_carried(
 def test_a_model_that_is_not_here_is_an_error_before_connecting(
     tmp_path: Path, fake_ssh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(tmp_path / "no.onnx", Path("/x")) == 3
-    assert "SE-D94" in capsys.readouterr().err
+    assert build(tmp_path / "no.onnx", Path("/x")) == 4
+    assert "SE-A23" in capsys.readouterr().err
     assert not fake_ssh.exists()
 
 
@@ -273,8 +273,8 @@ def test_two_files_of_one_name_are_refused(
     model: Path, tmp_path: Path, fake_ssh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copy(model, tmp_path / "tiny.onnx")
-    assert run(["bench", str(model), str(other), "--on", "orin"]) == 3
-    assert "SE-D94" in capsys.readouterr().err
+    assert run(["bench", str(model), str(other), "--on", "orin"]) == 2
+    assert "SE-U93" in capsys.readouterr().err
 
 
 def is_alive(pid: int) -> bool:

@@ -82,10 +82,10 @@ def test_a_file_that_is_cut_off_is_refused(source: Path, tmp_path: Path, keep: i
 def test_a_file_that_is_no_onnx_or_not_there_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("this is not a protobuf message, it is a sentence\n")
-    for path in (text, tmp_path / "missing.onnx"):
+    for path, code in ((text, "SE-B87"), (tmp_path / "missing.onnx", "SE-A23")):
         with pytest.raises(SamkrError) as raised:
             read_onnx(path)
-        assert raised.value.code == "SE-B87"
+        assert raised.value.code == code
 
 
 def test_the_facts_of_a_quantized_graph(source: Path) -> None:
