@@ -29,10 +29,10 @@ from samkr_edge.builder.tensorrt.edits import edit, prepare
 from samkr_edge.builder.tensorrt.fused_int8 import fuse_int8
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import write_json
+from samkr_edge.machine.tensorrt_module import import_tensorrt
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
 Settings = Callable[[Any], None]
 

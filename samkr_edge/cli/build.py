@@ -15,7 +15,7 @@ from samkr_edge.files.one_file import is_same_place, refuse_replacing
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.runtime.tensorrt_module import Flavour
+    from samkr_edge.machine.tensorrt_module import Flavour
 
 
 class FlavourName(str, Enum):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from samkr_edge.builder.tensorrt.features import Features
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.machine.tensorrt_module import Flavour
     from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
-    from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
     from targets.profile import Target
 
@@ -83,7 +83,7 @@ def build_engine(
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:
     """A version that was named is for plans and prepared graphs; what builds is what is installed."""
-    from samkr_edge.runtime.tensorrt_module import TITLES, tensorrt_version
+    from samkr_edge.machine.tensorrt_module import TITLES, tensorrt_version
     from targets.profile import version_tuple
 
     if version is None:
@@ -106,7 +106,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavo
         SamkrError: SE-U89 the version is of the other one.
     """
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
-    from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
+    from samkr_edge.machine.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
     number = version_tuple(version or "")
@@ -141,7 +141,7 @@ def find_features(
     What is expected: the newest JetPack of a module, the newest known version for a card.
     """
     from samkr_edge.builder.tensorrt.features import RTX_NEWEST, features_for, features_of
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt, is_importable
+    from samkr_edge.machine.tensorrt_module import import_tensorrt, is_importable
     from targets.jetpack import load_jetpack
     from targets.profile import version_tuple
 
@@ -280,7 +280,7 @@ def _build(
 
 def describe_built(out: Path, built: Any) -> str:
     """The result for people; of ``best`` also what lost, and by how much."""
-    from samkr_edge.runtime.tensorrt_module import TITLES
+    from samkr_edge.machine.tensorrt_module import TITLES
 
     passport = built.passport
     lines = [
