@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` (the whole road on this machine) and `make test` (all checks).
 # Both create .venv once; a later run installs nothing again unless what is to be installed has changed.
 # `make test-gpu` is for a machine with an NVIDIA GPU; STAGE=0-3 and MINUTES=10 take a part of it, OUT= a folder.
+# `make docs` builds the site of docs/ into site/; a broken link or a docstring without shapes fails.
 # PYTHON=/path/to/python3.12 and INSTALLER=uv|pip: see install.sh.
 
 VENV := .venv
@@ -13,7 +14,7 @@ export PYTHON INSTALLER
 ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)
 endif
-.PHONY: demo test lint unit test-gpu install clean
+.PHONY: demo test lint unit test-gpu docs install clean
 
 demo: $(STAMP)
 	$(BIN)/samkr-edge demo $(DEMO_ARGS)
@@ -46,6 +47,14 @@ test-gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(STAMP))
 	@if [ "$(BIN)$(STAGE)$(MINUTES)" = $(VENV)/bin ]; then \
 		$(BIN)/python -m pytest -x -m "gpu or jetson" --ignore tests/gpu; fi
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m pytest tests/contracts/test_docstrings.py tests/contracts/test_documents.py tests/contracts/test_generated_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt install.sh
@@ -53,4 +62,4 @@ $(STAMP): pyproject.toml constraints.txt install.sh
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache

@@ -135,6 +135,7 @@ def _within_bounds(logarithms: Tensor, ties: ChannelTies, statistics: ChannelSta
 
 @torch.no_grad()
 def rescale(folded: nn.Module, ties: ChannelTies, factors: Tensor) -> None:
+    """Multiply every channel by its factor where it is written, divide where it is read; ``factors`` is (F + 1,)."""
     for name, around in ties.convolutions.items():
         conv: nn.Conv2d = folded.get_submodule(name)  # type: ignore[assignment]
         by = factors[around.writes].to(conv.weight)

@@ -14,7 +14,7 @@ from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
-from samkr_edge.images import read_image
+from samkr_edge.images import read_image, unreadable_image
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.oks import crowding_level, is_labelled
 from samkr_edge.terminal import say
@@ -42,7 +42,7 @@ def select_images(
 
     Raises:
         SamkrError: SE-D40 no image of the split shows people, SE-D41 an image is also in the evaluation split,
-            SE-D79 an image is not there.
+            SE-D15 an image is not there.
     """
     require_usable(train, "quantize")
     strata: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -72,7 +72,7 @@ def select_images(
 def load_batches(
     images: tuple[ImageRecord, ...], input_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
-    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are told."""
+    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are reported."""
     reader = ListeningReader()
     for start in range(0, len(images), batch):
         part = []
@@ -85,7 +85,7 @@ def load_batches(
 
 
 def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: int) -> list[np.ndarray]:
-    """Those chosen images, uint8 RGB, that still show people when they are made small: few, and nobody tiny."""
+    """Chosen images, uint8 (H, W, 3) RGB, that still show people when they are made small: few, and nobody tiny."""
 
     def hard_to_see(image: ImageRecord) -> tuple[bool, bool]:
         sizes = _person_sizes(train, image)
@@ -99,11 +99,10 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
     try:
         return sha256_of(image.path)
     except OSError as error:
-        raise SamkrError(
-            "SE-D79",
-            f"the calibration image {image.path} could not be read, so nothing was quantized",
+        raise unreadable_image(
+            image.path,
             {"named in": dataset.annotation_path, "reason": error.strerror or error},
-            fix=f"samkr-edge data check {quoted(dataset.named)}",
+            f"samkr-edge data check {quoted(dataset.named)}   # lists all such images",
         ) from error
 
 

@@ -15,7 +15,11 @@ from calibration.images import load_batches, probe_images, select_images
 from samkr_edge.builder.check.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
-from samkr_edge.dataset.use import remarks, require_calibration_images, require_splits
+from samkr_edge.dataset.use import (
+    remarks,
+    require_calibration_images,
+    require_splits,
+)
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.machine.cpu import require_cores
@@ -62,7 +66,7 @@ def calibration_images(
     """``count`` images of the train split of ``data``, or ``noise`` images of noise.
 
     Raises:
-        SamkrError: SE-U45 neither is given, SE-D44 other keypoints, and what choosing images refuses.
+        SamkrError: SE-U45 neither is given, SE-D26 other keypoints, and what choosing images refuses.
     """
     batch = 8 if card.input_size[0] * card.input_size[1] <= 256 * 256 else 1
     if noise is not None:
@@ -78,13 +82,7 @@ def calibration_images(
         )
     require_splits(data, ("train",))
     train = open_dataset(data, "train")
-    if train.skeleton.keypoints != card.skeleton.keypoints:
-        raise SamkrError(
-            "SE-D44",
-            "the checkpoint and the data set have different keypoints",
-            {"checkpoint": card.skeleton.name, "data": train.skeleton.name},
-            fix="name the data set that the network was trained on, or train a network on this one",
-        )
+    card.skeleton.require_same(train.skeleton, "checkpoint", "data")
     require_calibration_images(train, count)
     evaluation = open_dataset(data, "val") if "val" in available_splits(data) else None
     selection = select_images(train, evaluation, count, seed)

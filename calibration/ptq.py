@@ -125,7 +125,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
         raise SamkrError(
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
-            {"missing": sorted(wanted - found)[:4], "unasked": sorted(found - wanted)[:4]},
+            {"missing": sorted(wanted - found)[:4], "extra": sorted(found - wanted)[:4]},
             fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
         )
     return quantized
@@ -214,7 +214,7 @@ def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
 
 
 def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
-    """Quantizers of weights and input, and bias, of the convolutions with a bias that are quantized to integers now."""
+    """Quantizers of weights and input, and bias (C,), of convolutions with one that are quantized to integers now."""
     quantizers = dict(enabled_quantizers(network))
     found: list[tuple[Any, Any, Tensor]] = []
     for name, quantizer in quantizers.items():
@@ -233,7 +233,7 @@ def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
 
 @torch.no_grad()
 def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> None:
-    """Widen ranges of weights until no bias is clipped (:func:`range_for_bias`); weights that are wide enough keep
+    """Widen ranges of weights until no bias (C,) is clipped (:func:`range_for_bias`); weights that are wide enough keep
     theirs. What is rounded away by it is less than a thousandth of the bias."""
     for quantizer, inputs, bias in convolutions:
         needed = range_for_bias(bias, inputs.amax, quantizer.num_bits, inputs.num_bits)

@@ -68,6 +68,7 @@ class FineTuning(TrainingHooks):
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
+        """The teacher's maps, (N, K+1, h, w) and (N, 2K, h, w), as further targets."""
         if self.teacher is None:
             return {}
         with torch.no_grad():

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.device import gpu_device, gpu_model
+from samkr_edge.passport import Passport
 from targets.device import Device
 from targets.profile import version_tuple
 from targets.recognise import recognise
-
-if TYPE_CHECKING:
-    from samkr_edge.passport import Passport
 
 # Docker's --privileged shows the device tree as well.
 _GUESSED = (
     "by chip and memory: the container hides which module this is; it does not with "
     "docker run --security-opt systempaths=unconfined"
 )
-
-
-def gpu_device(device: Device) -> dict[str, Any]:
-    """What decides whether an engine runs as built, and the circumstances of its building.
-
-    ``model`` is the GPU's model: a card's name, and on a Jetson the profile of the module, since all Orins call
-    themselves "Orin". ``sms`` counts the SMs that were live: a power mode changes it.
-    """
-    return {
-        "machine": device.machine,
-        "system": device.system,
-        "model": gpu_model(device),
-        "compute_capability": device.compute_capability,
-        "sms": device.sms,
-        "memory_bytes": device.memory_bytes,
-        "l4t": device.l4t,
-        "jetpack": device.jetpack,
-        "power_mode": device.power_mode,
-        "cuda": device.cuda,
-    }
-
-
-def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, Any]:
-    """What decides whether an engine that was built ahead of time runs as built: any GPU of these capabilities."""
-    return {
-        "machine": device.machine,
-        "system": device.system,
-        "compute_capabilities": list(compute_capabilities),
-    }
-
-
-def gpu_model(device: Device) -> str | None:
-    """The name that a plain engine is bound to."""
-    target = recognise(device)
-    return target.name if target.family == "jetson" else device.gpu
 
 
 def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -> None:
@@ -142,7 +104,7 @@ def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> Non
     if core is not None and core >= device.dla_cores:
         raise SamkrError(
             "SE-A86",
-            f"{model.name} runs on a DLA core that this device has not, so it was not loaded",
+            f"{model.name} runs on a DLA core that this device does not have, so it was not loaded",
             {"built for": f"DLA core {core}", "this is": f"{device.title}, DLA cores: {device.dla_cores}"},
             fix=again,
         )

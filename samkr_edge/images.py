@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,7 +43,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
             # The last of a chain: what is missing, and not another link to it.
             reason = f"a link to a file that is not there: {os.path.realpath(path)}"
             fix = f"restore that file, or remove the link: rm {quoted(path)}"
-        raise _unreadable(path, {"reason": reason}, fix) from error
+        raise unreadable_image(path, {"reason": reason}, fix) from error
     whole = _is_whole(data)
     pixels = None
     if whole:
@@ -60,12 +60,13 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
             reason = f"{kind.format}, which OpenCV {cv2.__version__} could not decode"
             if kind.format in _NOT_EVERYWHERE:
                 fix = f"magick {quoted(path)} {quoted(Path(path).with_suffix('.png'))}   # ImageMagick 6: convert"
-        raise _unreadable(path, {"reason": reason, "size": f"{len(data)} bytes"}, fix)
+        raise unreadable_image(path, {"reason": reason, "size": f"{len(data)} bytes"}, fix)
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb
 
 
-def _unreadable(path: str | Path, facts: dict[str, str], fix: str) -> SamkrError:
+def unreadable_image(path: str | Path, facts: Mapping[str, object], fix: str) -> SamkrError:
+    """SE-D15."""
     return SamkrError("SE-D15", f"the image {path} could not be read", facts, fix)
 
 

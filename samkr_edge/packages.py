@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from samkr_edge import child_process
-from samkr_edge.errors import SamkrError, files_of
+from samkr_edge.errors import SamkrError, files_of, reason_of
 
 PACKAGES = child_process.NAMES
 
@@ -62,6 +62,28 @@ def _foreign(name: str) -> SamkrError | None:
         {"found": place, "expected": os.path.join(_HOMES[0], name)},
         fix="rename the other one, take its folder off PYTHONPATH, or use the `samkr-edge` command, which does not "
         "look into the folder it runs in",
+    )
+
+
+def not_installed(what: str, package: str, fix: str) -> SamkrError:
+    """SE-U70: ``what`` cannot be done without a package that is not there."""
+    return SamkrError(
+        "SE-U70",
+        f"{what} needs the package {package}, which is not installed here",
+        {"python": sys.executable},
+        fix=fix,
+    )
+
+
+def does_not_import(
+    error: ImportError, fix: str = "samkr-edge doctor   # says which, and how to mend it"
+) -> SamkrError:
+    """SE-U99: a package is there and raises when it is imported."""
+    return SamkrError(
+        "SE-U99",
+        "a package that is installed here does not import",
+        {"reason": reason_of(error), "raised in": files_of(error)[-1], "python": sys.executable},
+        fix=fix or "samkr-edge doctor   # says which, and how to mend it",
     )
 
 

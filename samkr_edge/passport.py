@@ -1,9 +1,7 @@
 """The passport of a built model: what it was made from, for which device, and the hash of its bytes.
 
-It lies beside the model as ``NAME.json``, so that the model itself stays a plain file that other tools load. Before a
-built model is opened it is compared with its passport and with the running device; what does not fit is refused with
-the reason and the command that fixes it. Loading an engine runs native code, so bytes that do not match are never
-loaded: an engine is read once, hashed in memory, and those very bytes are deserialised.
+It lies beside the model as ``NAME.json``, so that the model itself stays a plain file that other tools load. What is
+asked of both before a model is opened: :mod:`samkr_edge.preflight`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,24 +16,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
 from samkr_edge.files.ours import refuse_foreign
 from samkr_edge.fixes import quoted
-from samkr_edge.machine.cpu import cpu_features
-from samkr_edge.machine.device import running_device
-from samkr_edge.machine.driver import require_gpu
+from samkr_edge.machine.tensorrt_module import MODULES, Flavour
 from samkr_edge.model_card import ModelCard
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
-from samkr_edge.runtime.tensorrt_module import MODULES, Flavour, tensorrt_version
-from targets.profile import version_tuple
 
 SCHEMA_VERSION = 1
-# In the ONNX metadata of a model that was built: it needs its passport, whatever it is called.
-TARGET_KEY = "samkr_edge_target"
-# In that of a graph that was prepared for a target: it runs like any other, and is built no second time.
-PREPARED_KEY = "samkr_edge_prepared"
 
 
 class Passport(BaseModel):
@@ -50,7 +37,7 @@ class Passport(BaseModel):
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
         device: what decides whether it runs here: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
-            :mod:`samkr_edge.engine_check`.
+            :mod:`samkr_edge.machine.device`.
         versions: of samkr-edge and of the runtime.
         precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.
@@ -150,11 +137,6 @@ def own_place(model: Path) -> Path:
     """
     refuse_foreign([model], made=lambda path: passport_path(path).exists())
     return model
-
-
-def cpu_device() -> dict[str, Any]:
-    """What decides whether a CPU model runs as built."""
-    return {"machine": platform.machine(), "cpu_features": cpu_features()}
 
 
 def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
@@ -278,57 +260,3 @@ def verified_bytes(model: Path) -> tuple[Passport, bytes]:
             fix=again,
         )
     return passport, data
-
-
-def preflight(model: Path) -> Passport:
-    """Compare a built model with its passport and this device, before anything is loaded.
-
-    Raises:
-        SamkrError: what :func:`verified_bytes` refuses; SE-A56 built for another machine, SE-A57 built with CPU
-            features that this CPU lacks, SE-A58 built by a newer runtime; for engines what
-            :func:`samkr_edge.engine_check.check_engine` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
-    """
-    return admit(model)[0]
-
-
-def admit(model: Path) -> tuple[Passport, bytes]:
-    """:func:`preflight`, with the bytes that it approved of."""
-    passport, data = verified_bytes(model)
-    if passport.target == "cpu":
-        _check_cpu(model, passport, passport.build_again(model))
-    else:
-        require_gpu()
-        check_engine(model, passport, running_device(), tensorrt_version(passport.runtime))
-    return passport, data
-
-
-def _check_cpu(model: Path, passport: Passport, again: str) -> None:
-    onnxruntime = import_onnxruntime()
-
-    here = cpu_device()
-    if passport.device.get("machine") != here["machine"]:
-        raise SamkrError(
-            "SE-A56",
-            f"{model.name} was built for another machine, so it was not loaded",
-            {"built on": passport.device.get("machine"), "this is": here["machine"]},
-            fix=again,
-        )
-    missing = set(passport.device.get("cpu_features", [])) - set(here["cpu_features"])
-    if missing:
-        raise SamkrError(
-            "SE-A57",
-            f"{model.name} was built on a CPU with instructions that this one lacks, so it was not loaded",
-            {
-                "missing": ", ".join(sorted(missing)),
-                "effect": "its INT8 kernels would be slow or saturate here",
-            },
-            fix=again,
-        )
-    built = passport.versions.get("onnxruntime", "0")
-    if version_tuple(built)[:2] > version_tuple(onnxruntime.__version__)[:2]:
-        raise SamkrError(
-            "SE-A58",
-            f"{model.name} was built with a newer ONNX Runtime, so it was not loaded",
-            {"built with": built, "this is": onnxruntime.__version__},
-            fix=f"{again}   # or: pip install 'onnxruntime>={built}'",
-        )

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.fixes import look_beside
+from samkr_edge.files.named import missing_file
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
-from samkr_edge.packages import PACKAGES, foreign_behind, resolve
+from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
 from samkr_edge.pose.decode import decode
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
@@ -90,13 +90,13 @@ class PoseModel:
         """Why there is no CUDA graph, where one was asked for."""
         if not self.cuda_graph:
             return None
-        reason = getattr(self.runner, "graph_note", "only a TensorRT engine has one")
+        reason = self.runner.graph_note
         return reason and f"{self.path.name} runs without a CUDA graph: {reason}"
 
     @property
     def notes(self) -> list[str]:
         """What to know of how it runs here: an engine of another power mode, a CUDA graph that could not be."""
-        found = (getattr(self.runner, "power_note", None), self.graph_note)
+        found = (self.runner.power_note, self.graph_note)
         return [note for note in found if note]
 
     def __call__(self, image: np.ndarray) -> Poses:
@@ -108,7 +108,7 @@ class PoseModel:
         return self.timed(image)[0]
 
     def batch(self, images: Iterable[np.ndarray]) -> list[Poses]:
-        """The same for several images, which may differ in size; at most ``BATCH`` inputs are held at once."""
+        """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at once."""
         if not isinstance(images, Iterable) or isinstance(images, str | bytes):
             raise ValueError(f"expected several images, found {type(images).__name__}")
         found: list[Poses] = []
@@ -118,14 +118,14 @@ class PoseModel:
         return found
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """The same as calling it, with the time of each stage by a monotonic clock."""
+        """The same as calling it with an image (H, W, 3), with the time of each stage by a monotonic clock."""
         (poses,), times = self.timed_batch([image], self._buffers.input)
         return poses, times
 
     def timed_batch(self, images: Sequence[np.ndarray], inputs: np.ndarray) -> tuple[list[Poses], StageTimes]:
-        """One run over several images: the poses of each, and the times of all together.
+        """One run over several images (H, W, 3): the poses of each, and the times of all together.
 
-        ``inputs`` is written over: :meth:`new_input` for as many.
+        ``inputs`` (N, H, W, 3) is overwritten: :meth:`new_input` makes one.
         """
         started = time.perf_counter()
         fits = [self.preprocess(image, out) for image, out in zip(images, inputs, strict=True)]
@@ -135,11 +135,7 @@ class PoseModel:
         poses = [self.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         done = time.perf_counter()
         # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
-        copy_in, network, copy_out = getattr(self.runner, "last_run_ms", None) or (
-            0.0,
-            (ran - prepared) * 1e3,
-            0.0,
-        )
+        copy_in, network, copy_out = self.runner.last_run_ms or (0.0, (ran - prepared) * 1e3, 0.0)
         return poses, StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
 
     def new_input(self, count: int = 1) -> np.ndarray:
@@ -162,7 +158,10 @@ class PoseModel:
         return own.fit
 
     def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
-        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels."""
+        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels.
+
+        Heatmap (K+1, h, w) and offset (2K, h, w), or candidates (P, K, 3) and scores (P,): without the batch.
+        """
         if self.card.decode_in == "host":
             heatmap, offset = outputs
             return self.decode(heatmap, offset, fit)
@@ -170,7 +169,7 @@ class PoseModel:
         return _in_image(select(candidates, scores, self.card.decode, *proposals), fit)
 
     def decode(self, heatmap: np.ndarray, offset: np.ndarray, fit: Fit) -> Poses:
-        """Maps of one image -> poses in image pixels."""
+        """Maps of one image, heatmap (K+1, h, w) and offset (2K, h, w) -> poses in image pixels."""
         return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
 
     def close(self) -> None:
@@ -197,7 +196,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
 
     Raises:
         SamkrError: SE-A23 missing file, SE-U24 unknown kind or no path at all, SE-U55 more threads than this machine
-            has cores, SE-U25 a package that this kind needs is not installed, SE-U91 another package has the name of
+            has cores, SE-U70 a package that this kind needs is not installed, SE-U91 another package has the name of
             one of ours, SE-V52 too little memory; and what the runtime itself refuses.
     """
     try:
@@ -218,7 +217,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )
     if not path.is_file():
-        raise SamkrError("SE-A23", f"there is no model {path}", fix=look_beside(path))
+        raise missing_file(path, "model")
     threads = require_cores(threads)
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}
@@ -233,21 +232,12 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         if not isinstance(error, ImportError):
             raise
         if not isinstance(error, ModuleNotFoundError):
-            raise SamkrError(
-                "SE-U25",
-                f"opening {path.name} needs a package that is installed here and does not import",
-                {"reason": reason_of(error)},
-                fix="samkr-edge doctor   # says which, and how to mend it",
-            ) from error
+            raise does_not_import(error) from error
         missing = (error.name or "?").split(".")[0]
         if missing in PACKAGES:
             raise
         extra = {".pt": "quantize" if missing == "modelopt" else "train", ".engine": "tensorrt"}.get(
             path.suffix, "build"
         )
-        raise SamkrError(
-            "SE-U25",
-            f"opening {path.name} needs the package {missing}, which is not installed here",
-            fix=f'pip install "samkr-edge[{extra}]"',
-        ) from error
+        raise not_installed(f"opening {path.name}", missing, f'pip install "samkr-edge[{extra}]"') from error
     return PoseModel(runner, path, cuda_graph=cuda_graph)

@@ -80,7 +80,7 @@ def judge_by_ap(
     if ap < LEAST_AP:
         raise SamkrError(
             "SE-Q69",
-            f"so weak a network cannot show what its attention is worth, so {card.model} was not exported without it",
+            f"{card.model} is too weak to show what its attention is worth, so it was not exported without it",
             {"with it": f"{ap:.2f} {metric} on {where}", "needed": f"{LEAST_AP:g}"},
             fix="samkr-edge eval CHECKPOINT --data DIR   # it must find people to be judged by AP",
         )

@@ -15,7 +15,8 @@ from torch import Tensor
 from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import replacing
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
@@ -77,16 +78,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        SamkrError: SE-A30 not readable as weights (truncated, or a pickle that wants to run code), SE-A31 weights,
-            but not a checkpoint of this program, SE-A27 its card is another network's.
+        SamkrError: SE-A23 missing, SE-A30 not readable as weights (truncated, or a pickle that wants to run code),
+            SE-A31 weights, but not a checkpoint of this program, SE-A27 its card is another network's.
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        fix = look_beside(path)
+        fix = None
         if str(path) in model_names():
             fix = f"{path} is a network without weights, which quantize and export take with --untrained"
-        raise SamkrError("SE-A32", f"there is no checkpoint {path}", fix=fix) from error
+        raise missing_file(path, "checkpoint", fix) from error
     except Exception as error:  # unpickling errors come in many classes
         raise SamkrError(
             "SE-A30",

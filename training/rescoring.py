@@ -61,7 +61,7 @@ def labelled_poses(
     if count < _LEAST_POSES:
         raise SamkrError(
             "SE-D78",
-            f"{count} poses were found beside labelled people, too few to learn from",
+            f"{count} poses were found near labelled people, too few to learn from",
             {"needed": _LEAST_POSES, "images": f"{len(by_image)} with predictions"},
             fix="use more images, or a network that finds people: samkr-edge eval MODEL --data DIR",
         )

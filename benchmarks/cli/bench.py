@@ -157,7 +157,7 @@ def bench(
     if not by.deployment and data is None:
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
     if batch is not None and mode is not Mode.offline:
-        raise SamkrError("SE-U66", "--batch means something in offline mode only", fix="add --mode offline")
+        raise SamkrError("SE-U66", "--batch is for offline mode only", fix="add --mode offline")
     # Read before anything is measured: a mistake in it should not cost the run.
     earlier = _earlier_run(baseline, may_differ or ())
     paths, first = _with_baseline(models, baseline if earlier is None else None)

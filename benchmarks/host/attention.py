@@ -24,6 +24,7 @@ from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
+from samkr_edge.runtime.runner import Runner
 from training.checkpoint import load_checkpoint, network_of
 from training.torch_runner import TorchRunner
 from training.without_attention import without_attention
@@ -54,7 +55,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class Beside:
+class Beside(Runner):
     """A runner whose maps it passes on; compares them, image by image, with those of another one."""
 
     kind = "checkpoint"

@@ -26,13 +26,14 @@ from samkr_edge.builder.enlarge import enlarge_sums
 from samkr_edge.builder.inspect.builder_listing import listing_of_log
 from samkr_edge.builder.inspect.engine_layers import layers_in
 from samkr_edge.builder.inspect.engine_measures import measure
-from samkr_edge.builder.tensorrt.edits import edit, facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import edit, prepare
 from samkr_edge.builder.tensorrt.fused_int8 import fuse_int8
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import write_json
+from samkr_edge.machine.tensorrt_module import import_tensorrt
 from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
 Settings = Callable[[Any], None]
 
@@ -192,7 +193,7 @@ def network_rows(builder: Builder, path: Path) -> Iterator[Row]:
             edit(model, steps)
             graph = Graph(load_from_string(model.encode()))
             if "fuse_int8" in steps:
-                print(path.name, fuse_int8(graph))
+                print(path.name, fuse_int8(graph), "INT8 convolutions kept")
             if add:
                 enlarge_sums(graph)
             data = graph.write().SerializeToString()

@@ -17,8 +17,8 @@ from pathlib import Path
 from samkr_edge import __version__
 from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 TARGET = 150.0  # images/s at TARGET_SIZE pixels with TARGET_CORES processes
 TARGET_SIZE, TARGET_CORES = 256, 2

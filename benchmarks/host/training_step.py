@@ -28,7 +28,8 @@ from training.gpu_checks import device_title
 from training.loop.batches import training_set
 from training.loop.losses import LossSettings, PoseLoss
 from training.loop.precision import allow_tf32, computed, half_type
-from training.loop.recipe import Recipe, load_recipe, settings_of
+from training.loop.recipe import Recipe, settings_of
+from training.loop.recipe_file import load_recipe
 from training.loop.threads import keep_freed_memory
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config

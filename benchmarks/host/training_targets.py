@@ -32,7 +32,8 @@ from training.data.augment import AugmentSettings, Placement, draw_placement, pl
 from training.data.encode import EncodeSettings, Points, encode, person_centers, person_size
 from training.data.training_set import STRIDE
 from training.loop.losses import OFFSET_BETA
-from training.loop.recipe import load_recipe, settings_of
+from training.loop.recipe import settings_of
+from training.loop.recipe_file import load_recipe
 
 OFFICIAL_FACTOR = 0.03
 CLASSES = {"1": (1, 1), "2": (2, 2), "3-5": (3, 5), "6+": (6, 99)}  # labelled joints of a person

@@ -11,7 +11,6 @@ from benchmarks.schema import DatasetFacts, ProtocolFacts, Results, Spread
 from benchmarks.where_measured import what_computes
 from samkr_edge import __version__
 from samkr_edge.dataset.picture_digests import pictures_digest
-from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.pose.oks import labelled_joints
 
@@ -184,17 +183,12 @@ def check_skeletons(models: Mapping[str, PoseModel], dataset: KeypointDataset) -
     """Refuse models that predict other keypoints than the data has, before anything is measured.
 
     Raises:
-        SamkrError: SE-D61.
+        SamkrError: SE-D26.
     """
-    wrong = [
-        (name, f"{len(model.card.skeleton)} keypoints ({model.card.skeleton.name})")
-        for name, model in models.items()
-        if model.card.skeleton.keypoints != dataset.skeleton.keypoints
-    ]
-    if wrong:
-        raise SamkrError(
-            "SE-D61",
-            f"{dataset.root.name} has other keypoints than the model, so nothing was measured",
-            {"data": f"{len(dataset.skeleton)} keypoints ({dataset.skeleton.name})", **dict(wrong[:3])},
+    for name, model in models.items():
+        model.card.skeleton.require_same(
+            dataset.skeleton,
+            f"model {name}",
+            "data",
             fix="give data with the model's keypoints, or leave --data out to measure latency only",
         )

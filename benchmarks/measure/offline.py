@@ -23,5 +23,5 @@ class Batched:
 
 
 def batches(images: Sequence[np.ndarray], size: int) -> list[list[np.ndarray]]:
-    """The images in groups of ``size``, going round where they do not come out even; each begins a group once."""
+    """The images (H, W, 3) in groups of ``size``, going round where the last is short; each begins one group."""
     return [[images[(start + k) % len(images)] for k in range(size)] for start in range(0, len(images), size)]

@@ -19,6 +19,7 @@ from samkr_edge import __version__
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.fixes import quoted
+from samkr_edge.packages import not_installed
 
 MAX_BYTES = 2_000_000
 # Room for the pictures of all runs together; the rest of a page is far below the remaining half megabyte.
@@ -69,7 +70,7 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = No
         wishes: constraints and further parts.
 
     Raises:
-        SamkrError: what :func:`read_results` raises; SE-U64 when jinja2 is not installed; SE-A69 when a sweep has no
+        SamkrError: what :func:`read_results` raises; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
             finished cell.
     """
     wishes = wishes or Wishes()
@@ -108,15 +109,11 @@ def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
 
 
 def require_jinja2() -> None:
-    """SE-U64 where pages cannot be made: asked before anything is measured for one."""
+    """SE-U70 where pages cannot be made: asked before anything is measured for one."""
     try:
         import jinja2  # noqa: F401
     except ModuleNotFoundError as error:
-        raise SamkrError(
-            "SE-U64",
-            "a report needs the package jinja2, which is not installed here",
-            fix='pip install "samkr-edge[report]"',
-        ) from error
+        raise not_installed("a report", "jinja2", 'pip install "samkr-edge[report]"') from error
 
 
 def render(

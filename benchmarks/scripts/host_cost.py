@@ -212,7 +212,7 @@ def start_up() -> dict[str, float]:
     )
     memory = (
         "import samkr_edge.pose_model, samkr_edge.frames.pipeline, resource;"
-        "from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
+        "from samkr_edge.machine.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     return {

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.engine_check import check_engine, gpu_device
+from samkr_edge.engine_check import check_engine
+from samkr_edge.machine.device import gpu_device
 from samkr_edge.passport import Passport, verified_bytes, write_passport
 from targets.device import Device
 

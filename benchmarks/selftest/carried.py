@@ -20,10 +20,10 @@ from zlib import crc32
 
 import numpy as np
 
-from samkr_edge.builder.tensorrt.edits import strip_quantizers
 from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile, decode_onnx, with_metadata
+from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 FOLDER = Path(__file__).parent / "carried"
 # The one that is trained, and holds quantizers.

@@ -17,7 +17,7 @@ from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
-from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+from samkr_edge.machine.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
 from targets.device import Device
 from targets.recognise import recognise
 

@@ -30,7 +30,7 @@ class Stage:
         total: to the first stage.
         heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
             differ.
-        beside: the parent's file again, changed in memory, and no other stage follows it: no step of this road.
+        beside: a variant of the parent's file, changed in memory, that no other stage follows: not a step of the road.
     """
 
     name: str
@@ -160,7 +160,7 @@ def _check_same_network(models: Sequence[PoseModel]) -> None:
         if model.card.model != first.model or model.card.skeleton.keypoints != first.skeleton.keypoints:
             raise SamkrError(
                 "SE-A81",
-                "these models are not forms of one network, so there is no road to follow",
+                "these models are not forms of one network, so there is nothing to compare step by step",
                 {
                     str(models[0].path): f"{first.model}, {len(first.skeleton)} keypoints",
                     str(model.path): f"{model.card.model}, {len(model.card.skeleton)} keypoints",

@@ -44,7 +44,7 @@ _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
-class MapRecorder:
+class MapRecorder(Runner):
     """Passes a runner's maps on, compares them with those that another recorder kept, and keeps its own.
 
     Maps of the first :data:`MAP_IMAGES` images are kept: 3.4 MB an image of 512 x 512 with 17 keypoints. In float32,
@@ -52,7 +52,7 @@ class MapRecorder:
 
     Args:
         runner: any.
-        reference: maps by image to compare with, in the order of the images.
+        reference: maps by image, (C, h, w), to compare with, in the order of the images.
         keep: fill :attr:`kept`.
     """
 
@@ -67,6 +67,7 @@ class MapRecorder:
         self._seen = 0
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the runner gives for uint8 (N, H, W, 3) RGB."""
         maps = self.runner.run(batch)
         if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((np.array(maps[0], np.float32), np.array(maps[1], np.float32)))
@@ -204,7 +205,7 @@ class Bench:
         )
 
     def person_oks(self, results: Results) -> np.ndarray:
-        """OKS of each labelled person with the pose of its image that fits it best; 0 where there is none."""
+        """OKS (P,) of each labelled person with the pose of its image that fits it best; 0 where there is none."""
         poses: dict[int, list[dict[str, Any]]] = {}
         for result in results:
             poses.setdefault(result["image_id"], []).append(result)

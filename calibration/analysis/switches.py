@@ -1,7 +1,7 @@
 """One calibrated network in which any set of modules can be INT8: calibrate once, measure many policies.
 
 Whatever set is switched on, the network computes exactly what quantizing by a policy with that set would: ranges are
-found while nothing is quantized yet, so they do not depend on the set, and shared ranges are shared anew for each. One
+found while nothing is quantized yet, so they do not depend on the set, and ranges are shared again for each set. One
 exception: where the policy equalises channels, their factors are those of its own set for every set.
 """
 
@@ -32,7 +32,7 @@ class Switches:
         network: float.
         policy: its calibrators, granularities, bits and shared scales hold; its precisions are the set
             :attr:`policy_modules`.
-        batches: calibration images.
+        batches: calibration images, uint8 (N, H, W, 3).
     """
 
     def __init__(

@@ -28,6 +28,8 @@ Calibrator = Annotated[
 ]
 Images = Annotated[int, typer.Option(min=8, help="Calibration images.")]
 Bits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")]
-ActivationBits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of activations; likewise.")]
+ActivationBits = Annotated[
+    int | None, typer.Option(min=2, max=8, help="Bits of activations; below 8 for analysis only.")
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same calibration images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]

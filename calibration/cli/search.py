@@ -55,8 +55,8 @@ def search(
     """The policy with most INT8 within an AP budget.
 
     Ranks groups by AP lost per work saved (as `sensitivity` measures it; put both in one folder and it is reused),
-    restores the dearest until the budget holds on the whole split, gives back what was not needed, and quantizes
-    anew by the policy it writes to prove it. Ends with exit code 6 where no policy with enough INT8 holds the budget.
+    restores the costliest until the budget holds on the whole split, takes back what was not needed, and quantizes
+    again by the policy it wrote, as proof. Ends with exit code 6 where no policy with enough INT8 holds the budget.
 
     After a kill the same command goes on where it was.
 
@@ -131,7 +131,7 @@ def search(
         payload,
         f"{out}: {interval(difference)} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
         f"{100 * found.best.macs_share:.1f} % of the work in INT8; restored: "
-        f"{', '.join(found.best.restored) or 'nothing'}\nquantized anew by the written policy: {proof:.2f} {metric}",
+        f"{', '.join(found.best.restored) or 'nothing'}\nquantized again by the written policy: {proof:.2f} {metric}",
         as_json,
     )
 

@@ -11,11 +11,11 @@ import typer
 from samkr_edge.cli.options import AsJson, device, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.one_file import is_same_place
+from samkr_edge.files.one_file import is_same_place, refuse_replacing
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from samkr_edge.runtime.tensorrt_module import Flavour
+    from samkr_edge.machine.tensorrt_module import Flavour
 
 
 class FlavourName(str, Enum):
@@ -50,7 +50,7 @@ def build(
         FlavourName | None,
         typer.Option(help="rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."),
     ] = None,
-    out: Annotated[Path | None, out_file("Built model [default: beside the source].")] = None,
+    out: Annotated[Path | None, out_file("Built model [default: next to the source].")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="best: the faster of FP16 and INT8 [default: the graph's].")
     ] = None,
@@ -59,17 +59,18 @@ def build(
         int | None, typer.Option(min=16, help="MiB of scratch memory [default: half of what is free].")
     ] = None,
     level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="Optimisation level: higher builds longer [default: 3].")
+        int | None,
+        typer.Option(min=0, max=5, help="Optimisation level; higher takes longer to build [default: 3]."),
     ] = None,
     dla_core: Annotated[
         int | None, typer.Option(min=0, help="Run on this DLA core, the rest on the GPU (experimental).")
     ] = None,
     hardware_compatible: Annotated[
         GpuRange | None,
-        typer.Option(help="Also for other GPUs: of the same compute capability, or all from Ampere on."),
+        typer.Option(help="Runs on other GPUs too: of the same compute capability, or all from Ampere on."),
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Also for newer TensorRT versions; slower.")
+        bool, typer.Option("--version-compatible", help="Runs with newer TensorRT versions too; slower.")
     ] = False,
     calibrate: Annotated[
         Path | None, typer.Option(help="List of images: INT8 without Q/DQ, by TensorRT up to 10.")
@@ -90,7 +91,7 @@ def build(
     on: Annotated[str | None, device("Build on a device:")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn an ONNX into what a target runs fastest, with a passport beside it.
+    """Build an ONNX file into what a target runs fastest, with a passport next to it.
 
     Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86. A GeForce RTX: an
     engine by TensorRT for RTX, built on any machine, or by TensorRT on that card. Any other target: a TensorRT engine,
@@ -118,8 +119,6 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.builder.cpu.build import build_cpu
-    from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
     from samkr_edge.passport import own_place
 
@@ -167,7 +166,13 @@ def build(
             "--prepared": prepared,
         },
     )
-    out = out or own_place(model.with_name(f"{model.stem}.cpu.onnx"))
+    _build_for_cpu(model, out or own_place(model.with_name(f"{model.stem}.cpu.onnx")), dry_run, as_json)
+
+
+def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None:
+    from samkr_edge.builder.cpu.build import build_cpu
+    from samkr_edge.cli.console import emit
+
     if dry_run:
         emit(
             {"plans": [], "path": str(out)},
@@ -175,12 +180,7 @@ def build(
             as_json,
         )
         return
-    if is_same_place(out, model):
-        raise SamkrError(
-            "SE-U51",
-            "the built model would replace its source",
-            fix=f"-o {quoted(model.with_suffix('.cpu.onnx'))}",
-        )
+    refuse_replacing(model, out, f"-o {quoted(model.with_suffix('.cpu.onnx'))}")
     built = build_cpu(model, out)
     source_mb, built_mb = (path.stat().st_size / 1e6 for path in (model, out))
     done = built.passport.settings

@@ -11,12 +11,12 @@ from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from samkr_edge.builder.inspect.engine_measures import EngineMeasures
-    from samkr_edge.builder.tensorrt.edits import OnnxFacts
     from samkr_edge.builder.tensorrt.features import Features
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.machine.tensorrt_module import Flavour
+    from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
-    from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
     from targets.profile import Target
 
@@ -40,11 +40,11 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
-    from samkr_edge.builder.tensorrt.edits import facts_of
     from samkr_edge.cli.console import emit
     from samkr_edge.machine.device import running_device
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
     from samkr_edge.onnx_graph.onnx_card import card_of
+    from samkr_edge.onnx_graph.onnx_facts import facts_of
     from samkr_edge.onnx_graph.onnx_file import read_onnx
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
@@ -83,7 +83,7 @@ def build_engine(
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:
     """A version that was named is for plans and prepared graphs; what builds is what is installed."""
-    from samkr_edge.runtime.tensorrt_module import TITLES, tensorrt_version
+    from samkr_edge.machine.tensorrt_module import TITLES, tensorrt_version
     from targets.profile import version_tuple
 
     if version is None:
@@ -106,7 +106,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavo
         SamkrError: SE-U89 the version is of the other one.
     """
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
-    from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
+    from samkr_edge.machine.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
     number = version_tuple(version or "")
@@ -141,7 +141,7 @@ def find_features(
     What is expected: the newest JetPack of a module, the newest known version for a card.
     """
     from samkr_edge.builder.tensorrt.features import RTX_NEWEST, features_for, features_of
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt, is_importable
+    from samkr_edge.machine.tensorrt_module import import_tensorrt, is_importable
     from targets.jetpack import load_jetpack
     from targets.profile import version_tuple
 
@@ -229,18 +229,13 @@ def _write_prepared(
     from samkr_edge.builder.tensorrt.edits import prepare
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
-    from samkr_edge.files.one_file import is_same_place
+    from samkr_edge.files.one_file import refuse_replacing
+    from samkr_edge.model_card import PREPARED_KEY
     from samkr_edge.onnx_graph.onnx_file import with_metadata
-    from samkr_edge.passport import PREPARED_KEY
 
     if len(plans) > 1:
         raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
-    if is_same_place(out, model):
-        raise SamkrError(
-            "SE-U89",
-            "the prepared graph would replace its source",
-            fix=f"--prepared {quoted(model.with_suffix('.trt.onnx'))}",
-        )
+    refuse_replacing(model, out, f"--prepared {quoted(model.with_suffix('.trt.onnx'))}")
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))
@@ -285,7 +280,7 @@ def _build(
 
 def describe_built(out: Path, built: Any) -> str:
     """The result for people; of ``best`` also what lost, and by how much."""
-    from samkr_edge.runtime.tensorrt_module import TITLES
+    from samkr_edge.machine.tensorrt_module import TITLES
 
     passport = built.passport
     lines = [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def bundle(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
-    out: Annotated[Path | None, out_file("The bundle [default: NAME.samkr beside the source].")] = None,
+    out: Annotated[Path | None, out_file("The bundle [default: NAME.samkr next to the source].")] = None,
     add: Annotated[
         list[Path] | None,
         typer.Option("--add", metavar="FILE", help="A model built from it, with its passport; repeatable."),

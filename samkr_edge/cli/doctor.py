@@ -6,7 +6,7 @@ from samkr_edge.cli.options import AsJson
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """What works on this machine, and how to fix the rest. What it calls ok it has imported, and opened on a GPU.
+    """What works on this machine, and how to fix the rest. What is ok was imported, and opened on the GPU.
 
     Examples:
 

@@ -27,7 +27,10 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[
-        str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
+        str,
+        typer.Option(
+            help="train, val, trainval or test; test-dev: COCO's images that only its server scores."
+        ),
     ] = "val",
     limit: Limit = None,
     protocol: ByProtocol = None,
@@ -42,7 +45,7 @@ def evaluate(
     predictions: Annotated[
         Path | None,
         out_file(
-            "COCO results to write, JSON; of test-dev the server's file and a zip of it, by default into this folder.",
+            "COCO results to write (JSON); for test-dev the server's file and its zip, by default written here.",
             "--predictions",
         ),
     ] = None,
@@ -50,11 +53,10 @@ def evaluate(
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
-    Without options this is the deployment AP: one pass over the image fitted into the model's input. The AP of papers
-    of this line is the one with --protocol paper and, where they say so, --rescore and --scales 0.5,1,2.
+    By default this is deployment AP: one pass over the image fitted into the model's input. Papers of this line report
+    AP by --protocol paper and, where they say so, with --rescore and --scales 0.5,1,2.
 
-    The labels of COCO's test-dev are not public: of this split there is no AP here, but the file that COCO's
-    evaluation server takes.
+    COCO's test-dev has no public labels: for that split the file for COCO's evaluation server is written instead.
 
     Examples:
 
@@ -160,7 +162,7 @@ def _for_server(
         notes = [*notes, nobody]
     emit(
         {**facts, "people": people, "written": written, "notes": notes},
-        f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
+        f"{heading}\npeople found: {people}; no AP, because only the server has the labels\n"
         f"wrote {written[0]}\nwrote {written[1]}, for the server",
         as_json,
     )

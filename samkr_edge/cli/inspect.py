@@ -23,14 +23,14 @@ SHOWN = 20
 def inspect(
     model: Annotated[Path, typer.Argument(help="An exported ONNX, a built model, an engine or a bundle.")],
     profile: Annotated[
-        bool, typer.Option("--profile", help="Engines, on their device: time every layer first.")
+        bool, typer.Option("--profile", help="For an engine, on its device: time every layer first.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 where something was found.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if anything was found.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What is inside a model, how much of it is INT8, and what keeps it from being fast.
 
-    Every finding names the line of a quantization policy that would mend it.
+    Every finding names the line of a quantization policy that would fix it.
 
     Examples:
 
@@ -66,15 +66,18 @@ def inspect(
         from samkr_edge.cli.inspect_engine import inspect_bundle
 
         return inspect_bundle(model, as_json)
-    from samkr_edge.builder.cpu.build import decoded, parse_onnx, read_source
+    from samkr_edge.builder.cpu.build import parse_onnx
     from samkr_edge.builder.inspect.lint import lint
     from samkr_edge.cli.console import emit
+    from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
     from samkr_edge.onnx_graph.foreign import refused_by
     from samkr_edge.onnx_graph.graph import Graph
     from samkr_edge.onnx_graph.onnx_card import card_of
-    from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, is_built, preflight
+    from samkr_edge.onnx_graph.onnx_file import decoded, read_bytes
+    from samkr_edge.passport import is_built
+    from samkr_edge.preflight import preflight
 
-    data = read_source(model)
+    data = read_bytes(model)
     graph = decoded(data, model)
     card = card_of(graph, model)
     built = is_built(model) or TARGET_KEY in graph.metadata
@@ -106,7 +109,7 @@ def inspect(
     emit(payload, _with_table(lines, found, card.quantized), as_json)
     if strict and found.findings:
         worst = found.findings[0]
-        _fail(model, [one.kind for one in found.findings], f"{worst.where}: {worst.what}", as_json)
+        _fail(model, [one.kind for one in found.findings], f"{worst.modules[0]}: {worst.what}", as_json)
 
 
 def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
@@ -188,6 +191,11 @@ def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableTyp
     for column in ("kind", "where", "what", "policy line that mends it"):
         table.add_column(column, overflow="fold")
     for finding in found.findings[:SHOWN]:
-        table.add_row(*(Text(value) for value in (finding.kind, finding.where, finding.what, finding.fix)))
+        table.add_row(
+            *(
+                Text(value)
+                for value in (finding.kind, finding.modules[0], finding.what, finding.policy or finding.note)
+            )
+        )
     more = len(found.findings) - SHOWN
     return Group(text, table, *([Text(f"  and {more} more: --json lists them")] if more > 0 else []))

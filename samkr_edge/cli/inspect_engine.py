@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from samkr_edge.builder.inspect.engine import EngineReport, Finding
+    from samkr_edge.builder.inspect.engine import EngineReport
+    from samkr_edge.builder.inspect.finding import Finding
     from samkr_edge.passport import Passport
 
 _MODULES_SHOWN = 4
@@ -106,7 +107,7 @@ def _finding(finding: Finding) -> list[str]:
 def _passport_lines(passport: Passport | None) -> list[str]:
     if passport is None:
         return ["  passport     none"]
-    from samkr_edge.runtime.tensorrt_module import TITLES
+    from samkr_edge.machine.tensorrt_module import TITLES
 
     return [
         f"  passport     target {passport.target}, built {passport.created} from {passport.source}",

@@ -15,7 +15,7 @@ Data = Annotated[Path, typer.Option(help="COCO or CrowdPose directory, or an ann
 Split = Annotated[str, typer.Option(help="Split to evaluate.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
 Rescore = Annotated[Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a network.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads per network.")]
 CudaGraph = Annotated[
     bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
 ]

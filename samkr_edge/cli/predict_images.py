@@ -63,7 +63,7 @@ class ImagesDone:
 def predict_images(
     model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
 ) -> ImagesDone:
-    """Look at every image; those that cannot be read are told about and left out.
+    """Look at every image; those that cannot be read are reported and skipped.
 
     ``done`` is filled on the way, for callers that want what was seen before this raises.
 
@@ -89,7 +89,7 @@ def predict_images(
     reader = ListeningReader()
     try:
         with (
-            progress("looking", len(paths), unit="images") as advance,
+            progress("predicting", len(paths), unit="images") as advance,
             Pipeline(image_frames(paths, reader.read), pose_stages(model, finish)) as pipeline,
         ):
             for seen, drawn, coded in pipeline:

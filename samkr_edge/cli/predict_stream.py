@@ -119,7 +119,7 @@ def run_stream(
             # The stages are the threads; OpenCV's own would take the network's cores.
             stack.enter_context(opencv_threads(1))
             advance = stack.enter_context(
-                progress("watching" if frames.live else "looking", frames.frames, unit="frames")
+                progress("live" if frames.live else "predicting", frames.frames, unit="frames")
             )
             if options.out is not None:
                 recording = stack.enter_context(Recording(options.out, name, frames.fps))

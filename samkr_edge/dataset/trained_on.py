@@ -129,7 +129,8 @@ def require_unseen(
 
     Args:
         models: name -> what it was trained on, see :func:`trainings_of`.
-        dataset, images: what is to be evaluated.
+        dataset: what is to be evaluated.
+        images: those of it.
         anyway: measure all the same, train-fit AP then.
 
     Raises:

@@ -286,7 +286,7 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
         "SE-D74",
         f"{data} is one split, and this needs one to learn from and another to be judged by"
         if file
-        else f"{data} has no split {' or '.join(map(repr, missing))}, so nothing was done",
+        else f"{data} lacks the split {' and '.join(map(repr, missing))}, which this needs, so nothing was done",
         {
             "needed": [annotation_place(Path("DIR"), split, kind) for split in dict.fromkeys(splits)],
             "found": ", ".join(found) or None,

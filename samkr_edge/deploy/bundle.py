@@ -24,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.files.artefact import behind, replacing, sha256_of, undisturbed
+from samkr_edge.files.named import missing_file, one_name
 from samkr_edge.files.one_file import refuse_twice
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
 
@@ -135,16 +136,11 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
             fix=f"samkr-edge bundle EXPORTED.onnx --add {quoted(source)}",
         )
     if not source.is_file():
-        raise SamkrError("SE-U92", f"there is no ONNX file {source}", fix=look_beside(source))
+        raise missing_file(source, "ONNX file")
     refuse_twice([source, *added], "bundled")
     names = [source.name, *(path.name for path in added)]
     if len(set(names)) < len(names) or MANIFEST in names:
-        raise SamkrError(
-            "SE-U93",
-            "two files of a bundle cannot have the same name",
-            {"names": ", ".join(names)},
-            fix="rename one of them, with the passport beside it where it is a built model",
-        )
+        raise one_name([source, *added])
     data = source.read_bytes()
     runner = OnnxRunner(source, data=data)
     card = runner.card

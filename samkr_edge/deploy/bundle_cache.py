@@ -18,7 +18,7 @@ from samkr_edge import child_process
 from samkr_edge.deploy.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
-from samkr_edge.passport import preflight
+from samkr_edge.preflight import preflight
 from samkr_edge.runtime.runner import Runner
 from samkr_edge.stopping import taking_along
 from samkr_edge.terminal import say
@@ -84,7 +84,7 @@ def _wants_engine() -> bool:
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
     from samkr_edge.machine.device import running_device
     from samkr_edge.machine.driver import gpu_count
-    from samkr_edge.runtime.tensorrt_module import is_importable
+    from samkr_edge.machine.tensorrt_module import is_importable
 
     if gpu_count() == 0:
         return False

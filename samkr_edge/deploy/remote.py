@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from samkr_edge.deploy.ssh import Host, Remote
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind
-from samkr_edge.fixes import look_beside
+from samkr_edge.files.named import missing_file, one_name
 from samkr_edge.passport import passport_path
 from samkr_edge.terminal import say
 
@@ -113,21 +113,16 @@ def _with_passports(paths: Sequence[Path]) -> list[Path]:
     """The paths, and the passports beside built models.
 
     Raises:
-        SamkrError: SE-D94 one is missing, or two have the same name.
+        SamkrError: SE-A23 one is missing, x the same name.
     """
     found: list[Path] = []
     for path in dict.fromkeys(behind(Path(os.path.abspath(path))) for path in paths):
         if not path.exists():
-            raise SamkrError("SE-D94", f"there is no {path} to carry over", fix=look_beside(path))
+            raise missing_file(path, "file or folder")
         passport = passport_path(path)
         found += [path, passport] if path.is_file() and passport.is_file() else [path]
     names = [path.name for path in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SamkrError(
-            "SE-D94",
-            f"two files named {twice[0]} cannot be carried to one folder",
-            {"file": [path for path in found if path.name == twice[0]]},
-            fix="rename one of them",
-        )
+        raise one_name([path for path in found if path.name == twice[0]])
     return found

@@ -17,7 +17,6 @@ import numpy as np
 
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.use import refusal
-from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.many_images import ahead, stream
 from samkr_edge.evaluation.paper_protocol import predict, rescored
 from samkr_edge.evaluation.predictions import Predictions
@@ -28,7 +27,6 @@ from samkr_edge.pose.oks import CrowdingLevel, crowding_level, person_area
 from samkr_edge.pose.poses import Poses
 
 if TYPE_CHECKING:
-    from samkr_edge.pose.skeleton import Skeleton
     from samkr_edge.pose_model import PoseModel
 
 MAX_DETECTIONS = 20
@@ -54,8 +52,7 @@ def predict_dataset(
     Raises:
         SamkrError: SE-D26 the model's keypoints are not the data set's; SE-D15 an image cannot be read.
     """
-    if model.card.skeleton.keypoints != dataset.skeleton.keypoints:
-        raise _other_keypoints(model.card.skeleton, dataset.skeleton)
+    model.card.skeleton.require_same(dataset.skeleton, "model", "data")
     protocol = protocol or Protocol()
     results = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, poses in _poses(model, dataset.images[:limit], protocol, read):
@@ -63,24 +60,6 @@ def predict_dataset(
         if advance:
             advance()
     return results
-
-
-def _other_keypoints(model: Skeleton, data: Skeleton) -> SamkrError:
-    facts = {
-        "model": f"{len(model)} keypoints ({model.name})",
-        "data": f"{len(data)} keypoints ({data.name})",
-    }
-    pairs = zip(model.keypoints, data.keypoints, strict=False)
-    unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
-    if unlike and len(model) == len(data):
-        number, ours, theirs = unlike[0]
-        facts["differ"] = f"{len(unlike)}; the first is number {number}: model {ours}, data {theirs}"
-    return SamkrError(
-        "SE-D26",
-        "the model and the data set have different keypoints, so AP would mean nothing",
-        facts,
-        fix="use a model that was trained on this skeleton",
-    )
 
 
 def _poses(
@@ -176,7 +155,7 @@ class ImageMatches:
         return cls(image[order].astype(np.int64), hit[:, order], ~ignored[:, order], people)
 
     def ap(self, counts: np.ndarray) -> float:
-        """AP in 0..100 when image i is counted ``counts[i]`` times."""
+        """AP in 0..100 when image i is counted ``counts[i]`` times; ``counts`` is int (I,)."""
         people = int((self.people * counts).sum())
         if people == 0:
             return 0.0

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
-from samkr_edge.files.temporary import temporary_file, temporary_place
+from samkr_edge.files.temporary import no_temporary_room, temporary_file
 from samkr_edge.pose.poses import Poses
 
 
@@ -44,7 +43,7 @@ class Predictions:
         """The poses of one more image, in its pixels.
 
         Raises:
-            SamkrError: SE-D08 there is no room for them.
+            SamkrError: SE-D09 there is no room for them.
         """
         rows = np.empty(len(poses), self._row)
         rows["keypoints"], rows["joint_scores"], rows["score"] = (
@@ -57,12 +56,7 @@ class Predictions:
             self._file.write(rows.tobytes())
             self._file.flush()
         except OSError as error:
-            raise SamkrError(
-                "SE-D08",
-                "the poses found so far could not be kept, so the evaluation stopped",
-                {"reason": error.strerror or error, "folder": temporary_place()},
-                fix="free some room there, or name another folder: export TMPDIR=DIR",
-            ) from error
+            raise no_temporary_room(error) from error
         self._places[image_id] = (self._rows, len(poses))
         self._rows += len(poses)
 

@@ -82,12 +82,7 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     except OSError as error:
         if not _is_about(error, targets):
             raise
-        raise SamkrError(
-            "SE-D01",
-            f"{targets[0]} could not be written, so what was there before is unchanged",
-            {"reason": error.strerror or error},
-            fix=way_out(error),
-        ) from error
+        raise unwritable(targets[0], error) from error
     finally:
         for temporary in temporaries:
             with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
@@ -169,12 +164,17 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise SamkrError(
-            "SE-D01",
-            f"{target} cannot be written, so nothing was done",
-            {"reason": error.strerror or error},
-            fix=way_out(error),
-        ) from error
+        raise unwritable(target, error, "nothing was done") from error
+
+
+def unwritable(target: Path, error: OSError, so: str = "what was there before is unchanged") -> SamkrError:
+    """SE-D01; ``so`` says what became of it."""
+    return SamkrError(
+        "SE-D01",
+        f"{target} could not be written, so {so}",
+        {"reason": error.strerror or error},
+        fix=way_out(error),
+    )
 
 
 def require_kind(target: Path, *, folder: bool = False) -> None:

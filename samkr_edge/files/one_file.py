@@ -28,6 +28,18 @@ def is_same_file(one: Path, other: Path) -> bool:
         return one == other
 
 
+def refuse_replacing(source: Path, out: Path, instead: str) -> None:
+    """Refuse to write a result over what it is made from.
+
+    Raises:
+        SamkrError: SE-U51; ``instead`` is the option that names another place.
+    """
+    if is_same_place(out, source):
+        raise SamkrError(
+            "SE-U51", f"{out} would replace what it is made from, so nothing was done", fix=instead
+        )
+
+
 def refuse_twice(paths: Sequence[Path], done: str) -> None:
     """Refuse to take one file for two models; a copy is another file, and is told apart by its name.
 

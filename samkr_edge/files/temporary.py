@@ -31,7 +31,7 @@ def temporary_folder(prefix: str = "samkr-edge-") -> Iterator[Path]:
         named = error.filename
         if not (error.errno in _NO_ROOM if named is None else str(named).startswith(f"{folder}{os.sep}")):
             raise
-        raise _refused(error) from error
+        raise no_temporary_room(error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -41,7 +41,7 @@ def made_folder(prefix: str = "samkr-edge-") -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
-        raise _refused(error) from error
+        raise no_temporary_room(error) from error
 
 
 def temporary_file() -> IO[bytes]:
@@ -49,7 +49,7 @@ def temporary_file() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
-        raise _refused(error) from error
+        raise no_temporary_room(error) from error
 
 
 def temporary_place() -> str:
@@ -61,10 +61,11 @@ def temporary_place() -> str:
         return f"{wanted}, and the usual ones: none can be written to"
 
 
-def _refused(error: OSError) -> SamkrError:
+def no_temporary_room(error: OSError) -> SamkrError:
+    """SE-D09: what is written to a temporary file has no place, or no room there."""
     return SamkrError(
         "SE-D09",
-        "temporary files could not be written, so nothing was done",
+        "temporary files could not be written, so the command stopped",
         {"reason": error.strerror or reason_of(error), "folder": temporary_place()},
         fix="free some room there, or name another folder: export TMPDIR=DIR",
     )

@@ -80,7 +80,10 @@ def draw_poses(
 
 
 def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
-    """A small image and its poses enlarged by a whole factor, so that lines have pixels; a large one as it is."""
+    """A small image, uint8 (H, W, 3), and its poses enlarged by a whole factor, so that lines have pixels.
+
+    A large image is returned as it is.
+    """
     require_image(image)
     factor = -(-SMALL // max(image.shape[:2]))
     if factor <= 1:
@@ -93,7 +96,7 @@ def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
 
 
 def draw_status(canvas: np.ndarray, text: str) -> None:
-    """One line on a dark ground in the upper left corner of the canvas, in place."""
+    """One line on a dark ground in the upper left corner of the canvas, uint8 (H, W, 3), in place."""
     _canvas(canvas, in_place=True)
     scale = _text_scale(canvas.shape)
     (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)

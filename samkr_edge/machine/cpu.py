@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from samkr_edge.errors import SamkrError
 
@@ -26,6 +27,11 @@ def require_cores(threads: object) -> int:
         {"expected": f"1 to {cores}, the number of this machine's cores"},
         fix=f"--threads {cores}",
     )
+
+
+def cpu_device() -> dict[str, Any]:
+    """What decides whether a CPU model runs as built."""
+    return {"machine": platform.machine(), "cpu_features": cpu_features()}
 
 
 def cpu_name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,43 @@ def ask_driver(driver: Any) -> dict[str, Any]:
         "integrated": bool(_attribute(driver, _INTEGRATED, device)),
         "cuda": cuda_version(driver),
     }
+
+
+def gpu_device(device: Device) -> dict[str, Any]:
+    """What decides whether an engine runs as built, and the circumstances of its building.
+
+    ``model`` is the GPU's model: a card's name, and on a Jetson the profile of the module, since all Orins call
+    themselves "Orin". ``sms`` counts the SMs that were live: a power mode changes it.
+    """
+    return {
+        "machine": device.machine,
+        "system": device.system,
+        "model": gpu_model(device),
+        "compute_capability": device.compute_capability,
+        "sms": device.sms,
+        "memory_bytes": device.memory_bytes,
+        "l4t": device.l4t,
+        "jetpack": device.jetpack,
+        "power_mode": device.power_mode,
+        "cuda": device.cuda,
+    }
+
+
+def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, Any]:
+    """What decides whether an engine that was built ahead of time runs as built: any GPU of these capabilities."""
+    return {
+        "machine": device.machine,
+        "system": device.system,
+        "compute_capabilities": list(compute_capabilities),
+    }
+
+
+def gpu_model(device: Device) -> str | None:
+    """The name that a plain engine is bound to."""
+    from targets.recognise import recognise  # reads YAML, and doctor asks this file where that is missing
+
+    target = recognise(device)
+    return target.name if target.family == "jetson" else device.gpu
 
 
 def jetson_release(root: Path = ROOT) -> str | None:

@@ -37,7 +37,7 @@ def require_gpu() -> Any:
     if driver is None:
         raise SamkrError(
             "SE-V87",
-            "there is no NVIDIA GPU that this process can use, so TensorRT was not touched",
+            "there is no NVIDIA GPU that this process can use, so TensorRT was not used",
             {"reason": reason},
             fix="samkr-edge doctor   # or build for this machine: samkr-edge build MODEL.onnx --target cpu",
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import INTEGER_OPERATIONS, wide_quantizers
 

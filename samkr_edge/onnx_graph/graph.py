@@ -95,6 +95,7 @@ class Graph:
         self.index()
 
     def constant(self, value: np.ndarray, hint: str) -> str:
+        """A new constant of any shape; returns its name, made of ``hint``."""
         name = self.name(hint)
         self.constants[name] = value
         return name
@@ -119,7 +120,10 @@ class Graph:
         return outputs[0]
 
     def add_pair(self, tensor: str, scale: np.ndarray, zero: np.ndarray) -> tuple[Any, Any]:
-        """A new QuantizeLinear and DequantizeLinear on a tensor; consumers are not touched."""
+        """A new QuantizeLinear and DequantizeLinear on a tensor; consumers are not touched.
+
+        ``scale`` and ``zero`` are () or, one for each channel, (C,).
+        """
         helper = self.onnx.helper
         scale_name, zero_name = self.constant(scale, "scale"), self.constant(zero, "zero")
         quantized, restored = self.name(f"{tensor}_q"), self.name(f"{tensor}_dq")

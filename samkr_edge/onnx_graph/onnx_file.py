@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import quoted
 
 FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 4, 5, 6, 7, 10, 17
 DTYPES: dict[int, Any] = {
@@ -81,7 +82,7 @@ class Tensor:
     message: memoryview
 
     def array(self) -> np.ndarray | None:
-        """The values; None for a type that does not matter here, or values kept in another file."""
+        """The values, of any shape; None for a type that does not matter here, or values kept in another file."""
         dtype = DTYPES.get(self.data_type)
         if dtype is None:
             return None
@@ -148,7 +149,7 @@ class OnnxFile:
         self.graph_rest.append(_block(12, value.encode()))
 
     def add_tensor(self, name: str, values: np.ndarray) -> None:
-        """One more initializer, of a type in :data:`DTYPES`; nothing else of the graph has its name."""
+        """One more initializer, of any shape and a type in :data:`DTYPES`; nothing else of the graph has its name."""
         message = _encode_tensor(name, values)
         self.tensors[name] = _tensor(memoryview(message))
         self.graph_rest.append(_block(5, message))
@@ -207,40 +208,56 @@ def read_onnx(path: Path) -> OnnxFile:
     """Read an ONNX file.
 
     Raises:
-        SamkrError: SE-B87 missing, cut off, or not ONNX, SE-A26 its weights lie in another file.
+        SamkrError: SE-A23 missing, SE-B87 not readable, cut off, or not ONNX, SE-A26 its weights lie in another file.
+    """
+    data = read_bytes(path)
+    return replace(decoded(data, path), sha256=hashlib.sha256(data).hexdigest())
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same.
+
+    Raises:
+        SamkrError: SE-A23 there is no such file, SE-B87 it cannot be read.
     """
     try:
-        data = path.read_bytes()
-        return replace(decode_onnx(data), sha256=hashlib.sha256(data).hexdigest())
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise missing_file(path, "ONNX file") from error
+    except OSError as error:
+        raise _unusable(
+            f"{path} cannot be read", {"reason": error.strerror or error}, f"ls -l {quoted(path)}"
+        ) from error
+
+
+def decoded(data: bytes, path: Path) -> OnnxFile:
+    """The model in the bytes of ``path``; raises SamkrError SE-B87 cut off or not ONNX, SE-A26 in two files."""
+    try:
+        return decode_onnx(data)
     except WeightsElsewhere as error:
         raise weights_elsewhere(path, error) from error
-    except OSError as error:
-        raise SamkrError(
-            "SE-B87",
-            f"the ONNX file {path} cannot be read",
-            {"reason": error.strerror or error},
-            fix=look_beside(path),
-        ) from error
     except ValueError as error:
-        raise SamkrError(
-            "SE-B87",
-            *not_whole(path, len(data), str(error) or type(error).__name__),
-        ) from error
+        raise not_whole(path, data, error) from error
 
 
-def not_whole(path: Path, size: int, reason: str) -> tuple[str, dict[str, str], str]:
-    """Message, facts and fix of an error: what is in ``path`` is no ONNX model, or a part of one."""
+def not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
+    """SE-B87: the bytes of ``path`` are no ONNX model, or a part of one."""
+    size = f"{len(data)} bytes"
     if path.suffix in (".pt", ".pth"):
-        return (
+        return _unusable(
             f"{path} is a checkpoint by its name, and an ONNX model was expected",
-            {"size": f"{size} bytes"},
+            {"size": size},
             f"samkr-edge export {quoted(path)} -o {quoted(f'{path.stem}.onnx')}",
         )
-    return (
+    return _unusable(
         f"{path} is not a whole ONNX model",
-        {"reason": reason, "size": f"{size} bytes"},
+        {"reason": words_of(error), "size": size},
         "export it again: samkr-edge export CHECKPOINT -o model.onnx",
     )
+
+
+def _unusable(what: str, facts: dict[str, object], fix: str) -> SamkrError:
+    return SamkrError("SE-B87", f"{what}, so nothing was done", facts, fix=fix)
 
 
 def decode_onnx(data: bytes) -> OnnxFile:

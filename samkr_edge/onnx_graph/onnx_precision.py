@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, FP8, INT16, UINT16, OnnxFile
 
+# ONNX Runtime's own product of INT8 matrices with a float result, which a build for the CPU writes.
+PRODUCT = "MatMulIntegerToFloat"
 # Integer arithmetic in operations of its own, as quantizers other than ours write it; no Q/DQ need stand around them.
 INTEGER_OPERATIONS = frozenset(
     {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 import cv2
 import numpy as np
@@ -46,6 +47,18 @@ class DecodeSettings:
     nms_joints: int = 8
     refine_radius: int = 0
     refine_blend: float = 0.7
+
+
+# Least and most of each setting. A threshold below zero takes every place for a person: some want that. No centre
+# reaches one above 1. Whoever knows the map limits the radius by its side.
+DECODE_LIMITS = {
+    "max_people": (1, inf),
+    "center_threshold": (-inf, 1),
+    "nms_distance": (0, 1),
+    "nms_joints": (0, inf),
+    "refine_radius": (0, inf),
+    "refine_blend": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -101,17 +114,17 @@ def decode_scales(
     center_scores = np.concatenate(_comparable(maps, proposals, decrease))
     if not len(joints):
         if not all(np.isfinite(m.heatmap).all() and np.isfinite(m.offset).all() for m in maps):
-            raise _not_finite()
+            raise not_finite()
         return Poses.empty(keypoints)
     if not np.isfinite(joints).all():
-        raise _not_finite()
+        raise not_finite()
     heat = np.zeros(joints.shape[:2], np.float32)
     for m in maps:
         step = stride / m.scale
         heat += sample(m.heatmap[:-1], joints / step, step)
     heat /= len(maps)
     if not np.isfinite(heat).all():
-        raise _not_finite()
+        raise not_finite()
     kept = suppress(joints, heat.mean(axis=1), settings)
     joints, heat, center_scores = joints[kept], heat[kept], center_scores[kept]
     if settings.refine_radius:
@@ -120,7 +133,7 @@ def decode_scales(
             base.heatmap[:-1], joints / stride, settings.refine_radius, settings.refine_blend
         )
         if not np.isfinite(joints).all():
-            raise _not_finite()
+            raise not_finite()
     joint_scores = center_scores[:, None] * heat
     scores = joint_scores.mean(axis=1)
     order = np.argsort(-scores, kind="stable")
@@ -153,7 +166,8 @@ def _comparable(
     ]
 
 
-def _not_finite() -> SamkrError:
+def not_finite() -> SamkrError:
+    """SE-A20: maps, or candidates that a graph has decoded, are no numbers."""
     return SamkrError(
         "SE-A20",
         "the network's output holds NaN or infinity, so there are no poses",
@@ -238,6 +252,15 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     Offsets are least sure at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
     pixels around the rounded joint; weights are squared, so that the peak counts more than the skirt; a window
     without a clear response leaves its joint alone.
+
+    Args:
+        maps: heatmaps (K, h, w).
+        joints: float32 (P, K, 2), x and y in map pixels.
+        radius: of the window, map pixels.
+        blend: how far a joint is pulled where the map is sure, 0..1.
+
+    Returns:
+        Joints (P, K, 2).
     """
     count, h, w = maps.shape
     steps, moments = _window(radius)

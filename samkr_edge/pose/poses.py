@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
+from samkr_edge.packages import not_installed
 
 # A joint below this score is a guess of the offsets that the heatmap does not confirm: not drawn, visibility 1.
 SURE_JOINT = 0.05
@@ -141,18 +141,14 @@ class Poses:
         """As ``supervision.KeyPoints``; everybody is of class 0.
 
         Raises:
-            SamkrError: SE-U96 the package supervision is not installed.
+            SamkrError: SE-U70 the package supervision is not installed.
         """
         try:
             make = importlib.import_module("supervision").KeyPoints
         except ModuleNotFoundError as error:
             if error.name != "supervision":
                 raise
-            raise SamkrError(
-                "SE-U96",
-                "poses become supervision.KeyPoints only where the package supervision is installed",
-                fix="pip install supervision",
-            ) from error
+            raise not_installed("Poses.to_supervision", "supervision", "pip install supervision") from error
         # The joints' confidences were renamed between versions of supervision.
         known = {field.name for field in fields(make)}
         confidence = "keypoint_confidence" if "keypoint_confidence" in known else "confidence"

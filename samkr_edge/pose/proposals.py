@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samkr_edge.errors import SamkrError
-from samkr_edge.pose.decode import DecodeSettings, suppress
+from samkr_edge.pose.decode import DecodeSettings, not_finite, suppress
 from samkr_edge.pose.poses import Poses
 
 
@@ -24,16 +23,17 @@ def select(
 ) -> Poses:
     """People of one image, network-input pixels, best first.
 
+    Args:
+        poses: (P, K, 3): x, y and heatmap value of every joint of a candidate.
+        scores: (P,), of the candidates' centres, falling.
+        settings: of the decoder.
+        proposals: (P, K, 2): the joints before they were refined, by which candidates are told apart.
+
     Raises:
-        SamkrError: SE-A96 the candidates hold NaN or infinity.
+        SamkrError: SE-A20 the candidates hold NaN or infinity.
     """
     if not (np.isfinite(poses).all() and np.isfinite(scores).all()):
-        raise SamkrError(
-            "SE-A96",
-            "the network's candidates hold NaN or infinity, so there are no poses",
-            {"usual": "weights damaged in training, or FP16 overflow"},
-            fix="samkr-edge eval CHECKPOINT --data DIR   # of the FP32 one first, to see where it begins",
-        )
+        raise not_finite()
     count = int((scores > settings.center_threshold).sum())
     if not count:
         return Poses.empty(poses.shape[1])

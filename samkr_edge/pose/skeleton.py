@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from samkr_edge.errors import SamkrError
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,29 @@ class Skeleton:
             order[first], order[second] = second, first
         return tuple(order)
 
+    def require_same(self, other: Skeleton, own: str, others: str, fix: str | None = None) -> None:
+        """Refuse to use two things together whose keypoints differ, or stand in another order.
+
+        Args:
+            own, others: what has this skeleton and the other one, for the message: ``model``, ``data``.
+            fix: where data for the model, or a model for the data, is not the way out.
+
+        Raises:
+            SamkrError: SE-D26.
+        """
+        if self.keypoints == other.keypoints:
+            return
+        facts = {
+            own: f"{len(self)} keypoints ({self.name})",
+            others: f"{len(other)} keypoints ({other.name})",
+        }
+        pairs = zip(self.keypoints, other.keypoints, strict=False)
+        unlike = [(number, *names) for number, names in enumerate(pairs, start=1) if len({*names}) > 1]
+        if unlike and len(self) == len(other):
+            number, mine, theirs = unlike[0]
+            facts["differ"] = f"{len(unlike)}; the first is number {number}: {own} {mine}, {others} {theirs}"
+        raise different_keypoints(facts, fix)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -69,6 +95,22 @@ class Skeleton:
             edges=tuple((int(a), int(b)) for a, b in data["edges"]),
             sigmas=tuple(float(s) for s in data["sigmas"]),
         )
+
+
+def different_keypoints(found: Mapping[str, str], fix: str | None = None) -> SamkrError:
+    """SE-D26.
+
+    Args:
+        found: what was compared, two of them first -> its keypoints, in words.
+    """
+    own, others = list(found)[:2]
+    return SamkrError(
+        "SE-D26",
+        f"the {own} and the {others} have different keypoints, so nothing was done",
+        found,
+        fix=fix
+        or "give data with the keypoints of the model, or train a model on this data: samkr-edge recipes",
+    )
 
 
 # Order and sigmas: COCO keypoint evaluation (pycocotools, Params.kpt_oks_sigmas).

@@ -31,6 +31,7 @@ BACKENDS = {
 
 class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
+    Arrays have any shape.
 
     Every other method is called within :meth:`bound`, and so is TensorRT. What fails is SamkrError SE-V90.
     """
@@ -47,7 +48,7 @@ class Cuda(Protocol):
     def free(self, address: int) -> None: ...
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Page-locked host memory, which copies run through at full speed and without blocking."""
+        """Page-locked host memory of the given shape, which copies run through at full speed and without blocking."""
 
     def free_pinned(self, array: np.ndarray) -> None: ...
 

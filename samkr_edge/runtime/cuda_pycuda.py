@@ -32,7 +32,10 @@ def _primary_context(driver: Any) -> Any:
 
 
 class PyCuda:
-    """:class:`samkr_edge.runtime.cuda.Cuda` over pycuda. It hands out objects; here they are kept by their numbers."""
+    """:class:`samkr_edge.runtime.cuda.Cuda` over pycuda. It hands out objects; here they are kept by their numbers.
+
+    Arrays have any shape.
+    """
 
     name = "pycuda"
 

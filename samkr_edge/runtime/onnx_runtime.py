@@ -10,12 +10,14 @@ import numpy as np
 
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.errors import SamkrError, reason_of, words_of
-from samkr_edge.model_card import ModelCard
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
+from samkr_edge.model_card import TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
-from samkr_edge.passport import TARGET_KEY, admit, is_built, read_passport
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+from samkr_edge.passport import is_built, read_passport
+from samkr_edge.preflight import admit
+from samkr_edge.runtime.runner import Runner
 from targets.profile import version_tuple
 
 # From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
@@ -48,7 +50,7 @@ BIASES_AS_INTEGERS = "WeightBiasQuantization"
 WRONG_FOR_FP8 = ("ReluQuantRewrite", BIASES_AS_INTEGERS, "QDQSelectorActionTransformer")
 
 
-class OnnxRunner:
+class OnnxRunner(Runner):
     """An ONNX model of ours in ONNX Runtime.
 
     Args:
@@ -87,7 +89,7 @@ class OnnxRunner:
         self._checked = False  # its outputs: a graph may leave their shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches are cut and padded to the size the graph was exported for.
+        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the graph was exported for.
 
         Raises:
             SamkrError: SE-A35 ONNX Runtime cannot run what it has opened, SE-A27 the outputs are not the card's.
@@ -194,7 +196,7 @@ def _require_rounding(path: Path) -> None:
         return
     raise SamkrError(
         "SE-A98",
-        f"{path.name} is INT8 with FP16 beside it, and this ONNX Runtime would round its numbers wrongly: not loaded",
+        f"{path.name} is INT8 with FP16, which this ONNX Runtime would round wrongly, so it was not loaded",
         {
             "found": f"onnxruntime {onnxruntime.__version__}",
             "expected": f"{ROUNDS_BY_HALF_SCALES} or later, which needs Python 3.11",

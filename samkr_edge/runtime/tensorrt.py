@@ -19,11 +19,11 @@ from samkr_edge.engine_check import power_note
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
-from samkr_edge.passport import admit
+from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
+from samkr_edge.preflight import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.tensorrt_log import is_about_memory, listen
-from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 from samkr_edge.runtime.tensorrt_types import numpy_type
@@ -176,7 +176,7 @@ class TensorRTRunner:
             works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.passport.preflight` refuses; SE-A27 its card is another network's; SE-V86
+        SamkrError: what :func:`samkr_edge.preflight.preflight` refuses; SE-A27 its card is another network's; SE-V86
             TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend
             that was named cannot be opened.
     """
@@ -262,7 +262,7 @@ class TensorRTRunner:
         return getattr(self._times, "last", None)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches are cut and padded to the size the engine was built for."""
+        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the engine was built for."""
         with self._lane() as lane:
             image = lane.inputs[INPUT]
             size = len(image)

@@ -33,7 +33,7 @@ def test_another_schema_version_is_refused(
     with pytest.raises(SamkrError) as caught:
         read_results(path)
     assert (caught.value.code, caught.value.exit_code) == ("SE-A61", 4)
-    assert "schema     7, this version reads 1" in caught.value.facts
+    assert caught.value.facts["schema"] == "7, this version reads 1"
 
 
 @pytest.mark.parametrize(("text", "code"), [("{}", "SE-A60"), ("[1]", "SE-A60"), ('{"models": [', "SE-D03")])
@@ -53,7 +53,7 @@ def test_an_edited_file_is_refused_with_the_place(
     with pytest.raises(SamkrError) as caught:
         read_results(tmp_path)
     assert caught.value.code == "SE-A62"
-    assert "models.1.latency.p50_ms" in caught.value.facts[0]
+    assert "models.1.latency.p50_ms" in caught.value.facts["at"]
 
 
 def test_the_paper_is_quoted_only_for_its_own_networks() -> None:

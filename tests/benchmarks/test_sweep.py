@@ -129,8 +129,8 @@ def test_a_full_disk_stops_the_sweep_and_keeps_the_finished_cells(
     monkeypatch.undo()
     assert (caught.value.code, caught.value.exit_code) == ("SE-D65", 3)
     assert "cell 3 of 4" in caught.value.message
-    assert "No space left" in caught.value.facts[0]
-    assert "kept       2 finished cells" in caught.value.facts[1]
+    assert "No space left" in caught.value.facts["reason"]
+    assert caught.value.facts["kept"].startswith("2 finished cells")
     assert "--resume" in str(caught.value.fix)
     assert len(list(tmp_path.glob("cells/*"))) == 2
     assert states(swept(suite, tmp_path)) == ["reused", "reused", "finished", "finished"]
@@ -166,7 +166,7 @@ def test_the_error_of_a_command_is_that_of_its_cells(
     errors = [cell["error"] for cell in json.loads(capfd.readouterr().out)["cells"]]
     assert [error["code"][:4] for error in errors] == ["SE-U", "SE-U"]
     assert "a-toaster" in errors[0]["message"]
-    assert "samkr-edge build" in errors[0]["facts"][-1]
+    assert "samkr-edge build" in errors[0]["facts"]["in"]
 
 
 def test_a_command_that_is_killed_is_an_error_of_the_build(
@@ -400,7 +400,7 @@ def test_a_suite_that_is_none_is_refused_with_the_place(tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         read_suite(str(file))
     assert caught.value.code == "SE-A66"
-    assert "models.0.sizs" in caught.value.facts[0]
+    assert "models.0.sizs" in caught.value.facts["reason"]
 
 
 def test_a_suite_for_your_own_models_asks_for_them(capsys: pytest.CaptureFixture[str]) -> None:

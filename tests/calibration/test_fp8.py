@@ -15,10 +15,10 @@ from calibration.fp8 import check_fp8
 from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import enabled_quantizers
 from samkr_edge.builder.cpu.build import build_cpu
-from samkr_edge.builder.tensorrt.edits import facts_of, precision_mix
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of, precision_mix
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner

@@ -16,8 +16,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 
 @pytest.fixture(scope="module")

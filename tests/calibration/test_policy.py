@@ -101,7 +101,7 @@ def test_a_rule_that_matches_nothing_is_refused_with_the_nearest_names(
     with pytest.raises(SamkrError) as caught:
         assign(policy, network)
     assert caught.value.code == "SE-U42"
-    assert any("heatmap_head.final" in fact for fact in caught.value.facts)
+    assert "heatmap_head.final" in caught.value.sentence()
 
 
 def test_a_rule_shadowed_by_earlier_ones_is_not_a_mistake(network: PoseNet, tmp_path: Path) -> None:

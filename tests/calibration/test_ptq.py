@@ -144,7 +144,7 @@ def test_a_layer_that_never_fires_is_named_with_the_rule_that_helps(source: Chec
     with pytest.raises(SamkrError) as caught:
         quantize_network(network, policy, batches())
     assert caught.value.code == "SE-A44"
-    assert caught.value.facts[0].startswith("module     backbone.conv2, by rule")
+    assert caught.value.facts["module"][0].startswith("backbone.conv2, by rule")
     lines = yaml.safe_load(str(caught.value.fix).partition("FILE:")[2])
     rules = (*(Rule.model_validate(line) for line in lines), *policy.rules)
     quantize_network(network, policy.model_copy(update={"rules": rules}), batches())

@@ -1,4 +1,4 @@
-"""Error codes are stable: one code, one meaning, whichever file raises it."""
+"""Error codes are stable: one mistake has one code, wherever it is made."""
 
 import ast
 import functools
@@ -51,9 +51,37 @@ def test_every_error_has_a_way_out() -> None:
     }
 
 
-def test_a_code_belongs_to_one_file() -> None:
-    shared = {code: files for code, files in raised_codes().items() if len(files) > 1}
-    assert shared == {}
+def shapes() -> set[tuple[str, str]]:
+    """(shape, code) of every message: what it says happened, with ``_`` for values and without what was done then."""
+    return {
+        (shape, code.value)
+        for _, call in raised()
+        if len(call.args) > 1 and isinstance(code := call.args[0], ast.Constant)
+        for text in texts_of(call.args[1])
+        if re.search("[a-z]", shape := text.partition(", so ")[0].removeprefix("the "))
+    }
+
+
+def texts_of(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.IfExp):
+        return [*texts_of(node.body), *texts_of(node.orelse)]
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return ["".join(str(part.value) if isinstance(part, ast.Constant) else "_" for part in parts)]
+
+
+def test_a_mistake_has_one_code() -> None:
+    """Two codes with one message are one mistake: raise it by one function, and list the other in the changelog."""
+    codes = defaultdict(set)
+    for shape, code in shapes():
+        codes[shape].add(code)
+    assert {shape: found for shape, found in codes.items() if len(found) > 1} == {}
+
+
+def test_a_code_that_was_merged_away_is_not_given_to_another_mistake() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("### Error codes merged away")[2]
+    gone = set(re.findall(r"^\| (SE-\w\d\d) \|", changes, re.MULTILINE))
+    assert gone
+    assert gone & raised_codes().keys() == set()
 
 
 def test_every_code_constructs() -> None:
@@ -64,9 +92,33 @@ def test_every_code_constructs() -> None:
 
 
 def test_an_error_reads_as_message_facts_and_fix() -> None:
-    error = SamkrError("SE-D99", "nothing was found", ["looked in  here"], fix="samkr-edge doctor")
+    error = SamkrError("SE-D99", "nothing was found", {"looked in": "here"}, fix="samkr-edge doctor")
     assert str(error) == "error SE-D99: nothing was found\n  looked in  here\nfix: samkr-edge doctor"
     assert error.exit_code == 3
+
+
+def test_facts_are_padded_when_printed_and_never_in_json() -> None:
+    facts = {"found": 3, "missing": [Path("a.jpg"), "b.jpg"], "empty": [], "none": None}
+    error = SamkrError("SE-D99", "a message", facts)
+    assert str(error).splitlines()[1:] == ["  found      3", "  missing    a.jpg", "  missing    b.jpg"]
+    assert error.to_dict()["facts"] == {"found": 3, "missing": ["a.jpg", "b.jpg"]}
+    assert error.sentence() == "a message; found 3; missing a.jpg; missing b.jpg"
+
+
+def test_a_label_longer_than_the_column_moves_all_values() -> None:
+    error = SamkrError("SE-D99", "a message", {"weights": "4 bits", "activations": "8 bits"})
+    assert str(error).splitlines()[1:] == ["  weights     4 bits", "  activations 8 bits"]
+
+
+def test_no_fact_is_padded_by_hand() -> None:
+    """A value that begins with its label and blanks is of the time when facts were lines."""
+    padded = [
+        f"{file}:{node.lineno}"
+        for file, call in raised()
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and re.match(r"\w[\w ]{0,9} {2,}\S", str(node.value))
+    ]
+    assert padded == []
 
 
 def test_a_malformed_code_is_a_programming_error() -> None:
@@ -100,6 +152,6 @@ def test_nobody_else_takes_the_first_line_of_a_message() -> None:
         for path in packages
         if path.name != "errors.py" or path.parent.name != "samkr_edge"
         for line in path.read_text(encoding="utf-8").splitlines()
-        if taken.search(line) and "[1:4]] or [" not in line and "others = " not in line
+        if taken.search(line) and "[1:4]] or reason_of" not in line and "others = " not in line
     }
     assert found == set()

@@ -61,7 +61,8 @@ def test_the_sdist_can_be_built_and_tested_by_whoever_gets_it(tmp_path: Path) ->
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "CONTRIBUTING.md", "Makefile"} <= names
-    assert {"install.sh", "constraints.txt", "tests/conftest.py", "docs/predict.jpg"} <= names
+    assert {"install.sh", "constraints.txt", "tests/conftest.py", "mkdocs.yml", "CHANGELOG.md"} <= names
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir() if path.is_file()} <= names
     assert {f"{package}/__init__.py" for package in PACKAGES} <= names
 
 

@@ -164,7 +164,7 @@ def test_what_cannot_be_written_is_refused_with_the_reason(
     with pytest.raises(SamkrError) as caught:
         require_writable(tmp_path / name, folder=folder)
     assert caught.value.code == "SE-D01"
-    assert reason in caught.value.facts[0]
+    assert reason in caught.value.facts["reason"]
 
 
 def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:

@@ -179,8 +179,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ("line", "code", "printed", "said"),
     [
         ("E --version >&- 2>&- <&-", 0, "", ""),
-        ("E inspect none.onnx 2>&-", 5, "", ""),
-        ("E inspect none.onnx 2>/dev/full", 5, "", ""),
+        ("E inspect none.onnx 2>&-", 4, "", ""),
+        ("E inspect none.onnx 2>/dev/full", 4, "", ""),
         ("E --version >/dev/full", 3, "", "SE-D06"),
         ("{ E --help; echo $? >&2; } | true", 0, "", "0"),
     ],
@@ -284,7 +284,7 @@ def test_json_has_one_object_for_what_is_not_known_yet(
 
 def test_control_characters_of_names_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     name = "a\x1b]0;owned\x07\x9b2J\r\x08.pt"
-    error = SamkrError("SE-A30", f"{name} is not readable", [f"file  {name}"])
+    error = SamkrError("SE-A30", f"{name} is not readable", {"file": name})
     say(name)
     show(name)
     assert printable("tab\tand\nline") == "tab\tand\nline"
@@ -312,8 +312,8 @@ def test_control_characters_in_tables_and_bars_are_shown_too(capsys: pytest.Capt
 
 
 def test_a_name_begins_no_line_of_an_error_and_turns_no_text_around() -> None:
-    error = SamkrError("SE-A30", "a\nfix: rm -rf b", ["c\nd"], fix="two\nlines")
-    assert str(error) == "error SE-A30: a\\nfix: rm -rf b\n  c\\nd\nfix: two\nlines"
+    error = SamkrError("SE-A30", "a\nfix: rm -rf b", {"b\nc": "d\ne"}, fix="two\nlines")
+    assert str(error) == "error SE-A30: a\\nfix: rm -rf b\n  b\\nc        d\\ne\nfix: two\nlines"
     assert printable("gpj.\u202etxt") == r"gpj.\u202etxt"
     assert one_line("photo\n.jpg") == r"photo\n.jpg"
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from engine_types import Build
 
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine, build_bytes
 from samkr_edge.builder.tensorrt.features import Features, features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
+from samkr_edge.machine.tensorrt_module import import_tensorrt
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import load_target
 
 

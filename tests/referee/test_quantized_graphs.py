@@ -15,11 +15,11 @@ from engine_types import Build, check_promises, check_types, convolution_types, 
 from small_exports import SIZE, export, heads_network, quantized, shallow_network
 
 from samkr_edge.builder.inspect.engine_measures import EngineMeasures, measure
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine, build_bytes
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from targets.profile import load_target
 from training.models.pose_net import PoseNet

@@ -15,13 +15,13 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from small_exports import export, shallow_network
 
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from targets.profile import load_target
 
@@ -233,8 +233,8 @@ def test_the_graph_as_exported_is_what_the_parser_cannot_take(float_onnx: Path, 
     with pytest.raises(SamkrError) as caught:
         build_bytes(float_onnx, replace(plan, steps=()))
     assert caught.value.code == "SE-B91"
-    assert "/Transpose (Transpose)" in caught.value.facts[0]
-    assert "image bytes" in " ".join(caught.value.facts)
+    assert "/Transpose (Transpose)" in caught.value.facts["node"]
+    assert "image bytes" in caught.value.sentence()
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_what_the_plan_refuses_of_quantizers_the_parser_refuses_too(
     with pytest.raises(SamkrError) as caught:
         build_bytes(broken(int8_onnx, tmp_path, change), unbaked)
     assert caught.value.code == "SE-B91"
-    assert "conv1/input_quantizer/QuantizeLinear (QuantizeLinear)" in caught.value.facts[0]
-    assert any(meaning in fact for fact in caught.value.facts)
+    assert "conv1/input_quantizer/QuantizeLinear (QuantizeLinear)" in caught.value.facts["node"]
+    assert meaning in caught.value.sentence()
 
 
 def test_a_batch_that_is_open_outside_and_fixed_inside(
@@ -269,7 +269,7 @@ def test_a_batch_that_is_open_outside_and_fixed_inside(
     with pytest.raises(SamkrError) as caught:
         build_bytes(path, plan)
     assert caught.value.code in ("SE-B90", "SE-B91")
-    assert "Reshape" in caught.value.facts[0]
+    assert "Reshape" in caught.value.facts["node"]
     assert "--batch" in (caught.value.fix or "")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 
 INT8 = OnnxFacts(
     opset=17,

@@ -17,7 +17,6 @@ from tiny_model import tiny_onnx
 
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
@@ -27,6 +26,7 @@ from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.decode import DecodeSettings
@@ -196,7 +196,7 @@ def test_what_a_file_leaves_open_is_compared_when_it_has_run(tmp_path: Path, ope
     with pytest.raises(SamkrError) as caught:
         opened(np.zeros((64, 64, 3), np.uint8))
     assert caught.value.code == "SE-A27"
-    assert "heatmap    the card says ?x18x8x8, the network 1x18x16x16" in caught.value.facts
+    assert caught.value.facts["heatmap"] == "the card says ?x18x8x8, the network 1x18x16x16"
 
 
 def test_maps_inside_a_graph_are_compared_when_it_is_built(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_maps_inside_a_graph_are_compared_when_it_is_built(tmp_path: Path) -> No
     inside = {"poses": (1, 30, 17, 3), "heatmap": (1, 18, 16, 16)}
     with pytest.raises(SamkrError) as caught:
         check_first_outputs("m.onnx", card, inside, "again")
-    assert caught.value.facts == ("heatmap    the card says ?x18x8x8, the network 1x18x16x16",)
+    assert caught.value.facts == {"heatmap": "the card says ?x18x8x8, the network 1x18x16x16"}
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,17 @@ from passport_edits import edit, edit_device
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
-from samkr_edge.engine_check import check_engine, gpu_device, power_note
+from samkr_edge.engine_check import check_engine, power_note
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.device import gpu_device
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
-from samkr_edge.passport import passport_path, preflight, read_passport
+from samkr_edge.passport import passport_path, read_passport
 from samkr_edge.pose_model import load_model
+from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device
 from targets.profile import load_target
@@ -115,7 +117,7 @@ def test_bytes_that_change_after_the_check_are_not_the_ones_that_load(
         real(*arguments)
         engine.write_bytes(b"evil")
 
-    monkeypatch.setattr("samkr_edge.passport.check_engine", swap)
+    monkeypatch.setattr("samkr_edge.preflight.check_engine", swap)
     runner = TensorRTRunner(engine)
     assert trt.may_deserialise
     runner.close()
@@ -142,7 +144,7 @@ def test_an_engine_that_tensorrt_itself_refuses_is_told_with_its_reason(
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(engine)
     assert raised.value.code == "SE-V89"
-    assert reason in raised.value.facts[0]
+    assert reason in raised.value.facts["reason"][0]
     assert (raised.value.fix or "").startswith(f"samkr-edge build {engine.with_name('model.onnx')} ")
     assert driver.live == 0
 
@@ -193,7 +195,7 @@ def test_a_tensorrt_that_does_not_load_is_told_as_one_that_is_missing(
         with pytest.raises(SamkrError, match=message) as raised:
             use(engine)
         assert raised.value.code == "SE-V91"
-        assert reason in raised.value.facts[0]
+        assert reason in raised.value.facts["reason"]
         sys.modules.pop("tensorrt", None)
 
 
@@ -256,8 +258,8 @@ def test_an_engine_for_a_dla_core_that_is_not_there_is_refused(
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, passport, here, "10.3.0")
     assert raised.value.code == "SE-A86"
-    assert f"DLA core {core}" in raised.value.facts[0]
-    assert f"DLA cores: {cores}" in raised.value.facts[1]
+    assert f"DLA core {core}" in raised.value.facts["built for"]
+    assert f"DLA cores: {cores}" in raised.value.facts["this is"]
     check_engine(engine, orin_passport(engine, dla_core=1), ORIN, "10.3.0")
 
 
@@ -275,8 +277,8 @@ def test_all_orins_share_a_name_and_an_sm_and_are_told_apart(engine: Path) -> No
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, orin_passport(engine), nano, "10.3.0")
     assert raised.value.code == "SE-A88"
-    assert "jetson-orin-nx-16gb" in raised.value.facts[0]
-    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
+    assert "jetson-orin-nx-16gb" in raised.value.facts["built on"]
+    assert "jetson-orin-nano-8gb" in raised.value.facts["this is"]
 
 
 def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(engine: Path) -> None:
@@ -284,8 +286,8 @@ def test_a_container_that_hides_the_module_is_told_of_where_its_guess_differs(en
     check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=16 * 10**9), "10.3.0")
     with pytest.raises(SamkrError) as raised:
         check_engine(engine, orin_passport(engine), replace(hidden, memory_bytes=8 * 10**9), "10.3.0")
-    assert "jetson-orin-nano-8gb" in raised.value.facts[1]
-    assert "systempaths=unconfined" in raised.value.facts[-1]
+    assert "jetson-orin-nano-8gb" in raised.value.facts["this is"]
+    assert "systempaths=unconfined" in raised.value.facts["guessed"]
 
 
 @pytest.mark.parametrize(

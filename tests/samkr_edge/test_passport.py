@@ -15,8 +15,10 @@ from samkr_edge import passport as passports
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import cpu_features, is_built, passport_path, preflight
+from samkr_edge.machine.cpu import cpu_features
+from samkr_edge.passport import is_built, passport_path
 from samkr_edge.pose_model import load_model
+from samkr_edge.preflight import preflight
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def test_a_model_for_another_machine_is_refused(built: Path) -> None:
 
 def test_a_cpu_that_lacks_an_instruction_is_refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(built, lambda content: content["device"].update(cpu_features=["avx2", "avx512_vnni"]))
-    monkeypatch.setattr(passports, "cpu_features", lambda: ["avx2"])
+    monkeypatch.setattr("samkr_edge.machine.cpu.cpu_features", lambda: ["avx2"])
     error = refusal(built)
     assert error.code == "SE-A57"
     assert "avx512_vnni" in str(error)
@@ -184,7 +186,7 @@ def test_a_cpu_that_lacks_an_instruction_is_refused(built: Path, monkeypatch: py
 
 def test_a_cpu_that_has_more_is_welcome(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(built, lambda content: content["device"].update(cpu_features=["avx2"]))
-    monkeypatch.setattr(passports, "cpu_features", lambda: ["avx2", "amx_int8"])
+    monkeypatch.setattr("samkr_edge.machine.cpu.cpu_features", lambda: ["avx2", "amx_int8"])
     assert preflight(built).target == "cpu"
 
 

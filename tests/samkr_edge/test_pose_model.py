@@ -61,7 +61,7 @@ def test_a_kind_whose_package_is_not_installed_names_the_extra(
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(SamkrError) as caught:
         load_model(tmp_path / "model.pt")
-    assert caught.value.code == "SE-U25"
+    assert caught.value.code == "SE-U70"
     assert "samkr-edge[train]" in str(caught.value)
 
 
@@ -74,7 +74,7 @@ def test_a_kind_whose_package_does_not_import_is_told_as_that(
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(SamkrError) as caught:
         load_model(tmp_path / "model.pt")
-    assert caught.value.code == "SE-U25"
+    assert caught.value.code == "SE-U99"
     assert "compiled for another NumPy" in str(caught.value)
     assert "samkr-edge doctor" in str(caught.value)
 

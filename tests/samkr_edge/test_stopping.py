@@ -107,7 +107,7 @@ def test_the_root_says_who_asked_and_ends_with_their_code(
 
 
 @pytest.mark.parametrize(
-    "told", [SamkrError("SE-U25", "it does not import"), RuntimeError("it does not import")]
+    "told", [SamkrError("SE-U99", "it does not import"), RuntimeError("it does not import")]
 )
 def test_an_import_that_ctrl_c_has_stopped_is_no_broken_package(
     told: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

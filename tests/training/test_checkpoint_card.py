@@ -44,7 +44,7 @@ def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "fix"),
     [
-        ("typo/a.pt", "SE-A32", "ls '{folder}'"),
+        ("typo/a.pt", "SE-A23", "ls '{folder}'"),
         ("runs", "SE-A30", "name a file in it: ls '{folder}/runs'"),
         ("a.onnx", "SE-A30", "name the checkpoint that a.onnx was exported from"),
         ("a.json", "SE-A30", "name a checkpoint, as train, import, quantize and qat write them (.pt)"),

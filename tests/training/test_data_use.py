@@ -31,7 +31,8 @@ from training.cli.data import app
 from training.data.check import check_splits, open_splits
 from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
-from training.loop.recipe import ValidationSection, load_recipe
+from training.loop.recipe import ValidationSection
+from training.loop.recipe_file import load_recipe
 from training.loop.validation import Validation
 
 Content = dict[str, Any]
@@ -106,7 +107,7 @@ def test_what_later_steps_refuse_fails_the_check(
     assert len(raised) == refusing
     told = {step: error for split in payload["splits"] for step, error in split["refused"].items()}
     assert told == {step: error.to_dict() for step, error in raised.items()}
-    assert words in " ".join(raised["train"].facts)
+    assert words in raised["train"].sentence()
     assert fix in payload["error"]["fix"]
     assert payload["error"]["code"] == "SE-D16"
 
@@ -134,7 +135,7 @@ def test_people_without_a_centre_are_refused_by_training_alone(
     assert [[*split["refused"]] for split in payload["splits"]] == [["train"], []]
     with pytest.raises(SamkrError) as caught:
         TrainingSet(open_dataset(root, "train"), (64, 64))
-    assert words in " ".join(caught.value.facts)
+    assert words in caught.value.sentence()
     assert fix in str(caught.value.fix)
 
 
@@ -166,7 +167,10 @@ def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> N
     assert code == 3
     expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
     assert payload["splits"][0]["places"]["missing"] == expected
-    assert f"10 image files that are not there: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]
+    assert (
+        f"10 image files that are not there: {', '.join(expected[:3])}, ..."
+        in payload["error"]["facts"]["problem"]
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS)

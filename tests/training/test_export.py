@@ -173,4 +173,4 @@ def test_weights_of_another_network_are_named(checkpoint: Checkpoint) -> None:
     with pytest.raises(SamkrError) as caught:
         network_of(replace(checkpoint, state={"other": torch.zeros(1)}))
     assert caught.value.code == "SE-A33"
-    assert "Missing key" in caught.value.facts[0]
+    assert "Missing key" in caught.value.facts["reason"][0]

@@ -426,7 +426,7 @@ def test_own_keypoints_are_named_by_a_data_set(tmp_path: Path, capsys: pytest.Ca
     content["categories"][0].update(keypoints=["a"], flip_pairs=[], sigmas=[0.1])
     path.write_text(json.dumps(content))
     assert run([*command, "--data", str(tmp_path / "data")]) == 3
-    assert "SE-D75" in capsys.readouterr().err
+    assert "SE-D26" in capsys.readouterr().err
 
 
 def write_nonsense(path: Path) -> None:
@@ -569,7 +569,7 @@ def test_names_of_weights_steer_no_terminal(
 def test_our_own_checkpoint_and_a_missing_file_are_named(dekr_file: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.pt"
     torch.save({"format": "samkr-edge/1", "card": {}, "config": {}}, own)
-    for path, code in ((own, "SE-A75"), (tmp_path / "none.pth", "SE-A76")):
+    for path, code in ((own, "SE-A75"), (tmp_path / "none.pth", "SE-A23")):
         with pytest.raises(SamkrError) as caught:
             read_weights(path)
         assert caught.value.code == code

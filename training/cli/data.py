@@ -37,7 +37,7 @@ def data() -> None:
 def synth(
     out: Annotated[
         Path,
-        typer.Argument(help="Folder for the data set; made if it is not there.", callback=folder_to_write),
+        typer.Argument(help="Folder for the data set; created if missing.", callback=folder_to_write),
     ],
     train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
@@ -68,8 +68,8 @@ def synth(
       samkr-edge data synth crowd --train 20000 --size 256 --people 3-8 --height 0.2-0.7 --keypoints crowdpose
     """
     from samkr_edge.cli.console import emit, progress
-    from training.data.synthetic import SceneSettings
-    from training.data.synthetic_dataset import SynthSettings, write_dataset
+    from training.data.rendered.dataset import SynthSettings, write_dataset
+    from training.data.rendered.scene import SceneSettings
 
     try:
         few, many = (int(part) for part in _range(people, "--people"))

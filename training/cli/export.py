@@ -54,7 +54,7 @@ def export(
     opset: Annotated[
         int | None,
         typer.Option(
-            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."
+            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 next to FP16 and for FP8]."
         ),
     ] = None,
     precision: Annotated[
@@ -118,7 +118,7 @@ def export(
     from samkr_edge.builder.check.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
-    from training.data.rendered_probe import rendered_probe
+    from training.data.rendered.probe import rendered_probe
     from training.export import check_request, export_onnx
     from training.input_size import parse_size
 

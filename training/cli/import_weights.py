@@ -111,13 +111,12 @@ def import_weights(
 
 def _skeleton_of(data: Path, count: int) -> Skeleton:
     from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
+    from samkr_edge.pose.skeleton import different_keypoints
 
     # Without any split the reader's error names the places that were searched.
     skeleton = open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
     if len(skeleton) != count:
-        raise SamkrError(
-            "SE-D75",
-            f"the weights and {data} have different keypoints, so nothing was imported",
+        raise different_keypoints(
             {"weights": f"{count} keypoints", "data": f"{len(skeleton)} keypoints ({skeleton.name})"},
             fix="name the data set that these weights were trained on",
         )

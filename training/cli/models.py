@@ -22,7 +22,7 @@ def models(
     keypoints: Annotated[int, typer.Option(min=1, help="17 as COCO, 14 as CrowdPose.")] = 17,
     as_json: AsJson = False,
 ) -> None:
-    """The zoo: parameters and GMACs, counted now, beside the printed figures.
+    """The zoo: parameters and GMACs, counted now, next to the printed figures.
 
     Examples:
 
@@ -69,7 +69,7 @@ def models(
             advance()
     note = (
         "GMACs count the deformable convolutions; papers of this line call them GFLOPs. SAMKR's printed figures leave "
-        "the deformable convolutions out, DEKR's do not: counted alike, SAMKR is the heavier one. NAME_1block is a "
-        "model with one adaptive convolution per branch in place of two."
+        "the deformable convolutions out, DEKR's do not: counted the same way, SAMKR is the heavier one. "
+        "NAME_1block is a model with one adaptive convolution per branch in place of two."
     )
     emit({"models": rows, "note": note}, Group(table, note), as_json)

@@ -25,11 +25,11 @@ from samkr_edge.pose.oks import is_labelled
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
-# Images that are decoded side by side; where decoders say something, they are asked again about each.
+# Images that are decoded in parallel; where decoders say something, each is asked again alone.
 _TOGETHER = 32
 _TRAINED_ON = ("train", "trainval")
 
-# Kind -> what it means. Problems make the check fail; notes are only told.
+# Kind -> what it means. Problems make the check fail; notes are only reported.
 PROBLEMS = {
     "missing": "image files that are not there",
     "corrupt": "image files that cannot be decoded or are cut off",

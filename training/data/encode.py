@@ -67,7 +67,7 @@ class EncodeSettings:
                 object.__setattr__(self, "smallest_person", 32.0)
 
     def offset_weights(self, areas: Points) -> Points:
-        """Weight of the offset loss of people with these squared extents, input pixels squared; same shape."""
+        """Weight of the offset loss of people with these squared extents, input pixels squared: (P,) -> (P,)."""
         least = self.smallest_extent if self.offset_extent == "person" else 1.0
         weights: Points = 1 / np.maximum(np.sqrt(areas), least)
         return weights

@@ -106,7 +106,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return self.sample(int(self._epoch), index)
 
     def sample(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """Sample ``index`` as it is drawn in ``epoch``."""
+        """Sample ``index`` as ``epoch`` draws it: ``image`` uint8 (H, W, 3) and the targets of its maps (C, h, w)."""
         sample, augment, settings = self._samples[index], self.augment_settings, self.encode_settings
         rng = np.random.default_rng((self.seed, epoch, 2, index))
         image = self._image(index)

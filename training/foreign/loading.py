@@ -59,7 +59,7 @@ class ImportReport:
 
 
 def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
-    """Say whose weights these are.
+    """Say whose weights these are, of any shape and by name.
 
     Raises:
         SamkrError: SE-A75 nobody's that we know.
@@ -85,6 +85,8 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
 
 def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np.ndarray]:
     """DEKR's rescoring network: its own file, or part of mmpose's (``head.rescore_net.``).
+
+    Weights (out, in) and biases (out,), by DEKR's names.
 
     Raises:
         SamkrError: SE-A75 there is none.
@@ -130,7 +132,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         filled[place.target][place.rows] = True
         used.setdefault(place.target, []).append(name)
     for name, rows in filled.items():
-        if not rows.all() and name in used:  # a keypoint's branch is not there: leave all of them fresh
+        if not rows.all() and name in used:  # a keypoint's branch is missing: leave all of them fresh
             skipped |= dict.fromkeys(used.pop(name), "parts of it are missing")
     own = [name for name in state if name.startswith("backbone.") and not name.endswith(COUNTER)]
     fitting = sum(name in used for name in own)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import quoted
 
 # Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
 _WRAPPERS = ("module.", "1.", "_orig_mod.")
@@ -54,7 +55,7 @@ def read_weights(path: str | Path) -> Weights:
         with torch.serialization.safe_globals(_numpy_globals()):
             payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SamkrError("SE-A76", f"there is no file {path}", fix=look_beside(path)) from error
+        raise missing_file(path, "file") from error
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
@@ -80,7 +81,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
     if isinstance(payload, dict) and {"format", "card", "config"} <= set(payload):
         raise SamkrError(
             "SE-A75",
-            f"{path} is a checkpoint of samkr-edge already, so there is nothing to import",
+            f"{path} is a checkpoint of samkr-edge already, so nothing was imported",
             fix=f"samkr-edge eval {quoted(path)} --data DIR",
         )
     payload, keys, others = _innermost(payload)
@@ -113,7 +114,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
 
 
 def _innermost(payload: Any) -> tuple[Any, list[str], list[str]]:
-    """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables beside it."""
+    """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables next to it."""
     keys: list[str] = []
     others: list[str] = []
     while isinstance(payload, dict):
@@ -155,7 +156,7 @@ def named(table: Mapping[Any, Any]) -> str:
 
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """NumPy's plain data, which mmpose keeps beside the weights; under the module names of NumPy 1 and 2."""
+    """NumPy's plain data, which mmpose keeps next to the weights; under the module names of NumPy 1 and 2."""
     core = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     names = [(core, "_reconstruct"), (scalar, "scalar")]

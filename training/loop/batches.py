@@ -92,7 +92,7 @@ class Batches:
         return self.made * self._size / self.worked if self.worked else 0.0
 
     def next(self) -> dict[str, Tensor]:
-        """The next batch: the tensors of a sample, stacked; raises what making it raised.
+        """The next batch: the tensors of a sample, stacked to (N, ...); raises what making it raised.
 
         Raises:
             SamkrError: SE-D20 nobody had a centre in as many samples as an epoch has, and in 64 at least.
@@ -145,7 +145,7 @@ class Batches:
         augment, (height, width) = self._samples.augment_settings, self._samples.input_size
         raise SamkrError(
             "SE-D20",
-            f"nobody had a centre in {self._blank} samples on end, so there is nothing to learn and training stopped",
+            f"nobody had a centre in {self._blank} samples in a row, so there is nothing to learn and training stopped",
             {
                 "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
                 "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "

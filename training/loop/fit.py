@@ -24,7 +24,6 @@ from samkr_edge.cli.console import say
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.use import remarks
-from samkr_edge.errors import SamkrError
 from samkr_edge.machine.cpu import require_cores
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.loop.batches import Batches, training_set
@@ -65,12 +64,12 @@ def fit(
         hooks: what a fine-tuning adds.
 
     Raises:
-        SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D38 the data's keypoints are not the
+        SamkrError: SE-D37 the loss or its gradient became NaN or infinite, SE-D26 the data's keypoints are not the
             network's, SE-A38 last.pt is of another run; SE-U55, SE-D72, SE-U72, SE-D73, SE-V73, SE-A74 see their
             modules.
         KeyboardInterrupt: after saving.
     """
-    _require_same_keypoints(start, dataset)
+    start.card.skeleton.require_same(dataset.skeleton, "network", "data")
     require_cores(recipe.threads or 1)
     with processes() as team:
         _set_up_torch(recipe, team)
@@ -165,7 +164,7 @@ def _finish(run: Run, validation: Validation | None) -> Checkpoint:
         return run.result(settled.state_dict())
     # What was validated before had other statistics: its AP is another network's.
     scores = validation.measure(settled, run.card, run.team.device)
-    say(f"with batch norm statistics taken anew: {validation.label} {scores.ap:.1f} on {validation.where}")
+    say(f"with batch norm statistics taken again: {validation.label} {scores.ap:.1f} on {validation.where}")
     return run.result(settled.state_dict(), validation=validation.facts(run.state, scores))
 
 
@@ -174,7 +173,7 @@ def _set_up_torch(recipe: Recipe, team: Processes) -> None:
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads or max(1, (os.cpu_count() or 1) // team.here))
     keep_freed_memory()
-    cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
+    cv2.setNumThreads(1)  # samples are made during the training step, whose cores OpenCV's threads would take
     torch.backends.cudnn.benchmark = True  # all inputs of a run have one size
     allow_tf32(recipe.precision == "tf32")
 
@@ -206,17 +205,3 @@ def _announce(run: Run) -> None:
         say(line)
     if run.samples.skipped:
         say(f"{run.samples.skipped} images without people are left out")
-
-
-def _require_same_keypoints(start: Checkpoint, dataset: KeypointDataset) -> None:
-    own, found = start.card.skeleton, dataset.skeleton
-    if own.keypoints != found.keypoints:
-        raise SamkrError(
-            "SE-D38",
-            f"{start.card.model} and the data have different keypoints, so training did not start",
-            {
-                "network": f"{own.name}, {len(own)} keypoints: {', '.join(own.keypoints[:3])}, ...",
-                "data": f"{found.name}, {len(found)} keypoints: {', '.join(found.keypoints[:3])}, ...",
-            },
-            fix="use the data that the network was made for, or train a network on this data",
-        )

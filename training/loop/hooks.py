@@ -32,7 +32,8 @@ class TrainingHooks:
 
         Args:
             image: normalised (N, 3, H, W).
-            heatmap, offset: the network's maps, float32 (N, K+1, h, w) and (N, 2K, h, w).
+            heatmap: the network's, float32 (N, K+1, h, w).
+            offset: the network's, float32 (N, 2K, h, w), map pixels.
             batch: targets and weights of the training set, batched.
         """
         return {}

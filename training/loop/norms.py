@@ -2,7 +2,7 @@
 
 While training, the running statistics follow weights that change with every step, and small batches at low resolution
 see few positions. An average of weights (``ema``) never saw a batch at all. In evaluation such a network can
-blow up on an unusual image, layer by layer, and its calibrated ranges with it. Statistics taken anew with the final
+blow up on an unusual image, layer by layer, and its calibrated ranges with it. Statistics taken again with the final
 weights over many images mend that: "precise BN" (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
 """
 
@@ -26,7 +26,7 @@ def settle_norms(
     """A copy of ``network`` with ``weights`` and the statistics that they give over ``batches`` of the training set.
 
     The images are those of the first epoch's order, augmented as they were then, so the result is the same every time.
-    Each statistic is the plain mean over the batches.
+    Each statistic is the plain mean over the batches. ``weights`` are tensors of any shape, by name.
     """
     settled = copy.deepcopy(network)
     settled.load_state_dict(weights)

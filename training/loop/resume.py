@@ -113,7 +113,7 @@ def restore(
 
 
 def on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy that later updates do not change."""
+    """A copy, tensors of any shape, that later updates do not change."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 

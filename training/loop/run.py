@@ -148,7 +148,7 @@ class Run:
         """What the run has come to so far, without what only its continuation needs.
 
         Args:
-            state: the weights; None: those that the recipe keeps, their average or the last ones.
+            state: weights of any shape, by name; None: those that the recipe keeps, their average or the last ones.
             facts: more of what the card says about the training.
         """
         if state is None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet
@@ -30,7 +31,7 @@ def require_start(init: str | None, config: ModelConfig) -> None:
     """Ask for what a new run of ``config`` starts from, before anything is done.
 
     Raises:
-        SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A39 no such file.
+        SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A23 no such file.
     """
     official = imagenet_file(config)
     if init is None and official is not None:
@@ -46,9 +47,7 @@ def require_start(init: str | None, config: ModelConfig) -> None:
             "# then the same command with --set init=imagenet.pt",
         )
     if init not in (None, FROM_SCRATCH) and not Path(init).is_file():
-        raise SamkrError(
-            "SE-A39", f"there is no {init} to start from, so nothing was trained", fix=_another(config)
-        )
+        raise missing_file(init, "checkpoint", _another(config))
 
 
 class Start(NamedTuple):
@@ -67,8 +66,8 @@ def load_start(network: PoseNet, init: str | None) -> Start:
     """Load into ``network`` what fits of the checkpoint ``init``.
 
     Raises:
-        SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A30 to SE-A32 it
-            cannot be read.
+        SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A23, SE-A30 or
+            SE-A31 it cannot be read.
     """
     if init is None:
         return Start("", {})

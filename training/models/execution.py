@@ -12,7 +12,7 @@ from torch import Tensor
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """For parts that must not run in half precision, whatever the loop asks for: autocast off on the tensor's device.
 
-    Nothing is switched off on the meta device, which has no autocast.
+    The tensor has any shape. Nothing is switched off on the meta device, which has no autocast.
     """
     if x.device.type == "meta":
         return contextlib.nullcontext()
@@ -20,7 +20,7 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 
 
 def widened(x: Tensor) -> Tensor:
-    """float32, or float64 for tests in double precision."""
+    """A tensor of any shape as float32, or as float64 for tests in double precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 

@@ -95,6 +95,7 @@ class FuseModule(nn.Module):
         return nn.Sequential(*steps)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
+        """Branch i (N, C_i, H / 2^i, W / 2^i) -> the same shapes, or only the first."""
         branches = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
         fused = []
         for paths, add, relu in zip(self.fuse_layers, self.sums, self.relus, strict=True):

@@ -86,7 +86,7 @@ def looped_attention(attention: SubspaceAttention, x: Tensor, branch: int, branc
 
 
 def batch_norm(layer: nn.BatchNorm2d, x: Tensor, index: int, parts: int) -> Tensor:
-    """Part ``index`` of the layer's channels, running statistics included."""
+    """Part ``index`` of the layer's channels, running statistics included; ``x`` is (N, C / parts, h, w)."""
     mean, variance, weight, bias = (
         part(tensor, index, parts)
         for tensor in (layer.running_mean, layer.running_var, layer.weight, layer.bias)
@@ -96,7 +96,7 @@ def batch_norm(layer: nn.BatchNorm2d, x: Tensor, index: int, parts: int) -> Tens
 
 
 def part(tensor: Tensor | None, index: int, parts: int) -> Tensor:
-    """Slice ``index`` of ``parts`` equal ones along the first axis; a view."""
+    """Slice ``index`` of ``parts`` equal ones along the first axis, (C, ...) -> (C / parts, ...); a view."""
     assert tensor is not None
     size = tensor.shape[0] // parts
     return tensor[index * size : (index + 1) * size]

@@ -104,7 +104,7 @@ class PoseNet(nn.Module):
         return self.heatmap_head(features), self.offset_head(features)
 
     def forward_training(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Heatmap, offset, and SWAHR's scale map where the configuration has it."""
+        """Heatmap (N, K+1, h, w), offset (N, 2K, h, w), and SWAHR's scale map where the configuration has it."""
         features = self.backbone(image)
         heatmap, scale = self.heatmap_head.forward_training(features)
         return heatmap, self.offset_head(features), scale

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class ResidualAdd(nn.Module):
-    """``branch + skip``, two tensors of one shape."""
+    """``branch + skip``, two tensors (N, C, h, w)."""
 
     def forward(self, branch: Tensor, skip: Tensor) -> Tensor:
         return branch + skip
 
 
 class ResolutionSum(nn.Module):
-    """Sum of ``inputs`` tensors of one shape: HRNet's fusion of branches, already at this resolution."""
+    """Sum of ``inputs`` tensors (N, C, h, w): HRNet's fusion of branches, already at this resolution."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()

@@ -212,7 +212,7 @@ def judge_pairs(
 
 
 def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
-    """L2 norm of the difference as a share of the expected one's."""
+    """L2 norm of the difference of two arrays of any shape, as a share of the expected one's."""
     return float(np.linalg.norm(expected - found) / max(float(np.linalg.norm(expected)), 1e-12))
 
 

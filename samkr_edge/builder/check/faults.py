@@ -58,6 +58,8 @@ def explains(
     Maps of zeros resemble those of an image that was not normalised.
 
     Args:
+        error: maps of any shape: what the build computes minus what it should.
+        change: what the fault changes, of the same shapes.
         allowed: largest norms of a right build's error.
     """
     pairs = zip(error, change, allowed, strict=True)
@@ -74,7 +76,10 @@ def tiles(maps: np.ndarray) -> np.ndarray:
 
 
 def narrow_type(expected: np.ndarray, found: np.ndarray) -> str | None:
-    """``FP16`` or ``BF16`` where the values are of that type and the source's are not; 0 and NaN are of every type."""
+    """``FP16`` or ``BF16`` where the values are of that type and the source's are not; 0 and NaN are of every type.
+
+    Both are maps of any shape.
+    """
     expected, found = (maps[np.isfinite(maps) & (maps != 0)] for maps in (expected, found))
     if not found.size or not expected.size:
         return None

@@ -25,8 +25,9 @@ def strange_keypoints(
     computes as if".
 
     Args:
-        source, unquantized, found: heatmap (N, C, h, w) and offset (N, 2K, h, w); ``unquantized`` is None where the
-            builder chose the INT8.
+        source: what should be computed: heatmap (N, C, h, w) and offset (N, 2K, h, w).
+        unquantized: the same without quantization; None where the builder chose the INT8.
+        found: what the build computes.
         keypoints: names of the K; the last channel of a heatmap is the person centre.
     """
     strange = []

@@ -9,10 +9,10 @@ from samkr_edge.builder.check.maps import run_maps
 from samkr_edge.builder.check.people import clear_people, refuse_blind
 from samkr_edge.builder.check.probe import Probe, probe_batch, probe_of
 from samkr_edge.builder.check.suspects import maps_and_suspects
-from samkr_edge.builder.tensorrt.edits import strip_quantizers
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 
 def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:

@@ -11,24 +11,18 @@ from typing import Any
 from samkr_edge import __version__
 from samkr_edge.builder.check.agreement import Agreement, judge
 from samkr_edge.builder.check.probe import PROBE_KEY
-from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, require_writable
-from samkr_edge.fixes import look_beside
-from samkr_edge.model_card import ModelCard
+from samkr_edge.machine.cpu import cpu_device
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
+from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import fit_biases
 from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.foreign import refuse_other_tools
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_file import (
-    OnnxFile,
-    WeightsElsewhere,
-    decode_onnx,
-    not_whole,
-    weights_elsewhere,
-)
-from samkr_edge.passport import PREPARED_KEY, TARGET_KEY, Passport, cpu_device, passport_path, write_built
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+from samkr_edge.onnx_graph.onnx_file import decode_onnx, decoded, not_whole, read_bytes
+from samkr_edge.passport import Passport, passport_path, write_built
 
 
 @dataclass(frozen=True)
@@ -47,9 +41,9 @@ def build_cpu(source: Path, out: Path) -> Built:
     exported, but for channels whose biases would be clipped.
 
     Raises:
-        SamkrError: SE-B50 not ONNX or cut off, SE-A21 and SE-A27 not a model of ours, SE-A26 in two files, SE-B52
-            already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8, or FP16 beside
-            INT8, SE-B56 and SE-B57 changed by other tools.
+        SamkrError: SE-A23 no such file, SE-B87 not ONNX or cut off, SE-A21 and SE-A27 not a model of ours, SE-A26 in
+            two files, SE-B52 already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8,
+            or FP16 beside INT8, SE-B56 and SE-B57 changed by other tools.
     """
     import onnx
 
@@ -57,7 +51,7 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     from samkr_edge.builder.cpu.retarget import retarget
 
-    data = read_source(source)
+    data = read_bytes(source)
     graph = decoded(data, source)
     card = card_of(graph, source)
     if card.precision == "fp8":
@@ -111,43 +105,16 @@ def build_cpu(source: Path, out: Path) -> Built:
     return Built(out, passport, agreement)
 
 
-def read_source(path: Path) -> bytes:
-    """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SamkrError(
-            "SE-B50",
-            f"there is no ONNX file {path} that can be read",
-            {"reason": error.strerror or error},
-            fix=look_beside(path),
-        ) from error
-
-
-def decoded(data: bytes, path: Path) -> OnnxFile:
-    """The model in the bytes of ``path``; raises SamkrError SE-B50 damaged, SE-A26 in two files."""
-    try:
-        return decode_onnx(data)
-    except WeightsElsewhere as error:
-        raise weights_elsewhere(path, error) from error
-    except ValueError as error:
-        raise _not_whole(path, data, error) from error
-
-
 def parse_onnx(data: bytes, path: Path) -> Any:
-    """The same as the ``ModelProto`` of the onnx package, checked; raises SamkrError SE-B50."""
+    """The same as the ``ModelProto`` of the onnx package, checked; raises SamkrError SE-B87."""
     import onnx
 
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's own classes
-        raise _not_whole(path, data, error) from error
+        raise not_whole(path, data, error) from error
     return model
-
-
-def _not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
-    return SamkrError("SE-B50", *not_whole(path, len(data), words_of(error)))
 
 
 def _drop_probe(model: Any) -> None:

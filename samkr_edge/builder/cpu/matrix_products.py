@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from samkr_edge.onnx_graph.graph import Graph, attributes
+from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 
 # Of ONNX Runtime's own operations.
 DOMAIN = "com.microsoft"
-PRODUCT = "MatMulIntegerToFloat"
 
 
 def multiply_to_float(graph: Graph) -> int:

@@ -24,7 +24,7 @@ def axis_of(quantizer: Any) -> int:
 
 
 def along(scale: np.ndarray, dimensions: int, axis: int) -> np.ndarray:
-    """A per-channel scale, shaped so that it multiplies along its axis."""
+    """A scale (C,), shaped so that it multiplies along its axis: (1, C, 1, 1); a scalar () keeps one value."""
     shape = [1] * dimensions
     if scale.ndim:
         shape[axis] = -1
@@ -32,5 +32,5 @@ def along(scale: np.ndarray, dimensions: int, axis: int) -> np.ndarray:
 
 
 def whole_steps(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    """A weight in whole steps -128..127, float; ONNX rounds halves to even, as NumPy does."""
+    """A weight of any shape in whole steps -128..127, float; ONNX rounds halves to even, as NumPy does."""
     return np.clip(np.rint(weight / along(scale, weight.ndim, axis)), -128, 127)

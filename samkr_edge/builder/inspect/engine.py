@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.builder.inspect.builder_listing import layers_path
-from samkr_edge.builder.inspect.engine_findings import Finding, find
+from samkr_edge.builder.inspect.engine_findings import find
 from samkr_edge.builder.inspect.engine_layers import (
     Layer,
     listed_engine,
@@ -24,10 +24,12 @@ from samkr_edge.builder.inspect.engine_layers import (
     profiled_engine,
 )
 from samkr_edge.builder.inspect.engine_measures import EngineMeasures, measure
+from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.kernel_findings import find_kernels
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, sha256_of, write_json
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import quoted
 from samkr_edge.passport import Passport, passport_path, read_passport
 
 # Inferences whose layers are timed: a few seconds, and enough for a mean.
@@ -116,7 +118,7 @@ def layers_of_engine(engine: Path) -> str:
     """The inspector's JSON of an engine: from ``ENGINE.layers.json`` beside it, else from TensorRT here.
 
     Raises:
-        SamkrError: SE-D93 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list beside it is damaged; and
+        SamkrError: SE-A23 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list beside it is damaged; and
             what opening the engine refuses.
     """
     beside = layers_path(behind(engine))
@@ -200,7 +202,7 @@ def profile_engine(engine: Path) -> tuple[str, str]:
     """Layers and profile of an engine, measured here; the profile is kept beside it as ``ENGINE.profile.json``.
 
     Raises:
-        SamkrError: SE-D93 no such engine, SE-D01 the profile cannot be written; what opening the engine refuses.
+        SamkrError: SE-A23 no such engine, SE-D01 the profile cannot be written; what opening the engine refuses.
     """
     _require(engine)
     from samkr_edge.runtime.tensorrt import TensorRTRunner
@@ -222,4 +224,4 @@ def profile_path(engine: Path) -> Path:
 
 def _require(engine: Path) -> None:
     if not engine.is_file():
-        raise SamkrError("SE-D93", f"there is no engine {engine}", fix=look_beside(engine))
+        raise missing_file(engine, "engine")

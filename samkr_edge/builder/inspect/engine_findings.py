@@ -10,35 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from samkr_edge.builder.inspect import myelin
-from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer, module_of, operation_of, sum_op
+from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer, operation_of, sum_op
+from samkr_edge.builder.inspect.finding import Finding
+from samkr_edge.builder.inspect.module_names import module_of
 
 # INT8 tensor cores sum over blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what makes an engine slow.
 NOTABLE_SHARE = 0.02
 _KEPT_FLOAT = "first see whether the policy keeps it in float for accuracy"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that costs time.
-
-    Attributes:
-        kind: ``float_island``, ``unfused_sum``, ``small_convolution``, ``conversions`` or ``fp32_remainder``; in
-            ``kernel_findings`` also ``int8_writes_float``, ``many_elementwise_kernels``, ``not_int8``.
-        what: one sentence.
-        modules: whom it concerns.
-        ms: time of the layers concerned, where there is a profile.
-        policy: rules that would change it, in the policy's YAML; empty where no rule can.
-        note: what to know before doing so.
-    """
-
-    kind: str
-    what: str
-    modules: tuple[str, ...]
-    ms: float | None = None
-    policy: str = ""
-    note: str = ""
 
 
 def find(layers: Sequence[Layer]) -> list[Finding]:
@@ -140,7 +120,7 @@ def _float_islands(graph: _Graph, borders: Mapping[str, _Border]) -> list[Findin
     modules = modules_of(found)
     return [
         Finding(
-            "float_island",
+            "float-island",
             f"{count(found, 'float convolution')} between INT8 layers, with the conversions around",
             modules,
             ms_of(_with_borders(found, borders)),
@@ -184,7 +164,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
             how = "INT8" if quantized else "float"
             findings.append(
                 Finding(
-                    "unfused_sum",
+                    "unfused-sum",
                     f"{count(found, title)} not fused, {how}",
                     modules,
                     ms_of(_with_borders(found, borders)),
@@ -214,7 +194,7 @@ def _small_convolutions(graph: _Graph) -> list[Finding]:
         return []
     return [
         Finding(
-            "small_convolution",
+            "small-convolution",
             f"{count(found, 'INT8 convolution')} with fewer than {SMALLEST_CHANNELS} channels per group: INT8 works "
             "on 32 at a time",
             modules_of(found),
@@ -273,7 +253,7 @@ def _fp32_remainder(graph: _Graph) -> list[Finding]:
         return []
     return [
         Finding(
-            "fp32_remainder",
+            "fp32-remainder",
             f"{count(found, 'convolution')} in FP32 beside INT8 ones",
             modules_of(found),
             ms_of(found),

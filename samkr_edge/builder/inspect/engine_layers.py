@@ -20,6 +20,7 @@ from math import prod
 from typing import Any
 
 from samkr_edge.builder.inspect import myelin
+from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.errors import SamkrError
 
 _DTYPES = (
@@ -182,22 +183,6 @@ def parse_profile(text: str) -> dict[str, float]:
         raise SamkrError(
             "SE-B92", "this is no profile of layers", {"reason": f"{error!r}"[:150]}, _WRITE
         ) from error
-
-
-def module_of(node: str) -> str:
-    """ONNX node name -> module name: ``/net/layer1/layer1.0/conv1/Conv`` -> ``layer1.0.conv1``.
-
-    The exporter writes the path of scopes, where a child of a list repeats its parent's name.
-    """
-    scopes = node.strip("/").split("/")[:-1]
-    if scopes and scopes[0] == "net":
-        scopes = scopes[1:]
-    kept: list[str] = []
-    for scope in scopes:
-        if kept and scope.startswith(f"{kept[-1]}."):
-            kept.pop()
-        kept.append(scope)
-    return ".".join(kept) or node
 
 
 def _load(text: str, what: str) -> Any:

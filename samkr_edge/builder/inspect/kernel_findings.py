@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from samkr_edge.builder.inspect import myelin
-from samkr_edge.builder.inspect.engine_findings import Finding, count, modules_of, ms_of
+from samkr_edge.builder.inspect.engine_findings import count, modules_of, ms_of
 from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer
 from samkr_edge.builder.inspect.engine_measures import is_elementwise, moved, requantizes
+from samkr_edge.builder.inspect.finding import Finding
 
 # Elementwise kernels a convolution; FP16 engines of these networks have a quarter and less, of INT8 ones up to 0.9.
 MANY_ELEMENTWISE = 0.5
@@ -51,7 +52,7 @@ def _int8_writes_float(layers: Sequence[Layer]) -> list[Finding]:
             note = (
                 "no policy rule: what reads them is FP32; build with FP16 allowed, or baked in (TensorRT 11)"
             )
-        findings.append(Finding("int8_writes_float", what, modules, ms_of(found), policy, note))
+        findings.append(Finding("int8-writes-float", what, modules, ms_of(found), policy, note))
     return findings
 
 
@@ -76,7 +77,7 @@ def _many_elementwise(layers: Sequence[Layer]) -> list[Finding]:
     share = sum(map(moved, quantizing)) / (sum(map(moved, layers)) or 1)
     return [
         Finding(
-            "many_elementwise_kernels",
+            "many-elementwise-kernels",
             f"{count(elementwise, 'elementwise kernel')} for {count(convolutions, 'convolution')}; "
             f"{len(quantizing)} of them quantize, and move {share:.0%} of all bytes",
             (),
@@ -103,7 +104,7 @@ def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
     precision = " and ".join(sorted({layer.precision.upper() for layer in found}))
     return [
         Finding(
-            "not_int8",
+            "not-int8",
             f"{count(found, 'convolution')} quantized to INT8 but computed in {precision}, "
             "the weights of each converted by a kernel",
             modules_of(found),

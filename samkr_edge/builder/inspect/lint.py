@@ -13,48 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.builder.cpu.matrix_products import PRODUCT
-from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.builder.inspect.arithmetic import int8_nodes, is_fp8, is_sum, macs_of, moves, zero_of
+from samkr_edge.builder.inspect.finding import Finding
+from samkr_edge.builder.inspect.module_names import module_of
+from samkr_edge.onnx_graph.graph import Graph, opset_of
+from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 
-# Operations that only move or choose values run in the precision of their neighbours.
-_MOVERS = {
-    "Relu",
-    "Reshape",
-    "Transpose",
-    "MaxPool",
-    "Concat",
-    "Split",
-    "Slice",
-    "Squeeze",
-    "Unsqueeze",
-    "Identity",
-}
 # Those of a built model too, as thin_convolutions and matrix_products write them.
-_CONVOLUTIONS = {"Conv", "DeformConv", "ConvTranspose", PRODUCT}
+_CONVOLUTIONS = ("Conv", "DeformConv", "ConvTranspose", PRODUCT)
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
 # Of the 127 that the largest weight of a channel may have; three bits are left of them.
 FEWEST_STEPS = 8
 # From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
 LAST_SAFE_GRID_OPSET = 19
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that costs speed or joints.
-
-    Attributes:
-        kind: float-island, float-sum, asymmetric, per-tensor-weight, per-channel-activation, bad-scale,
-            quantized-grid or nearest-grid.
-        where: module of the network, or node of the graph.
-        what: what was found there.
-        fix: the line of a quantization policy that would mend it, or the command.
-    """
-
-    kind: str
-    where: str
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -124,9 +96,9 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     """
     int8 = int8_nodes(graph)
     on_grid = _on_the_way_to_a_grid(graph)
-    sums = [node for node in graph.nodes if _is_sum(graph, node) and id(node) not in on_grid]
+    sums = [node for node in graph.nodes if is_sum(graph, node) and id(node) not in on_grid]
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    form = "fp8" if any(_is_fp8(zero) for zero in graph.constants.values()) else "int8"
+    form = "fp8" if any(is_fp8(zero) for zero in graph.constants.values()) else "int8"
     convolutions = tuple(_convolutions(graph, int8))
     channel_scales = _channel_scales(graph, int8)
     one_scale = not channel_scales and any(one.int8 for one in convolutions)
@@ -143,77 +115,6 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
         format=form,
         for_rtx=for_rtx,
     )
-
-
-def module_of(node_name: str) -> str:
-    """Module of the network behind a node of the exported graph.
-
-    ``/net/backbone/stage3/stage3.1/branches.0/branches.0.2/conv1/Conv`` -> ``backbone.stage3.1.branches.0.2.conv1``:
-    the exporter writes every container's name again with its child's.
-    """
-    parts: list[str] = []
-    for part in node_name.strip("/").split("/")[:-1]:
-        if part.endswith("_quantizer"):
-            continue
-        if parts and part.startswith(f"{parts[-1]}."):
-            parts[-1] = part
-        else:
-            parts.append(part)
-    if parts[:1] == ["net"]:
-        parts = parts[1:]
-    return ".".join(parts) or node_name
-
-
-def int8_nodes(graph: Graph) -> set[int]:
-    """ids of the nodes that a runtime runs in INT8, movers between them included."""
-    found: set[int] = set()
-
-    def is_int8(tensor: str) -> bool:
-        node = graph.producer.get(tensor)
-        return node is not None and (_dequantizes_bytes(graph, node) or id(node) in found)
-
-    def from_dq(tensor: str) -> bool:
-        """Dequantized, or dequantized and then only moved."""
-        node = graph.producer.get(tensor)
-        while node is not None and id(node) in found and _moves(node):
-            node = graph.producer.get(node.input[0])
-        return node is not None and _dequantizes_bytes(graph, node)
-
-    def fuses(tensor: str) -> bool:
-        node = graph.producer.get(tensor)
-        alone = len(graph.consumers[tensor]) == 1
-        return node is not None and alone and id(node) in found and node.op_type in ("Conv", "Add")
-
-    for node in graph.nodes:
-        data = [name for name in node.input if name and name not in graph.constants]
-        if node.op_type == "Conv":
-            runs = from_dq(node.input[0]) and from_dq(node.input[1])
-        elif _is_sum(graph, node):
-            # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
-            loose = [name for name in data if not from_dq(name)]
-            runs = len(loose) < len(data) and all(fuses(name) for name in loose)
-        elif node.op_type == PRODUCT:
-            runs = True
-        else:
-            runs = _moves(node) and bool(data) and all(is_int8(name) for name in data)
-        if runs:
-            found.add(id(node))
-    return found
-
-
-def _moves(node: Any) -> bool:
-    if node.op_type == "Resize":
-        return _text(node, "mode", "nearest") == "nearest"
-    return node.op_type in _MOVERS
-
-
-def _text(node: Any, name: str, default: str) -> str:
-    return next((a.s.decode() for a in node.attribute if a.name == name), default)
-
-
-def _is_sum(graph: Graph, node: Any) -> bool:
-    """An addition of two computed maps; not a bias or a constant."""
-    return node.op_type == "Add" and not any(name in graph.constants for name in node.input)
 
 
 def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
@@ -251,25 +152,15 @@ def _channel_scales(graph: Graph, int8: set[int]) -> int:
 
 
 def _nearest_grids(graph: Graph) -> Iterator[Finding]:
-    opset = next(entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = opset_of(graph.model)
     for node in graph.nodes:
         if node.op_type == "GridSample" and opset > LAST_SAFE_GRID_OPSET:
             yield Finding(
                 "nearest-grid",
-                module_of(node.name),
-                f"GridSample in opset {opset}: TensorRT samples the nearest pixel, without a word",
-                "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
+                f"GridSample in opset {opset}: TensorRT silently samples the nearest pixel",
+                (module_of(node.name),),
+                note="samkr-edge export CHECKPOINT -o model.onnx --opset 17",
             )
-
-
-def _zero_of(graph: Graph, node: Any) -> np.ndarray | None:
-    return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
-
-
-def _dequantizes_bytes(graph: Graph, node: Any) -> bool:
-    """Not so where another tool quantized to sixteen bits: that is computed in floats."""
-    zero = _zero_of(graph, node) if node.op_type == "DequantizeLinear" else None
-    return node.op_type == "DequantizeLinear" and (zero is None or zero.dtype.itemsize == 1)
 
 
 def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
@@ -282,49 +173,44 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
         if scale is None:
             continue
         seen.add(tuple(node.input[1:]))
-        zero = _zero_of(graph, node)
+        zero = zero_of(graph, node)
         if zero is not None and zero.dtype == np.int32 and not zero.any():
             continue  # a bias, which every build makes a float
         weight = graph.constants.get(node.input[0])
         where = module_of(node.name)
         match = f'match: "{where}"'
-        fp8 = zero is not None and _is_fp8(zero)
+        fp8 = zero is not None and is_fp8(zero)
         if not built and zero is not None and (zero.any() or not (zero.dtype == np.int8 or fp8)):
             yield Finding(
                 "asymmetric",
-                where,
                 f"{zero.dtype} with zero point {int(zero.flat[0])}: TensorRT takes int8 and 0 only",
-                f"{match}, precision: float   # or quantize again: ours are symmetric",
+                (where,),
+                policy=f"{match}, precision: float   # or quantize again: ours are symmetric",
             )
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             yield Finding(
                 "bad-scale",
-                where,
                 f"{int((~(scale > 0)).sum())} of {scale.size} scales are zero, negative or NaN",
-                f"{match}, precision: float   # or calibrate on more images",
+                (where,),
+                policy=f"{match}, precision: float   # or calibrate on more images",
             )
         one = scale.size == 1 and not fp8  # every number of FP8 has an exponent of its own
         if weight is not None and weight.ndim == 4 and one and (lost := _coarse(weight, scale)):
             yield Finding(
                 "per-tensor-weight",
-                where,
                 f"one scale for {weight.shape[0]} output channels leaves {lost} of them fewer than {FEWEST_STEPS} of "
                 "its 127 steps: they are rounded away",
-                f"{match}, op: conv, precision: int8, granularity: channel   # or equalise channels "
+                (where,),
+                policy=f"{match}, op: conv, precision: int8, granularity: channel   # or equalise channels "
                 "first, as --policy rtx does: TensorRT for RTX fuses only what has one scale",
             )
         if weight is None and node.op_type == "QuantizeLinear" and scale.size > 1:
             yield Finding(
                 "per-channel-activation",
-                where,
                 f"{scale.size} scales on an activation: no runtime fuses it",
-                f"{match}, precision: int8   # our quantizer gives activations one scale",
+                (where,),
+                policy=f"{match}, precision: int8   # our quantizer gives activations one scale",
             )
-
-
-def _is_fp8(zero: np.ndarray) -> bool:
-    """By name: numpy has no such type, the package that gives it one comes with onnx."""
-    return zero.dtype.name == "float8_e4m3fn"
 
 
 def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:
@@ -347,10 +233,10 @@ def _quantized_grids(graph: Graph, int8: set[int], form: str) -> Iterator[Findin
         if guilty:
             yield Finding(
                 "quantized-grid",
-                module_of(node.name),
                 f"{form.upper()} on the way to sampling coordinates, at {module_of(guilty[0].name)}: one step moves "
                 "every tap",
-                'match: "*.sampling.*", precision: float',
+                (module_of(node.name),),
+                policy='match: "*.sampling.*", precision: float',
             )
 
 
@@ -364,10 +250,10 @@ def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Findi
         op = "resolution_sum" if ".sums." in module else "residual_add"
         yield Finding(
             "float-sum",
-            module,
             f"{2 - sum(n.op_type == 'DequantizeLinear' for n in beside)} of 2 addends not quantized: "
             "the sum cannot fuse with its convolution",
-            f'match: "{module}", op: {op}, precision: int8',
+            (module,),
+            policy=f'match: "{module}", op: {op}, precision: int8',
         )
 
 
@@ -382,7 +268,7 @@ def _is_quantized_later(graph: Graph, node: Any) -> bool:
         for reader in (reader for name in current.output for reader in graph.consumers[name]):
             if reader.op_type == "QuantizeLinear":
                 return True
-            if _moves(reader):
+            if moves(reader):
                 waiting.append(reader)
     return False
 
@@ -415,7 +301,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
             )
             waiting += [other for other in (*makers, *readers) if id(other) in floats]
         # A sum with a float addend has a finding of its own.
-        work = [n for n in group if not _moves(n) and not _is_sum(graph, n)]
+        work = [n for n in group if not moves(n) and not is_sum(graph, n)]
         if entered and left and work:
             yield _island(graph, group, work, left, form)
 
@@ -429,27 +315,21 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
         reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
         module = module_of(reader.name)
         op = f", op: {'residual_add' if reader.op_type == 'Add' else 'conv'}"
-        return Finding("float-island", where, what, f'match: "{module}"{op}, precision: float')
+        return Finding("float-island", what, (where,), policy=f'match: "{module}"{op}, precision: float')
     convolutions = [node for node in work if node.op_type == "Conv"]
     if convolutions:
         where = module_of(convolutions[0].name)
         more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
-        return Finding("float-island", where, what, f'match: "{where}", op: conv, precision: int8{more}')
-    fix = "no policy line: a policy decides about convolutions, sums and pools"
+        rule = f'match: "{where}", op: conv, precision: int8{more}'
+        return Finding("float-island", what, (where,), policy=rule)
+    note = "no policy line: a policy decides about convolutions, sums and pools"
     if form == "int8":  # no CPU computes in FP8
-        fix = "no policy line: `samkr-edge build --target cpu` quantizes around it"
-    return Finding("float-island", where, what, fix)
+        note = "no policy line: `samkr-edge build --target cpu` quantizes around it"
+    return Finding("float-island", what, (where,), note=note)
 
 
 def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
     shapes = graph.shapes()
     for node in graph.nodes:
-        if node.op_type not in _CONVOLUTIONS:
-            continue
-        weight = shapes.get(node.input[1], ())
-        out = shapes.get(node.output[0], ())
-        # Output positions and channels, times what one output reads: channels of its group and taps.
-        axis = 1 if node.op_type in ("ConvTranspose", PRODUCT) else 0  # of the outputs
-        reads = (*weight[:axis], *weight[axis + 1 :])
-        macs = int(np.prod(out, dtype=np.int64) * np.prod(reads, dtype=np.int64)) if out and weight else 0
-        yield Convolution(module_of(node.name), macs, id(node) in int8)
+        if node.op_type in _CONVOLUTIONS:
+            yield Convolution(module_of(node.name), macs_of(node, shapes) or 0, id(node) in int8)

@@ -14,27 +14,26 @@ from samkr_edge.builder.inspect.builder_listing import layers_path, layers_text
 from samkr_edge.builder.inspect.engine_measures import EngineMeasures
 from samkr_edge.builder.tensorrt.builder_errors import otherwise
 from samkr_edge.builder.tensorrt.calibrator import CalibrationImages
-from samkr_edge.builder.tensorrt.edits import precision_mix
 from samkr_edge.builder.tensorrt.engine_bytes import Report, SerializedEngine, build_bytes
 from samkr_edge.builder.tensorrt.engine_trial import agree, compare_speed
 from samkr_edge.builder.tensorrt.fallbacks import after_failure
 from samkr_edge.builder.tensorrt.made_of import inspect_built, made_of
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.sampling_check import settle_sampling
-from samkr_edge.engine_check import any_gpu, gpu_device
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable, sha256_of
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.files.temporary import temporary_folder
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import any_gpu, gpu_device, running_device
 from samkr_edge.machine.driver import require_gpu
+from samkr_edge.machine.tensorrt_module import MODULES, tensorrt_version
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
+from samkr_edge.onnx_graph.onnx_facts import precision_mix
 from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
-from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 
 
 @dataclass(frozen=True)

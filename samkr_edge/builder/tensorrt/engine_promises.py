@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from samkr_edge.builder.inspect import myelin
 from samkr_edge.builder.inspect.engine_layers import Layer
-from samkr_edge.builder.tensorrt.edits import quantized_convolutions
 from samkr_edge.builder.tensorrt.full_precision import Operation, full_precision
 from samkr_edge.onnx_graph.onnx_file import INT8, Node, OnnxFile
+from samkr_edge.onnx_graph.quantizers import quantized_convolutions
 
 # Beside FP32 what is no value of the network: indices and sizes, and what the list does not tell.
 _NO_FEWER_BITS = ("fp32", "int32", "int64", "bool", "?")

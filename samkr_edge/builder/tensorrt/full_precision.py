@@ -43,7 +43,9 @@ def full_precision(
     """Indices of the operations that compute in FP32.
 
     Args:
-        inputs, outputs: names of the network's.
+        operations: of the graph, in order.
+        inputs: names of the network's.
+        outputs: names of the network's.
         wide_sampling: also the convolutions around a sampling, and all between.
     """
     graph = _Tensors(operations)

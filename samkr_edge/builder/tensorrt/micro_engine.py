@@ -7,17 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import Lane
 from samkr_edge.runtime.tensorrt_log import listen
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.tensorrt_start import start
 
 
 def run_once(
     data: bytes, inputs: Mapping[str, np.ndarray], flavour: Flavour = "tensorrt"
 ) -> dict[str, np.ndarray]:
-    """Outputs by name, for inputs by name, which have the engine's shapes and types.
+    """Outputs by name, of any shape, for inputs by name, which have the engine's shapes and types.
 
     Args:
         data: bytes that this process built: they are deserialised as they are.

@@ -10,7 +10,6 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import RTX_NEWEST, Features
 from samkr_edge.builder.tensorrt.refusals import check_device, check_graph, check_precision, without
 from samkr_edge.builder.tensorrt.typing_choice import (
@@ -22,7 +21,8 @@ from samkr_edge.builder.tensorrt.typing_choice import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
 
 MIB = 1 << 20
@@ -350,7 +350,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
     if reason:
         raise SamkrError(
             "SE-U90",
-            f"hardware compatibility {wishes.hardware_compatible!r} is not to be had here",
+            f"hardware compatibility {wishes.hardware_compatible!r} is not available here",
             {"reason": reason},
             fix="leave --hardware-compatible out",
         )

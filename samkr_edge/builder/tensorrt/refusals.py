@@ -6,7 +6,6 @@ something else), SE-U88 wishes that contradict each other or the graph.
 
 from __future__ import annotations
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import (
     NEWEST_MAJOR,
     OLDEST,
@@ -18,6 +17,7 @@ from samkr_edge.builder.tensorrt.features import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
 
 # Tensor cores compute with FP8 from Ada on.
@@ -209,7 +209,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
     modes = [mode for mode in onnx.grid_modes if mode not in ("bilinear", "nearest")]
     if onnx.samples and (onnx.opset >= 20 or modes):
         raise _refused(
-            "TensorRT would sample this graph at the nearest pixel without a word, so nothing was built",
+            "TensorRT would sample this graph at the nearest pixel, silently, so nothing was built",
             {
                 "GridSample": f"opset {onnx.opset}, mode {', '.join(onnx.grid_modes)}",
                 "reason": "TensorRT reads the names from before opset 20 only",
@@ -286,7 +286,7 @@ def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precisi
     if wishes.calibrate and not features.calibrators:
         raise SamkrError(
             "SE-V88",
-            f"{features.title} calibrates nothing itself: INT8 comes as Q/DQ in the graph",
+            f"{features.title} does not calibrate: INT8 comes as Q/DQ in the graph",
             {"has it": "TensorRT up to 10"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
         )

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.onnx_runtime import session_options
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # `fp32`: nothing but FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
 # `fp32_in_fp16`: strongly typed, FP16 around a sampling in FP32, as samkr_edge/builder/tensorrt/half.py writes it.
@@ -61,7 +61,9 @@ def sampling_graph(channels: int, height: int, width: int, points: int, form: Fo
     :func:`training.models.adaptive_conv.sample_taps` exports it.
 
     Args:
-        channels, height, width: of the map; ours are 16, 128, 128 for each keypoint of ``samkr_w32`` at 512x512.
+        channels: of the map; ours has 16 for each keypoint.
+        height: of the map; 128 with ``samkr_w32`` at 512x512.
+        width: of the map.
         points: taps at every pixel; ours have nine.
     """
     from samkr_edge.builder.tensorrt.half import to_half

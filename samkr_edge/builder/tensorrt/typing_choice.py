@@ -7,9 +7,9 @@ build fail (#3552): it is for versions and devices without the other, and its la
 
 from __future__ import annotations
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.wishes import Wishes
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 
 OBEY, PREFER = "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"
 # Set by default, and with it convolutions in FP32 would read no more bits than in FP16.

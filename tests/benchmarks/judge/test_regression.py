@@ -149,7 +149,7 @@ def test_a_row_that_lost_accuracy_fails(three_models: list[ModelResult], run_of:
     error = regression(compare_runs(now, before, 1.0), now, None, WHAT)
     assert error is not None
     assert error.code == "SE-Q65"
-    assert error.facts == ("samkr_tiny INT8 QAT: 57.1 AP before, 55.0 AP now",)
+    assert error.facts == {"samkr_tiny INT8 QAT": "57.1 AP before, 55.0 AP now"}
 
 
 def test_a_row_that_got_slower_fails(
@@ -182,9 +182,9 @@ def test_runs_with_nothing_in_common_are_never_a_pass(
     other = run_of([row("FP16", 20, 57.0)])
     error = regression(compare_runs(now, other, 1.0), now, None, WHAT)
     assert error is not None
-    assert (error.code, error.facts[0]) == (
+    assert (error.code, error.facts["rows"][0]) == (
         "SE-Q67",
-        "rows       samkr_tiny FP16 (fp16.cpu.onnx) is missing now",
+        "samkr_tiny FP16 (fp16.cpu.onnx) is missing now",
     )
     alone = without_accuracy(run_of(three_models[:1]))
     assert failure(compare_runs(alone, alone, 1.0), alone, *WHAT) == "SE-Q67"

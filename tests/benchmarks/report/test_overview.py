@@ -287,7 +287,7 @@ def test_another_file_is_no_sensitivity_file(tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         read_sensitivity(tmp_path)
     assert caught.value.code == "SE-A68"
-    assert "groups.0" in caught.value.facts[0]
+    assert "groups.0" in caught.value.facts["at"]
 
 
 def test_a_sweep_is_reported_from_its_folder(

@@ -14,9 +14,9 @@ from samkr_edge.files.one_file import is_same_place
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (["build", "LOOP", "--target", "cpu"], "SE-B50"),
+        (["build", "LOOP", "--target", "cpu"], "SE-B87"),
         (["build", "LOOP", "--target", "rtx-4090", "--dry-run"], "SE-B87"),
-        (["inspect", "LOOP"], "SE-B50"),
+        (["inspect", "LOOP"], "SE-B87"),
     ],
 )
 def test_a_link_to_itself(

@@ -19,7 +19,7 @@ def test_a_link_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     file.symlink_to(file)
     assert run(["inspect", str(file)]) == 5
     shown = capsys.readouterr().err
-    assert f"error SE-B50: there is no ONNX file {file} that can be read" in shown
+    assert f"error SE-B87: {file} cannot be read" in shown
     assert os.strerror(errno.ELOOP) in shown
 
 

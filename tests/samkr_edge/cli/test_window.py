@@ -122,7 +122,7 @@ def test_a_screen_without_windows_is_told_before_anything_runs(
     with pytest.raises(SamkrError) as caught, Window("t", enabled=True):
         pass
     assert caught.value.code == "SE-V06"
-    assert told in caught.value.facts[0]
+    assert told in caught.value.facts["reason"]
 
 
 def test_without_a_screen_show_is_refused_before_anything_runs(

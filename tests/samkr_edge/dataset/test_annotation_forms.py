@@ -231,7 +231,7 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path, change: Change
     with pytest.raises(SamkrError) as caught:
         _read(tmp_path, change)
     assert caught.value.code == "SE-D12"
-    assert words in " ".join(caught.value.facts)
+    assert words in caught.value.sentence()
 
 
 def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_an_annotation_file_of_another_name_is_offered_and_can_be_given(tmp_path
     with pytest.raises(SamkrError) as caught:
         open_dataset(tmp_path)
     assert caught.value.code == "SE-D10"
-    assert "annotations/person_keypoints_default.json" in " ".join(caught.value.facts)
+    assert "annotations/person_keypoints_default.json" in caught.value.sentence()
     assert str(file) in str(caught.value.fix)
     dataset = open_dataset(file)
     assert (dataset.root, len(dataset.annotations[7])) == (tmp_path, 2)
@@ -322,7 +322,7 @@ def test_sigmas_and_flip_pairs_that_mean_nothing_are_refused(
     with pytest.raises(SamkrError) as caught:
         _own(tmp_path, **values)
     assert caught.value.code == "SE-D13"
-    assert word in " ".join(caught.value.facts)
+    assert word in caught.value.sentence()
 
 
 def _own(root: Path, **values: Any) -> KeypointDataset:

@@ -68,7 +68,7 @@ def refused(card: ModelCard, dataset: KeypointDataset) -> SamkrError:
 def test_the_split_that_was_trained_on_is_refused(split_of: SplitMaker, place: str) -> None:
     train, val = split_of("train", range(30)), split_of("val", range(30, 40))
     error = refused(card_of(train, place), train)
-    assert error.facts[0].startswith("trained on train, 30 images")
+    assert error.facts["trained on"].startswith("train, 30 images")
     assert error.fix.startswith("give the same command with --split val ")
     assert asked(card_of(train, place), val) == trained_on.Seen()
 
@@ -90,7 +90,7 @@ def test_pictures_are_known_in_another_file_under_other_names(
     part = split_of("val", range(100, 200), size=size, prefix="copy-")
     other = split_of("test", range(200, 300), size=size)
     card = card_of(trainval)
-    all_of_them = "100 of 100 compared" in refused(card, part).facts[1]
+    all_of_them = "100 of 100 compared" in refused(card, part).facts["evaluated"]
     assert all_of_them == (kept == KEPT)
     assert refused(card, part).fix.startswith("give the same command with --split test ")
     assert asked(card, other) == trained_on.Seen()
@@ -124,7 +124,7 @@ def test_a_few_common_pictures_are_told_and_more_are_refused(
     """Two of a hundred are what AP does not notice, and what splits made in good faith may share."""
     train, val = split_of("train", range(100)), split_of("val", range(100 - common, 200 - common))
     if stops:
-        assert f"{common} of 100 compared" in refused(card_of(train), val).facts[1]
+        assert f"{common} of 100 compared" in refused(card_of(train), val).facts["evaluated"]
         return
     seen = asked(card_of(train), val)
     assert seen.models == frozenset()
@@ -134,14 +134,14 @@ def test_a_few_common_pictures_are_told_and_more_are_refused(
 def test_weights_that_a_network_started_from_count(split_of: SplitMaker) -> None:
     train, val = split_of("train", range(30)), split_of("val", range(30, 40))
     started = {"trained_on": [each.to_dict() for each in trainings_of(card_of(val))]}
-    assert refused(card_of(train).with_provenance(init=started), val).facts[0].startswith("trained on val")
+    assert refused(card_of(train).with_provenance(init=started), val).facts["trained on"].startswith("val")
 
 
 def test_an_older_card_is_asked_by_its_annotation_file(split_of: SplitMaker) -> None:
     train, val = split_of("train", range(30)), split_of("val", range(29))
     digest = TrainedOn.of(train, ()).annotations_sha256
     old = ModelCard("samkr_tiny", COCO17, (64, 64)).with_provenance(training={"annotations_sha256": digest})
-    assert "does not name" in refused(old, train).facts[0]
+    assert "does not name" in refused(old, train).facts["trained on"]
     assert asked(old, val) == trained_on.Seen()
 
 
@@ -163,7 +163,7 @@ def test_models_of_one_training_are_refused_together(split_of: SplitMaker) -> No
     with pytest.raises(SamkrError) as caught:
         require_unseen({"FP32": trainings, "INT8": trainings, "other": []}, train, train.images)
     assert caught.value.message.startswith("FP32 was trained on")
-    assert caught.value.facts[-1] == "likewise   INT8"
+    assert caught.value.facts["likewise"] == "INT8"
 
 
 def test_without_another_split_the_fix_makes_one(split_of: SplitMaker) -> None:

@@ -182,13 +182,22 @@ def test_options_travel_paths_are_replaced_and_results_land_where_asked(
         str(model),
         "--rounds",
         "3",
+        "--mode",
+        "offline",
     ]
     words += ["--no-reuse", "--out", str(tmp_path / "far" / "results"), "--on", f"ssh://me@orin{there}"]
     assert run(words) == 0
     got = (tmp_path / "words").read_text().split()
     assert got[:2] == ["bench", "tiny.onnx"]
     options = " ".join(got[2:])
-    for expected in ("--data people", "--baseline tiny.onnx", "--rounds 3", "--no-reuse", "--out results"):
+    for expected in (
+        "--data people",
+        "--baseline tiny.onnx",
+        "--rounds 3",
+        "--mode offline",
+        "--no-reuse",
+        "--out results",
+    ):
         assert expected in options
     assert "--on" not in options
     assert "--threads" not in options  # a default stays the device's own
@@ -255,8 +264,8 @@ def test_another_version_there_is_refused_before_anything_is_carried(
 def test_a_model_that_is_not_here_is_an_error_before_connecting(
     tmp_path: Path, fake_ssh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(tmp_path / "no.onnx", Path("/x")) == 3
-    assert "SE-D94" in capsys.readouterr().err
+    assert build(tmp_path / "no.onnx", Path("/x")) == 4
+    assert "SE-A23" in capsys.readouterr().err
     assert not fake_ssh.exists()
 
 
@@ -264,8 +273,8 @@ def test_two_files_of_one_name_are_refused(
     model: Path, tmp_path: Path, fake_ssh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copy(model, tmp_path / "tiny.onnx")
-    assert run(["bench", str(model), str(other), "--on", "orin"]) == 3
-    assert "SE-D94" in capsys.readouterr().err
+    assert run(["bench", str(model), str(other), "--on", "orin"]) == 2
+    assert "SE-U93" in capsys.readouterr().err
 
 
 def is_alive(pid: int) -> bool:

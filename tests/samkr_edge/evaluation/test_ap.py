@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rendered people in both layouts, and a network for each that finds something everywhere."""
     pytest.importorskip("torch")
     from training.checkpoint import save_checkpoint, untrained_checkpoint
-    from training.data.synthetic import SceneSettings
-    from training.data.synthetic_dataset import SynthSettings, write_dataset
+    from training.data.rendered.dataset import SynthSettings, write_dataset
+    from training.data.rendered.scene import SceneSettings
 
     scene = SceneSettings(size=96, people=(1, 5), person_height=(0.4, 0.9))
     root = tmp_path_factory.mktemp("eval")
@@ -168,7 +168,7 @@ def test_eval_tells_what_it_does_not_count(
     shown = capsys.readouterr()
     (note,) = json.loads(shown.out)["notes"]
     assert note.startswith(
-        "data: 1 annotations of a category that the file does not describe, left out: annotation "
+        "data: 1 annotations of a category that the file does not describe, skipped: annotation "
     )
     assert note[:60] in shown.err
 
@@ -212,7 +212,7 @@ def test_a_model_of_other_keypoints_is_refused(folder: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         predict_dataset(load_model(folder / "coco.pt"), open_dataset(folder / "crowdpose"))
     assert caught.value.code == "SE-D26"
-    assert "14 keypoints" in " ".join(caught.value.facts)
+    assert "14 keypoints" in caught.value.sentence()
 
 
 def test_keypoints_that_only_names_or_order_tell_apart_are_named() -> None:
@@ -222,7 +222,7 @@ def test_keypoints_that_only_names_or_order_tell_apart_are_named() -> None:
     ends = (SimpleNamespace(card=SimpleNamespace(skeleton=swapped)), SimpleNamespace(skeleton=COCO17))
     with pytest.raises(SamkrError) as caught:
         predict_dataset(*ends)  # type: ignore[arg-type]
-    assert caught.value.facts[-1] == ("differ     2; the first is number 4: model right_ear, data left_ear")
+    assert caught.value.facts["differ"] == ("2; the first is number 4: model right_ear, data left_ear")
 
 
 def test_results_carry_the_category_of_the_file(folder: Path, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from samkr_edge.evaluation.many_images import AHEAD, stream
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.runtime.runner import Runner
 
 SIZE = 64
 
 
-class BrightRunner:
+class BrightRunner(Runner):
     """One person where the image is bright."""
 
     kind = "onnx"

@@ -65,5 +65,5 @@ def test_a_full_disk_is_an_error_that_names_the_folder(monkeypatch: pytest.Monke
             found.add(1, people(2, 0))
         monkeypatch.undo()
         full.raw.close()  # closing the buffer would write again
-    assert caught.value.code == "SE-D08"
-    assert "No space left" in caught.value.facts[0]
+    assert caught.value.code == "SE-D09"
+    assert "No space left" in caught.value.facts["reason"]

@@ -89,7 +89,7 @@ def test_a_file_comes_back_and_fits_its_skeleton_only(tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         load_rescoring(path, CROWDPOSE14)
     assert caught.value.code == "SE-A77"
-    assert "59" in " ".join(caught.value.facts)
+    assert "59" in caught.value.sentence()
 
 
 def test_the_lesson_comes_back_and_older_files_have_none(tmp_path: Path) -> None:

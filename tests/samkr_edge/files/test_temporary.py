@@ -57,11 +57,11 @@ def test_no_temporary_folder(
     with pytest.raises(SamkrError) as caught:
         within_an_artefact()
     assert caught.value.code == "SE-D09"
-    assert "folder" in caught.value.facts[1]
+    assert "folder" in caught.value.facts
     assert caught.value.fix is not None
     assert "TMPDIR" in caught.value.fix
     if not gone:
-        assert str(tmp_path / "gone") in caught.value.facts[1]
+        assert str(tmp_path / "gone") in caught.value.facts["folder"]
     assert not list(tmp_path.iterdir())
 
 
@@ -77,7 +77,7 @@ def test_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
     with pytest.raises(SamkrError) as caught:
         fill()
     assert caught.value.code == "SE-D09"
-    assert str(tmp_path) in caught.value.facts[1]
+    assert str(tmp_path) in caught.value.facts["folder"]
     assert not list(tmp_path.iterdir())
 
 

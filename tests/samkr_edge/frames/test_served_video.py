@@ -79,7 +79,7 @@ def test_a_server_that_breaks_off_is_an_error(tmp_path: Path, server: str) -> No
     assert source.broken
     error = source.ended_early()
     assert "s of 1.6 s" in error.message
-    assert "network" in error.facts[1]
+    assert "network" in error.facts["usual"]
     assert error.fix.startswith(f"curl -fLO http://{server}/broken.avi")
 
 
@@ -105,7 +105,7 @@ def test_a_codec_that_nothing_decodes_is_named_of_a_file_on_a_server_too(
     with pytest.raises(SamkrError, match="codec AV1") as caught:
         open_video(f"http://{server}/a.mp4")
     assert caught.value.code == "SE-D97"
-    assert caught.value.facts[1].endswith("or a server that sends no parts of files")
+    assert caught.value.facts["usual"].endswith("or a server that sends no parts of files")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")

@@ -162,7 +162,7 @@ def test_a_damaged_video_of_a_folder_is_told_and_the_others_are_seen(
     printed = json.loads(capsys.readouterr().out)
     assert [stream["frames"] for stream in printed["streams"]] == [3]
     assert printed["error"]["code"] == "SE-D97"
-    assert "odd.mp4 could not be opened as a video, so it was left out" in printed["failed"][0]["message"]
+    assert "odd.mp4 could not be opened as a video, so it was skipped" in printed["failed"][0]["message"]
 
 
 def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
@@ -183,7 +183,7 @@ def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
     found = find_sources([str(folder)])
     assert names(found.images) == ["good.png", "locked.png"]  # the reader fails, and is counted
     assert [error.message for error in found.damaged] == [
-        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was left out"
+        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was skipped"
     ]
     assert found.left_out == {folder / "notes.txt": "Permission denied"}
     for name in ("locked.png", "locked.mp4", "notes.txt"):
@@ -200,7 +200,7 @@ def test_a_camera_that_does_not_open_after_others_were_seen_is_left_out(
     assert run(["predict", str(red_dot_model), "a.png", "99", "walk.mp4", "-o", "out", "--json"]) == 7
     printed = json.loads(capsys.readouterr().out)
     assert (printed["images"], [stream["frames"] for stream in printed["streams"]]) == (1, [3])
-    assert printed["error"]["message"] == "camera99 does not open, so it was left out"
+    assert printed["error"]["message"] == "camera99 does not open, so it was skipped"
     assert run(["predict", str(red_dot_model), "99", "walk.mp4", "-o", "none"]) == 7
     assert "camera99 does not open, so nothing was done" in capsys.readouterr().err
     assert not Path("none").exists()
@@ -301,7 +301,7 @@ def test_an_image_that_opencv_does_not_decode_is_named_by_its_format(tmp_path: P
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(SamkrError) as caught:
         read_image(tmp_path / "phone.jpg")
-    assert "HEIC, which OpenCV" in caught.value.facts[0]
+    assert "HEIC, which OpenCV" in caught.value.facts["reason"]
     assert str(caught.value.fix).startswith(f"magick {tmp_path}/phone.jpg {tmp_path}/phone.png ")
     told = ImagesDone(failed=[caught.value]).problem(1, None)
     assert told.fix == caught.value.fix

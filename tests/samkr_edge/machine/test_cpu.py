@@ -30,7 +30,7 @@ def test_what_is_no_such_number_is_refused(threads: object, tmp_path: Path) -> N
         with pytest.raises(SamkrError) as caught:
             refuse()
         assert caught.value.code == "SE-U55"
-        assert "1 to 2" in caught.value.facts[0]
+        assert "1 to 2" in caught.value.facts["expected"]
         assert caught.value.fix == "--threads 2"
 
 

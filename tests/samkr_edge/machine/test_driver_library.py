@@ -62,7 +62,7 @@ def test_it_is_no_gpu_and_why_is_told(
     with pytest.raises(SamkrError) as raised:
         require_gpu()
     assert raised.value.code == "SE-V87"
-    assert reason in raised.value.facts[0]
+    assert reason in raised.value.facts["reason"]
     assert samkr_edge.machine.driver.gpu_count() == 0
     assert running_device().gpu is None
     assert run(["doctor", "--json"]) == 0

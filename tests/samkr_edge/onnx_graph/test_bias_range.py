@@ -13,7 +13,7 @@ from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.check.maps import run_maps
 from samkr_edge.builder.check.probe import probe_batch, probe_of
 from samkr_edge.builder.cpu.retarget import retarget
-from samkr_edge.builder.tensorrt.half import bake_loaded
+from samkr_edge.builder.tensorrt.half import raise_opset, to_half
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import LARGEST, clips_biases, fit_biases
 from samkr_edge.onnx_graph.graph import Graph
@@ -189,7 +189,7 @@ def test_biases_are_no_multiples_of_scales_in_fp16(dying: onnx.ModelProto) -> No
     copy.CopyFrom(dying)
     graph = Graph(copy)
     fit_biases(graph)
-    model = decode_onnx(bake_loaded(graph.write()).SerializeToString())
+    model = decode_onnx(to_half(raise_opset(graph.write())).SerializeToString())
     assert not clips_biases(model)
     card = ModelCard.from_json(model.metadata[METADATA_KEY]).with_provenance(floats="fp16")
     model.drop_metadata(METADATA_KEY)

@@ -271,7 +271,7 @@ def test_an_optimisers_operations_are_named(tmp_path: Path, capsys: pytest.Captu
     onnx.save(model, tmp_path / "optimised.onnx")
     error = refusal(lambda: build_cpu(tmp_path / "optimised.onnx", tmp_path / "x.cpu.onnx"))
     assert error.code == "SE-B56"
-    assert "com.microsoft.FusedConv" in error.facts[0]
+    assert "com.microsoft.FusedConv" in error.facts["found"]
     assert run(["build", str(tmp_path / "optimised.onnx"), "--target", "rtx-4090", "--dry-run"]) == 5
     assert "SE-B56" in capsys.readouterr().err
 
@@ -351,7 +351,7 @@ def test_what_opens_and_does_not_run_is_said_by_us_alone(
     pose = load_model(path)
     error = refusal(lambda: pose(np.zeros((64, 64, 3), np.uint8)))
     assert error.code == "SE-A35"
-    assert error.facts[0].split() == ["input", "3x64x64x3,", "as", "its", "graph", "declares", "it"]
+    assert error.facts["input"] == "3x64x64x3, as its graph declares it"
     assert refusal(lambda: build_cpu(path, tmp_path / "m.cpu.onnx")).code == "SE-A35"
     model.graph.node[2].op_type = "NoSuchOperation"
     onnx.save(model, path)

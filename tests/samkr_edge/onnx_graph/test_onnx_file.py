@@ -9,8 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tensorrt_graphs import residual_graph, write_residual
 
-from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx, with_metadata
 
 
@@ -81,10 +82,10 @@ def test_a_file_that_is_cut_off_is_refused(source: Path, tmp_path: Path, keep: i
 def test_a_file_that_is_no_onnx_or_not_there_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("this is not a protobuf message, it is a sentence\n")
-    for path in (text, tmp_path / "missing.onnx"):
+    for path, code in ((text, "SE-B87"), (tmp_path / "missing.onnx", "SE-A23")):
         with pytest.raises(SamkrError) as raised:
             read_onnx(path)
-        assert raised.value.code == "SE-B87"
+        assert raised.value.code == code
 
 
 def test_the_facts_of_a_quantized_graph(source: Path) -> None:
@@ -149,7 +150,7 @@ def test_weights_that_do_not_fill_their_shape_are_refused_by_name(tmp_path: Path
     (tmp_path / "short.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(SamkrError, match="not a whole ONNX") as caught:
         read_onnx(tmp_path / "short.onnx")
-    assert "weights holds" in caught.value.facts[0]
+    assert "weights holds" in caught.value.facts["reason"]
 
 
 def test_weights_in_another_file_are_refused_and_never_looked_for(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_weights_in_another_file_are_refused_and_never_looked_for(tmp_path: Path
     with pytest.raises(SamkrError) as raised:
         read_onnx(tmp_path / "model.onnx")
     assert raised.value.code == "SE-A26"
-    assert "weights" in raised.value.facts[0]
+    assert "weights" in raised.value.facts["first"]
 
 
 def test_a_model_without_an_input_is_looked_over(source: Path) -> None:

@@ -90,7 +90,7 @@ def test_without_supervision_the_conversion_says_what_to_install(monkeypatch: py
     with pytest.raises((SamkrError, ModuleNotFoundError)) as caught:
         three_people().to_supervision()
     assert isinstance(caught.value, SamkrError)
-    assert caught.value.code == "SE-U96"
+    assert caught.value.code == "SE-U70"
 
 
 @pytest.mark.parametrize("name", ["confidence", "keypoint_confidence"])

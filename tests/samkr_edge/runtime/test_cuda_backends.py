@@ -17,11 +17,11 @@ from tensorrt_graphs import write_residual
 
 import samkr_edge.machine.driver
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.cuda import BACKENDS, Cuda, open_cuda
 from samkr_edge.runtime.cuda_driver import CtypesCuda
@@ -131,7 +131,7 @@ def test_an_unknown_backend_is_an_error_that_names_the_known(driver: Driver) -> 
     with pytest.raises(SamkrError, match="'opencl'") as raised:
         open_cuda("opencl")
     assert raised.value.code == "SE-V99"
-    assert "driver, cuda-python, pycuda" in raised.value.facts[0]
+    assert "driver, cuda-python, pycuda" in raised.value.facts["known"]
     assert "driver" in (raised.value.fix or "")
 
 
@@ -159,7 +159,7 @@ def test_a_backend_whose_package_is_there_and_does_not_work_is_told_with_its_rea
         open_cuda(name)
     assert raised.value.code == "SE-V99"
     words = ("system search", "libcuda.so.1", "libnothing.so.0", "another machine")
-    assert any(word in raised.value.facts[0] for word in words)
+    assert any(word in raised.value.facts["reason"] for word in words)
     assert 'backend="driver"' in (raised.value.fix or "")
     assert driver.live == 0
 
@@ -224,7 +224,7 @@ def test_cuda_python_on_a_driver_of_cuda_12_6_is_an_error_of_ours(
     with pytest.raises(SamkrError, match="CUDA call failed") as raised:
         runner.run(images())
     assert raised.value.code == "SE-V90"
-    assert 'Function "cuEventElapsedTime_v2" not found' in " ".join(raised.value.facts)
+    assert 'Function "cuEventElapsedTime_v2" not found' in raised.value.sentence()
     assert 'backend="driver"' in (raised.value.fix or "")
     runner.close()
     assert driver.live == 0
@@ -330,7 +330,7 @@ def assert_ours(cuda: Cuda, fail: Callable[[], None], reason: str) -> None:
     assert {error.code for error in raised.values()} == {"SE-V90"}
     graphs = {"begin_capture", "end_capture", "launch", "free_graph"} if cuda.name == "pycuda" else set()
     for name in set(raised) - graphs:
-        assert reason in " ".join(raised[name].facts), name
+        assert reason in raised[name].sentence(), name
         assert raised[name].fix
     for name in graphs:
         assert "'driver' has them" in str(raised[name])
@@ -351,7 +351,7 @@ def test_an_error_of_a_driver_that_cannot_name_it_has_its_number(driver: Driver)
     cuda = CtypesCuda(Nameless(driver))
     with pytest.raises(SamkrError) as raised:
         cuda.alloc(8)  # no context
-    assert "201" in " ".join(raised.value.facts)
+    assert "201" in raised.value.sentence()
 
 
 @pytest.mark.parametrize("way", ["no driver", "too old a driver", "too old a package"])

@@ -16,11 +16,11 @@ from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.cuda_pycuda import PyCuda

@@ -14,11 +14,11 @@ from tensorrt_graphs import write_residual
 import samkr_edge.runtime.tensorrt as runtime
 from samkr_edge.builder.inspect.engine import layers_of_engine
 from samkr_edge.builder.tensorrt.build import BuiltEngine, build_tensorrt
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.machine.device import running_device
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path

@@ -13,13 +13,13 @@ from many_threads import wrong_results
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt.build import build_tensorrt
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.machine.device import running_device
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path

@@ -19,12 +19,12 @@ from red_dot import dots
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.driver import FUNCTIONS
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.cuda import open_cuda
@@ -262,7 +262,7 @@ def test_a_call_from_a_thread_without_a_context_fails_and_being_bound_mends_it(d
     cuda = open_cuda("driver")
     with pytest.raises(SamkrError, match="CUDA call failed") as raised:
         cuda.alloc(16)
-    assert "CUDA_ERROR_INVALID_CONTEXT" in " ".join(raised.value.facts)
+    assert "CUDA_ERROR_INVALID_CONTEXT" in raised.value.sentence()
     with cuda.bound():
         cuda.free(cuda.alloc(16))
     cuda.close()
@@ -297,7 +297,7 @@ def test_what_happened_first_is_told_where_closing_fails_as_well(
         monkeypatch.setattr(driver, name, lambda *arguments: 700)
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(path)
-    assert "cuEventCreate" in raised.value.facts[0]
+    assert "cuEventCreate" in raised.value.facts["call"]
     assert driver.retained == 0
 
 
@@ -335,7 +335,7 @@ def test_a_driver_that_lacks_a_function_is_one_clear_error_or_does_without(
         with pytest.raises(SamkrError) as raised:
             TensorRTRunner(path)
         assert raised.value.code == "SE-V90"
-        assert symbol in " ".join(raised.value.facts)
+        assert symbol in raised.value.sentence()
         assert "update the NVIDIA driver" in (raised.value.fix or "")
     driver.missing = frozenset()
     assert driver.live == 0
@@ -362,7 +362,7 @@ def test_a_type_that_no_network_has_is_an_error_with_the_tensors_name(
     with pytest.raises(SamkrError) as raised:
         TensorRTRunner(path)
     assert raised.value.code == "SE-V85"
-    assert raised.value.facts[:2] == ("tensor     image", f"type       {kind}")
+    assert (raised.value.facts["tensor"], raised.value.facts["type"]) == ("image", kind)
     assert driver.live == 0
 
 
@@ -373,7 +373,7 @@ def orin(monkeypatch: pytest.MonkeyPatch) -> Device:
         machine="aarch64", system="Linux", compatible=("nvidia,p3767-0000",), l4t="36.4.3", gpu="Orin",
         compute_capability="8.7", sms=8,
     )  # fmt: skip
-    for module in ("passport", "builder.tensorrt.build", "runtime.tensorrt"):
+    for module in ("preflight", "builder.tensorrt.build", "runtime.tensorrt"):
         monkeypatch.setattr(f"samkr_edge.{module}.running_device", lambda: device)
     return device
 
@@ -429,7 +429,7 @@ def test_a_context_that_is_not_made_and_a_run_that_is_refused_tell_what_tensorrt
     monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", refuse)
     with pytest.raises(SamkrError, match="refused to run") as raised:
         runner.run(images(1))
-    assert "Error Code 1: Cask" in raised.value.facts[0]
+    assert "Error Code 1: Cask" in raised.value.facts["reason"][0]
     runner.close()
 
     def short(self: Any, runtime_config: Any = None) -> None:
@@ -438,7 +438,7 @@ def test_a_context_that_is_not_made_and_a_run_that_is_refused_tell_what_tensorrt
     monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", short)
     with pytest.raises(SamkrError, match="the memory is not enough") as raised:
         TensorRTRunner(path)
-    assert "OutOfMemory" in raised.value.facts[-1]
+    assert "OutOfMemory" in raised.value.facts["reason"][-1]
     assert driver.live == 0
 
 

@@ -10,15 +10,15 @@ from fake_tensorrt import FakeTensorRT
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import cuda_major
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.tensorrt import TensorRTRunner
-from samkr_edge.runtime.tensorrt_module import cuda_major
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -60,9 +60,9 @@ def test_a_driver_that_is_too_old_is_told_with_its_cuda(
     with pytest.raises(SamkrError, match=r"driver is too old for TensorRT 10\.13\.3\.9") as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert raised.value.facts[0] == "driver     knows CUDA up to 11.4"
+    assert raised.value.facts["driver"] == "knows CUDA up to 11.4"
     assert "update the NVIDIA driver" in (raised.value.fix or "")
-    assert raised.value.facts[2] == f"TensorRT   CUDA initialization failure with error: {code}"
+    assert raised.value.facts["TensorRT"] == f"CUDA initialization failure with error: {code}"
     assert driver.live == 0
 
 
@@ -75,10 +75,10 @@ def test_a_package_for_a_newer_cuda_is_refused_without_touching_it(
     with pytest.raises(SamkrError) as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert raised.value.facts == (
-        "driver     knows CUDA up to 12.8",
-        "needed     CUDA 13: the package is tensorrt-cu13",
-    )
+    assert raised.value.facts == {
+        "driver": "knows CUDA up to 12.8",
+        "needed": "CUDA 13: the package is tensorrt-cu13",
+    }
     assert "pip uninstall tensorrt-cu13 && pip install tensorrt-cu12" in (raised.value.fix or "")
     assert len(trt.loggers) == started
     driver.knows_cuda = 13000
@@ -119,7 +119,7 @@ def test_other_failures_of_cuda_have_their_own_words(
     with pytest.raises(SamkrError, match=what) as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert f"CUDA initialization failure with error: {code}" in " ".join(raised.value.facts)
+    assert f"CUDA initialization failure with error: {code}" in raised.value.sentence()
     assert fix in (raised.value.fix or "")
     assert driver.live == 0
 
@@ -137,7 +137,7 @@ def test_a_builder_or_runtime_that_is_not_there_is_an_error_too(
     with pytest.raises(SamkrError, match="does not start") as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert raised.value.facts == (f"reason     {answer or 'it gave none'}",)
+    assert raised.value.facts == {"reason": [answer or "it gave none"]}
 
 
 def test_the_command_says_it_in_one_error_and_writes_nothing(

@@ -24,12 +24,12 @@ from benchmarks.selftest.rendered import rendered_people
 from benchmarks.selftest.stage import Rig
 from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.check.probe import PROBE_KEY
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.files.artefact import sha256_of
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from targets.profile import load_target

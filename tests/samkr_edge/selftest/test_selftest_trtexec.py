@@ -14,11 +14,11 @@ from tensorrt_graphs import write_residual
 from benchmarks.selftest import against_trtexec, trtexec
 from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.tensorrt import Lane, TensorRTRunner
 from targets.profile import load_target

@@ -13,8 +13,8 @@ from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from training.cli.data import app
 from training.data.check import check_splits, open_splits, problems_error
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_every_kind_of_problem_is_found_and_counted(people: Path) -> None:
     assert len(reports[1].found["shared"]) == 1
     error = problems_error(people, reports)
     assert error is not None
-    assert (error.code, error.exit_code, len(error.facts)) == ("SE-D16", 3, 7)
-    assert any(train[0].name in fact for fact in error.facts)
+    assert (error.code, error.exit_code, len(error.facts["problem"])) == ("SE-D16", 3, 6)
+    assert train[0].name in error.sentence()
 
 
 def test_splits_of_different_keypoints_fail_the_check(people: Path) -> None:
@@ -75,7 +75,9 @@ def test_splits_of_different_keypoints_fail_the_check(people: Path) -> None:
     path.write_text(json.dumps(content))
     error = problems_error(people, check_splits(open_splits(people)))
     assert error is not None
-    assert error.facts == ("the splits have different keypoints: train 17 (coco17), val 17 (own)",)
+    assert error.facts == {
+        "problem": ["the splits have different keypoints: train 17 (coco17), val 17 (own)"]
+    }
 
 
 def test_the_command_shows_the_table_and_fails(people: Path) -> None:
@@ -83,9 +85,9 @@ def test_the_command_shows_the_table_and_fails(people: Path) -> None:
     result = CliRunner().invoke(app, ["check", str(people)])
     assert isinstance(result.exception, SamkrError)
     assert result.exception.exit_code == 3
-    facts = "\n".join(result.exception.facts)
-    assert "1 image files that are not there: images/val2017/" in facts
-    assert f"looked in {people / 'images' / 'val2017'}, {people / 'val2017'}, " in facts
+    facts = result.exception.facts
+    assert facts["problem"][0].startswith("1 image files that are not there: images/val2017/")
+    assert facts["looked in"].startswith(f"{people / 'images' / 'val2017'}, {people / 'val2017'}, ")
     assert "image files that are not there" in result.stdout
 
 

@@ -11,9 +11,9 @@ from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.data.subset import write_split, write_subset
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
 
 
 @pytest.fixture(scope="module", params=["coco", "crowdpose"])
@@ -58,10 +58,10 @@ def test_too_few_images_and_the_source_itself_are_refused(source: KeypointDatase
         write_subset(source, tmp_path, 9)
     assert caught.value.code == "SE-D47"
     shown = sum(any(a["num_keypoints"] for a in people) for people in source.annotations.values())
-    assert list(caught.value.facts) == [
-        "asked      9",
-        f"found      {shown} that show a labelled person, of 8 images",
-    ]
+    assert caught.value.facts == {
+        "asked": 9,
+        "found": f"{shown} that show a labelled person, of 8 images",
+    }
     assert caught.value.fix == (
         f"samkr-edge data subset {source.root} {tmp_path} --split train --images {shown}"
     )

@@ -18,8 +18,8 @@ from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.skeleton import COCO17
 from training.data.augment import AugmentSettings, Crop, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Extent
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.data.training_set import STRIDE, TrainingSet, valid_area
 
 
@@ -281,5 +281,5 @@ def test_an_image_that_cannot_be_read_is_named_with_its_id_and_the_way_to_find_a
     with pytest.raises(SamkrError) as caught:
         samples.sample(0, 1)
     assert caught.value.code == "SE-D15"
-    assert caught.value.facts[-1].startswith(f"image      id {dataset.images[1].id} of ")
+    assert caught.value.facts["image"].startswith(f"id {dataset.images[1].id} of ")
     assert caught.value.fix.startswith("samkr-edge data check")

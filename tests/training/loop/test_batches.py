@@ -10,7 +10,7 @@ from samkr_edge.errors import SamkrError
 from training.data.augment import AugmentSettings
 from training.data.training_set import TrainingSet
 from training.loop.batches import Batches
-from training.loop.recipe import load_recipe
+from training.loop.recipe_file import load_recipe
 
 
 def _first(people: KeypointDataset, augment: AugmentSettings, count: int) -> None:
@@ -26,7 +26,7 @@ def test_a_run_in_which_nobody_has_a_centre_ends_and_its_fix_helps(people: Keypo
     with pytest.raises(SamkrError) as caught:
         _first(people, AugmentSettings(scale=(1, 1), translation=500), 9)
     assert caught.value.code == "SE-D20"
-    assert caught.value.facts[0] == f"images     10 of {people.annotation_path}"
+    assert caught.value.facts["images"] == f"10 of {people.annotation_path}"
     settings = [word for word in shlex.split(str(caught.value.fix)) if "=" in word]
     data = load_recipe("samkr_tiny", settings).data
     _first(people, AugmentSettings(data.rotation, data.scale, data.translation), 9)

@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up_under_tensorboard_is_the_same_error(tmp_path: Path
             journal.write(2, {"loss": 0.4})
         # Closing it fails as well: no second error, since the log has every number.
     assert caught.value.code == "SE-D72"
-    assert "No space left" in caught.value.facts[0]
+    assert "No space left" in caught.value.facts["reason"]
 
 
 def test_it_is_never_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ class Judged:
 def figures() -> list[np.ndarray]:
     """Rendered people."""
     pytest.importorskip("torch")
-    from training.data.rendered_probe import rendered_probe
+    from training.data.rendered.probe import rendered_probe
 
     jpegs = rendered_probe().jpegs
     return [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for jpeg in jpegs]
@@ -130,7 +130,7 @@ def test_a_fault_of_a_float_build_is_named(
     agreement = floats.of(broken(graph, fault), "fp16" if baked else "fp32")
     assert not agreement.holds
     assert agreement.faults == (name,)
-    assert agreement.facts()[0] == f"fault      it computes as if {name}"
+    assert agreement.facts()["fault"] == [f"it computes as if {name}"]
 
 
 def test_a_grid_in_fp16_is_seen_below_the_bounds(floats: Judged) -> None:

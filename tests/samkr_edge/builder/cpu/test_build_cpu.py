@@ -14,8 +14,9 @@ from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.passport import passport_path, preflight
+from samkr_edge.passport import passport_path
 from samkr_edge.pose_model import load_model
+from samkr_edge.preflight import preflight
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +73,11 @@ def refused(source: Path, out: Path) -> str:
 @pytest.mark.parametrize("keep", [0, 100, -1000])
 def test_a_cut_off_onnx_is_refused(float_onnx: Path, tmp_path: Path, keep: int) -> None:
     (tmp_path / "cut.onnx").write_bytes(float_onnx.read_bytes()[:keep])
-    assert refused(tmp_path / "cut.onnx", tmp_path / "out.cpu.onnx") == "SE-B50"
+    assert refused(tmp_path / "cut.onnx", tmp_path / "out.cpu.onnx") == "SE-B87"
 
 
 def test_a_missing_onnx_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none.onnx", tmp_path / "out.cpu.onnx") == "SE-B50"
+    assert refused(tmp_path / "none.onnx", tmp_path / "out.cpu.onnx") == "SE-A23"
 
 
 def test_an_onnx_of_somebody_else_is_refused(float_onnx: Path, tmp_path: Path) -> None:

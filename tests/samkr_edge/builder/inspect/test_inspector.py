@@ -13,12 +13,12 @@ import yaml
 from samkr_edge.builder.inspect.engine import EngineReport, Finding, inspect_layers
 from samkr_edge.builder.inspect.engine_layers import (
     dtype_of,
-    module_of,
     parse_layers,
     parse_profile,
     profile_records,
     profiled_engine,
 )
+from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 
@@ -71,21 +71,21 @@ def test_time_is_split_by_precision_and_conversions(report: EngineReport) -> Non
 
 
 def test_a_float_convolution_between_int8_ones_is_an_island(report: EngineReport) -> None:
-    island = finding(report, "float_island", "backbone.layer1.0.conv2")
+    island = finding(report, "float-island", "backbone.layer1.0.conv2")
     assert island.ms == pytest.approx(0.090 + 0.020 + 0.020)  # with the conversions before and behind it
     assert report.findings[0] == island  # the costliest first
 
 
 def test_sums_that_did_not_fuse_are_told_apart(report: EngineReport) -> None:
-    residual = finding(report, "unfused_sum", "backbone.layer1.0.add")
+    residual = finding(report, "unfused-sum", "backbone.layer1.0.add")
     assert "op: residual_add" in residual.policy
-    cross = finding(report, "unfused_sum", "backbone.stage2.0.sums.0")
+    cross = finding(report, "unfused-sum", "backbone.stage2.0.sums.0")
     assert "cross-resolution" in cross.what
     assert cross.policy == ""  # INT8 already: no rule would change it
 
 
 def test_a_convolution_too_small_for_int8_is_named_but_not_the_first_one(report: EngineReport) -> None:
-    small = [f for f in report.findings if f.kind == "small_convolution"]
+    small = [f for f in report.findings if f.kind == "small-convolution"]
     assert [f.modules for f in small] == [("offset_head.attention.depthwise",)]
 
 
@@ -103,11 +103,11 @@ def test_an_output_layer_is_never_advised_to_be_int8() -> None:
 
 
 def test_fp32_beside_int8_is_named_but_not_the_last_convolutions(report: EngineReport) -> None:
-    assert not [f for f in report.findings if f.kind == "fp32_remainder"]  # of heatmap_head.final alone
+    assert not [f for f in report.findings if f.kind == "fp32-remainder"]  # of heatmap_head.final alone
     layers = json.loads(layers_text("11"))
     island = next(entry for entry in layers["Layers"] if "conv2/Conv" in entry["Metadata"])
     island["Weights"]["Type"] = "Float"
-    remainder = finding(inspect_layers(json.dumps(layers)), "fp32_remainder", "backbone.layer1.0.conv2")
+    remainder = finding(inspect_layers(json.dumps(layers)), "fp32-remainder", "backbone.layer1.0.conv2")
     assert remainder.modules == ("backbone.layer1.0.conv2",)
     assert remainder.policy == ""
 
@@ -180,7 +180,7 @@ def test_the_command_reads_the_files_beside_an_engine(
     assert shown["layers_by_precision"]["int8"] == 7
     assert run(["inspect", str(engine)]) == 0
     shown = capsys.readouterr().out
-    assert "float_island" in shown
+    assert "float-island" in shown
     assert "inspect x.engine --profile" in shown
     assert run(["inspect", str(engine), "--strict"]) == 6
     shown = capsys.readouterr().err

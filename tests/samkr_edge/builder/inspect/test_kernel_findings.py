@@ -8,7 +8,7 @@ import yaml
 from builder_logs import DATA, builder_layers
 
 from samkr_edge.builder.inspect.engine import inspect_layers
-from samkr_edge.builder.inspect.engine_findings import Finding
+from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.cli import run
 from samkr_edge.files.artefact import sha256_of
 
@@ -26,8 +26,8 @@ def test_float_engines_have_nothing_to_mend(build: str) -> None:
 
 def test_int8_convolutions_that_write_fp32_are_found_with_the_rule_that_makes_them_fuse() -> None:
     found = findings("int8")
-    assert set(found) == {"int8_writes_float", "many_elementwise_kernels"}
-    writes = found["int8_writes_float"]
+    assert set(found) == {"int8-writes-float", "many-elementwise-kernels"}
+    writes = found["int8-writes-float"]
     assert "75 of 75 INT8 convolutions write FP32" in writes.what
     assert "backbone.layer1.0.conv2" in writes.modules
     (rule,) = yaml.safe_load(writes.policy)
@@ -35,9 +35,9 @@ def test_int8_convolutions_that_write_fp32_are_found_with_the_rule_that_makes_th
     pytest.importorskip("calibration.policy").Rule.model_validate(rule)
     assert (
         "72 elementwise kernels for 81 convolutions; 61 of them quantize"
-        in found["many_elementwise_kernels"].what
+        in found["many-elementwise-kernels"].what
     )
-    assert found["many_elementwise_kernels"].policy == ""
+    assert found["many-elementwise-kernels"].policy == ""
 
 
 def test_few_convolutions_that_write_fp32_are_named_one_by_one() -> None:
@@ -45,18 +45,18 @@ def test_few_convolutions_that_write_fp32_are_named_one_by_one() -> None:
     wide = [layer for layer in layers["Layers"] if layer["LayerType"] == "correlation"]
     for layer in wide[2:]:
         layer["Outputs"][0]["Datatype"] = "Half"
-    (found,) = [f for f in inspect_layers(json.dumps(layers)).findings if f.kind == "int8_writes_float"]
+    (found,) = [f for f in inspect_layers(json.dumps(layers)).findings if f.kind == "int8-writes-float"]
     assert found.modules == ("backbone.conv1", "backbone.conv2")
     assert [rule["match"] for rule in yaml.safe_load(found.policy)] == ["backbone.conv1", "backbone.conv2"]
 
 
 def test_int8_that_the_builder_made_fp16_is_found_and_no_policy_is_promised() -> None:
     found = findings("int8_sm75")
-    assert set(found) == {"not_int8", "many_elementwise_kernels"}
-    assert found["not_int8"].what.startswith("75 convolutions quantized to INT8 but computed in FP16")
-    assert "backbone.conv1" in found["not_int8"].modules
-    assert found["not_int8"].policy == ""
-    assert "Turing" in found["not_int8"].note
+    assert set(found) == {"not-int8", "many-elementwise-kernels"}
+    assert found["not-int8"].what.startswith("75 convolutions quantized to INT8 but computed in FP16")
+    assert "backbone.conv1" in found["not-int8"].modules
+    assert found["not-int8"].policy == ""
+    assert "Turing" in found["not-int8"].note
 
 
 def test_fp8_is_not_taken_for_float_that_int8_became() -> None:
@@ -65,7 +65,7 @@ def test_fp8_is_not_taken_for_float_that_int8_became() -> None:
         for tensor in (*layer["Inputs"], *layer["Outputs"]):
             tensor["Datatype"] = tensor["Datatype"].replace("Half", "FP8")
     assert {finding.kind for finding in inspect_layers(json.dumps(layers)).findings} == {
-        "many_elementwise_kernels"
+        "many-elementwise-kernels"
     }
 
 
@@ -109,14 +109,14 @@ def test_of_tensorrt_for_rtx_a_convolution_is_small_by_what_it_reads(
     layer_type: str, c_in: int, c_out: int, small: bool
 ) -> None:
     kinds = [finding.kind for finding in inspect_layers(small_convolution(layer_type, c_in, c_out)).findings]
-    assert ("small_convolution" in kinds) is small
+    assert ("small-convolution" in kinds) is small
 
 
 def test_full_tensorrt_is_not_told_to_give_up_scales_per_channel() -> None:
     layers = json.loads((DATA / "engine_layers_trt10.json").read_text())
     convolution = next(layer for layer in layers["Layers"] if layer["LayerType"] == "CaskConvolution")
     convolution["Outputs"][0]["Format/Datatype"] = "Float"
-    (found,) = [f for f in inspect_layers(json.dumps(layers)).findings if f.kind == "int8_writes_float"]
+    (found,) = [f for f in inspect_layers(json.dumps(layers)).findings if f.kind == "int8-writes-float"]
     assert found.modules == ("backbone.conv1",)
     assert found.policy == ""
 
@@ -128,7 +128,7 @@ def test_what_breaks_int8_by_full_tensorrts_rules_is_not_said_of_tensorrt_for_rt
     for tensor in (*island["Inputs"], *island["Constants"], *island["Outputs"]):
         tensor["Datatype"] = "Half"  # and the next one gets its INT8 from a kernel that is there anyway
     kinds = {finding.kind for finding in inspect_layers(json.dumps(layers)).findings}
-    assert kinds == {"int8_writes_float", "many_elementwise_kernels"}
+    assert kinds == {"int8-writes-float", "many-elementwise-kernels"}
 
 
 def test_inspect_shows_kernels_bytes_and_types_without_a_gpu(
@@ -158,7 +158,7 @@ def test_strict_counts_findings_of_long_names_legibly(
     assert run(["inspect", str(engine), "--strict"]) == 6
     shown = capsys.readouterr().err
     assert "x.engine has 2 findings" in shown
-    assert "many_elementwise_kernels  1\n" in shown
+    assert "many-elementwise-kernels 1\n" in shown
     for layer in layers["Layers"]:
         if layer["LayerType"] == "correlation":
             layer["Outputs"][0]["Datatype"] = "Half"

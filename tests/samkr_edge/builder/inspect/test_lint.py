@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from samkr_edge.builder.cpu.build import build_cpu
-from samkr_edge.builder.inspect.lint import Lint, lint, module_of
+from samkr_edge.builder.inspect.lint import Lint, lint
+from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.cli import run
 from samkr_edge.onnx_graph.graph import Graph
 
@@ -110,9 +111,9 @@ def test_the_default_policy_leaves_only_what_no_policy_can_mend(int8_onnx: Path)
 
 def test_one_float_convolution_in_an_int8_trunk_is_an_island(int8_onnx: Path) -> None:
     found = check(int8_onnx, lambda model: bypass(model, CONV))
-    island = next(f for f in found.findings if f.where == "backbone.layer1.0.conv1")
+    island = next(f for f in found.findings if f.modules[0] == "backbone.layer1.0.conv1")
     assert island.kind == "float-island"
-    assert island.fix == 'match: "backbone.layer1.0.conv1", op: conv, precision: int8'
+    assert island.policy == 'match: "backbone.layer1.0.conv1", op: conv, precision: int8'
 
 
 @pytest.mark.parametrize("side", ["skip_input_quantizer", "branch_input_quantizer"])
@@ -123,9 +124,10 @@ def test_only_the_skip_side_of_a_residual_sum_needs_a_quantizer(int8_onnx: Path,
     if side.startswith("branch"):  # TensorRT fuses the convolution on that side
         assert skipped == []
     else:
-        assert [f.where for f in skipped] == ["backbone.stage2.0.branches.0.0.add"]
+        assert [f.modules[0] for f in skipped] == ["backbone.stage2.0.branches.0.0.add"]
         assert (
-            skipped[0].fix == 'match: "backbone.stage2.0.branches.0.0.add", op: residual_add, precision: int8'
+            skipped[0].policy
+            == 'match: "backbone.stage2.0.branches.0.0.add", op: residual_add, precision: int8'
         )
 
 
@@ -135,7 +137,7 @@ def test_a_zero_point_is_asymmetric(int8_onnx: Path) -> None:
             set_constant(node, np.array(3, np.int8))
 
     found = check(int8_onnx, shift)
-    assert {f.kind for f in found.findings if f.where == "backbone.layer1.0.conv1"} == {"asymmetric"}
+    assert {f.kind for f in found.findings if f.modules[0] == "backbone.layer1.0.conv1"} == {"asymmetric"}
 
 
 @pytest.mark.parametrize(("scale", "found"), [(0.001, False), (1.0, True)])
@@ -150,9 +152,9 @@ def test_one_scale_for_a_weight_is_found_where_it_rounds_channels_away(
 
     linted = check(int8_onnx, flatten)
     coarse = [f for f in linted.findings if f.kind == "per-tensor-weight"]
-    assert [f.where for f in coarse] == (["backbone.layer1.0.conv1"] if found else [])
+    assert [f.modules[0] for f in coarse] == (["backbone.layer1.0.conv1"] if found else [])
     assert linted.channel_scales == sum(one.int8 for one in linted.convolutions) - 1
-    assert all("granularity: channel" in f.fix and "TensorRT for RTX" in f.fix for f in coarse)
+    assert all("granularity: channel" in f.policy and "TensorRT for RTX" in f.policy for f in coarse)
 
 
 def test_a_graph_for_tensorrt_for_rtx_is_not_told_to_break_what_costs_nothing_there(
@@ -193,7 +195,7 @@ def test_an_fp8_graph_is_spoken_of_as_fp8_and_sent_to_no_cpu(int8_onnx: Path) ->
     assert any("Resize" in island.what for island in islands)
     for island in islands:
         assert "between FP8 ones" in island.what
-        assert "cpu" not in island.fix
+        assert "cpu" not in island.policy
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
@@ -205,7 +207,7 @@ def test_a_scale_that_is_not_positive_is_found(int8_onnx: Path, value: float) ->
             set_constant(node, scale)
 
     found = check(int8_onnx, spoil)
-    assert [f.where for f in found.findings if f.kind == "bad-scale"] == ["backbone.layer1.0.conv1"]
+    assert [f.modules[0] for f in found.findings if f.kind == "bad-scale"] == ["backbone.layer1.0.conv1"]
 
 
 def test_int8_on_the_way_to_a_sampling_grid_is_found(int8_onnx: Path) -> None:
@@ -224,7 +226,7 @@ def test_int8_on_the_way_to_a_sampling_grid_is_found(int8_onnx: Path) -> None:
 
     found = check(int8_onnx, quantize_grid)
     assert "quantized-grid" in kinds(found)
-    assert any("*.sampling.*" in f.fix for f in found.findings)
+    assert any("*.sampling.*" in f.policy for f in found.findings)
 
 
 def test_grid_sample_beyond_opset_19_is_found(int8_onnx: Path) -> None:
@@ -262,7 +264,7 @@ def test_the_command_prints_one_json_object_strict_or_not(
     shown = json.loads(capsys.readouterr().out)
     assert 0.8 < shown["int8_share"] < 1
     assert shown["findings"]
-    assert {"kind", "where", "what", "fix"} == set(shown["findings"][0])
+    assert {"kind", "what", "modules", "ms", "policy", "note"} == set(shown["findings"][0])
 
 
 def test_a_sound_float_model_passes_strict(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:

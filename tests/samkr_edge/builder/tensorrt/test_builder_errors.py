@@ -154,8 +154,8 @@ def test_a_missing_kernel_names_the_layer_and_offers_another_precision(
     )
     assert error.code == "SE-B90"
     assert "has no kernel for a layer" in error.message
-    assert error.facts[0].startswith(f"node       {node} (")
-    assert "memory would not help" in " ".join(error.facts)
+    assert error.facts["node"].startswith(f"{node} (")
+    assert "memory would not help" in error.sentence()
     assert "--workspace" not in str(error)
     assert "--precision fp16" in (error.fix or "")
     assert "another version of TensorRT" in (error.fix or "")
@@ -183,7 +183,7 @@ def test_what_the_compiler_said_of_its_tactics_is_the_reason_that_is_told() -> N
             "node {ForeignNode[onnx::Gather_543...Transpose_3934 + Reshape_3943]}.)"),
         NO_ENGINE,
     )  # fmt: skip
-    assert "no tactics to implement operation" in " ".join(error.facts)
+    assert "no tactics to implement operation" in error.sentence()
     assert "has no kernel" in error.message
 
 
@@ -235,11 +235,11 @@ def test_what_the_compiler_said_of_its_tactics_is_the_reason_that_is_told() -> N
 def test_what_is_neither_memory_nor_a_kernel_has_a_meaning(said: str, meaning: str, fix: str) -> None:
     error = judged((E, said), NO_ENGINE, names=("/head/GridSample",))
     assert error.code == "SE-B90"
-    assert meaning in " ".join(error.facts)
+    assert meaning in error.sentence()
     assert fix in (error.fix or "")
     assert "memory was not enough" not in error.message
     if "/head" in said:
-        assert error.facts[0] == "node       /head/GridSample (GridSample)"
+        assert error.facts["node"] == "/head/GridSample (GridSample)"
 
 
 def test_a_calibration_that_tensorrt_fails_at_is_sent_to_quantizers() -> None:
@@ -250,6 +250,6 @@ def test_a_calibration_that_tensorrt_fails_at_is_sent_to_quantizers() -> None:
 
 def test_any_other_failure_quotes_the_last_message_that_says_something() -> None:
     error = judged((E, "first"), (E, "last words"), NO_ENGINE, (W, "a warning"))
-    assert error.facts == ("TensorRT   last words",)
-    assert "no reason" in judged().facts[0]
-    assert "no reason" in judged(NO_ENGINE).facts[0]
+    assert error.facts == {"TensorRT": "last words"}
+    assert "no reason" in judged().facts["TensorRT"]
+    assert "no reason" in judged(NO_ENGINE).facts["TensorRT"]

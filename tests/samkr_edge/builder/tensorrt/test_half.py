@@ -336,4 +336,4 @@ def test_what_is_no_valid_onnx_is_refused_before_it_is_changed(float_onnx: Path)
     with pytest.raises(SamkrError) as caught:
         bake(model.SerializeToString())
     assert caught.value.code == "SE-B84"
-    assert node.name in caught.value.facts[0]
+    assert node.name in caught.value.facts["reason"]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from plan_facts import FP32, INT8
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan, plan_best, plan_build, workspace
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.jetpack import JETPACKS, NANO, ORIN, THOR, TX2, XAVIER
 from targets.profile import load_target
 
@@ -227,7 +227,7 @@ def test_an_int8_problem_of_the_graph_does_not_stop_an_fp16_engine() -> None:
 def test_a_version_that_does_not_fit_the_device_is_refused(target: str, version: str, words: str) -> None:
     error = refusal(target, version, FP32)
     assert error.code == "SE-V88"
-    assert words in " ".join((error.message, *error.facts))
+    assert words in error.sentence()
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from samkr_edge.builder.inspect.engine import layers_of_engine
 from samkr_edge.builder.inspect.engine_layers import parse_layers
 from samkr_edge.builder.tensorrt import build as builder
 from samkr_edge.builder.tensorrt import engine_bytes
-from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from targets.profile import load_target
@@ -117,8 +118,8 @@ def test_what_the_builder_lists_is_kept_and_its_complaint_about_the_driver_is_no
         engine_bytes.build_bytes(source, plan)
     assert raised.value.code == "SE-B90"
     assert raised.value.message.startswith("TensorRT for RTX 1.7")
-    assert "/Conv" in raised.value.facts[0]
-    assert "35" not in " ".join(raised.value.facts)
+    assert "/Conv" in raised.value.facts["node"]
+    assert "35" not in raised.value.sentence()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -156,7 +157,7 @@ def test_an_engine_that_samples_in_half_precision_is_not_written(trt: FakeTensor
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B83"
-    assert "/GridSample should be FP32" in " ".join(raised.value.facts)
+    assert "/GridSample should be FP32" in raised.value.sentence()
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
 
@@ -173,7 +174,7 @@ def test_the_list_of_an_engine_that_was_replaced_is_not_taken_for_the_new_ones(
     with pytest.raises(SamkrError) as raised:
         layers_of_engine(engine)
     assert raised.value.code == "SE-V92"
-    assert "another engine" in " ".join(raised.value.facts)
+    assert "another engine" in raised.value.sentence()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -182,7 +183,7 @@ def test_a_refused_graph_names_the_node_and_a_remedy(trt: FakeTensorRT, source: 
     with pytest.raises(SamkrError, match="TensorRT for RTX") as raised:
         build(trt, source)
     assert raised.value.code == "SE-B91"
-    assert "/add/x (QuantizeLinear)" in raised.value.facts[0]
+    assert "/add/x (QuantizeLinear)" in raised.value.facts["node"]
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
 

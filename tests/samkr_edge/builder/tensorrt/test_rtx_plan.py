@@ -16,13 +16,13 @@ from plan_facts import FP32
 from plan_facts import INT8 as QUANTIZED
 from tensorrt_graphs import write_residual
 
-from samkr_edge.builder.tensorrt.edits import OnnxFacts
 from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.plan import BuildPlan, plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import choose_flavour, find_features
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.device import Device
 from targets.profile import load_target
 from targets.recognise import recognise
@@ -84,7 +84,7 @@ def test_an_engine_that_serves_turing_is_fp16_and_says_why(
     assert not any("SM 7.5" in note for note in plan(target, precision="fp16").notes)
     error = refusal(target, precision="int8")
     assert (error.code, error.fix) == ("SE-V88", "--precision fp16")
-    assert "rtx-30-and-up" in " ".join(error.facts)
+    assert "rtx-30-and-up" in error.sentence()
 
 
 def test_full_tensorrt_runs_int8_on_turing_as_before() -> None:
@@ -106,7 +106,7 @@ def test_best_is_fp16_and_int8_for_the_same_gpus() -> None:
 def test_int8_before_its_release_is_refused_and_fp16_offered() -> None:
     error = refusal("rtx-4090", "1.6")
     assert error.code == "SE-V88"
-    assert "--precision fp16" in " ".join(error.facts)
+    assert "--precision fp16" in error.sentence()
     assert "samkr-edge[rtx]" in (error.fix or "")
     assert plan("rtx-4090", "1.6", precision="fp16").precision == "fp16"
     assert plan("rtx-4090", "1.6", FP32).precision == "fp16"
@@ -129,7 +129,7 @@ def test_a_gpu_that_it_does_not_build_for_is_refused_with_those_it_does(device: 
     with pytest.raises(SamkrError) as raised:
         plan_build(recognise(device), features_for("1.7", "rtx"), INT8, Wishes())
     assert raised.value.code == "SE-V88"
-    assert "known      SM 7.5, 8.0, 8.6, 8.9, 12.0, 12.1" in raised.value.facts
+    assert raised.value.facts["known"] == "SM 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
 
 
 def test_a_card_without_a_profile_is_built_for_by_its_capability() -> None:
@@ -171,7 +171,7 @@ def test_many_gpus_are_not_for_tensorrt_itself() -> None:
     with pytest.raises(SamkrError) as raised:
         plan_build(load_target("rtx-any"), features_for("11.1"), INT8, Wishes())
     assert raised.value.code == "SE-V88"
-    assert "7.5, 8.6, 8.9, 12.0" in " ".join(raised.value.facts)
+    assert "7.5, 8.6, 8.9, 12.0" in raised.value.sentence()
 
 
 @pytest.mark.parametrize("target", ["rtx-2060", "rtx-4090", "rtx-any", "rtx-30-and-up"])

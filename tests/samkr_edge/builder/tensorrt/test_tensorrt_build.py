@@ -18,7 +18,7 @@ from tensorrt_graphs import residual_graph, write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
 from samkr_edge.builder.tensorrt import engine_bytes
-from samkr_edge.builder.tensorrt.edits import facts_of, prepare
+from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
@@ -26,8 +26,10 @@ from samkr_edge.cli import run
 from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
-from samkr_edge.passport import preflight, read_passport
+from samkr_edge.passport import read_passport
+from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device
 from targets.profile import load_target
@@ -165,8 +167,8 @@ def test_a_refused_graph_names_the_node_and_a_remedy(install: Install, source: P
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B91"
-    assert "/add/x (QuantizeLinear)" in raised.value.facts[0]
-    assert "zero points must be 0" in " ".join(raised.value.facts)
+    assert "/add/x (QuantizeLinear)" in raised.value.facts["node"]
+    assert "zero points must be 0" in raised.value.sentence()
 
 
 def test_an_older_parser_names_no_node_and_it_is_found_in_the_text(install: Install, source: Path) -> None:
@@ -174,7 +176,7 @@ def test_an_older_parser_names_no_node_and_it_is_found_in_the_text(install: Inst
     trt.parser_errors = [("In node /GridSample: no importer registered for op", "", "")]
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
-    assert "/GridSample (GridSample)" in raised.value.facts[0]
+    assert "/GridSample (GridSample)" in raised.value.facts["node"]
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -196,7 +198,7 @@ def test_a_layer_without_a_kernel_is_short_of_memory_only_where_tensorrt_says_so
     assert ("the memory was not enough" in raised.value.message) is short
     # Other types are tried for want of a kernel, and not for want of memory.
     assert (len(trt.builds) == 1) is short
-    assert ("node       /Conv (Conv)" in raised.value.facts) is not short
+    assert (raised.value.facts.get("node") == "/Conv (Conv)") is not short
     assert ("--workspace" in (raised.value.fix or "")) is short
     assert not list(source.parent.glob("*.engine*"))
 
@@ -336,7 +338,7 @@ def test_a_calibration_that_fails_on_the_way_is_an_error_and_its_ranges_are_not_
     with pytest.raises(SamkrError) as raised:
         build(install("10.3.0"), source, Wishes(calibrate=True), calibration=listing)
     assert raised.value.code == "SE-V90"
-    assert "cuMemcpyHtoDAsync" in raised.value.facts[0]
+    assert "cuMemcpyHtoDAsync" in raised.value.facts["call"]
     assert not list((tmp_path / "cache").glob("calibration-*"))
     assert released
     if free == "works":
@@ -355,7 +357,7 @@ def test_a_calibration_that_tensorrt_itself_fails_at_is_sent_to_quantizers(
     with pytest.raises(SamkrError) as raised:
         build(trt, source, Wishes(calibrate=True), calibration=tmp_path / "images.txt")
     assert raised.value.code == "SE-B90"
-    assert "a fault inside this TensorRT" in " ".join(raised.value.facts)
+    assert "a fault inside this TensorRT" in raised.value.sentence()
     assert "samkr-edge quantize" in (raised.value.fix or "")
     assert driver.live == 0
     assert not list(tmp_path.glob("*.engine*"))
@@ -373,8 +375,8 @@ def test_image_bytes_are_read_by_a_cast_first_or_the_parser_refuses_them(
     with pytest.raises(SamkrError) as raised:
         engine_bytes.build_bytes(source, replace(plan, steps=kept), None, None)
     assert raised.value.code == "SE-B91"
-    assert raised.value.facts[0] == "node       /Transpose (Transpose)"
-    assert "by a cast only" in " ".join(raised.value.facts)
+    assert raised.value.facts["node"] == "/Transpose (Transpose)"
+    assert "by a cast only" in raised.value.sentence()
 
 
 def test_ctrl_c_while_the_engine_is_compared_with_its_graph_leaves_nothing(

@@ -14,7 +14,6 @@ from fake_typing import TypingFaults
 from tensorrt_graphs import write_residual
 
 from samkr_edge.builder.tensorrt import build as builder
-from samkr_edge.builder.tensorrt.edits import facts_of
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
@@ -22,6 +21,7 @@ from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.onnx_graph import onnx_file
+from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
 from targets.profile import load_target
 
@@ -56,8 +56,8 @@ def test_fp16_where_weak_typing_asked_for_fp32_is_refused_by_name(
     with pytest.raises(SamkrError) as raised:
         build(trt, source, onnx_package=onnx_package)
     assert raised.value.code == "SE-B83"
-    assert "should be FP32" in raised.value.facts[0]
-    assert "HALF" in raised.value.facts[0].upper() or "FP16" in raised.value.facts[0]
+    assert "should be FP32" in raised.value.facts["layer"][0]
+    assert any(word in raised.value.facts["layer"][0].upper() for word in ("HALF", "FP16"))
     assert "--precision fp32" in (raised.value.fix or "")
     assert not source.with_name("built.engine").exists()
 
@@ -147,7 +147,7 @@ def test_a_build_that_fails_every_way_is_told_by_its_first_reason(install: Insta
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
     assert raised.value.code == "SE-B90"
-    assert "Myelin" in " ".join(raised.value.facts)
+    assert "Myelin" in raised.value.sentence()
     assert len(trt.builds) == 3  # strong, weak, and weak without insisting
 
 

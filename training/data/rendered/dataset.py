@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.files.artefact import sha256_of, unwritable, write_json
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
-from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
+from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
 # Part of the settings: a renderer that draws otherwise makes another data set.
@@ -109,7 +109,7 @@ def write_dataset(
     """Render ``settings`` into the folder ``out``.
 
     A complete data set of the same settings is reused. Nothing is ever half written: all goes to a hidden folder
-    beside ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
+    next to ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
 
     Args:
         force: replace a rendered data set of other settings. A folder with anything else in it is never touched.
@@ -117,7 +117,7 @@ def write_dataset(
         advance: called with the number of images finished since the last call.
 
     Raises:
-        SamkrError: SE-D17 ``out`` holds something else, SE-D19 it cannot be written.
+        SamkrError: SE-D17 ``out`` holds something else, SE-D01 it cannot be written.
     """
     out = Path(out)
     record = _read_record(out)
@@ -142,12 +142,7 @@ def write_dataset(
     try:
         return _write(out, settings, processes, advance)
     except OSError as error:
-        raise SamkrError(
-            "SE-D19",
-            f"{out} could not be written, so what was there before is unchanged",
-            {"reason": error.strerror or error},
-            fix="choose another place, or free some room there",
-        ) from error
+        raise unwritable(out, error) from error
 
 
 def _write(
@@ -325,7 +320,7 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out`` that takes its name on success and vanishes on failure."""
+    """A hidden folder next to ``out`` that takes its name on success and vanishes on failure."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.part"):

@@ -1,0 +1,148 @@
+"""How much of a network's arithmetic is INT8: counted in its ONNX graph, no inference needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samkr_edge.onnx_graph.graph import Graph, attributes
+from samkr_edge.onnx_graph.onnx_precision import INTEGER_OPERATIONS, PRODUCT
+
+# Operations that only move or choose values run in the precision of their neighbours.
+_MOVERS = {
+    "Relu",
+    "Reshape",
+    "Transpose",
+    "MaxPool",
+    "Concat",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+}
+# Those of other tools and of a built model too, as thin_convolutions and matrix_products write them.
+_CONVOLUTIONS = ("Conv", "DeformConv", "ConvInteger", "QLinearConv")
+_PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", PRODUCT)
+
+
+def int8_share(path: Path) -> float | None:
+    """Share of the multiply-accumulates of an ONNX file (convolutions and matrix products) that run in INT8, 0..1.
+
+    None for what is no ONNX file, where the package ``onnx`` is missing, and where shapes are unknown.
+    """
+    try:
+        import onnx
+
+        graph = Graph(onnx.load(path))
+        shapes = graph.shapes()
+    except (
+        Exception
+    ):  # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed
+        return None
+    counted = [(node, macs_of(node, shapes)) for node in graph.nodes]
+    if any(macs is None for _, macs in counted):
+        return None
+    known = [(node, macs) for node, macs in counted if macs]
+    total = sum(macs for _, macs in known)
+    if not total:
+        return None
+    if any(is_fp8(zero) for zero in graph.constants.values()):
+        return 0.0
+    int8 = int8_nodes(graph)
+    return sum(macs for node, macs in known if id(node) in int8 or node.op_type in INTEGER_OPERATIONS) / total
+
+
+def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Multiply-accumulates of one node, 0 for what is neither convolution nor matrix product; None: unknown shapes.
+
+    Args:
+        shapes: as :meth:`samkr_edge.onnx_graph.graph.Graph.shapes` gives them.
+    """
+    out = shapes.get(node.output[0], ())
+    if node.op_type in _CONVOLUTIONS:
+        # (out channels, in channels of a group, rows, columns)
+        weight = shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], ())
+        reads = weight[1:]
+    elif node.op_type == "ConvTranspose":
+        weight = shapes.get(node.input[1], ())  # (in channels, out channels, rows, columns)
+        reads = (*weight[:1], *weight[2:])
+    elif node.op_type in _PRODUCTS:
+        left = shapes.get(node.input[0], ())
+        reads = left[:1] if attributes(node).get("transA") else left[-1:]
+    else:
+        return 0
+    # Output positions and channels, times what one output reads.
+    return prod(out) * prod(reads) or None if out and reads else None
+
+
+def int8_nodes(graph: Graph) -> set[int]:
+    """ids of the nodes that a runtime runs in INT8, movers between them included."""
+    found: set[int] = set()
+
+    def is_int8(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        return node is not None and (dequantizes_bytes(graph, node) or id(node) in found)
+
+    def from_dq(tensor: str) -> bool:
+        """Dequantized, or dequantized and then only moved."""
+        node = graph.producer.get(tensor)
+        while node is not None and id(node) in found and moves(node):
+            node = graph.producer.get(node.input[0])
+        return node is not None and dequantizes_bytes(graph, node)
+
+    def fuses(tensor: str) -> bool:
+        node = graph.producer.get(tensor)
+        alone = len(graph.consumers[tensor]) == 1
+        return node is not None and alone and id(node) in found and node.op_type in ("Conv", "Add")
+
+    for node in graph.nodes:
+        data = [name for name in node.input if name and name not in graph.constants]
+        if node.op_type in ("Conv", "MatMul", "Gemm"):
+            runs = from_dq(node.input[0]) and from_dq(node.input[1])
+        elif is_sum(graph, node):
+            # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
+            loose = [name for name in data if not from_dq(name)]
+            runs = len(loose) < len(data) and all(fuses(name) for name in loose)
+        elif node.op_type == PRODUCT:
+            runs = True
+        else:
+            runs = moves(node) and bool(data) and all(is_int8(name) for name in data)
+        if runs:
+            found.add(id(node))
+    return found
+
+
+def moves(node: Any) -> bool:
+    if node.op_type == "Resize":
+        return _text(node, "mode", "nearest") == "nearest"
+    return node.op_type in _MOVERS
+
+
+def _text(node: Any, name: str, default: str) -> str:
+    return next((a.s.decode() for a in node.attribute if a.name == name), default)
+
+
+def is_sum(graph: Graph, node: Any) -> bool:
+    """An addition of two computed maps; not a bias or a constant."""
+    return node.op_type == "Add" and not any(name in graph.constants for name in node.input)
+
+
+def zero_of(graph: Graph, node: Any) -> np.ndarray | None:
+    """The zero point of a quantizer, () or one for every channel (C,); None where it has none or it is computed."""
+    return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+
+
+def dequantizes_bytes(graph: Graph, node: Any) -> bool:
+    """Not so where another tool quantized to sixteen bits: that is computed in floats."""
+    zero = zero_of(graph, node) if node.op_type == "DequantizeLinear" else None
+    return node.op_type == "DequantizeLinear" and (zero is None or zero.dtype.itemsize == 1)
+
+
+def is_fp8(zero: np.ndarray) -> bool:
+    """Whether a zero point, () or (C,), is FP8. By name: the type is not numpy's, but of a package that onnx brings."""
+    return zero.dtype.name == "float8_e4m3fn"

@@ -1,0 +1,31 @@
+"""Files that were named by a user: one that is not there, and two that would have one name in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import look_beside
+
+
+def missing_file(path: str | Path, what: str, fix: str | None = None) -> SamkrError:
+    """SE-A23.
+
+    Args:
+        what: kind of file that was expected: ``model``, ``checkpoint``.
+        fix: where more helps than a look at what is beside it.
+    """
+    return SamkrError(
+        "SE-A23", f"there is no {what} {path}, so nothing was done", fix=fix or look_beside(path)
+    )
+
+
+def one_name(paths: Sequence[Path]) -> SamkrError:
+    """SE-U93: files of different folders that are to lie in one, as in a bundle or on a device."""
+    return SamkrError(
+        "SE-U93",
+        "two files of one folder cannot have the same name, so nothing was done",
+        {"file": paths},
+        fix="rename one of them, with the passport beside it where it is a built model",
+    )
