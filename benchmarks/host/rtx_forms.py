@@ -20,7 +20,8 @@ from typing import Any
 
 from onnx import ModelProto, load_from_string
 
-from benchmarks.host.rtx_chains import blocks, chain, forms
+from benchmarks.host.rtx_chains import blocks, chain
+from benchmarks.host.rtx_rows import forms
 from samkr_edge.builder.enlarge import enlarge_sums
 from samkr_edge.builder.inspect.builder_listing import listing_of_log
 from samkr_edge.builder.inspect.engine_layers import layers_in

@@ -121,7 +121,7 @@ def _owners(
     return owner
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -131,7 +131,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the network input")
     parser.add_argument("--draws", type=int, default=40, help="of each image")
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def show(sizes: dict[str, Any], shares: dict[str, Any]) -> None:
+    for name, values in sizes.items():
+        print(f"{name:12s} input pixels per source pixel, 5 / 50 / 95 %: {' / '.join(map(str, values))}")
+    for name, found in shares.items():
+        print(
+            f"{name}: mean weight {found['mean_weight']:.5f}; % of positions, of weight and of loss by labelled joints"
+        )
+        for joints in CLASSES:
+            parts = (f"{found[f'{share}_percent'][joints]:7.2f}" for share in ("positions", "weight", "loss"))
+            print(f"  {joints:4s}{''.join(parts)}")
+
+
+def main() -> None:
+    given = parse()
     dataset = open_dataset(given.data, given.split)
     data = load_recipe(given.recipe).data
     size = (given.size, given.size)
@@ -146,8 +162,6 @@ def main() -> None:
         for crop, found in drawn.items()
     }
     sizes["paper test"] = people_sizes([test_scale(record, given.size) for record in shown])
-    for name, values in sizes.items():
-        print(f"{name:12s} input pixels per source pixel, 5 / 50 / 95 %: {' / '.join(map(str, values))}")
     floor = EncodeSettings().smallest_extent
     weightings = {
         "person, at least 1": replace(encoding, offset_extent="person", smallest_extent=1.0),
@@ -155,13 +169,7 @@ def main() -> None:
         "official": replace(encoding, offset_extent="image"),
     }
     shares = {name: offset_shares(drawn["short"], size, each) for name, each in weightings.items()}
-    for name, found in shares.items():
-        print(
-            f"{name}: mean weight {found['mean_weight']:.5f}; % of positions, of weight and of loss by labelled joints"
-        )
-        for joints in CLASSES:
-            parts = (f"{found[f'{share}_percent'][joints]:7.2f}" for share in ("positions", "weight", "loss"))
-            print(f"  {joints:4s}{''.join(parts)}")
+    show(sizes, shares)
     before, fitted, official = (found["mean_weight"] for found in shares.values())
     factor = OFFICIAL_FACTOR * official / fitted
     print(f"factor of the same mean weight as the official {OFFICIAL_FACTOR}: {factor:.5f}")

@@ -122,7 +122,6 @@ def measure_accuracy(
     from samkr_edge.evaluation import ap as evaluate
 
     known = _known(reuse, facts, measured_by, hashes[baseline])
-    count = len(evaluated_images(dataset, limit))
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
     # Only the baseline's are needed again; one model's predictions are dropped before the next one's are made.
@@ -143,7 +142,7 @@ def measure_accuracy(
         if earlier is not None and (name == baseline or earlier.difference is not None):
             found[name] = Accuracy(earlier.scores, None if name == baseline else earlier.difference, True)
             if advance is not None:
-                advance(count)
+                advance(len(image_ids))
             continue
         results = predict(name)
         scores = evaluate.score(dataset, results, image_ids)
