@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.measure.int8_share import int8_share
 from benchmarks.measure.latency import STAGES, Frames, Run, speed_up
 from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
-from benchmarks.schema import LatencyStats, Machine, ModelResult, PaperResult, SplitMs, Spread
+from benchmarks.schema import (
+    Energy,
+    LatencyStats,
+    Machine,
+    MemoryMb,
+    ModelResult,
+    PaperResult,
+    SplitMs,
+    Spread,
+)
 
 if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
@@ -47,7 +57,11 @@ def measured_row(
     sha256: str,
     run: Run,
     baseline: str,
-    accuracy: Accuracy | None,
+    *,
+    accuracy: Accuracy | None = None,
+    memory: MemoryMb | None = None,
+    energy: Energy | None = None,
+    trained_on: bool = False,
 ) -> ModelResult:
     """The row of a model file: its times, and its speed against the baseline's in the same run."""
     frames = run.frames[name]
@@ -71,6 +85,10 @@ def measured_row(
         accuracy=accuracy.scores if accuracy else None,
         difference=accuracy.difference if accuracy else None,
         accuracy_reused=accuracy.reused if accuracy else False,
+        trained_on=trained_on,
+        memory_mb=memory,
+        int8_share=int8_share(path),
+        energy=energy,
         paper=PaperResult(ap=figure.ap, where=figure.where, latency_ms=figure.latency_ms) if figure else None,
         stable=not reasons,
         reasons=reasons,

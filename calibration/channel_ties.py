@@ -5,7 +5,7 @@ sampling, reshaping, concatenation. A sum ties its terms: they need one factor. 
 adding a constant, any operation not named here) needs its inputs as they are, and so do the network's outputs.
 
 One pass on the meta device finds all of it, without a word about any architecture: every element of every tensor
-carries the number of the factor that it is scaled by, operations that move data move the numbers likewise, and sums
+carries the number of the factor that it is scaled by, operations that move data move the numbers the same way, and sums
 merge numbers. Number 0 is the factor 1.
 """
 
@@ -56,7 +56,7 @@ def trace_ties(folded: nn.Module, watched: Iterable[str] = ()) -> ChannelTies:
 
     Args:
         folded: (N, 3, H, W) -> tensors; its batch norms folded (one that is left pins its channels).
-        watched: names of modules whose inputs are to be told.
+        watched: names of modules whose inputs are to be reported.
     """
     network = copy.deepcopy(folded).to("meta")
     tracer = _Tracer({id(m.weight): (n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)})

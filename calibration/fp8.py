@@ -2,7 +2,7 @@
 
 It is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt has it: a weight or an activation times 448 /
 its range, rounded to the nearest of E4M3's numbers. A float has the same relative step for large and small numbers, so
-one range serves a whole weight tensor: channels that are small beside the others keep their three bits of mantissa.
+one range serves a whole weight tensor: channels that are small against the others keep their three bits of mantissa.
 ModelOpt fake-quantizes it on every device, CPUs included.
 """
 

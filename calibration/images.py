@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from samkr_edge.dataset.decoder_messages import ListeningReader
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, read_image, unreadable_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.use import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
+from samkr_edge.images import read_image, unreadable_image
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.oks import crowding_level, is_labelled
 from samkr_edge.terminal import say
@@ -71,7 +72,7 @@ def select_images(
 def load_batches(
     images: tuple[ImageRecord, ...], input_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
-    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are told."""
+    """uint8 (N, H, W, 3), preprocessed exactly as for inference; images that decoders complained about are reported."""
     reader = ListeningReader()
     for start in range(0, len(images), batch):
         part = []

@@ -49,7 +49,7 @@ class Rule(BaseModel):
         calibrator: in place of the policy's for these modules.
         granularity: weights have one range per output ``channel``, or one per ``tensor``.
         optional: the rule may match nothing (a network without that part).
-        why: shown beside every module it decides.
+        why: shown next to every module it decides.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,7 +88,7 @@ class Policy(BaseModel):
         calibrator: for every rule that names none.
         format: what the quantized modules compute in; ``fp8`` has one range per weight tensor.
         bits: of weights. Below 8: for analysis, never exported.
-        activation_bits: of activations; likewise.
+        activation_bits: of activations; below 8 for analysis only.
         shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
         equalise: channels are rescaled before calibration, the float network staying what it is, so that a range
             costs least: calibration/equalise.py.

@@ -60,7 +60,7 @@ class ActivationRange(_Calibrator):
         if self.method == "max" or not math.isfinite(sum(maxima)):
             return
         while self.top < largest:
-            # Twice the range in as many bins: neighbours are merged, nothing is counted anew.
+            # Twice the range in as many bins: neighbours are merged, nothing is counted again.
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
         found = torch.histc(magnitude.float(), BINS, min=0.0, max=self.top)
@@ -111,7 +111,7 @@ def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Te
 
 
 def range_for_bias(bias: Tensor, input_range: Tensor, bits: int, input_bits: int) -> Tensor:
-    """The narrowest range of weights (O,) beside which a bias (O,) is a number of steps that int32 holds.
+    """The narrowest range of weights (O,) at which a bias (O,) is a number of steps that int32 holds.
 
     Integer kernels start their sum from the bias in steps of input scale times weight scale. Where a channel's weights
     are dead and its bias lives, the weights' own range makes these steps so fine that the bias would be clipped.

@@ -12,7 +12,7 @@ from math import inf, isfinite
 from typing import Any
 
 from samkr_edge.errors import reason_of
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode import DECODE_LIMITS, DecodeSettings
 from samkr_edge.pose.skeleton import Skeleton
 
 # In the metadata of an ONNX file: the card;
@@ -159,16 +159,8 @@ def _positive(name: str, value: Any) -> int:
 
 def _decode_settings(data: dict[str, Any], side: int, stride: int) -> DecodeSettings:
     """The settings, each of them a number that finds somebody: whole where the default is, and within its limits."""
-    # A threshold below zero takes every place for a person: some want that. No centre reaches one above 1.
-    limits = {
-        "max_people": (1, inf),
-        "center_threshold": (-inf, 1),
-        "nms_distance": (0, 1),
-        "nms_joints": (0, inf),
-        # A stride that leaves pixels over is no measure: who compares the card with its network names it.
-        "refine_radius": (0, side if side % stride else side // stride),
-        "refine_blend": (0, 1),
-    }
+    # A stride that leaves pixels over is no measure: who compares the card with its network names it.
+    limits = {**DECODE_LIMITS, "refine_radius": (0, side if side % stride else side // stride)}
     known = asdict(DecodeSettings())
     for name, value in data.items():
         kinds = (int,) if type(known.get(name)) is int else (int, float)

@@ -20,8 +20,8 @@ from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
 from samkr_edge.files.ours import refuse_foreign
 from samkr_edge.fixes import quoted
+from samkr_edge.machine.tensorrt_module import MODULES, Flavour
 from samkr_edge.model_card import ModelCard
-from samkr_edge.runtime.tensorrt_module import MODULES, Flavour
 
 SCHEMA_VERSION = 1
 

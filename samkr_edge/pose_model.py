@@ -90,13 +90,13 @@ class PoseModel:
         """Why there is no CUDA graph, where one was asked for."""
         if not self.cuda_graph:
             return None
-        reason = getattr(self.runner, "graph_note", "only a TensorRT engine has one")
+        reason = self.runner.graph_note
         return reason and f"{self.path.name} runs without a CUDA graph: {reason}"
 
     @property
     def notes(self) -> list[str]:
         """What to know of how it runs here: an engine of another power mode, a CUDA graph that could not be."""
-        found = (getattr(self.runner, "power_note", None), self.graph_note)
+        found = (self.runner.power_note, self.graph_note)
         return [note for note in found if note]
 
     def __call__(self, image: np.ndarray) -> Poses:
@@ -114,30 +114,29 @@ class PoseModel:
         found: list[Poses] = []
         waiting = iter(images)
         while part := list(islice(waiting, BATCH)):
-            inputs = self.new_input(len(part))
-            fits = [self.preprocess(image, out) for image, out in zip(part, inputs, strict=True)]
-            outputs = self.runner.run(inputs)
-            found += [self.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
+            found += self.timed_batch(part, self.new_input(len(part)))[0]
         return found
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """The same as calling it with an image (H, W, 3), with the time of each stage by a monotonic clock."""
+        (poses,), times = self.timed_batch([image], self._buffers.input)
+        return poses, times
+
+    def timed_batch(self, images: Sequence[np.ndarray], inputs: np.ndarray) -> tuple[list[Poses], StageTimes]:
+        """One run over several images (H, W, 3): the poses of each, and the times of all together.
+
+        ``inputs`` (N, H, W, 3) is overwritten: :meth:`new_input` makes one.
+        """
         started = time.perf_counter()
-        buffer = self._buffers.input
-        fit = self.preprocess(image, buffer[0])
+        fits = [self.preprocess(image, out) for image, out in zip(images, inputs, strict=True)]
         prepared = time.perf_counter()
-        outputs = self.runner.run(buffer)
+        outputs = self.runner.run(inputs)
         ran = time.perf_counter()
-        poses = self.poses([output[0] for output in outputs], fit)
+        poses = [self.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         done = time.perf_counter()
         # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
-        copy_in, network, copy_out = getattr(self.runner, "last_run_ms", None) or (
-            0.0,
-            (ran - prepared) * 1e3,
-            0.0,
-        )
-        times = StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
-        return poses, times
+        copy_in, network, copy_out = self.runner.last_run_ms or (0.0, (ran - prepared) * 1e3, 0.0)
+        return poses, StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
 
     def new_input(self, count: int = 1) -> np.ndarray:
         """A buffer for ``count`` inputs, uint8 (count, height, width, 3)."""

@@ -13,9 +13,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.machine.cpu import cpu_device
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
+from samkr_edge.machine.tensorrt_module import tensorrt_version
 from samkr_edge.passport import Passport, verified_bytes
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
-from samkr_edge.runtime.tensorrt_module import tensorrt_version
 from targets.profile import version_tuple
 
 

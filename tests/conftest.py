@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
+from samkr_edge.machine.onnx_runtime_module import switch_off_telemetry
 
 switch_off_telemetry()  # some tests import onnxruntime themselves
 

@@ -29,7 +29,7 @@ from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from training import fp8_nodes
 from training.checkpoint import refuse_broken_weights
-from training.data.rendered_probe import rendered_probe
+from training.data.rendered.probe import rendered_probe
 from training.input_size import is_possible, nearest
 from training.models.decode_graph import DecodeGraph, DeployPoses
 from training.models.deploy import DeployNet
@@ -66,7 +66,7 @@ def export_onnx(
         card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
         opset: 16 to 19; FP8 needs 19.
         batch: static batch size.
-        half: FP16 beside INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
+        half: FP16 next to INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
         decode: ``host``: the file gives maps; ``graph``: it finds the candidates itself, by the card's settings.
         probe: pictures that travel with the file; rendered people where none are given.
 

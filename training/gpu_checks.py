@@ -1,4 +1,4 @@
-"""What torch computes on a GPU, beside what it computes elsewhere: the grouped head, a bf16 training step, the export.
+"""What torch computes on a GPU against elsewhere: the grouped head, a bf16 training step, the export.
 
 Figures only, as plain values; who asks for them sets the limits. On ``cpu`` all of it runs too.
 """
@@ -20,13 +20,14 @@ from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint, untrained_checkpoint
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.training_set import TrainingSet
 from training.export import export_onnx
 from training.loop.batches import Batches
 from training.loop.precision import allow_tf32
 from training.loop.processes import Processes
-from training.loop.recipe import load_recipe, settings_of
+from training.loop.recipe import settings_of
+from training.loop.recipe_file import load_recipe
 from training.loop.update import Updater
 from training.models.looped_head import both_heads
 from training.models.zoo import build_model, model_config
@@ -45,7 +46,7 @@ def head_errors(
 ) -> dict[str, float]:
     """Type -> largest relative L2 error of the grouped offset head against the loop, on a map of ``size`` x ``size``.
 
-    In training mode; in float64 over the offsets and all gradients, in float32 over the offsets: there a value beside
+    In training mode; in float64 over the offsets and all gradients, in float32 over the offsets: there a value next to
     a ReLU's or a sample's edge may fall to either side, and its gradient with it. Without TF32, which has ten bits.
     """
     errors = {}

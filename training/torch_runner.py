@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from samkr_edge.model_card import ModelCard
+from samkr_edge.runtime.runner import Runner
 from training.checkpoint import load_checkpoint, network_of
 from training.models.deploy import DeployNet
 from training.models.pose_net import PoseNet
 
 
-class TorchRunner:
+class TorchRunner(Runner):
     """See :class:`samkr_edge.runtime.runner.Runner`. Puts the network into eval mode.
 
     Args:

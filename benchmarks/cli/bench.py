@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import shlex
 import sys
-from difflib import get_close_matches
+from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.places import file_to_write, results_to_write
+from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, device, out_results
+from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from benchmarks.judge.regression import Uncompared
     from benchmarks.schema import Results
 
 _DEFAULT_SECONDS = 20.0
 _DEFAULT_BATCH = 8
+
+
+class Mode(str, Enum):
+    """How images come to a model that is timed."""
+
+    single_stream = "single-stream"
+    offline = "offline"
+
+
+class MayDiffer(str, Enum):
+    """What need not be comparable with earlier results."""
+
+    rows = "rows"
+    accuracy = "accuracy"
+    speed = "speed"
 
 
 def bench(
@@ -30,8 +48,8 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    split: Split = "val",
+    limit: Limit = None,
     anyway: Anyway = False,
     protocol: Annotated[
         ProtocolName,
@@ -51,13 +69,11 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each model.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     mode: Annotated[
-        str, typer.Option(metavar="single-stream|offline", help="One image after the other, or in batches.")
-    ] = "single-stream",
+        Mode, typer.Option(help="One image after the other, or in batches.")
+    ] = Mode.single_stream,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a batch, with --mode offline [default: 8].")
     ] = None,
@@ -75,11 +91,7 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results.json and samples, or a path that ends in .json.",
-            callback=results_to_write,
-        ),
+        Path | None, out_results("Folder for results.json and samples, or a path that ends in .json.")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
@@ -89,11 +101,8 @@ def bench(
         float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
     ] = None,
     may_differ: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="rows|accuracy|speed",
-            help="With a results.json as --baseline: what need not be comparable; repeat it.",
-        ),
+        list[MayDiffer] | None,
+        typer.Option(help="With a results.json as --baseline: what need not be comparable; repeat it."),
     ] = None,
     require_stable: Annotated[
         bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
@@ -102,10 +111,8 @@ def bench(
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
-    on: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Measure on a device: ssh://user@host[:port].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    on: Annotated[str | None, device("Measure on a device:")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """AP and latency of several models, measured in turns on the same images.
 
@@ -131,26 +138,16 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
-    from benchmarks.report.page import is_report, require_jinja2
-    from benchmarks.schema import all_reasons, is_results, read_results, write_results
-    from samkr_edge.files.ours import refuse_foreign
-
     target = None if out is None else _results_path(out)
-    if target is not None and target != out:
-        refuse_foreign([target], made=is_results, fix="choose another --out")
-        if report:
-            refuse_foreign([target.with_name("report.html")], made=is_report, fix="choose another --out")
+    _refuse_foreign_files(out, target, report)
     if on is not None:
         from samkr_edge.deploy.remote import run_there
 
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
-    from benchmarks.bench import Plan, run_bench
-    from benchmarks.judge.gate import gate_failure
-    from benchmarks.judge.regression import WHAT, compare_runs, drop_of, regression
-    from benchmarks.measure.stability import unstable_error
-    from benchmarks.report.table import render
-    from samkr_edge.cli.console import emit, progress, say
-    from samkr_edge.files.one_file import is_same_file
+    from benchmarks.bench import run_bench
+    from benchmarks.plan import Plan
+    from benchmarks.schema import write_results
+    from samkr_edge.cli.console import progress
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -159,60 +156,21 @@ def bench(
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
-    if report and out is None:
-        raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
-    if mode not in ("single-stream", "offline"):
-        raise SamkrError(
-            "SE-U66",
-            f"--mode {mode} is neither single-stream nor offline",
-            fix="--mode offline, or leave it out",
-        )
-    if batch is not None and mode != "offline":
+    if batch is not None and mode is not Mode.offline:
         raise SamkrError("SE-U66", "--batch is for offline mode only", fix="add --mode offline")
-    paths = list(models)
     # Read before anything is measured: a mistake in it should not cost the run.
-    earlier = read_results(baseline) if baseline is not None and _is_results(baseline) else None
-    unknown = [what for what in may_differ or () if what not in WHAT]
-    if may_differ and (earlier is None or unknown):
-        raise SamkrError(
-            "SE-U73",
-            f"--may-differ {' '.join(may_differ)} has nothing to allow"
-            if earlier is None
-            else f"--may-differ {' '.join(may_differ)}: it takes {', '.join(WHAT)}",
-            fix="give --baseline results.json"
-            if earlier is None
-            else f"--may-differ {get_close_matches(unknown[0], WHAT, 1, 0)[0]}",
-        )
-    compared = paths[0] if baseline is None or earlier is not None else baseline
-    named = next((path for path in paths if is_same_file(path, compared)), None)
-    if named is None:
-        paths.insert(0, compared)
-    compared = named or compared
+    earlier = _earlier_run(baseline, may_differ or ())
+    paths, first = _with_baseline(models, baseline if earlier is None else None)
     if max_drop is not None and earlier is None and len(paths) == 1:
         raise SamkrError(
             "SE-U61",
             "--max-drop compares accuracy, and one model alone has nothing to be compared with",
             fix="name the FP32 model first, or give --baseline results.json",
         )
-    if (
-        target is not None
-        and earlier is not None
-        and is_same_file(target, _results_path(cast("Path", baseline)))
-    ):
-        # The next run would be compared with the one that failed.
-        raise SamkrError(
-            "SE-U74",
-            f"--out would replace {target}, the results that this run is to be compared with",
-            fix="choose another --out",
-        )
-    if target is not None:
-        file_to_write(target)
-        if report:
-            file_to_write(target.with_name("report.html"))
-            require_jinja2()
+    _require_places(target, report, None if earlier is None else baseline)
     plan = Plan(
         models=paths,
-        baseline=compared,
+        baseline=first,
         data=data,
         split=split,
         limit=limit,
@@ -222,34 +180,133 @@ def bench(
         seconds=None if rounds is not None else (seconds or _DEFAULT_SECONDS),
         threads=threads,
         cuda_graph=cuda_graph,
-        mode=cast("Literal['single-stream', 'offline']", mode),
-        batch=1 if mode != "offline" else batch or _DEFAULT_BATCH,
+        mode=mode.value,
+        batch=1 if mode is not Mode.offline else batch or _DEFAULT_BATCH,
         power=power,
         memory=memory,
         samples=samples,
         max_drop=max_drop,
         anyway=anyway,
-        reuse=_earlier(target) if reuse else None,
+        reuse=_results_in(target) if reuse else None,
         command=_command(),
     )
     results = run_bench(plan, None if target is None else _samples_folder(target), progress)
     if target is not None:
         write_results(target, results)
-    against = compare_runs(results, earlier, drop_of(max_drop)) if earlier is not None else None
-    uncompared = against.uncompared if against else []
+    failed, uncompared = _judged(
+        results, earlier, max_drop, max_latency, [what.value for what in may_differ or ()], require_stable
+    )
+    _tell(results, failed, uncompared, target, report, as_json)
+
+
+# -- Before the work ---------------------------------------------------------------------------------------------
+
+
+def _refuse_foreign_files(out: Path | None, target: Path | None, report: bool) -> None:
+    """What lies in the folder ``--out`` and was not written by us is not replaced; a file named there may be."""
+    from benchmarks.report.page import is_report
+    from benchmarks.schema import is_results
+    from samkr_edge.files.ours import refuse_foreign
+
+    if target is not None and target != out:
+        refuse_foreign([target], made=is_results, fix="choose another --out")
+        if report:
+            refuse_foreign([_page(target)], made=is_report, fix="choose another --out")
+
+
+def _earlier_run(baseline: Path | None, may_differ: Sequence[MayDiffer]) -> Results | None:
+    """The results that ``--baseline`` names; None where it names a model, or nothing."""
+    from benchmarks.schema import read_results
+
+    if baseline is not None and (baseline.is_dir() or baseline.suffix == ".json"):
+        return read_results(baseline)
+    if may_differ:
+        raise SamkrError(
+            "SE-U73",
+            f"--may-differ {' '.join(what.value for what in may_differ)} has nothing to allow",
+            fix="give --baseline results.json",
+        )
+    return None
+
+
+def _with_baseline(models: Sequence[Path], baseline: Path | None) -> tuple[list[Path], Path]:
+    """(the models to measure, the one that they are compared with): the first, or ``baseline``, measured too."""
+    from samkr_edge.files.one_file import is_same_file
+
+    if baseline is None:
+        return list(models), models[0]
+    named = next((path for path in models if is_same_file(path, baseline)), None)
+    return (list(models), named) if named is not None else ([baseline, *models], baseline)
+
+
+def _require_places(target: Path | None, report: bool, baseline: Path | None) -> None:
+    """What is written at the end can be, and does not replace the results ``baseline``."""
+    from benchmarks.report.page import require_jinja2
+    from samkr_edge.files.one_file import is_same_file
+
+    if target is None:
+        if report:
+            raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
+        return
+    if baseline is not None and is_same_file(target, _results_path(baseline)):
+        # The next run would be compared with the one that failed.
+        raise SamkrError(
+            "SE-U74",
+            f"--out would replace {target}, the results that this run is to be compared with",
+            fix="choose another --out",
+        )
+    file_to_write(target)
+    if report:
+        file_to_write(_page(target))
+        require_jinja2()
+
+
+# -- After the work ----------------------------------------------------------------------------------------------
+
+
+def _judged(
+    results: Results,
+    earlier: Results | None,
+    max_drop: float | None,
+    max_latency: float | None,
+    may_differ: Sequence[str],
+    require_stable: bool,
+) -> tuple[SamkrError | None, list[Uncompared]]:
+    """(why the command fails, what of an earlier run could not be compared)."""
+    from benchmarks.judge.gate import gate_failure
+    from benchmarks.judge.regression import compare_runs, drop_of, regression
+    from benchmarks.measure.stability import unstable_error
+    from benchmarks.schema import all_reasons
+
+    against = None if earlier is None else compare_runs(results, earlier, drop_of(max_drop))
     failed = (
         gate_failure(results.models, max_drop if len(results.models) > 1 else None, max_latency)
-        or (regression(against, results, max_drop, may_differ or ()) if against else None)
+        or (regression(against, results, max_drop, may_differ) if against else None)
         or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
     )
-    gate = failed.to_dict() if failed else None
-    payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
+    return failed, against.uncompared if against else []
+
+
+def _tell(
+    results: Results,
+    failed: SamkrError | None,
+    uncompared: Sequence[Uncompared],
+    target: Path | None,
+    report: bool,
+    as_json: bool,
+) -> None:
+    """Write the page, print the table or one JSON object, and end with the gate's error."""
+    from benchmarks.report.table import render
+    from samkr_edge.cli.console import emit, say
+
     if target is not None and report:
         from benchmarks.report.page import write_report
 
         # Before anything is printed: where it fails, there is one object all the same.
-        write_report([target], page := target.with_name("report.html"))
+        write_report([target], page := _page(target))
         say(f"wrote {page}")
+    gate = failed.to_dict() if failed else None
+    payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
     emit({**results.model_dump(mode="json"), **payload}, render(results), as_json)
     for one in uncompared:
         say(f"not compared: {one}")
@@ -263,8 +320,7 @@ def bench(
         raise failed
 
 
-def _is_results(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ".json"
+# -- Names -------------------------------------------------------------------------------------------------------
 
 
 def _results_path(out: Path) -> Path:
@@ -273,15 +329,19 @@ def _results_path(out: Path) -> Path:
     return out if out.suffix == ".json" else out / FILE_NAME
 
 
+def _page(target: Path) -> Path:
+    return target.with_name("report.html")
+
+
 def _samples_folder(target: Path) -> Path:
     """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
-    from benchmarks.measure.samples import FOLDER
+    from benchmarks.samples import FOLDER
     from benchmarks.schema import FILE_NAME
 
     return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")
 
 
-def _earlier(target: Path | None) -> Results | None:
+def _results_in(target: Path | None) -> Results | None:
     """The results of an earlier run in the same place; whatever is wrong with them, they are then not reused."""
     from benchmarks.schema import read_results
 

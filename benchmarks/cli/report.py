@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 
@@ -17,10 +18,7 @@ def report(
         typer.Argument(metavar="RESULTS...", help="results.json files, their folders, or folders of sweeps."),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The HTML file to write [default: report.html].", callback=file_to_write
-        ),
+        Path | None, out_file("The HTML file to write [default: report.html].", "--output")
     ] = None,
     max_latency: Annotated[
         float | None,
@@ -36,7 +34,7 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="Lay the paper's Tables 1 to 6 out, with ours beside them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """One self-contained HTML page: verdict, accuracy against latency, the table, sample predictions.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, out_folder
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the cells and of what is made for them.", callback=folder_to_write)
-    ] = Path("sweep"),
+    out: Annotated[Path, out_folder("Folder of the cells and of what is made for them.")] = Path("sweep"),
     model: Annotated[
         list[Path] | None, typer.Option(help="A model for a suite without its own, FP32 first; repeat it.")
     ] = None,
@@ -32,7 +30,7 @@ def sweep(
         bool, typer.Option("--resume/--no-resume", help="Keep finished cells, or measure all again.")
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a suite: models, precisions, input sizes, batches, threads, targets, power modes.
 

@@ -3,22 +3,18 @@
 AP and mean OKS of both on the same images, with paired 95 % intervals over images; how far the joints of people whom
 the network sees clearly move; and how sharp the attention is: its largest weight beside the mean, 1 / (H * W)::
 
-    python benchmarks/host/attention.py -o benchmarks/results/attention.json \\
+    python -m benchmarks.host.attention -o benchmarks/results/attention.json \\
         --network "rendered people" fp32/final.pt people val --network "photographs" fit/final.pt lspet200 train
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from calibration.analysis.scoring import Bench, MapRecorder
 from calibration.inputs import use_threads
@@ -26,8 +22,9 @@ from samkr_edge import __version__
 from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
+from samkr_edge.runtime.runner import Runner
 from training.checkpoint import load_checkpoint, network_of
 from training.torch_runner import TorchRunner
 from training.without_attention import without_attention
@@ -58,7 +55,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class Beside:
+class Beside(Runner):
     """A runner whose maps it passes on; compares them, image by image, with those of another one."""
 
     kind = "checkpoint"

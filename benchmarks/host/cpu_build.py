@@ -1,7 +1,7 @@
 """What `build --target cpu` wins: ONNX Runtime FP32 and INT8 of one network, one process, one thread, interleaved.
 
-    python benchmarks/host/cpu_build.py --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
-    python benchmarks/host/cpu_build.py --float fp32.onnx --int8 qat.onnx -o cpu_build.json
+    python -m benchmarks.host.cpu_build --untrained samkr_w32 -o benchmarks/results/cpu_build_w32.json
+    python -m benchmarks.host.cpu_build --float fp32.onnx --int8 qat.onnx -o cpu_build.json
 
 Contenders: the exported FP32 model as ONNX Runtime runs it, both models built, and, where openvino and nncf are
 installed, OpenVINO FP32 and NNCF's INT8 of the same exported FP32 model. Every round runs each contender once, in a
@@ -29,12 +29,12 @@ import numpy as np
 
 from samkr_edge import __version__
 from samkr_edge.cli import run
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.onnx_runtime import session_options
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # Issue 4: against ONNX Runtime FP32, samkr_w32 at 512x512, one thread, a CPU with VNNI.
 TARGET_SPEEDUP = 2.5

@@ -1,6 +1,6 @@
 """Our decoding against the procedure of the official DEKR code on the same maps; one thread, interleaved, medians.
 
-    python benchmarks/host/decode.py -o benchmarks/results/decode.json
+    python -m benchmarks.host.decode -o benchmarks/results/decode.json
 
 The procedure is written anew from its description (docstring of :func:`official`) in torch, as the official code is:
 single scale, no flip, no matching to heatmap peaks. Before anything is timed both must find the same people.
@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from benchmarks.scripts.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.decode import DecodeSettings, decode
 from samkr_edge.pose.proposals import select
@@ -134,7 +134,7 @@ def main() -> None:
             "schema_version": 1,
             "kind": "decoding against the procedure of the official DEKR code",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": "python benchmarks/host/decode.py",
+            "command": "python -m benchmarks.host.decode",
             "version": __version__,
             "environment": environment(),
             "settings": {"map": [128, 128], "keypoints": K, "threads": 1, "rounds": given.rounds},

@@ -1,6 +1,6 @@
 """What one built model costs in a fresh process: until its first answer, and the GPU time of an inference after that.
 
-    python benchmarks/host/engine_times.py pose.engine -o times.json
+    python -m benchmarks.host.engine_times pose.engine -o times.json
 
 Imports are counted apart: from the start of the process until its packages are there, from there to the first poses of
 one image; and the median GPU time of a batch, of engines, with and without a CUDA graph. No torch. Linux only.
@@ -12,15 +12,11 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from samkr_edge.pose_model import load_model
 

@@ -6,7 +6,7 @@ SmoothQuant (Xiao et al., ICML 2023, eq. (4), exponent 0.5); and least expected 
 A second network is the same function with its channels spread on purpose: each multiplied by 2^N(0, SPREAD) and what
 reads it divided by that. All are scored on the same images, in pairs, with 95 % intervals over images::
 
-    python benchmarks/host/equalisation.py fp32/final.pt --data people -o benchmarks/results/equalisation.json
+    python -m benchmarks.host.equalisation fp32/final.pt --data people -o benchmarks/results/equalisation.json
 """
 
 from __future__ import annotations
@@ -14,15 +14,11 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from calibration.analysis.scoring import Bench, MapRecorder, Measured
 from calibration.channel_statistics import ChannelStatistics, channel_statistics
@@ -33,7 +29,7 @@ from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
 from training.models.fold import fold_batch_norms

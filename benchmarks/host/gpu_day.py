@@ -2,11 +2,11 @@
 
 Two machines: this one, which has the project and a network, and one with a GPU, which may have neither.
 
-    python benchmarks/host/gpu_day.py prepare gpu-day                     # here: wheels, exported networks, references
-    python benchmarks/host/gpu_day.py run gpu-day --work /tmp/day --out RESULTS --minutes 9
-    python benchmarks/host/gpu_day.py run gpu-day --work /tmp/day --out RESULTS --minutes 9 \
+    python -m benchmarks.host.gpu_day prepare gpu-day                     # here: wheels, exported networks, references
+    python -m benchmarks.host.gpu_day run gpu-day --work /tmp/day --out RESULTS --minutes 9
+    python -m benchmarks.host.gpu_day run gpu-day --work /tmp/day --out RESULTS --minutes 9 \
         --tensorrt-python /path/to/python
-    python benchmarks/host/gpu_day.py summary RESULTS/gpu_day.json        # anywhere
+    python -m benchmarks.host.gpu_day summary RESULTS/gpu_day.json        # anywhere
 
 `run` goes on where it stopped: what is written in WORK/gpu_day.json, or in a --known file of an earlier machine, is not
 measured again, and a network or an engine is made again only if something that is still missing needs it. --minutes is
@@ -31,17 +31,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:
+    # Started by its path, as a machine with nothing but the checkout is told to: again as a module of the checkout.
+    launcher = Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py"
+    os.execv(sys.executable, [sys.executable, str(launcher), "benchmarks.host.gpu_day", *sys.argv[1:]])
 
-from gpu_day_prepare import errors_of, install, prepare
-from gpu_day_run import FILE, Day, run, version_of, works
-from gpu_day_steps import MODELS, steps
-from gpu_day_summary import table
+from benchmarks.host.gpu_day_prepare import errors_of, install, prepare
+from benchmarks.host.gpu_day_run import FILE, Day, run, version_of, works
+from benchmarks.host.gpu_day_steps import MODELS, steps
+from benchmarks.host.gpu_day_summary import table
 
 NO_GPU, DIFFERS, NO_BUNDLE, NO_RECORDS = 7, 6, 2, 3
 # Relative L2 error between two exports of one network: the same weights, ONNX Runtime on another processor.
@@ -56,7 +59,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         print(f"there is no GPU here, so nothing was measured: {reason}", file=sys.stderr)
         return NO_GPU
     if not arguments.bundle.is_dir():
-        print(f"there is no folder {arguments.bundle}: gpu_day.py prepare makes it", file=sys.stderr)
+        print(f"there is no folder {arguments.bundle}: gpu_day prepare makes it", file=sys.stderr)
         return NO_BUNDLE
     day = Day(arguments.bundle.absolute(), arguments.work.absolute(), arguments.out, {})
     for file in (*arguments.known, day.work / FILE):

@@ -1,4 +1,4 @@
-"""What :mod:`gpu_day` carries to the machine with the GPU: wheels, and what its networks must compute."""
+"""What ``gpu_day`` carries to the machine with the GPU: wheels, and what its networks must compute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_day_steps import program
+from benchmarks.host.gpu_day_steps import program
 
 # What a machine with torch, onnxruntime, OpenCV, typer and rich still lacks for training, quantizing and AP; and what
 # a Python with TensorRT that can run models lacks for looking at graphs.

@@ -1,4 +1,4 @@
-"""Running the steps of :mod:`gpu_day`: in order, in the time there is, each kept as soon as it is there."""
+"""Running the steps of ``gpu_day``: in order, in the time there is, each kept as soon as it is there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpu_day_steps import Step
+from benchmarks.host.gpu_day_steps import Step
 
 FILE = "gpu_day.json"
 ATTEMPTS = 2

@@ -1,12 +1,12 @@
-"""The steps of :mod:`gpu_day`: what is made and measured on a GPU, what is wanted most first."""
+"""The steps of ``gpu_day``: what is made and measured on a GPU, what is wanted most first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-HOST = ROOT / "benchmarks" / "host"
+# Runs a module of this checkout in whichever Python a step needs.
+CHILD_PROCESS = str(Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py")
 MODELS = ("samkr_w32", "samkr_w32_nodc", "dekr_w32")
 BATCHES = (8, 1)
 
@@ -43,7 +43,7 @@ def torch_steps() -> list[Step]:
     def training(name: str, *options: str) -> Step:
         return Step(
             f"training-{name}", "torch",
-            (script("training_step"), "--recipe", "samkr_w32_coco", "--data", "{work}/people", "--device", "cuda",
+            (*host("training_step"), "--recipe", "samkr_w32_coco", "--data", "{work}/people", "--device", "cuda",
              "--threads", "4", *options, "-o", f"{{work}}/training-{name}.json"),
             2, ("people",), result=f"training-{name}.json",
         )  # fmt: skip
@@ -51,7 +51,7 @@ def torch_steps() -> list[Step]:
     size = ("--set", "batch_size=16", "data.input_size=[512,512]")
     return [
         selftest("torch", "torch", "1,12", 3),
-        Step("head", "torch", (script("head"), "--device", "cuda", "--rounds", "20", "-o", "{work}/head.json"), 2,
+        Step("head", "torch", (*host("head"), "--device", "cuda", "--rounds", "20", "-o", "{work}/head.json"), 2,
              result="head.json"),
         Step("people", "torch", (*program(), "data", "synth", "{work}/people", "--train", "64", "--val", "8"), 1,
              makes=("people",)),
@@ -80,7 +80,7 @@ def export_steps() -> list[Step]:
             if batch == 1:
                 found.append(
                     Step(f"reference-{model}", "torch",
-                         (str(HOST / "gpu_day.py"), "compare", f"{{work}}/{file}", f"{{bundle}}/{model}.npz"),
+                         (*host("gpu_day"), "compare", f"{{work}}/{file}", f"{{bundle}}/{model}.npz"),
                          1, (f"export-{model}-float-1",))
                 )  # fmt: skip
             file = f"{model}-int8-{batch}.onnx"
@@ -122,7 +122,7 @@ def engine_steps(model: str, precision: str, batch: int) -> list[Step]:
         Step(build, "tensorrt",
              (*program(), "build", f"{{work}}/{source}.onnx", "--target", "auto", "--precision", precision, "-o", file,
               "--json"), 4, (f"export-{source}",), (f"{engine}.engine", f"{engine}.engine.json")),
-        Step(f"times-{engine}", "tensorrt", (script("engine_times"), file, "-o", f"{{work}}/times-{engine}.json"), 1,
+        Step(f"times-{engine}", "tensorrt", (*host("engine_times"), file, "-o", f"{{work}}/times-{engine}.json"), 1,
              (build,), result=f"times-{engine}.json"),
         Step(f"layers-{engine}", "tensorrt", (*program(), "inspect", file, "--profile", "--json"), 1, (build,)),
     ]  # fmt: skip
@@ -139,8 +139,9 @@ def selftest(name: str, needs: str, stages: str, minutes: float) -> Step:
 
 def program() -> tuple[str, ...]:
     """`samkr-edge` of this checkout."""
-    return (str(ROOT / "samkr_edge" / "child_process.py"), "samkr_edge")
+    return (CHILD_PROCESS, "samkr_edge")
 
 
-def script(name: str) -> str:
-    return str(HOST / f"{name}.py")
+def host(name: str) -> tuple[str, ...]:
+    """A script of this folder."""
+    return (CHILD_PROCESS, f"benchmarks.host.{name}")

@@ -1,11 +1,11 @@
-"""What of the numbers to reach the records of :mod:`gpu_day` show: nothing but what was measured."""
+"""What of the numbers to reach the records of :mod:`benchmarks.host.gpu_day` show: nothing but what was measured."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_day_run import why
+from benchmarks.host.gpu_day_run import why
 
 
 @dataclass(frozen=True)

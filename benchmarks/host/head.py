@@ -1,7 +1,7 @@
 """Time and memory of the grouped offset head against a loop over keypoints; one thread, interleaved, medians.
 
-    python benchmarks/host/head.py -o benchmarks/results/head.json
-    python benchmarks/host/head.py --device cuda -o head.json
+    python -m benchmarks.host.head -o benchmarks/results/head.json
+    python -m benchmarks.host.head --device cuda -o head.json
 
 The head is samkr_w32's: 480 channels in, 17 keypoints, c = 16, g = 8, two adaptive blocks; float32, batch 1.
 Peak memory is that of a process of its own, above what it holds before the pass; Linux only. On a GPU it is what torch
@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
-from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge import __version__, child_process
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.threads import keep_freed_memory
@@ -110,7 +106,9 @@ def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> floa
 
 
 def in_a_process_of_its_own(form: str, name: str, size: int, device: str) -> float:
-    command = [sys.executable, __file__, "--device", device, "--memory", form, name, str(size)]
+    command = child_process.module(
+        "benchmarks.host.head", "--device", device, "--memory", form, name, str(size)
+    )
     return float(
         subprocess.run(
             command, check=True, capture_output=True, text=True, encoding="utf-8", errors="replace"
@@ -151,7 +149,7 @@ def main() -> None:
                 "schema_version": 1,
                 "kind": "offset head, grouped against looped",
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "command": "python benchmarks/host/head.py",
+                "command": "python -m benchmarks.host.head",
                 "version": __version__,
                 "environment": environment(),
                 "settings": {

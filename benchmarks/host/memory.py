@@ -1,6 +1,6 @@
 """Peak memory of each step from network to built INT8 model, each in a process of its own.
 
-    python benchmarks/host/memory.py --model samkr_w48 --out benchmarks/results/memory_w48.json
+    python -m benchmarks.host.memory --model samkr_w48 --out benchmarks/results/memory_w48.json
 
 Random weights, calibrated on noise: memory does not depend on what the numbers are. The input size is the network's
 own (640 x 640 for samkr_w48); one image at a time, as everywhere in calibration at such sizes.
@@ -16,13 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import this_checkout
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from benchmarks.host.this_checkout import start
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose_model import load_model
 
@@ -67,7 +63,7 @@ def measure(command: list[str]) -> dict[str, Any]:
         SystemExit: the command failed; it has printed its own error.
     """
     started = time.monotonic()
-    process = this_checkout.start(*command)
+    process = start(*command)
     # wait4 tells of this very process; getrusage(RUSAGE_CHILDREN) keeps the largest of all so far. What this script
     # holds itself is the least that it says.
     _, status, usage = os.wait4(process.pid, 0)

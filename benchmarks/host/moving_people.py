@@ -1,9 +1,9 @@
 """A video of rendered people who move, for the animation in the README.
 
     samkr-edge export demo/qat.pt -o wide.onnx --size 128x192
-    python benchmarks/host/moving_people.py moving.mp4
+    python -m benchmarks.host.moving_people moving.mp4
     samkr-edge predict wide.onnx moving.mp4 -o poses --track --smooth --no-boxes
-    python benchmarks/host/moving_people.py docs/predict.webp --from poses/moving.mp4
+    python -m benchmarks.host.moving_people docs/predict.webp --from poses/moving.mp4
 
 Every frame is the scene of one seed (:func:`training.data.synthetic.render_scene`); only the draws that decide the
 joints' angles sway around their values, so that the last frame leads to the first. The
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samkr_edge.files.artefact import replacing
-from training.data.synthetic import SceneSettings, render_scene
+from training.data.rendered.scene import SceneSettings, render_scene
 
 # `sample_figure` takes 80 numbers for a person, from the last to the first: the kind of pose, then lean and tilt, then
 # the angles of arms and legs. Those that choose between an arm down and an arm up stay as they are.

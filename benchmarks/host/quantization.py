@@ -5,7 +5,7 @@ For each seed: PTQ by the default policy, QAT with the FP32 network as teacher, 
 made by the public commands and kept in --work, so that a stopped run goes on; everything is scored on the same images,
 in pairs, with 95 % intervals over images. One JSON file comes out::
 
-    python benchmarks/host/quantization.py demo/fp32/final.pt --data demo/data --seeds 0 1 2 \\
+    python -m benchmarks.host.quantization demo/fp32/final.pt --data demo/data --seeds 0 1 2 \\
         --work runs/quantization --out benchmarks/results/quantization-demo.json
 """
 
@@ -20,16 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import this_checkout
-
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from benchmarks.host.this_checkout import start
 from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measured
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose_model import load_model
 
@@ -141,7 +137,7 @@ def command(*arguments: str, made: Path, allowed: Sequence[int] = (0,)) -> None:
     if made.exists():
         return
     print("$ samkr-edge", *arguments, file=sys.stderr)
-    code = this_checkout.start(*arguments).wait()
+    code = start(*arguments).wait()
     if code not in allowed:
         sys.exit(code)
 

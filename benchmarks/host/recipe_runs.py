@@ -1,7 +1,7 @@
 """What a setting of a recipe is worth: one recipe trained in several variants and seeds, AP by two protocols.
 
     samkr-edge data synth wide --train 3000 --val 300 --size 128 --aspect 1.5 --people 1-4 --height 0.4-0.95
-    python benchmarks/host/recipe_runs.py --data wide --out runs --steps 700 --seeds 0 1 2 \\
+    python -m benchmarks.host.recipe_runs --data wide --out runs --steps 700 --seeds 0 1 2 \\
         --variant fit data.crop=fit --variant short data.crop=short -o benchmarks/results/recipe_runs_crop.json
 
 Every network is scored on the val split, or on another ``--split`` (on train it is train-fit AP): as it would be
@@ -20,13 +20,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from samkr_edge import __version__
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.ap import predict_dataset, score
 from samkr_edge.evaluation.protocol import PAPER, Protocol
 from samkr_edge.files.artefact import sha256_of, write_json

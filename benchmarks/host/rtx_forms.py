@@ -1,8 +1,8 @@
 """In which ONNX form INT8 pays with TensorRT for RTX, by its builder's list of layers: no GPU, no torch, no times.
 
-    python benchmarks/host/rtx_forms.py                       # the table of docs/rtx-int8-forms.md
-    python benchmarks/host/rtx_forms.py --target SM120 -o forms.json
-    python benchmarks/host/rtx_forms.py w32.onnx w32-int8.onnx       # whole networks as `samkr-edge export` writes them
+    python -m benchmarks.host.rtx_forms                       # the table of docs/rtx-int8-forms.md
+    python -m benchmarks.host.rtx_forms --target SM120 -o forms.json
+    python -m benchmarks.host.rtx_forms w32.onnx w32-int8.onnx       # whole networks as `samkr-edge export` writes them
 
 Every row is a graph of a few layers in one form, built for one compute capability. What counts: the type in which the
 convolutions read and write, the kernels that only walk over maps, and the bytes that all kernels read and write.
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto, load_from_string
-from rtx_chains import blocks, chain, forms
 
+from benchmarks.host.rtx_chains import blocks, chain
+from benchmarks.host.rtx_rows import forms
 from samkr_edge.builder.enlarge import enlarge_sums
 from samkr_edge.builder.inspect.builder_listing import listing_of_log
 from samkr_edge.builder.inspect.engine_layers import layers_in
@@ -29,10 +30,10 @@ from samkr_edge.builder.tensorrt.edits import edit, prepare
 from samkr_edge.builder.tensorrt.fused_int8 import fuse_int8
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import write_json
+from samkr_edge.machine.tensorrt_module import import_tensorrt
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
 
 Settings = Callable[[Any], None]
 

@@ -1,7 +1,7 @@
 """Make the networks that the self-test carries, and measure what is in them.
 
-python benchmarks/host/selftest_networks.py make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
-python benchmarks/host/selftest_networks.py measure people    # AP in ONNX Runtime, on rendered people:
+python -m benchmarks.host.selftest_networks make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
+python -m benchmarks.host.selftest_networks measure people    # AP in ONNX Runtime, on rendered people:
     samkr-edge data synth people --liveliness 0.3                 # what it was trained on; `measure` takes its val
 """
 
@@ -141,7 +141,7 @@ def _maps(path: Path, dataset: Any) -> str:
     """What the maps of a network are like on the first image, in FP32 and with FP16 baked in."""
     from samkr_edge.builder.check.agreement import relative_error
     from samkr_edge.builder.tensorrt.half import bake
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
     from samkr_edge.pose.geometry import fit_matrix, warp
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 

@@ -1,6 +1,6 @@
 """How fast people are rendered and written as a data set: images a second, JPEG files included.
 
-    python benchmarks/host/synth.py -o benchmarks/results/synth.json
+    python -m benchmarks.host.synth -o benchmarks/results/synth.json
 
 Target: 150 images/s of 256x256 pixels on two cores.
 """
@@ -10,19 +10,15 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from samkr_edge import __version__
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 TARGET = 150.0  # images/s at TARGET_SIZE pixels with TARGET_CORES processes
 TARGET_SIZE, TARGET_CORES = 256, 2

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-# Started by its place: it runs the code beside it.
-_LAUNCH = Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py"
+from samkr_edge import child_process
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
     """`samkr-edge ARGUMENTS` in a process of its own; all it prints goes to stderr."""
-    return subprocess.Popen([sys.executable, str(_LAUNCH), "samkr_edge", *arguments], stdout=sys.stderr)
+    return subprocess.Popen(child_process.command(*arguments), stdout=sys.stderr)

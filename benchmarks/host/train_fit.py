@@ -1,7 +1,7 @@
 """Two pictures of a network that was fitted to photographs: its people beside the labelled ones, and its curve.
 
-    python benchmarks/host/train_fit.py poses fp32.pt int8.pt --data lspet200 -o docs/train-fit.svg
-    python benchmarks/host/train_fit.py curve benchmarks/results/lspet-train-fit.log.jsonl -o docs/train-fit-curve.svg
+    python -m benchmarks.host.train_fit poses fp32.pt int8.pt --data lspet200 -o docs/train-fit.svg
+    python -m benchmarks.host.train_fit curve benchmarks/results/lspet-train-fit.log.jsonl -o docs/train-fit-curve.svg
 
 The people stand on blank ground: photographs of others are not ours to show. The images are every n-th of the split;
 nobody picks them.
@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,12 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from benchmarks.report.pareto_plot import ticks
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.files.artefact import replacing
+from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model

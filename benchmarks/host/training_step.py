@@ -1,7 +1,7 @@
 """Where a training step's time goes: loader, forward, backward, update; medians of rounds that take turns.
 
-    python benchmarks/host/training_step.py --data people -o benchmarks/results/training_step.json
-    python benchmarks/host/training_step.py --data people --device cuda --recipe samkr_w32_coco --set precision=bf16
+    python -m benchmarks.host.training_step --data people -o benchmarks/results/training_step.json
+    python -m benchmarks.host.training_step --data people --device cuda --recipe samkr_w32_coco --set precision=bf16
 
 The recipe decides network, batch, augmentation, targets and loss. The loader is measured alone, one thread, with its
 images in memory: training overlaps it with the rest.
@@ -13,7 +13,6 @@ import argparse
 import itertools
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,16 @@ from typing import Any
 import cv2
 import torch
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.batches import training_set
 from training.loop.losses import LossSettings, PoseLoss
 from training.loop.precision import allow_tf32, computed, half_type
-from training.loop.recipe import Recipe, load_recipe, settings_of
+from training.loop.recipe import Recipe, settings_of
+from training.loop.recipe_file import load_recipe
 from training.loop.threads import keep_freed_memory
 from training.models.deploy import normalise
 from training.models.zoo import build_model, model_config

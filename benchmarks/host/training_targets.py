@@ -1,6 +1,6 @@
 """How large training shows people, and who carries the offset loss; from annotations alone, no image is opened.
 
-    python benchmarks/host/training_targets.py --data /data/coco -o benchmarks/results/training_targets_coco.json
+    python -m benchmarks.host.training_targets --data /data/coco -o benchmarks/results/training_targets_coco.json
 
 Sizes: input pixels per source pixel, over the draws of a recipe with each crop, and of the papers' test resize.
 
@@ -13,7 +13,6 @@ factor makes the mean of the second, times the factor, that of the official pair
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-# A script's own folder is on the path in place of the repository's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.dataset.use import smallest_area
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose.oks import is_labelled
@@ -36,7 +32,8 @@ from training.data.augment import AugmentSettings, Placement, draw_placement, pl
 from training.data.encode import EncodeSettings, Points, encode, person_centers, person_size
 from training.data.training_set import STRIDE
 from training.loop.losses import OFFSET_BETA
-from training.loop.recipe import load_recipe, settings_of
+from training.loop.recipe import settings_of
+from training.loop.recipe_file import load_recipe
 
 OFFICIAL_FACTOR = 0.03
 CLASSES = {"1": (1, 1), "2": (2, 2), "3-5": (3, 5), "6+": (6, 99)}  # labelled joints of a person
@@ -124,7 +121,7 @@ def _owners(
     return owner
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,7 +131,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the network input")
     parser.add_argument("--draws", type=int, default=40, help="of each image")
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def show(sizes: dict[str, Any], shares: dict[str, Any]) -> None:
+    for name, values in sizes.items():
+        print(f"{name:12s} input pixels per source pixel, 5 / 50 / 95 %: {' / '.join(map(str, values))}")
+    for name, found in shares.items():
+        print(
+            f"{name}: mean weight {found['mean_weight']:.5f}; % of positions, of weight and of loss by labelled joints"
+        )
+        for joints in CLASSES:
+            parts = (f"{found[f'{share}_percent'][joints]:7.2f}" for share in ("positions", "weight", "loss"))
+            print(f"  {joints:4s}{''.join(parts)}")
+
+
+def main() -> None:
+    given = parse()
     dataset = open_dataset(given.data, given.split)
     data = load_recipe(given.recipe).data
     size = (given.size, given.size)
@@ -149,8 +162,6 @@ def main() -> None:
         for crop, found in drawn.items()
     }
     sizes["paper test"] = people_sizes([test_scale(record, given.size) for record in shown])
-    for name, values in sizes.items():
-        print(f"{name:12s} input pixels per source pixel, 5 / 50 / 95 %: {' / '.join(map(str, values))}")
     floor = EncodeSettings().smallest_extent
     weightings = {
         "person, at least 1": replace(encoding, offset_extent="person", smallest_extent=1.0),
@@ -158,13 +169,7 @@ def main() -> None:
         "official": replace(encoding, offset_extent="image"),
     }
     shares = {name: offset_shares(drawn["short"], size, each) for name, each in weightings.items()}
-    for name, found in shares.items():
-        print(
-            f"{name}: mean weight {found['mean_weight']:.5f}; % of positions, of weight and of loss by labelled joints"
-        )
-        for joints in CLASSES:
-            parts = (f"{found[f'{share}_percent'][joints]:7.2f}" for share in ("positions", "weight", "loss"))
-            print(f"  {joints:4s}{''.join(parts)}")
+    show(sizes, shares)
     before, fitted, official = (found["mean_weight"] for found in shares.values())
     factor = OFFICIAL_FACTOR * official / fitted
     print(f"factor of the same mean weight as the official {OFFICIAL_FACTOR}: {factor:.5f}")

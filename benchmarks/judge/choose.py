@@ -58,14 +58,7 @@ def choose(
             "AP.",
             None,
         )
-    wanted = " and ".join(
-        text
-        for text in (
-            f"at most {max_latency:g} ms (p90)" if max_latency is not None else "",
-            f"at least {min_ap:g} AP" if min_ap is not None else "",
-        )
-        if text
-    )
+    wanted = _constraint(max_latency, min_ap)
     fitting = [
         candidate
         for candidate in candidates
@@ -92,6 +85,12 @@ def choose(
         f"Take {taken.name} for {wanted}: {taken.ap:.1f} AP at p90 {milliseconds(taken.p90)} ms{why}.",
         taken.name,
     )
+
+
+def _constraint(max_latency: float | None, min_ap: float | None) -> str:
+    texts = [] if max_latency is None else [f"at most {max_latency:g} ms (p90)"]
+    texts += [] if min_ap is None else [f"at least {min_ap:g} AP"]
+    return " and ".join(texts)
 
 
 def _words(candidate: Candidate) -> str:

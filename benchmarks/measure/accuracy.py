@@ -122,7 +122,6 @@ def measure_accuracy(
     from samkr_edge.evaluation import ap as evaluate
 
     known = _known(reuse, facts, measured_by, hashes[baseline])
-    count = len(evaluated_images(dataset, limit))
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
     # Only the baseline's are needed again; one model's predictions are dropped before the next one's are made.
@@ -143,7 +142,7 @@ def measure_accuracy(
         if earlier is not None and (name == baseline or earlier.difference is not None):
             found[name] = Accuracy(earlier.scores, None if name == baseline else earlier.difference, True)
             if advance is not None:
-                advance(count)
+                advance(len(image_ids))
             continue
         results = predict(name)
         scores = evaluate.score(dataset, results, image_ids)
@@ -159,7 +158,7 @@ def _known(
     reuse: Results | None, facts: DatasetFacts, measured_by: ProtocolFacts, baseline_sha: str
 ) -> dict[str, Accuracy]:
     """Model SHA-256 -> numbers of an earlier run that hold for this one."""
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     if reuse is None or reuse.dataset is None or reuse.version != __version__:
         return {}

@@ -22,7 +22,7 @@ def timing_images(records: Sequence[ImageRecord]) -> list[np.ndarray]:
 
     Without data it is one random image.
     """
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
 
     if not records:
         return [random_image()]

@@ -5,68 +5,70 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.report.overview import device_name
-from benchmarks.schema import Results, Settings
+from benchmarks.schema import Machine, Results, Settings
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
     """(what, text) lines of the details."""
-    settings, machine, dataset = results.settings, results.machine, results.dataset
-    lines = [("Command", results.command), ("Time", results.time), ("samkr-edge", results.version)]
-    lines.append(
+    settings = results.settings
+    return [
+        ("Command", results.command),
+        ("Time", results.time),
+        ("samkr-edge", results.version),
         (
             "Timing",
             f"{settings.rounds} rounds in {settings.seconds:.1f} s after {settings.warmup_rounds} warm-up rounds; "
             f"{_a_round(settings)} of each model a round, in rotating order; {settings.threads} thread"
             f"{'' if settings.threads == 1 else 's'} per model",
-        )
+        ),
+        *_machine(results.machine),
+        *_energy(results),
+        ("Stability", "stable" if results.stable else f"unstable; for stable times: {results.stability_fix}"),
+        *_data(results),
+    ]
+
+
+def _machine(machine: Machine) -> list[tuple[str, str]]:
+    unreadable = "not readable here"
+    lines = [
+        ("CPU clock", _range(machine.mhz_min, machine.mhz_max, "MHz") or unreadable),
+        ("Temperature", _range(machine.celsius_before, machine.celsius_after, "°C") or unreadable),
+        ("GPU clock", _range(machine.gpu_mhz_min, machine.gpu_mhz_max, "MHz")),
+        ("GPU temperature", _range(machine.gpu_celsius_before, machine.gpu_celsius_after, "°C")),
+        ("Power mode", machine.power_mode_before or ""),
+        ("Throttled by", ", ".join(machine.throttled)),
+    ]
+    return [line for line in lines if line[1]]
+
+
+def _range(low: float | None, high: float | None, unit: str) -> str:
+    return "" if low is None or high is None else f"{low:.0f} to {high:.0f} {unit}"
+
+
+def _energy(results: Results) -> list[tuple[str, str]]:
+    power = results.power
+    if power is None:
+        return [] if results.power_reason is None else [("Energy", results.power_reason)]
+    text = (
+        f"{power.rail}; {power.source}, {power.sampling_hz:g} readings a second; "
+        f"{power.idle_watts:.2f} W at rest subtracted"
     )
-    if machine.mhz_before is not None:
-        lines.append(("CPU clock", f"{machine.mhz_min:.0f} to {machine.mhz_max:.0f} MHz"))
-    else:
-        lines.append(("CPU clock", "not readable here"))
-    if machine.celsius_before is not None and machine.celsius_after is not None:
-        lines.append(("Temperature", f"{machine.celsius_before:.0f} to {machine.celsius_after:.0f} °C"))
-    else:
-        lines.append(("Temperature", "not readable here"))
-    if machine.gpu_mhz_min is not None:
-        lines.append(("GPU clock", f"{machine.gpu_mhz_min:.0f} to {machine.gpu_mhz_max:.0f} MHz"))
-    if machine.gpu_celsius_before is not None and machine.gpu_celsius_after is not None:
-        lines.append(
-            ("GPU temperature", f"{machine.gpu_celsius_before:.0f} to {machine.gpu_celsius_after:.0f} °C")
-        )
-    if machine.power_mode_before is not None:
-        lines.append(("Power mode", machine.power_mode_before))
-    if machine.throttled:
-        lines.append(("Throttled by", ", ".join(machine.throttled)))
-    if results.power is not None:
-        power = results.power
-        lines.append(
-            (
-                "Energy",
-                f"{power.rail}; {power.source}, {power.sampling_hz:g} readings a second; "
-                f"{power.idle_watts:.2f} W at rest subtracted",
-            )
-        )
-    elif results.power_reason is not None:
-        lines.append(("Energy", results.power_reason))
-    lines.append(
-        ("Stability", "stable" if results.stable else f"unstable; for stable times: {results.stability_fix}")
-    )
-    if dataset is not None:
-        part = "" if dataset.images == dataset.images_in_split else f" of {dataset.images_in_split}"
-        lines.append(
-            (
-                "Data",
-                f"{dataset.name}, split {dataset.split}: {dataset.images}{part} images, {dataset.people} people, "
-                f"{dataset.skeleton}",
-            )
-        )
-        lines.append(("AP by", results.protocol.label))
-        if results.protocol.rescoring_sha256 is not None:
-            lines.append(("Rescored by", f"sha256 {results.protocol.rescoring_sha256}"))
-        lines.append(("Annotations", f"sha256 {dataset.annotations_sha256}"))
-        lines.append(("Images", f"sha256 {dataset.images_digest} (ids, names, bytes)"))
-    return lines
+    return [("Energy", text)]
+
+
+def _data(results: Results) -> list[tuple[str, str]]:
+    dataset, rescoring = results.dataset, results.protocol.rescoring_sha256
+    if dataset is None:
+        return []
+    part = "" if dataset.images == dataset.images_in_split else f" of {dataset.images_in_split}"
+    scored = f"{dataset.images}{part} images, {dataset.people} people, {dataset.skeleton}"
+    return [
+        ("Data", f"{dataset.name}, split {dataset.split}: {scored}"),
+        ("AP by", results.protocol.label),
+        *([] if rescoring is None else [("Rescored by", f"sha256 {rescoring}")]),
+        ("Annotations", f"sha256 {dataset.annotations_sha256}"),
+        ("Images", f"sha256 {dataset.images_digest} (ids, names, bytes)"),
+    ]
 
 
 def _a_round(settings: Settings) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.samples import compare, read_samples
+from benchmarks.report.movement import compare
 from benchmarks.report.svg import skeletons
+from benchmarks.samples import read_samples
 from benchmarks.schema import Results
 
 

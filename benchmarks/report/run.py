@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, signed
-from benchmarks.measure.latency import STAGES
 from benchmarks.paper import beside_the_paper
 from benchmarks.report.facts import facts, facts_line, flat
 from benchmarks.report.pictures import Budget, pictures
@@ -15,7 +14,7 @@ from benchmarks.report.svg import mark_icon
 from benchmarks.report.table import conditions, extras, has_paper
 from benchmarks.schema import ModelResult, Results, SplitMs
 
-STAGES_SHOWN = (*STAGES, "other")
+STAGES_SHOWN = tuple(SplitMs.model_fields)
 
 
 @dataclass(frozen=True)

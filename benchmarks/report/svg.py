@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.measure.samples import Person
+from benchmarks.samples import Person
 
 
 def mark(series: int, cx: float, cy: float) -> str:

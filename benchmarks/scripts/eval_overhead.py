@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scripts.run_facts import run_facts
-from samkr_edge.dataset.keypoint_dataset import open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.evaluation.ap import predict_dataset
 from samkr_edge.files.artefact import require_writable, write_json
+from samkr_edge.images import read_image
 from samkr_edge.pose_model import load_model
 
 _BLOCK = 50

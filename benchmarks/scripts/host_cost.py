@@ -5,7 +5,7 @@
 
 Each round times every contender once, in a new order; medians are reported. The plainest correct Python
 loop (:func:`decode_by_loops`) is held against the decoder in use: first that both find the same people, then in time.
-The comparison with the official DEKR procedure needs torch: benchmarks/host/decode.py.
+The comparison with the official DEKR procedure needs torch: benchmarks.host.decode.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def start_up() -> dict[str, float]:
     )
     memory = (
         "import samkr_edge.pose_model, samkr_edge.frames.pipeline, resource;"
-        "from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
+        "from samkr_edge.machine.onnx_runtime_module import import_onnxruntime; import_onnxruntime();"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     return {
@@ -233,7 +233,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.out:
         require_writable(given.out)
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     cv2.setNumThreads(1)
     heatmap, offset = synthetic_maps()

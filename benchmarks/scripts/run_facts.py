@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.pose_model import PoseModel
 
 

@@ -30,7 +30,8 @@ import cv2
 import numpy as np
 
 from benchmarks.scripts.run_facts import run_facts
-from samkr_edge.cli.predict_stream import Options, StreamDone, open_stream, run_stream
+from samkr_edge.cli.predict_options import Options
+from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.files.artefact import require_writable, write_json
 from samkr_edge.frames.sources import find_sources

@@ -11,9 +11,10 @@ import numpy as np
 
 from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.tensorrt.edits import prepare
-from samkr_edge.dataset.keypoint_dataset import KeypointDataset, read_image
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.evaluation.ap import score
 from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.images import read_image
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.poses import Poses

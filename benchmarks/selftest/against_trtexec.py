@@ -12,7 +12,7 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine
 from benchmarks.selftest.stage import Check, Rig, not_run
 from benchmarks.selftest.trtexec import INSTALLED, find_trtexec, measure, release
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
+from samkr_edge.machine.tensorrt_module import import_tensorrt
 from targets.profile import version_tuple
 
 WHAT = "GPU time against trtexec"

@@ -5,7 +5,7 @@ on rendered people and quantized, 8 bits a weight. Their scales are in its graph
 quantizers they give the quantized network exactly; without quantizers, a float network whose weights lie on the 8-bit
 grid. The other networks get random weights, the same bytes on every machine: for what a device computes, they do.
 
-``benchmarks/host/selftest_networks.py`` made the folder and measures what is in it.
+``benchmarks.host.selftest_networks`` made the folder and measures what is in it.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.deploy.bundle_cache import ready_model
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 
 # Candidates of `best` whose times are closer than this may win in turn.
 NOISE = 0.05

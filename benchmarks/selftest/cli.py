@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, out_folder
 
 if TYPE_CHECKING:
     from benchmarks.selftest.selftest import Selftest
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def selftest(
-    out: Annotated[Path, typer.Option(help="Folder of selftest.json.", callback=folder_to_write)] = Path(
-        "selftest"
-    ),
+    out: Annotated[Path, out_folder("Folder of selftest.json.")] = Path("selftest"),
     stage: Annotated[
         list[str] | None,
         typer.Option(metavar="N", help="Only these stages: 3, 0-3 or 1,12; repeat it. By default all."),
@@ -30,7 +28,7 @@ def selftest(
         bool,
         typer.Option("--resume", help="Keep the stages that have passed here, with this code and TensorRT."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Does this GPU compute what the networks say? Thirteen stages, from the driver to whole networks.
 

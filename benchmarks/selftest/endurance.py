@@ -17,9 +17,9 @@ from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.network_engines import Wanted, built_engine
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.machine.tensorrt_module import TITLES
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import TensorRTRunner
-from samkr_edge.runtime.tensorrt_module import TITLES
 
 THREADS, RUNS = 4, 1000
 OPENINGS = 200

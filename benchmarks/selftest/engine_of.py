@@ -16,8 +16,8 @@ from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import CLEARED, OBEY, network_flags
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
+from samkr_edge.machine.tensorrt_module import Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_file import decode_onnx
-from samkr_edge.runtime.tensorrt_module import Flavour, import_tensorrt
 from targets.recognise import recognise
 
 WORKSPACE = 512 * MIB

@@ -16,8 +16,7 @@ from benchmarks.selftest.stage import Check, Rig, not_run
 from samkr_edge.builder.tensorrt.features import Features, features_for
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
-from samkr_edge.runtime.tensorrt_log import listen
-from samkr_edge.runtime.tensorrt_module import (
+from samkr_edge.machine.tensorrt_module import (
     MODULES,
     TITLES,
     Flavour,
@@ -25,6 +24,7 @@ from samkr_edge.runtime.tensorrt_module import (
     import_tensorrt,
     is_importable,
 )
+from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
 # FP16 goes in and comes out: a weakly typed network of it takes the flag.

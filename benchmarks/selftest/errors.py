@@ -27,8 +27,8 @@ from samkr_edge.builder.tensorrt.build import build_tensorrt
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import OBEY, precision_flags
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.cuda import open_cuda
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 
 # Seconds that an error may take; the time to start and to look at the device is not counted.
 LONGEST_S = 10.0

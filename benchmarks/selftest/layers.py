@@ -18,10 +18,10 @@ from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.engine_promises import BrokenPromise, Promises, broken_promises, promises_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import Flavour
 from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
-from samkr_edge.runtime.tensorrt_module import Flavour
 
 # Share of the convolutions that are quantized whose layers are INT8.
 LEAST_INT8 = 0.95

@@ -12,12 +12,12 @@ from typing import Any
 from benchmarks.selftest.stage import Needs, Stage
 from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES, features_of
 from samkr_edge.child_process import HOME, NAMES
-from samkr_edge.doctor.findings import environment
+from samkr_edge.doctor.environment import environment
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
-from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
+from samkr_edge.machine.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
 from targets.device import Device
 from targets.recognise import recognise
 

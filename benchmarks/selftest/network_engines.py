@@ -13,10 +13,10 @@ from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli.build_tensorrt import free_bytes, make_plans
 from samkr_edge.machine.device import running_device
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import passport_path
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 from targets.recognise import recognise
 
 

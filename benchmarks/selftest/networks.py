@@ -22,7 +22,7 @@ from benchmarks.selftest.rendered import IMAGES, rendered_people
 from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
-from samkr_edge.runtime.tensorrt_module import Flavour
+from samkr_edge.machine.tensorrt_module import Flavour
 
 # Relative L2 error of a map. Builds clear TF32, so that right ones in FP32 are far below.
 FLOAT_ERRORS = {"fp32": 2e-3, "fp16": 5e-3}

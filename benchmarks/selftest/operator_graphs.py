@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.selftest.carried import TRAINED, graph_file
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 
 OPSET, IR_VERSION = 17, 8
 # (channels, groups, output channels) of the 1x1 convolutions that only grouped heads have: 17 keypoints with 8 groups

@@ -14,7 +14,7 @@ from benchmarks.selftest.stage import Check, Rig, not_run
 from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.errors import SamkrError
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 
 SOFTMAX_ERROR, SUM_ERROR = 1e-4, 1e-3
 # Of sums of up to 144 products; in FP16 of products and results rounded to eleven bits.

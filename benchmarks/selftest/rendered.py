@@ -17,8 +17,8 @@ def rendered_people(rig: Rig, images: int = IMAGES) -> KeypointDataset:
     Raises:
         SamkrError: the folder cannot be written.
     """
-    scene = resolve("training.data.synthetic:SceneSettings")(liveliness=LIVELINESS)
-    settings = resolve("training.data.synthetic_dataset:SynthSettings")(train=1, val=images, scene=scene)
+    scene = resolve("training.data.rendered.scene:SceneSettings")(liveliness=LIVELINESS)
+    settings = resolve("training.data.rendered.dataset:SynthSettings")(train=1, val=images, scene=scene)
     folder = rig.shared / f"people-{images}"
-    resolve("training.data.synthetic_dataset:write_dataset")(folder, settings)
+    resolve("training.data.rendered.dataset:write_dataset")(folder, settings)
     return open_dataset(folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.selftest.outcome import Outcome, State
-from samkr_edge.runtime.tensorrt_module import TITLES
+from samkr_edge.machine.tensorrt_module import TITLES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -22,7 +22,7 @@ from samkr_edge.builder.tensorrt.sampling_trial import (
     sampling_graph,
 )
 from samkr_edge.builder.tensorrt.sampling_trial import Form as Judged
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 
 # Channels, rows, columns and taps: as in samkr_w32 at 512x512; and a map that is not square.
 MAPS = (SIZES, (4, 48, 80, 9))

@@ -53,7 +53,7 @@ def cell_key(suite: Suite, cell: Cell, pictures: Pictures) -> str:
 
 def here() -> dict[str, Any]:
     """This machine and its runtimes."""
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
 
     return what_computes(environment())
 

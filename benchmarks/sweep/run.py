@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Plan, Progress, run_bench
+from benchmarks.bench import Progress, run_bench
 from benchmarks.measure.sensors import Device, find_device
+from benchmarks.plan import Plan
 from benchmarks.schema import read_results, write_results
 from benchmarks.sweep.index import Outcome, write_index
 from benchmarks.sweep.key import Pictures, cell_key, pictures_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.evaluation.protocol import PAPER, Protocol
@@ -111,11 +111,11 @@ class Suite(_Part):
     why: str
     models: tuple[Entry, ...] = Field(min_length=1)
     targets: tuple[str, ...] = ("cpu",)
-    batches: tuple[int, ...] = (1,)
-    threads: tuple[int, ...] = (1,)
+    batches: tuple[PositiveInt, ...] = (1,)
+    threads: tuple[PositiveInt, ...] = (1,)
     power_modes: tuple[str | None, ...] = (None,)
     split: str = "val"
-    limit: int | None = None
+    limit: PositiveInt | None = None
     anyway: bool = False
     seconds: float = Field(20.0, gt=0)
     calibration_images: int = Field(64, ge=8)

@@ -21,7 +21,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: value with its interval; ``strong`` bars are coloured; ``note`` stands at the right."""
+    """One row: value with its interval; ``strong`` bars are coloured; ``note`` is printed at the right."""
 
     label: str
     value: float

@@ -30,7 +30,7 @@ class Stage:
         total: to the first stage.
         heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
             differ.
-        beside: the parent's file again, changed in memory, and no other stage follows it: no step of this road.
+        beside: a variant of the parent's file, changed in memory, that no other stage follows: not a step of the road.
     """
 
     name: str

@@ -44,7 +44,7 @@ _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
-class MapRecorder:
+class MapRecorder(Runner):
     """Passes a runner's maps on, compares them with those that another recorder kept, and keeps its own.
 
     Maps of the first :data:`MAP_IMAGES` images are kept: 3.4 MB an image of 512 x 512 with 17 keypoints. In float32,

@@ -60,7 +60,7 @@ class Found:
 
 
 def order_of_restoring(results: Sequence[Sensitivity]) -> list[Sensitivity]:
-    """Groups of the policy by AP lost per multiply-accumulate saved, the dearest first.
+    """Groups of the policy by AP lost per multiply-accumulate saved, the costliest first.
 
     Groups whose loss is below the noise come after all others, by mean OKS lost per multiply-accumulate.
     """

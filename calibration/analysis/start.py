@@ -37,7 +37,7 @@ class Analysis:
         chosen: the modules that it has in INT8.
         groups: every module that could be INT8, by group.
         macs: multiply-accumulates by convolution name.
-        context: content hashes of all that decides a measurement beside the evaluated images.
+        context: content hashes of everything that decides a measurement except the evaluated images.
     """
 
     network: PoseNet

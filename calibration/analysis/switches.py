@@ -1,7 +1,7 @@
 """One calibrated network in which any set of modules can be INT8: calibrate once, measure many policies.
 
 Whatever set is switched on, the network computes exactly what quantizing by a policy with that set would: ranges are
-found while nothing is quantized yet, so they do not depend on the set, and shared ranges are shared anew for each. One
+found while nothing is quantized yet, so they do not depend on the set, and ranges are shared again for each set. One
 exception: where the policy equalises channels, their factors are those of its own set for every set.
 """
 

@@ -59,7 +59,7 @@ class Trial:
 
 
 class TrialStore:
-    """Trials in a JSON file, written anew after each.
+    """Trials in a JSON file, rewritten after each.
 
     Raises:
         SamkrError: SE-D80 not a file of trials.
@@ -93,7 +93,7 @@ class TrialStore:
         return SamkrError(
             "SE-D80",
             f"{self.path} holds no trials of this version, so it was not touched",
-            fix=f"mv {quoted(self.path)} {quoted(f'{self.path}.old')}   # everything is then measured anew",
+            fix=f"mv {quoted(self.path)} {quoted(f'{self.path}.old')}   # everything is then measured again",
         )
 
 
@@ -105,7 +105,7 @@ class Trials:
         card: of the float network.
         bench: the images.
         store: where finished trials are.
-        context: content hashes of all that decides a trial beside the bench and the modules.
+        context: content hashes of everything that decides a trial except the bench and the modules.
         report: called with what was measured and the result, for each new trial.
     """
 

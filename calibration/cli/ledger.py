@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibration.cli.options import AsJson, Split
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, Data, Split, Threads, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 
@@ -27,17 +26,12 @@ def ledger(
             help="FP32 checkpoint first, then its other forms in order: .pt, .onnx, ...",
         ),
     ],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
+    data: Data,
     split: Split = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
     anyway: Anyway = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each network.")] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="Write it here too, as JSON: a run to keep.", callback=file_to_write
-        ),
-    ] = None,
+    threads: Threads = 1,
+    out: Annotated[Path | None, out_file("Write it here too, as JSON: a run to keep.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The same images through every form of a network, naming the step where accuracy left.
@@ -64,7 +58,7 @@ def ledger(
     from samkr_edge import __version__
     from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.doctor.findings import environment
+    from samkr_edge.doctor.environment import environment
     from samkr_edge.files.artefact import write_json
     from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
     from samkr_edge.pose_model import load_model

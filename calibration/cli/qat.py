@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibration.cli.options import AsJson
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from training.cli.options import Overrides, RunThreads
+
+if TYPE_CHECKING:
+    from training.checkpoint import Checkpoint
 
 
 def qat(
     checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
     data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Fine-tuned checkpoint to write.", callback=file_to_write)
-    ],
+    out: Annotated[Path, out_file("Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")
@@ -29,13 +29,16 @@ def qat(
         Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
     ] = None,
     teacher_weight: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's maps beside the labels.")
+        float, typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels.")
     ] = 1.0,
     freeze_ranges: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
     ] = 0.5,
     control: Annotated[
-        bool, typer.Option("--control", help="Fine-tune the FP32 checkpoint alike: what training alone wins.")
+        bool,
+        typer.Option(
+            "--control", help="Fine-tune the FP32 checkpoint the same way: what more training alone gains."
+        ),
     ] = False,
     threads: RunThreads = None,
     as_json: AsJson = False,
@@ -63,7 +66,8 @@ def qat(
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.loop.fit import fit
     from training.loop.losses import LossSettings
-    from training.loop.recipe import as_taught, load_recipe, settings_of
+    from training.loop.recipe import settings_of
+    from training.loop.recipe_file import as_taught, load_recipe
 
     settings = load_recipe(
         recipe, [*(overrides or []), *([f"schedule.minutes={minutes}"] if minutes else [])]
@@ -72,16 +76,7 @@ def qat(
         settings = settings.model_copy(update={"threads": threads})
     source = load_checkpoint(checkpoint)
     settings = as_taught(settings, source.card.provenance.get("training", {}))
-    if (source.kind == "quantized") == control:
-        raise SamkrError(
-            "SE-A41",
-            f"{checkpoint} is quantized, so it is no control"
-            if control
-            else f"{checkpoint} is not quantized, so there is nothing to fine-tune",
-            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
-            if control
-            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
-        )
+    _require_kind(source, checkpoint, data, control)
     require_splits(data, ("train",))
     dataset = open_dataset(data, "train")
     source.card.skeleton.require_same(dataset.skeleton, "checkpoint", "data")
@@ -96,7 +91,7 @@ def qat(
     start = source if control else replace(source, card=replace(source.card, stage="qat"))
     work = out.with_name(out.stem + ".work")
     finished = fit(network, start, settings, dataset, work, resume=True, hooks=hooks)
-    if control:  # what made the network stays on its card beside the fine-tuning
+    if control:  # what made the network stays on its card, next to the fine-tuning
         provenance = finished.card.provenance
         facts = {**provenance, "control": provenance["training"]}
         facts |= {k: v for k, v in source.card.provenance.items() if k == "training"}
@@ -108,3 +103,17 @@ def qat(
         f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
         as_json,
     )
+
+
+def _require_kind(source: Checkpoint, checkpoint: Path, data: Path, control: bool) -> None:
+    """Quantized, or for a control float; SamkrError SE-A41."""
+    if (source.kind == "quantized") == control:
+        raise SamkrError(
+            "SE-A41",
+            f"{checkpoint} is quantized, so it is no control"
+            if control
+            else f"{checkpoint} is not quantized, so there is nothing to fine-tune",
+            fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"
+            if control
+            else f"samkr-edge quantize {quoted(checkpoint)} --data {quoted(data)} -o ptq.pt",
+        )

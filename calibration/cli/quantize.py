@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibration.cli.options import ActivationBits, AsJson, Bits, Calibrator, PolicyName, Seed, Threads
-from samkr_edge.cli.places import file_to_write
+from calibration.cli.options import ActivationBits, Bits, Calibrator, PolicyName, Seed, Threads
+from samkr_edge.cli.options import AsJson, out_file, word
 from samkr_edge.errors import SamkrError
 from training.cli.options import Untrained
 
@@ -22,22 +23,26 @@ if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
 
 
+class NumberFormat(str, Enum):
+    """Numbers that quantized modules compute in."""
+
+    int8 = "int8"
+    fp8 = "fp8"
+
+
 def quantize(
     checkpoint: Annotated[
         str, typer.Argument(help="FP32 checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Quantized checkpoint to write.", callback=file_to_write),
-    ] = None,
+    out: Annotated[Path | None, out_file("Quantized checkpoint to write.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
     ] = None,
     policy: PolicyName = "default",
     calibrator: Calibrator = None,
     number_format: Annotated[
-        str | None,
-        typer.Option("--format", help="int8, or fp8 (Ada and newer GPUs), in place of the policy's."),
+        NumberFormat | None,
+        typer.Option("--format", help="fp8: for Ada and newer GPUs. [default: the policy's]"),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
     bits: Bits = None,
@@ -84,7 +89,7 @@ def quantize(
     use_threads(threads)
     chosen = changed_policy(
         load_policy(policy),
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits, format=number_format,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits, format=word(number_format),
     )  # fmt: skip
     check_fp8(chosen)
     source = float_checkpoint(checkpoint, untrained=untrained)

@@ -9,7 +9,6 @@ import typer
 
 from calibration.cli.options import (
     ActivationBits,
-    AsJson,
     Bits,
     Calibrator,
     Checkpoint,
@@ -17,9 +16,9 @@ from calibration.cli.options import (
     Images,
     PolicyName,
     Seed,
-    Split,
     Threads,
 )
+from samkr_edge.cli.options import AsJson, Split, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
@@ -33,12 +32,7 @@ if TYPE_CHECKING:
 def search(
     checkpoint: Checkpoint,
     data: Data,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="Policy to write (YAML) [default: found.yaml].", callback=file_to_write
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_file("Policy to write (YAML) [default: found.yaml].")] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
         float, typer.Option(min=0, max=100, help="Least share of multiply-accumulates in INT8, percent.")
@@ -61,8 +55,8 @@ def search(
     """The policy with most INT8 within an AP budget.
 
     Ranks groups by AP lost per work saved (as `sensitivity` measures it; put both in one folder and it is reused),
-    restores the dearest until the budget holds on the whole split, gives back what was not needed, and quantizes
-    anew by the policy it writes to prove it. Ends with exit code 6 where no policy with enough INT8 holds the budget.
+    restores the costliest until the budget holds on the whole split, takes back what was not needed, and quantizes
+    again by the policy it wrote, as proof. Ends with exit code 6 where no policy with enough INT8 holds the budget.
 
     After a kill the same command goes on where it was.
 
@@ -91,7 +85,7 @@ def search(
         refuse_foreign([out], made=is_untouched)
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     dataset = open_dataset(data, split)
     whole = Bench(dataset, limit)
@@ -137,7 +131,7 @@ def search(
         payload,
         f"{out}: {interval(difference)} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
         f"{100 * found.best.macs_share:.1f} % of the work in INT8; restored: "
-        f"{', '.join(found.best.restored) or 'nothing'}\nquantized anew by the written policy: {proof:.2f} {metric}",
+        f"{', '.join(found.best.restored) or 'nothing'}\nquantized again by the written policy: {proof:.2f} {metric}",
         as_json,
     )
 

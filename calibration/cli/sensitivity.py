@@ -11,7 +11,6 @@ import typer
 
 from calibration.cli.options import (
     ActivationBits,
-    AsJson,
     Bits,
     Calibrator,
     Checkpoint,
@@ -19,10 +18,9 @@ from calibration.cli.options import (
     Images,
     PolicyName,
     Seed,
-    Split,
     Threads,
 )
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, Split, out_folder, word
 from samkr_edge.cli.protocol import Anyway
 
 if TYPE_CHECKING:
@@ -36,11 +34,7 @@ def sensitivity(
     checkpoint: Checkpoint,
     data: Data,
     out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for sensitivity.json, sensitivity.svg and the finished trials.",
-            callback=folder_to_write,
-        ),
+        Path, out_folder("Folder for sensitivity.json, sensitivity.svg and the finished trials.")
     ] = Path("sensitivity"),
     policy: PolicyName = "default",
     split: Split = "val",
@@ -87,7 +81,7 @@ def sensitivity(
     )
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=calibrator, bits=bits, activation_bits=activation_bits,
+        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     )  # fmt: skip
     bench = Bench(open_dataset(data, split), limit)
     learned = bench.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)

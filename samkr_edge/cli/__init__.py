@@ -45,20 +45,24 @@ class Command:
 
 
 _ROOM_FOR_PANELS = 60
-ROAD, STEPS, DEVICE, LOOK = "The whole road", "On the host", "On the device", "Look around"
+ROAD, STEPS, DEVICE, LOOK = "From start to end", "On the host", "On the device", "Information"
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        "samkr_edge.cli.demo:demo", "Every step below on this machine, ending in a report.", ROAD, "all", True
+        "samkr_edge.cli.demo:demo",
+        "Run every step below on this machine, ending in a report.",
+        ROAD,
+        "all",
+        True,
     ),
     "data": Command(
-        "training.cli.data:app", "Render people as a COCO data set; check a data set; cut one out.", STEPS
+        "training.cli.data:app", "Render people as a COCO data set; check, cut or split one.", STEPS
     ),
     "train": Command("training.cli.train:train", "Train a network from a recipe.", STEPS, "train"),
-    "recipes": Command("training.cli.train:recipes", "What `train` can be asked for.", LOOK),
+    "recipes": Command("training.cli.train:recipes", "List the recipes and keys of `train`.", LOOK),
     "import": Command(
         "training.cli.import_weights:import_weights",
-        "Official HRNet, DEKR or mmpose weights.",
+        "Import official HRNet, DEKR or mmpose weights.",
         STEPS,
         "train",
     ),
@@ -73,48 +77,64 @@ COMMANDS: dict[str, Command] = {
     ),
     "sensitivity": Command(
         "calibration.cli.sensitivity:sensitivity",
-        "AP lost by each group of layers in INT8.",
+        "Measure the AP that each group of layers loses in INT8.",
         STEPS,
         "quantize",
         True,
     ),
     "search": Command(
-        "calibration.cli.search:search", "The most INT8 within an AP budget.", STEPS, "quantize", True
+        "calibration.cli.search:search",
+        "Find the policy with the most INT8 within an AP budget.",
+        STEPS,
+        "quantize",
+        True,
     ),
     "ledger": Command(
-        "calibration.cli.ledger:ledger", "Where on the road accuracy was lost.", STEPS, "quantize"
+        "calibration.cli.ledger:ledger", "Show at which step accuracy was lost.", STEPS, "quantize"
     ),
     "export": Command(
-        "training.cli.export:export", "Write a checkpoint as ONNX, INT8 as Q/DQ.", STEPS, "train"
+        "training.cli.export:export", "Export a checkpoint to ONNX, INT8 as Q/DQ.", STEPS, "train"
     ),
-    "build": Command("samkr_edge.cli.build:build", "ONNX to what a target runs fastest.", DEVICE, "build"),
+    "build": Command(
+        "samkr_edge.cli.build:build", "Build an ONNX file into what a target runs fastest.", DEVICE, "build"
+    ),
     "bundle": Command(
-        "samkr_edge.cli.bundle:bundle", "One file for a device: ONNX, card, built models.", DEVICE
+        "samkr_edge.cli.bundle:bundle", "Pack ONNX, model card and built models into one file.", DEVICE
     ),
-    "predict": Command("samkr_edge.cli.predict:predict", "Images in; overlays and keypoints out.", DEVICE),
-    "eval": Command("samkr_edge.cli.evaluate:evaluate", "AP on a COCO or CrowdPose split.", DEVICE),
-    "bench": Command("benchmarks.cli.bench:bench", "AP and latency of several models, interleaved.", DEVICE),
+    "predict": Command(
+        "samkr_edge.cli.predict:predict", "Find people in images, videos and camera streams.", DEVICE
+    ),
+    "eval": Command("samkr_edge.cli.evaluate:evaluate", "Measure AP on a COCO or CrowdPose split.", DEVICE),
+    "bench": Command("benchmarks.cli.bench:bench", "Compare AP and latency of several models.", DEVICE),
     "sweep": Command(
         "benchmarks.cli.sweep:sweep",
-        "A suite of benchmarks, cell by cell; goes on where it stopped.",
+        "Run a suite of benchmarks; resumes where it stopped.",
         DEVICE,
         goes_on=True,
     ),
     "report": Command(
-        "benchmarks.cli.report:report", "One self-contained HTML page from results.", DEVICE, "report"
+        "benchmarks.cli.report:report", "Write results as one self-contained HTML page.", DEVICE, "report"
     ),
     "selftest": Command(
-        "benchmarks.selftest.cli:selftest", "Does this GPU compute what the networks say? In stages.", DEVICE
+        "benchmarks.selftest.cli:selftest",
+        "Check, in stages, that this GPU computes what the networks say.",
+        DEVICE,
     ),
     "doctor": Command(
-        "samkr_edge.cli.doctor:doctor", "What works on this machine, and how to fix the rest.", LOOK
+        "samkr_edge.cli.doctor:doctor", "Show what works on this machine, and how to fix the rest.", LOOK
     ),
     "models": Command(
-        "training.cli.models:models", "The zoo: parameters, GMACs, the paper's figures.", LOOK, "train"
+        "training.cli.models:models",
+        "List the model zoo: parameters, GMACs, the paper's figures.",
+        LOOK,
+        "train",
     ),
-    "targets": Command("samkr_edge.cli.targets:targets", "Device profiles.", LOOK),
+    "targets": Command("samkr_edge.cli.targets:targets", "List the device profiles.", LOOK),
     "inspect": Command(
-        "samkr_edge.cli.inspect:inspect", "What is inside a model: passport, precision.", LOOK, "build"
+        "samkr_edge.cli.inspect:inspect",
+        "Show what is inside a model, and what keeps it from being fast.",
+        LOOK,
+        "build",
     ),
 }
 
@@ -162,7 +182,7 @@ def _dispatcher(name: str) -> Any:
 def _application() -> typer.Typer:
     application = typer.Typer(
         name="samkr-edge",
-        help="One road: torch -> quantize -> ONNX -> engine, that tells what was lost and what was won.",
+        help="Train, quantize, export and deploy SAMKR pose networks, with accuracy and speed measured at every step.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

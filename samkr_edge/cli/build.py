@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from samkr_edge.cli.options import AsJson, device, out_file, word
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.one_file import is_same_place, refuse_replacing
 from samkr_edge.fixes import quoted
+
+if TYPE_CHECKING:
+    from samkr_edge.machine.tensorrt_module import Flavour
+
+
+class FlavourName(str, Enum):
+    """Which TensorRT builds."""
+
+    tensorrt = "tensorrt"
+    rtx = "rtx"
+
+
+class Precision(str, Enum):
+    """What the network computes in."""
+
+    int8 = "int8"
+    fp8 = "fp8"
+    fp16 = "fp16"
+    fp32 = "fp32"
+    best = "best"
+
+
+class GpuRange(str, Enum):
+    """Which other GPUs an engine shall run on."""
+
+    same = "same"
+    ampere = "ampere+"
 
 
 def build(
@@ -18,36 +47,30 @@ def build(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`, or a bundle.")],
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
     flavour: Annotated[
-        str | None,
-        typer.Option(
-            help="tensorrt, or rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."
-        ),
+        FlavourName | None,
+        typer.Option(help="rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Built model [default: beside the source].", callback=file_to_write),
-    ] = None,
+    out: Annotated[Path | None, out_file("Built model [default: next to the source].")] = None,
     precision: Annotated[
-        str | None,
-        typer.Option(
-            help="int8, fp8, fp16, fp32, or best: the faster of FP16 and INT8 [default: the graph's]."
-        ),
+        Precision | None, typer.Option(help="best: the faster of FP16 and INT8 [default: the graph's].")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference.")] = None,
     workspace: Annotated[
         int | None, typer.Option(min=16, help="MiB of scratch memory [default: half of what is free].")
     ] = None,
     level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="Optimisation level: higher builds longer [default: 3].")
+        int | None,
+        typer.Option(min=0, max=5, help="Optimisation level; higher takes longer to build [default: 3]."),
     ] = None,
     dla_core: Annotated[
         int | None, typer.Option(min=0, help="Run on this DLA core, the rest on the GPU (experimental).")
     ] = None,
     hardware_compatible: Annotated[
-        str | None, typer.Option(help="Also for other GPUs: same (compute capability) or ampere+.")
+        GpuRange | None,
+        typer.Option(help="Runs on other GPUs too: of the same compute capability, or all from Ampere on."),
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Also for newer TensorRT versions; slower.")
+        bool, typer.Option("--version-compatible", help="Runs with newer TensorRT versions too; slower.")
     ] = False,
     calibrate: Annotated[
         Path | None, typer.Option(help="List of images: INT8 without Q/DQ, by TensorRT up to 10.")
@@ -65,12 +88,10 @@ def build(
         Path | None,
         typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.", callback=file_to_write),
     ] = None,
-    on: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Build on a device: ssh://user@host[:port].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    on: Annotated[str | None, device("Build on a device:")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Turn an ONNX into what a target runs fastest, with a passport beside it.
+    """Build an ONNX file into what a target runs fastest, with a passport next to it.
 
     Target `cpu`: an ONNX Runtime model; INT8 Q/DQ is turned into the form that is fast on x86. A GeForce RTX: an
     engine by TensorRT for RTX, built on any machine, or by TensorRT on that card. Any other target: a TensorRT engine,
@@ -98,8 +119,6 @@ def build(
         from samkr_edge.cli.bundle import unpack
 
         model, out = unpack(model, out, target)
-    from samkr_edge.builder.cpu.build import build_cpu
-    from samkr_edge.cli.console import emit
     from samkr_edge.cli.targets import find_target
     from samkr_edge.passport import own_place
 
@@ -113,16 +132,16 @@ def build(
             model,
             profile,
             out,
-            precision,
+            word(precision),
             Wishes(
                 batch=batch,
                 workspace_mib=workspace,
                 level=level,
                 dla_core=dla_core,
-                hardware_compatible=hardware_compatible,
+                hardware_compatible=word(hardware_compatible),
                 version_compatible=version_compatible,
             ),
-            flavour=flavour,
+            flavour=cast("Flavour | None", word(flavour)),
             calibrate=calibrate,
             version=tensorrt,
             dry_run=dry_run,
@@ -147,7 +166,13 @@ def build(
             "--prepared": prepared,
         },
     )
-    out = out or own_place(model.with_name(f"{model.stem}.cpu.onnx"))
+    _build_for_cpu(model, out or own_place(model.with_name(f"{model.stem}.cpu.onnx")), dry_run, as_json)
+
+
+def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None:
+    from samkr_edge.builder.cpu.build import build_cpu
+    from samkr_edge.cli.console import emit
+
     if dry_run:
         emit(
             {"plans": [], "path": str(out)},

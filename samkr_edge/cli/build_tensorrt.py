@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     from samkr_edge.builder.tensorrt.features import Features
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
+    from samkr_edge.machine.tensorrt_module import Flavour
     from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
-    from samkr_edge.runtime.tensorrt_module import Flavour
     from targets.device import Device
     from targets.profile import Target
-
-PRECISIONS = ("int8", "fp8", "fp16", "fp32", "best")
 
 
 def build_engine(
@@ -30,7 +28,7 @@ def build_engine(
     precision: str | None,
     wishes: Wishes,
     *,
-    flavour: str | None,
+    flavour: Flavour | None,
     calibrate: Path | None,
     version: str | None,
     dry_run: bool,
@@ -51,13 +49,6 @@ def build_engine(
     from samkr_edge.passport import own_place
     from targets.recognise import recognise
 
-    if precision is not None and precision not in PRECISIONS:
-        raise SamkrError(
-            "SE-U89",
-            f"there is no precision {precision!r}",
-            {"known": ", ".join(PRECISIONS)},
-            fix="leave --precision out: the graph's own is taken",
-        )
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
     card_of(graph, model)
@@ -92,7 +83,7 @@ def build_engine(
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:
     """A version that was named is for plans and prepared graphs; what builds is what is installed."""
-    from samkr_edge.runtime.tensorrt_module import TITLES, tensorrt_version
+    from samkr_edge.machine.tensorrt_module import TITLES, tensorrt_version
     from targets.profile import version_tuple
 
     if version is None:
@@ -108,23 +99,16 @@ def _require_installed(plan: BuildPlan, version: str | None) -> None:
         )
 
 
-def choose_flavour(target: Target, here: bool, version: str | None, asked: str | None) -> Flavour:
+def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavour | None) -> Flavour:
     """The flavour asked for, or of the version named; else TensorRT for RTX for GeForce cards without a TensorRT.
 
     Raises:
-        SamkrError: SE-U89 no such flavour, or the version is of the other.
+        SamkrError: SE-U89 the version is of the other one.
     """
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
-    from samkr_edge.runtime.tensorrt_module import TITLES, is_importable
+    from samkr_edge.machine.tensorrt_module import TITLES, is_importable
     from targets.profile import version_tuple
 
-    if asked is not None and asked not in TITLES:
-        raise SamkrError(
-            "SE-U89",
-            f"there is no flavour {asked!r}",
-            {"known": ", ".join(TITLES)},
-            fix="leave --flavour out: the one that fits the target is taken",
-        )
     number = version_tuple(version or "")
     named: Flavour | None = None
     if version is not None:
@@ -132,12 +116,12 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     if asked is not None and named not in (None, asked):
         raise SamkrError(
             "SE-U89",
-            f"{version} is no version of {TITLES['rtx' if asked == 'rtx' else 'tensorrt']}",
+            f"{version} is no version of {TITLES[asked]}",
             {"known": "1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"},
             fix="leave --flavour or --tensorrt out",
         )
-    if asked is not None or named is not None:
-        return "rtx" if "rtx" in (asked, named) else "tensorrt"
+    if (chosen := asked or named) is not None:
+        return chosen
     if target.compute_capabilities:
         return "rtx"
     if here and is_importable("tensorrt"):
@@ -149,13 +133,15 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: str |
     return "rtx" if target.family == "rtx" or unknown_rtx else "tensorrt"
 
 
-def find_features(target: Target, here: bool, version: str | None, flavour: str | None = None) -> Features:
+def find_features(
+    target: Target, here: bool, version: str | None, flavour: Flavour | None = None
+) -> Features:
     """Of the TensorRT installed here, where it can build for the target; else of the version named or expected.
 
     What is expected: the newest JetPack of a module, the newest known version for a card.
     """
     from samkr_edge.builder.tensorrt.features import RTX_NEWEST, features_for, features_of
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt, is_importable
+    from samkr_edge.machine.tensorrt_module import import_tensorrt, is_importable
     from targets.jetpack import load_jetpack
     from targets.profile import version_tuple
 
@@ -294,7 +280,7 @@ def _build(
 
 def describe_built(out: Path, built: Any) -> str:
     """The result for people; of ``best`` also what lost, and by how much."""
-    from samkr_edge.runtime.tensorrt_module import TITLES
+    from samkr_edge.machine.tensorrt_module import TITLES
 
     passport = built.passport
     lines = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -17,17 +18,12 @@ if TYPE_CHECKING:
 
 def bundle(
     model: Annotated[Path, typer.Argument(help="An ONNX file made by `samkr-edge export`.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="The bundle [default: NAME.samkr beside the source].", callback=file_to_write
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_file("The bundle [default: NAME.samkr next to the source].")] = None,
     add: Annotated[
         list[Path] | None,
         typer.Option("--add", metavar="FILE", help="A model built from it, with its passport; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put everything a device needs into one file: ONNX, model card, hashes, built models.
 

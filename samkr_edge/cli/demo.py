@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge.cli.console import emit, heading, say, show
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, out_folder
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.cpu import require_cores
@@ -38,9 +39,7 @@ QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder that keeps every artefact.", callback=folder_to_write)
-    ] = Path("demo"),
+    out: Annotated[Path, out_folder("Folder that keeps every artefact.")] = Path("demo"),
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
@@ -51,7 +50,7 @@ def demo(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for training [default: all cores].")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The whole road on this machine, ending in report.html.
 
@@ -90,124 +89,89 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
     steps: list[Step] = []
     if data is None:
         data = out / "data"
+        size = f"--train {scale.train_images} --val {scale.val_images} --liveliness {scale.liveliness:g}"
+        rendered = (_annotations(data, "train"), _annotations(data, "val"))
         steps.append(
-            Step(
-                "Render people as a COCO data set",
-                (
-                    "data",
-                    "synth",
-                    str(data),
-                    "--train",
-                    str(scale.train_images),
-                    "--val",
-                    str(scale.val_images),
-                    "--liveliness",
-                    f"{scale.liveliness:g}",
-                ),
-                outputs=(_annotations(data, "train"), _annotations(data, "val")),
-            )
+            _step("Render people as a COCO data set", f"data synth {_q(data)} {size}", makes=rendered)
         )
     train, val = (data, "train"), (data, "val")
-    where = ("--data", str(data))
-    threading = ("--threads", str(threads)) if threads else ()
-    limit = ("--limit", str(scale.eval_images)) if scale.eval_images else ()
+    where = f"--data {_q(data)}"
+    threading = f"--threads {threads}" if threads else ""
+    limit = f"--limit {scale.eval_images}" if scale.eval_images else ""
+
     fp32, ptq, qat = out / "fp32" / "final.pt", out / "ptq.pt", out / "qat.pt"
-    predictions = out / "fp32-predictions.json"
+    run, predictions = fp32.parent, out / "fp32-predictions.json"
+    in_time, qat_in_time = f"--minutes {minutes:g}", f"--minutes {min(scale.qat_minutes, minutes):g}"
     steps += [
-        Step(
+        _step(
             f"Train samkr_tiny for {minutes:g} minutes",
-            (
-                "train",
-                "samkr_tiny",
-                *where,
-                "--out",
-                str(fp32.parent),
-                "--minutes",
-                f"{minutes:g}",
-                *threading,
-                "--resume",
-            ),
-            splits=(train,),
-            outputs=(fp32,),
-            workspace=fp32.parent,
+            f"train samkr_tiny {where} --out {_q(run)} {in_time} {threading} --resume",
+            splits=(train,), makes=(fp32,), workspace=run,
         ),
-        Step(
+        _step(
             "Score the FP32 network on held-out images",
-            ("eval", str(fp32), *where, *limit, "--predictions", str(predictions)),
-            inputs=(fp32,),
-            splits=(val,),
-            outputs=(predictions,),
+            f"eval {_q(fp32)} {where} {limit} --predictions {_q(predictions)}",
+            reads=(fp32,), splits=(val,), makes=(predictions,),
         ),
-        Step(
+        _step(
             "Calibrate and quantize to INT8 (PTQ)",
-            (
-                "quantize",
-                str(fp32),
-                *where,
-                "-o",
-                str(ptq),
-                "--images",
-                str(scale.calibration_images),
-                *threading,
-            ),
-            inputs=(fp32,),
-            splits=(train, val),
-            outputs=(ptq,),
+            f"quantize {_q(fp32)} {where} -o {_q(ptq)} --images {scale.calibration_images} {threading}",
+            reads=(fp32,), splits=(train, val), makes=(ptq,),
         ),
-        Step(
+        _step(
             "Fine-tune the quantized network (QAT)",
-            (
-                "qat",
-                str(ptq),
-                *where,
-                "-o",
-                str(qat),
-                "--minutes",
-                f"{min(scale.qat_minutes, minutes):g}",
-                *threading,
-            ),
-            inputs=(ptq,),
-            splits=(train,),
-            outputs=(qat,),
-            workspace=out / "qat.work",
+            f"qat {_q(ptq)} {where} -o {_q(qat)} {qat_in_time} {threading}",
+            reads=(ptq,), splits=(train,), makes=(qat,), workspace=out / "qat.work",
         ),
-    ]
-    built: list[str] = []
-    for checkpoint, label in ((fp32, "FP32"), (ptq, "PTQ INT8"), (qat, "QAT INT8")):
-        stem = label.split()[0].lower()
-        onnx, model = out / f"{stem}.onnx", out / f"{stem}.cpu.onnx"
-        built.append(str(model))
-        steps += [
-            Step(
-                f"Export {label} to ONNX and check it against torch",
-                ("export", str(checkpoint), "-o", str(onnx)),
-                inputs=(checkpoint,),
-                outputs=(onnx,),
-            ),
-            Step(
-                f"Build {label} for this CPU",
-                ("build", str(onnx), "--target", "cpu", "-o", str(model)),
-                inputs=(onnx,),
-                outputs=(model, model.with_name(model.name + ".json")),
-            ),
-        ]
-    results, report = out / "results", out / "report.html"
+    ]  # fmt: skip
+
+    forms = [(fp32, out / "fp32", "FP32"), (ptq, out / "ptq", "PTQ INT8"), (qat, out / "qat", "QAT INT8")]
+    steps += [step for form in forms for step in _deployed(*form)]
+
+    folder, report = out / "results", out / "report.html"
+    results, built = folder / "results.json", [Path(f"{stem}.cpu.onnx") for _, stem, _ in forms]
     steps += [
-        Step(
+        _step(
             "Benchmark the three built models, interleaved on one thread",
-            ("bench", *built, *where, *limit, "--seconds", f"{scale.bench_seconds:g}", "--out", str(results)),
-            inputs=tuple(Path(model) for model in built),
-            splits=(val,),
-            outputs=(results / "results.json",),
+            f"bench {' '.join(map(_q, built))} {where} {limit} --seconds {scale.bench_seconds:g} --out {_q(folder)}",
+            reads=tuple(built), splits=(val,), makes=(results,),
         ),
-        Step(
-            "Write the report",
-            ("report", str(results / "results.json"), "-o", str(report)),
-            inputs=(results / "results.json",),
-            outputs=(report,),
-        ),
-    ]
+        _step("Write the report", f"report {_q(results)} -o {_q(report)}", reads=(results,), makes=(report,)),
+    ]  # fmt: skip
     return steps
+
+
+def _deployed(checkpoint: Path, stem: Path, label: str) -> list[Step]:
+    """A checkpoint as ONNX and as a model of this CPU."""
+    onnx, built = Path(f"{stem}.onnx"), Path(f"{stem}.cpu.onnx")
+    return [
+        _step(
+            f"Export {label} to ONNX and check it against torch",
+            f"export {_q(checkpoint)} -o {_q(onnx)}",
+            reads=(checkpoint,), makes=(onnx,),
+        ),
+        _step(
+            f"Build {label} for this CPU",
+            f"build {_q(onnx)} --target cpu -o {_q(built)}",
+            reads=(onnx,), makes=(built, Path(f"{built}.json")),
+        ),
+    ]  # fmt: skip
+
+
+def _step(
+    title: str,
+    line: str,
+    *,
+    reads: tuple[Path, ...] = (),
+    makes: tuple[Path, ...] = (),
+    splits: tuple[tuple[Path, str], ...] = (),
+    workspace: Path | None = None,
+) -> Step:
+    return Step(title, tuple(shlex.split(line)), reads, makes, workspace, splits)
+
+
+def _q(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _annotations(data: Path, split: str) -> Path:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from samkr_edge.cli.options import AsJson
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What works on this machine, and how to fix the rest. What it calls ok it has imported, and opened on a GPU.
+def doctor(as_json: AsJson = False) -> None:
+    """What works on this machine, and how to fix the rest. What is ok was imported, and opened on the GPU.
 
     Examples:
 
@@ -22,7 +20,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from rich.text import Text
 
     from samkr_edge.cli.console import console, emit
-    from samkr_edge.doctor.findings import environment, findings, try_gpu, try_packages
+    from samkr_edge.doctor.environment import environment
+    from samkr_edge.doctor.findings import findings, try_gpu, try_packages
 
     with console(stderr=True).status("importing what is installed") as status:
         facts = environment()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, CudaGraph, Data, Limit, Model, Rescore, Threads, out_file
 from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 if TYPE_CHECKING:
@@ -24,48 +24,45 @@ LABELS = {
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory, or an annotation file.")],
+    model: Model,
+    data: Data,
     split: Annotated[
-        str, typer.Option(help="train, val, trainval or test; test-dev: COCO's images for its server.")
+        str,
+        typer.Option(
+            help="train, val, trainval or test; test-dev: COCO's images that only its server scores."
+        ),
     ] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    limit: Limit = None,
     protocol: ByProtocol = None,
     flip: Flip = False,
     scales: Scales = "1",
     resize: ResizedBy = None,
     match: Match = False,
-    rescore: Annotated[
-        Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")
-    ] = None,
+    rescore: Rescore = None,
     anyway: Anyway = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="TensorRT: launch the network as one CUDA graph.")
-    ] = False,
+    threads: Threads = 1,
+    cuda_graph: CudaGraph = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            help="Write COCO results JSON here; for test-dev, the server's file and a zip of it, by default into this "
-            "folder.",
-            callback=file_to_write,
+        out_file(
+            "COCO results to write (JSON); for test-dev the server's file and its zip, by default written here.",
+            "--predictions",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
-    Without options this is the deployment AP: one pass over the image fitted into the model's input. The AP of papers
-    of this line is the one with --protocol paper and, where they say so, --rescore and --scales 0.5,1,2.
+    By default this is deployment AP: one pass over the image fitted into the model's input. Papers of this line report
+    AP by --protocol paper and, where they say so, with --rescore and --scales 0.5,1,2.
 
-    The labels of COCO's test-dev are not public: of this split there is no AP here, but the file that COCO's
-    evaluation server takes.
+    COCO's test-dev has no public labels: for that split the file for COCO's evaluation server is written instead.
 
     Examples:
 
       samkr-edge eval fp32/final.pt --data people
 
-      samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 --predictions results.json
+      samkr-edge eval qat.cpu.onnx --data /data/coco --limit 500 -o results.json
 
       samkr-edge eval dekr.pt --data /data/crowdpose --split test --protocol paper --rescore rescore.npz
 
@@ -165,7 +162,7 @@ def _for_server(
         notes = [*notes, nobody]
     emit(
         {**facts, "people": people, "written": written, "notes": notes},
-        f"{heading}\npeople found: {people}; no AP, since only the server has the labels\n"
+        f"{heading}\npeople found: {people}; no AP, because only the server has the labels\n"
         f"wrote {written[0]}\nwrote {written[1]}, for the server",
         as_json,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samkr_edge.cli.options import AsJson
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
@@ -22,14 +23,14 @@ SHOWN = 20
 def inspect(
     model: Annotated[Path, typer.Argument(help="An exported ONNX, a built model, an engine or a bundle.")],
     profile: Annotated[
-        bool, typer.Option("--profile", help="Engines, on their device: time every layer first.")
+        bool, typer.Option("--profile", help="For an engine, on its device: time every layer first.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 where something was found.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 6 if anything was found.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What is inside a model, how much of it is INT8, and what keeps it from being fast.
 
-    Every finding names the line of a quantization policy that would mend it.
+    Every finding names the line of a quantization policy that would fix it.
 
     Examples:
 

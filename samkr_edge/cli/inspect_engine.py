@@ -107,7 +107,7 @@ def _finding(finding: Finding) -> list[str]:
 def _passport_lines(passport: Passport | None) -> list[str]:
     if passport is None:
         return ["  passport     none"]
-    from samkr_edge.runtime.tensorrt_module import TITLES
+    from samkr_edge.machine.tensorrt_module import TITLES
 
     return [
         f"  passport     target {passport.target}, built {passport.created} from {passport.source}",

@@ -11,18 +11,18 @@ import cv2
 import numpy as np
 
 from samkr_edge.cli.console import progress, say
+from samkr_edge.cli.predict_options import Options
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import fitting, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.ours import marked_png
 from samkr_edge.frames.draw import draw_poses, enlarge
-from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
 
 if TYPE_CHECKING:
-    from samkr_edge.cli.predict_stream import Options
     from samkr_edge.cli.window import Window
 
 # Bytes of a file's name that are kept for what comes behind its stem: a number and the ending.
@@ -63,7 +63,7 @@ class ImagesDone:
 def predict_images(
     model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
 ) -> ImagesDone:
-    """Look at every image; those that cannot be read are told about and left out.
+    """Look at every image; those that cannot be read are reported and skipped.
 
     ``done`` is filled on the way, for callers that want what was seen before this raises.
 
@@ -89,7 +89,7 @@ def predict_images(
     reader = ListeningReader()
     try:
         with (
-            progress("looking", len(paths), unit="images") as advance,
+            progress("predicting", len(paths), unit="images") as advance,
             Pipeline(image_frames(paths, reader.read), pose_stages(model, finish)) as pipeline,
         ):
             for seen, drawn, coded in pipeline:
@@ -146,14 +146,6 @@ class Growing:
         write_json(self._path, content)
         now = time.monotonic()
         self._due = now + max(_WRITE_AFTER_S, 20 * (now - began))
-
-
-def at_frame(failure: StageFailed, where: str) -> Exception:
-    """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
-    cause = failure.__cause__
-    if isinstance(cause, SamkrError):
-        return SamkrError(cause.code, cause.message, {**cause.facts, "at": where}, cause.fix)
-    return failure
 
 
 def overlay_names(paths: list[Path], out: Path | None) -> list[str]:

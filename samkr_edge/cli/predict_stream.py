@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.cli.console import progress
-from samkr_edge.cli.predict_images import at_frame
+from samkr_edge.cli.predict_options import Options
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.many_images import opencv_threads
 from samkr_edge.files.artefact import fitting
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.frames.draw import draw_poses, draw_status
-from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, pose_stages
+from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.recording import Recording
 from samkr_edge.frames.smooth import Smoother
 from samkr_edge.frames.track import Tracker
 from samkr_edge.frames.video import VideoSource, lost, open_video
-from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.stream_address import mark_of, without_secrets
 
@@ -38,23 +37,6 @@ _RATE_OVER = 30
 # Bytes of a file's name that are kept for what comes behind its stem: a number and the longest ending.
 _ROOM = len("-99999.jsonl")
 _ROOM_BEHIND_ADDRESS = 255 - 60
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to keep, what to draw and where to write; ``out`` None writes nothing."""
-
-    out: Path | None
-    threshold: float = 0.1
-    max_people: int | None = None
-    overlays: bool = True
-    boxes: bool = True
-    track: bool = False
-    smooth: bool = False
-
-    def choose(self, poses: Poses) -> Poses:
-        """The people to keep."""
-        return poses.above(self.threshold).best(self.max_people)
 
 
 @dataclass
@@ -137,7 +119,7 @@ def run_stream(
             # The stages are the threads; OpenCV's own would take the network's cores.
             stack.enter_context(opencv_threads(1))
             advance = stack.enter_context(
-                progress("watching" if frames.live else "looking", frames.frames, unit="frames")
+                progress("live" if frames.live else "predicting", frames.frames, unit="frames")
             )
             if options.out is not None:
                 recording = stack.enter_context(Recording(options.out, name, frames.fps))

@@ -33,23 +33,23 @@ ByProtocol = Annotated[
     ProtocolName | None,
     typer.Option(
         "--protocol",
-        help="paper: short for --flip --resize paper. deployment: one pass, as on the device, and nothing else.",
+        help="paper: short for --flip --resize paper. deployment: one plain pass, as on the device.",
     ),
 ]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image, as papers do.")]
 Scales = Annotated[
-    str, typer.Option(help="Sizes of the input, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
+    str, typer.Option(help="Input scales, merged as DEKR does, for example 0.5,1,2; checkpoints only.")
 ]
 ResizedBy = Annotated[
     Resize | None,
     typer.Option(
-        help="fit: the whole image in the model's input. paper: the short side to the model's, the long side as it "
-        "comes out; checkpoints only. [default: fit]"
+        help="fit: the whole image within the model's input. paper: the short side scaled to the model's, the long "
+        "side in proportion; checkpoints only. [default: fit]"
     ),
 ]
 Match = Annotated[bool, typer.Option("--match", help="Move joints to the peaks of their heatmaps.")]
 Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Even where a model was trained on these images: train-fit AP.")
+    bool, typer.Option("--anyway", help="Evaluate even if a model was trained on these images: train-fit AP.")
 ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samkr_edge.cli.options import AsJson
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def targets(
     name: Annotated[str | None, typer.Argument(help="Show one target; `auto`: this device.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Device profiles: what a model can be built for, and what a device cannot do.
 

@@ -20,6 +20,7 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
         return None
     # Choices come one below the other; two of Typer's own sentences stay two.
     message = ", ".join(line.strip().rstrip(",") for line in str(say()).splitlines() if line.strip())
+    message = message.replace(": Value error, ", ": ")  # some Typers' word for a choice that is none
     context: Any = getattr(error, "ctx", None)
     facts = {} if context is None else {"usage": " ".join(context.get_usage().split()[1:])}
     command = "samkr-edge" if context is None else context.command_path

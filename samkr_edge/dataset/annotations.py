@@ -27,11 +27,11 @@ Places: TypeAlias = dict[str, list[str]]
 
 # What reading leaves out or fills in. Of the first two, people are missing that the file holds.
 LEFT_OUT = {
-    "category": "annotations of a category that the file does not describe, left out",
-    "segmentation": "segmentations of crowds or unlabelled people that cannot be drawn, left out",
+    "category": "annotations of a category that the file does not describe, skipped",
+    "segmentation": "segmentations of crowds or unlabelled people that cannot be drawn, skipped",
 }
 TOLD = {
-    "others": "annotations of categories with other keypoints or none, left out",
+    "others": "annotations of categories with other keypoints or none, skipped",
     "several": "categories with the same keypoints, taken for one",
     "filled": "people without a size, who are given that of their box or keypoints",
 }

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samkr_edge.dataset.annotations import listed
-from samkr_edge.dataset.keypoint_dataset import read_image
+from samkr_edge.images import read_image
 
 _DECODERS = re.compile(
     rb"(Corrupt JPEG data|Premature end of JPEG|Invalid SOS param|Unsupported marker|Unknown Adobe|"
@@ -68,7 +68,7 @@ class ListeningReader:
         self._silent: set[Path] = set()
 
     def read(self, path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-        """uint8 (H, W, 3) RGB, as :func:`samkr_edge.dataset.keypoint_dataset.read_image`."""
+        """uint8 (H, W, 3) RGB, as :func:`samkr_edge.images.read_image`."""
         if path in self._silent:
             return read_image(path, upright=upright)
         with listening() as said:

@@ -82,9 +82,9 @@ def _wants_engine() -> bool:
     if target == "cpu":
         return False
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
-    from samkr_edge.doctor.findings import gpu_count
     from samkr_edge.machine.device import running_device
-    from samkr_edge.runtime.tensorrt_module import is_importable
+    from samkr_edge.machine.driver import gpu_count
+    from samkr_edge.machine.tensorrt_module import is_importable
 
     if gpu_count() == 0:
         return False

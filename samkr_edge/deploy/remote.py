@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def _arguments(context: typer.Context, carried: set[str]) -> list[str]:
         if name == "on" or value is None or source is None or source.name != "COMMANDLINE":
             continue
         values = list(value) if isinstance(value, (list, tuple)) else [value]
+        values = [item.value if isinstance(item, Enum) else item for item in values]
         if name in carried:
             values = [_there(item) for item in values]
         if parameter.param_type_name == "argument":

@@ -1,25 +1,19 @@
-"""What is installed here and what of it works.
-
-:func:`environment` only looks things up, since every result carries it; :func:`findings` judges by real imports.
-"""
+"""What works here of what is installed, judged by real imports and real engines."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import platform
 import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from samkr_edge import __version__
 from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.environment import PACKAGES, installed
 from samkr_edge.doctor.finding import Finding
 from samkr_edge.doctor.gpu_trial import GpuTrial, try_on_gpu
-from samkr_edge.doctor.opencv_install import how_to_get, how_to_mend, opencv_finding, opencv_version, pip_line
+from samkr_edge.doctor.opencv_install import how_to_get, how_to_mend, opencv_finding, pip_line
 from samkr_edge.doctor.tensorrt_install import (
     MODULES,
     distribution_version,
@@ -28,50 +22,10 @@ from samkr_edge.doctor.tensorrt_install import (
 )
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.doctor.typer_check import is_too_old
-from samkr_edge.machine.cpu import cpu_features, cpu_name
-from samkr_edge.machine.device import described_by_files
-from samkr_edge.machine.driver import count_gpus, cuda_version, load_driver, why_no_gpu
+from samkr_edge.machine.driver import why_no_gpu
 
-# Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
-# None where it is only looked up. Of `opencv` any will do, pip's or the system's.
-PACKAGES: dict[str, str | None] = {
-    "numpy": "numpy",
-    "opencv": "cv2",
-    "onnxruntime": "onnxruntime",
-    "pycocotools": "pycocotools.mask",
-    "pydantic": "pydantic",
-    "pyyaml": "yaml",
-    "typer": "typer",
-    "rich": "rich",
-    "onnx": "onnx",
-    "torch": "torch",
-    "nvidia-modelopt": "modelopt.torch.quantization",
-    "jinja2": "jinja2",
-    "av": "av",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-    "pycuda": None,
-}
 FILES = ("pydantic", "pyyaml", "typer", "rich")
 MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
-
-
-def environment() -> dict[str, Any]:
-    """Facts about this machine, for results and passports: plain JSON."""
-    return {
-        "samkr_edge": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpu": cpu_name(),
-        "cpu_features": cpu_features(),
-        "cores": os.cpu_count(),
-        "memory_gb": _memory_gb(),
-        "jetson": _jetson(),
-        "gpus": gpu_count(),
-        "cuda": cuda_version(driver) if (driver := load_driver()) is not None else None,
-        "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
-    }
 
 
 def try_packages() -> dict[str, Trial]:
@@ -93,7 +47,7 @@ def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTri
 def findings(
     facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
 ) -> list[Finding]:
-    """What works here and what does not, from :func:`environment`, :func:`try_packages` and :func:`try_gpu`."""
+    """What works here and what does not, from facts of ``environment()``, :func:`try_packages` and :func:`try_gpu`."""
     gpu_trials = gpu_trials or {}
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
     needs = partial(_needs, facts["packages"], trials)
@@ -195,43 +149,3 @@ def requirement(distribution: str) -> str:
     return next(
         (line for line in names if re.match(rf"{re.escape(distribution)}(?![\w.-])", line)), distribution
     )
-
-
-def installed(distribution: str) -> str | None:
-    """Version of an installed distribution, None where it is missing."""
-    if distribution in MODULES:
-        return tensorrt_install(distribution).version
-    if distribution == "opencv":
-        return opencv_version()
-    if (version := distribution_version(distribution)) is not None:
-        return version
-    return None
-
-
-def gpu_count() -> int:
-    """GPUs the NVIDIA driver shows; asked through ctypes, since TensorRT ends the process where there is none."""
-    driver = load_driver()
-    return 0 if driver is None else count_gpus(driver)
-
-
-def _memory_gb() -> float | None:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            return round(int(line.split()[1]) / 1024**2, 1)
-    return None
-
-
-def _jetson() -> str | None:
-    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
-    device = described_by_files()
-    if not device.is_jetson:
-        return None
-    release = _read("/etc/nv_tegra_release").splitlines() or ["L4T unknown"]
-    return f"{device.model or device.chip or 'Jetson'} {release[0].strip('# ')}"
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

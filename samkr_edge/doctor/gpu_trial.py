@@ -83,7 +83,7 @@ def _open_backend(name: str) -> str:
 
 def _open_tensorrt() -> str:
     """Its builder asks the driver at once."""
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt
+    from samkr_edge.machine.tensorrt_module import import_tensorrt
 
     trt = import_tensorrt("tensorrt")
     if not trt.Builder(trt.Logger(trt.Logger.WARNING)):
@@ -94,7 +94,7 @@ def _open_tensorrt() -> str:
 def _open_rtx() -> str:
     """Its builder and its runtime need no GPU; loading an engine does, so that one of one layer is built."""
     from samkr_edge.machine.device import running_device
-    from samkr_edge.runtime.tensorrt_module import import_tensorrt
+    from samkr_edge.machine.tensorrt_module import import_tensorrt
 
     trt = import_tensorrt("rtx")
     logger = trt.Logger(trt.Logger.WARNING)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from samkr_edge import child_process
-from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
+from samkr_edge.machine.onnx_runtime_module import switch_off_telemetry
 
 _LIMIT_S = 300
 _MARK = "samkr-edge-trial "

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, ReadImage, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.use import refusal
 from samkr_edge.evaluation.many_images import ahead, stream
 from samkr_edge.evaluation.paper_protocol import predict, rescored
 from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.evaluation.scores import Interval, Scores
+from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.oks import CrowdingLevel, crowding_level, person_area
 from samkr_edge.pose.poses import Poses
 

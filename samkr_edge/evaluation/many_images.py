@@ -16,7 +16,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, ReadImage, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord
+from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.geometry import Fit
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel

@@ -5,18 +5,34 @@ This says which parts; :mod:`samkr_edge.evaluation.paper_protocol` carries them 
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
-    from samkr_edge.evaluation.rescoring import RescoringNetwork
+    from samkr_edge.dataset.trained_on import TrainedOn
     from samkr_edge.model_card import ModelCard
+    from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
 
 # Of inputs of 512 pixels: 4096, of which the maps alone are 0.2 GB. Papers go to 2.
 _LARGEST_SCALE = 8.0
+
+
+class Rescorer(typing.Protocol):
+    """What gives poses new scores: :class:`samkr_edge.evaluation.rescoring.RescoringNetwork`."""
+
+    @property
+    def trainings(self) -> list[TrainedOn]:
+        """The images that it learned from."""
+
+    def doubts(self, protocol: Protocol) -> list[str]:
+        """What speaks against it for poses of this protocol, a line each."""
+
+    def rescore(self, poses: Poses) -> Poses:
+        """The poses with new scores, best first."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +45,14 @@ class Protocol:
         match: move joints to the peaks of their heatmaps, see :mod:`samkr_edge.evaluation.match`.
         paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,
             rounded up to a multiple of 64. Needs a model that takes any size: a checkpoint.
-        rescoring: network that predicts a pose's OKS, to multiply its score with.
+        rescoring: predicts a pose's OKS, to multiply its score with.
     """
 
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     match: bool = False
     paper_resize: bool = False
-    rescoring: RescoringNetwork | None = None
+    rescoring: Rescorer | None = None
 
     def __post_init__(self) -> None:
         possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # which NaN is not

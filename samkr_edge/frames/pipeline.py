@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
 
+from samkr_edge.errors import SamkrError
 from samkr_edge.frames.video import Frame
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
@@ -35,6 +36,14 @@ class StageFailed(Exception):
         self.stage = stage
         self.frame = frame
         self.__cause__ = error
+
+
+def at_frame(failure: StageFailed, where: str) -> Exception:
+    """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
+    cause = failure.__cause__
+    if isinstance(cause, SamkrError):
+        return SamkrError(cause.code, cause.message, {**cause.facts, "at": where}, cause.fix)
+    return failure
 
 
 class Ended(Exception):

@@ -17,7 +17,7 @@ from samkr_edge.frames.live_capture import is_live
 from samkr_edge.frames.video import open_video
 from samkr_edge.stream_address import is_like_address, without_secrets
 
-_NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was left out"
+_NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was skipped"
 _NEITHER = "neither an image nor a video"
 
 
@@ -39,9 +39,9 @@ class Sources:
     damaged: list[SamkrError] = field(default_factory=list)
 
     def note(self) -> str | None:
-        """One line about what was left out; None where nothing was."""
+        """One line about what was skipped; None where nothing was."""
         shown = self.shown_left_out()
-        return f"left out: {shown}" if shown else None
+        return f"skipped: {shown}" if shown else None
 
     def shown_left_out(self) -> str:
         shown = [f"{path.name} ({reason})" for path, reason in list(self.left_out.items())[:4]]
@@ -53,7 +53,7 @@ def find_sources(words: Sequence[str]) -> Sources:
     """The images and videos behind the words of a command line.
 
     A file that was named and cannot be one is an error before anything is looked at. In a folder, or where a glob
-    leads, it is left out and told about. Overlays of ours are left out everywhere: a shell names files too.
+    leads, it is skipped and reported. Overlays of ours are skipped everywhere: a shell names files too.
 
     Raises:
         SamkrError: SE-D29 a word leads nowhere or nothing was found, SE-D97 a named video does not open.
@@ -84,7 +84,7 @@ def find_sources(words: Sequence[str]) -> Sources:
             "no image and no video was found, so nothing was done",
             {
                 "looked in": ", ".join(map(without_secrets, words[:4]))[:150],
-                "left out": found.shown_left_out() or None,
+                "skipped": found.shown_left_out() or None,
             },
             fix="name an image or a video, or a folder that holds some",
         )

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from samkr_edge.dataset.keypoint_dataset import ReadImage, read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.frames.av_video import AvCapture, is_installed
@@ -22,6 +21,7 @@ from samkr_edge.frames.cut_off import is_cut_off
 from samkr_edge.frames.live_capture import is_device, is_live, open_live
 from samkr_edge.frames.opencv_names import name_for_opencv
 from samkr_edge.frames.video_clock import Clock, shown_seconds
+from samkr_edge.images import ReadImage, read_image
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}

@@ -13,7 +13,6 @@ from typing import Any
 from samkr_edge.machine.driver import cuda_version, load_driver
 from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.jetpack import parse_tegra_release
-from targets.recognise import recognise
 
 # CUdevice_attribute
 _SMS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
@@ -99,19 +98,35 @@ def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, An
 
 def gpu_model(device: Device) -> str | None:
     """The name that a plain engine is bound to."""
+    from targets.recognise import recognise  # reads YAML, and doctor asks this file where that is missing
+
     target = recognise(device)
     return target.name if target.family == "jetson" else device.gpu
 
 
+def jetson_release(root: Path = ROOT) -> str | None:
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    device = described_by_files(root)
+    if not device.is_jetson:
+        return None
+    release = _text(root / "etc/nv_tegra_release").splitlines() or ["L4T unknown"]
+    return f"{device.model or device.chip or 'Jetson'} {release[0].strip('# ')}"
+
+
+def total_memory() -> int | None:
+    """Bytes of the CPU's memory (on a Jetson: the GPU's as well)."""
+    return parse_memory(_text(ROOT / "proc/meminfo"), "MemTotal")
+
+
 def available_memory() -> int | None:
-    """Bytes that a build may still take from the CPU's memory (on a Jetson: the GPU's as well)."""
-    return parse_available_memory(_text(ROOT / "proc/meminfo"))
+    """Bytes of it that a build may still take."""
+    return parse_memory(_text(ROOT / "proc/meminfo"), "MemAvailable")
 
 
-def parse_available_memory(meminfo: str) -> int | None:
-    """``MemAvailable`` of ``/proc/meminfo`` in bytes."""
+def parse_memory(meminfo: str, what: str) -> int | None:
+    """A line of ``/proc/meminfo`` in bytes: ``MemTotal``, ``MemAvailable``."""
     for line in meminfo.splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024
     return None
 

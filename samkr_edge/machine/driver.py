@@ -79,10 +79,10 @@ def open_driver(load: Callable[[str], Any]) -> tuple[Any | None, str]:
     return driver, ""
 
 
-def count_gpus(driver: Any) -> int:
-    """GPUs that the driver shows to this process. ``driver`` is what :func:`load_driver` gives."""
-    count = ctypes.c_int(0)
-    return 0 if driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+def gpu_count() -> int:
+    """GPUs that the driver shows to this process; asked of it, since TensorRT ends a process where there is none."""
+    driver, count = load_driver(), ctypes.c_int(0)
+    return 0 if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
 def cuda_version(driver: Any) -> str | None:

@@ -8,12 +8,13 @@ activations were given finer steps since, gets it here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from samkr_edge.onnx_graph.graph import Graph
-from samkr_edge.onnx_graph.onnx_file import Node, OnnxFile
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
 # Of the 2**31 steps of int32: half is left to the sum, which needs a tenth of them.
 LARGEST = 2.0**30
@@ -47,16 +48,45 @@ def fit_biases(graph: Graph) -> int:
 
 def _scales(graph: Graph, node: Any) -> tuple[np.ndarray, float, Any] | None:
     """Bias, input scale and the DequantizeLinear of the weights of an INT8 convolution with a bias; else None."""
-    if node.op_type != "Conv" or len(node.input) < 3 or node.input[2] not in graph.constants:
+
+    def maker(name: str) -> tuple[str, Sequence[str]] | None:
+        found = graph.producer.get(name)
+        return None if found is None else (found.op_type, found.input)
+
+    operands = _operands(node.op_type, node.input, maker, graph.constants.get)
+    if operands is None:
         return None
-    inputs, weights = (graph.producer.get(name) for name in node.input[:2])
-    if inputs is None or weights is None or {inputs.op_type, weights.op_type} != {"DequantizeLinear"}:
-        return None
+    weights = graph.producer[node.input[1]]
     zero = graph.constants.get(weights.input[2]) if len(weights.input) > 2 else None
-    step, scale = (graph.constants.get(dq.input[1]) for dq in (inputs, weights))
-    if step is None or scale is None or step.size != 1 or (zero is not None and zero.dtype != np.int8):
+    if zero is not None and zero.dtype != np.int8:
         return None  # with a zero point of its own it is not our weight, and FP8 has no int32
-    return graph.constants[node.input[2]], float(step.reshape(())), weights
+    bias, step, _ = operands
+    return bias, float(step.reshape(())), weights
+
+
+def _operands(
+    op_type: str,
+    inputs: Sequence[str],
+    maker: Callable[[str], tuple[str, Sequence[str]] | None],
+    value: Callable[[str], np.ndarray | None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Bias, the one scale of the input and the scales of the weights of a quantized convolution with a bias; else None.
+
+    Args:
+        op_type, inputs: of the node.
+        maker: name of a tensor -> operation and inputs of what makes it.
+        value: name of a tensor -> its values, where it is constant.
+    """
+    if op_type != "Conv" or len(inputs) < 3:
+        return None
+    makers = [maker(name) for name in inputs[:2]]
+    scales = [one[1][1] for one in makers if one is not None and one[0] == "DequantizeLinear"]
+    if len(scales) != 2:
+        return None
+    bias, step, scale = (value(name) for name in (inputs[2], *scales))
+    if bias is None or step is None or scale is None or step.size != 1:
+        return None
+    return bias, step, scale
 
 
 def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
@@ -82,21 +112,17 @@ def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
 
 def clips_biases(model: OnnxFile) -> bool:
     """Whether int32 does not hold some bias of an INT8 convolution: files older than :func:`fit_biases` have such."""
-    makers = {output: node for node in model.nodes for output in node.outputs}
-    return any(
-        node.op_type == "Conv" and len(node.inputs) > 2 and _largest_bias(model, makers, node) > 1.5 * LARGEST
-        for node in model.nodes
-    )
+    makers = {output: (node.op_type, node.inputs) for node in model.nodes for output in node.outputs}
 
+    def value(name: str) -> np.ndarray | None:
+        tensor = model.tensors.get(name)
+        return None if tensor is None else tensor.array()
 
-def _largest_bias(model: OnnxFile, makers: dict[str, Node], convolution: Node) -> float:
-    """In steps of input scale times weight scale; 0 where the convolution is not INT8."""
-    quantized = [makers.get(name) for name in convolution.inputs[:2]]
-    if any(node is None or node.op_type != "DequantizeLinear" for node in quantized):
-        return 0.0
-    names = [convolution.inputs[2], *(node.inputs[1] for node in quantized if node is not None)]
-    found = [tensor.array() if (tensor := model.tensors.get(name)) else None for name in names]
-    bias, step, scale = (None if values is None else values.astype(np.float64) for values in found)
-    if bias is None or step is None or scale is None or step.size != 1:
-        return 0.0
-    return float((np.abs(bias) / (step.reshape(()) * scale)).max(initial=0.0))
+    for node in model.nodes:
+        operands = _operands(node.op_type, node.inputs, makers.get, value)
+        if operands is None:
+            continue
+        bias, step, scale = (values.astype(np.float64) for values in operands)
+        if (np.abs(bias) / (step.reshape(()) * scale)).max(initial=0.0) > 1.5 * LARGEST:
+            return True
+    return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 import cv2
 import numpy as np
@@ -46,6 +47,18 @@ class DecodeSettings:
     nms_joints: int = 8
     refine_radius: int = 0
     refine_blend: float = 0.7
+
+
+# Least and most of each setting. A threshold below zero takes every place for a person: some want that. No centre
+# reaches one above 1. Whoever knows the map limits the radius by its side.
+DECODE_LIMITS = {
+    "max_people": (1, inf),
+    "center_threshold": (-inf, 1),
+    "nms_distance": (0, 1),
+    "nms_joints": (0, inf),
+    "refine_radius": (0, inf),
+    "refine_blend": (0, 1),
+}
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import numpy as np
 
 from samkr_edge.card_check import check_first_outputs
 from samkr_edge.errors import SamkrError, reason_of, words_of
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.model_card import TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.passport import is_built, read_passport
 from samkr_edge.preflight import admit
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
+from samkr_edge.runtime.runner import Runner
 from targets.profile import version_tuple
 
 # From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
@@ -49,7 +50,7 @@ BIASES_AS_INTEGERS = "WeightBiasQuantization"
 WRONG_FOR_FP8 = ("ReluQuantRewrite", BIASES_AS_INTEGERS, "QDQSelectorActionTransformer")
 
 
-class OnnxRunner:
+class OnnxRunner(Runner):
     """An ONNX model of ours in ONNX Runtime.
 
     Args:

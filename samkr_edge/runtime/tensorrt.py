@@ -19,11 +19,11 @@ from samkr_edge.engine_check import power_note
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
+from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.preflight import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.tensorrt_log import is_about_memory, listen
-from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_profiler import make_profiler
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 from samkr_edge.runtime.tensorrt_types import numpy_type

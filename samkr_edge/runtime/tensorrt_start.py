@@ -12,8 +12,8 @@ from typing import Any
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.machine.cuda_errors import CAUSES, FAILURE, OLD_DRIVER
 from samkr_edge.machine.driver import cuda_version, load_driver
+from samkr_edge.machine.tensorrt_module import MODULES, TITLES, Flavour, cuda_major
 from samkr_edge.runtime.tensorrt_log import Messages
-from samkr_edge.runtime.tensorrt_module import MODULES, TITLES, Flavour, cuda_major
 
 
 def require_fitting_driver(trt: Any, flavour: Flavour) -> None:

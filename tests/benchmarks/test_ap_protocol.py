@@ -36,6 +36,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import OPENERS
+from samkr_edge.runtime.runner import Runner
 
 RowMaker = Callable[..., ModelResult]
 RunMaker = Callable[..., Results]
@@ -328,7 +329,7 @@ def test_the_papers_suite_has_the_rows_of_its_tables_each_on_the_tables_split() 
 # What is measured
 
 
-class AnySize:
+class AnySize(Runner):
     """Behind the name of a checkpoint: the network of ``dots`` on images of any size, in ONNX Runtime."""
 
     kind = "checkpoint"

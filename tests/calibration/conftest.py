@@ -10,8 +10,8 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.loop.fit import fit
 from training.loop.recipe import Recipe
 from training.loop.run import FINAL

@@ -11,12 +11,13 @@ import pytest
 
 from calibration.images import load_batches, probe_images, select_images
 from calibration.inputs import calibration_images
-from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 
 @pytest.fixture(scope="module")

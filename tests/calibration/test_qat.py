@@ -21,7 +21,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, network_of
 from training.loop.compiled import compiled
 from training.loop.fit import fit
 from training.loop.losses import LossSettings
-from training.loop.recipe import as_taught, load_recipe
+from training.loop.recipe_file import as_taught, load_recipe
 from training.loop.run import FINAL, LAST
 from training.models.deploy import normalise
 from training.models.pose_net import PoseNet

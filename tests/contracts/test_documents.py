@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from samkr_edge.cli import COMMANDS, load_command
-from training.loop.recipe import recipe_comment, recipe_names
+from training.loop.recipe_file import recipe_comment, recipe_names
 
 if sys.version_info >= (3, 11):
     import tomllib

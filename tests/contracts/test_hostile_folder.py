@@ -189,9 +189,7 @@ def test_no_process_is_started_in_another_way() -> None:
         for path in (ROOT / package).rglob("*.py")
         if "sys.executable" in path.read_text(encoding="utf-8")
     }
-    scripts = {
-        f"benchmarks/host/{name}.py" for name in ("head", "this_checkout", "gpu_day", "gpu_day_prepare")
-    }
+    scripts = {f"benchmarks/host/{name}.py" for name in ("gpu_day", "gpu_day_prepare")}
     assert users == {
         "samkr_edge/child_process.py",
         "samkr_edge/launch.py",

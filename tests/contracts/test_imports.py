@@ -89,7 +89,7 @@ def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
 
 
 ROOT = Path(__file__).parents[2]
-ONE_HOME = ROOT / "samkr_edge" / "runtime" / "onnx_runtime_module.py"
+ONE_HOME = ROOT / "samkr_edge" / "machine" / "onnx_runtime_module.py"
 
 
 def imported(source: str) -> Iterator[str]:

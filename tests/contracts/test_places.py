@@ -61,6 +61,28 @@ def written_by() -> dict[str, list[click.Parameter]]:
     return {name: parameters for name, parameters in found.items() if parameters}
 
 
+def test_what_is_written_is_named_by_o_or_out_everywhere() -> None:
+    """But for the graph that `build` prepares in place of a model, and the folders that `data` has as arguments."""
+    for name, parameters in written_by().items():
+        options = [one for one in parameters if one.param_type_name == "option" and one.name != "prepared"]
+        assert options or name.startswith("data "), name
+        assert all({"-o", "--out"} <= set(one.opts) for one in options), name
+
+
+def test_an_option_of_several_commands_reads_the_same_in_all() -> None:
+    said: dict[str, set[object]] = {}
+    for entry in COMMANDS:
+        for _, command in leaves(entry):
+            for one in command.params:
+                if "--json" in one.opts or "--cuda-graph" in one.opts or "--anyway" in one.opts:
+                    said.setdefault(one.opts[0], set()).add(getattr(one, "help", None))
+    assert {name: len(words) for name, words in said.items()} == {
+        "--json": 1,
+        "--cuda-graph": 1,
+        "--anyway": 1,
+    }
+
+
 def test_no_command_begins_before_it_knows_that_it_can_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -312,8 +312,8 @@ def test_control_characters_in_tables_and_bars_are_shown_too(capsys: pytest.Capt
 
 
 def test_a_name_begins_no_line_of_an_error_and_turns_no_text_around() -> None:
-    error = SamkrError("SE-A30", "a\nfix: rm -rf b", {"e": "c\nd"}, fix="two\nlines")
-    assert str(error) == "error SE-A30: a\\nfix: rm -rf b\n  e          c\\nd\nfix: two\nlines"
+    error = SamkrError("SE-A30", "a\nfix: rm -rf b", {"b\nc": "d\ne"}, fix="two\nlines")
+    assert str(error) == "error SE-A30: a\\nfix: rm -rf b\n  b\\nc        d\\ne\nfix: two\nlines"
     assert printable("gpj.\u202etxt") == r"gpj.\u202etxt"
     assert one_line("photo\n.jpg") == r"photo\n.jpg"
 

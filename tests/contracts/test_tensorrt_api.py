@@ -7,7 +7,7 @@ import pytest
 from tensorrt_api import SNAPSHOT, SOURCES, look, used_names, uses
 
 from samkr_edge.builder.tensorrt.features import features_for, features_of
-from samkr_edge.runtime.tensorrt_module import Flavour
+from samkr_edge.machine.tensorrt_module import Flavour
 from targets.profile import version_tuple
 
 API = json.loads(SNAPSHOT.read_text())

@@ -16,9 +16,9 @@ from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine, build_byt
 from samkr_edge.builder.tensorrt.features import Features, features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
+from samkr_edge.machine.tensorrt_module import import_tensorrt
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
-from samkr_edge.runtime.tensorrt_module import import_tensorrt
 from targets.profile import load_target
 
 

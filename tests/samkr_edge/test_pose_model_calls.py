@@ -112,7 +112,7 @@ def test_a_batch_may_come_from_a_generator_or_be_one_array(pose: PoseModel) -> N
         np.testing.assert_array_equal(found[-1].keypoints, expected)
 
 
-class Gathered:
+class Gathered(Runner):
     """A runner whose runs begin when so many threads have come to it."""
 
     def __init__(self, runner: Runner, threads: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from samkr_edge.machine.device import ask_driver, parse_available_memory
+from samkr_edge.machine.device import ask_driver, parse_memory
 from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.recognise import recognise
 
@@ -141,8 +141,8 @@ def test_the_power_mode_is_read_by_name(text: str, name: str | None) -> None:
 
 
 def test_available_memory_is_read_from_meminfo() -> None:
-    assert parse_available_memory("MemTotal: 7800000 kB\nMemAvailable:    2048 kB\n") == 2 << 20
-    assert parse_available_memory("") is None
+    assert parse_memory("MemTotal: 7800000 kB\nMemAvailable:    2048 kB\n", "MemAvailable") == 2 << 20
+    assert parse_memory("", "MemAvailable") is None
 
 
 class Driver:

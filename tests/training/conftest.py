@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ from training.cli.data import app
 from training.data.check import check_splits, open_splits
 from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
-from training.loop.recipe import ValidationSection, load_recipe
+from training.loop.recipe import ValidationSection
+from training.loop.recipe_file import load_recipe
 from training.loop.validation import Validation
 
 Content = dict[str, Any]

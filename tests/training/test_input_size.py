@@ -7,7 +7,7 @@ import pytest
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from training.input_size import parse_size
-from training.loop.recipe import load_recipe
+from training.loop.recipe_file import load_recipe
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.dataset.keypoint_dataset import read_image
+from samkr_edge.images import read_image
 from training.checkpoint import load_checkpoint
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 # Five of COCO's keypoints under names of their own.
 CHOSEN, NAMES = (0, 5, 6, 11, 12), ["beak", "left_wing", "right_wing", "left_foot", "right_foot"]

@@ -15,8 +15,8 @@ from samkr_edge.evaluation.rescoring import PoseFeatures, load_rescoring
 from samkr_edge.pose.decode import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import save_checkpoint, untrained_checkpoint
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.rescoring import labelled_poses, train_rescoring
 
 

@@ -24,7 +24,7 @@ from samkr_edge.pose_model import load_model
 from training import attention_worth
 from training.attention_worth import judge_by_ap, judge_by_joints
 from training.checkpoint import Checkpoint, save_checkpoint
-from training.data.rendered_probe import rendered_probe
+from training.data.rendered.probe import rendered_probe
 from training.models.pose_net import PoseNet
 from training.models.subspace_attention import SubspaceAttention
 from training.models.zoo import build_model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.options import AsJson
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
 
@@ -18,7 +20,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+class Layout(str, Enum):
+    """Whose keypoints rendered people have, in whose layout."""
+
+    coco = "coco"
+    crowdpose = "crowdpose"
 
 
 @app.callback()
@@ -30,7 +37,7 @@ def data() -> None:
 def synth(
     out: Annotated[
         Path,
-        typer.Argument(help="Folder for the data set; made if it is not there.", callback=folder_to_write),
+        typer.Argument(help="Folder for the data set; created if missing.", callback=folder_to_write),
     ],
     train: Annotated[int, typer.Option(help="Images to train on.")] = 6000,
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
@@ -38,8 +45,8 @@ def synth(
     aspect: Annotated[float, typer.Option(help="Their width as a multiple of their height.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
     keypoints: Annotated[
-        str, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
-    ] = "coco",
+        Layout, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
+    ] = Layout.coco,
     people: Annotated[str, typer.Option(metavar="MIN-MAX", help="People in an image.")] = "1-3",
     height: Annotated[
         str, typer.Option(metavar="LEAST-LARGEST", help="Standing height as a share of the image's.")
@@ -50,7 +57,7 @@ def synth(
     force: Annotated[
         bool, typer.Option("--force", help="Replace rendered people of other settings.")
     ] = False,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Render people as a data set on disk: articulated, crowded, hidden by one another, cut off by the border.
 
@@ -61,8 +68,8 @@ def synth(
       samkr-edge data synth crowd --train 20000 --size 256 --people 3-8 --height 0.2-0.7 --keypoints crowdpose
     """
     from samkr_edge.cli.console import emit, progress
-    from training.data.synthetic import SceneSettings
-    from training.data.synthetic_dataset import SynthSettings, write_dataset
+    from training.data.rendered.dataset import SynthSettings, write_dataset
+    from training.data.rendered.scene import SceneSettings
 
     try:
         few, many = (int(part) for part in _range(people, "--people"))
@@ -74,7 +81,7 @@ def synth(
             person_height=(least, largest),
             liveliness=liveliness,
         )
-        settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints, scene=scene)
+        settings = SynthSettings(train=train, val=val, seed=seed, keypoints=keypoints.value, scene=scene)
     except ValueError as error:
         raise SamkrError(
             "SE-U10",
@@ -113,7 +120,7 @@ def check(
     data: Annotated[
         Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
     ],
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Look for what would break training or flatter its figures; exit code 3 where there is any.
 
@@ -168,7 +175,7 @@ def subset(
     split: Annotated[str, typer.Option(help="Split to choose from; it keeps its name.")] = "train",
     images: Annotated[int, typer.Option(min=1, help="Images to copy; all of them show people.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Copy some images of a split, with their annotations, into a data set of their own.
 
@@ -207,7 +214,7 @@ def split(
         float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    json: _Json = False,
+    json: AsJson = False,
 ) -> None:
     """Make train and val of a data set that has one split: a copy of all its images, each in one of the two.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -46,7 +46,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.", callback=file_to_write)],
+    out: Annotated[Path, out_file("ONNX file to write.")],
     size: Annotated[
         str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
     ] = None,
@@ -54,7 +54,7 @@ def export(
     opset: Annotated[
         int | None,
         typer.Option(
-            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 beside FP16 and for FP8]."
+            help="16 to 19 [default: 17, for every TensorRT from 8.5 on; 19 for INT8 next to FP16 and for FP8]."
         ),
     ] = None,
     precision: Annotated[
@@ -97,7 +97,7 @@ def export(
         ),
     ] = None,
     untrained: Untrained = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint as ONNX and check it against torch.
 
@@ -118,7 +118,7 @@ def export(
     from samkr_edge.builder.check.probe import parse_probe
     from samkr_edge.cli.console import emit
     from training.checkpoint import load_checkpoint, network_of, untrained_checkpoint
-    from training.data.rendered_probe import rendered_probe
+    from training.data.rendered.probe import rendered_probe
     from training.export import check_request, export_onnx
     from training.input_size import parse_size
 

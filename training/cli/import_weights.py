@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _EXAMPLES = 3
 def import_weights(
     weights: Annotated[Path, typer.Argument(help="A .pth file of HRNet (ImageNet), DEKR or mmpose's DEKR.")],
     model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write.", callback=file_to_write)],
+    out: Annotated[Path, out_file("Checkpoint to write.")],
     keypoints: Annotated[
         int, typer.Option(min=1, help="For a bare backbone; a pose network's file says how many it has.")
     ] = 17,
@@ -28,7 +28,7 @@ def import_weights(
         Path | None,
         typer.Option(help="Data set that names the keypoints, if neither COCO's nor CrowdPose's."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring official weights into a checkpoint, and say what was loaded, skipped and missing.
 

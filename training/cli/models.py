@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.options import AsJson
+
 # As printed in the SAMKR paper (Table 3) and in DEKR's README: million parameters, "GFLOPs".
 PRINTED = {
     "samkr_w32": ("29.6", "44.9", "SAMKR, Table 3"),
@@ -18,9 +20,9 @@ PRINTED = {
 def models(
     name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     keypoints: Annotated[int, typer.Option(min=1, help="17 as COCO, 14 as CrowdPose.")] = 17,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """The zoo: parameters and GMACs, counted now, beside the printed figures.
+    """The zoo: parameters and GMACs, counted now, next to the printed figures.
 
     Examples:
 
@@ -67,7 +69,7 @@ def models(
             advance()
     note = (
         "GMACs count the deformable convolutions; papers of this line call them GFLOPs. SAMKR's printed figures leave "
-        "the deformable convolutions out, DEKR's do not: counted alike, SAMKR is the heavier one. NAME_1block is a "
-        "model with one adaptive convolution per branch in place of two."
+        "the deformable convolutions out, DEKR's do not: counted the same way, SAMKR is the heavier one. "
+        "NAME_1block is a model with one adaptive convolution per branch in place of two."
     )
     emit({"models": rows, "note": note}, Group(table, note), as_json)

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.options import AsJson, Data, Limit, Threads, out_file
 from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 
 
 def rescore(
     model: Annotated[Path, typer.Argument(help="The model whose poses are to be rescored, of any kind.")],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Rescoring network to write, .npz.", callback=file_to_write)
-    ],
+    data: Data,
+    out: Annotated[Path, out_file("Rescoring network to write, .npz.")],
     split: Annotated[
         str, typer.Option(help="Split to learn from; never the one that is evaluated.")
     ] = "train",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    limit: Limit = None,
     protocol: ByProtocol = None,
     flip: Flip = False,
     scales: Scales = "1",
@@ -28,8 +26,8 @@ def rescore(
     match: Match = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
     seed: Annotated[int, typer.Option(help="Of initial weights and order.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    threads: Threads = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network that predicts how good a pose is (DEKR), for `eval --rescore`.
 

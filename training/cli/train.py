@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.options import AsJson, Data, out_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from training.cli.options import Overrides, RunThreads
+
+if TYPE_CHECKING:
+    from training.loop.recipe import Recipe
 
 
 def train(
     recipe: Annotated[
         str, typer.Argument(help="Name of a shipped recipe (`samkr-edge recipes`), or a YAML file.")
     ],
-    data: Annotated[Path, typer.Option(help="A COCO or CrowdPose directory.")],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder for last.pt, best.pt, final.pt and log.jsonl.", callback=folder_to_write),
-    ],
+    data: Data,
+    out: Annotated[Path, out_folder("Folder for last.pt, best.pt, final.pt and log.jsonl.")],
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Overrides = None,
     minutes: Annotated[
@@ -31,7 +31,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network from a recipe.
 
@@ -55,7 +55,7 @@ def train(
     from training.checkpoint import Checkpoint
     from training.loop.fit import fit
     from training.loop.processes import is_first_process
-    from training.loop.recipe import load_recipe
+    from training.loop.recipe_file import load_recipe
     from training.loop.run import FINAL, LAST
     from training.loop.start_weights import load_start, require_start
     from training.models.zoo import build_model, model_config
@@ -66,22 +66,10 @@ def train(
     )
     if threads:
         settings = settings.model_copy(update={"threads": threads})
-    if settings.model is None:
-        raise SamkrError(
-            "SE-U32",
-            f"the recipe {recipe} fine-tunes a quantized checkpoint and trains no network of its own",
-            fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
-        )
-    if settings.loss.kind == "swahr" and not model_config(settings.model).scale_branch:
-        raise SamkrError(
-            "SE-U87",
-            f"{settings.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
-            {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
-            fix="give the same command with --set loss.kind=dekr",
-        )
+    model = _model_of(settings, data)
     resuming = resume and (out / LAST).exists()
     if not resuming:
-        require_start(settings.init, model_config(settings.model))
+        require_start(settings.init, model_config(model))
     dataset = open_dataset(data, settings.data.split)
     if not resume and ((out / LAST).exists() or (out / FINAL).exists()):
         raise SamkrError(
@@ -89,10 +77,10 @@ def train(
             f"{out} already holds a run, so nothing was started",
             fix="add --resume to go on with it, or choose another --out",
         )
-    config = model_config(settings.model, len(dataset.skeleton))
+    config = model_config(model, len(dataset.skeleton))
     size = settings.data.input_size or config.input_size
     decode = DecodeSettings(**settings.decode.model_dump(), nms_joints=round(len(dataset.skeleton) * 8 / 17))
-    card = ModelCard(settings.model, dataset.skeleton, size, decode=decode)
+    card = ModelCard(model, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
     if not resuming:  # else weights and card are those that the run left
@@ -119,16 +107,40 @@ def train(
     )
 
 
+def _model_of(recipe: Recipe, data: Path) -> str:
+    """The network that a recipe trains.
+
+    Raises:
+        SamkrError: SE-U32 it trains none of its own, SE-U87 its loss needs another one.
+    """
+    from training.models.zoo import model_config
+
+    if recipe.model is None:
+        raise SamkrError(
+            "SE-U32",
+            f"the recipe {recipe.name} fine-tunes a quantized checkpoint and trains no network of its own",
+            fix=f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt",
+        )
+    if recipe.loss.kind == "swahr" and not model_config(recipe.model).scale_branch:
+        raise SamkrError(
+            "SE-U87",
+            f"{recipe.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
+            {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
+            fix="give the same command with --set loss.kind=dekr",
+        )
+    return recipe.model
+
+
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe as one YAML file.")] = None,
     keys: Annotated[
         bool, typer.Option("--keys", help="Print all keys: default, allowed values, meaning.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
-    In front of the settings stands what the recipe is for, and of those of papers by which commands they are tested.
+    The settings follow a comment that says what the recipe is for, and for a paper's which commands test it.
 
     Examples:
 
@@ -144,7 +156,7 @@ def recipes(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from training.loop.recipe import load_recipe, recipe_about, recipe_comment, recipe_names
+    from training.loop.recipe_file import load_recipe, recipe_about, recipe_comment, recipe_names
     from training.loop.recipe_keys import COLUMNS, recipe_keys
 
     if keys:

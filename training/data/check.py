@@ -17,24 +17,19 @@ import numpy as np
 from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
 from samkr_edge.dataset.decoder_messages import listening
 from samkr_edge.dataset.exif import orientation
-from samkr_edge.dataset.keypoint_dataset import (
-    KeypointDataset,
-    available_splits,
-    open_dataset,
-    read_image,
-    split_of,
-)
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_splits, open_dataset, split_of
 from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
-# Images that are decoded side by side; where decoders say something, they are asked again about each.
+# Images that are decoded in parallel; where decoders say something, each is asked again alone.
 _TOGETHER = 32
 _TRAINED_ON = ("train", "trainval")
 
-# Kind -> what it means. Problems make the check fail; notes are only told.
+# Kind -> what it means. Problems make the check fail; notes are only reported.
 PROBLEMS = {
     "missing": "image files that are not there",
     "corrupt": "image files that cannot be decoded or are cut off",

@@ -48,7 +48,7 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
 
     Raises:
         SamkrError: SE-D47 fewer images with people than asked for, SE-D48 ``out`` is the source itself, SE-D49 an
-            image is not there, SE-D05 ``out`` holds files of other origin; SE-D01 the disk refuses.
+            image is missing, SE-D05 ``out`` holds files of other origin; SE-D01 the disk refuses.
     """
     _refuse_itself(source, out)
     shown = _shown(source)

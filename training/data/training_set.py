@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samkr_edge.dataset.annotations import is_ignored
-from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, ReadImage, read_image
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.use import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.geometry import warp
 from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
 from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size

@@ -132,7 +132,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         filled[place.target][place.rows] = True
         used.setdefault(place.target, []).append(name)
     for name, rows in filled.items():
-        if not rows.all() and name in used:  # a keypoint's branch is not there: leave all of them fresh
+        if not rows.all() and name in used:  # a keypoint's branch is missing: leave all of them fresh
             skipped |= dict.fromkeys(used.pop(name), "parts of it are missing")
     own = [name for name in state if name.startswith("backbone.") and not name.endswith(COUNTER)]
     fitting = sum(name in used for name in own)

@@ -114,7 +114,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
 
 
 def _innermost(payload: Any) -> tuple[Any, list[str], list[str]]:
-    """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables beside it."""
+    """The table of weights within what training scripts wrap them in, the keys to it, and keys of tables next to it."""
     keys: list[str] = []
     others: list[str] = []
     while isinstance(payload, dict):
@@ -156,7 +156,7 @@ def named(table: Mapping[Any, Any]) -> str:
 
 
 def _numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """NumPy's plain data, which mmpose keeps beside the weights; under the module names of NumPy 1 and 2."""
+    """NumPy's plain data, which mmpose keeps next to the weights; under the module names of NumPy 1 and 2."""
     core = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     names = [(core, "_reconstruct"), (scalar, "scalar")]

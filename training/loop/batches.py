@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samkr_edge.dataset.keypoint_dataset import KeypointDataset, ReadImage, read_image
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import ReadImage, read_image
 from training.data.augment import AugmentSettings
 from training.data.encode import EncodeSettings
 from training.data.training_set import TrainingSet

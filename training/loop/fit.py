@@ -164,7 +164,7 @@ def _finish(run: Run, validation: Validation | None) -> Checkpoint:
         return run.result(settled.state_dict())
     # What was validated before had other statistics: its AP is another network's.
     scores = validation.measure(settled, run.card, run.team.device)
-    say(f"with batch norm statistics taken anew: {validation.label} {scores.ap:.1f} on {validation.where}")
+    say(f"with batch norm statistics taken again: {validation.label} {scores.ap:.1f} on {validation.where}")
     return run.result(settled.state_dict(), validation=validation.facts(run.state, scores))
 
 
@@ -173,7 +173,7 @@ def _set_up_torch(recipe: Recipe, team: Processes) -> None:
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads or max(1, (os.cpu_count() or 1) // team.here))
     keep_freed_memory()
-    cv2.setNumThreads(1)  # samples are made beside the training step, whose cores OpenCV's threads would take
+    cv2.setNumThreads(1)  # samples are made during the training step, whose cores OpenCV's threads would take
     torch.backends.cudnn.benchmark = True  # all inputs of a run have one size
     allow_tf32(recipe.precision == "tf32")
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Within, the first Ctrl-C sets the event; the second one interrupts at once, and nothing is saved."""
+    """Within, the first Ctrl-C sets the event; a second one interrupts immediately, and nothing is saved."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked

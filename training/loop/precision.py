@@ -35,8 +35,8 @@ def half_type(precision: str) -> torch.dtype | None:
 def allow_tf32(allowed: bool) -> None:
     """Whether float32 products on a GPU, of convolutions and matrices, may have ten bits.
 
-    Torch's default lets convolutions. Beside bf16 and FP16 they may not, either: what is left in float32 there needs
-    its 23 bits.
+    Torch's default allows it for convolutions. Next to bf16 and FP16 it is not allowed either: what is left in float32
+    there needs its 23 bits.
     """
     with warnings.catch_warnings():
         # Torch 2.9 recommends settings that its own compiler then stumbles over (pytorch issue 166387).

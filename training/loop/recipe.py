@@ -1,24 +1,21 @@
-"""Recipes: everything that decides a training run, as schema-checked YAML."""
+"""What a recipe can say: all that decides a training run. Files are read in :mod:`training.loop.recipe_file`."""
 
 from __future__ import annotations
 
-import difflib
-import itertools
+import math
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.pose.decode import DECODE_LIMITS, DecodeSettings
+from training.data.augment import AugmentSettings, Crop
+from training.data.encode import Extent
 from training.input_size import STEP, is_possible, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-_LENGTHS = {"epochs", "steps", "minutes"}
 # Settings of `data` that say nothing about what is learned.
 _OF_THE_MACHINE = {"split", "workers", "cache_mb"}
 
@@ -27,6 +24,14 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_Settings = TypeVar("_Settings", bound="DataclassInstance")
+
+
+def settings_of(kind: type[_Settings], section: Section) -> _Settings:
+    """Settings made of the keys of the same names in a section; a setting without its key is an AttributeError."""
+    return kind(**{field.name: getattr(section, field.name) for field in fields(kind)})
 
 
 class DataSection(Section):
@@ -48,7 +53,7 @@ class DataSection(Section):
     jitter: float = Field(
         default=0.0, ge=0, le=1, description="strength of changes of brightness, contrast and colour"
     )
-    crop: Literal["fit", "short"] = Field(
+    crop: Crop = Field(
         default="fit",
         description="what is shown before anything is varied. fit: the whole image, as `predict` and devices see it. "
         "short: the image's short side fills the input's and the ends of the long side are cut off, as in DEKR's "
@@ -64,7 +69,7 @@ class DataSection(Section):
     background_weight: float = Field(
         default=0.1, ge=0, le=1, description="weight of the heatmap loss away from every Gaussian (`dekr`)"
     )
-    offset_extent: Literal["person", "image"] = Field(
+    offset_extent: Extent = Field(
         default="person",
         description="a person's offsets weigh 1 / extent. person: the diagonal of the box of the labelled joints. "
         "image: that of the box from the image's origin, as the official code has it: who stands at the top left "
@@ -100,8 +105,7 @@ class DataSection(Section):
             )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale must be two positive factors, the smaller one first")
-        if self.parity and self.crop != "short":
-            raise ValueError("parity is DEKR's way of placing images and needs crop: short")
+        settings_of(AugmentSettings, self)  # what contradicts itself there
         return self
 
 
@@ -179,29 +183,29 @@ class ValidationSection(Section):
         return self
 
 
+def _decoding(name: str, description: str, **bounds: float) -> Any:
+    """A setting of the decoder, with its default and its limits there."""
+    least, most = DECODE_LIMITS[name]
+    limits: dict[str, Any] = {
+        key: limit for key, limit in (("ge", least), ("le", most)) if math.isfinite(limit)
+    }
+    return Field(default=getattr(DecodeSettings, name), description=description, **{**limits, **bounds})
+
+
 class DecodeSection(Section):
-    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`.
+    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
 
-    No card is read with others: samkr_edge/model_card.py.
-    """
-
-    max_people: int = Field(default=30, ge=1, description="most people that are found in an image")
-    center_threshold: float = Field(default=0.01, le=1, description="least value of a person's centre")
-    nms_distance: float = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="two joints are near below this share of the pose's diagonal",
+    max_people: int = _decoding("max_people", "most people that are found in an image")
+    center_threshold: float = _decoding("center_threshold", "least value of a person's centre")
+    nms_distance: float = _decoding(
+        "nms_distance", "two joints are near below this share of the pose's diagonal"
     )
-    refine_radius: int = Field(
-        default=0,
-        ge=0,
+    refine_radius: int = _decoding(
+        "refine_radius",
+        "a joint moves to its heatmap's peak within this reach, map pixels; 0: as regressed",
         le=8,  # the smallest map has 8 pixels
-        description="a joint moves to its heatmap's peak within this reach, map pixels; 0: as regressed",
     )
-    refine_blend: float = Field(
-        default=0.7, ge=0, le=1, description="share of the way that it moves, 1: onto the peak"
-    )
+    refine_blend: float = _decoding("refine_blend", "share of the way that it moves, 1: onto the peak")
 
 
 class Recipe(Section):
@@ -221,7 +225,7 @@ class Recipe(Section):
     accumulate: int = Field(default=1, ge=1, description="batches summed into one update, over all processes")
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         default="auto",
-        description="fp32: IEEE float32. tf32: its products have ten bits on GPUs that have such. auto: bf16 where "
+        description="fp32: IEEE float32. tf32: its products have ten bits on GPUs that support it. auto: bf16 where "
         "hardware multiplies it, else fp32",
     )
     channels_last: bool = Field(default=False, description="memory layout, for GPUs in half precision")
@@ -233,7 +237,7 @@ class Recipe(Section):
         description="decay of the average of weights that is kept; null: the last weights",
     )
     norm_batches: int = Field(
-        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken anew"
+        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken again"
     )
     init: str | None = Field(
         default=None,
@@ -254,166 +258,9 @@ class Recipe(Section):
         return self
 
 
-_Settings = TypeVar("_Settings", bound="DataclassInstance")
-
-
-def settings_of(kind: type[_Settings], section: Section) -> _Settings:
-    """Settings made of the keys of the same names in a section; a setting without its key is an AttributeError."""
-    return kind(**{field.name: getattr(section, field.name) for field in fields(kind)})
-
-
 def taught(recipe: Recipe) -> dict[str, Any]:
     """What a network was taught, to go on its card: augmentation and targets (``data``), and the ``loss``."""
     return {
         "data": recipe.data.model_dump(mode="json", exclude=_OF_THE_MACHINE),
         "loss": recipe.loss.model_dump(mode="json"),
     }
-
-
-def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
-    """The recipe with the targets and the loss that its network knows, where it does not name its own.
-
-    A network that is fine-tuned on Gaussians of another width would have to learn those first.
-
-    Args:
-        recipe: of a fine-tuning.
-        facts: the ``training`` part of a card's provenance; without a record the recipe stays as it is.
-
-    Raises:
-        SamkrError: SE-U31 what the recipe names contradicts the record.
-    """
-    changes: dict[str, Any] = {
-        name: {**facts[name], **getattr(recipe, name).model_dump(exclude_unset=True)}
-        for name in ("data", "loss")
-        if isinstance(facts.get(name), dict)
-    }
-    if "data" in changes:  # cards are older than some keys
-        changes["data"].setdefault("smallest_extent", 1.0)
-        if changes["data"].get("parity"):
-            changes["data"].setdefault("crop", "short")
-    named = f"{recipe.name}, with data and loss from the network's card," if changes else recipe.name
-    return _validated({**recipe.model_dump(exclude_unset=True), **changes}, named)
-
-
-def recipe_names() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
-    """A shipped recipe by name, or a YAML file by path; ``overrides`` are ``section.key=value``.
-
-    A file may start from a shipped recipe, ``extends: NAME``, and then holds only what differs.
-
-    Raises:
-        SamkrError: SE-U30 no such recipe, SE-U31 not valid; an unknown key is answered with the nearest one.
-    """
-    content = _read(name)
-    for override in overrides or []:
-        _apply(content, override)
-    return _validated(content, name)
-
-
-def recipe_about(name: str) -> str:
-    """The first sentence of a recipe."""
-    text = " ".join(line.lstrip("# ") for line in recipe_comment(name))
-    return f"{text.partition('. ')[0].rstrip('.')}."
-
-
-def recipe_comment(name: str) -> list[str]:
-    """The lines of the comment that a recipe begins with; behind a single one, the others of the recipe it extends."""
-    text = _path(name).read_text(encoding="utf-8")
-    lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    base = yaml.safe_load(text).get("extends")
-    return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
-
-
-def _validated(content: dict[str, Any], name: str) -> Recipe:
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _invalid(name, dict(map(_explain, error.errors()[:4]))) from error
-
-
-def _path(name: str) -> Path:
-    return Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-
-
-def _read(name: str) -> dict[str, Any]:
-    """The mapping in a recipe file, what it extends included."""
-    path = _path(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        near = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
-        raise SamkrError(
-            "SE-U30",
-            f"there is no recipe {name!r}",
-            {"nearest": ", ".join(near)} if near else {"shipped": f"{len(recipe_names())} recipes"},
-            fix="samkr-edge recipes",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _invalid(str(path), {"reason": words_of(error, 200)}) from error
-    if not isinstance(content, dict):
-        raise _invalid(str(path), {"expected": "a mapping of sections"})
-    content.setdefault("name", path.stem)
-    base = content.pop("extends", None)
-    if base is None:
-        return content
-    if base not in recipe_names() or path == RECIPES / f"{base}.yaml":
-        raise _invalid(str(path), {"extends": f"{base!r}, which is no other shipped recipe"})
-    return _merged(_read(base), content)
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``, section by section; a length given anew replaces the old unit."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            if key == "schedule" and not _LENGTHS.isdisjoint(value):
-                old = {name: setting for name, setting in old.items() if name not in _LENGTHS}
-            merged[key] = {**old, **value}
-        else:
-            merged[key] = value
-    return merged
-
-
-def _invalid(path: str, facts: dict[str, str]) -> SamkrError:
-    return SamkrError(
-        "SE-U31",
-        f"{path} is not a valid recipe",
-        facts,
-        fix="samkr-edge recipes samkr_tiny   # all settings there are, with values that hold",
-    )
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator:
-        raise _invalid(f"--set {override}", {"expected": "section.key=value, for example optimizer.lr=5e-4"})
-    *sections, last = key.strip().split(".")
-    place = content
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise _invalid(f"--set {override}", {section: "is not a section"})
-    try:
-        parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
-    except yaml.YAMLError as error:
-        raise _invalid(f"--set {override}", {"reason": words_of(error, 200)}) from error
-    if sections[-1:] == ["schedule"] and last in _LENGTHS:
-        for other in _LENGTHS:
-            place.pop(other, None)
-    place[last] = parsed
-
-
-def _explain(item: Any) -> tuple[str, str]:
-    """A setting and what is wrong with it."""
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden":
-        return key or "schedule", item["msg"]
-    model: Any = Recipe
-    for part in item["loc"][:-1]:
-        model = model.model_fields[part].annotation
-    near = difflib.get_close_matches(str(item["loc"][-1]), list(model.model_fields), n=1, cutoff=0.4)
-    return key, "no such key" + (f"; nearest: {near[0]}" if near else "")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from training.loop.recipe import Recipe, Section, load_recipe, recipe_names
+from training.loop.recipe import Recipe, Section
+from training.loop.recipe_file import load_recipe, recipe_names
 
 COLUMNS = ("key", "default", "allowed", "papers", "meaning")
 

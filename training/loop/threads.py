@@ -1,6 +1,6 @@
 """How a CPU is put to use: as many threads as train fastest just now, and memory that is kept.
 
-The threads of one step wait for each other after every layer. Beside other busy processes each of them also waits for
+The threads of one step wait for each other after every layer. Next to other busy processes each of them also waits for
 a core, and several threads become far slower than one: among eight busy processes on two cores, two threads trained
 1.6 images/s and one 7.3. What is busy changes, so both are tried now and then, on steps that count like any other.
 """

@@ -14,6 +14,7 @@ from samkr_edge.builder.check.probe import PROBE_KEY
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind, require_writable
 from samkr_edge.machine.cpu import cpu_device
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import fit_biases
 from samkr_edge.onnx_graph.float_biases import float_biases
@@ -22,7 +23,6 @@ from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import decode_onnx, decoded, not_whole, read_bytes
 from samkr_edge.passport import Passport, passport_path, write_built
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 
 @dataclass(frozen=True)

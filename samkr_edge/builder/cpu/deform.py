@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.builder.cpu.branches import take_apart
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.onnx_graph.graph import Graph, integers, opset_of
 from samkr_edge.runtime.onnx_runtime import session_options
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # The first opset with DeformConv.
 OPSET = 19

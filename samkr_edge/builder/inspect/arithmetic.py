@@ -133,6 +133,7 @@ def is_sum(graph: Graph, node: Any) -> bool:
 
 
 def zero_of(graph: Graph, node: Any) -> np.ndarray | None:
+    """The zero point of a quantizer, () or one for every channel (C,); None where it has none or it is computed."""
     return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
 
 
@@ -143,5 +144,5 @@ def dequantizes_bytes(graph: Graph, node: Any) -> bool:
 
 
 def is_fp8(zero: np.ndarray) -> bool:
-    """By name: numpy has no such type, the package that gives it one comes with onnx."""
+    """Whether a zero point, () or (C,), is FP8. By name: the type is not numpy's, but of a package that onnx brings."""
     return zero.dtype.name == "float8_e4m3fn"

@@ -26,6 +26,7 @@ from samkr_edge.files.cache import cache_folder
 from samkr_edge.files.temporary import temporary_folder
 from samkr_edge.machine.device import any_gpu, gpu_device, running_device
 from samkr_edge.machine.driver import require_gpu
+from samkr_edge.machine.tensorrt_module import MODULES, tensorrt_version
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_facts import precision_mix
@@ -33,7 +34,6 @@ from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory
-from samkr_edge.runtime.tensorrt_module import MODULES, tensorrt_version
 
 
 @dataclass(frozen=True)

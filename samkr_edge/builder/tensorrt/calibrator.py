@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.fixes import quoted
+from samkr_edge.images import read_image
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.runtime.cuda import Cuda
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache

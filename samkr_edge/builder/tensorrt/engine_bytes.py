@@ -26,12 +26,12 @@ from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.onnx_graph.onnx_file import OnnxFile, read_onnx
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from samkr_edge.runtime.tensorrt_log import listen
-from samkr_edge.runtime.tensorrt_module import TITLES, import_tensorrt
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 from samkr_edge.stopping import Stopped, exit_code
 

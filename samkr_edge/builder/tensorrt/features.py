@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 from targets.profile import version_tuple
 
 OLDEST, NEWEST_MAJOR = (8, 5), 11

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import Lane
 from samkr_edge.runtime.tensorrt_log import listen
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.tensorrt_start import start
 
 

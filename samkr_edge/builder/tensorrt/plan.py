@@ -21,8 +21,8 @@ from samkr_edge.builder.tensorrt.typing_choice import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
-from samkr_edge.runtime.tensorrt_module import TITLES, Flavour
 from targets.profile import Target, version_tuple
 
 MIB = 1 << 20

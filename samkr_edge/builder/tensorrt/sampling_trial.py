@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.onnx_runtime import session_options
-from samkr_edge.runtime.onnx_runtime_module import import_onnxruntime
 
 # `fp32`: nothing but FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
 # `fp32_in_fp16`: strongly typed, FP16 around a sampling in FP32, as samkr_edge/builder/tensorrt/half.py writes it.

@@ -12,10 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from host_scripts import HOST, script
 
-PLAN, RUN = script("gpu_day_steps"), script("gpu_day_run")
-SUMMARY, PREPARE = script("gpu_day_summary"), script("gpu_day_prepare")
+from benchmarks.host import gpu_day as DAY
+from benchmarks.host import gpu_day_prepare as PREPARE
+from benchmarks.host import gpu_day_run as RUN
+from benchmarks.host import gpu_day_steps as PLAN
+from benchmarks.host import gpu_day_summary as SUMMARY
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "host" / "gpu_day.py"
 # Appends its last word to WORK/ran, and does what the word before says.
 FAKE = """#!/bin/sh
 for word in "$@"; do last=$word; done
@@ -180,7 +184,7 @@ def test_what_a_step_runs_exists_and_has_its_options() -> None:
     for one in PLAN.steps():
         program, *words = one.command
         assert Path(program).is_file()
-        names = {"samkr_edge": 3 if words[1:2] == ["data"] else 2, "compare": 1}.get(words[0], 0)
+        names = 3 if words[1] == "data" else 2 if words[0] == "samkr_edge" or words[1] == "compare" else 1
         options = {word for word in words if word.startswith("-")}
         asked.setdefault((program, *words[:names]), set()).update(options)
     assert {head[-1] for head in asked} >= {
@@ -257,7 +261,7 @@ def test_wheels_are_unpacked_for_the_python_that_they_are_for(tmp_path: Path) ->
 
 def test_without_a_gpu_it_ends_with_seven_and_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, HOST / "gpu_day.py", "run", tmp_path, "--work", tmp_path / "work"],
+        [sys.executable, SCRIPT, "run", tmp_path, "--work", tmp_path / "work"],
         capture_output=True,
         text=True,
         env={"PATH": "", "CUDA_VISIBLE_DEVICES": ""},
@@ -269,9 +273,7 @@ def test_without_a_gpu_it_ends_with_seven_and_one_line(tmp_path: Path) -> None:
 
 
 def gpu_day(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, HOST / "gpu_day.py", *words], capture_output=True, text=True, env={"PATH": ""}
-    )
+    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, env={"PATH": ""})
 
 
 @pytest.mark.parametrize("text", [None, "cut {", "[]", "{}"], ids=["none", "cut", "a-list", "empty"])
@@ -288,13 +290,10 @@ def test_records_that_are_none_are_told_in_one_line(tmp_path: Path, text: str | 
 def test_a_bundle_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
     done = gpu_day("run", tmp_path / "bundle", "--work", tmp_path / "work", "--without-gpu")
     assert done.returncode == 2
-    assert "gpu_day.py prepare makes it" in done.stderr
+    assert "gpu_day prepare makes it" in done.stderr
     assert not (tmp_path / "work").exists()
 
 
 def test_a_network_with_a_map_that_is_not_a_number_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = script("gpu_day")
-    monkeypatch.setattr(
-        compared, "errors_of", lambda onnx, reference: {"heatmap": 1e-5, "offset": float("nan")}
-    )
-    assert compared.compare_command(SimpleNamespace(onnx=None, reference=None)) == 6
+    monkeypatch.setattr(DAY, "errors_of", lambda onnx, reference: {"heatmap": 1e-5, "offset": float("nan")})
+    assert DAY.compare_command(SimpleNamespace(onnx=None, reference=None)) == 6

@@ -20,7 +20,8 @@ from red_dot import dots, write_video
 
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import Growing, predict_images
-from samkr_edge.cli.predict_stream import Options, StreamDone, run_stream, stream_names
+from samkr_edge.cli.predict_options import Options
+from samkr_edge.cli.predict_stream import StreamDone, run_stream, stream_names
 from samkr_edge.cli.window import Window
 from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.errors import SamkrError
@@ -505,7 +506,7 @@ def test_json_is_printed_where_loading_is_interrupted(
 
     video = write_video(tmp_path / "walk.mp4", walk(2))
     keys = []
-    for place in ("samkr_edge.cli.predict_stream.open_stream", "samkr_edge.pose_model.load_model"):
+    for place in ("samkr_edge.cli.predict_sources.open_stream", "samkr_edge.pose_model.load_model"):
         monkeypatch.setattr(place, interrupted)
         assert run(["predict", str(red_dot_model), str(video), "-o", str(tmp_path / "o"), "--json"]) == 130
         printed = json.loads(capsys.readouterr().out)

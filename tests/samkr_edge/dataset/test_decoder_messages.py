@@ -12,7 +12,7 @@ import pytest
 
 from samkr_edge.cli import run
 from samkr_edge.dataset.decoder_messages import ListeningReader, listening
-from samkr_edge.dataset.keypoint_dataset import read_image
+from samkr_edge.images import read_image
 
 SAID = "Corrupt JPEG data"
 

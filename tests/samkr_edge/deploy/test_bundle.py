@@ -161,7 +161,7 @@ def test_where_tensorrt_is_present_an_engine_is_wanted_unless_the_user_asks_for_
 ) -> None:
     import types
 
-    monkeypatch.setattr("samkr_edge.doctor.findings.gpu_count", lambda: 1)
+    monkeypatch.setattr("samkr_edge.machine.driver.gpu_count", lambda: 1)
     tensorrt = types.ModuleType("tensorrt")
     tensorrt.__version__ = "10.3.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
@@ -189,7 +189,7 @@ def test_where_tensorrt_does_not_load_the_cpu_is_used(
     (folder / "tensorrt.py").write_text("import ctypes; ctypes.CDLL('libnvinfer.so.0')")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    monkeypatch.setattr("samkr_edge.doctor.findings.gpu_count", lambda: 1)
+    monkeypatch.setattr("samkr_edge.machine.driver.gpu_count", lambda: 1)
     assert ready_model(plain).name == "tiny.cpu.onnx"
 
 

@@ -182,13 +182,22 @@ def test_options_travel_paths_are_replaced_and_results_land_where_asked(
         str(model),
         "--rounds",
         "3",
+        "--mode",
+        "offline",
     ]
     words += ["--no-reuse", "--out", str(tmp_path / "far" / "results"), "--on", f"ssh://me@orin{there}"]
     assert run(words) == 0
     got = (tmp_path / "words").read_text().split()
     assert got[:2] == ["bench", "tiny.onnx"]
     options = " ".join(got[2:])
-    for expected in ("--data people", "--baseline tiny.onnx", "--rounds 3", "--no-reuse", "--out results"):
+    for expected in (
+        "--data people",
+        "--baseline tiny.onnx",
+        "--rounds 3",
+        "--mode offline",
+        "--no-reuse",
+        "--out results",
+    ):
         assert expected in options
     assert "--on" not in options
     assert "--threads" not in options  # a default stays the device's own

@@ -16,11 +16,13 @@ import pytest
 
 from samkr_edge.doctor import findings as doctor
 from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.finding import Finding
-from samkr_edge.doctor.findings import PACKAGES, environment, findings, gpu_count
+from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
 from samkr_edge.doctor.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
 from samkr_edge.doctor.trial_import import Trial
+from samkr_edge.machine.driver import gpu_count
 from samkr_edge.runtime import cuda
 
 WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
@@ -294,7 +296,7 @@ def test_the_whole_is_plain_json(capsys: pytest.CaptureFixture[str], monkeypatch
     from samkr_edge.cli import run
 
     monkeypatch.setattr(doctor, "try_packages", lambda: WORKS)
-    monkeypatch.setattr(doctor, "gpu_count", lambda: 1)
+    monkeypatch.setattr("samkr_edge.doctor.environment.gpu_count", lambda: 1)
     monkeypatch.setattr(doctor, "try_on_gpu", lambda names: dict.fromkeys(names, GpuTrial(False, "no", 35)))
     assert run(["doctor", "--json"]) == 0
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["findings"]}

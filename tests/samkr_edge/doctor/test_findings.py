@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.environment import PACKAGES, environment
+from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 
 WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
@@ -104,7 +105,8 @@ def test_it_needs_the_standard_library_alone() -> None:
 import json, sys
 for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "pydantic", "yaml", "typer", "rich", "torch", "onnx"):
     sys.modules[name] = None
-from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.environment import PACKAGES, environment
+from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.trial_import import Trial
 found = findings(environment(), {name: Trial(False) for name in PACKAGES})
 print(json.dumps([finding.detail for finding in found]))

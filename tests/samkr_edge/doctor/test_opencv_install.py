@@ -11,7 +11,8 @@ import pytest
 import samkr_edge
 from samkr_edge.cli import missing_package
 from samkr_edge.doctor import opencv_install
-from samkr_edge.doctor.findings import PACKAGES, environment, findings
+from samkr_edge.doctor.environment import PACKAGES, environment
+from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.trial_import import Trial
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import described_by_files

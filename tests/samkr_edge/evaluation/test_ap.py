@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rendered people in both layouts, and a network for each that finds something everywhere."""
     pytest.importorskip("torch")
     from training.checkpoint import save_checkpoint, untrained_checkpoint
-    from training.data.synthetic import SceneSettings
-    from training.data.synthetic_dataset import SynthSettings, write_dataset
+    from training.data.rendered.dataset import SynthSettings, write_dataset
+    from training.data.rendered.scene import SceneSettings
 
     scene = SceneSettings(size=96, people=(1, 5), person_height=(0.4, 0.9))
     root = tmp_path_factory.mktemp("eval")
@@ -168,7 +168,7 @@ def test_eval_tells_what_it_does_not_count(
     shown = capsys.readouterr()
     (note,) = json.loads(shown.out)["notes"]
     assert note.startswith(
-        "data: 1 annotations of a category that the file does not describe, left out: annotation "
+        "data: 1 annotations of a category that the file does not describe, skipped: annotation "
     )
     assert note[:60] in shown.err
 

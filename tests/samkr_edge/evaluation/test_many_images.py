@@ -17,11 +17,12 @@ from samkr_edge.evaluation.many_images import AHEAD, stream
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.runtime.runner import Runner
 
 SIZE = 64
 
 
-class BrightRunner:
+class BrightRunner(Runner):
     """One person where the image is bright."""
 
     kind = "onnx"
@@ -56,7 +57,7 @@ def model() -> PoseModel:
 
 
 def test_the_poses_are_those_of_one_image_after_the_other(records: list[ImageRecord]) -> None:
-    from samkr_edge.dataset.keypoint_dataset import read_image
+    from samkr_edge.images import read_image
 
     streamed = list(stream(model(), records))
     assert [record.id for record, _ in streamed] == list(range(20))

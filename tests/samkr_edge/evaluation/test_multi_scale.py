@@ -14,13 +14,14 @@ from samkr_edge.pose.geometry import apply
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.runtime.runner import Runner
 
 SOURCE_HW, SHORT, BASE_HW = (100, 150), 128, (128, 192)
 NEAR_JOINTS = {"coco17": 8, "crowdpose14": 7}
 DECREASE = {"coco17": 0.9, "crowdpose14": 0.8}
 
 
-class NoisyPeople:
+class NoisyPeople(Runner):
     """A network that sees six people, two of them nearly at one place, and a lot that is not there.
 
     Keeps what it said: every size of the input comes once, or twice where the second one is mirrored.

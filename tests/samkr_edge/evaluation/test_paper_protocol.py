@@ -15,6 +15,7 @@ from samkr_edge.pose.decode import DecodeSettings, ScaledMaps, decode, decode_sc
 from samkr_edge.pose.geometry import apply, invert
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.runtime.runner import Runner
 
 # Outputs of the official code on drawn maps with noise. Values that decoding never looks at are zero.
 REFERENCE = np.load(Path(__file__).parents[2] / "data" / "dekr_test_protocol.npz")
@@ -87,7 +88,7 @@ def test_mirrored_maps_lie_on_the_same_grid() -> None:
         np.testing.assert_allclose(mean[:, :, 1:], own[:, :, 1:], rtol=1e-6)
 
 
-class DrawnPeople:
+class DrawnPeople(Runner):
     """A runner that draws perfect maps of the same people at whatever size it is asked for."""
 
     kind = "checkpoint"

@@ -12,13 +12,13 @@ from red_dot import dots, write_video
 
 from samkr_edge.cli import run
 from samkr_edge.cli.predict_images import ImagesDone
-from samkr_edge.dataset.keypoint_dataset import read_image
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.file_kind import FileKind, file_kind, kind_of_bytes
 from samkr_edge.files.ours import made_by_predict, mark_mp4, marked_png
 from samkr_edge.frames.live_capture import is_live
 from samkr_edge.frames.sources import find_sources
+from samkr_edge.images import read_image
 
 
 def picture(path: Path, name: str = "") -> Path:
@@ -162,7 +162,7 @@ def test_a_damaged_video_of_a_folder_is_told_and_the_others_are_seen(
     printed = json.loads(capsys.readouterr().out)
     assert [stream["frames"] for stream in printed["streams"]] == [3]
     assert printed["error"]["code"] == "SE-D97"
-    assert "odd.mp4 could not be opened as a video, so it was left out" in printed["failed"][0]["message"]
+    assert "odd.mp4 could not be opened as a video, so it was skipped" in printed["failed"][0]["message"]
 
 
 def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
@@ -183,7 +183,7 @@ def test_a_file_that_the_system_does_not_give_is_told_and_not_left_out(
     found = find_sources([str(folder)])
     assert names(found.images) == ["good.png", "locked.png"]  # the reader fails, and is counted
     assert [error.message for error in found.damaged] == [
-        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was left out"
+        f"{folder / 'locked.mp4'} could not be read (Permission denied), so it was skipped"
     ]
     assert found.left_out == {folder / "notes.txt": "Permission denied"}
     for name in ("locked.png", "locked.mp4", "notes.txt"):
@@ -200,7 +200,7 @@ def test_a_camera_that_does_not_open_after_others_were_seen_is_left_out(
     assert run(["predict", str(red_dot_model), "a.png", "99", "walk.mp4", "-o", "out", "--json"]) == 7
     printed = json.loads(capsys.readouterr().out)
     assert (printed["images"], [stream["frames"] for stream in printed["streams"]]) == (1, [3])
-    assert printed["error"]["message"] == "camera99 does not open, so it was left out"
+    assert printed["error"]["message"] == "camera99 does not open, so it was skipped"
     assert run(["predict", str(red_dot_model), "99", "walk.mp4", "-o", "none"]) == 7
     assert "camera99 does not open, so nothing was done" in capsys.readouterr().err
     assert not Path("none").exists()

@@ -373,7 +373,7 @@ def orin(monkeypatch: pytest.MonkeyPatch) -> Device:
         machine="aarch64", system="Linux", compatible=("nvidia,p3767-0000",), l4t="36.4.3", gpu="Orin",
         compute_capability="8.7", sms=8,
     )  # fmt: skip
-    for module in ("passport", "builder.tensorrt.build", "runtime.tensorrt"):
+    for module in ("preflight", "builder.tensorrt.build", "runtime.tensorrt"):
         monkeypatch.setattr(f"samkr_edge.{module}.running_device", lambda: device)
     return device
 

@@ -15,10 +15,10 @@ from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.tensorrt_module import cuda_major
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.runtime.tensorrt import TensorRTRunner
-from samkr_edge.runtime.tensorrt_module import cuda_major
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]

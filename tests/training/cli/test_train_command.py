@@ -12,8 +12,8 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
-from training.data.synthetic_dataset import SynthSettings, write_dataset
-from training.loop.recipe import load_recipe, recipe_comment, recipe_names
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.loop.recipe_file import load_recipe, recipe_comment, recipe_names
 
 RECIPE = """
 model: samkr_tiny

@@ -13,8 +13,8 @@ from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from training.cli.data import app
 from training.data.check import check_splits, open_splits, problems_error
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.data.subset import write_split, write_subset
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
 
 
 @pytest.fixture(scope="module", params=["coco", "crowdpose"])

@@ -10,7 +10,7 @@ from samkr_edge.errors import SamkrError
 from training.data.augment import AugmentSettings
 from training.data.training_set import TrainingSet
 from training.loop.batches import Batches
-from training.loop.recipe import load_recipe
+from training.loop.recipe_file import load_recipe
 
 
 def _first(people: KeypointDataset, augment: AugmentSettings, count: int) -> None:

@@ -14,7 +14,8 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import Checkpoint
 from training.loop.fit import fit
-from training.loop.recipe import Recipe, load_recipe, recipe_names
+from training.loop.recipe import Recipe
+from training.loop.recipe_file import load_recipe, recipe_names
 from training.models.pose_net import ModelConfig
 from training.models.zoo import build_model, model_config
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from training.data.synthetic import SceneSettings
-from training.data.synthetic_dataset import SynthSettings, write_dataset
+from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.rendered.scene import SceneSettings
 from training.data.training_set import TrainingSet
 from training.loop.norms import settle_norms
 from training.models.deploy import normalise

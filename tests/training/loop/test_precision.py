@@ -12,7 +12,7 @@ from small_run import train
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from training.loop import precision
 from training.loop.precision import allow_tf32, computed, half_type
-from training.loop.recipe import load_recipe, recipe_names
+from training.loop.recipe_file import load_recipe, recipe_names
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, save_checkpoint
-from training.loop.recipe import load_recipe, recipe_names
+from training.loop.recipe_file import load_recipe, recipe_names
 from training.loop.start_weights import imagenet_file, load_start, require_start
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names

@@ -54,7 +54,7 @@ class Judged:
 def figures() -> list[np.ndarray]:
     """Rendered people."""
     pytest.importorskip("torch")
-    from training.data.rendered_probe import rendered_probe
+    from training.data.rendered.probe import rendered_probe
 
     jpegs = rendered_probe().jpegs
     return [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for jpeg in jpegs]

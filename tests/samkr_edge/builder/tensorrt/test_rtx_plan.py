@@ -226,7 +226,6 @@ def test_a_version_names_its_flavour(version: str | None, asked: str | None, fla
         ("11.1", "rtx", "no version of TensorRT for RTX"),
         ("jetpack-6.2", "rtx", "no version of TensorRT for RTX"),
         ("1.7", "tensorrt", "no version of TensorRT"),
-        (None, "cuda", "no flavour 'cuda'"),
     ],
 )
 def test_a_flavour_and_a_version_that_contradict_each_other_are_refused(

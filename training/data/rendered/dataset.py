@@ -25,7 +25,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of, unwritable, write_json
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
-from training.data.synthetic import Scene, SceneSettings, annotation_of, crowd_index, render_scene
+from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
 # Part of the settings: a renderer that draws otherwise makes another data set.
@@ -109,7 +109,7 @@ def write_dataset(
     """Render ``settings`` into the folder ``out``.
 
     A complete data set of the same settings is reused. Nothing is ever half written: all goes to a hidden folder
-    beside ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
+    next to ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
 
     Args:
         force: replace a rendered data set of other settings. A folder with anything else in it is never touched.
@@ -320,7 +320,7 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out`` that takes its name on success and vanishes on failure."""
+    """A hidden folder next to ``out`` that takes its name on success and vanishes on failure."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.part"):

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
-from training.data import figure as body
-from training.data.colours import Image
-from training.data.drawing import Placed, draw_person
-from training.data.figure import sample_figure
-from training.data.surroundings import background, draw_occluder, photograph
+from training.data.rendered import figure as body
+from training.data.rendered.colours import Image
+from training.data.rendered.drawing import Placed, draw_person
+from training.data.rendered.figure import sample_figure
+from training.data.rendered.surroundings import background, draw_occluder, photograph
 
 # A person of whom less than this share can be seen is left without keypoints, as annotators do.
 LEAST_VISIBLE_SHARE = 0.15

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training.data import figure as body
-from training.data.colours import Colour, Image, any_colour, mixed, scaled
-from training.data.figure import Figure
+from training.data.rendered import figure as body
+from training.data.rendered.colours import Colour, Image, any_colour, mixed, scaled
+from training.data.rendered.figure import Figure
 
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 

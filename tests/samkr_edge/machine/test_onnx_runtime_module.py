@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge import child_process
-from samkr_edge.runtime.onnx_runtime_module import switch_off_telemetry
+from samkr_edge.machine.onnx_runtime_module import switch_off_telemetry
 
 OPENED = "import sys, samkr_edge; samkr_edge.load(sys.argv[1]).close()"
 

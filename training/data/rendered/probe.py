@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from samkr_edge.builder.check.probe import COUNT, SIDE, Probe, make_probe
-from training.data.synthetic import SceneSettings, render_scene
+from training.data.rendered.scene import SceneSettings, render_scene
 
 _SEED = 7
 

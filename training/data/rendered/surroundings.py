@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.data.colours import Image, any_colour, scaled
+from training.data.rendered.colours import Image, any_colour, scaled
 
 OCCLUDER = 255  # as the owner of a pixel
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from samkr_edge.dataset.keypoint_dataset import open_dataset, read_image
+from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
+from samkr_edge.images import read_image
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.cli.data import app
-from training.data import synthetic_dataset
-from training.data.figure import sample_figure
-from training.data.synthetic import Person, SceneSettings, crowd_index, render_scene
-from training.data.synthetic_dataset import SynthSettings, scene_of, write_dataset
+from training.data.rendered import dataset as rendered_dataset
+from training.data.rendered.dataset import SynthSettings, scene_of, write_dataset
+from training.data.rendered.figure import sample_figure
+from training.data.rendered.scene import Person, SceneSettings, crowd_index, render_scene
 
 SMALL = SynthSettings(train=6, val=3, scene=SceneSettings(size=64))
 
@@ -97,7 +98,7 @@ def test_crowd_index_is_other_keypoints_in_the_box_over_own_ones() -> None:
 def test_the_bytes_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(synthetic_dataset, "_CHUNK", 2)
+    monkeypatch.setattr(rendered_dataset, "_CHUNK", 2)
     alone = write_dataset(tmp_path / "one", SMALL, processes=1)
     shared = write_dataset(tmp_path / "two", SMALL, processes=2)
     assert alone.content_hash == shared.content_hash
@@ -210,6 +211,6 @@ def test_what_a_kill_left_of_this_folder_is_removed_and_of_no_other(tmp_path: Pa
     mine, others = tmp_path / f".a[b].{dead}.part", tmp_path / f".ab.{dead}.part"
     for folder in (mine, others):
         folder.mkdir()
-    with synthetic_dataset._replacing_folder(tmp_path / "a[b]"):
+    with rendered_dataset._replacing_folder(tmp_path / "a[b]"):
         assert not mine.exists()
         assert others.exists()

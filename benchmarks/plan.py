@@ -1,0 +1,159 @@
+"""What one run measures; its models and images, opened and checked before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from benchmarks.rows import row_names
+from benchmarks.schema import DatasetFacts, ProtocolFacts, Results
+from samkr_edge.dataset.trained_on import Seen, require_unseen, trainings_of
+from samkr_edge.evaluation.protocol import Protocol
+from samkr_edge.files.one_file import digests_of, refuse_twice
+
+if TYPE_CHECKING:
+    from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.pose_model import PoseModel
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        models: model files; names in the table are made from their cards.
+        baseline: the file that the others are compared with.
+        data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
+        protocol: what AP is measured by, without its rescoring network, which is read from the file ``rescore``.
+        rounds, seconds: budget of the timing; one of the two.
+        threads: threads of each model.
+        cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
+        mode, batch: one image after the other, or ``offline`` in batches of so many.
+        power: measure energy too, where there is a meter.
+        memory: measure peak memory too, in a process of its own for each model.
+        samples: images with predictions to save.
+        max_drop: AP budget of the verdict.
+        anyway: measure train-fit AP where a model was trained on these images.
+        reuse: take the AP of unchanged models from the results that are already in the output folder.
+        command: the command line, to be recorded.
+    """
+
+    models: Sequence[Path]
+    baseline: Path
+    data: Path | None = None
+    split: str = "val"
+    limit: int | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    rescore: Path | None = None
+    rounds: int | None = None
+    seconds: float | None = None
+    threads: int = 1
+    cuda_graph: bool = False
+    mode: Literal["single-stream", "offline"] = "single-stream"
+    batch: int = 1
+    power: bool = False
+    memory: bool = True
+    samples: int = 6
+    max_drop: float | None = None
+    anyway: bool = False
+    reuse: Results | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Models and images of a run, opened and checked before anything is measured.
+
+    Attributes:
+        models, files, hashes: by the names of the rows.
+        dataset, facts, records: what AP is measured on; none for latency alone.
+        protocol, measured_by: what AP is measured by, and what is recorded of that.
+        seen: who was trained on these images.
+    """
+
+    models: dict[str, PoseModel]
+    files: dict[str, Path]
+    hashes: dict[str, str]
+    baseline: str
+    dataset: KeypointDataset | None
+    facts: DatasetFacts | None
+    records: tuple[ImageRecord, ...]
+    protocol: Protocol
+    measured_by: ProtocolFacts
+    seen: Seen
+
+    @property
+    def on_gpu(self) -> bool:
+        return any(model.kind == "engine" for model in self.models.values())
+
+
+def open_plan(plan: Plan) -> Opened:
+    """Open data and models, and refuse what does not fit together.
+
+    Raises:
+        SamkrError: what opening a model or the data raises; SE-D60 and SE-D26 data that does not fit; SE-U75 a model
+            that cannot follow the protocol; SE-U62 the same model twice; SE-D45 a model was trained on these images.
+    """
+    # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
+    dataset, facts, records = _open_data(plan)
+    digests = digests_of(plan.models)
+    models, files = _open_models(plan)
+    protocol, measured_by, seen = plan.protocol, ProtocolFacts(), Seen()
+    if dataset is not None:
+        protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
+    return Opened(
+        models,
+        files,
+        {name: digests[path] for name, path in files.items()},
+        next(name for name, path in files.items() if path == plan.baseline),
+        dataset,
+        facts,
+        records,
+        protocol,
+        measured_by,
+        seen,
+    )
+
+
+def _open_data(
+    plan: Plan,
+) -> tuple[KeypointDataset | None, DatasetFacts | None, tuple[ImageRecord, ...]]:
+    if plan.data is None:
+        return None, None, ()
+    from benchmarks.measure.accuracy import dataset_facts, evaluated_images
+    from samkr_edge.cli.console import say
+    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.use import remarks
+
+    dataset = open_dataset(plan.data, plan.split)
+    facts, records = dataset_facts(dataset, plan.limit), evaluated_images(dataset, plan.limit)
+    for line in remarks(dataset, records):
+        say(line)
+    return dataset, facts, records
+
+
+def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
+    from samkr_edge.pose_model import load_model
+
+    paths = list(plan.models)
+    refuse_twice(paths, "measured")
+    loaded = [load_model(path, threads=plan.threads, cuda_graph=plan.cuda_graph) for path in paths]
+    names = row_names(loaded)
+    return dict(zip(names, loaded, strict=True)), dict(zip(names, paths, strict=True))
+
+
+def _judged_by(
+    plan: Plan, models: Mapping[str, PoseModel], dataset: KeypointDataset, records: Sequence[ImageRecord]
+) -> tuple[Protocol, ProtocolFacts, Seen]:
+    """What AP is measured by, what is recorded of that, and who was trained on these images: asked before the work."""
+    from benchmarks.measure.accuracy import check_skeletons, open_protocol
+
+    check_skeletons(models, dataset)
+    protocol, measured_by = open_protocol(plan.protocol, plan.rescore, models, dataset.skeleton)
+    trainings = {name: trainings_of(model.card) for name, model in models.items()}
+    if plan.rescore is not None and protocol.rescoring is not None:
+        trainings |= {str(plan.rescore): protocol.rescoring.trainings}
+    seen = require_unseen(trainings, dataset, records, anyway=plan.anyway)
+    return protocol, measured_by, seen

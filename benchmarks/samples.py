@@ -1,0 +1,67 @@
+"""The schema of ``samples.json``: sample predictions beside a results file, a few images with every model's people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.artefact import read_json
+from samkr_edge.fixes import quoted
+
+FOLDER = "samples"
+INDEX = "samples.json"
+
+
+class Person(BaseModel):
+    """One predicted person: K joints (x, y, score) in pixels of the saved image."""
+
+    model_config = ConfigDict(extra="forbid")
+    score: float
+    joints: list[tuple[float, float, float]]
+
+
+class SampleImage(BaseModel):
+    """One saved image and what each model sees in it."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str
+    width: int
+    height: int
+    people: dict[str, list[Person]]
+
+
+class Samples(BaseModel):
+    """The index of a samples folder."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    edges: list[tuple[int, int]]
+    sigmas: list[float]
+    keypoints: list[str]
+    images: list[SampleImage]
+
+
+def read_samples(folder: Path) -> Samples | None:
+    """The samples beside a results file; None where there are none, for example because only the JSON was copied.
+
+    Raises:
+        SamkrError: SE-A63 the index is damaged.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        return None
+    content = read_json(path, "samples index")
+    try:
+        samples = Samples.model_validate(content)
+    except ValueError as error:
+        raise SamkrError(
+            "SE-A63",
+            f"{path} is not an index of samples that this version reads",
+            {"reason": reason_of(error)},
+            fix=f"measure again, or remove {quoted(folder)} to have a report without pictures",
+        ) from error
+    return samples.model_copy(
+        update={"images": [image for image in samples.images if (folder / image.file).is_file()]}
+    )

@@ -1,0 +1,47 @@
+"""Options that several commands have, each said once: the same name, the same words in ``--help``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from samkr_edge.cli.places import file_to_write, folder_to_write, results_to_write
+
+Model = Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")]
+Data = Annotated[Path, typer.Option(help="COCO or CrowdPose directory, or an annotation file.")]
+Split = Annotated[str, typer.Option(help="Split to evaluate.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
+Rescore = Annotated[Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads per network.")]
+CudaGraph = Annotated[
+    bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def word(choice: Enum | None) -> str | None:
+    """What was chosen, for code that knows no command line."""
+    return None if choice is None else str(choice.value)
+
+
+def out_file(help: str, *more: str) -> Any:
+    """``-o/--out`` for a file; ``more`` are further names that it has."""
+    return typer.Option("-o", "--out", *more, help=help, callback=file_to_write)
+
+
+def out_folder(help: str) -> Any:
+    """``-o/--out`` for a folder."""
+    return typer.Option("-o", "--out", help=help, callback=folder_to_write)
+
+
+def out_results(help: str) -> Any:
+    """``-o/--out`` for a .json file or a folder."""
+    return typer.Option("-o", "--out", help=help, callback=results_to_write)
+
+
+def device(help: str) -> Any:
+    """``--on`` for what can also be done on a device."""
+    return typer.Option(metavar="ADDRESS", help=f"{help} ssh://user@host[:port].")

@@ -1,0 +1,25 @@
+"""What `predict` was asked for, whatever it looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samkr_edge.pose.poses import Poses
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to keep, what to draw and where to write; ``out`` None writes nothing."""
+
+    out: Path | None
+    threshold: float = 0.1
+    max_people: int | None = None
+    overlays: bool = True
+    boxes: bool = True
+    track: bool = False
+    smooth: bool = False
+
+    def choose(self, poses: Poses) -> Poses:
+        """The people to keep."""
+        return poses.above(self.threshold).best(self.max_people)

@@ -1,0 +1,129 @@
+"""All that `predict` was pointed at, one source after the other, and what is told of it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samkr_edge.cli.console import say
+from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
+from samkr_edge.cli.predict_options import Options
+from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
+from samkr_edge.cli.window import Window
+from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import require_writable
+from samkr_edge.files.ours import refuse_foreign
+from samkr_edge.frames.sources import Sources, left_out
+from samkr_edge.pose_model import PoseModel
+
+
+@dataclass
+class Looked:
+    """What came of the sources, as far as it went.
+
+    Attributes:
+        images: None where no image was looked at.
+        streams: those that were opened, in their order.
+        failure: what ended it before all was looked at.
+        stopped: by Ctrl-C or a signal that is heard as it.
+        closed: by closing the window.
+    """
+
+    found: Sources
+    images: ImagesDone | None = None
+    streams: list[StreamDone] = field(default_factory=list)
+    failure: SamkrError | None = None
+    stopped: bool = False
+    closed: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody ended it before all was looked at."""
+        parts: list[ImagesDone | StreamDone] = [*([self.images] if self.images else []), *self.streams]
+        cut_short = any(part.interrupted for part in parts) or len(self.streams) < len(self.found.streams)
+        return self.stopped or (self.closed and cut_short)
+
+    def problems(self, out: Path | None) -> list[SamkrError]:
+        """What went wrong, the gravest first."""
+        problems = [] if self.failure is None else [self.failure]
+        if self.images is not None and self.images.failed:
+            problems.append(self.images.problem(len(self.found.images), out))
+        problems += self.found.damaged
+        return problems + [stream.problem for stream in self.streams if stream.problem is not None]
+
+    def summary(self, options: Options) -> list[str]:
+        """A line for the images, and one for each stream."""
+        lines = [] if self.images is None else [self.images.summary(options.out, options.overlays)]
+        return lines + [stream.summary() for stream in self.streams]
+
+    def to_dict(self, out: Path | None, problems: Sequence[SamkrError]) -> dict[str, Any]:
+        """What ``--json`` prints: the same keys however far it came."""
+        images, found = self.images, self.found
+        return {
+            "images": images.images if images else 0,
+            "people": (len(images.results) if images else 0) + sum(stream.people for stream in self.streams),
+            "failed": [error.to_dict() for error in [*(images.failed if images else []), *found.damaged]],
+            "left_out": {str(path): reason for path, reason in found.left_out.items()},
+            "interrupted": self.interrupted,
+            "out": None if out is None else str(out),
+            "poses": images.results if images else [],
+            "streams": [stream.to_dict() for stream in self.streams],
+            "error": problems[0].to_dict() if problems else None,
+        }
+
+
+def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Options, window: Window) -> None:
+    """Look at every image and then at every stream; ``looked`` is filled on the way.
+
+    ``names`` are those of the streams' results, see :func:`samkr_edge.cli.predict_stream.stream_names`.
+    """
+    found = looked.found
+    try:
+        if found.images:
+            looked.images = ImagesDone()
+            predict_images(model, found.images, options, window, looked.images)
+            looked.stopped = looked.images.interrupted
+        for source, name in zip(found.streams, names, strict=True):
+            if looked.stopped or window.closed:
+                break
+            try:
+                frames = open_stream(source)
+            except SamkrError as error:  # a camera or an address: they are opened when their turn comes
+                if looked.images is None and not looked.streams:
+                    raise
+                found.damaged.append(left_out(error))
+                say(found.damaged[-1].message)
+                continue
+            looked.streams.append(done := StreamDone(frames.name))
+            run_stream(model, frames, name, options, window, done)
+            if done.note is not None:
+                say(done.note)
+            looked.stopped = done.interrupted
+    except SamkrError as error:  # what was seen before is told all the same
+        looked.failure = error
+    except KeyboardInterrupt:  # while a camera was being opened
+        looked.stopped = True
+    looked.closed = window.closed
+    looked.stopped = looked.stopped and not window.closed
+
+
+def refuse_to_replace(
+    found: Sources, names: Sequence[str], options: Options, out: Path, *, overwrite: bool
+) -> None:
+    """Before anything is made: what is called like a result, and is none of ours, stays.
+
+    Raises:
+        SamkrError: SE-D01 a folder has the name of a file to write; SE-D05 a file of the user's has it.
+    """
+    made = [RESULTS] if found.images else []
+    made += overlay_names(found.images, out) if options.overlays else []
+    endings = (".jsonl", ".mp4") if options.overlays else (".jsonl",)
+    made += [name + ending for name in names for ending in endings]
+    places = [out / name for name in made]
+    for place in places:
+        if place.exists() and not place.is_file():  # a folder, which no option replaces
+            require_writable(place)
+    if not overwrite:
+        refuse_foreign(places, fix="choose another folder with -o, or add --overwrite to replace them")
