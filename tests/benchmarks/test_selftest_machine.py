@@ -78,7 +78,7 @@ def test_only_what_is_needed_is_tried(tried: dict[str, Trial]) -> None:
 
 def test_without_a_gpu_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere() -> None:
-        raise SamkrError("SE-V87", "none", ["reason     no driver is  installed"])
+        raise SamkrError("SE-V87", "none", {"reason": "no driver is  installed"})
 
     monkeypatch.setattr(machine, "require_gpu", nowhere)
     monkeypatch.setattr(machine, "trial_imports", lambda names: {} if not names else pytest.fail(str(names)))
