@@ -48,7 +48,7 @@ LINES = {
         "bundle FILE -o OUT.samkr",
     ),
     "bad.engine": ((3, 4, 7), "predict FILE IMAGE -o OUT", "inspect FILE"),
-    "x.engine.layers.json": ((3, 5), "inspect ENGINE"),
+    "x.engine.layers.json": ((4, 5), "inspect ENGINE"),
     "bad.samkr": ((4,), "predict FILE IMAGE -o OUT", "inspect FILE", "build FILE --target cpu -o OUT.onnx"),
     "results.json": ((3,), "report FILE -o OUT.html", "bench MODEL --baseline FILE"),
     "recipe.yaml": ((2,), "train FILE --data DATA --out OUT"),

@@ -193,7 +193,7 @@ def test_no_process_is_started_in_another_way() -> None:
     assert users == {
         "samkr_edge/child_process.py",
         "samkr_edge/launch.py",
-        "samkr_edge/cli/__init__.py",
+        "samkr_edge/packages.py",
         *scripts,
     }
 

@@ -80,7 +80,7 @@ def _check(root: Path) -> tuple[int, Content]:
     ("change", "words", "fix", "refusing"),
     [
         (lambda content: content.update(annotations=[]), "with 0 annotations", "people", 3),
-        (_people(num_keypoints=0), "uncounted  2 of them", "leave num_keypoints out", 2),
+        (_people(num_keypoints=0), "uncounted 2 of them", "leave num_keypoints out", 2),
         (_people(category_id=0), "annotation 1 (image 1): 0", "id of a category", 3),
         (_people(keypoints=[0] * 51, num_keypoints=0), "with 2 annotations", "people", 3),
         (_people(iscrowd=1), "with 2 annotations", "people", 3),
@@ -115,14 +115,14 @@ def test_what_later_steps_refuse_fails_the_check(
 @pytest.mark.parametrize(
     ("values", "places", "words", "fix"),
     [
-        ({"area": 60}, "small", "too small  2: annotation 1 (image 1)", "show people larger"),
+        ({"area": 60}, "small", "too small 2: annotation 1 (image 1)", "show people larger"),
         # One keypoint has no extent, and nothing else says how large these people are.
         (
             {"keypoints": [50, 60, 2] + [0] * 48, "num_keypoints": 1, "area": 0, "bbox": [0, 0, 0, 0]},
-            "no_area", "no size    2: annotation 1 (image 1)", "an area or a bbox",
+            "no_area", "no size 2: annotation 1 (image 1)", "an area or a bbox",
         ),
         # As somebody labels who works on pictures of another size.
-        ({"keypoints": [400, 500, 2] * 17}, "outside", "outside    2 centred outside", "pixels of the image"),
+        ({"keypoints": [400, 500, 2] * 17}, "outside", "outside 2 centred outside", "pixels of the image"),
     ],
 )  # fmt: skip
 def test_people_without_a_centre_are_refused_by_training_alone(

@@ -47,7 +47,7 @@ def test_each_hears_what_was_said_since_it_listened(trt: FakeTensorRT) -> None:
     assert second.texts() == ["of the second"]
     assert first.texts() == ["of the first build", "of the second"]
     assert (first.errors(), second.errors()) == (["of the first build"], [])
-    assert second.reasons() == ["reason     of the second"]
+    assert second.reasons() == ["of the second"]
 
 
 def test_the_last_messages_are_kept_and_nothing_of_who_has_gone(trt: FakeTensorRT) -> None:

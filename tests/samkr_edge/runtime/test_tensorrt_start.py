@@ -137,7 +137,7 @@ def test_a_builder_or_runtime_that_is_not_there_is_an_error_too(
     with pytest.raises(SamkrError, match="does not start") as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert raised.value.facts == {"reason": [answer or "it gave none"]}
+    assert raised.value.facts == {"reason": [str(answer or "it gave none")]}
 
 
 def test_the_command_says_it_in_one_error_and_writes_nothing(

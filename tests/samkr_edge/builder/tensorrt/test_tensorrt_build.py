@@ -147,7 +147,7 @@ def test_int8_that_cannot_be_built_leaves_best_its_fp16_unless_memory_is_short(
 
     def without_int8(source: Path, plan: Any, *arguments: Any, **named: Any) -> Any:
         if plan.precision == "int8":
-            raise SamkrError("SE-B90", "TensorRT could not build it", [f"TensorRT   {said}"])
+            raise SamkrError("SE-B90", "TensorRT could not build it", {"TensorRT": said})
         return real(source, plan, *arguments, **named)
 
     monkeypatch.setattr(builder, "build_bytes", without_int8)

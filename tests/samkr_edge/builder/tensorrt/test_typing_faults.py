@@ -161,7 +161,7 @@ def test_best_keeps_the_candidate_that_keeps_its_types(
 
     def refuse_int8(text: str, engine: Any, plan: Any) -> Any:
         if plan.precision == "int8":
-            raise SamkrError("SE-B83", "it computes in fewer bits", ["layer      a softmax"])
+            raise SamkrError("SE-B83", "it computes in fewer bits", {"layer": ["a softmax"]})
         return real(text, engine, plan)
 
     monkeypatch.setattr(builder, "inspect_built", refuse_int8)
