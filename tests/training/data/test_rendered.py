@@ -190,13 +190,14 @@ def test_synth_command_prints_one_json_object_and_refuses_nonsense(tmp_path: Pat
         ["--people", "many"],
         ["--people", "3-1"],
         ["--val", "0"],
-        ["--keypoints", "hand"],
         ["--size", "4"],
     ):
         refused = CliRunner().invoke(app, [*arguments, *wrong])
         assert isinstance(refused.exception, SamkrError)
         assert refused.exception.code == "SE-U10"
         assert not (tmp_path / "d").exists()
+    assert CliRunner().invoke(app, [*arguments, "--keypoints", "hand"]).exit_code == 2
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
