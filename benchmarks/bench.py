@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.judge.verdict import decide
 from benchmarks.measure.latency import Run, Timed, measure
-from benchmarks.measure.sensors import Device, find_device
+from benchmarks.measure.sensors import Sensors, find_sensors
 from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measure.timing_images import timing_images
 from benchmarks.plan import Opened, Plan, open_plan
@@ -49,22 +49,22 @@ class _Energy:
 
 
 def run_bench(
-    plan: Plan, samples_folder: Path | None, progress: Progress, device: Device | None = None
+    plan: Plan, samples_folder: Path | None, progress: Progress, sensors: Sensors | None = None
 ) -> Results:
     """Measure and return the results; sample pictures are written to ``samples_folder``.
 
-    ``device`` is how this machine is read; a test passes its own.
+    ``sensors`` is how this machine is read; a test passes its own.
 
     Raises:
         SamkrError: what :func:`open_plan` raises; SE-A29 a model replaced meanwhile.
     """
     opened = open_plan(plan)
-    device = device or find_device(on_gpu=opened.on_gpu)
+    sensors = sensors or find_sensors(on_gpu=opened.on_gpu)
     memory = _memory(plan, opened.files, progress)
     images = timing_images(opened.records)
-    power_before = device.power_mode()
-    run = _time(plan, opened.models, images, device, progress)
-    power_modes = (power_before, device.power_mode())
+    power_before = sensors.power_mode()
+    run = _time(plan, opened.models, images, sensors, progress)
+    power_modes = (power_before, sensors.power_mode())
     accuracy = _accuracy(plan, opened, progress)
     energy = _energy(plan, opened, images, progress)
     samples = _save_samples(plan, opened, samples_folder, progress)
@@ -88,14 +88,14 @@ def run_bench(
     refuse_replaced(
         {opened.files[name]: digest for name, digest in opened.hashes.items()}, "nothing was written"
     )
-    return _results(plan, opened, run, device, power_modes, len(images), rows, energy, samples)
+    return _results(plan, opened, run, sensors, power_modes, len(images), rows, energy, samples)
 
 
 def _results(
     plan: Plan,
     opened: Opened,
     run: Run,
-    device: Device,
+    sensors: Sensors,
     power_modes: tuple[str | None, str | None],
     images: int,
     rows: list[ModelResult],
@@ -105,7 +105,7 @@ def _results(
     """Everything that was measured, judged."""
     from samkr_edge.doctor.environment import environment
 
-    unstable = _reasons(run, opened, device, power_modes)
+    unstable = _reasons(run, opened, sensors, power_modes)
     stable = not unstable and all(row.stable for row in rows)
     facts = opened.facts
     verdict = decide(rows, images=facts.images if facts else None, max_drop=plan.max_drop, unstable=unstable)
@@ -115,10 +115,10 @@ def _results(
         version=__version__,
         environment=environment(),
         settings=_settings(plan, run, images, opened.dataset is None),
-        machine=machine_row(run, device, power_modes),
+        machine=machine_row(run, sensors, power_modes),
         stable=stable,
         reasons=unstable,
-        stability_fix=None if stable else device.fix,
+        stability_fix=None if stable else sensors.fix,
         dataset=facts,
         protocol=opened.measured_by,
         verdict=verdict.sentence,
@@ -132,14 +132,14 @@ def _results(
 
 
 def _reasons(
-    run: Run, opened: Opened, device: Device, power_modes: tuple[str | None, str | None]
+    run: Run, opened: Opened, sensors: Sensors, power_modes: tuple[str | None, str | None]
 ) -> list[str]:
     """Why the run as a whole cannot be trusted."""
     reasons = reasons_of_run(
         run.states,
         run.network_ms(),
         on_gpu=opened.on_gpu,
-        one_chip=device.family == "jetson",
+        one_chip=sensors.family == "jetson",
         power_modes=power_modes,
     )
     return reasons if run.settled else [*reasons, "the warm-up ended before the medians stood still"]
@@ -162,7 +162,11 @@ def _memory(plan: Plan, files: Mapping[str, Path], progress: Progress) -> dict[s
 
 
 def _time(
-    plan: Plan, models: Mapping[str, PoseModel], images: list[np.ndarray], device: Device, progress: Progress
+    plan: Plan,
+    models: Mapping[str, PoseModel],
+    images: list[np.ndarray],
+    sensors: Sensors,
+    progress: Progress,
 ) -> Run:
     """The interleaved measurement; in offline mode with the times of one image."""
     from samkr_edge.evaluation.many_images import opencv_threads
@@ -185,7 +189,7 @@ def _time(
             queries,
             rounds=plan.rounds,
             seconds=plan.seconds,
-            sensors=device.read,
+            sensors=sensors.read,
             advance=lambda done: advance(done, note="measuring"),
         )
     return run.per_image(plan.batch) if plan.mode == "offline" else run

@@ -25,7 +25,7 @@ from benchmarks.schema import (
 
 if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
-    from benchmarks.measure.sensors import Device
+    from benchmarks.measure.sensors import Sensors
     from samkr_edge.pose_model import PoseModel
 
 
@@ -127,14 +127,14 @@ def split(frames: Frames) -> SplitMs:
     return SplitMs(**stages, other=other)
 
 
-def machine_row(run: Run, device: Device, power_modes: tuple[str | None, str | None]) -> Machine:
+def machine_row(run: Run, sensors: Sensors, power_modes: tuple[str | None, str | None]) -> Machine:
     """Clocks, temperatures and throttling from the first reading of a run to the last."""
     first, last = run.states[0], run.states[-1]
     mhz = [state.mhz for state in run.states if state.mhz is not None]
     gpu_mhz = [state.gpu_mhz for state in run.states if state.gpu_mhz is not None]
     celsius = [state.celsius for state in run.states if state.celsius is not None]
     return Machine(
-        family=device.family,
+        family=sensors.family,
         power_mode_before=power_modes[0],
         power_mode_after=power_modes[1],
         mhz_before=first.mhz,

@@ -48,7 +48,7 @@ def report(
 
       samkr-edge report sweep-paper --paper -o paper.html
     """
-    from benchmarks.report.page import Wishes, is_report, write_report
+    from benchmarks.report.page import Asked, is_report, write_report
     from samkr_edge.cli.console import emit
     from samkr_edge.files.ours import refuse_foreign
 
@@ -58,7 +58,7 @@ def report(
         output = Path("report.html")
         refuse_foreign([output], made=is_report)
         file_to_write(output)
-    written = write_report(results or [], output, Wishes(max_latency, min_ap, sensitivity, paper))
+    written = write_report(results or [], output, Asked(max_latency, min_ap, sensitivity, paper))
     emit(
         {"report": str(output), "bytes": written.size, "verdicts": written.verdicts},
         "\n".join([*written.verdicts, f"wrote {output} ({written.size / 1e3:.0f} kB)"]),

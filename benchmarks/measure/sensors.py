@@ -46,7 +46,7 @@ class MachineState:
 
 
 @dataclass(frozen=True)
-class Device:
+class Sensors:
     """How to read this machine.
 
     Attributes:
@@ -64,7 +64,7 @@ class Device:
     modes: tuple[tuple[str, int], ...] = ()
 
 
-def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
+def find_sensors(root: Path = ROOT, *, on_gpu: bool = True) -> Sensors:
     """The device that the models run on.
 
     Args:
@@ -74,7 +74,7 @@ def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
     if described_by_files(root).is_jetson:
         # Asked only where it is needed: the program itself takes some of a core.
         monitor = open_tegrastats(interval_ms=500) if gpu_devfreq(root) is None else None
-        return Device(
+        return Sensors(
             "jetson",
             lambda: read_jetson(root, monitor),
             lambda: jetson_power_mode(_output_of("nvpmodel", "-q"), root),
@@ -83,13 +83,13 @@ def find_device(root: Path = ROOT, *, on_gpu: bool = True) -> Device:
         )
     gpu = open_nvidia() if on_gpu else None
     if gpu is not None:
-        return Device(
+        return Sensors(
             "rtx",
             lambda: _join(read_cpu(root), gpu.read()),
             gpu.power_mode,
             "sudo nvidia-smi -pm 1 && sudo nvidia-smi -lgc 1500   # a clock it can hold; undo with -rgc",
         )
-    return Device(
+    return Sensors(
         "cpu",
         lambda: read_cpu(root),
         lambda: cpu_power_mode(root),

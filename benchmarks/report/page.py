@@ -36,7 +36,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Asked:
     """What the page shall answer or hold besides the runs.
 
     Attributes:
@@ -60,7 +60,7 @@ def is_report(path: Path) -> bool:
         return False
 
 
-def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = None) -> Written:
+def write_report(paths: Sequence[Path], output: Path, wishes: Asked | None = None) -> Written:
     """Read results files and write the page, atomically.
 
     Args:
@@ -73,7 +73,7 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Wishes | None = No
         SamkrError: what :func:`read_results` raises; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
             finished cell.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or Asked()
     runs = [(read_results(path), path.parent) for path in _results_files(paths)]
     sensitivity = None if wishes.sensitivity is None else read_sensitivity(wishes.sensitivity)
     page = render(runs, wishes, sensitivity)
@@ -118,7 +118,7 @@ def require_jinja2() -> None:
 
 def render(
     runs: Sequence[tuple[Results, Path]],
-    wishes: Wishes | None = None,
+    wishes: Asked | None = None,
     sensitivity: SensitivityPart | None = None,
 ) -> str:
     """The page for (results, folder that holds its samples) pairs."""
@@ -126,7 +126,7 @@ def render(
     import jinja2
     from markupsafe import Markup
 
-    wishes = wishes or Wishes()
+    wishes = wishes or Asked()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Progress, run_bench
-from benchmarks.measure.sensors import Device, find_device
+from benchmarks.measure.sensors import Sensors, find_sensors
 from benchmarks.plan import Plan
 from benchmarks.schema import read_results, write_results
 from benchmarks.sweep.index import Outcome, write_index
@@ -38,7 +38,7 @@ def run_sweep(
     data: Path | None = None,
     resume: bool = True,
     dry_run: bool = False,
-    device: Device | None = None,
+    sensors: Sensors | None = None,
     finished: Callable[[Outcome, int, int], None] = lambda outcome, number, count: None,
 ) -> list[Outcome]:
     """Measure what is not measured yet.
@@ -51,23 +51,25 @@ def run_sweep(
         data: stands in for the data of every entry.
         resume: False measures everything again.
         dry_run: only say what would be done.
-        device: how this machine is read; a test passes its own.
+        sensors: how this machine is read; a test passes its own.
         finished: called after each cell with (outcome, its number, all).
 
     Raises:
         SamkrError: SE-D65 nothing more can be written: finished cells are kept. A
             cell that fails for another reason is recorded, and the sweep goes on.
     """
-    given, device = device, device or find_device()
+    given, sensors = sensors, sensors or find_sensors()
     if suite.power_modes == (ALL_MODES,):
-        suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in device.modes) or (None,)})
-    mode = device.power_mode() if any(suite.power_modes) else None
+        suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in sensors.modes) or (None,)})
+    mode = sensors.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
     outcomes: list[Outcome] = []
     pictures = cache(pictures_of)  # read once a sweep, not once a cell
     for number, cell in enumerate(cells, 1):
         try:
-            outcome = _visit(suite, cell, out, progress, mode, device.modes, given, pictures, resume, dry_run)
+            outcome = _visit(
+                suite, cell, out, progress, mode, sensors.modes, given, pictures, resume, dry_run
+            )
         except SamkrError as error:
             if error.code == _NOT_WRITTEN:
                 raise _stopped(error, outcomes, number, len(cells), out) from error
@@ -117,7 +119,7 @@ def _visit(
     progress: Progress,
     mode: str | None,
     modes: Sequence[tuple[str, int]],
-    device: Device | None,
+    sensors: Sensors | None,
     pictures: Callable[[Path | None, str, int | None, bool], Pictures],
     resume: bool,
     dry_run: bool,
@@ -135,7 +137,7 @@ def _visit(
         return Outcome(cell, key, "to do")
     plan = _plan(suite, cell, make_models(suite, cell, out / "models", shown))
     samples = path.with_name(f"{path.stem}-samples") if plan.data else None
-    results = run_bench(plan, samples, progress, device)
+    results = run_bench(plan, samples, progress, sensors)
     write_results(path, results.model_copy(update={"label": cell.label}))
     return Outcome(cell, key, "finished", results=path)
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.diagnosis import Diagnosis
 from samkr_edge.doctor.environment import PACKAGES, installed
-from samkr_edge.doctor.finding import Finding
 from samkr_edge.doctor.gpu_trial import GpuTrial, try_on_gpu
 from samkr_edge.doctor.opencv_install import how_to_get, how_to_mend, opencv_finding, pip_line
 from samkr_edge.doctor.tensorrt_install import (
@@ -46,7 +46,7 @@ def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTri
 
 def findings(
     facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """What works here and what does not, from facts of ``environment()``, :func:`try_packages` and :func:`try_gpu`."""
     gpu_trials = gpu_trials or {}
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
@@ -54,7 +54,7 @@ def findings(
     files = needs("read its own files", FILES, "")
     if files.works and is_too_old(facts["packages"].get("typer") or trials["typer"].version):
         detail = f"{files.detail}; this typer misreads command lines"
-        files = Finding(False, files.what, detail, f'pip install "{requirement("typer")}"')
+        files = Diagnosis(False, files.what, detail, f'pip install "{requirement("typer")}"')
     found = [
         files,
         needs("run and score models", MODELS, ""),
@@ -68,7 +68,7 @@ def findings(
         found.insert(2, opencv_finding())
     if len(runtimes) > 1:
         found.append(
-            Finding(
+            Diagnosis(
                 False,
                 "one ONNX Runtime",
                 f"{' and '.join(runtimes)} write into the same folder; which one loads is chance",
@@ -77,12 +77,12 @@ def findings(
         )
     vnni = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(facts["cpu_features"])
     detail = ", ".join(sorted(vnni)) if vnni else "no integer dot product: INT8 may be no faster than FP32"
-    found.append(Finding(bool(vnni), "fast INT8 on this CPU", detail))
+    found.append(Diagnosis(bool(vnni), "fast INT8 on this CPU", detail))
     found.append(_engines(facts, trials, gpu_trials, needs))
     found.append(needs("build for GeForce RTX, without a GPU", ("onnx", "tensorrt-rtx"), "rtx"))
     rtx = tensorrt_install("tensorrt-rtx")
     if (trial := gpu_trials.get("tensorrt-rtx")) is not None:
-        run = Finding(True, "run engines for GeForce RTX", f"tensorrt-rtx {rtx.version}")
+        run = Diagnosis(True, "run engines for GeForce RTX", f"tensorrt-rtx {rtx.version}")
         found.append(gpu_findings.with_trial(run, "tensorrt-rtx", rtx, facts, trial))
     for name in MODULES:
         found += gpu_findings.one_of_each(name, tensorrt_install(name), facts)
@@ -93,8 +93,8 @@ def _engines(
     facts: dict[str, Any],
     trials: dict[str, Trial],
     gpu_trials: Mapping[str, GpuTrial],
-    needs: Callable[[str, tuple[str, ...], str], Finding],
-) -> Finding:
+    needs: Callable[[str, tuple[str, ...], str], Diagnosis],
+) -> Diagnosis:
     """Whether TensorRT builds and runs engines here."""
     systems = systems_tensorrt()
     if not trials["tensorrt"].found and systems is not None:
@@ -102,7 +102,7 @@ def _engines(
     if not facts["gpus"]:
         reason = why_no_gpu() or "no NVIDIA driver or GPU is visible"
         fix = "docker run --runtime nvidia   # in a container" if facts["jetson"] else "use --target cpu here"
-        return Finding(False, "TensorRT engines", reason, fix)
+        return Diagnosis(False, "TensorRT engines", reason, fix)
     finding = needs("TensorRT engines", ("tensorrt",), "tensorrt")
     if not trials["tensorrt"].found:
         lean = any(distribution_version(f"tensorrt-lean{end}") for end in ("", "-cu11", "-cu12", "-cu13"))
@@ -114,7 +114,7 @@ def _engines(
 
 def _needs(
     versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
-) -> Finding:
+) -> Diagnosis:
     # Every command stands on the base, and most also on what runs models.
     needed = dict.fromkeys((*FILES, *(MODELS if names != FILES else ()), *names))
     missing = [name for name in needed if not trials[name].found]
@@ -122,21 +122,21 @@ def _needs(
         f"{lacks} ({name} imports it)" for name in needed if (lacks := trials[name].lacks) is not None
     ]
     if missing == ["opencv"]:
-        return Finding(False, what, "missing: opencv", how_to_get())
+        return Diagnosis(False, what, "missing: opencv", how_to_get())
     if missing:
-        return Finding(False, what, f"missing: {', '.join(missing)}", pip_line(extra, "opencv" in missing))
+        return Diagnosis(False, what, f"missing: {', '.join(missing)}", pip_line(extra, "opencv" in missing))
     broken = [name for name in needed if trials[name].error is not None]
     if broken == ["opencv"]:
         error = str(trials["opencv"].error)
-        return Finding(False, what, f"opencv does not import: {error}", how_to_mend(error))
+        return Diagnosis(False, what, f"opencv does not import: {error}", how_to_mend(error))
     if broken:
         reasons = "; ".join(f"{name} does not import: {trials[name].error}" for name in broken)
         if all("UnicodeDecodeError" in str(trials[name].error) for name in broken):
-            return Finding(False, what, reasons, "export PYTHONUTF8=1   # the packages are whole")
+            return Diagnosis(False, what, reasons, "export PYTHONUTF8=1   # the packages are whole")
         wanted = " ".join(f'"{requirement(name)}"' for name in broken)
-        return Finding(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
+        return Diagnosis(False, what, reasons, f"pip install --upgrade --force-reinstall {wanted}")
     shown = (f"{name} {versions.get(name) or trials[name].version or ''}".strip() for name in names)
-    return Finding(True, what, ", ".join(shown))
+    return Diagnosis(True, what, ", ".join(shown))
 
 
 def requirement(distribution: str) -> str:

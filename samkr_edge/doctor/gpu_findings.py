@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.doctor.finding import Finding
+from samkr_edge.doctor.diagnosis import Diagnosis
 from samkr_edge.doctor.gpu_trial import BACKENDS, GpuTrial
 from samkr_edge.doctor.system_packages import hidden_package
 from samkr_edge.doctor.tensorrt_install import TensorRTInstall
@@ -20,7 +20,7 @@ TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
 
 
-def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Finding:
+def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Diagnosis:
     """TensorRT is in the folder of the system's Python, and the Python here does not look there.
 
     Args:
@@ -28,10 +28,10 @@ def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Find
         prefix: the environment here, ``sys.prefix``; python: its version.
     """
     why, fix = hidden_package(systems, prefix, python)
-    return Finding(False, "TensorRT engines", f"TensorRT is in {systems}, not visible here: {why}", fix)
+    return Diagnosis(False, "TensorRT engines", f"TensorRT is in {systems}, not visible here: {why}", fix)
 
 
-def missing_tensorrt(detail: str, facts: Mapping[str, Any], lean: bool) -> Finding:
+def missing_tensorrt(detail: str, facts: Mapping[str, Any], lean: bool) -> Diagnosis:
     """There is a GPU and no TensorRT.
 
     Args:
@@ -45,25 +45,25 @@ def missing_tensorrt(detail: str, facts: Mapping[str, Any], lean: bool) -> Findi
         fix = "sudo apt install python3-libnvinfer   # then a venv of the system's Python, --system-site-packages"
     else:
         fix = f"pip install {_made_for('tensorrt', known)}" if known else 'pip install "samkr-edge[tensorrt]"'
-    return Finding(False, "TensorRT engines", detail, fix)
+    return Diagnosis(False, "TensorRT engines", detail, fix)
 
 
 def with_trial(
-    works: Finding, name: str, install: TensorRTInstall, facts: Mapping[str, Any], trial: GpuTrial
-) -> Finding:
+    works: Diagnosis, name: str, install: TensorRTInstall, facts: Mapping[str, Any], trial: GpuTrial
+) -> Diagnosis:
     """A finding that rests on an import, as it is after TensorRT was really opened."""
     if trial.works:
-        return Finding(True, works.what, f"{works.detail}: {trial.said.rpartition(', ')[2]}")
+        return Diagnosis(True, works.what, f"{works.detail}: {trial.said.rpartition(', ')[2]}")
     if trial.cuda_error in OLD_DRIVER:
         return _too_old(works.what, name, install, facts)
     reason, fix = CAUSES.get(
         trial.cuda_error or 0, ("", "nvidia-smi   # is the driver whole, and the GPU free?")
     )
     detail = f"{TITLES[name]} imports and does not open: {trial.said}" + (f" ({reason})" if reason else "")
-    return Finding(False, works.what, detail, fix)
+    return Diagnosis(False, works.what, detail, fix)
 
 
-def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> list[Finding]:
+def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> list[Diagnosis]:
     """What keeps an installed flavour from running engines here: two of them, or one for a newer CUDA."""
     what, known = f"one {TITLES[name]}", _major(facts.get("cuda"))
     if len(install.cuda) > 1:
@@ -74,7 +74,7 @@ def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -
         ]
         both = " and ".join(f"{name}-cu{major}" for major in install.cuda)
         return [
-            Finding(
+            Diagnosis(
                 False,
                 what,
                 f"{both} write into the same folder; which one loads is chance",
@@ -86,7 +86,7 @@ def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -
     return []
 
 
-def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[Finding]:
+def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[Diagnosis]:
     """Each way to CUDA that was tried."""
     found = []
     for name in BACKENDS:
@@ -94,33 +94,33 @@ def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[F
             continue
         what = "CUDA by the driver" if name == "driver" else f"CUDA by {name}"
         if trial.works:
-            found.append(Finding(True, what, trial.said))
+            found.append(Diagnosis(True, what, trial.said))
         elif name == "driver":
             found.append(
-                Finding(False, what, trial.said, "nvidia-smi   # is the driver whole, and the GPU free?")
+                Diagnosis(False, what, trial.said, "nvidia-smi   # is the driver whole, and the GPU free?")
             )
         else:
             known = _major(facts.get("cuda"))
             fix = "leave it: samkr-edge uses the driver alone"
             if name == "cuda-python" and known:
                 fix += f'; or: pip install "cuda-python=={known}.*"'
-            found.append(Finding(False, what, trial.said, fix))
+            found.append(Diagnosis(False, what, trial.said, fix))
     return found
 
 
-def jetpack(facts: Mapping[str, Any]) -> list[Finding]:
+def jetpack(facts: Mapping[str, Any]) -> list[Diagnosis]:
     """A Jetson that does not say which JetPack it has; what is planned for it is planned by its TensorRT alone."""
     if not str(facts.get("jetson") or "").endswith("L4T unknown"):
         return []
     detail = f"{facts['jetson']}: this container has no /etc/nv_tegra_release"
     return [
-        Finding(
+        Diagnosis(
             False, "JetPack version", detail, "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro"
         )
     ]
 
 
-def _too_old(what: str, name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> Finding:
+def _too_old(what: str, name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> Diagnosis:
     needed, known = max(install.cuda, default=None), _major(facts.get("cuda"))
     needs = (
         f"{name}-cu{needed} needs CUDA {needed}" if needed else f"{name} {install.version} needs a newer one"
@@ -133,7 +133,7 @@ def _too_old(what: str, name: str, install: TensorRTInstall, facts: Mapping[str,
         fix = f"update the driver{at_least}"
         if needed and known:
             fix += f", or: pip uninstall {' '.join(install.distributions)} && pip install {_made_for(name, known)}"
-    return Finding(False, what, detail, fix)
+    return Diagnosis(False, what, detail, fix)
 
 
 def _made_for(name: str, cuda: int) -> str:

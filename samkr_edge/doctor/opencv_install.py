@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.doctor.finding import Finding
+from samkr_edge.doctor.diagnosis import Diagnosis
 from samkr_edge.doctor.system_packages import hidden_package
 from samkr_edge.doctor.tensorrt_install import ROOT, distribution_version
 from samkr_edge.errors import SamkrError
@@ -103,7 +103,7 @@ def missing_opencv() -> SamkrError:
     )
 
 
-def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Finding:
+def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Diagnosis:
     """What the OpenCV that imports here can do; imports it."""
     cv2 = cv2 or import_module("cv2")
     information = str(cv2.getBuildInformation())
@@ -122,7 +122,7 @@ def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Finding:
     )
     what = "OpenCV"
     if len(mine) > 1:
-        return Finding(
+        return Diagnosis(
             False,
             what,
             f"{detail}; {' and '.join(mine)} write into one folder",
@@ -130,13 +130,13 @@ def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Finding:
         )
     systems = systems_opencv(root)
     if mine and unable and systems is not None and described_by_files(root).is_jetson:
-        return Finding(
+        return Diagnosis(
             False,
             what,
             f"{detail}; it lies over JetPack's own in {systems}",
             how_to_get_more(gstreamer=True, root=root),
         )
-    return Finding(True, what, detail)
+    return Diagnosis(True, what, detail)
 
 
 def _has_windows(information: str) -> bool:

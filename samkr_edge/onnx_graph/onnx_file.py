@@ -8,7 +8,7 @@ ONNX 1.0.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -19,6 +19,18 @@ import numpy as np
 from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
+from samkr_edge.onnx_graph.protobuf import (
+    block_field,
+    fields,
+    last_values,
+    message_of,
+    number_field,
+    raw_fields,
+    repeated_integers,
+    signed,
+    string,
+    text_field,
+)
 
 FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 4, 5, 6, 7, 10, 17
 DTYPES: dict[int, Any] = {
@@ -41,16 +53,16 @@ class Node:
     domain: str = ""  # ONNX's own
 
     def encode(self) -> bytes:
-        inputs = b"".join(_text(1, name) for name in self.inputs)
-        return inputs + b"".join(_text(2, name) for name in self.outputs) + self.rest
+        inputs = b"".join(text_field(1, name) for name in self.inputs)
+        return inputs + b"".join(text_field(2, name) for name in self.outputs) + self.rest
 
     def copy(self, name: str, inputs: list[str], outputs: list[str], **changed: int | str) -> Node:
         """The same operation under another name, elsewhere in the graph; ``changed`` attributes are replaced."""
         kept = []
-        for number, _, value, raw in _raw_fields(memoryview(self.rest)):
+        for number, _, value, raw in raw_fields(memoryview(self.rest)):
             if number != 3 and not (number == 5 and _attribute(value)[0] in changed):
                 kept.append(bytes(raw))
-        rest = b"".join([*kept, _text(3, name), *(_encode_attribute(*one) for one in changed.items())])
+        rest = b"".join([*kept, text_field(3, name), *(_encode_attribute(*one) for one in changed.items())])
         return Node(self.op_type, name, inputs, outputs, {**self.attributes, **changed}, rest, self.domain)
 
 
@@ -65,11 +77,13 @@ class Value:
     def encode(self) -> bytes:
         """Only for static shapes, and for dimensions whose name does not matter."""
         dims = b"".join(
-            _block(1, _number(1, size) if size is not None else _text(2, f"{self.name}_{axis}"))
+            block_field(
+                1, number_field(1, size) if size is not None else text_field(2, f"{self.name}_{axis}")
+            )
             for axis, size in enumerate(self.shape)
         )
-        tensor = _number(1, self.elem_type) + _block(2, dims)
-        return _text(1, self.name) + _block(2, _block(1, tensor))
+        tensor = number_field(1, self.elem_type) + block_field(2, dims)
+        return text_field(1, self.name) + block_field(2, block_field(1, tensor))
 
 
 @dataclass
@@ -87,13 +101,13 @@ class Tensor:
         if dtype is None:
             return None
         listed: list[Any] = []
-        for number, kind, value in _fields(self.message):
+        for number, kind, value in fields(self.message):
             if number == 9:  # raw_data, little-endian
                 return np.frombuffer(value, dtype).reshape(self.dims)
             if number == _FLOATS:
                 listed.append(np.frombuffer(value, np.float32))
             elif number in (_INT32S, _INT64S):
-                listed.append(np.array([_signed(v) for v in _varints(kind, value)]))
+                listed.append(np.array([signed(v) for v in repeated_integers(kind, value)]))
         if not listed:
             return np.zeros(self.dims, dtype) if 0 in self.dims else None
         values = np.concatenate(listed)
@@ -136,38 +150,39 @@ class OnnxFile:
         """The model's bytes."""
         graph = b"".join(
             [
-                *(_block(1, node.encode()) for node in self.nodes),
+                *(block_field(1, node.encode()) for node in self.nodes),
                 *self.graph_rest,
-                *(_block(11, value.encode()) for value in self.inputs),
+                *(block_field(11, value.encode()) for value in self.inputs),
             ]
         )
-        return b"".join([*self.model_rest, _block(7, graph)])
+        return b"".join([*self.model_rest, block_field(7, graph)])
 
     def add_output(self, value: Value) -> None:
         """One more output; a tensor of that name is inside the graph."""
         self.outputs.append(value)
-        self.graph_rest.append(_block(12, value.encode()))
+        self.graph_rest.append(block_field(12, value.encode()))
 
     def add_tensor(self, name: str, values: np.ndarray) -> None:
         """One more initializer, of any shape and a type in :data:`DTYPES`; nothing else of the graph has its name."""
         message = _encode_tensor(name, values)
         self.tensors[name] = _tensor(memoryview(message))
-        self.graph_rest.append(_block(5, message))
+        self.graph_rest.append(block_field(5, message))
 
     def put(self, values: Mapping[str, np.ndarray]) -> None:
         """Give initializers other values, of any shape, and of a type in :data:`DTYPES`."""
         for index, raw in enumerate(self.graph_rest):
-            ((number, _, message),) = _fields(memoryview(raw))
+            ((number, _, message),) = fields(memoryview(raw))
             name = _tensor(message).name if number == 5 else None
             if name is not None and name in values:
-                self.graph_rest[index] = _block(5, _encode_tensor(name, values[name]))
+                self.graph_rest[index] = block_field(5, _encode_tensor(name, values[name]))
                 self.tensors[name] = _tensor(memoryview(_encode_tensor(name, values[name])))
 
     def set_opset(self, opset: int) -> None:
         """Say that the nodes are of another opset of the default domain, without changing them."""
         self.opset = opset
         self.model_rest = [
-            _block(8, _number(2, opset)) if _is_default_domain(raw) else raw for raw in self.model_rest
+            block_field(8, number_field(2, opset)) if _is_default_domain(raw) else raw
+            for raw in self.model_rest
         ]
 
     def drop_metadata(self, key: str) -> None:
@@ -178,13 +193,17 @@ class OnnxFile:
 
 def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes: int | str) -> Node:
     """A node of the default domain, called like its first output."""
-    rest = [_text(3, outputs[0]), _text(4, op_type), *(_encode_attribute(*one) for one in attributes.items())]
+    rest = [
+        text_field(3, outputs[0]),
+        text_field(4, op_type),
+        *(_encode_attribute(*one) for one in attributes.items()),
+    ]
     return Node(op_type, outputs[0], inputs, outputs, dict(attributes), b"".join(rest))
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
     """A serialized model with one more entry of metadata; behind the others, as a repeated field may lie."""
-    return data + _block(14, _block(1, key.encode()) + _block(2, value.encode()))
+    return data + block_field(14, block_field(1, key.encode()) + block_field(2, value.encode()))
 
 
 class WeightsElsewhere(ValueError):
@@ -275,24 +294,24 @@ def decode_onnx(data: bytes) -> OnnxFile:
 def _decode(data: bytes) -> OnnxFile:
     graph: memoryview | None = None
     opset, metadata, rest = 0, {}, []
-    for number, kind, value, raw in _raw_fields(memoryview(data)):
+    for number, kind, value, raw in raw_fields(memoryview(data)):
         if number == 7:
-            graph = _bytes(kind, value)
+            graph = message_of(kind, value)
             continue
         rest.append(bytes(raw))
         if number == 8:
-            entry = _first(value)
-            if not _string(entry.get(1)):  # the default domain
+            entry = last_values(value)
+            if not string(entry.get(1)):  # the default domain
                 opset = int(entry[2])
         elif number == 14:
-            entry = _first(value)
-            metadata[_string(entry.get(1))] = _string(entry.get(2))
+            entry = last_values(value)
+            metadata[string(entry.get(1))] = string(entry.get(2))
     if graph is None or not opset:
         raise ValueError("it holds no graph" if graph is None else "it names no opset")
     model = OnnxFile([], {}, [], [], opset, metadata, [], rest)
-    for number, kind, value, raw in _raw_fields(graph):
+    for number, kind, value, raw in raw_fields(graph):
         if number == 1:
-            model.nodes.append(_node(_bytes(kind, value)))
+            model.nodes.append(_node(message_of(kind, value)))
         elif number == 11:
             model.inputs.append(_value(value))
         elif number != 13:  # value_info: types of inner tensors, stale after an edit
@@ -315,21 +334,21 @@ def _decode(data: bytes) -> OnnxFile:
 def _node(message: memoryview) -> Node:
     node = Node("", "", [], [], {}, b"")
     rest = []
-    for number, kind, value, raw in _raw_fields(message):
+    for number, kind, value, raw in raw_fields(message):
         if number == 1:
-            node.inputs.append(_string(value))
+            node.inputs.append(string(value))
         elif number == 2:
-            node.outputs.append(_string(value))
+            node.outputs.append(string(value))
         else:
             rest.append(bytes(raw))
             if number == 3:
-                node.name = _string(value)
+                node.name = string(value)
             elif number == 4:
-                node.op_type = _string(value)
+                node.op_type = string(value)
             elif number == 5:
-                name, found = _attribute(_bytes(kind, value))
+                name, found = _attribute(message_of(kind, value))
                 node.attributes[name] = found
-            elif number == 7 and (domain := _string(value)) != "ai.onnx":  # the default's long name
+            elif number == 7 and (domain := string(value)) != "ai.onnx":  # the default's long name
                 node.domain = domain
     node.rest = b"".join(rest)
     return node
@@ -340,37 +359,41 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
     name = ""
     found: Any = None
     integers: list[int] = []
-    for number, kind, value in _fields(message):
+    for number, kind, value in fields(message):
         if number == 1:
-            name = _string(value)
+            name = string(value)
         elif number == 3:
-            found = _signed(value)
+            found = signed(value)
         elif number == 4:
             found = bytes(value).decode("utf-8", "replace")
         elif number == 5:
             found = _tensor(value)
         elif number == 8:
-            integers += [_signed(v) for v in _varints(kind, value)]
+            integers += [signed(v) for v in repeated_integers(kind, value)]
     return name, integers or found
 
 
 def _encode_attribute(name: str, value: int | str) -> bytes:
     # AttributeProto: name, integer or text, and which of them it is.
-    held = _number(3, value) + _number(20, 2) if isinstance(value, int) else _text(4, value) + _number(20, 3)
-    return _block(5, _text(1, name) + held)
+    held = (
+        number_field(3, value) + number_field(20, 2)
+        if isinstance(value, int)
+        else text_field(4, value) + number_field(20, 3)
+    )
+    return block_field(5, text_field(1, name) + held)
 
 
 def _tensor(message: memoryview) -> Tensor:
     tensor = Tensor("", 0, (), message)
     dims: list[int] = []
     held: int | None = None
-    for number, kind, value in _fields(message):
+    for number, kind, value in fields(message):
         if number == 1:
-            dims += _varints(kind, value)
+            dims += repeated_integers(kind, value)
         elif number == 2:
             tensor.data_type = value
         elif number == 8:
-            tensor.name = _string(value)
+            tensor.name = string(value)
         elif number == 9:
             held = len(value)
         elif number == 14 and value == 1:
@@ -384,121 +407,29 @@ def _tensor(message: memoryview) -> Tensor:
 
 def _encode_tensor(name: str, values: np.ndarray) -> bytes:
     data_type = next(number for number, dtype in DTYPES.items() if values.dtype == dtype)
-    dims = b"".join(_number(1, size) for size in values.shape)
+    dims = b"".join(number_field(1, size) for size in values.shape)
     little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    return dims + _number(2, data_type) + _text(8, name) + _block(9, little_endian.tobytes())
+    return dims + number_field(2, data_type) + text_field(8, name) + block_field(9, little_endian.tobytes())
 
 
 def _is_default_domain(raw: bytes) -> bool:
     """Whether a field of the model is the opset of ONNX's own operators."""
-    ((number, _, value),) = _fields(memoryview(raw))
-    return number == 8 and not _string(_first(value).get(1))
+    ((number, _, value),) = fields(memoryview(raw))
+    return number == 8 and not string(last_values(value).get(1))
 
 
 def _is_entry(raw: bytes, key: str) -> bool:
     """Whether a field of the model is the entry of metadata with this key."""
-    ((number, _, value),) = _fields(memoryview(raw))
-    return number == 14 and _string(_first(value).get(1)) == key
+    ((number, _, value),) = fields(memoryview(raw))
+    return number == 14 and string(last_values(value).get(1)) == key
 
 
 def _value(message: memoryview) -> Value:
-    entry = _first(message)
-    tensor = _first(_first(entry[2])[1])
+    entry = last_values(message)
+    tensor = last_values(last_values(entry[2])[1])
     shape: list[int | None] = []
-    for number, _, dimension in _fields(tensor.get(2, memoryview(b""))):
+    for number, _, dimension in fields(tensor.get(2, memoryview(b""))):
         if number == 1:
-            size = _first(dimension).get(1)
+            size = last_values(dimension).get(1)
             shape.append(None if size is None else int(size))
-    return Value(_string(entry[1]), int(tensor[1]), tuple(shape))
-
-
-def _raw_fields(message: memoryview) -> Iterator[tuple[int, int, Any, memoryview]]:
-    """(number, wire type, value, the field's own bytes) of each field; a length beyond the end is a ValueError."""
-    position, end = 0, len(message)
-    while position < end:
-        start = position
-        tag, position = _varint(message, position)
-        number, kind = tag >> 3, tag & 7
-        value: Any
-        if kind == 0:
-            value, position = _varint(message, position)
-        elif kind == 2:
-            length, position = _varint(message, position)
-            value, position = message[position : position + length], position + length
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-            value, position = message[position : position + length], position + length
-        else:
-            raise ValueError(f"unknown wire type {kind}")
-        if position > end or number == 0:
-            raise ValueError("it is cut off or damaged")
-        yield number, kind, value, message[start:position]
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, Any]]:
-    for number, kind, value, _ in _raw_fields(message):
-        yield number, kind, value
-
-
-def _first(message: memoryview) -> dict[int, Any]:
-    """The last value of each field number."""
-    return {number: value for number, _, value in _fields(message)}
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("it is cut off or damaged")
-        byte = message[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7
-
-
-def _varints(kind: int, value: Any) -> list[int]:
-    """A repeated integer: one number, or many packed into a block."""
-    if kind == 0:
-        return [value]
-    numbers, position = [], 0
-    while position < len(value):
-        number, position = _varint(value, position)
-        numbers.append(number)
-    return numbers
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _bytes(kind: int, value: Any) -> memoryview:
-    if kind != 2:
-        raise ValueError("a message was expected and a number found")
-    return value
-
-
-def _string(value: memoryview | None) -> str:
-    return "" if value is None else bytes(value).decode("utf-8")
-
-
-def _encode_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _number(number: int, value: int) -> bytes:
-    return _encode_varint(number << 3) + _encode_varint(value)
-
-
-def _block(number: int, payload: bytes) -> bytes:
-    return _encode_varint(number << 3 | 2) + _encode_varint(len(payload)) + payload
-
-
-def _text(number: int, value: str) -> bytes:
-    return _block(number, value.encode())
+    return Value(string(entry[1]), int(tensor[1]), tuple(shape))

@@ -21,7 +21,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cli import sweep as sweep_cli
-from benchmarks.measure.sensors import Device, MachineState
+from benchmarks.measure.sensors import MachineState, Sensors
 from benchmarks.schema import read_results
 from benchmarks.sweep import models as sweep_models
 from benchmarks.sweep.index import Outcome, cell_files
@@ -48,9 +48,9 @@ def quietly(*_: object, **__: object) -> Iterator[Callable[..., Any]]:
 progress: Callable[..., AbstractContextManager[Callable[..., Any]]] = quietly
 
 
-def device(mode: str | None = None) -> Device:
+def device(mode: str | None = None) -> Sensors:
     modes = (("MAXN", 0), ("15W", 1))
-    return Device("jetson", lambda: MachineState(2600.0, 50.0), lambda: mode, modes=modes)
+    return Sensors("jetson", lambda: MachineState(2600.0, 50.0), lambda: mode, modes=modes)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def suite(pair: Pair) -> Suite:
 
 
 def swept(suite: Suite, out: Path, **more: Any) -> list[Outcome]:
-    return run_sweep(suite, out, progress, **{"device": device(), **more})
+    return run_sweep(suite, out, progress, **{"sensors": device(), **more})
 
 
 def states(outcomes: list[Outcome]) -> list[str]:
@@ -253,19 +253,19 @@ def test_missing_data_is_skipped_and_another_power_mode_waits(suite: Suite, tmp_
     modes = suite.model_copy(
         update={"models": (absent, suite.models[1]), "threads": (1,), "power_modes": ("15W", "MAXN")}
     )
-    outcomes = swept(modes, tmp_path / "out", device=device("15W (id 1), clocks locked"))
+    outcomes = swept(modes, tmp_path / "out", sensors=device("15W (id 1), clocks locked"))
     assert states(outcomes) == ["skipped", "finished", "skipped", "waiting"]
     assert outcomes[3].note == "the power mode is 15W (id 1), clocks locked, not MAXN: sudo nvpmodel -m 0"
-    outcomes = swept(modes, tmp_path / "out", device=device("MAXN (id 0), clocks locked"))
+    outcomes = swept(modes, tmp_path / "out", sensors=device("MAXN (id 0), clocks locked"))
     assert states(outcomes) == ["skipped", "reused", "skipped", "finished"]
 
 
 def test_all_modes_are_those_of_the_board(suite: Suite, tmp_path: Path) -> None:
     every = suite.model_copy(update={"power_modes": ("all",)})
-    outcomes = swept(every, tmp_path, dry_run=True, device=device("MAXN (id 0)"))
+    outcomes = swept(every, tmp_path, dry_run=True, sensors=device("MAXN (id 0)"))
     assert [(o.cell.power_mode, o.state) for o in outcomes[::4]] == [("MAXN", "to do"), ("15W", "waiting")]
-    desktop = Device("cpu", lambda: MachineState())
-    assert states(swept(every, tmp_path, dry_run=True, device=desktop)) == ["to do"] * 4
+    desktop = Sensors("cpu", lambda: MachineState())
+    assert states(swept(every, tmp_path, dry_run=True, sensors=desktop)) == ["to do"] * 4
     assert not (tmp_path / "sweep.json").exists()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.measure.offline import Batched, batches
 from benchmarks.measure.peak_memory import measure_memory
-from benchmarks.measure.sensors import Device, MachineState
+from benchmarks.measure.sensors import MachineState, Sensors
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
@@ -145,10 +145,10 @@ def test_unstable_is_no_failure_unless_it_is_asked_for(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clocks = iter([2600.0] + [1300.0] * 1000)
-    device = Device(
+    device = Sensors(
         "cpu", lambda: MachineState(next(clocks), 50.0), lambda: "governor powersave", "cool it down"
     )
-    monkeypatch.setattr("benchmarks.bench.find_device", lambda **_: device)
+    monkeypatch.setattr("benchmarks.bench.find_sensors", lambda **_: device)
     assert bench(pair[0], "--rounds", 10, "--json") == 0
     results = json.loads(capsys.readouterr().out)
     assert not results["stable"]

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.measure.sensors import (
     MachineState,
     cpu_power_mode,
-    find_device,
+    find_sensors,
     jetson_power_mode,
     nvml_gpu,
     open_nvidia,
@@ -66,7 +66,7 @@ ORIN = {
 def test_a_jetson_is_read_from_sysfs(tmp_path: Path) -> None:
     state = read_jetson(tree(tmp_path, ORIN))
     assert state == MachineState(1510.4, 52.5, 918.0, 49.75, (), 3)
-    assert find_device(tmp_path).family == "jetson"
+    assert find_sensors(tmp_path).family == "jetson"
 
 
 def devfreq(root: Path, *devices: str) -> Path:
@@ -111,7 +111,7 @@ def devfreq(root: Path, *devices: str) -> Path:
 def test_the_gpu_clock_is_found_on_each_jetpack(devices: tuple[str, ...], tmp_path: Path) -> None:
     assert read_jetson(devfreq(tmp_path, *devices)).gpu_mhz == 612.0
     # By its GPU's node alone it is a Jetson: a container hides the rest.
-    assert find_device(tmp_path).family == "jetson"
+    assert find_sensors(tmp_path).family == "jetson"
 
 
 def test_a_gpu_node_of_another_name_is_known_by_its_device_tree_node(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_gpu_node_of_another_name_is_known_by_its_device_tree_node(tmp_path: P
 def test_another_chips_gpu_makes_no_jetson(tmp_path: Path) -> None:
     devfreq(tmp_path, "platform/ff9a0000.gpu/devfreq/ff9a0000.gpu")  # Mali of a Rockchip
     tree(tmp_path, {"proc/device-tree/model": "Pine64 RockPro64\0", "sys/module/tegra_xudc/uevent": ""})
-    assert find_device(tmp_path, on_gpu=False).family == "cpu"
+    assert find_sensors(tmp_path, on_gpu=False).family == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ def test_any_one_thing_that_a_container_shows_makes_it_a_jetson(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     """Docker hides the device tree (ultralytics/ultralytics#18449); /etc is the image's unless a file is mounted."""
-    device = find_device(tree(tmp_path, files))
+    device = find_sensors(tree(tmp_path, files))
     assert (device.family, device.power_mode(), device.modes) == ("jetson", None, ())
     assert device.read().gpu_mhz is None
 
 
 def test_a_grace_server_is_no_jetson(tmp_path: Path) -> None:
     tree(tmp_path, {"sys/devices/soc0/family": "Tegra\n", "sys/devices/soc0/soc_id": "36\n"})
-    assert find_device(tmp_path, on_gpu=False).family == "cpu"
+    assert find_sensors(tmp_path, on_gpu=False).family == "cpu"
 
 
 def test_a_gpu_that_is_cooled_by_its_clock_is_throttled_and_a_fan_is_not(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_boards_modes_come_from_its_nvpmodel_conf(tmp_path: Path) -> None:
     < PM_CONFIG DEFAULT=2 >
     """
     tree(tmp_path, {**ORIN, "etc/nvpmodel.conf": conf})
-    assert find_device(tmp_path).modes == (("MAXN", 0), ("15W", 1))
+    assert find_sensors(tmp_path).modes == (("MAXN", 0), ("15W", 1))
 
 
 def test_locked_clocks_are_part_of_the_power_mode(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.measure.energy import tegrastats_power
-from benchmarks.measure.sensors import find_device
+from benchmarks.measure.sensors import find_sensors
 from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measure.tegrastats import Tegrastats, open_tegrastats, parse
 
@@ -142,7 +142,7 @@ def test_a_clock_that_only_tegrastats_sees_makes_the_run_unstable(
     os.mkfifo(tmp_path / "go")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nv_tegra_release").write_text("# R38 (release), REVISION: 2.0")
-    device = find_device(tmp_path)
+    device = find_sensors(tmp_path)
     states = [device.read()]
     (tmp_path / "go").write_text("go\n")
     until = time.monotonic() + 5

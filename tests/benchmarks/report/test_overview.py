@@ -13,7 +13,7 @@ import pytest
 from benchmarks.judge.choose import Candidate, budgets, choose
 from benchmarks.paper import TABLES
 from benchmarks.report.overview import chosen, run_names
-from benchmarks.report.page import MAX_BYTES, Wishes, write_report
+from benchmarks.report.page import MAX_BYTES, Asked, write_report
 from benchmarks.report.paper_tables import ours
 from benchmarks.report.sensitivity import read_sensitivity
 from benchmarks.schema import Energy, MemoryMb, ModelResult, PowerFacts, Results, SplitMs, write_results
@@ -93,7 +93,7 @@ def test_runs_are_named_by_what_tells_them_apart(three_models: list[ModelResult]
     assert run_names([laptop]) == ["A CPU"]
 
 
-def page_of(tmp_path: Path, runs: list[Results], wishes: Wishes | None = None) -> str:
+def page_of(tmp_path: Path, runs: list[Results], wishes: Asked | None = None) -> str:
     paths = []
     for number, results in enumerate(runs):
         paths.append(tmp_path / str(number) / "results.json")
@@ -113,7 +113,7 @@ def test_a_constraint_is_answered_first_and_all_runs_share_one_table(
         for model in three_models
     ]
     runs = [run_of(three_models, environment={"cpu": "Slow"}), run_of(fast, environment={"cpu": "Quick"})]
-    page = page_of(tmp_path, runs, Wishes(max_latency=5.0))
+    page = page_of(tmp_path, runs, Asked(max_latency=5.0))
     body = page[page.index("<body>") :]
     assert "Take INT8 (QAT) · Quick for at most 5 ms (p90)." in body
     assert (
@@ -277,7 +277,7 @@ def test_sensitivity_is_a_part_of_the_page(
     three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
 ) -> None:
     write_json(tmp_path / "sensitivity.json", sensitivity())
-    page = page_of(tmp_path, [run_of(three_models)], Wishes(sensitivity=tmp_path / "sensitivity.json"))
+    page = page_of(tmp_path, [run_of(three_models)], Asked(sensitivity=tmp_path / "sensitivity.json"))
     assert page.count('class="sense"') == 2
     assert "offset heads stand out." in page
 

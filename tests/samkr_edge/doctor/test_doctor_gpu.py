@@ -16,8 +16,8 @@ import pytest
 
 from samkr_edge.doctor import findings as doctor
 from samkr_edge.doctor import gpu_findings
+from samkr_edge.doctor.diagnosis import Diagnosis
 from samkr_edge.doctor.environment import PACKAGES, environment
-from samkr_edge.doctor.finding import Finding
 from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
 from samkr_edge.doctor.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
@@ -155,7 +155,7 @@ def test_what_is_installed_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # -- What is said ------------------------------------------------------------------------------------------------
 
 
-def row(what: str, facts: dict[str, Any], trials: dict[str, Trial] = WORKS, **opened: GpuTrial) -> Finding:
+def row(what: str, facts: dict[str, Any], trials: dict[str, Trial] = WORKS, **opened: GpuTrial) -> Diagnosis:
     by_name = {name.replace("_", "-"): trial for name, trial in opened.items()}
     found = {finding.what: finding for finding in findings({**environment(), **facts}, trials, by_name)}
     return found[what]
