@@ -19,7 +19,7 @@ from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measure.timing_images import timing_images
 from benchmarks.plan import Opened, Plan, open_plan
 from benchmarks.rows import machine_row, measured_row
-from benchmarks.samples import INDEX
+from benchmarks.sample_pictures import INDEX
 from benchmarks.schema import (
     Energy,
     MemoryMb,

@@ -10,7 +10,7 @@ import numpy as np
 
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
-from samkr_edge.dataset.use import require_usable
+from samkr_edge.dataset.usable import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted

@@ -15,7 +15,7 @@ from calibration.images import load_batches, probe_images, select_images
 from samkr_edge.builder.check.probe import COUNT, Probe, make_probe
 from samkr_edge.cli.console import say
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
-from samkr_edge.dataset.use import (
+from samkr_edge.dataset.usable import (
     remarks,
     require_calibration_images,
     require_splits,

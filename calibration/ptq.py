@@ -25,7 +25,7 @@ from calibration.policy import Assignment, Policy, assign
 from calibration.quantized_modules import register_sums
 from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
-from samkr_edge.dataset.use import FEWEST_CALIBRATION_IMAGES, too_few_images
+from samkr_edge.dataset.usable import FEWEST_CALIBRATION_IMAGES, too_few_images
 from samkr_edge.errors import SamkrError, reason_of, words_of
 from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.deploy import normalise

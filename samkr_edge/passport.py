@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
-from samkr_edge.files.ours import refuse_foreign
+from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.tensorrt_module import MODULES, Flavour
 from samkr_edge.model_card import ModelCard

@@ -17,7 +17,7 @@ from samkr_edge.builder.check.probe import Probe, probe_batch
 from samkr_edge.cli.console import Advance
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of
-from samkr_edge.dataset.use import require_usable
+from samkr_edge.dataset.usable import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
 from samkr_edge.evaluation.scores import LEAST_AP

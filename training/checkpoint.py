@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
+from samkr_edge.model_card_check import check_card
 from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet

@@ -206,7 +206,7 @@ def _refuse_foreign_files(out: Path | None, target: Path | None, report: bool) -
     """What lies in the folder ``--out`` and was not written by us is not replaced; a file named there may be."""
     from benchmarks.report.page import is_report
     from benchmarks.schema import is_results
-    from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.files.own_files import refuse_foreign
 
     if target is not None and target != out:
         refuse_foreign([target], made=is_results, fix="choose another --out")
@@ -335,7 +335,7 @@ def _page(target: Path) -> Path:
 
 def _samples_folder(target: Path) -> Path:
     """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
-    from benchmarks.samples import FOLDER
+    from benchmarks.sample_pictures import FOLDER
     from benchmarks.schema import FILE_NAME
 
     return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")

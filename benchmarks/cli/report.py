@@ -50,7 +50,7 @@ def report(
     """
     from benchmarks.report.page import Asked, is_report, write_report
     from samkr_edge.cli.console import emit
-    from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.files.own_files import refuse_foreign
 
     if not results and not paper:
         raise SamkrError("SE-U67", "a report needs results", fix="samkr-edge report results/results.json")

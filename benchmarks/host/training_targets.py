@@ -23,7 +23,7 @@ import torch
 
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
-from samkr_edge.dataset.use import smallest_area
+from samkr_edge.dataset.usable import smallest_area
 from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json

@@ -48,7 +48,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
     Raises:
         SamkrError: SE-D27 nobody is labelled in them.
     """
-    from samkr_edge.dataset.use import require_usable
+    from samkr_edge.dataset.usable import require_usable
 
     records = evaluated_images(dataset, limit)
     require_usable(dataset, "eval", records)

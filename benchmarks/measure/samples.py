@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.samples import INDEX, Person, SampleImage, Samples
+from benchmarks.sample_pictures import INDEX, Person, SampleImage, Samples
 from samkr_edge.files.artefact import replacing
 from samkr_edge.pose.oks import labelled_joints
 

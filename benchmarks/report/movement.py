@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.samples import Person
+from benchmarks.sample_pictures import Person
 from samkr_edge.pose.oks import box_area, joint_similarities
 
 # A joint has moved when it went further than OKS forgives at this value, AP75's threshold.

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.report.movement import compare
 from benchmarks.report.svg import skeletons
-from benchmarks.samples import read_samples
+from benchmarks.sample_pictures import read_samples
 from benchmarks.schema import Results
 
 

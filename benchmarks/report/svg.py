@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.samples import Person
+from benchmarks.sample_pictures import Person
 
 
 def mark(series: int, cx: float, cy: float) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of
-from samkr_edge.dataset.use import require_usable
+from samkr_edge.dataset.usable import require_usable
 from samkr_edge.evaluation.ap import (
     MAX_DETECTIONS,
     Results,

@@ -16,7 +16,7 @@ from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
 from samkr_edge.cli.console import progress, say
-from samkr_edge.dataset.use import require_splits
+from samkr_edge.dataset.usable import require_splits
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import network_of

@@ -62,7 +62,7 @@ def qat(
     from calibration.qat import FineTuning, open_teacher
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.dataset.use import require_splits
+    from samkr_edge.dataset.usable import require_splits
     from training.checkpoint import load_checkpoint, network_of, save_checkpoint
     from training.loop.fit import fit
     from training.loop.losses import LossSettings

@@ -77,7 +77,7 @@ def search(
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.files.artefact import replacing
-    from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.files.own_files import refuse_foreign
 
     if out is None:
         out = Path("found.yaml")

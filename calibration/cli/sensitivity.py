@@ -73,7 +73,7 @@ def sensitivity(
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.files.artefact import replacing, write_json
-    from samkr_edge.files.ours import refuse_foreign
+    from samkr_edge.files.own_files import refuse_foreign
 
     results_path, chart = out / "sensitivity.json", out / "sensitivity.svg"
     refuse_foreign(

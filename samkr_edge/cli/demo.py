@@ -181,7 +181,7 @@ def _annotations(data: Path, split: str) -> Path:
 def _check_data(data: Path, scale: Scale) -> None:
     """Fail before the first step, not after minutes of training, where a later one cannot use its split."""
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.dataset.use import require_calibration_images, require_splits, require_usable
+    from samkr_edge.dataset.usable import require_calibration_images, require_splits, require_usable
 
     require_splits(data, ("train", "val"))
     train, val = (open_dataset(data, split) for split in ("train", "val"))

@@ -139,7 +139,7 @@ def evaluate(
 
 def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list[str]:
     """What must be known of these images, which are refused here where they cannot be evaluated."""
-    from samkr_edge.dataset.use import remarks, require_images, require_usable
+    from samkr_edge.dataset.usable import remarks, require_images, require_usable
 
     if not dataset.labelled:
         require_images(dataset, images)

@@ -16,7 +16,7 @@ from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import fitting, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
-from samkr_edge.files.ours import marked_png
+from samkr_edge.files.own_files import marked_png
 from samkr_edge.frames.draw import draw_poses, enlarge
 from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.video import image_frames

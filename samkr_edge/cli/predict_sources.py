@@ -14,7 +14,7 @@ from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable
-from samkr_edge.files.ours import refuse_foreign
+from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.frames.sources import Sources, left_out
 from samkr_edge.pose_model import PoseModel
 

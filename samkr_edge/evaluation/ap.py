@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
-from samkr_edge.dataset.use import refusal
+from samkr_edge.dataset.usable import refusal
 from samkr_edge.evaluation.many_images import ahead, stream
 from samkr_edge.evaluation.paper_protocol import predict, rescored
 from samkr_edge.evaluation.predictions import Predictions

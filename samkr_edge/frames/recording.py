@@ -20,7 +20,7 @@ import numpy as np
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import part_of
-from samkr_edge.files.ours import mark_mp4
+from samkr_edge.files.own_files import mark_mp4
 from samkr_edge.fixes import quoted
 from samkr_edge.frames.av_video import AvWriter, h264_encoder
 from samkr_edge.frames.opencv_names import name_for_opencv

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.file_kind import file_kind, kind_by_ending
-from samkr_edge.files.ours import made_by_predict
+from samkr_edge.files.own_files import made_by_predict
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.frames.live_capture import is_live
 from samkr_edge.frames.video import open_video

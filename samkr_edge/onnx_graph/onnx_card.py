@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from samkr_edge.card_check import check_card
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.model_card_check import check_card
 from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import precision_of
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.card_check import check_first_outputs
 from samkr_edge.errors import SamkrError, reason_of, words_of
 from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.model_card import TARGET_KEY, ModelCard
+from samkr_edge.model_card_check import check_first_outputs
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere

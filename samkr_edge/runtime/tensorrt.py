@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.card_check import check_card
 from samkr_edge.engine_check import power_note
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.driver import require_gpu
 from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
+from samkr_edge.model_card_check import check_card
 from samkr_edge.preflight import admit
 from samkr_edge.runtime.cuda import Cuda, open_cuda
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path

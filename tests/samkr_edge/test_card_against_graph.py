@@ -20,11 +20,11 @@ from samkr_edge.builder.tensorrt import build as builder
 from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
-from samkr_edge.card_check import check_first_outputs
 from samkr_edge.cli import run
 from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import METADATA_KEY, ModelCard
+from samkr_edge.model_card_check import check_first_outputs
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx

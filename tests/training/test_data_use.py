@@ -17,7 +17,7 @@ from calibration.images import select_images
 from calibration.inputs import calibration_images
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.dataset.use import (
+from samkr_edge.dataset.usable import (
     remarks,
     require_calibration_images,
     require_splits,

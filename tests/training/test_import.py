@@ -19,10 +19,10 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import load_rescoring
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import load_checkpoint, network_of
-from training.foreign.loading import load_into, recognise
-from training.foreign.reading import read_weights
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
+from training.weight_import.loading import load_into, recognise
+from training.weight_import.reading import read_weights
 
 DATA = Path(__file__).parents[1] / "data"
 KEYS = DATA / "dekr_w32_coco_keys.txt.gz"

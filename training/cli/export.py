@@ -190,7 +190,7 @@ def _without_attention(
     """The network without its attention, if it may be, and the card that says how that was judged."""
     from samkr_edge.cli.console import progress, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.dataset.use import remarks
+    from samkr_edge.dataset.usable import remarks
     from training.attention_worth import judge_by_ap, judge_by_joints
     from training.without_attention import without_attention
 

@@ -54,9 +54,9 @@ def import_weights(
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode import DecodeSettings
     from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
-    from training.foreign.loading import load_into, recognise
-    from training.foreign.reading import read_weights
     from training.models.zoo import build_model, model_config
+    from training.weight_import.loading import load_into, recognise
+    from training.weight_import.reading import read_weights
 
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
@@ -127,8 +127,8 @@ def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.cli.console import emit
     from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
     from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
-    from training.foreign.loading import rescoring_weights
-    from training.foreign.reading import read_weights
+    from training.weight_import.loading import rescoring_weights
+    from training.weight_import.reading import read_weights
 
     arrays = rescoring_weights(read_weights(weights).tensors, weights)
     inputs = arrays["l1.weight"].shape[1]

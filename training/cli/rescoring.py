@@ -47,7 +47,7 @@ def rescore(
     from samkr_edge.cli.console import emit, progress
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.trained_on import TrainedOn
-    from samkr_edge.dataset.use import require_usable
+    from samkr_edge.dataset.usable import require_usable
     from samkr_edge.evaluation.ap import predict_dataset
     from samkr_edge.evaluation.protocol import require_able
     from samkr_edge.evaluation.rescoring import Lesson, PoseFeatures, save_rescoring

@@ -18,7 +18,7 @@ from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, 
 from samkr_edge.dataset.decoder_messages import listening
 from samkr_edge.dataset.exif import orientation
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_splits, open_dataset, split_of
-from samkr_edge.dataset.use import Step, no_labels, place_of, refusal, smallest_area
+from samkr_edge.dataset.usable import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_labelled

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from samkr_edge.dataset.annotations import is_ignored
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
-from samkr_edge.dataset.use import require_usable, smallest_area
+from samkr_edge.dataset.usable import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.images import ReadImage, read_image

@@ -23,7 +23,7 @@ import torch
 from samkr_edge.cli.console import say
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
-from samkr_edge.dataset.use import remarks
+from samkr_edge.dataset.usable import remarks
 from samkr_edge.machine.cpu import require_cores
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.loop.batches import Batches, training_set

@@ -14,7 +14,7 @@ from samkr_edge.dataset.keypoint_dataset import (
     open_dataset,
     unlabelled_splits,
 )
-from samkr_edge.dataset.use import require_usable
+from samkr_edge.dataset.usable import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.ap import predict_dataset, score
 from samkr_edge.evaluation.scores import Scores

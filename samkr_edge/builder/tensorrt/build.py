@@ -15,9 +15,9 @@ from samkr_edge.builder.inspect.engine_measures import EngineMeasures
 from samkr_edge.builder.tensorrt.builder_errors import otherwise
 from samkr_edge.builder.tensorrt.calibrator import CalibrationImages
 from samkr_edge.builder.tensorrt.engine_bytes import Report, SerializedEngine, build_bytes
+from samkr_edge.builder.tensorrt.engine_composition import inspect_built, made_of
 from samkr_edge.builder.tensorrt.engine_trial import agree, compare_speed
 from samkr_edge.builder.tensorrt.fallbacks import after_failure
-from samkr_edge.builder.tensorrt.made_of import inspect_built, made_of
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.sampling_check import settle_sampling
 from samkr_edge.errors import SamkrError

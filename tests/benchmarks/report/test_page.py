@@ -15,7 +15,7 @@ from benchmarks.measure.samples import evenly_spaced
 from benchmarks.report.movement import compare
 from benchmarks.report.page import MAX_BYTES, write_report
 from benchmarks.report.pareto_plot import Box, Point, place_labels, scatter, text_width, ticks
-from benchmarks.samples import Person, SampleImage, Samples
+from benchmarks.sample_pictures import Person, SampleImage, Samples
 from benchmarks.schema import ModelResult, PaperResult, Results, write_results
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.skeleton import COCO17

@@ -17,7 +17,7 @@ from red_dot import dots
 
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset, unlabelled_splits
-from samkr_edge.dataset.use import refusal, remarks, require_splits
+from samkr_edge.dataset.usable import refusal, remarks, require_splits
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.coco_server import doubts, places_of, results_name, write_results
 from samkr_edge.evaluation.predictions import Predictions

@@ -15,7 +15,7 @@ from samkr_edge.cli.predict_images import ImagesDone
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.file_kind import FileKind, file_kind, kind_of_bytes
-from samkr_edge.files.ours import made_by_predict, mark_mp4, marked_png
+from samkr_edge.files.own_files import made_by_predict, mark_mp4, marked_png
 from samkr_edge.frames.live_capture import is_live
 from samkr_edge.frames.sources import find_sources
 from samkr_edge.images import read_image

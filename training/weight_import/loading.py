@@ -11,9 +11,9 @@ from torch import Tensor
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import LAYERS
-from training.foreign.layouts import BACKBONE, COUNTER, Place, layout_of
-from training.foreign.reading import named
 from training.models.pose_net import ModelConfig, PoseNet
+from training.weight_import.layouts import BACKBONE, COUNTER, Place, layout_of
+from training.weight_import.reading import named
 
 # The last convolution of the heatmaps: its rows are the keypoints and the centre.
 _HEATMAPS = (

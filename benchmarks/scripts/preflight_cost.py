@@ -3,7 +3,7 @@
 The passport is read, the engine's bytes are hashed in memory, and with the ONNX beside it its bytes too; then the
 passport is compared with a device. Nothing is loaded, so neither a GPU nor TensorRT is needed:
 
-    python -m benchmarks.scripts.preflight --megabytes 40 --source-megabytes 119 --json
+    python -m benchmarks.scripts.preflight_cost --megabytes 40 --source-megabytes 119 --json
 """
 
 from __future__ import annotations
