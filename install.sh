@@ -111,7 +111,7 @@ with_uv() {
 
 with_pip() {
     "$VENV/bin/python" -m pip install --quiet -c constraints.txt -e '.[dev]' ||
-        fail "pip could not install; what it said stands above" "the same command, once that is mended"
+        fail "pip could not install; its output is above" "the same command, once that is mended"
 }
 
 case $INSTALLER in

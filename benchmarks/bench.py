@@ -142,7 +142,7 @@ def _reasons(
         one_chip=sensors.family == "jetson",
         power_modes=power_modes,
     )
-    return reasons if run.settled else [*reasons, "the warm-up ended before the medians stood still"]
+    return reasons if run.settled else [*reasons, "the warm-up ended before the medians settled"]
 
 
 # -- Measuring ---------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
     if protocol.rescoring is not None:
         notes += protocol.rescoring.doubts(protocol)
     if not protocol.deployment:
-        notes.append(f"AP is by {protocol.label}; times are those of one pass as deployed, without that.")
+        notes.append(f"AP is by {protocol.label}; times are of one plain pass, as deployed.")
     return list(dict.fromkeys(notes))
 
 

@@ -58,9 +58,9 @@ def read_samples(folder: Path) -> Samples | None:
     except ValueError as error:
         raise SamkrError(
             "SE-A63",
-            f"{path} is not an index of samples that this version reads",
+            f"{path} is not an index of samples that this version can read",
             {"reason": reason_of(error)},
-            fix=f"measure again, or remove {quoted(folder)} to have a report without pictures",
+            fix=f"measure again, or remove {quoted(folder)} for a report without pictures",
         ) from error
     return samples.model_copy(
         update={"images": [image for image in samples.images if (folder / image.file).is_file()]}

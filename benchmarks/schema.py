@@ -40,7 +40,7 @@ class LatencyStats(_Strict):
     min_ms: float
     max_ms: float
     cv: float = Field(description="coefficient of variation of the total time")
-    throughput_fps: float = Field(description="frames a second of a single stream: 1000 / mean_ms")
+    throughput_fps: float = Field(description="frames per second of a single stream: 1000 / mean_ms")
 
 
 class SplitMs(_Strict):
@@ -51,7 +51,7 @@ class SplitMs(_Strict):
     network: float
     copy_out: float = 0.0
     decode: float
-    other: float = Field(description="what lies between the stages")
+    other: float = Field(description="time between the stages")
 
     @property
     def total(self) -> float:
@@ -66,13 +66,13 @@ class MemoryMb(_Strict):
     )
     before_opening: float = Field(description="highest before the model was opened")
     gpu: float | None = Field(
-        None, description="what the GPU had more in use at most, of the whole machine; None without a GPU"
+        None, description="peak increase of GPU memory in use, of the whole machine; None without a GPU"
     )
     gpu_source: str | None = Field(
         None,
         description="cuMemGetInfo: without the CUDA context; NvMapMemUsed or MemAvailable: with it",
     )
-    shared: bool = Field(False, description="both are one memory, so that the sum is what the model needs")
+    shared: bool = Field(False, description="both are one memory, so the sum is what the model needs")
 
 
 class Energy(_Strict):
@@ -205,16 +205,16 @@ class Machine(_Strict):
     gpu_mhz_max: float | None = None
     gpu_celsius_before: float | None = None
     gpu_celsius_after: float | None = None
-    throttled: list[str] = Field([], description="reasons that were seen during the run")
+    throttled: list[str] = Field([], description="reasons seen during the run")
 
 
 class Settings(_Strict):
     """How it was measured."""
 
     mode: Literal["single-stream", "offline"] = "single-stream"
-    batch: int = Field(1, description="images a call; in offline mode all times are per image")
+    batch: int = Field(1, description="images per call; in offline mode all times are per image")
     threads: int
-    cuda_graph: bool = Field(False, description="asked for; a note names the models that run without")
+    cuda_graph: bool = Field(False, description="requested; a note names the models that run without")
     rounds: int
     seconds: float
     warmup_rounds: int
@@ -245,13 +245,13 @@ class Results(_Strict):
     recommended: str | None = None
     models: list[ModelResult]
     power: PowerFacts | None = None
-    power_reason: str | None = Field(None, description="why there is no energy, where it was asked for")
+    power_reason: str | None = Field(None, description="why there is no energy, if it was requested")
     samples: str | None = Field(None, description="folder of sample predictions, relative to this file")
 
     @model_validator(mode="after")
     def _one_baseline(self) -> Results:
         if sum(model.is_baseline for model in self.models) != 1:
-            raise ValueError("one row, and only one, must be the baseline")
+            raise ValueError("exactly one row must be the baseline")
         return self
 
     def baseline(self) -> ModelResult:

@@ -46,7 +46,7 @@ def check_fp8(policy: Policy) -> None:
             "SE-U46",
             "FP8 has 8 bits, no fewer, so nothing was quantized",
             {"asked": f"weights {policy.bits}, activations {policy.activation_bits}"},
-            fix="leave --bits and --activation-bits out, or --format int8",
+            fix="leave --bits and --activation-bits out, or add --format int8",
         )
 
 
@@ -55,7 +55,7 @@ def refuse_fp8(policy: Policy) -> None:
     if policy.format == "fp8":
         raise SamkrError(
             "SE-U47",
-            f"this analysis is of INT8, and policy {policy.name} quantizes to FP8, so nothing was measured",
+            f"this analysis is for INT8, and policy {policy.name} quantizes to FP8, so nothing was measured",
             {"instead": "quantize --format fp8, and samkr-edge ledger measures what that loses"},
             fix="name a policy whose format is int8: --policy default",
         )

@@ -147,6 +147,6 @@ def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluati
                         evaluation.split: other.path.name,
                         "sha256": digest[:16],
                     },
-                    fix="take these images out of one of the splits; all of them: "
+                    fix="remove these images from one of the splits; full list: "
                     f"samkr-edge data check {quoted(evaluation.named)}",
                 )

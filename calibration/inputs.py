@@ -78,7 +78,7 @@ def calibration_images(
         raise SamkrError(
             "SE-U45",
             "calibration needs images",
-            fix="add --data DIR, or for a measurement of speed alone --random-images 8",
+            fix="add --data DIR, or --random-images 8 to measure speed alone",
         )
     require_splits(data, ("train",))
     train = open_dataset(data, "train")

@@ -126,7 +126,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
             "SE-A46",
             "ModelOpt did not quantize what the policy says, so nothing was written",
             {"missing": sorted(wanted - found)[:4], "extra": sorted(found - wanted)[:4]},
-            fix='pip install "samkr-edge[quantize]"   # the ModelOpt that is known to; if it is here, report this',
+            fix='pip install "samkr-edge[quantize]"   # a version known to work; if it is installed, report this',
         )
     return quantized
 

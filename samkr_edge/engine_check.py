@@ -13,7 +13,7 @@ from targets.recognise import recognise
 
 # Docker's --privileged shows the device tree as well.
 _GUESSED = (
-    "by chip and memory: the container hides which module this is; it does not with "
+    "by chip and memory: the container hides which module this is, unless run with "
     "docker run --security-opt systempaths=unconfined"
 )
 
@@ -130,7 +130,7 @@ def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version:
             {
                 "built with": passport.runtime_version,
                 "this is": version,
-                "reason": "a release loads its own engines only",
+                "reason": "a release loads only its own engines",
             },
             fix=again,
         )

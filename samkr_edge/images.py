@@ -17,7 +17,7 @@ from samkr_edge.fixes import quoted
 # :func:`read_image`, or what does the same and something beside.
 ReadImage: TypeAlias = Callable[..., npt.NDArray[np.uint8]]
 
-_RESTORE = "restore the file from its source, or leave it out; if annotations name it, out of them too"
+_RESTORE = "restore the file from its source, or remove it, from the annotations too if they name it"
 # Whole files of these are no damage: OpenCV reads them where it was built so.
 _NOT_EVERYWHERE = {"HEIC", "AVIF", "CR3", "JPEG 2000", "JPEG XL", "BigTIFF", "OpenEXR"}
 

@@ -15,7 +15,7 @@ _WORDS = re.compile(
     r"|(can't|cannot) allocate memory|not enough memory|can't start new thread",
     re.IGNORECASE,
 )
-_MESSAGE = "the memory that this process may use is not enough, so it stopped"
+_MESSAGE = "this process ran out of memory, so it stopped"
 
 
 def short_of_memory(error: BaseException) -> SamkrError | None:
@@ -26,7 +26,7 @@ def short_of_memory(error: BaseException) -> SamkrError | None:
     if said is None:
         return None
     facts = {"reason": said}
-    fix = "free -m   # close what takes it, or take a smaller input size, batch or cache"
+    fix = "free -m   # close other programs, or use a smaller input size, batch or cache"
     try:
         import resource
     except ImportError:  # Windows

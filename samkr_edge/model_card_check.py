@@ -45,7 +45,7 @@ def _refuse(name: str, found: dict[str, str], fix: str) -> None:
     if found:
         raise SamkrError(
             "SE-A27",
-            f"the card of {name} is not of this network, so it was not used",
+            f"the card of {name} does not belong to this network, so it was not used",
             dict(list(found.items())[:4]),
             fix=fix,
         )
@@ -55,7 +55,7 @@ def _odd_stride(card: ModelCard) -> dict[str, str]:
     """A map has a pixel for every ``stride`` pixels of the input, with none left over."""
     height, width = card.input_size
     if height % card.stride or width % card.stride:
-        return {"stride": f"the card says {card.stride}, and its input is {height}x{width}, no multiple"}
+        return {"stride": f"the card says {card.stride}, and its input is {height}x{width}, not a multiple"}
     return {}
 
 

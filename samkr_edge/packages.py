@@ -76,14 +76,14 @@ def not_installed(what: str, package: str, fix: str) -> SamkrError:
 
 
 def does_not_import(
-    error: ImportError, fix: str = "samkr-edge doctor   # says which, and how to mend it"
+    error: ImportError, fix: str = "samkr-edge doctor   # says which, and how to fix it"
 ) -> SamkrError:
     """SE-U99: a package is there and raises when it is imported."""
     return SamkrError(
         "SE-U99",
         "a package that is installed here does not import",
         {"reason": reason_of(error), "raised in": files_of(error)[-1], "python": sys.executable},
-        fix=fix or "samkr-edge doctor   # says which, and how to mend it",
+        fix=fix or "samkr-edge doctor   # says which, and how to fix it",
     )
 
 

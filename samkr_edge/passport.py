@@ -67,7 +67,7 @@ class Passport(BaseModel):
     def _names_capabilities(cls, device: dict[str, Any]) -> dict[str, Any]:
         found = device.get("compute_capabilities", [])
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise ValueError(f"compute_capabilities is no list of texts: {found!r}")
+            raise ValueError(f"compute_capabilities is not a list of strings: {found!r}")
         return device
 
     @field_validator("settings")
@@ -76,7 +76,7 @@ class Passport(BaseModel):
         for name in ("dla_core", "profile_batch"):
             value = settings.get(name)
             if value is not None and (type(value) is not int or value < 0):
-                raise ValueError(f"{name} is no count: {value!r}")
+                raise ValueError(f"{name} is not a count: {value!r}")
         return settings
 
     @property
@@ -165,7 +165,7 @@ def write_built(
         SamkrError: SE-D01 they cannot be written; those that were there stay.
     """
     if hashlib.sha256(data).hexdigest() != passport.sha256:
-        raise ValueError(f"the passport of {model} is not of these bytes")
+        raise ValueError(f"the passport of {model} does not belong to these bytes")
     texts = {passport_path(model): passport_text(passport), **(beside or {})}
     with replacing_together(model, *texts) as (temporary, *others):
         temporary.write_bytes(data)

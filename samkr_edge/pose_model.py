@@ -212,7 +212,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
     if opener is None:
         raise SamkrError(
             "SE-U24",
-            f"{path} is no kind of model that samkr-edge knows",
+            f"{path} is not a kind of model that samkr-edge knows",
             {"known": ", ".join(OPENERS)},
             fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )

@@ -42,9 +42,9 @@ def arriving() -> Iterator[None]:
         discard_stdout()
         raise SamkrError(
             "SE-D06",
-            "what was printed could not be written to the standard output",
+            "the output could not be written to stdout",
             {"reason": error.strerror or error},
-            fix="send it to a place with room; files that the command has written are whole",
+            fix="redirect it to a place with space; files that the command wrote are complete",
         ) from error
 
 

@@ -61,7 +61,7 @@ def _jetson_by_chip(profiles: tuple[Target, ...], device: Device) -> Target:
         compute_capability=device.compute_capability,
         sms=device.sms,
         memory_gb=_memory_gb(device),
-        cannot=(Limit(what="dla", why="it is not known which module this is", instead="build for the GPU"),),
+        cannot=(Limit(what="dla", why="the module is unknown", instead="build for the GPU"),),
         source="the CUDA driver of this machine; there is no profile of this module",
     )
 

@@ -129,10 +129,10 @@ def judge_by_joints(
     if not len(people):
         raise SamkrError(
             "SE-Q69",
-            f"{card.model} sees nobody clearly here, so what its attention is worth is not known, and it was not "
+            f"{card.model} detects nobody clearly here, so what its attention is worth is unknown, and it was not "
             "exported without it",
             {"judged on": probe},
-            fix="give the same command with --data DIR, labelled images to be judged on",
+            fix="run the same command with --data DIR, labelled images to be judged on",
         )
     staying = stay(people, left, card)
     moved = f"joints move median {staying.median:.2g}, largest {staying.largest:.2g} px"

@@ -121,7 +121,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "SE-A31",
             f"{path} is not a checkpoint of samkr-edge",
             {"reason": f"{type(error).__name__} {error}", "expected": f"format {FORMAT!r}"},
-            fix=f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if they are other weights",
+            fix=f"samkr-edge import {quoted(path)} --model NAME -o imported.pt   # if it holds other weights",
         ) from error
     return checkpoint
 
@@ -151,7 +151,7 @@ def _table(payload: dict[str, Any], name: str) -> dict[str, Any]:
     """One part of a file whose parts may be anything that torch reads; TypeError where it is no table."""
     part = payload[name]
     if not isinstance(part, dict):
-        raise TypeError(f"{name} is no table but of class {type(part).__name__}")
+        raise TypeError(f"{name} is not a dict but of class {type(part).__name__}")
     return part
 
 
@@ -160,7 +160,7 @@ def _weights(payload: dict[str, Any]) -> dict[str, Tensor]:
     if strange := [
         name for name, tensor in state.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)
     ]:
-        raise TypeError(f"state holds {strange[0]!r}, which is no tensor with a name")
+        raise TypeError(f"state holds {strange[0]!r}, which is not a named tensor")
     return state
 
 

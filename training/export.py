@@ -129,7 +129,7 @@ def _refuse_few_bits(card: ModelCard) -> None:
     if min(bits) < 8:
         raise SamkrError(
             "SE-A83",
-            "fewer than 8 bits are for analysis: no engine computes so, and nothing was exported",
+            "fewer than 8 bits are for analysis: no engine supports them, and nothing was exported",
             {"weights": f"{bits[0]} bits", "activations": f"{bits[1]} bits"},
             fix="samkr-edge quantize FP32.pt --data DIR -o ptq.pt   # without --bits",
         )
@@ -146,12 +146,12 @@ def check_request(size: tuple[int, int], opset: int, batch: int, precision: str)
                 "needed": "height and width multiples of 32, batch at least 1",
                 "asked": f"{size[0]}x{size[1]}, {batch}",
             },
-            fix=f"give the same command with --size {height}x{width} --batch {max(batch, 1)}",
+            fix=f"run the same command with --size {height}x{width} --batch {max(batch, 1)}",
         )
     if not 16 <= opset <= 19:
         raise SamkrError(
             "SE-U02",
-            f"opset {opset} is not exported",
+            f"opset {opset} is not supported",
             {"needed": "16 to 19: GridSample begins at 16, and from 20 on TensorRT samples it as nearest"},
             fix="samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )
@@ -160,7 +160,7 @@ def check_request(size: tuple[int, int], opset: int, batch: int, precision: str)
             "SE-U02",
             f"opset {opset} has no FP8, so nothing was exported",
             {"needed": fp8_nodes.OPSET},
-            fix="samkr-edge export CHECKPOINT -o model.onnx   # opset 19 is what FP8 gets",
+            fix="samkr-edge export CHECKPOINT -o model.onnx   # FP8 gets opset 19",
         )
 
 
@@ -252,7 +252,7 @@ def _compare(
             "SE-A05",
             "the exported ONNX does not compute what the checkpoint does, so it was not written",
             agreement.facts(),
-            fix="leave --precision and --opset out; where that fails too, report it: it is a fault of samkr-edge",
+            fix="leave --precision and --opset out; if that fails too, report it: it is a bug in samkr-edge",
         )
     return agreement
 

@@ -31,9 +31,9 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise SamkrError(
             "SE-U03",
-            f"{text!r} is no size",
+            f"{text!r} is not a size",
             {"expected": "HxW, for example 256x192"},
-            fix="give the same command with --size 256x192",
+            fix="run the same command with --size 256x192",
         )
     size = int(parts[0]), int(parts[1])
     if not is_possible(size):
@@ -42,6 +42,6 @@ def parse_size(text: str) -> tuple[int, int]:
             "SE-U03",
             f"no network takes {text}, so nothing was done",
             {"needed": f"height and width multiples of {STEP}, at most {LARGEST}"},
-            fix=f"give the same command with --size {height}x{width}",
+            fix=f"run the same command with --size {height}x{width}",
         )
     return size

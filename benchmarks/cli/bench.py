@@ -54,7 +54,7 @@ def bench(
     protocol: Annotated[
         ProtocolName,
         typer.Option(
-            help="What AP is measured by. deployment: one pass, as on the device. paper: as `eval "
+            help="AP protocol. deployment: one pass, as on the device. paper: as `eval "
             "--protocol paper`; checkpoints only."
         ),
     ] = ProtocolName.deployment,
@@ -64,30 +64,28 @@ def bench(
         typer.Option(help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`."),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Frames of each model [default: by --seconds].")
+        int | None, typer.Option(min=1, help="Frames per model [default: as --seconds allows].")
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds of timing for all models together [default: 20].")
     ] = None,
     threads: Threads = 1,
     cuda_graph: CudaGraph = False,
-    mode: Annotated[
-        Mode, typer.Option(help="One image after the other, or in batches.")
-    ] = Mode.single_stream,
+    mode: Annotated[Mode, typer.Option(help="One image at a time, or in batches.")] = Mode.single_stream,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images a batch, with --mode offline [default: 8].")
+        int | None, typer.Option(min=1, help="Images per batch, with --mode offline [default: 8].")
     ] = None,
     power: Annotated[
-        bool, typer.Option("--power", help="Energy per frame above idle, where there is a meter.")
+        bool, typer.Option("--power", help="Energy per frame above idle, where there is a power meter.")
     ] = False,
     memory: Annotated[
         bool,
-        typer.Option("--memory/--no-memory", help="Peak memory, in a process of its own for each model."),
+        typer.Option("--memory/--no-memory", help="Peak memory, each model in its own process."),
     ] = True,
     baseline: Annotated[
         Path | None,
         typer.Option(
-            help="The model to compare with [default: the first], or a results.json no row may fall behind."
+            help="Model to compare with [default: the first], or a results.json that no row may fall behind."
         ),
     ] = None,
     out: Annotated[
@@ -95,22 +93,22 @@ def bench(
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, metavar="AP", help="Exit with 6 where a model lost more AP.")
+        float | None, typer.Option(min=0, metavar="AP", help="Exit with 6 if a model lost more AP than this.")
     ] = None,
     max_latency: Annotated[
-        float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 where a model's p90 is slower.")
+        float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 if a model's p90 is above this.")
     ] = None,
     may_differ: Annotated[
         list[MayDiffer] | None,
-        typer.Option(help="With a results.json as --baseline: what need not be comparable; repeat it."),
+        typer.Option(help="With a results.json as --baseline: what may differ; repeatable."),
     ] = None,
     require_stable: Annotated[
-        bool, typer.Option("--require-stable", help="Exit with 7 where clocks or times moved.")
+        bool, typer.Option("--require-stable", help="Exit with 7 if clocks or times drifted.")
     ] = False,
     reuse: Annotated[
         bool, typer.Option("--reuse/--no-reuse", help="Take the AP of unchanged models from --out.")
     ] = True,
-    report: Annotated[bool, typer.Option("--report", help="Write report.html into --out too.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html into --out.")] = False,
     on: Annotated[str | None, device("Measure on a device:")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +162,7 @@ def bench(
     if max_drop is not None and earlier is None and len(paths) == 1:
         raise SamkrError(
             "SE-U61",
-            "--max-drop compares accuracy, and one model alone has nothing to be compared with",
+            "--max-drop compares accuracy, and a single model has nothing to compare with",
             fix="name the FP32 model first, or give --baseline results.json",
         )
     _require_places(target, report, None if earlier is None else baseline)
@@ -223,7 +221,7 @@ def _earlier_run(baseline: Path | None, may_differ: Sequence[MayDiffer]) -> Resu
     if may_differ:
         raise SamkrError(
             "SE-U73",
-            f"--may-differ {' '.join(what.value for what in may_differ)} has nothing to allow",
+            f"--may-differ {' '.join(what.value for what in may_differ)} needs a results.json to compare with",
             fix="give --baseline results.json",
         )
     return None
@@ -252,7 +250,7 @@ def _require_places(target: Path | None, report: bool, baseline: Path | None) ->
         # The next run would be compared with the one that failed.
         raise SamkrError(
             "SE-U74",
-            f"--out would replace {target}, the results that this run is to be compared with",
+            f"--out would replace {target}, the results that this run is compared with",
             fix="choose another --out",
         )
     file_to_write(target)

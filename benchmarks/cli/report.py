@@ -32,7 +32,7 @@ def report(
         typer.Option(help="sensitivity.json, for a chart of what each group of layers costs in INT8."),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Lay the paper's Tables 1 to 6 out, with ours beside them.")
+        bool, typer.Option("--paper", help="Show the paper's Tables 1 to 6, ours next to them.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

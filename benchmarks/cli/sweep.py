@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
-    out: Annotated[Path, out_folder("Folder of the cells and of what is made for them.")] = Path("sweep"),
+    out: Annotated[Path, out_folder("Folder for the cells and the models made for them.")] = Path("sweep"),
     model: Annotated[
-        list[Path] | None, typer.Option(help="A model for a suite without its own, FP32 first; repeat it.")
+        list[Path] | None, typer.Option(help="A model for a suite that has none, FP32 first; repeatable.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="COCO or CrowdPose directory, in place of the suite's.")
@@ -121,7 +121,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
     if shared:
         lines.append(Text(f"AP: {shared}; times: one pass as deployed", style="dim"))
     if any(outcome.state == "waiting" for outcome in outcomes):
-        text = "Waiting cells: change the power mode (some changes reboot), then give the same command again."
+        text = "Waiting cells: change the power mode (some changes reboot), then run the same command again."
         lines.append(Text(text, style="yellow"))
     if any(outcome.results for outcome in outcomes):
         lines.append(Text(f"page: samkr-edge report {quoted(out)} -o report.html", style="dim"))

@@ -52,12 +52,10 @@ def main() -> None:
     parser.add_argument("--untrained", metavar="MODEL", help="zoo model; random weights, calibrated on noise")
     parser.add_argument("--float", type=Path, help="an exported FP32 ONNX")
     parser.add_argument("--int8", type=Path, help="the exported INT8 ONNX of the same network")
-    parser.add_argument("--work", type=Path, help="keep the models here, and use those that are here")
+    parser.add_argument("--work", type=Path, help="keep the models here, and reuse those already here")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--no-openvino", action="store_true", help="leave OpenVINO out though it is installed"
-    )
+    parser.add_argument("--no-openvino", action="store_true", help="skip OpenVINO even if it is installed")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     if (arguments.untrained is None) == (arguments.float is None or arguments.int8 is None):
@@ -117,7 +115,7 @@ def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
     try:
         nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
     except ImportError:
-        print("openvino and nncf are not installed: left out", file=sys.stderr)
+        print("openvino and nncf are not installed: skipped", file=sys.stderr)
         return {}
     core = openvino.Core()
     network = core.read_model(str(path))

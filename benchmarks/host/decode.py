@@ -108,7 +108,7 @@ def main() -> None:
         maps = torch.from_numpy(heatmap)[None], torch.from_numpy(offset)[None]
         joints, scores = official(*maps, settings)
         ours = decode(heatmap, offset, settings, STRIDE)
-        assert len(ours) == len(joints) == people, "the official procedure finds other people"
+        assert len(ours) == len(joints) == people, "the official procedure finds different people"
         np.testing.assert_allclose(ours.keypoints, joints, atol=1e-3)
         np.testing.assert_allclose(ours.scores, scores, atol=1e-5)
         parts = candidates(heatmap, offset, settings)

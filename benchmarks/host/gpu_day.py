@@ -59,7 +59,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         print(f"there is no GPU here, so nothing was measured: {reason}", file=sys.stderr)
         return NO_GPU
     if not arguments.bundle.is_dir():
-        print(f"there is no folder {arguments.bundle}: gpu_day prepare makes it", file=sys.stderr)
+        print(f"there is no folder {arguments.bundle}: gpu_day prepare creates it", file=sys.stderr)
         return NO_BUNDLE
     day = Day(arguments.bundle.absolute(), arguments.work.absolute(), arguments.out, {})
     for file in (*arguments.known, day.work / FILE):
@@ -123,7 +123,7 @@ def main() -> None:
     one.add_argument("--tensorrt-version", default="3.11", help="the other machine's Python with TensorRT")
     one.add_argument("--pip", nargs="+", default=["python3", "-m", "pip"], help="a pip that can download")
     one.set_defaults(do=prepare_command)
-    one = commands.add_parser("run", help="on the machine with the GPU, again and again")
+    one = commands.add_parser("run", help="on the machine with the GPU, repeatedly")
     one.add_argument("bundle", type=Path)
     one.add_argument("--work", type=Path, required=True, help="folder of this machine")
     one.add_argument("--out", type=Path, help="folder that gets the records")
@@ -131,9 +131,7 @@ def main() -> None:
     one.add_argument("--minutes", type=float, default=9, help="of this call")
     one.add_argument("--only", choices=("torch", "tensorrt"))
     one.add_argument("--tensorrt-python", help="a Python that imports tensorrt [default: this one]")
-    one.add_argument(
-        "--without-gpu", action="store_true", help="try the steps all the same, to see them fail"
-    )
+    one.add_argument("--without-gpu", action="store_true", help="try the steps anyway, to see them fail")
     one.set_defaults(do=run_command)
     one = commands.add_parser("compare", help="a network with its reference")
     one.add_argument("onnx", type=Path)

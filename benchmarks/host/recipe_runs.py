@@ -60,7 +60,7 @@ def finished(folder: Path, settings: list[str], annotations: dict[str, str]) -> 
         return None
     found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     if (found["settings"], found["annotations"]) != (settings, annotations):
-        raise ValueError(f"{folder} holds a run of other settings or data: choose another --out")
+        raise ValueError(f"{folder} holds a run with other settings or data: choose another --out")
     return found
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a data directory with train and --split")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--variant", nargs="+", action="append", required=True, metavar="NAME [KEY=VALUE]",
-                        help="its settings beside --set; may be repeated")  # fmt: skip
+                        help="its settings on top of --set; repeatable")  # fmt: skip
     parser.add_argument("--split", default="val", help="what the networks are scored on")
     parser.add_argument("--set", nargs="+", default=[], dest="settings", help="key=value of all variants")
     parser.add_argument("--steps", type=int, default=700)

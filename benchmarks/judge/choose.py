@@ -51,7 +51,9 @@ def choose(
         left_out: names of measured models without AP; the sentence says that they were not considered.
     """
     if not candidates:
-        return Choice("Accuracy was not measured, so nothing can be chosen: give bench --data DIR.", None)
+        return Choice(
+            "Accuracy was not measured, so no model can be chosen: run bench with --data DIR.", None
+        )
     if len({candidate.basis for candidate in candidates}) > 1:
         return Choice(
             "The runs were scored on different images or by different protocols, so their models cannot be compared by "
@@ -80,7 +82,7 @@ def choose(
         rest = [c for c in candidates if c.ap > taken.ap]
         why = f"; a more accurate one is slower: {_words(min(rest, key=lambda c: c.p90))}" if rest else ""
     why += "" if taken.stable else "; its times are unstable"
-    why += f"; not considered, since no AP is known: {', '.join(left_out)}" if left_out else ""
+    why += f"; not considered, AP unknown: {', '.join(left_out)}" if left_out else ""
     return Choice(
         f"Take {taken.name} for {wanted}: {taken.ap:.1f} AP at p90 {milliseconds(taken.p90)} ms{why}.",
         taken.name,

@@ -44,10 +44,9 @@ def gate_failure(
         if blind or base is None or not base > max_drop:
             return SamkrError(
                 "SE-Q62",
-                f"the quality gate failed: whether {_names(blind or judged)} lost more than {max_drop:g} AP "
-                "cannot be said",
+                f"the quality gate failed: unknown whether {_names(blind or judged)} lost more than {max_drop:g} AP",
                 {m.name: "no AP" if m.ap is None else f"{m.ap:.1f} AP" for m in models[:4]},
-                fix="give images on which the baseline finds people: samkr-edge data check DIR",
+                fix="use images on which the baseline finds people: samkr-edge data check DIR",
             )
     if max_latency is not None:
         slow = [m for m in judged if not m.latency.p90_ms <= max_latency]

@@ -83,7 +83,7 @@ def compare_runs(results: Results, earlier: Results, max_drop: float) -> Compari
         if old.is_baseline and new.is_baseline:
             continue
         if before is None or now is None or not math.isfinite(before.value - now.value):
-            uncompared.append(Uncompared("speed", f"{new.name}: one of the runs has no speed-up of it"))
+            uncompared.append(Uncompared("speed", f"{new.name}: one of the runs has no speed-up for it"))
             continue
         fell = now.value < before.value * (1 - SLOWER_TOLERANCE)
         if fell and now.high < before.low:
@@ -129,7 +129,7 @@ def regression(
             "SE-Q67",
             "the quality gate failed: nothing could be compared with the baseline results",
             _reasons(found.uncompared)
-            or {"speed": "one model alone has no speed-up, and its accuracy was not measured"},
+            or {"speed": "a single model has no speed-up, and its accuracy was not measured"},
             fix="measure the baseline again with the same models, data and settings",
         )
     open_points = [one for one in found.uncompared if one.what not in may_differ]
@@ -176,7 +176,7 @@ def _other_images(results: Results, earlier: Results) -> str:
         f"{one.images} of {one.images_in_split} images of {one.name}/{one.split}" for one in (before, now)
     ]
     if told[0] == told[1]:
-        return f"{told[0]} then and now, but the pictures or their labels have changed"
+        return f"{told[0]} then and now, but the images or their labels have changed"
     return f"{told[0]} then, {told[1]} now"
 
 
@@ -186,7 +186,7 @@ def _other_protocol(results: Results, earlier: Results) -> str:
         return ""
     if now.label != before.label:
         return f"AP by {before.label} then, by {now.label} now"
-    return f"AP by {now.label} then and now, but by another rescoring network"
+    return f"AP by {now.label} then and now, but with another rescoring network"
 
 
 def _other_conditions(results: Results, earlier: Results) -> str:
@@ -197,8 +197,8 @@ def _other_conditions(results: Results, earlier: Results) -> str:
         return "; ".join(different)
     old, new = earlier.baseline(), results.baseline()
     if old.sha256 != new.sha256:
-        return f"measured against {old.name} ({old.file}) then, and now against other bytes: {new.file}"
-    return "" if len(results.models) > 1 else "one model alone has no speed-up over another"
+        return f"measured against {old.name} ({old.file}) then, and now against different bytes: {new.file}"
+    return "" if len(results.models) > 1 else "a single model has no speed-up"
 
 
 def _conditions(results: Results) -> dict[str, object]:

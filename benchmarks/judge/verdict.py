@@ -110,7 +110,7 @@ def _without_times(
     low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LEAST_AP else ""
     return (
         f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.difference else ''}; "
-        "quantized checkpoints have no times of their own, so nothing is recommended."
+        "quantized checkpoints have no latency of their own, so nothing is recommended."
     )
 
 
@@ -119,7 +119,7 @@ def _too_low(baseline: ModelResult, others: Sequence[ModelResult], labels: dict[
     return (
         f"{labels[best.name]} is {_pace(best, labels[baseline.name])} ({_times(best, baseline)}), and "
         f"AP {max(model.ap or 0.0 for model in (baseline, *others)):.1f} is too low for an accuracy difference to "
-        "mean much: train longer; real photographs want a GPU or imported weights."
+        "mean much: train longer; real photographs need a GPU or imported weights."
     )
 
 
@@ -142,7 +142,7 @@ def _compare(
         best = min(faster, key=_drop)
         return Verdict(
             f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}"
-            + (f", more than the {budget:g} AP that may be lost." if best.difference else "."),
+            + (f", more than the {budget:g} AP allowed." if best.difference else "."),
             baseline.name,
             notes,
         )
@@ -171,7 +171,7 @@ def _metric(model: ModelResult) -> str:
 def _cost(model: ModelResult, images: int) -> str:
     difference = model.difference
     if difference is None:
-        return "its accuracy is not known"
+        return "its accuracy is unknown"
     if not is_significant(difference):
         return (
             f"its {model.ap:.1f} {_metric(model)} differ by {signed(difference.value)} {interval(difference)}, "
@@ -189,8 +189,8 @@ def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence
     simulated = [model.name for model in models if model.simulated]
     if simulated:
         notes.append(
-            f"The times of {', '.join(simulated)} are those of torch, which computes INT8 and FP8 in floats; a built "
-            "model has times of its own."
+            f"The times of {', '.join(simulated)} are those of torch, which computes INT8 and FP8 in floats; only a "
+            "built model shows its speed."
         )
     if images is None:
         notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")

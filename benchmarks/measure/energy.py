@@ -63,7 +63,7 @@ def find_power(*, on_gpu: bool) -> tuple[PowerSource | None, str]:
         return rapl()
     gpu = open_nvidia()
     source = None if gpu is None else nvidia_power(gpu)
-    return source, "" if source else "the GPU's driver shows no power reading"
+    return source, "" if source else "the GPU's driver reports no power"
 
 
 # -- Jetson: INA3221 ---------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def pick_rails(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
         if total in names:
             return (total,), f"{total} (module input, the total)"
     parts = tuple(name for name in _PARTS if name in names)
-    return parts, " + ".join(parts) + " (module rails; no total exists here)" if parts else ""
+    return parts, " + ".join(parts) + " (module rails; no total available here)" if parts else ""
 
 
 def ina3221(root: Path = ROOT) -> PowerSource | None:
@@ -153,9 +153,7 @@ def nvidia_power(gpu: Nvidia) -> PowerSource | None:
         return None
     # NVML averages over about 25 to 100 ms; `nvidia-smi` itself takes as long.
     interval = 0.05 if gpu.name == "NVML" else 0.2
-    return PowerSource(
-        gpu.name, "GPU board power (the host is not counted)", interval, lambda: gpu.reading().watts
-    )
+    return PowerSource(gpu.name, "GPU board power (without the host)", interval, lambda: gpu.reading().watts)
 
 
 class _EnergyCounter:
@@ -182,7 +180,7 @@ def rapl(root: Path = ROOT, clock: Callable[[], float] = time.perf_counter) -> t
     """The CPU packages through powercap. Only root may read it on most systems; the reason then says so."""
     folders = sorted((root / "sys/class/powercap").glob("*-rapl:[0-9]"))
     if not folders:
-        return None, "no power meter: neither INA3221 (Jetson), NVML (NVIDIA GPU) nor RAPL (x86) is here"
+        return None, "no power meter: neither INA3221 (Jetson), NVML (NVIDIA GPU) nor RAPL (x86) is available"
     counters = [
         _EnergyCounter(folder / "energy_uj", folder / "max_energy_range_uj", clock) for folder in folders
     ]
@@ -190,7 +188,7 @@ def rapl(root: Path = ROOT, clock: Callable[[], float] = time.perf_counter) -> t
         if not _read(folder / "energy_uj"):
             return (
                 None,
-                "RAPL is here but only root may read it: sudo chmod a+r /sys/class/powercap/*/energy_uj",
+                "RAPL is available, but only root may read it: sudo chmod a+r /sys/class/powercap/*/energy_uj",
             )
 
     def watts() -> float | None:
@@ -199,9 +197,7 @@ def rapl(root: Path = ROOT, clock: Callable[[], float] = time.perf_counter) -> t
         return sum(known) if len(known) == len(found) else None
 
     names = ", ".join(_read(folder / "name") or folder.name for folder in folders)
-    return PowerSource(
-        "RAPL through powercap", f"CPU {names} (memory and board not counted)", 0.05, watts
-    ), ""
+    return PowerSource("RAPL through powercap", f"CPU {names} (without memory and board)", 0.05, watts), ""
 
 
 # -- Measuring ---------------------------------------------------------------------------------------------------

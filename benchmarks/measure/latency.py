@@ -133,7 +133,7 @@ def measure(
         advance: called after each round with the rounds (or seconds) that have gone by since the last call.
     """
     if (rounds is None) == (seconds is None):
-        raise ValueError("give rounds or seconds, and not both")
+        raise ValueError("give rounds or seconds, not both")
     if not models or not images:
         raise ValueError("nothing to measure: models and images are both needed")
     names = list(models)

@@ -52,7 +52,7 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
 def _failed(path: Path, reason: str) -> SamkrError:
     return SamkrError(
         "SE-A65",
-        f"{path.name} could not be run in a process of its own, so its memory was not measured",
+        f"{path.name} could not be run in its own process, so its memory was not measured",
         {"reason": reason},
         fix="measure without it: samkr-edge bench MODEL... --no-memory",
     )

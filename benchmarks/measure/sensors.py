@@ -78,7 +78,7 @@ def find_sensors(root: Path = ROOT, *, on_gpu: bool = True) -> Sensors:
             "jetson",
             lambda: read_jetson(root, monitor),
             lambda: jetson_power_mode(_output_of("nvpmodel", "-q"), root),
-            "sudo jetson_clocks   # locks the clocks; where it throttles, let it cool down or take a lower power mode",
+            "sudo jetson_clocks   # locks the clocks; if it throttles, let it cool down or choose a lower power mode",
             parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf") or ""),
         )
     gpu = open_nvidia() if on_gpu else None

@@ -106,7 +106,7 @@ def unstable_error(reasons: Sequence[str], fix: str | None) -> SamkrError | None
         return None
     return SamkrError(
         "SE-V65",
-        "the run was not stable, and --require-stable asks for that",
+        "the run was unstable, and --require-stable was given",
         {"reason": reasons[:4]},
-        fix=fix or "close what else runs on this machine, then measure again",
+        fix=fix or "close other programs on this machine, then measure again",
     )

@@ -167,7 +167,7 @@ def conditions(results: Results) -> str:
     sources = {m.memory_mb.gpu_source for m in results.models if m.memory_mb and m.memory_mb.gpu_source}
     if sources:
         parts.append(
-            f"GPU memory by {', '.join(sorted(sources))}, of the whole machine: other programs move it"
+            f"GPU memory by {', '.join(sorted(sources))}, of the whole machine: other programs count too"
         )
     if not results.stable:
         parts.append("* unstable")

@@ -142,7 +142,7 @@ def contenders(
     plain, refined = DecodeSettings(), DecodeSettings(refine_radius=2)
     on_host = decode(heatmap, offset, plain, STRIDE)
     loops = np.array(decode_by_loops(heatmap, offset, plain)).reshape(-1, K, 2)
-    assert loops.shape == on_host.keypoints.shape, "the plain loop finds other people"
+    assert loops.shape == on_host.keypoints.shape, "the plain loop finds different people"
     np.testing.assert_allclose(loops, on_host.keypoints, atol=1e-2)
     parts, refined_parts = candidates(heatmap, offset, plain), candidates(heatmap, offset, refined)
     np.testing.assert_allclose(_select(parts, plain).keypoints, on_host.keypoints, atol=1e-3)

@@ -28,9 +28,9 @@ def checks(rig: Rig) -> Iterator[Check]:
     """The largest FP16 engine that an earlier stage has left, else samkr_tiny's."""
     program = find_trtexec()
     if program is None:
-        yield not_run(WHAT, f"there is no trtexec, neither in PATH nor at {INSTALLED}")
+        yield not_run(WHAT, f"there is no trtexec in PATH or at {INSTALLED}")
     elif "tensorrt" not in served_flavours():
-        yield not_run(WHAT, "trtexec runs engines of TensorRT, and there is only TensorRT for RTX here")
+        yield not_run(WHAT, "trtexec runs TensorRT engines, and only TensorRT for RTX is installed here")
     elif other := _of_another_version(program):
         yield not_run(WHAT, other)
     else:
@@ -43,7 +43,7 @@ def _of_another_version(program: Path) -> str:
     if not theirs or theirs == ours:
         return ""
     said, built_by = (".".join(map(str, numbers)) for numbers in (theirs, ours))
-    return f"{program} is of TensorRT {said}, and engines here are built by {built_by}"
+    return f"{program} is of TensorRT {said}, but engines here are built by {built_by}"
 
 
 def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, seconds: float = SECONDS) -> Check:
@@ -64,7 +64,7 @@ def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, second
     else:
         return not_run(
             WHAT,
-            f"our own median moved from {before:.3f} to {after:.3f} ms: lock the clocks and repeat it "
+            f"our own median moved from {before:.3f} to {after:.3f} ms: lock the clocks and repeat "
             "(sudo jetson_clocks, or sudo nvidia-smi -lgc 1500)",
         )
     ours = (before + after) / 2

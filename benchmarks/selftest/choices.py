@@ -44,7 +44,7 @@ def _best_twice(rig: Rig, flavour: Flavour) -> Check:
     try:
         plans_for(source, flavour, "best")
     except SamkrError as error:
-        return not_run(what, f"not to be had here: {error.message} ({error.code})")
+        return not_run(what, f"not available here: {error.message} ({error.code})")
     try:
         built = [build(source, rig.folder / f"best-{n}.engine", flavour, "best") for n in "ab"]
     except SamkrError as error:
@@ -94,7 +94,7 @@ def _for_other_gpus(rig: Rig, flavour: Flavour, level: str) -> Check:
     try:
         plans_for(source, flavour, "fp16", wishes)
     except SamkrError as error:
-        return not_run(what, f"not to be had here: {error.sentence()} ({error.code})")
+        return not_run(what, f"not available here: {error.sentence()} ({error.code})")
     limit = FLOAT_ERRORS["fp16"]
     try:
         built = build(source, rig.folder / f"{level.strip('+')}.engine", flavour, "fp16", wishes)

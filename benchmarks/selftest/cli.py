@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 def selftest(
-    out: Annotated[Path, out_folder("Folder of selftest.json.")] = Path("selftest"),
+    out: Annotated[Path, out_folder("Folder for selftest.json.")] = Path("selftest"),
     stage: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help="Only these stages: 3, 0-3 or 1,12; repeat it. By default all."),
+        typer.Option(metavar="N", help="Only these stages: 3, 0-3 or 1,12; repeatable [default: all]."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="A stage that does not fit into these is not run.")
+        float | None,
+        typer.Option(min=0.1, help="Time limit in minutes; a stage that does not fit is not run."),
     ] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Also after a stage has failed.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Continue after a failed stage.")] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Keep the stages that have passed here, with this code and TensorRT."),
+        typer.Option("--resume", help="Keep stages that already passed here with this code and TensorRT."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -160,14 +160,14 @@ def _threads(cuda: Cuda) -> str:
 
 
 def _out_of_memory(name: str, cuda: Cuda) -> Check:
-    what, limit = f"{name}: out of memory", "SE-V90, the GPU's memory is full"
+    what, limit = f"{name}: out of memory", "SE-V90, the GPU is out of memory"
     try:
         address = cuda.alloc(TOO_MUCH)
     except SamkrError as error:
         found = f"{error.code}, {error.message}"
         return Check(what, found, limit, found == limit)
     cuda.free(address)
-    return Check(what, f"{TOO_MUCH >> 40} TiB were given", limit, False)
+    return Check(what, f"{TOO_MUCH >> 40} TiB were allocated", limit, False)
 
 
 def _lost(cuda: Cuda) -> int:

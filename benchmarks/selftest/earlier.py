@@ -39,7 +39,7 @@ def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SamkrError(
             "SE-A64",
-            f"{file} is not what a self-test writes, so nothing could be kept of it and no stage was run",
+            f"{file} was not written by a self-test, so no stage was run",
             {"reason": f"{type(error).__name__}: {reason_of(error)}"},
             fix=f"mv {quoted(file)} {quoted(f'{file}.old')}   # then the same command runs every stage",
         ) from error

@@ -48,7 +48,7 @@ def checks(rig: Rig) -> Iterator[Check]:
         yield starts
         yield _features(title, features_here(flavour))
         if not starts.passed or flavour not in served_flavours():
-            yield not_run(f"{title}: types", "it makes no engines for this GPU")
+            yield not_run(f"{title}: types", "it cannot build engines for this GPU")
         elif find_spec("onnx") is None:
             yield not_run(f"{title}: types", NO_ONNX)
         else:
@@ -92,8 +92,8 @@ def _features(title: str, found: Features) -> Check:
     said = ", ".join(f"{name} is {one['found']}, not {one['expected']}" for name, one in differing.items())
     return Check(
         f"{title}: features",
-        said or f"all as known of {found.version}",
-        f"as known of {found.version}",
+        said or f"all as expected for {found.version}",
+        f"as expected for {found.version}",
         not differing,
         {"features": asdict(found), "differing": differing},
     )

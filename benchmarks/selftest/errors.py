@@ -232,7 +232,7 @@ def stopped(what: str, words: Words, folder: Path, library: str, patience: float
         _, said = process.communicate()
     seconds = time.perf_counter() - begun
     if early and process.returncode == 0:
-        return not_run(what, "the build was done before it could be stopped")
+        return not_run(what, "the build finished before it could be stopped")
     left = sorted(path.name for path in folder.iterdir())
     faults = []
     if process.returncode != INTERRUPTED:

@@ -67,9 +67,7 @@ def jetpack(device: Device) -> Check:
     what = "JetPack"
     if device.l4t is None:
         return not_run(what, device.release)
-    return Check(
-        what, device.release, "a release that is known", device.jetpack is not None, {"l4t": device.l4t}
-    )
+    return Check(what, device.release, "a known release", device.jetpack is not None, {"l4t": device.l4t})
 
 
 def gpu_node(root: Path) -> Check:
@@ -83,9 +81,9 @@ def power(monitor: PowerSource | None, tegrastats: PowerSource | None, seconds: 
     """INA3221 through sysfs beside what `tegrastats` prints, both read for the same seconds."""
     what = "power: INA3221 against tegrastats"
     if monitor is None:
-        return not_run(what, "no INA3221 that this user may read")
+        return not_run(what, "no INA3221 that this user can read")
     if tegrastats is None:
-        return not_run(what, "there is no tegrastats, or it prints no rail that is known")
+        return not_run(what, "there is no tegrastats, or it prints no known rail")
     with Sampler(monitor) as ours, Sampler(tegrastats) as theirs:
         time.sleep(seconds)
     if not ours.samples or not theirs.samples:

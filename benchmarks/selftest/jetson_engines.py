@@ -31,7 +31,7 @@ _DLA_S = 2.0
 def engine_checks(rig: Rig, device: Device, root: Path = ROOT) -> Iterator[Check]:
     """samkr_tiny in FP16, by the TensorRT that JetPack brings."""
     if "tensorrt" not in served_flavours():
-        yield not_run("engines on a Jetson", "there is no TensorRT that serves it")
+        yield not_run("engines on a Jetson", "no TensorRT supports it")
         return
     wanted = Wanted("tensorrt", "samkr_tiny", "fp16")
     engine = built_engine(rig, wanted)
@@ -61,11 +61,11 @@ def across_power_modes(engine: Path, root: Path = ROOT) -> Iterator[Check]:
     modes = parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf"))
     others = [mode for mode in modes if now is not None and mode[1] != now[1]]
     if now is None or not others:
-        yield not_run(what, "nvpmodel names no mode, or no other one")
+        yield not_run(what, "nvpmodel names no mode, or only one")
         return
     by_hand = (
         f"samkr-edge build MODEL.onnx --target auto -o here.engine; sudo nvpmodel -m {others[0][1]}, restart "
-        "where it asks; samkr-edge bench here.engine"
+        "if it asks; samkr-edge bench here.engine"
     )
     if not can_be_root():
         yield not_run(what, f"needs root; by hand: {by_hand}")
@@ -104,7 +104,7 @@ def dla_cores(rig: Rig, wanted: Wanted, device: Device, root: Path = ROOT) -> It
             yield refused(what, error)
             continue
         if core not in before or core not in after:
-            yield not_run(what, "it runs; the kernel shows no nvdla that could say which core does")
+            yield not_run(what, "it runs; the kernel shows no nvdla, so the core is unknown")
             continue
         spent = {number: after[number] - before[number] for number in before}
         others = [ms for number, ms in spent.items() if number != core]

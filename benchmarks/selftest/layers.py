@@ -48,7 +48,7 @@ def _engine(rig: Rig, wanted: Wanted) -> Iterator[Check]:
     try:
         plans_for(source_of(rig, wanted), wanted.flavour, wanted.precision)
     except SamkrError as error:
-        yield not_run(f"{wanted}", f"not to be had here: {error.message} ({error.code})")
+        yield not_run(f"{wanted}", f"not available here: {error.message} ({error.code})")
         return
     try:
         engine = built_engine(rig, wanted)

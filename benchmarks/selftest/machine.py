@@ -57,7 +57,7 @@ def look_around(stages: Iterable[Stage]) -> Machine:
     if "gpu" in needed and (reason := _no_gpu()):
         lacking["gpu"] = reason
     if "jetson" in needed and not any("tegra" in part for part in device.compatible):
-        lacking["jetson"] = "this is no Jetson"
+        lacking["jetson"] = "this is not a Jetson"
     if "onnx" in needed and find_spec("onnx") is None:
         lacking["onnx"] = NO_ONNX
     modules: dict[str, str] = {}
@@ -72,7 +72,7 @@ def look_around(stages: Iterable[Stage]) -> Machine:
     }
     rtx, capability = TITLES["rtx"], device.compute_capability
     if rtx in modules and rtx not in complaints and capability not in RTX_CAPABILITIES:
-        complaints[rtx] = f"{rtx} makes no engines for SM {capability}"
+        complaints[rtx] = f"{rtx} cannot build engines for SM {capability}"
     if "torch" in complaints:
         lacking["torch"] = complaints.pop("torch")
     if len(complaints) == len(TITLES):

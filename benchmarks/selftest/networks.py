@@ -73,7 +73,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
     try:
         plans_for(source_of(rig, wanted), wanted.flavour, wanted.precision)
     except SamkrError as error:
-        yield not_run(f"{wanted}", f"not to be had here: {error.message} ({error.code})")
+        yield not_run(f"{wanted}", f"not available here: {error.message} ({error.code})")
         return
     trained = wanted.model == TRAINED
     images = images_of(people)[: None if trained else FEW]
@@ -115,7 +115,7 @@ def _joints(wanted: Wanted, expected: Seen, found: Seen) -> Check:
     share = SHARES[wanted.precision]
     moves = joint_moves(expected.poses, found.poses)
     if not moves.size:
-        return Check(f"{wanted}, joints", "nobody is seen", f"{MOVE} px", False)
+        return Check(f"{wanted}, joints", "nobody is detected", f"{MOVE} px", False)
     # A quantile between a number and infinity is not one.
     at = float(np.quantile(moves, share, method="higher"))
     return Check(

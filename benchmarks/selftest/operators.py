@@ -32,7 +32,7 @@ BYTES = Form("FP32", steps=("cast_first",))
 def checks(rig: Rig) -> Iterator[Check]:
     flavours = served_flavours()
     if not flavours:
-        yield not_run("operators", "no TensorRT that is installed here makes engines for this GPU")
+        yield not_run("operators", "no TensorRT installed here can build engines for this GPU")
     for flavour in flavours:
         title, features = TITLES[flavour], features_here(flavour)
         yield _image_bytes(title, flavour, features)

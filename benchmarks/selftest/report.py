@@ -55,7 +55,7 @@ def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str,
         return f"Stage {first.number}, {first.title}, failed{more}: {first.why.rstrip('.')}{rest}."
     if not good:
         why = "; ".join(dict.fromkeys(outcome.why for outcome in left if outcome.why))
-        return f"No stage was run to its end: {why}." if unfinished else f"No stage could be run: {why}."
+        return f"No stage finished: {why}." if unfinished else f"No stage could be run: {why}."
     on = f" on {title}" if title else ""
     known = versions or {}
     built_by = " and ".join(f"{name} {known[name]}" for name in TITLES.values() if name in known)
@@ -67,13 +67,7 @@ def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str,
     )
     if len(good) == 1 and not left:
         count = f"Stage {good[0].number}, {good[0].title}, passed"
-    rest = (
-        f"; {_stages(left)} not run to the end"
-        if unfinished
-        else f"; {_stages(left)} not run"
-        if left
-        else ""
-    )
+    rest = f"; {_stages(left)} not finished" if unfinished else f"; {_stages(left)} not run" if left else ""
     return f"{count}{said or on}{rest}."
 
 

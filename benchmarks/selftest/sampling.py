@@ -34,7 +34,7 @@ def checks(rig: Rig) -> Iterator[Check]:
     graphs = [sampling_graph(*sizes, "fp32") for sizes in MAPS]
     flavours = served_flavours()
     if not flavours:
-        yield not_run("sampling", "no TensorRT that is installed here makes engines for this GPU")
+        yield not_run("sampling", "no TensorRT installed here can build engines for this GPU")
     for flavour in flavours:
         for form, judged in FORMS:
             for sizes, graph, case in zip(MAPS, graphs, cases, strict=True):

@@ -73,7 +73,7 @@ class Selftest:
         def note(check: Check) -> None:
             # A machine that loses power in the middle of a stage has measured something all the same.
             checks.append(check)
-            self._keep(judge(stage, checks, time.monotonic() - begun, unfinished="it was not finished"))
+            self._keep(judge(stage, checks, time.monotonic() - begun, unfinished="it did not finish"))
             measured(check)
 
         left = None if self.minutes is None else self.minutes * 60 - (begun - self._start)

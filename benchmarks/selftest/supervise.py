@@ -118,7 +118,7 @@ class _Follower:
             self._kill()
             os.close(self.reader)
         if not in_time and cut:
-            return self._outcome(f"stopped when the minutes were over, after {self._last()}")
+            return self._outcome(f"stopped at the time limit, after {self._last()}")
         return self._outcome()
 
     def _read(self, until: float) -> bool:

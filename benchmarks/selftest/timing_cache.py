@@ -24,7 +24,9 @@ LEAST_SECONDS = 2.0
 def checks(rig: Rig, model: str = "samkr_w32") -> Iterator[Check]:
     """With a network that takes long enough to build."""
     if "tensorrt" not in served_flavours():
-        yield not_run("timing cache", "TensorRT for RTX times no kernels, and TensorRT itself is not here")
+        yield not_run(
+            "timing cache", "TensorRT for RTX times no kernels, and TensorRT itself is not installed here"
+        )
         return
     source = network_file(rig, model)
     (plan,) = plans_for(source, "tensorrt", "fp16")

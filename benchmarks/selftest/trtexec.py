@@ -125,5 +125,5 @@ def _failed(program: Path, facts: dict[str, object]) -> SamkrError:
         "SE-V64",
         "trtexec did not measure the engine",
         {"program": program, **facts},
-        fix=f"{quoted(program)} --help   # it must be of the TensorRT that built the engine",
+        fix=f"{quoted(program)} --help   # it must come with the TensorRT that built the engine",
     )

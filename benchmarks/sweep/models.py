@@ -86,7 +86,7 @@ def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
             "SE-B65",
             f"a model of the sweep could not be made: `samkr-edge {arguments[0]}` "
             f"ended with exit code {child.returncode}",
-            {"reason": "what it said stands above"},
+            {"reason": "its output is above"},
             fix=shown,
         )
     with replacing(stamp) as temporary:

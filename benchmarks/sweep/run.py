@@ -92,7 +92,7 @@ def _stopped(
         "SE-D65",
         f"the sweep stopped at cell {number} of {count}, since nothing could be written",
         {**error.facts, "kept": f"{done} finished cells in {out / 'cells'}"},
-        fix=f"free some room, then go on: samkr-edge sweep SUITE --out {quoted(out)} --resume",
+        fix=f"free some space, then resume: samkr-edge sweep SUITE --out {quoted(out)} --resume",
     )
 
 
@@ -103,7 +103,7 @@ def _completed(entry: Entry, files: Sequence[Path], data: Path | None) -> Entry:
         if not files:
             raise SamkrError(
                 "SE-U69",
-                f"the suite's entry {entry.name} stands for models of your own, and none was given",
+                f"the suite's entry {entry.name} stands for your own models, and none was given",
                 fix="name them, FP32 first: --model fp32.onnx --model int8.onnx",
             )
         update["files"] = tuple(files)

@@ -86,7 +86,7 @@ class Entry(_Part):
     @model_validator(mode="after")
     def _one_origin(self) -> Entry:
         if self.files and self.network:
-            raise ValueError(f"{self.name}: files and network exclude each other")
+            raise ValueError(f"{self.name}: files and network are mutually exclusive")
         if self.checkpoint and not self.network:
             raise ValueError(f"{self.name}: a checkpoint needs its network's name")
         return self
@@ -202,7 +202,7 @@ def read_suite(name: str) -> Suite:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         raise SamkrError(
             "SE-U68",
-            f"there is no suite {name}, neither a file nor one of ours",
+            f"there is no suite {name}, neither a file nor a shipped one",
             {"ours": ", ".join(names)},
             fix=f"samkr-edge sweep {near[0] if near else names[0]}",
         )
@@ -216,7 +216,7 @@ def read_suite(name: str) -> Suite:
             reason = words_of(error)
         raise SamkrError(
             "SE-A66",
-            f"{path.name} is not a suite that this version reads",
+            f"{path.name} is not a suite that this version can read",
             {"reason": reason[:160]},
             fix="compare it with a shipped one: samkr-edge sweep quick --dry-run",
         ) from error

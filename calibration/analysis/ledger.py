@@ -149,7 +149,7 @@ def verdict(stages: Sequence[Stage]) -> str:
     assert worst.difference is not None
     ap, oks = worst.difference.ap, worst.difference.oks
     return (
-        f"accuracy left between {worst.parent} and {worst.name} ({worst.form}): {ap.difference:+.2f} AP "
+        f"accuracy was lost between {worst.parent} and {worst.name} ({worst.form}): {ap.difference:+.2f} AP "
         f"[{ap.low:+.2f}, {ap.high:+.2f}], mean OKS {oks.difference:+.4f} [{oks.low:+.4f}, {oks.high:+.4f}]"
     )
 

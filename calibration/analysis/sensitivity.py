@@ -105,9 +105,9 @@ def conclusion(results: list[Sensitivity], images: int) -> str:
     standing = [r.group.name for r in ranked(results) if r.distinguishable]
     rest = len(results) - len(standing)
     first = (
-        f"{', '.join(standing)} stand out of the noise of {images} images"
+        f"{', '.join(standing)} stand out from the noise of {images} images"
         if standing
-        else f"no group stands out of the noise of {images} images"
+        else f"no group stands out from the noise of {images} images"
     )
     chance = round(0.05 * len(results) + 0.5)
     return (

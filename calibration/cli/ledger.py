@@ -31,7 +31,7 @@ def ledger(
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
     anyway: Anyway = False,
     threads: Threads = 1,
-    out: Annotated[Path | None, out_file("Write it here too, as JSON: a run to keep.")] = None,
+    out: Annotated[Path | None, out_file("Also write it here as JSON, to keep the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The same images through every form of a network, naming the step where accuracy left.

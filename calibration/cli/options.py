@@ -20,11 +20,11 @@ class CalibratorName(str, Enum):
 
 Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint.")]
 Data = Annotated[
-    Path, typer.Option(help="COCO or CrowdPose directory: train calibrates, the split below judges.")
+    Path, typer.Option(help="COCO or CrowdPose directory: train to calibrate on, --split to judge on.")
 ]
 PolicyName = Annotated[str, typer.Option("--policy", help="Name of a shipped policy, or a YAML file.")]
 Calibrator = Annotated[
-    CalibratorName | None, typer.Option(help="How ranges are found, in place of the policy's.")
+    CalibratorName | None, typer.Option(help="How ranges are found [default: the policy's].")
 ]
 Images = Annotated[int, typer.Option(min=8, help="Calibration images.")]
 Bits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")]

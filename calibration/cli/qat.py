@@ -22,22 +22,22 @@ def qat(
     out: Annotated[Path, out_file("Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Fine-tune for so long [default: the recipe's].")
+        float | None, typer.Option(min=0.01, help="Minutes of fine-tuning [default: the recipe's].")
     ] = None,
     overrides: Overrides = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="FP32 checkpoint whose maps are further targets (distillation).")
+        Path | None, typer.Option(help="FP32 checkpoint whose maps are additional targets (distillation).")
     ] = None,
     teacher_weight: Annotated[
         float, typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels.")
     ] = 1.0,
     freeze_ranges: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges stay.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of the run after which weight ranges are frozen.")
     ] = 0.5,
     control: Annotated[
         bool,
         typer.Option(
-            "--control", help="Fine-tune the FP32 checkpoint the same way: what more training alone gains."
+            "--control", help="Fine-tune the FP32 checkpoint the same way: shows what training alone gains."
         ),
     ] = False,
     threads: RunThreads = None,
@@ -110,7 +110,7 @@ def _require_kind(source: Checkpoint, checkpoint: Path, data: Path, control: boo
     if (source.kind == "quantized") == control:
         raise SamkrError(
             "SE-A41",
-            f"{checkpoint} is quantized, so it is no control"
+            f"{checkpoint} is quantized, so it cannot be the control"
             if control
             else f"{checkpoint} is not quantized, so there is nothing to fine-tune",
             fix=f"samkr-edge qat FP32.pt --control --data {quoted(data)} -o control.pt"

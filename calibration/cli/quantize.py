@@ -49,11 +49,12 @@ def quantize(
     activation_bits: ActivationBits = None,
     seed: Seed = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what each module would get, by which rule.")
+        bool,
+        typer.Option("--dry-run", help="Only print the precision of each module, and the rule behind it."),
     ] = False,
     untrained: Untrained = False,
     random_images: Annotated[
-        int | None, typer.Option(min=8, help="Calibrate on noise in place of --data.")
+        int | None, typer.Option(min=8, help="Calibrate on noise instead of --data.")
     ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -98,7 +99,7 @@ def quantize(
         _print_plan(chosen, network, source, as_json)
         return
     if out is None:
-        raise SamkrError("SE-U44", "no place to write to", fix="give the same command with -o ptq.pt")
+        raise SamkrError("SE-U44", "no place to write to", fix="run the same command with -o ptq.pt")
     warn_if_meaningless(recorded_ap(source.card.provenance))
     shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
     facts, coverage = shown.facts, shown.coverage
@@ -173,7 +174,7 @@ def _quantize_text(
     else:
         lines.append("  calibrated on noise: for measuring speed, never accuracy")
     if probe is not None:
-        lines.append(f"  {probe}, small, travel with it (not with what `export --probe rendered` writes)")
+        lines.append(f"  {probe}, small, travel with it (`export --probe rendered` leaves them out)")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ def search(
     out: Annotated[Path | None, out_file("Policy to write (YAML) [default: found.yaml].")] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="AP points that may be lost against FP32.")] = 0.5,
     min_int8: Annotated[
-        float, typer.Option(min=0, max=100, help="Least share of multiply-accumulates in INT8, percent.")
+        float, typer.Option(min=0, max=100, help="Minimum share of multiply-accumulates in INT8, percent.")
     ] = 50.0,
     policy: PolicyName = "default",
     split: Split = "val",
@@ -141,8 +141,8 @@ def _nothing_to_lose(
 ) -> SamkrError:
     return SamkrError(
         "SE-Q83",
-        f"no policy could lose more than {max_drop:g} AP here, so none has been shown not to",
-        {"FP32": f"{fp32_ap:.1f} AP on {images} images", "written": f"{written}, of which nothing is known"},
+        f"no policy could lose more than {max_drop:g} AP here, so passing the budget would prove nothing",
+        {"FP32": f"{fp32_ap:.1f} AP on {images} images", "written": f"{written}, untested"},
         fix=f"samkr-edge eval {quoted(checkpoint)} --data {quoted(data)}   "
         "# a network must find people to be judged by AP",
     )
@@ -159,7 +159,7 @@ def _over_budget(
         {
             "best": f"{interval(best.trial.difference.ap)} AP, {100 * best.macs_share:.1f} % in INT8",
             "restored": ", ".join(best.restored) or "nothing",
-            "written": f"{written}, though it does not hold the budget",
+            "written": f"{written}, although it misses the budget",
         },
         fix=f"samkr-edge quantize {quoted(checkpoint)} --policy {quoted(written)} --data {quoted(data)} -o ptq.pt && "
         f"samkr-edge qat ptq.pt --data {quoted(data)} -o qat.pt   # or allow less INT8: --min-int8",

@@ -139,7 +139,7 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
     from calibration.analysis.start import interval
 
     table = Table(
-        title="alone: the group alone in INT8, against FP32; restored: it alone float, against the policy",
+        title="alone: the group alone in INT8, against FP32; restored: it alone in float, against the policy",
         caption="95 % intervals over images; ~ indistinguishable from no loss",
         box=SIMPLE_HEAD,
     )

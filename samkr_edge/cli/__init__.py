@@ -117,7 +117,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "selftest": Command(
         "benchmarks.selftest.cli:selftest",
-        "Check, in stages, that this GPU computes what the networks say.",
+        "Check, in stages, that this GPU computes the networks correctly.",
         DEVICE,
     ),
     "doctor": Command(
@@ -330,7 +330,7 @@ def _print_stopped(arguments: list[str], heard: Sequence[int]) -> int:
     by = f"stopped by {stopping.name_of(heard)}"
     command = COMMANDS.get(next((argument for argument in arguments if argument in COMMANDS), ""))
     goes_on = command is not None and command.goes_on
-    say(f"{by}; what is finished is kept, and the same command goes on from there" if goes_on else by)
+    say(f"{by}; finished work is kept, and the same command resumes from there" if goes_on else by)
     return stopping.exit_code(heard)
 
 
@@ -346,7 +346,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
     told: dict[str, Any] = {
         "code": "SE-X01",
         "message": f"{type(error).__name__}: {hide_secrets(str(error), arguments)}",
-        "facts": {"cause": "a bug in samkr-edge, or a case it does not know yet"},
+        "facts": {"cause": "a bug in samkr-edge, or a case it does not handle yet"},
         "fix": f"samkr-edge --debug {again}   # and send the traceback",
     }
     if as_json:

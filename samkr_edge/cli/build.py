@@ -48,7 +48,7 @@ def build(
     target: Annotated[str, typer.Option(help="A name from `samkr-edge targets`; `auto`: this device.")],
     flavour: Annotated[
         FlavourName | None,
-        typer.Option(help="rtx: TensorRT for RTX, which builds without a GPU [default: what is there]."),
+        typer.Option(help="rtx: TensorRT for RTX, which builds without a GPU [default: what is installed]."),
     ] = None,
     out: Annotated[Path | None, out_file("Built model [default: next to the source].")] = None,
     precision: Annotated[
@@ -56,7 +56,7 @@ def build(
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference.")] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=16, help="MiB of scratch memory [default: half of what is free].")
+        int | None, typer.Option(min=16, help="MiB of scratch memory [default: half of free memory].")
     ] = None,
     level: Annotated[
         int | None,
@@ -73,12 +73,13 @@ def build(
         bool, typer.Option("--version-compatible", help="Runs with newer TensorRT versions too; slower.")
     ] = False,
     calibrate: Annotated[
-        Path | None, typer.Option(help="List of images: INT8 without Q/DQ, by TensorRT up to 10.")
+        Path | None,
+        typer.Option(help="List of images to calibrate INT8 on without Q/DQ (TensorRT up to 10)."),
     ] = None,
     tensorrt: Annotated[
         str | None,
         typer.Option(
-            help="Plan for this version (1.x: TensorRT for RTX), or `jetpack-6.2` [default: what is there]."
+            help="Plan for this version (1.x: TensorRT for RTX), or `jetpack-6.2` [default: what is installed]."
         ),
     ] = None,
     dry_run: Annotated[
@@ -220,8 +221,8 @@ def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -
         named = out.with_suffix(".cpu.onnx")
     raise SamkrError(
         "SE-U07",
-        f"{out.name} would not be opened as what it is, so nothing was built",
-        {"expected": f"{suffix}, by which every command knows this kind of model"},
+        f"{out.name} would not be recognised by its name, so nothing was built",
+        {"expected": f"{suffix}, by which every command recognises this kind of model"},
         fix=f"-o {quoted(named)}",
     )
 

@@ -93,9 +93,9 @@ def _require_installed(plan: BuildPlan, version: str | None) -> None:
     if version_tuple(here)[: len(planned)] != planned:
         raise SamkrError(
             "SE-U89",
-            f"this is planned for another {TITLES[plan.flavour]} than the one here, so nothing was built",
+            f"this plan is for another {TITLES[plan.flavour]} than the one installed here, so nothing was built",
             {"planned": plan.tensorrt, "this is": here},
-            fix="leave --tensorrt out, or only look: --dry-run",
+            fix="leave --tensorrt out, or only plan: --dry-run",
         )
 
 
@@ -116,7 +116,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavo
     if asked is not None and named not in (None, asked):
         raise SamkrError(
             "SE-U89",
-            f"{version} is no version of {TITLES[asked]}",
+            f"{version} is not a version of {TITLES[asked]}",
             {"known": "1.x is TensorRT for RTX, 8.5 to 11 is TensorRT"},
             fix="leave --flavour or --tensorrt out",
         )
@@ -156,15 +156,15 @@ def find_features(
             raise SamkrError(
                 "SE-U89",
                 f"{target.title} has no JetPack {version.removeprefix('jetpack-')}",
-                {"known": ", ".join(target.jetpack) or "none: it is no Jetson"},
+                {"known": ", ".join(target.jetpack) or "none: it is not a Jetson"},
                 fix=f"--tensorrt jetpack-{target.jetpack[-1]}" if target.jetpack else "--tensorrt 10.3",
             )
         if release is None and len(version_tuple(version)) < 2:
             raise SamkrError(
                 "SE-U89",
-                f"{version!r} is no TensorRT version",
+                f"{version!r} is not a TensorRT version",
                 {"known": "like 10.3, or like jetpack-6.2"},
-                fix="leave --tensorrt out: the one that the target has is taken",
+                fix="leave --tensorrt out: the target's own version is used",
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":
@@ -290,7 +290,7 @@ def describe_built(out: Path, built: Any) -> str:
     if passport.device.get("compute_capabilities"):
         lines.append(f"  runs on SM {', '.join(passport.device['compute_capabilities'])}")
     if built.agreement is None:
-        lines.append("  not compared with its source: no GPU of this machine can run it")
+        lines.append("  not compared with its source: no GPU in this machine can run it")
     else:
         lines.append(f"  against its source: {built.agreement.sentence()}")
     if built.milliseconds:
@@ -315,8 +315,8 @@ def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
     if len(measures) < 2:
         return []
     lines = [
-        f"  {chosen} was chosen by a prediction, since no GPU of this machine can time it: the least of bytes moved "
-        f"and {LAUNCH / 1e6:g} MB for every kernel"
+        f"  {chosen} is predicted to be the fastest, since no GPU in this machine can time it: least bytes moved, "
+        f"plus {LAUNCH / 1e6:g} MB for every kernel"
     ]
     for precision, found in measures.items():
         lines.append(

@@ -39,7 +39,7 @@ QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
 
 def demo(
-    out: Annotated[Path, out_folder("Folder that keeps every artefact.")] = Path("demo"),
+    out: Annotated[Path, out_folder("Folder for all artefacts.")] = Path("demo"),
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
@@ -77,8 +77,8 @@ def demo(
         seconds = run_steps(steps, log)
     except StepFailed as failure:
         say(
-            f"the demo stopped at `{failure.step.command}`; what was made before is kept, and the same demo "
-            "command goes on from there"
+            f"the demo stopped at `{failure.step.command}`; finished steps are kept, and the same demo command "
+            "resumes from there"
         )
         raise typer.Exit(failure.exit_code) from failure
     _conclude(out, seconds, as_json)

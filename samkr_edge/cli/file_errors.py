@@ -46,11 +46,11 @@ def _way_out(error: OSError) -> str:
     return {
         errno.EISDIR: "name a file in this folder",
         errno.ENAMETOOLONG: "give it a shorter name",
-        errno.EROFS: "choose a place that can be written to",
-        errno.ENOSPC: "free some room there, or choose another place",
-        errno.EDQUOT: "free some room there, or choose another place",
+        errno.EROFS: "choose a writable place",
+        errno.ENOSPC: "free some space there, or choose another place",
+        errno.EDQUOT: "free some space there, or choose another place",
         errno.EMFILE: "ulimit -n 4096   # or fewer files at once",
-        errno.ENFILE: "close what else has many files open",
+        errno.ENFILE: "close other programs that have many files open",
     }.get(error.errno or 0, "copy the files of this command to another disk, then try again")
 
 
@@ -60,7 +60,7 @@ def _of_encodings(error: UnicodeError) -> SamkrError | None:
     if isinstance(error, UnicodeDecodeError):
         if here == "utf-8" or error.encoding != here:
             return None
-        message = f"a package that this needs reads its files as {here} here, which they are not"
+        message = f"a required package reads its files as {here} here, but they are not"
     elif (
         not isinstance(error, UnicodeEncodeError) or "\n" in error.object or len(error.object) > _LONGEST_PATH
     ):
@@ -70,12 +70,12 @@ def _of_encodings(error: UnicodeError) -> SamkrError | None:
     elif not is_utf8(error.object):
         return SamkrError(
             "SE-D04",
-            f"the name {error.object} is no UTF-8, and this has to write it into a file that is",
-            fix="give it another name, then the same command again",
+            f"the name {error.object} is not UTF-8, and it has to be written into a UTF-8 file",
+            fix="give it another name, then run the same command again",
         )
     else:
         return None
-    return SamkrError("SE-D04", message, fix="export PYTHONUTF8=1   # then the same command again")
+    return SamkrError("SE-D04", message, fix="export PYTHONUTF8=1   # then run the same command again")
 
 
 def _is_no_name(text: str) -> bool:

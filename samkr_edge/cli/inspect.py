@@ -45,7 +45,7 @@ def inspect(
     if profile and model.suffix != ".engine":
         raise SamkrError(
             "SE-U04",
-            f"{model.name} is no TensorRT engine, so it has no layers that could be timed one by one",
+            f"{model.name} is not a TensorRT engine, so it has no layers to time one by one",
             fix=f"samkr-edge bench {quoted(model)}",
         )
     if model.suffix == ".engine":
@@ -134,7 +134,7 @@ def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
         "SE-Q84",
         f"{model.name} has {_findings(len(kinds))}",
         {**dict(Counter(kinds).most_common(3)), "first": first},
-        fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that mend them",
+        fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that fix them",
     )
     if not as_json:
         raise error
@@ -148,11 +148,9 @@ def _findings(number: int) -> str:
 
 def _summary(found: Lint, built: bool) -> list[str]:
     if not found.convolutions:
-        return [
-            "  not counted how much of it is INT8: another tool has made its convolutions operations of its own"
-        ]
+        return ["  INT8 share not counted: another tool replaced its convolutions with operations of its own"]
     if not all(one.macs for one in found.convolutions):
-        return ["  not counted how much of it is INT8: some of its maps have sizes that are not known"]
+        return ["  INT8 share not counted: some map sizes are unknown"]
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [
@@ -188,7 +186,7 @@ def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableTyp
             return Group(text, Text(f"  nothing found that breaks {form}"))
         return text if quantized else Group(text, Text("  no INT8 inside"))
     table = Table(title=_findings(len(found.findings)))
-    for column in ("kind", "where", "what", "policy line that mends it"):
+    for column in ("kind", "where", "what", "policy line that fixes it"):
         table.add_column(column, overflow="fold")
     for finding in found.findings[:SHOWN]:
         table.add_row(

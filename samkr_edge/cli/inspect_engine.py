@@ -63,7 +63,7 @@ def render(report: EngineReport, untimed: str = "no profile") -> list[str]:
     macs = report.macs()
     if macs:
         unknown = sum(layer.role == "conv" and layer.macs is None for layer in report.layers)
-        rest = f"; {unknown} convolutions do not tell" if unknown else ""
+        rest = f"; {unknown} convolutions unknown" if unknown else ""
         lines.append(f"  MACs         {_shares(macs)} of {sum(macs.values()) / 1e9:.2f} G{rest}")
     found = report.measures()
     convolutions = {

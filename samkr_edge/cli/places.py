@@ -50,5 +50,5 @@ def _refuse_address(path: Path) -> None:
     """Before a folder is called like it, password and all."""
     if is_place_like_address(path):
         raise typer.BadParameter(
-            "this is an address, and results are written here; a folder of that name has to be there (mkdir)"
+            "this is an address, and results are written here; for a folder of that name, create it first (mkdir)"
         )

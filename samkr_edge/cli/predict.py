@@ -23,14 +23,14 @@ def predict(
         Path | None, out_folder("Folder for overlays and keypoints [default: poses; none with --show].")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
-    threshold: Annotated[float, typer.Option(min=0, help="Leave out people with a lower score.")] = 0.1,
+    threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = 0.1,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
     overlays: Annotated[
         bool, typer.Option(help="Draw overlays; without them only keypoints are written.")
     ] = True,
     boxes: Annotated[bool, typer.Option(help="Mark the corners of each person's box.")] = True,
-    track: Annotated[bool, typer.Option("--track", help="Video: number people from frame to frame.")] = False,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Video: steady the joints (One-Euro).")] = False,
+    track: Annotated[bool, typer.Option("--track", help="Video: track people from frame to frame.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Video: smooth the joints (One-Euro).")] = False,
     threads: Threads = 1,
     cuda_graph: CudaGraph = False,
     overwrite: Annotated[

@@ -80,7 +80,7 @@ class StreamDone:
         """One line for people."""
         text = f"{self.source}: {self.people} people in {self.frames} frames, {self.fps:.1f} frames/s"
         if self.dropped:
-            text += f", {self.dropped} dropped to stay up to date"
+            text += f", {self.dropped} dropped to keep up"
         if self.interrupted:
             text += ", stopped before its end"
         made = ", ".join(path for path in (self.video, self.keypoints) if path)

@@ -139,7 +139,7 @@ def run_steps(steps: list[Step], log: StepLog) -> list[float]:
             raise StepFailed(step, code)
         missing = [str(path) for path in step.outputs if not path.is_file()]
         if missing:
-            raise RuntimeError(f"{step.command} ended well but did not write {', '.join(missing)}")
+            raise RuntimeError(f"{step.command} succeeded but did not write {', '.join(missing)}")
         seconds.append(time.perf_counter() - started)
         log.entries[name] = {
             "key": key,

@@ -46,7 +46,7 @@ def empty_word(words: Sequence[str]) -> SamkrError | None:
             return SamkrError(
                 "SE-U00",
                 f"{where} is empty, so nothing was done",
-                {"usual": "a variable of the shell that is not set"},
+                {"usual": "an unset shell variable"},
                 fix="give it a value, or leave it out",
             )
     return None

@@ -33,7 +33,7 @@ LEFT_OUT = {
 TOLD = {
     "others": "annotations of categories with other keypoints or none, skipped",
     "several": "categories with the same keypoints, taken for one",
-    "filled": "people without a size, who are given that of their box or keypoints",
+    "filled": "people without a size, taken from their box or keypoints",
 }
 
 
@@ -77,9 +77,9 @@ def image_records(entries: Sequence[dict[str, Any]], folder: Path, path: Path) -
         width, height = whole_number(entry.get("width")), whole_number(entry.get("height"))
         crowd_index = entry.get("crowdIndex")
         if image_id is None:
-            faults["have an id that is not a whole number of 63 bits"].append(place)
+            faults["have an id that is not a 63-bit integer"].append(place)
         elif image_id in records:
-            faults["have an id that is given twice"].append(place)
+            faults["have a duplicate id"].append(place)
         elif not isinstance(name, str) or not name or "\0" in name:
             faults["have no file_name"].append(f"{place}: {name!r}")
         elif not width or not height or min(width, height) <= 0:
@@ -177,7 +177,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
     keypoints = entry.get("keypoints") or [0] * (3 * joints)
     if not isinstance(keypoints, list) or len(keypoints) != 3 * joints:
         found = len(keypoints) if isinstance(keypoints, list) else type(keypoints).__name__
-        raise _Unusable(f"have not {3 * joints} keypoint values, three for each keypoint", f": {found}")
+        raise _Unusable(f"do not have {3 * joints} keypoint values, three for each keypoint", f": {found}")
     try:
         sane = all(abs(value) <= _FARTHEST for value in keypoints)  # False for NaN
         labelled = labelled_joints(keypoints)

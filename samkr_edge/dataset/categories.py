@@ -113,7 +113,7 @@ def _skeleton(
     names = [str(name) for name in category["keypoints"]] if normal else []
     raise SamkrError(
         "SE-D13",
-        f"the keypoints of {path} are neither COCO's 17 nor CrowdPose's 14, and more must be known about them",
+        f"the keypoints of {path} are neither COCO's 17 nor CrowdPose's 14, so they must be described",
         {
             "found": f"{count} keypoints{': ' if names else ''}{', '.join(names[:6])}"
             f"{', ...' if len(names) > 6 else ''}",
@@ -154,7 +154,7 @@ def _skeleton_from_file(file: Path, count: int) -> Skeleton:
 
 def _own_skeleton(content: Any, path: Path) -> Skeleton:
     if not isinstance(content, dict):
-        raise _bad_skeleton(path, f"it holds a {type(content).__name__}, not names with values")
+        raise _bad_skeleton(path, f"it holds a {type(content).__name__}, not a mapping")
     try:
         edges = content.get("edges") or _edges_of(content, len(content["keypoints"]))
         return Skeleton.from_dict({"name": "custom", **content, "edges": edges})

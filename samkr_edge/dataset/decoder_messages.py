@@ -89,4 +89,4 @@ class ListeningReader:
 
 def damaged_images(count: int) -> str:
     """How many images a decoder complained about."""
-    return f"{count} image{' is' if count == 1 else 's are'} damaged inside, and read as well as could be"
+    return f"{count} image{' is' if count == 1 else 's are'} partly damaged, and read as far as possible"

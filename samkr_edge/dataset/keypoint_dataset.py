@@ -221,17 +221,17 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
             f"{root} has no split {split!r}",
             {
                 "splits": ", ".join(splits) or None,
-                "no labels": f"{', '.join(bare)}: images alone, for eval" if bare else None,
+                "no labels": f"{', '.join(bare)}: images only, for eval" if bare else None,
                 **offered,
             },
-            fix=f"give the same command with --split {splits[0]}"
+            fix=f"run the same command with --split {splits[0]}"
             if splits
             else f"samkr-edge eval MODEL --data {quoted(root)} --split {quoted(bare[0])}",
         )
     inside = sorted(entry.name for entry in root.iterdir())
     raise SamkrError(
         "SE-D10",
-        f"{root} has no annotations where a data set has them",
+        f"{root} has no annotations where a data set keeps them",
         {
             **{kind: annotation_place(root, split, kind).relative_to(root) for kind in _FOLDERS},
             **(
@@ -241,7 +241,7 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
         },
         fix=f"name the file itself in place of the directory: {quoted(root / others[0])}"
         if others
-        else "samkr-edge data synth people   # or move the files to where one of these layouts has them",
+        else "samkr-edge data synth people   # or move the files into one of these layouts",
     )
 
 

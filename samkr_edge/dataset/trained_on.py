@@ -166,14 +166,14 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
     name, (training, what) = next(iter(seen.items()))
     other = next(iter(_judging(dataset)), None)
     fix = (
-        f"give the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
+        f"run the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
         if other is not None
-        else "give the same command with --anyway   # for train-fit AP; for images to judge by: "
+        else "run the same command with --anyway   # for train-fit AP; for held-out images: "
         f"samkr-edge data split {quoted(dataset.named)} OUT"
     )
     return SamkrError(
         "SE-D45",
-        f"{name} was trained on images that it is to be evaluated on, so nothing was measured",
+        f"{name} was trained on images it would be evaluated on, so nothing was measured",
         {
             "trained on": training,
             "evaluated": what,

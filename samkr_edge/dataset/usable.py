@@ -147,9 +147,9 @@ def refusal(
         facts[label] = f"{len(people.small)}: {listed(_places(people.small))}"
         fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
         if smallest_person is not None and People.of(dataset, images).learnable:
-            fix = "give the same command with --set data.smallest_person=null: smaller people, where images are small"
+            fix = "run the same command with --set data.smallest_person=null: smaller people, where images are small"
         if without_size:
-            fix = "give these annotations an area or a bbox, which their keypoints alone do not make"
+            fix = "give these annotations an area or a bbox, which their keypoints alone do not give"
     if people.outside and step == "train":
         places = listed(_places(people.outside))
         facts["outside"] = f"{len(people.outside)} centred outside the image: {places}"
@@ -213,12 +213,12 @@ def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> N
     if missing:
         raise SamkrError(
             "SE-D22",
-            f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are not there, so nothing was done",
+            f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are missing, so nothing was done",
             {
                 "missing": listed([place_of(image, dataset) for image in missing]),
                 "looked in": ", ".join(map(str, dataset.searched)),
             },
-            fix="restore them, or take them out of the annotations; all of them: "
+            fix="restore them, or remove them from the annotations; full list: "
             f"samkr-edge data check {quoted(dataset.named)}"
             if dataset.labelled
             else f"put all of COCO's test2017 there: unzip test2017.zip -d {quoted(dataset.root / 'images')}",
@@ -242,7 +242,7 @@ def require_calibration_images(train: KeypointDataset, asked: int | None = None)
         found = f"{shown} that show people, of {len(train)} images of {train.annotation_path}"
         raise too_few_images(shown, found)
     if asked is not None and asked < FEWEST_CALIBRATION_IMAGES:
-        raise too_few_images(asked, fix=f"give the same command with --images {min(shown, 128)}")
+        raise too_few_images(asked, fix=f"run the same command with --images {min(shown, 128)}")
 
 
 def too_few_images(
@@ -284,7 +284,7 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
     command = shlex.join(["samkr-edge", "data", "split", str(data), made, *only])
     raise SamkrError(
         "SE-D74",
-        f"{data} is one split, and this needs one to learn from and another to be judged by"
+        f"{data} is one split, and this needs one to learn from and another to evaluate on"
         if file
         else f"{data} lacks the split {' and '.join(map(repr, missing))}, which this needs, so nothing was done",
         {
@@ -301,16 +301,16 @@ def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = Non
     people = People.of(dataset, records)
     found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]
     found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
-    found.append(("people centred outside their image, who are not learned from", _places(people.outside)))
-    found.append(("people without a size, by whom no pose is right", _places(people.unsized)))
+    found.append(("people centred outside their image, not trained on", _places(people.outside)))
+    found.append(("people without a size, whom no pose can match", _places(people.unsized)))
     lines = [f"data: {len(places)} {words}: {listed(places)}" for words, places in found if places]
     spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]
     turned = [record.path.name for record in spread if orientation_of(record.path) != 1]
     if turned:
         looked_at = f"{len(spread)} images" + (" looked at" if len(spread) < len(records) else "")
         lines.append(
-            f"data: {len(turned)} of {looked_at} have an EXIF orientation, which is not followed, so labels drawn on "
-            f"the turned picture are wrong: {listed(turned)}"
+            f"data: {len(turned)} of {looked_at} have an EXIF orientation, which is ignored, so labels drawn on the "
+            f"rotated image are wrong: {listed(turned)}"
         )
     return lines
 

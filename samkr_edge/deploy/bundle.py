@@ -132,7 +132,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     if is_built(source):
         raise SamkrError(
             "SE-U92",
-            f"{source} is built for one target already, so it cannot be what a bundle is built from",
+            f"{source} is already built for one target, so no bundle can be made from it",
             fix=f"samkr-edge bundle EXPORTED.onnx --add {quoted(source)}",
         )
     if not source.is_file():
@@ -183,7 +183,7 @@ def read_bundle(path: Path) -> Bundle:
         if version != SCHEMA_VERSION and isinstance(version, int):
             raise SamkrError(
                 "SE-A93",
-                f"{path.name} has a format that this samkr-edge does not read, so it was not loaded",
+                f"{path.name} has a format that this samkr-edge cannot read, so it was not loaded",
                 {
                     "format": f"{version}, written by samkr-edge {facts.get('samkr_edge', '?')}",
                     "this is": f"samkr-edge {__version__}, which reads format {SCHEMA_VERSION}",
@@ -266,7 +266,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
     except _DAMAGE + also as error:
         raise SamkrError(
             "SE-A92",
-            f"{path} is not a whole bundle, so nothing of it was loaded",
+            f"{path} is not a complete bundle, so nothing was loaded",
             {
                 "reason": words_of(error),
                 "size": path.stat().st_size if path.is_file() else "no such file",
@@ -278,7 +278,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
 def _damaged(path: Path, found: str) -> SamkrError:
     return SamkrError(
         "SE-A94",
-        f"{path.name} does not hold what its manifest says (edited or damaged), so nothing of it was loaded",
+        f"{path.name} does not hold what its manifest says (edited or damaged), so nothing was loaded",
         {"found": found},
         fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
     )

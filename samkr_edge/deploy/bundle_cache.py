@@ -138,7 +138,7 @@ def _build_engine(bundle: Path, source: Path, out: Path) -> None:
             "SE-B94",
             f"no engine could be built for {bundle.name} on this device; the reason is above",
             {"built by": f"samkr-edge {shlex.join(words)}"},
-            fix="export SAMKR_EDGE_TARGET=cpu   # runs the bundle on the CPU; or mend what is said above",
+            fix="export SAMKR_EDGE_TARGET=cpu   # runs the bundle on the CPU; or fix the error above",
         )
 
 
@@ -159,7 +159,7 @@ def _locked(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise SamkrError(
             "SE-D92",
-            "the cache for built models cannot be written to",
+            "the cache for built models is not writable",
             {"folder": folder, "reason": error.strerror or error},
             fix="export SAMKR_EDGE_CACHE=/some/writable/folder",
         ) from error
@@ -172,6 +172,6 @@ def _locked(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process prepares the same bundle: waiting for it")
+            say("another process is preparing the same bundle: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder

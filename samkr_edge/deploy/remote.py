@@ -33,7 +33,7 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
     """Run the current command on a device instead of here; called by a command that was given ``--on``.
 
     The command line is made again from what was parsed. Inputs are carried over, a built model with its passport, and
-    what the command writes into its folder there is brought back: beside ``--out`` where that is given, else beside
+    what the command writes into its folder there is copied back: beside ``--out`` where that is given, else beside
     the first input.
 
     Args:
@@ -55,16 +55,16 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
         say(f"connecting to {host.address}")
         device = remote.probe()
         try:
-            say(f"carrying {len(carried)} files over")
+            say(f"copying {len(carried)} files to the device")
             if carried:
                 remote.push(carried, device)
-            say(f"there: samkr-edge {shlex.join(arguments)}")
+            say(f"on the device: samkr-edge {shlex.join(arguments)}")
             code = remote.run(device, arguments)
             made = sorted(set(remote.listing(device)) - {path.name for path in carried})
             if made:
                 folder = Path(wanted or (local[0] if local else ".")).parent
                 remote.pull(made, device, folder)
-                say(f"brought back: {', '.join(str(folder / name) for name in made)}")
+                say(f"copied back: {', '.join(str(folder / name) for name in made)}")
         finally:
             with contextlib.suppress(SamkrError):  # it must not hide why the run failed
                 remote.remove(device)

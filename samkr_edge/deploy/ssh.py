@@ -60,7 +60,7 @@ class Host:
         if matched is None or (port is not None and not 0 < port < 65536):
             raise SamkrError(
                 "SE-U95",
-                f"{without_secrets(text)!r} is not an address of a device",
+                f"{without_secrets(text)!r} is not a device address",
                 {
                     "needed": "ssh://user@host, ssh://user@host:port, or a name of ~/.ssh/config",
                     "password": "ssh itself asks for it",
@@ -188,7 +188,7 @@ class Remote:
             if child.stdin:
                 child.stdin.close()
         if code == _SSH_FAILED:
-            raise self._unreachable("the connection was lost; the command there has been stopped")
+            raise self._unreachable("the connection was lost; the command on the device was stopped")
         return code
 
     def _run_shell(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -198,7 +198,7 @@ class Remote:
         except FileNotFoundError as error:
             raise SamkrError(
                 "SE-V93",
-                "--on needs the program ssh, which is not here",
+                "--on needs the program ssh, which is not installed",
                 fix="sudo apt install openssh-client",
             ) from error
         if done.returncode == _SSH_FAILED:

@@ -59,7 +59,7 @@ def with_trial(
     reason, fix = CAUSES.get(
         trial.cuda_error or 0, ("", "nvidia-smi   # is the driver whole, and the GPU free?")
     )
-    detail = f"{TITLES[name]} imports and does not open: {trial.said}" + (f" ({reason})" if reason else "")
+    detail = f"{TITLES[name]} imports but does not open: {trial.said}" + (f" ({reason})" if reason else "")
     return Diagnosis(False, works.what, detail, fix)
 
 
@@ -101,7 +101,7 @@ def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[D
             )
         else:
             known = _major(facts.get("cuda"))
-            fix = "leave it: samkr-edge uses the driver alone"
+            fix = "ignore it: samkr-edge needs only the driver"
             if name == "cuda-python" and known:
                 fix += f'; or: pip install "cuda-python=={known}.*"'
             found.append(Diagnosis(False, what, trial.said, fix))
@@ -125,7 +125,7 @@ def _too_old(what: str, name: str, install: TensorRTInstall, facts: Mapping[str,
     needs = (
         f"{name}-cu{needed} needs CUDA {needed}" if needed else f"{name} {install.version} needs a newer one"
     )
-    detail = f"the driver is too old for this {TITLES[name]}: it knows CUDA {facts.get('cuda')}, {needs}"
+    detail = f"the driver is too old for this {TITLES[name]}: it supports CUDA {facts.get('cuda')}, {needs}"
     if facts.get("jetson"):
         fix = f"pip uninstall {' '.join(install.distributions)}   # JetPack's own fits its driver"
     else:

@@ -58,7 +58,7 @@ def _in_a_child(name: str) -> GpuTrial:
             works, said = json.loads(line.removeprefix(_MARK))
             return GpuTrial(works, said, None if works else code)
     last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
-    return GpuTrial(False, f"it ends the process (exit code {done.returncode}): {last[:160]}", code)
+    return GpuTrial(False, f"it crashes the process (exit code {done.returncode}): {last[:160]}", code)
 
 
 def _open_backend(name: str) -> str:
@@ -87,7 +87,7 @@ def _open_tensorrt() -> str:
 
     trt = import_tensorrt("tensorrt")
     if not trt.Builder(trt.Logger(trt.Logger.WARNING)):
-        raise RuntimeError("Builder gave nothing")
+        raise RuntimeError("Builder returned nothing")
     return f"tensorrt {trt.__version__}, Builder made"
 
 
@@ -109,10 +109,10 @@ def _open_rtx() -> str:
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), 0)
     if not (built := builder.build_serialized_network(network, config)):
-        raise RuntimeError("an engine of one layer was not built")
+        raise RuntimeError("a one-layer engine could not be built")
     engine = trt.Runtime(logger).deserialize_cuda_engine(built)
     if not engine or not engine.create_execution_context():
-        raise RuntimeError("an engine of one layer was not loaded")
+        raise RuntimeError("a one-layer engine could not be loaded")
     return f"tensorrt-rtx {trt.__version__}, engine loaded"
 
 

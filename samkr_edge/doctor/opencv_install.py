@@ -133,7 +133,7 @@ def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Diagnosis:
         return Diagnosis(
             False,
             what,
-            f"{detail}; it lies over JetPack's own in {systems}",
+            f"{detail}; it hides JetPack's own in {systems}",
             how_to_get_more(gstreamer=True, root=root),
         )
     return Diagnosis(True, what, detail)

@@ -59,7 +59,7 @@ def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
         done = subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_LIMIT_S
         )
-        printed, ending = done.stdout, f"it ends the process (exit code {done.returncode})"
+        printed, ending = done.stdout, f"it crashes the process (exit code {done.returncode})"
     except subprocess.TimeoutExpired as error:
         printed, ending = (error.stdout or b"").decode("utf-8", "replace"), f"it took more than {_LIMIT_S} s"
     trials: dict[str, Trial] = {}

@@ -127,7 +127,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise SamkrError(
-            "SE-U75", f"{text!r} is no list of scales", {"reason": error}, fix="--scales 0.5,1,2"
+            "SE-U75", f"{text!r} is not a list of scales", {"reason": error}, fix="--scales 0.5,1,2"
         ) from error
 
 

@@ -144,8 +144,8 @@ def way_out(error: OSError) -> str:
     """What helps where a file could not be written."""
     return {
         errno.ENAMETOOLONG: "give it a shorter name",
-        errno.ENOSPC: "choose another place, or free some room there",
-        errno.EDQUOT: "choose another place, or free some room there",
+        errno.ENOSPC: "choose another place, or free some space there",
+        errno.EDQUOT: "choose another place, or free some space there",
     }.get(error.errno or 0, "choose another place")
 
 
@@ -167,7 +167,7 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
         raise unwritable(target, error, "nothing was done") from error
 
 
-def unwritable(target: Path, error: OSError, so: str = "what was there before is unchanged") -> SamkrError:
+def unwritable(target: Path, error: OSError, so: str = "the previous file is unchanged") -> SamkrError:
     """SE-D01; ``so`` says what became of it."""
     return SamkrError(
         "SE-D01",
@@ -185,7 +185,7 @@ def require_kind(target: Path, *, folder: bool = False) -> None:
     if not folder and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if not folder and not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "a device or a pipe, and no file, has this name", str(target))
+        raise FileExistsError(errno.EEXIST, "a device or a pipe has this name, not a file", str(target))
 
 
 def write_json(path: str | Path, payload: Any) -> None:

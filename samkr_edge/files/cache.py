@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
     except RuntimeError:  # no HOME, and nobody of this number in the list of users
-        return _temporary_folder("this user has no home")
+        return _temporary_folder("this user has no home folder")
     # One that exists is used as it is: what somebody has put there can be read.
     there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if there != folder and not os.access(there, os.W_OK | os.X_OK):

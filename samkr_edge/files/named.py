@@ -25,7 +25,7 @@ def one_name(paths: Sequence[Path]) -> SamkrError:
     """SE-U93: files of different folders that are to lie in one, as in a bundle or on a device."""
     return SamkrError(
         "SE-U93",
-        "two files of one folder cannot have the same name, so nothing was done",
+        "two files in one folder cannot have the same name, so nothing was done",
         {"file": paths},
-        fix="rename one of them, with the passport beside it where it is a built model",
+        fix="rename one of them, and the passport next to it if it is a built model",
     )

@@ -60,7 +60,7 @@ def made_by_predict(path: Path) -> bool:
 def refuse_foreign(
     paths: Iterable[Path],
     made: Callable[[Path], bool] = made_by_predict,
-    fix: str = "name another place with -o; where it may be replaced, name it so",
+    fix: str = "choose another place with -o, or move these files",
 ) -> None:
     """Before anything is written: what stands where an output would go has to be an earlier output.
 
@@ -78,7 +78,7 @@ def refuse_foreign(
     shown = foreign[:3]
     raise SamkrError(
         "SE-D05",
-        f"files of other origin stand in {foreign[0].parent} where results would go, so nothing was done",
+        f"{foreign[0].parent} holds files of other origin where results would go, so nothing was done",
         {"not ours": [path.name for path in shown], "and more": len(foreign) - len(shown) or None},
         fix=fix,
     )

@@ -58,7 +58,7 @@ def temporary_place() -> str:
         return tempfile.gettempdir()
     except OSError:
         wanted = os.environ.get("TMPDIR") or "TMPDIR is not set"
-        return f"{wanted}, and the usual ones: none can be written to"
+        return f"{wanted}, and the usual ones: none is writable"
 
 
 def no_temporary_room(error: OSError) -> SamkrError:
@@ -67,5 +67,5 @@ def no_temporary_room(error: OSError) -> SamkrError:
         "SE-D09",
         "temporary files could not be written, so the command stopped",
         {"reason": error.strerror or reason_of(error), "folder": temporary_place()},
-        fix="free some room there, or name another folder: export TMPDIR=DIR",
+        fix="free some space there, or name another folder: export TMPDIR=DIR",
     )

@@ -100,15 +100,15 @@ class Recording:
                 "SE-D98",
                 f"{self.video.parent} was removed, and the recording of {self.frames} frames with it",
                 {"reason": reason},
-                fix="choose another place with -o, which nobody clears",
+                fix="choose another place with -o, one that nothing clears",
             )
         return SamkrError(
             "SE-D98",
-            f"{self.video.parent} cannot take more, so the recording ends after {self.frames} frames, which are kept"
+            f"{self.video.parent} cannot hold more, so the recording ends after {self.frames} frames, which are kept"
             if self.frames
-            else f"{self.video.parent} cannot take a recording, so nothing was done",
+            else f"{self.video.parent} cannot hold a recording, so nothing was done",
             {"reason": reason},
-            fix=f"free some room, or choose another place with -o; now: df -h {quoted(self.video.parent)}",
+            fix=f"free some space, or choose another place with -o; now: df -h {quoted(self.video.parent)}",
         )
 
     def __exit__(

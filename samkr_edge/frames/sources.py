@@ -200,7 +200,9 @@ def _missing(word: str) -> SamkrError:
     what = "nothing matches" if glob.has_magic(word) else "there is no"
     fix = look_beside(word)
     if is_like_address(word):
-        fix = "write it as rtsp://user:password@host/path; in a pipeline, with a blank before and behind every !"
+        fix = (
+            "write it as rtsp://user:password@host/path; in a pipeline, with a space before and after every !"
+        )
     return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=fix)
 
 

@@ -188,8 +188,8 @@ class VideoSource:
             return None
         if not self.sure and self._to_come:
             return (
-                f"{self.name}: its pictures last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
-                "a longer sound, a later start, or pictures missing at the end"
+                f"{self.name}: its frames last {self._clock.seconds:.1f} s of the file's {self.lasts:.1f} s: "
+                "a longer audio track, a later start, or frames missing at the end"
             )
         if self._clock.pause is not None:
             began, lasted = self._clock.pause
@@ -219,7 +219,7 @@ class VideoSource:
             if isinstance(self.place, Path):
                 what = f"the file was cut off; {what}"
             else:
-                usual = "the server or the network broke off; or its sound is longer than its pictures"
+                usual = "the server or the network broke off; or its audio is longer than its video"
                 fix = f"curl -fLO {quoted(self.place)}   # then name the file"
         return SamkrError(
             "SE-D96",
@@ -330,7 +330,7 @@ def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> 
         {
             "tried": f"OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
             "usual": f"{'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
-            + ("" if isinstance(source, Path) else ", or a server that sends no parts of files"),
+            + ("" if isinstance(source, Path) else ", or a server without range requests"),
         },
         fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
         if installed

@@ -10,10 +10,10 @@ FAILURE = re.compile(r"CUDA initialization failure with error:? (\d+)", re.IGNOR
 OLD_DRIVER = (35, 222)  # cudaErrorInsufficientDriver, cudaErrorUnsupportedPtxVersion
 # cudaError -> (what happened, what to do)
 CAUSES = {
-    2: ("the GPU's memory is full", "close what else uses the GPU"),
-    46: ("another program has the GPU for itself", "close it, or: sudo nvidia-smi -c DEFAULT"),
-    100: ("CUDA finds no GPU", "look at CUDA_VISIBLE_DEVICES, and at the GPUs that the container was given"),
-    101: ("CUDA finds no such GPU", "look at CUDA_VISIBLE_DEVICES"),
+    2: ("the GPU is out of memory", "close other programs that use the GPU"),
+    46: ("another program uses the GPU exclusively", "close it, or: sudo nvidia-smi -c DEFAULT"),
+    100: ("CUDA finds no GPU", "check CUDA_VISIBLE_DEVICES, and which GPUs the container was given"),
+    101: ("CUDA finds no such GPU", "check CUDA_VISIBLE_DEVICES"),
     802: ("the driver is not ready", "restart the machine"),
     803: ("parts of two NVIDIA drivers are mixed, as after an update", "restart the machine"),
 }

@@ -105,7 +105,7 @@ def gpu_model(device: Device) -> str | None:
 
 
 def jetson_release(root: Path = ROOT) -> str | None:
-    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where it is not one."""
     device = described_by_files(root)
     if not device.is_jetson:
         return None

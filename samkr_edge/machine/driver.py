@@ -64,10 +64,10 @@ def open_driver(load: Callable[[str], Any]) -> tuple[Any | None, str]:
     except OSError as error:
         if f"{LIBRARY}: cannot open shared object file" in str(error):
             return None, f"{LIBRARY} cannot be loaded: no NVIDIA driver is installed, or a container hides it"
-        return None, f"{LIBRARY} is there and cannot be loaded: {reason_of(error)}"
+        return None, f"{LIBRARY} is there but cannot be loaded: {reason_of(error)}"
     missing = [name for name in FUNCTIONS if not hasattr(driver, name)]
     if missing:
-        return None, f"{LIBRARY} is there and is no NVIDIA driver: it has no {missing[0]}"
+        return None, f"{LIBRARY} is there but is not an NVIDIA driver: it has no {missing[0]}"
     code = driver.cuInit(0)
     if code:
         stub = ": this is the toolkit's stub, not a driver" if code == _STUB else ""

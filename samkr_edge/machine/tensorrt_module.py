@@ -40,7 +40,7 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
             raise _missing(flavour, error) from error
         raise SamkrError(
             "SE-V91",
-            f"{title} is installed here and does not load, so no engine was built or loaded",
+            f"{title} is installed here but does not load, so no engine was built or loaded",
             {"reason": reason_of(error)},
             fix=f"samkr-edge doctor   # then: update the NVIDIA driver, or install the {title} that fits it",
         ) from error

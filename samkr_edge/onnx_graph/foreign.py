@@ -38,10 +38,10 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
     if others:
         raise SamkrError(
             "SE-B56",
-            f"{path.name} has operations that are not ONNX's own, so nothing was built",
+            f"{path.name} has operations that are not standard ONNX, so nothing was built",
             {
                 "found": ", ".join(others)[:150],
-                "usual": "an optimiser or a quantizer of another tool has put operations together",
+                "usual": "an optimiser or a quantizer of another tool has fused operations",
                 "instead": "on a CPU it runs as it is: samkr-edge predict and bench take it",
             },
             fix="build the ONNX as it was exported: samkr-edge export CHECKPOINT -o model.onnx",
@@ -53,14 +53,14 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
     elif runtime == "the CPU" and shifted:
         found = f"{len(shifted)} quantizers with zero points, {shifted[0]} first"
     elif wide := wide_quantizers(model):
-        found = f"{len(wide)} quantizers of sixteen bits, {wide[0]} first"
+        found = f"{len(wide)} 16-bit quantizers, {wide[0]} first"
     elif loose := _loose_quantizers(model, runtime):
-        found = f"{len(loose)} quantizers whose scale or zero point is no constant, {loose[0]} first"
+        found = f"{len(loose)} quantizers whose scale or zero point is not a constant, {loose[0]} first"
     else:
         return
     raise SamkrError(
         "SE-B57",
-        f"{path.name} was quantized by another tool, which {runtime} cannot be built from, so nothing was built",
+        f"{path.name} was quantized by another tool, and {runtime} cannot be built from that, so nothing was built",
         {
             "found": found[:150],
             "expected": "Q/DQ whose zero points are a signed 0, as samkr-edge quantize writes it",

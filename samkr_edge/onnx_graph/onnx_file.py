@@ -264,12 +264,12 @@ def not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
     size = f"{len(data)} bytes"
     if path.suffix in (".pt", ".pth"):
         return _unusable(
-            f"{path} is a checkpoint by its name, and an ONNX model was expected",
+            f"{path} is a checkpoint by its name, but an ONNX model was expected",
             {"size": size},
             f"samkr-edge export {quoted(path)} -o {quoted(f'{path.stem}.onnx')}",
         )
     return _unusable(
-        f"{path} is not a whole ONNX model",
+        f"{path} is not a complete ONNX model",
         {"reason": words_of(error), "size": size},
         "export it again: samkr-edge export CHECKPOINT -o model.onnx",
     )

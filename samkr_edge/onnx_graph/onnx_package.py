@@ -18,9 +18,9 @@ def load_checked(data: bytes) -> Any:
     except ImportError as error:
         raise SamkrError(
             "SE-B04",
-            "FP16 has to be baked into this graph, and the package onnx, which that takes, is not installed here",
+            "FP16 has to be baked into this graph, which needs the package onnx, not installed here",
             {
-                "reason": "this TensorRT has no FP16 flag: it runs in the types the graph says",
+                "reason": "this TensorRT has no FP16 flag: it follows the graph's types",
                 "instead": "on the host: samkr-edge export CHECKPOINT -o model.fp16.onnx --precision fp16",
             },
             fix='pip install "samkr-edge[build]"',
@@ -31,7 +31,7 @@ def load_checked(data: bytes) -> Any:
     except Exception as error:  # protobuf's, the checker's and the shape inference's own classes
         raise SamkrError(
             "SE-B84",
-            "this graph is no valid ONNX, so nothing was built",
+            "this graph is not valid ONNX, so nothing was built",
             {"reason": words_of(error, 300)},
             fix="export it again: samkr-edge export CHECKPOINT -o model.onnx",
         ) from error

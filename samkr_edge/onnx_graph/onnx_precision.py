@@ -29,7 +29,7 @@ def precision_of(model: OnnxFile) -> str:
 
 
 def wide_quantizers(model: OnnxFile) -> list[str]:
-    """Names of the quantizers of sixteen bits, which other tools write."""
+    """Names of the 16-bit quantizers, which other tools write."""
     return [
         node.name
         for node in model.nodes

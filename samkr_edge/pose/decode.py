@@ -172,7 +172,7 @@ def not_finite() -> SamkrError:
         "SE-A20",
         "the network's output holds NaN or infinity, so there are no poses",
         {"usual": "weights damaged in training, or FP16 overflow"},
-        fix="samkr-edge eval CHECKPOINT --data DIR   # of the FP32 one first, to see where it begins",
+        fix="samkr-edge eval CHECKPOINT --data DIR   # the FP32 one first, to see where it starts",
     )
 
 

@@ -44,7 +44,7 @@ class Poses:
         ):
             raise ValueError(
                 f"keypoints {self.keypoints.shape}, joint scores {self.joint_scores.shape}, scores "
-                f"{self.scores.shape} and ids {None if self.ids is None else self.ids.shape} do not belong together"
+                f"{self.scores.shape} and ids {None if self.ids is None else self.ids.shape} do not match"
             )
         for name in ("keypoints", "joint_scores", "scores"):
             array = getattr(self, name)

@@ -101,7 +101,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
             "SE-V99",
             f"there is no CUDA backend {name!r}",
             {"known": ", ".join(BACKENDS)},
-            fix=f'backend="{DRIVER}"   # needs the NVIDIA driver alone',
+            fix=f'backend="{DRIVER}"   # needs only the NVIDIA driver',
         )
     opener = resolve(BACKENDS[name])
     try:
@@ -112,11 +112,11 @@ def open_cuda(backend: str | None = None) -> Cuda:
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(("cuda", "pycuda"))
         raise SamkrError(
             "SE-V99",
-            f"the CUDA backend {name} {'is not installed' if missing else 'is installed and does not work here'}",
+            f"the CUDA backend {name} {'is not installed' if missing else 'is installed but does not work here'}",
             {"reason": reason_of(error)},
             fix="samkr-edge doctor"
             if name == DRIVER
-            else f'backend="{DRIVER}"   # needs the NVIDIA driver alone'
+            else f'backend="{DRIVER}"   # needs only the NVIDIA driver'
             + (f"; or: pip install {name}" if missing else ""),
         ) from error
     return cuda
@@ -127,9 +127,9 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
     if code == 2:
         return SamkrError(
             "SE-V90",
-            "the GPU's memory is full",
+            "the GPU is out of memory",
             {"while": what},
-            fix="close what else uses the GPU, or take a smaller batch or input size",
+            fix="close other programs that use the GPU, or use a smaller batch or input size",
         )
     return SamkrError(
         "SE-V90",

@@ -113,7 +113,7 @@ class OnnxRunner(Runner):
         except Exception as error:  # ONNX Runtime's own classes
             raise SamkrError(
                 "SE-A35",
-                f"ONNX Runtime opens {self._path} and cannot run it, so there are no poses",
+                f"ONNX Runtime opens {self._path} but cannot run it, so there are no poses",
                 {
                     "input": f"{'x'.join(map(str, images.shape))}, as its graph declares it",
                     "reason": words_of(error, 400),

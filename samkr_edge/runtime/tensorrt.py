@@ -54,9 +54,9 @@ class Lane:
             short = any(map(is_about_memory, self._messages.texts()))
             raise SamkrError(
                 "SE-V89",
-                f"TensorRT made no execution context{': the memory is not enough' if short else ''}",
+                f"TensorRT made no execution context{': not enough memory' if short else ''}",
                 {"reason": self._messages.reasons()},
-                fix="close what else uses the GPU, or run fewer threads",
+                fix="close other programs that use the GPU, or run fewer threads",
             )
         self.graph: Any = None
         self.inputs: dict[str, np.ndarray] = {}

@@ -52,14 +52,14 @@ def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Mess
 def _old_driver(trt: Any, flavour: Flavour, said: str | None = None) -> SamkrError:
     known, needed = _driver_cuda(), cuda_major(trt)
     package = f"{MODULES[flavour].replace('_', '-')}-cu"
-    fix = "update the NVIDIA driver; on a Jetson take the TensorRT that its JetPack brings, not one of pip's"
+    fix = "update the NVIDIA driver; on a Jetson use the TensorRT of its JetPack, not pip's"
     if _is_newer(needed, known):
         fix = f"update the NVIDIA driver, or: pip uninstall {package}{needed} && pip install {package}{_major(known)}"
     return SamkrError(
         "SE-V86",
         f"the NVIDIA driver is too old for {TITLES[flavour]} {trt.__version__}, so it was not used",
         {
-            "driver": f"knows CUDA up to {known or 'an unknown version'}",
+            "driver": f"supports CUDA up to {known or 'an unknown version'}",
             "needed": f"CUDA {needed}: the package is {package}{needed}" if needed else "a newer one",
             "TensorRT": said,
         },

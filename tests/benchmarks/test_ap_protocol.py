@@ -86,7 +86,7 @@ def test_a_gate_does_not_compare_ap_of_two_protocols(
     assert str(one) == "accuracy   AP by deployment then, by flip + paper resize now"
     other = RESCORED.model_copy(update={"rescoring_sha256": "b" * 64})
     (one,) = compare_runs(changed(run_, other), changed(run_, RESCORED), 1.0).uncompared
-    assert "by another rescoring network" in one.why
+    assert "with another rescoring network" in one.why
     assert compare_runs(changed(run_), changed(run_), 1.0).uncompared == []
 
 
@@ -382,7 +382,7 @@ def test_bench_by_the_papers_protocol_has_the_ap_of_eval(
     assert deployed["protocol"]["name"] == "deployment"
     assert (by_paper["protocol"]["name"], by_paper["protocol"]["flip"]) == ("paper", True)
     assert any("papers report the last epoch" in note for note in by_paper["notes"])
-    assert any("times are those of one pass as deployed" in note for note in by_paper["notes"])
+    assert any("times are of one plain pass, as deployed" in note for note in by_paper["notes"])
     assert not any("paper" in note for note in deployed["notes"])
 
 

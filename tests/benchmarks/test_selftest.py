@@ -83,11 +83,11 @@ def test_unless_it_is_asked_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_not_run_where_what_it_needs_is_not_there(tmp_path: Path) -> None:
-    machine = Machine(Device(), {"jetson": "this is no Jetson"})
+    machine = Machine(Device(), {"jetson": "this is not a Jetson"})
     lone = Stage(11, "Jetson", "selftest_stages:good", ("gpu", "jetson"), 1)
     run = run_all(tmp_path, [*stages("good", "good"), lone], machine)
     assert states(run) == ["passed", "passed", "not run"]
-    assert run.outcomes[2].why == "this is no Jetson"
+    assert run.outcomes[2].why == "this is not a Jetson"
     assert verdict(run.outcomes) == "Stages 0 and 1 passed; stage 11 was not run."
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_in_a_stage_keeps_what_was_measured(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "selftest.json").read_text())
     assert [stage["state"] for stage in found["stages"]] == ["passed", "unfinished", "not run"]
     assert found["stages"][1]["checks"][0]["what"] == "first"
-    assert found["verdict"] == "Stage 0 passed; stages 1 and 2 were not run to the end."
+    assert found["verdict"] == "Stage 0 passed; stages 1 and 2 were not finished."
 
 
 def test_the_table_has_a_row_for_every_check_and_every_stage_not_run(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_ctrl_c_in_the_tests_shows_the_table_and_ends_with_130(tmp_path: Path) -
         printed, _ = running.communicate()
     assert running.returncode == 130, printed
     assert "stopped by Ctrl-C after" in printed
-    assert "No stage was run to its end" in printed
+    assert "No stage finished" in printed
 
 
 def test_as_a_command_it_tells_what_it_measures_and_how_it_ends(

@@ -49,7 +49,7 @@ def test_a_flavour_that_makes_no_engines_for_this_card_is_none(
         found = look_around([stage("gpu", "tensorrt")])
         assert set(found.lacking) == lacking
     assert found.lacking["tensorrt"] == (
-        "TensorRT is not installed; TensorRT for RTX makes no engines for SM 9.0"
+        "TensorRT is not installed; TensorRT for RTX cannot build engines for SM 9.0"
     )
 
 
@@ -67,7 +67,7 @@ def test_what_is_not_there_is_named(tried: dict[str, Trial], monkeypatch: pytest
         "TensorRT for RTX is not installed",
         "torch": "torch does not import: numpy is missing",
         "onnx": 'the package onnx is not installed: pip install "samkr-edge[build]"',
-        "jetson": "this is no Jetson",
+        "jetson": "this is not a Jetson",
     }
     assert found.versions == {}
 

@@ -107,7 +107,7 @@ def test_a_process_left_behind_does_not_hold_the_next_stage_up(tmp_path: Path) -
 
 def test_the_end_of_the_minutes_is_no_failure(tmp_path: Path) -> None:
     outcome = run("hangs", tmp_path, left=5)
-    assert (outcome.state, outcome.why) == ("unfinished", 'stopped when the minutes were over, after "first"')
+    assert (outcome.state, outcome.why) == ("unfinished", 'stopped at the time limit, after "first"')
 
 
 @pytest.mark.parametrize("name", ["hangs", "hangs_for_good"])

@@ -91,7 +91,7 @@ def test_calibration_names_images_that_decoders_complain_about(
     assert len(list(load_batches(images, (64, 96), 2))) == 3
     said = capfd.readouterr().err
     assert said.startswith(
-        f"1 image is damaged inside, and read as well as could be: {images[3].path} (Corrupt JPEG"
+        f"1 image is partly damaged, and read as far as possible: {images[3].path} (Corrupt JPEG"
     )
     assert said.count("\n") == 1
 

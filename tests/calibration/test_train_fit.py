@@ -38,7 +38,7 @@ def test_images_that_were_trained_on_are_refused(
     said = capsys.readouterr().err
     assert "SE-D45" in said
     assert "trained on train, 24 images" in said
-    assert "fix: give the same command with --split val" in said
+    assert "fix: run the same command with --split val" in said
     assert list(tmp_path.iterdir()) == []
 
 

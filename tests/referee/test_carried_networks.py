@@ -58,6 +58,6 @@ def test_ctrl_c_in_the_builder_as_stage_7_does_it(tmp_path: Path) -> None:
     write_network(source, "samkr_w32")
     words = ["build", str(source), "--target", "rtx-any", "-o", str(folder / "made.engine")]
     check = stopped("Ctrl-C", words, folder, LIBRARIES["rtx"], patience=1.0)
-    assert check.passed is not None, "the build was done before"
+    assert check.passed is not None, "the build finished before"
     assert (check.figures["status"], check.figures["left"]) == (130, []), check
     assert "Traceback" not in check.figures["said"]

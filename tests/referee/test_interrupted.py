@@ -136,7 +136,7 @@ def test_a_disk_that_is_full_behind_the_engine_keeps_the_old_one(
         monkeypatch.setattr(Path, "write_text", full)
         assert run(words) == 3
         # The engine and its passport take their names together: it is the engine that could not be written.
-        assert "could not be written, so what was there before is unchanged" in capsys.readouterr().err
+        assert "could not be written, so the previous file is unchanged" in capsys.readouterr().err
         after = files_of(tmp_path)
         assert after.keys() == before.keys()
         assert {name: after[name] for name in ("model.engine", "model.engine.json")}.items() <= before.items()

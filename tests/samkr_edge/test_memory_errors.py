@@ -71,7 +71,7 @@ def test_the_reason_is_the_line_that_speaks_of_memory(error: Exception, reason: 
         RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
         StageFailed("network", 3, RuntimeError("torch.OutOfMemoryError: CUDA out of memory")),
         FileNotFoundError(errno.ENOENT, "x"),
-        SamkrError("SE-V90", "the GPU's memory is full"),
+        SamkrError("SE-V90", "the GPU is out of memory"),
         SamkrError("SE-A22", "bad_alloc.onnx cannot be loaded"),
     ],
 )

@@ -49,7 +49,7 @@ def test_missing_and_foreign_files_are_errors_with_their_name(tmp_path: Path) ->
             read_image(tmp_path / name)
         # Right for an image that `predict` was given as well as for one of a data set.
         assert str(caught.value.fix).startswith("restore the file")
-        assert "if annotations name it" in str(caught.value.fix)
+        assert "if they name it" in str(caught.value.fix)
 
 
 def test_a_link_to_a_missing_image_is_told_with_what_is_missing(tmp_path: Path) -> None:

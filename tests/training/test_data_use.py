@@ -150,7 +150,7 @@ def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> N
     assert score(dataset, results).ap == pytest.approx(100)
     assert TrainingSet(dataset, (64, 64))[0]["offset_weight"].any()
     assert remarks(dataset) == [
-        "data: 2 people without a size, who are given that of their box or keypoints: "
+        "data: 2 people without a size, taken from their box or keypoints: "
         "annotation 1 (image 1), annotation 2 (image 2)"
     ]
     code, payload = _check(root)
@@ -167,10 +167,7 @@ def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> N
     assert code == 3
     expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
     assert payload["splits"][0]["places"]["missing"] == expected
-    assert (
-        f"10 image files that are not there: {', '.join(expected[:3])}, ..."
-        in payload["error"]["facts"]["problem"]
-    )
+    assert f"10 missing image files: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]["problem"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -184,7 +181,7 @@ def test_missing_images_are_refused_before_the_work_with_the_count_of_data_check
         assert run([*command, "--data", str(root), "--out", str(out)]) == 3
         printed = capsys.readouterr().err
         file = root / "annotations" / f"person_keypoints_{split}2017.json"
-        assert f"error SE-D22: 9 of 9 images of {file} are not there" in printed
+        assert f"error SE-D22: 9 of 9 images of {file} are missing" in printed
         assert f"samkr-edge data check '{root}'" in printed
         assert not out.exists()
     found = {report.split: report.found.get("missing", []) for report in check_splits(open_splits(root))}
@@ -327,7 +324,7 @@ def test_too_few_asked_for_are_answered_with_as_many_as_there_are(tmp_path: Path
     require_calibration_images(train)
     with pytest.raises(SamkrError) as caught:
         require_calibration_images(train, asked=7)
-    assert caught.value.fix == "give the same command with --images 9"
+    assert caught.value.fix == "run the same command with --images 9"
 
 
 def test_a_demo_is_not_begun_whose_val_split_shows_nobody(

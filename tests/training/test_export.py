@@ -86,7 +86,7 @@ def test_nan_weights_are_refused_by_name(checkpoint: Checkpoint, tmp_path: Path)
 def test_a_network_that_sees_nothing_is_not_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:
     state = {name: torch.zeros_like(tensor) for name, tensor in checkpoint.state.items()}
     network = network_of(replace(checkpoint, state=state))
-    with pytest.raises(SamkrError, match="whatever the picture") as caught:
+    with pytest.raises(SamkrError, match="for every picture") as caught:
         export_onnx(network, checkpoint.card, tmp_path / "x.onnx")
     assert caught.value.code == "SE-A28"
     assert not list(tmp_path.iterdir())

@@ -209,7 +209,7 @@ def split(
     out: Annotated[
         Path, typer.Argument(help="Folder for the data set with both splits.", callback=folder_to_write)
     ],
-    split: Annotated[str, typer.Option(help="Split that two are made of.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to divide in two.")] = "train",
     share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
     ] = 0.1,

@@ -60,7 +60,7 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="Of what is not quantized: fp32, or fp16 for strongly typed TensorRT (10 and later)."
+            help="Precision of what is not quantized: fp32, or fp16 for strongly typed TensorRT (10 and later)."
         ),
     ] = "fp32",
     decode: Annotated[
@@ -70,15 +70,15 @@ def export(
     probe: Annotated[
         ProbeFrom,
         typer.Option(
-            help="Small pictures in the ONNX that builds are judged on: those that the checkpoint was "
-            "calibrated on, where it has some, or rendered people."
+            help="Small pictures in the ONNX that builds are judged on: some that the checkpoint was "
+            "calibrated on, or rendered people."
         ),
     ] = ProbeFrom.checkpoint,
     without: Annotated[
         Part | None,
         typer.Option(
-            help="Leave this out of the network where that costs nothing, by AP with --data, or else by joints "
-            "on the pictures that travel with the file."
+            help="Leave this out of the network if that costs nothing: judged by AP with --data, else by joints "
+            "on the pictures in the file."
         ),
     ] = None,
     data: Annotated[
@@ -130,7 +130,7 @@ def export(
             "SE-U77",
             "--max-moved is for judging without labels, so nothing was exported",
             {"with --data": "AP decides"},
-            fix="give the same command with --max-drop 0.1 in its place",
+            fix="run the same command with --max-drop 0.1 instead",
         )
     wanted = parse_size(size) if size else None
     half = precision == "fp16"
@@ -142,7 +142,7 @@ def export(
             fix = f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
         raise SamkrError(
             "SE-U84",
-            f"{precision!r} is no precision to export in",
+            f"{precision!r} is not a precision to export in",
             {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
             fix=fix,
         )
@@ -215,8 +215,8 @@ def _refuse_unused(needed: str, given: object, options: Mapping[str, object]) ->
     if unused and given is None:
         raise SamkrError(
             "SE-U78",
-            f"{', '.join(unused)} says how to judge by {needed}, which is not given, so nothing was exported",
-            fix=f"give the same command with {needed}, or without {unused[0]}",
+            f"{', '.join(unused)} needs {needed}, which is not given, so nothing was exported",
+            fix=f"run the same command with {needed}, or without {unused[0]}",
         )
 
 

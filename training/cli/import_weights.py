@@ -22,7 +22,7 @@ def import_weights(
     model: Annotated[str, typer.Option(help="Zoo model to fill, see `samkr-edge models`; or rescoring.")],
     out: Annotated[Path, out_file("Checkpoint to write.")],
     keypoints: Annotated[
-        int, typer.Option(min=1, help="For a bare backbone; a pose network's file says how many it has.")
+        int, typer.Option(min=1, help="Keypoints, for a bare backbone; a pose network's file has its own.")
     ] = 17,
     data: Annotated[
         Path | None,
@@ -93,7 +93,9 @@ def import_weights(
         table.add_row(label, str(len(names)), "\n".join(shown))
     state = "complete" if not report.missing else "a start for training, not a finished network"
     chosen = (
-        f"\nof its tables {read.table} was taken, not {', '.join(read.instead_of)}" if read.instead_of else ""
+        f"\nof its weight tables {read.table} was loaded, not {', '.join(read.instead_of)}"
+        if read.instead_of
+        else ""
     )
     emit(
         {

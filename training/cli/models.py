@@ -68,8 +68,8 @@ def models(
             )
             advance()
     note = (
-        "GMACs count the deformable convolutions; papers of this line call them GFLOPs. SAMKR's printed figures leave "
+        "GMACs include the deformable convolutions; these papers call them GFLOPs. SAMKR's published figures leave "
         "the deformable convolutions out, DEKR's do not: counted the same way, SAMKR is the heavier one. "
-        "NAME_1block is a model with one adaptive convolution per branch in place of two."
+        "NAME_1block is a model with one adaptive convolution per branch instead of two."
     )
     emit({"models": rows, "note": note}, Group(table, note), as_json)

@@ -12,7 +12,7 @@ from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, 
 
 
 def rescore(
-    model: Annotated[Path, typer.Argument(help="The model whose poses are to be rescored, of any kind.")],
+    model: Annotated[Path, typer.Argument(help="Any model whose poses are to be rescored.")],
     data: Data,
     out: Annotated[Path, out_file("Rescoring network to write, .npz.")],
     split: Annotated[
@@ -25,7 +25,7 @@ def rescore(
     resize: ResizedBy = None,
     match: Match = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of initial weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights and order.")] = 0,
     threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:

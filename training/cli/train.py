@@ -25,12 +25,10 @@ def train(
     split: Annotated[str | None, typer.Option(help="Split to train on [default: the recipe's].")] = None,
     overrides: Overrides = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Train for so long [default: the recipe's].")
+        float | None, typer.Option(min=0.01, help="Minutes of training [default: the recipe's].")
     ] = None,
     threads: RunThreads = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from OUT/last.pt where there is one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from OUT/last.pt if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network from a recipe.
@@ -126,7 +124,7 @@ def _model_of(recipe: Recipe, data: Path) -> str:
             "SE-U87",
             f"{recipe.model} has no scale branch, which SWAHR's loss trains, so nothing was trained",
             {"in papers": "SWAHR's loss is HRNet-W32's, DEKR's is HRNet-W48's"},
-            fix="give the same command with --set loss.kind=dekr",
+            fix="run the same command with --set loss.kind=dekr",
         )
     return recipe.model
 
@@ -161,7 +159,7 @@ def recipes(
 
     if keys:
         if name:
-            raise typer.BadParameter("the keys are those of every recipe: give a NAME or --keys")
+            raise typer.BadParameter("all recipes have the same keys: give a NAME or --keys")
         listed = recipe_keys()
         table = Table(title="keys of a recipe")
         for column in COLUMNS:

@@ -31,12 +31,12 @@ _TRAINED_ON = ("train", "trainval")
 
 # Kind -> what it means. Problems make the check fail; notes are only reported.
 PROBLEMS = {
-    "missing": "image files that are not there",
+    "missing": "missing image files",
     "corrupt": "image files that cannot be decoded or are cut off",
     "size": "images whose size is not the one in the annotations",
-    "turned": "images of the annotated size only when turned as EXIF says, which is not followed",
+    "turned": "images of the annotated size only when rotated by EXIF, which is ignored",
     "shared": "images whose bytes are in another split too",
-    "duplicate_id": "annotation ids given twice",
+    "duplicate_id": "duplicate annotation ids",
     "no_area": "people with keypoints but without area or box",
     "uncounted": "people with labelled keypoints but num_keypoints 0, ignored",
     **LEFT_OUT,
@@ -47,9 +47,9 @@ NOTES = {
     "count": "people whose num_keypoints is not their number of labelled keypoints",
     "empty": "images without any annotation",
     "small": "people with keypoints but too small for training to give them a centre",
-    "damaged": "images that are damaged inside, and read as well as could be",
-    "exif": "images with an EXIF orientation, not followed: wrong if labelled as turned",
-    "swapped": "images whose width and height the annotations exchange; nothing depends on it",
+    "damaged": "images that are partly damaged, and read as far as possible",
+    "exif": "images with an EXIF orientation, ignored: wrong if labelled as rotated",
+    "swapped": "images with width and height swapped in the annotations; nothing depends on it",
     **TOLD,
 }
 
@@ -163,7 +163,7 @@ def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError |
         return None
     return SamkrError(
         "SE-D16",
-        f"{root} has problems that would stop training or falsify its figures",
+        f"{root} has problems that would stop training or distort its results",
         {"problem": problems, "looked in": searched},
         fix=fixes[0] if fixes else "restore these files, or correct the entries; then check again",
     )

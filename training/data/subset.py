@@ -82,7 +82,7 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
     if len(shown) < 2:
         raise SamkrError(
             "SE-D47",
-            f"the split {source.split!r} has too few images with people to make two of it",
+            f"the split {source.split!r} has too few images with people to divide in two",
             {"needed": "2", "found": f"{len(shown)} that show a labelled person, of {len(source)} images"},
             fix=f"samkr-edge data check {quoted(source.named)}",
         )

@@ -149,9 +149,9 @@ class Batches:
             {
                 "images": f"{len(self._samples)} of {self._samples.dataset.annotation_path}",
                 "input": f"{height}x{width}, scale {augment.scale[0]:g} to {augment.scale[1]:g}, translation "
-                f"{augment.translation:g}: everybody lies outside",
+                f"{augment.translation:g}: everybody is outside",
             },
-            fix="give the same command with --set data.translation=0 --set 'data.scale=[1,1]'",
+            fix="run the same command with --set data.translation=0 --set 'data.scale=[1,1]'",
         )
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:

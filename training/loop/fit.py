@@ -164,7 +164,7 @@ def _finish(run: Run, validation: Validation | None) -> Checkpoint:
         return run.result(settled.state_dict())
     # What was validated before had other statistics: its AP is another network's.
     scores = validation.measure(settled, run.card, run.team.device)
-    say(f"with batch norm statistics taken again: {validation.label} {scores.ap:.1f} on {validation.where}")
+    say(f"with batch norm statistics re-estimated: {validation.label} {scores.ap:.1f} on {validation.where}")
     return run.result(settled.state_dict(), validation=validation.facts(run.state, scores))
 
 
@@ -204,4 +204,4 @@ def _announce(run: Run) -> None:
     for line in remarks(run.samples.dataset):
         say(line)
     if run.samples.skipped:
-        say(f"{run.samples.skipped} images without people are left out")
+        say(f"{run.samples.skipped} images without people are skipped")

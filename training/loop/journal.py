@@ -48,7 +48,7 @@ class Journal:
                 "SE-D72",
                 f"the record of the run in {self.path.parent} could not be written, so training stopped",
                 {"reason": error.strerror or error},
-                fix="free some room there, and repeat the command with --resume",
+                fix="free some space there, and repeat the command with --resume",
             ) from error
 
     def __enter__(self) -> Journal:

@@ -37,7 +37,7 @@ def settings_of(kind: type[_Settings], section: Section) -> _Settings:
 class DataSection(Section):
     """Augmentation and targets."""
 
-    split: str = Field(default="train", description="the split that is learned from")
+    split: str = Field(default="train", description="the split to train on")
     input_size: tuple[int, int] | None = Field(
         default=None, description="height and width of the network input, multiples of 32; null: the model's"
     )
@@ -51,20 +51,22 @@ class DataSection(Section):
     )
     flip: float = Field(default=0.5, ge=0, le=1, description="probability of mirroring")
     jitter: float = Field(
-        default=0.0, ge=0, le=1, description="strength of changes of brightness, contrast and colour"
+        default=0.0, ge=0, le=1, description="strength of brightness, contrast and colour changes"
     )
     crop: Crop = Field(
         default="fit",
-        description="what is shown before anything is varied. fit: the whole image, as `predict` and devices see it. "
+        description="what is shown before augmentation. fit: the whole image, as `predict` and devices see it. "
         "short: the image's short side fills the input's and the ends of the long side are cut off, as in DEKR's "
         "training; people are then about as large as `--resize paper` shows them",
     )
-    sigma: float = Field(default=2.0, ge=0.6, description="of the keypoints' Gaussians, map pixels")
+    sigma: float = Field(default=2.0, ge=0.6, description="sigma of the keypoints' Gaussians, map pixels")
     center_sigma: float = Field(
-        default=4.0, ge=0.6, description="of the person centres' Gaussians, map pixels"
+        default=4.0, ge=0.6, description="sigma of the person centres' Gaussians, map pixels"
     )
     offset_radius: int = Field(
-        default=4, ge=1, description="offsets are learned this near to a centre in x and in y, map pixels"
+        default=4,
+        ge=1,
+        description="offsets are learned within this distance of a centre in x and in y, map pixels",
     )
     background_weight: float = Field(
         default=0.1, ge=0, le=1, description="weight of the heatmap loss away from every Gaussian (`dekr`)"
@@ -72,14 +74,14 @@ class DataSection(Section):
     offset_extent: Extent = Field(
         default="person",
         description="a person's offsets weigh 1 / extent. person: the diagonal of the box of the labelled joints. "
-        "image: that of the box from the image's origin, as the official code has it: who stands at the top left "
-        "weighs most. `loss.offset_weight` belongs to it",
+        "image: that of the box from the image's origin, as the official code has it: people at the top left weigh "
+        "most. Set `loss.offset_weight` to match",
     )
     smallest_extent: float = Field(
         default=32.0,
         ge=1,
-        description="no extent of a `person` counts as less, input pixels: a single joint has none. Meant for an "
-        "input of 512; less for a smaller one",
+        description="least extent of a `person`, input pixels: a single joint has none. Meant for an input of 512; "
+        "lower it for a smaller one",
     )
     smallest_person: float | None = Field(
         default=None,
@@ -93,8 +95,8 @@ class DataSection(Section):
         "mirrored images, shifted windows of offsets, unlearned padding. Needs `crop: short`, implies "
         "`offset_extent: image` and, if null, `smallest_person: 32`",
     )
-    workers: int = Field(default=1, ge=1, le=64, description="threads that make batches")
-    cache_mb: int = Field(default=1024, ge=0, description="room for decoded images, MB")
+    workers: int = Field(default=1, ge=1, le=64, description="threads that prepare batches")
+    cache_mb: int = Field(default=1024, ge=0, description="cache for decoded images, MB")
 
     @model_validator(mode="after")
     def sensible_sizes(self) -> DataSection:
@@ -117,7 +119,7 @@ class OptimizerSection(Section):
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of both moments")
     clip_norm: float | None = Field(
-        default=None, gt=0, description="largest norm of the gradient; null: it is not clipped"
+        default=None, gt=0, description="largest norm of the gradient; null: no clipping"
     )
 
 
@@ -135,7 +137,7 @@ class ScheduleSection(Section):
     warmup_steps: int = Field(
         default=0, ge=0, description="updates over which the rate rises to its full value"
     )
-    final: float = Field(default=0.01, ge=0, le=1, description="cosine: last rate as a share of the first")
+    final: float = Field(default=0.01, ge=0, le=1, description="cosine: final rate as a share of the first")
 
     @model_validator(mode="after")
     def one_length(self) -> ScheduleSection:
@@ -148,7 +150,7 @@ class ScheduleSection(Section):
 
 class LossSection(Section):
     kind: Literal["dekr", "swahr"] = Field(
-        default="dekr", description="of the heatmaps; swahr needs a model with a scale branch"
+        default="dekr", description="loss of the heatmaps; swahr needs a model with a scale branch"
     )
     heatmap_weight: float = Field(default=1.0, ge=0, description="factor of the heatmap loss")
     offset_weight: float = Field(
@@ -164,13 +166,13 @@ class ValidationSection(Section):
     """AP during training; off unless one of the first two is given. See ``training.loop.validation``."""
 
     every_epochs: float | None = Field(
-        default=None, gt=0, description="AP after so many epochs, and at the end; null: never"
+        default=None, gt=0, description="epochs between AP measurements, and at the end; null: never"
     )
     every_minutes: float | None = Field(
-        default=None, gt=0, description="in its place, AP after so many minutes"
+        default=None, gt=0, description="instead, minutes between AP measurements"
     )
     split: str = Field(default="val", description="the split that AP is measured on")
-    images: int | None = Field(default=None, ge=1, description="its first so many images; null: all")
+    images: int | None = Field(default=None, ge=1, description="only its first images, this many; null: all")
 
     @property
     def wanted(self) -> bool:
@@ -195,8 +197,8 @@ def _decoding(name: str, description: str, **bounds: float) -> Any:
 class DecodeSection(Section):
     """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
 
-    max_people: int = _decoding("max_people", "most people that are found in an image")
-    center_threshold: float = _decoding("center_threshold", "least value of a person's centre")
+    max_people: int = _decoding("max_people", "largest number of people found in an image")
+    center_threshold: float = _decoding("center_threshold", "lowest value of a person's centre")
     nms_distance: float = _decoding(
         "nms_distance", "two joints are near below this share of the pose's diagonal"
     )
@@ -205,7 +207,7 @@ class DecodeSection(Section):
         "a joint moves to its heatmap's peak within this reach, map pixels; 0: as regressed",
         le=8,  # the smallest map has 8 pixels
     )
-    refine_blend: float = _decoding("refine_blend", "share of the way that it moves, 1: onto the peak")
+    refine_blend: float = _decoding("refine_blend", "share of the way it moves, 1: onto the peak")
 
 
 class Recipe(Section):
@@ -221,7 +223,7 @@ class Recipe(Section):
     loss: LossSection = LossSection()
     validation: ValidationSection = ValidationSection()
     decode: DecodeSection = DecodeSection()
-    batch_size: int = Field(default=40, ge=1, description="images in a batch, of each process")
+    batch_size: int = Field(default=40, ge=1, description="images per batch, in each process")
     accumulate: int = Field(default=1, ge=1, description="batches summed into one update, over all processes")
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         default="auto",
@@ -234,20 +236,20 @@ class Recipe(Section):
         default=None,
         gt=0,
         lt=1,
-        description="decay of the average of weights that is kept; null: the last weights",
+        description="decay of the moving average of the weights; null: the last weights",
     )
     norm_batches: int = Field(
-        default=0, ge=0, description="batches over which final.pt's batch norm statistics are taken again"
+        default=0, ge=0, description="batches over which final.pt's batch norm statistics are re-estimated"
     )
     init: str | None = Field(
         default=None,
         description="checkpoint whose fitting weights a run starts from; `none`: from scratch, on purpose; null: "
         "the same, and an error where papers start from ImageNet weights",
     )
-    seed: int = Field(default=0, description="of weights, order and augmentation")
-    threads: int | None = Field(default=None, ge=1, description="of the CPU; null: what is fastest")
-    save_seconds: float = Field(default=30.0, gt=0, description="time between two writings of last.pt")
-    log_steps: int = Field(default=20, ge=1, description="updates between two lines of the log")
+    seed: int = Field(default=0, description="seed of weights, order and augmentation")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; null: what is fastest")
+    save_seconds: float = Field(default=30.0, gt=0, description="seconds between two saves of last.pt")
+    log_steps: int = Field(default=20, ge=1, description="updates between two log lines")
 
     @model_validator(mode="after")
     def enough_for_batch_norm(self) -> Recipe:

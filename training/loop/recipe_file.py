@@ -130,7 +130,7 @@ def _invalid(path: str, facts: dict[str, str]) -> SamkrError:
         "SE-U31",
         f"{path} is not a valid recipe",
         facts,
-        fix="samkr-edge recipes samkr_tiny   # all settings there are, with values that hold",
+        fix="samkr-edge recipes samkr_tiny   # all settings, with valid values",
     )
 
 

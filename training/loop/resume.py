@@ -98,7 +98,7 @@ def restore(
                 key.removeprefix("recipe."): f"was {_of(other, key, foreign)}, now {_of(ours, key, foreign)}"
                 for key in differing[:4]
             },
-            fix="use another --out: the run was begun by another version"
+            fix="use another --out: the run was started by another version"
             if foreign
             else "use another --out, or the settings of that run",
         )

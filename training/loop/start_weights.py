@@ -77,7 +77,7 @@ def load_start(network: PoseNet, init: str | None) -> Start:
     if checkpoint.kind != "float":
         raise SamkrError(
             "SE-A39",
-            f"{init} is {checkpoint.kind}, its batch norms are part of its convolutions: no start for training",
+            f"{init} is {checkpoint.kind}: its batch norms are folded, so training cannot start from it",
             fix=_another(network.config),
         )
     fitting = {
@@ -110,6 +110,4 @@ def load_start(network: PoseNet, init: str | None) -> Start:
 
 
 def _another(config: ModelConfig) -> str:
-    return (
-        f"give the same command with --set init=CHECKPOINT of a {config.name}, or --set init={FROM_SCRATCH}"
-    )
+    return f"run the same command with --set init=CHECKPOINT of a {config.name}, or --set init={FROM_SCRATCH}"

@@ -133,7 +133,7 @@ def _not_finite(
             "images": ", ".join(ids),
             "last good": last if last.is_file() else "none yet",
         },
-        fix=f"give the same command with --set optimizer.lr={rate / 10:.1g} and another --out; look at these images",
+        fix=f"run the same command with --set optimizer.lr={rate / 10:.1g} and another --out; look at these images",
     )
 
 

@@ -59,7 +59,7 @@ class Validation:
                 "SE-D73",
                 f"{len(shared)} of the {self.where} are trained on, so their AP would say nothing",
                 {"training": f"{trained_on.split}, {len(trained_on)} images", "first": min(shared)},
-                fix=f"give the same command with {_without(settings)}",
+                fix=f"run the same command with {_without(settings)}",
             )
 
     def due(self, state: RunState, minutes_before: float, steps_per_epoch: float) -> bool:
@@ -114,7 +114,7 @@ def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> 
                 "found": ", ".join(splits) or trained_on.annotation_path.name,
                 "to have it": f"samkr-edge data split {quoted(trained_on.named)} OUT",
             },
-            fix=f"give the same command with {_without(settings)}   # without validation",
+            fix=f"run the same command with {_without(settings)}   # without validation",
         )
 
 

@@ -148,7 +148,7 @@ class Agreement:
 
     def _people(self) -> list[str]:
         if not self.people:
-            return [f"{self.probe}, on which the source sees nobody clearly"]
+            return [f"{self.probe}, on which the source detects nobody clearly"]
         lines = [f"on {self.probe} people {self.kept} of {self.people} stay"]
         if self.kept:
             lines.append(f"joints move median {self.joints_median:.2f}, largest {self.joints_largest:.2f} px")

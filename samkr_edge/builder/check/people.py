@@ -107,10 +107,10 @@ def refuse_blind(maps: Maps, probe: str) -> None:
     if change <= _LEAST_CHANGE * np.abs(centers).max():
         raise SamkrError(
             "SE-A28",
-            "the network gives the same centre heatmap whatever the picture, so nothing was written",
+            "the network gives the same centre heatmap for every picture, so nothing was written",
             {
                 "it is": f"{centers.min():.2g} to {centers.max():.2g} on {probe}",
-                "so": "it finds nobody, or the same in every picture",
+                "so": "it finds nobody, or the same people in every picture",
             },
             fix="samkr-edge eval CHECKPOINT --data DIR   # weights that died in training or quantization",
         )

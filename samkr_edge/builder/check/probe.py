@@ -103,7 +103,7 @@ def probe_batch(probe: Probe | None, input_size: tuple[int, int]) -> np.ndarray:
 def _decode(jpeg: bytes) -> np.ndarray:
     image: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     if image is None:
-        raise ValueError("an image is no whole JPEG")
+        raise ValueError("an image is not a complete JPEG")
     if max(image.shape) > _LARGEST_SIDE:
         raise ValueError(f"an image is {image.shape[0]}x{image.shape[1]}")
     return np.ascontiguousarray(image[..., ::-1])

@@ -61,7 +61,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     if passport_path(behind(source)).exists() or {TARGET_KEY, PREPARED_KEY} & graph.metadata.keys():
         raise SamkrError(
             "SE-B52",
-            f"{source} is built or prepared already, so nothing was done",
+            f"{source} is already built or prepared, so nothing was done",
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
     refuse_other_tools(graph, source, "the CPU")
@@ -84,7 +84,7 @@ def build_cpu(source: Path, out: Path) -> Built:
             "SE-B53",
             "the built model does not compute what its source does, so it was not written",
             agreement.facts(),
-            fix="use the exported ONNX as it is, which predict, eval and bench take; and report this graph",
+            fix="use the exported ONNX as it is: predict, eval and bench take it; and report this graph",
         )
     passport = Passport(
         target="cpu",
@@ -127,7 +127,7 @@ def _drop_probe(model: Any) -> None:
 def _no_fp8(path: Path) -> SamkrError:
     return SamkrError(
         "SE-B54",
-        f"{path.name} is FP8, which no CPU computes in, so nothing was built",
+        f"{path.name} is FP8, which no CPU supports, so nothing was built",
         {"on a CPU": "ONNX Runtime emulates it: eval and predict take the exported ONNX, slower than FP32"},
         fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
     )
@@ -136,7 +136,7 @@ def _no_fp8(path: Path) -> SamkrError:
 def _no_half_beside_int8(path: Path) -> SamkrError:
     return SamkrError(
         "SE-B54",
-        f"{path.name} is FP16 beside INT8, which is for TensorRT, so nothing was built",
+        f"{path.name} mixes INT8 with FP16, which is for TensorRT, so nothing was built",
         {"on a CPU": "INT8 kernels read and write FP32"},
         fix="samkr-edge export CHECKPOINT -o model.onnx   # without --precision fp16",
     )

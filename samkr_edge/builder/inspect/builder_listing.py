@@ -49,7 +49,7 @@ def listings_of_log(log: str) -> list[dict[str, Any]]:
         an open dimension is -1), ``I/O Tensors`` and, where the log tells it, ``Number of Compute Capabilities``.
 
     Raises:
-        SamkrError: SE-B62 a listing that is cut off, or in a form that is not known.
+        SamkrError: SE-B62 a listing that is cut off, or in an unknown form.
     """
     # No `splitlines`: it would also split at separators that metadata may hold.
     lines = log.replace("\r\n", "\n").split("\n")
@@ -203,7 +203,7 @@ def _integers(text: str) -> list[int]:
 def _unreadable(number: int, why: str, there: str) -> SamkrError:
     return SamkrError(
         "SE-B62",
-        "the builder's list of layers is cut off or in a form that is not known",
+        "the builder's list of layers is cut off or in an unknown form",
         {"line": number + 1, "reason": why, "there": there[:120] or "nothing"},
         fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
     )

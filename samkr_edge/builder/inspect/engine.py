@@ -130,7 +130,7 @@ def layers_of_engine(engine: Path) -> str:
             if listed is None or not engine.is_file() or listed == sha256_of(engine):
                 parse_layers(text)
                 return text
-        why = f"{beside.name} is of another engine"
+        why = f"{beside.name} belongs to another engine"
     _require(engine)
     from samkr_edge.machine.driver import load_driver
 
@@ -194,7 +194,7 @@ def profile_of_engine(engine: Path) -> tuple[str | None, str]:
         parse_profile(text)
     if measured is not None and engine.is_file() and measured != sha256_of(engine):
         again = f"samkr-edge inspect {quoted(engine.name)} --profile"
-        return None, f"{beside.name} is of another engine; on the device: {again}"
+        return None, f"{beside.name} belongs to another engine; on the device: {again}"
     return text, ""
 
 

@@ -18,7 +18,7 @@ from samkr_edge.builder.inspect.module_names import module_of
 SMALLEST_CHANNELS = 16
 # Below this share of the time, conversions are not what makes an engine slow.
 NOTABLE_SHARE = 0.02
-_KEPT_FLOAT = "first see whether the policy keeps it in float for accuracy"
+_KEPT_FLOAT = "check first whether the policy keeps it in float for accuracy"
 
 
 def find(layers: Sequence[Layer]) -> list[Finding]:
@@ -121,7 +121,7 @@ def _float_islands(graph: _Graph, borders: Mapping[str, _Border]) -> list[Findin
     return [
         Finding(
             "float-island",
-            f"{count(found, 'float convolution')} between INT8 layers, with the conversions around",
+            f"{count(found, 'float convolution')} between INT8 layers, with conversions on both sides",
             modules,
             ms_of(_with_borders(found, borders)),
             rules(modules, "conv", "int8", "it breaks a chain of INT8 layers"),
@@ -254,7 +254,7 @@ def _fp32_remainder(graph: _Graph) -> list[Finding]:
     return [
         Finding(
             "fp32-remainder",
-            f"{count(found, 'convolution')} in FP32 beside INT8 ones",
+            f"{count(found, 'convolution')} in FP32 next to INT8 ones",
             modules_of(found),
             ms_of(found),
             note="no policy rule: build again with FP16 allowed (TensorRT 8 to 10) or baked in (11), "

@@ -126,7 +126,7 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SamkrError(
             "SE-B92",
-            "these engine layers are in a form that is not known",
+            "these engine layers are in an unknown form",
             {"reason": f"{error!r}"[:150]},
             fix="samkr-edge doctor   # and report what it prints: this TensorRT writes its lists in another form",
         ) from error
@@ -181,7 +181,7 @@ def parse_profile(text: str) -> dict[str, float]:
         return dict(times)
     except (TypeError, ValueError, AttributeError) as error:
         raise SamkrError(
-            "SE-B92", "this is no profile of layers", {"reason": f"{error!r}"[:150]}, _WRITE
+            "SE-B92", "this is not a layer profile", {"reason": f"{error!r}"[:150]}, _WRITE
         ) from error
 
 

@@ -17,7 +17,7 @@ class Finding:
         what: one sentence.
         modules: of the network, whom it concerns; a node of the graph that belongs to none.
         ms: time of the layers concerned, where an engine's profile tells.
-        policy: rules of a quantization policy that would mend it; empty where no rule can.
+        policy: rules of a quantization policy that would fix it; empty where no rule can.
         note: what to know before doing so, or what to do instead.
     """
 

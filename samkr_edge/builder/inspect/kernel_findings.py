@@ -82,8 +82,8 @@ def _many_elementwise(layers: Sequence[Layer]) -> list[Finding]:
             f"{len(quantizing)} of them quantize, and move {share:.0%} of all bytes",
             (),
             ms_of(quantizing),
-            note="no policy rule of its own: what makes convolutions write FP16 takes work from these; whether FP16 "
-            "moves fewer bytes in fewer kernels is told by --precision best",
+            note="no policy rule of its own: what makes convolutions write FP16 takes work from these; --precision "
+            "best tells whether FP16 moves fewer bytes in fewer kernels",
         )
     ]
 
@@ -110,7 +110,7 @@ def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
             modules_of(found),
             ms_of([*found, *conversions]),
             note="no policy rule: TensorRT for RTX has no INT8 convolutions for Turing (SM 7.5), nor in an engine that "
-            "serves it beside other cards; leave Turing out of the target, or use --precision fp16",
+            "serves it next to other cards; leave Turing out of the target, or use --precision fp16",
         )
     ]
 

@@ -1,4 +1,4 @@
-"""Read a Q/DQ graph as a runtime will: what runs in INT8, what breaks it, and the policy line that mends it.
+"""Read a Q/DQ graph as a runtime will: what runs in INT8, what breaks it, and the policy line that fixes it.
 
 TensorRT and ONNX Runtime fuse by looking at a node's neighbours: a convolution is INT8 when its input and its weight
 come from a DequantizeLinear, a sum when both addends do (TensorRT also takes a convolution on one side). One float
@@ -310,7 +310,7 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
     kinds = sorted({node.op_type for node in work})
     where = module_of(work[0].name)
     number = f"{len(group)} float operation{'' if len(group) == 1 else 's'}"
-    what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions a map"
+    what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions per map"
     if "GridSample" in kinds or "DeformConv" in kinds:
         reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
         module = module_of(reader.name)

@@ -221,7 +221,7 @@ class _Refused:
     def note(self) -> str:
         first = next(iter(self.error.facts.values()))
         why = first[0] if isinstance(first, list) else first
-        return f"{self.plan.precision} was set aside: {self.error.message} ({why})"
+        return f"{self.plan.precision} was rejected: {self.error.message} ({why})"
 
 
 def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> None:

@@ -25,20 +25,20 @@ _EMPTY = ("engine != nullptr", "engineptr != nullptr", "engine could not be crea
 _CAUSES: tuple[tuple[str, str, str | None], ...] = (
     (
         "unable to load library",
-        "a part of TensorRT is not installed, or not where it is looked for",
+        "a part of TensorRT is not installed, or not on the library path",
         "pip install --force-reinstall the TensorRT package; on a Jetson: sudo apt install --reinstall tensorrt",
     ),
     (
         "no kernel image is available",
-        "this TensorRT is not made for this GPU",
-        "samkr-edge targets   # which TensorRT knows this GPU",
+        "this TensorRT does not support this GPU",
+        "samkr-edge targets   # which TensorRT supports this GPU",
     ),
     (
         "cuda driver version is insufficient",
         "the NVIDIA driver is too old for this TensorRT",
         "update the NVIDIA driver",
     ),
-    ("myelin", "TensorRT's compiler failed at it: a fault of this version, not of memory", None),
+    ("myelin", "TensorRT's compiler failed on it: a bug in this version, not a lack of memory", None),
     ("no tactics to implement operation", "TensorRT's compiler has no kernel for it", None),
 )
 
@@ -63,12 +63,12 @@ def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, gra
         workspace = plan.workspace_bytes // MIB
         return SamkrError(
             "SE-B90",
-            f"the memory was not enough to build {model}, so nothing was written",
+            f"there was not enough memory to build {model}, so nothing was written",
             {
                 "TensorRT": _line(short),
                 "workspace": f"{workspace} MiB; a tactic that needs more is skipped, and here none was left",
             },
-            fix=f"close what else uses memory, then: {_again(model, plan)} --workspace {workspace * 2}",
+            fix=f"close other programs that use memory, then: {_again(model, plan)} --workspace {workspace * 2}",
         )
     layer = next((found[1] for is_error, text in said if is_error and (found := _LAYER.search(text))), None)
     reason = _missing_kernel(said, title, layer) if layer is not None else _reason(said, graph)
@@ -131,7 +131,7 @@ def _reason(said: list[tuple[bool, str]], graph: OnnxFile) -> _Reason:
     if not errors:
         return _Reason("it gave no reason", "", "samkr-edge doctor")
     if "internal error" in errors[-1].lower():
-        return _Reason(errors[-1], "a fault inside this TensorRT, not a lack of memory", None)
+        return _Reason(errors[-1], "a bug in this TensorRT, not a lack of memory", None)
     return _Reason(errors[-1], "", "samkr-edge doctor")
 
 

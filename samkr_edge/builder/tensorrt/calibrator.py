@@ -52,7 +52,7 @@ class CalibrationImages:
                 if not self.paths
                 else f"{listing} lists images that are not there",
                 {"missing": missing[:3]},
-                fix=f"correct these lines: relative paths begin in {listing.absolute().parent}"
+                fix=f"correct these lines: relative paths start at {listing.absolute().parent}"
                 if missing
                 else f"find {_DATA} | shuf -n 500 > {quoted(listing)}",
             )

@@ -59,7 +59,7 @@ def inspect_built(text: str, engine: SerializedEngine, plan: BuildPlan) -> tuple
 
 
 def _not_known(error: SamkrError) -> str:
-    return f"what the engine is made of is not known: {error.message} ({error.code})"
+    return f"what the engine is made of is unknown: {error.message} ({error.code})"
 
 
 def _kept(layers: Sequence[Layer], parsed: bytes, plan: BuildPlan) -> tuple[str, ...]:
@@ -70,13 +70,15 @@ def _kept(layers: Sequence[Layer], parsed: bytes, plan: BuildPlan) -> tuple[str,
     if rounded:
         raise SamkrError(
             "SE-B83",
-            "the engine computes in fewer bits what has to be FP32, so it was not written",
+            "the engine computes in fewer bits what must be FP32, so it was not written",
             {"layer": rounded[:3], "typing": plan.typing},
             fix=_remedy(plan),
         )
     if not broken:
         return ()
-    return (f"{len(broken)} operations are not seen to be what the graph asks for; the first: {broken[0]}",)
+    return (
+        f"{len(broken)} operations are not confirmed to be what the graph asks for; the first: {broken[0]}",
+    )
 
 
 def _remedy(plan: BuildPlan) -> str:

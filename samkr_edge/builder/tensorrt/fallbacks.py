@@ -32,7 +32,7 @@ def after_failure(plan: BuildPlan, code: str, reason: str) -> BuildPlan | None:
 
 
 def _weakly_typed(plan: BuildPlan, reason: str) -> BuildPlan:
-    note = f"weak typing, and the layers are inspected: strongly typed it was not built ({reason[:120]})"
+    note = f"weak typing, and the layers are inspected: the strongly typed build failed ({reason[:120]})"
     return replace(
         plan,
         typing="weak",
@@ -45,8 +45,8 @@ def _weakly_typed(plan: BuildPlan, reason: str) -> BuildPlan:
 
 def _preferring(plan: BuildPlan, reason: str) -> BuildPlan:
     note = (
-        "FP32 was asked for and not insisted on, and the layers are inspected: "
-        f"else it was not built ({reason[:120]})"
+        "FP32 was requested but not enforced, and the layers are inspected: "
+        f"enforced, the build failed ({reason[:120]})"
     )
     flags = tuple(PREFER if flag == OBEY else flag for flag in plan.builder_flags)
     return replace(plan, builder_flags=flags, notes=(*plan.notes, note))
@@ -58,7 +58,7 @@ def sampling_widely(plan: BuildPlan) -> BuildPlan | None:
         return None
     baked = plan.steps[-1:] == ("bake_fp16",)
     steps = plan.steps[: len(plan.steps) - baked]
-    note = "adaptive blocks are FP32 whole: this TensorRT samples wrong with FP16 next to it"
+    note = "adaptive blocks are entirely FP32: this TensorRT samples wrongly next to FP16"
     return replace(
         plan,
         steps=(*steps, "wide_sampling", *(("bake_fp16",) if baked else ())),

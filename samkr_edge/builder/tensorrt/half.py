@@ -43,7 +43,7 @@ def bake_fp16(graph: Graph, *, wide_sampling: bool = False) -> int:
     if opset < OPSET and any(node.op_type == "QuantizeLinear" for node in graph.nodes):
         raise SamkrError(
             "SE-B86",
-            f"INT8 with FP16 beside it needs opset {OPSET}, and this model has {opset}, so nothing was written",
+            f"INT8 next to FP16 needs opset {OPSET}, and this model has {opset}, so nothing was written",
             {"reason": "QuantizeLinear takes FP16 scales from there on"},
             fix=f"samkr-edge export CHECKPOINT -o model.onnx --precision fp16 --opset {OPSET}",
         )
@@ -181,7 +181,7 @@ def _refuse_large(name: str, value: np.ndarray) -> None:
     if not largest <= LARGEST:
         raise SamkrError(
             "SE-B85",
-            "a weight or scale is larger than FP16 can be, so nothing was written",
+            "a weight or scale is larger than FP16 can hold, so nothing was written",
             {"constant": name, "largest": f"{largest:.3g}, FP16 ends at {LARGEST:.0f}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx   # FP32",
         )

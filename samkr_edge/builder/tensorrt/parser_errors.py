@@ -28,7 +28,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "calibrate on more images",
     ),
     ("gridsample", "this version cannot sample", "use TensorRT 8.5 or later, or a *_nodc network"),
-    ("deformconv", "DeformConv takes a plugin", EXPORT_AGAIN),
+    ("deformconv", "DeformConv needs a plugin", EXPORT_AGAIN),
     (
         "no importer registered",
         "this version does not know the operation",
@@ -46,19 +46,23 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "samkr-edge build MODEL.onnx --target NAME, or --prepared trt.onnx for another builder",
     ),
     ("uint8", "this version takes no image bytes", "update TensorRT, or report this graph"),
-    ("unsupported onnx data type", "a type that TensorRT has not", "export again with samkr-edge export"),
+    (
+        "unsupported onnx data type",
+        "a type that TensorRT does not have",
+        "export again with samkr-edge export",
+    ),
     (
         "reshape changes volume",
-        "the graph holds another batch or image size than its input has",
+        "the graph has another batch or image size than its input",
         "samkr-edge export CHECKPOINT -o model.onnx --size HxW --batch N",
     ),
     ("input was not registered", "a node reads what no node writes", EXPORT_AGAIN),
-    ("sort the model topologically", "nodes wait for each other, or two write the same", EXPORT_AGAIN),
-    ("null tensor", "the graph gives an output that no node writes", EXPORT_AGAIN),
+    ("sort the model topologically", "nodes form a cycle, or two write the same tensor", EXPORT_AGAIN),
+    ("null tensor", "the graph declares an output that no node writes", EXPORT_AGAIN),
     ("kernel weight dimension", "these weights do not fit what they are applied to", EXPORT_AGAIN),
-    ("failed to import initializer", "weights are not in the file, or not whole", EXPORT_AGAIN),
+    ("failed to import initializer", "weights are missing from the file, or incomplete", EXPORT_AGAIN),
     ("dynamic", "a shape that is not fixed", "export with --size and --batch"),
-    ("strongly typed", "types meet that do not match", "export again with --precision fp16"),
+    ("strongly typed", "types do not match", "export again with --precision fp16"),
 )
 
 
@@ -69,7 +73,7 @@ def parser_error(model: str, title: str, complaints: list[Complaint], graph: Onn
     meaning, remedy = explain(" ".join((first.text, first.operation)))
     return SamkrError(
         "SE-B91",
-        f"{title} cannot take {model}, so nothing was built",
+        f"{title} cannot parse {model}, so nothing was built",
         {
             "node": f"{node or 'not named'}{f' ({operation})' if operation else ''}",
             "TensorRT": " ".join(first.text.split())[:160],

@@ -189,10 +189,10 @@ def _rtx_notes(
     if lacking and precision == "fp16" and wishes.precision is None:
         newer = "; INT8 from Ampere on: --target rtx-30-and-up" if onnx.precision == "int8" else ""
         notes.append(
-            f"FP16: an engine that serves SM {', '.join(lacking)} holds no {onnx.precision.upper()}, for no card{newer}"
+            f"FP16: an engine that serves SM {', '.join(lacking)} has no {onnx.precision.upper()}, for any card{newer}"
         )
     if version_tuple(features.version)[:2] > version_tuple(RTX_NEWEST):
-        notes.append(f"{features.title} is newer than what was tried, {RTX_NEWEST}")
+        notes.append(f"{features.title} is newer than what was tested, {RTX_NEWEST}")
     return notes
 
 
@@ -229,7 +229,9 @@ def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
             "SE-U90",
             "the workspace would be larger than the free memory, and the build would be killed",
             {"asked": f"{wishes.workspace_mib} MiB", "free": f"{free_bytes // MIB} MiB"},
-            fix=f"--workspace {allowed // MIB}" if allowed <= free_bytes else "close what else uses memory",
+            fix=f"--workspace {allowed // MIB}"
+            if allowed <= free_bytes
+            else "close other programs that use memory",
         )
     return asked
 
@@ -256,8 +258,8 @@ def _int8_note(features: Features, onnx: OnnxFacts) -> str:
         return "INT8 where it costs no kernel, FP16 elsewhere"
     if onnx.tensor_scales > onnx.channel_scales:
         return (
-            "exported with --precision fp16, so its INT8 is not put into the form that needs no kernel more: "
-            "export it without"
+            "exported with --precision fp16, so its INT8 is not put into the form that needs no extra kernel: "
+            "export it without that"
         )
     return (
         "its weights have a scale for every channel, which this builder does not fuse: FP16 moves fewer bytes "
@@ -312,7 +314,7 @@ def _shape(onnx: OnnxFacts, wishes: Wishes) -> tuple[tuple[int, ...], int | None
     if len(fixed) != len(rest):
         raise SamkrError(
             "SE-U90",
-            "this graph leaves its image size open, and TensorRT is given fixed sizes only",
+            "this graph leaves its image size open, and TensorRT is given only fixed sizes",
             {"input": f"{onnx.input_shape}"},
             fix="samkr-edge export CHECKPOINT -o model.onnx --size 512x512",
         )

@@ -69,7 +69,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
     if target.tensorrt and number[:2] < version_tuple(target.tensorrt[0]):
         raise SamkrError(
             "SE-V88",
-            f"{features.title} does not know {target.title}, so nothing was built",
+            f"{features.title} does not support {target.title}, so nothing was built",
             {"SM": target.compute_capability, "needed": f"TensorRT {target.tensorrt[0]} or later"},
             fix=f"install TensorRT {target.tensorrt[0]} or later",
         )
@@ -143,7 +143,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
             "SE-V88",
             f"{features.title} builds no INT8 for {target.title}, so nothing was built",
             {
-                "reason": f"SM {', '.join(RTX_NO_INT8)}: its builder runs what is INT8 in FP16 there, "
+                "reason": f"SM {', '.join(RTX_NO_INT8)}: its builder runs INT8 in FP16 there, "
                 "and on every other card that the engine serves",
                 "instead": "--precision fp16, or --target rtx-30-and-up",
             },
@@ -158,7 +158,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
     if given:
         raise SamkrError(
             "SE-U88",
-            f"{', '.join(given)}: TensorRT for RTX has no such thing, so nothing was built",
+            f"{', '.join(given)}: TensorRT for RTX has no such option, so nothing was built",
             {"instead": "one engine for every GeForce RTX: --target rtx-any"},
             fix=f"leave {' and '.join(given)} out",
         )
@@ -184,7 +184,7 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
     if features.number >= DLA_GONE:
         raise SamkrError(
             "SE-V88",
-            f"{features.title} builds nothing for a DLA here",
+            f"{features.title} cannot build for a DLA here",
             {
                 "has it": "8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
             },
@@ -225,7 +225,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
         )
     if "DeformConv" in onnx.ops:
         raise _refused(
-            "TensorRT runs DeformConv by a plugin, which no export of samkr-edge needs, so nothing was built",
+            "TensorRT runs DeformConv through a plugin, which no export of samkr-edge needs, so nothing was built",
             {"graph": f"{onnx.ops['DeformConv']} of them", "instead": "GridSample, which export writes"},
             "samkr-edge export CHECKPOINT -o model.onnx",
         )
@@ -263,7 +263,7 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
         )
     if features.number < (10,) and onnx.fp16_scales:
         raise _refused(
-            f"{features.title} would read these FP16 scales as FP32, which is noise",
+            f"{features.title} would read these FP16 scales as FP32, which gives noise",
             {"found": f"{onnx.fp16_scales} FP16 scales", "needed": "TensorRT 10, or FP32 scales"},
             "samkr-edge export CHECKPOINT -o model.onnx --opset 17",
         )

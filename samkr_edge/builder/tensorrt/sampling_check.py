@@ -43,7 +43,7 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
     FP32 plans, graphs that do not sample, and engines for other GPUs than this one are left alone.
 
     Raises:
-        SamkrError: SE-B80 this TensorRT samples wrong in both forms.
+        SamkrError: SE-B80 this TensorRT samples wrongly in both forms.
     """
     samples = any(node.op_type == "GridSample" for node in model.nodes)
     elsewhere = plan.compute_capabilities and (
@@ -52,9 +52,7 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
     if plan.precision == "fp32" or not samples or elsewhere:
         return plan
     if find_spec("onnx") is None or find_spec("onnxruntime") is None:
-        note = (
-            "whether this TensorRT samples right was not tried: that takes the packages onnx and onnxruntime"
-        )
+        note = "whether this TensorRT samples correctly was not tested: that needs the packages onnx and onnxruntime"
         return replace(plan, notes=(*plan.notes, note))
     first: Sampled | None = None
     tried: BuildPlan | None = plan
@@ -62,7 +60,9 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
         try:
             found = _measured(tried)
         except SamkrError as error:  # the network itself may build all the same
-            note = f"whether this TensorRT samples right could not be tried: {error.message} ({error.code})"
+            note = (
+                f"whether this TensorRT samples correctly could not be tested: {error.message} ({error.code})"
+            )
             return replace(tried, notes=(*tried.notes, note))
         if found.holds("fp16"):
             return tried
@@ -70,14 +70,14 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
     assert first is not None
     raise SamkrError(
         "SE-B80",
-        f"{TITLES[plan.flavour]} {plan.tensorrt} samples wrong in {plan.precision} on this GPU, so nothing was built",
+        f"{TITLES[plan.flavour]} {plan.tensorrt} samples wrongly in {plan.precision} on this GPU, so nothing was built",
         {
-            "error": f"{first.error:.3g} on values up to 1, where 0.01 is right",
+            "error": f"{first.error:.3g} on values up to 1, where 0.01 is expected",
             "nearest": f"{first.from_nearest:.3g} away from sampling at the nearest pixel",
         },
         fix="--precision fp32, another TensorRT, or a *_nodc network: samkr-edge models"
         if sampling_widely(plan)
-        else "export the graph without --precision fp16: its adaptive blocks can then be FP32 whole",
+        else "export the graph without --precision fp16: its adaptive blocks can then be entirely FP32",
     )
 
 

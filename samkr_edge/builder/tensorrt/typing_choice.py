@@ -35,7 +35,7 @@ def choose_typing(
         return "weak", "weak typing: a DLA takes precision flags"
     if bakes(onnx, precision) and not features.onnx_package:
         return "weak", (
-            "weak typing, which TensorRT does not always keep to; the layers are inspected. Strong typing takes the "
+            "weak typing, which TensorRT does not always obey; the layers are inspected. Strong typing takes the "
             'package onnx here: pip install "samkr-edge[build]"'
         )
     return "strong", None

@@ -290,7 +290,7 @@ def test_records_that_are_none_are_told_in_one_line(tmp_path: Path, text: str | 
 def test_a_bundle_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
     done = gpu_day("run", tmp_path / "bundle", "--work", tmp_path / "work", "--without-gpu")
     assert done.returncode == 2
-    assert "gpu_day prepare makes it" in done.stderr
+    assert "gpu_day prepare creates it" in done.stderr
     assert not (tmp_path / "work").exists()
 
 

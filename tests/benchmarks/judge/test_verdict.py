@@ -175,7 +175,7 @@ def test_a_model_without_accuracy_is_not_recommended(three_models: list[ModelRes
     fp32, ptq, _ = three_models
     verdict = decide([fp32, ptq.model_copy(update={"accuracy": None, "difference": None})], images=400)
     assert verdict.recommended == fp32.name
-    assert verdict.sentence.endswith("but its accuracy is not known.")
+    assert verdict.sentence.endswith("but its accuracy is unknown.")
 
 
 def test_ap_of_images_that_were_learned_from_is_called_so(three_models: list[ModelResult]) -> None:

@@ -28,7 +28,7 @@ def test_a_total_is_taken_alone_and_parts_are_added() -> None:
     rails, words = pick_rails(["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"])
     assert rails == ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
     assert pick_rails(["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0", "VIN"])[0] == ("VIN",)
-    assert words == "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0 (module rails; no total exists here)"
+    assert words == "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0 (module rails; no total available here)"
     assert pick_rails(["something"]) == ((), "")
 
 

@@ -64,9 +64,7 @@ def test_what_is_not_known_of_a_choice_is_said(three_models: list[ModelResult], 
     results = run_of(models, stable=False, reasons=["the clock moved"])
     choice = chosen([("here", results)], 20.0, None)
     assert choice is not None
-    assert choice.sentence.endswith(
-        "; its times are unstable; not considered, since no AP is known: INT8 (PTQ)."
-    )
+    assert choice.sentence.endswith("; its times are unstable; not considered, AP unknown: INT8 (PTQ).")
     relabelled = results.dataset.model_copy(update={"annotations_sha256": "c" * 64})  # type: ignore[union-attr]
     two = [("here", results), ("there", results.model_copy(update={"dataset": relabelled}))]
     nothing = chosen(two, 20.0, None)

@@ -92,7 +92,7 @@ def test_inspect_times_the_layers_and_keeps_the_profile_for_this_engine_only(
     records[0]["engine_sha256"] = "0" * 64
     beside.write_text(json.dumps(records))
     assert run(["inspect", str(engine)]) == 0
-    assert "is of another engine" in " ".join(capsys.readouterr().out.split())
+    assert "belongs to another engine" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_readmes_road_from_a_bundle_to_numbers(

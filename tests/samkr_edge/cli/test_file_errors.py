@@ -52,7 +52,7 @@ def test_a_folder_that_may_not_be_entered_is_named(
         (errno.EACCES, "my run/a.onnx", "namei -l 'my run/a.onnx'"),
         (errno.EACCES, b"a.onnx", "namei -l a.onnx"),
         (errno.EACCES, None, "another disk"),
-        (errno.ENOSPC, "a.onnx", "free some room"),
+        (errno.ENOSPC, "a.onnx", "free some space"),
         (errno.EISDIR, "a", "name a file in this folder"),
         (errno.EMFILE, "a.onnx", "ulimit -n"),
         (errno.EIO, "a.onnx", "another disk"),

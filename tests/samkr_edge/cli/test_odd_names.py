@@ -77,13 +77,13 @@ def test_names_are_shortened_only_where_they_must_and_stay_different(tmp_path: P
 
 @pytest.mark.parametrize(
     ("number", "way"),
-    [(errno.ENAMETOOLONG, "shorter name"), (errno.ENOSPC, "free some room"), (errno.EACCES, "place")],
+    [(errno.ENAMETOOLONG, "shorter name"), (errno.ENOSPC, "free some space"), (errno.EACCES, "place")],
 )
 def test_the_way_out_depends_on_what_is_in_it(tmp_path: Path, number: int, way: str) -> None:
     with pytest.raises(SamkrError) as caught, replacing(tmp_path / "x"):
         raise OSError(number, "no")
     assert way in str(caught.value.fix)
-    assert ("free some room" in str(caught.value.fix)) == (number == errno.ENOSPC)
+    assert ("free some space" in str(caught.value.fix)) == (number == errno.ENOSPC)
 
 
 def test_json_is_valid_utf8_whatever_the_names() -> None:

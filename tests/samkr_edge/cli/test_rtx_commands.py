@@ -97,14 +97,14 @@ def change_list(engine: Path, change: str) -> None:
     beside = engine.with_name("red.engine.layers.json")
     if change == "missing":
         beside.unlink()
-    elif change == "of another engine":
+    elif change == "to another engine":
         beside.write_text(json.dumps({**json.loads(beside.read_text()), "engine_sha256": "0" * 64}))
     else:
         beside.write_text(change)
 
 
 @pytest.mark.parametrize(
-    ("change", "code"), [("missing", 7), ("of another engine", 7), ("{", 5), ('{"Layers": 5}', 5)]
+    ("change", "code"), [("missing", 7), ("to another engine", 7), ("{", 5), ('{"Layers": 5}', 5)]
 )
 def test_a_list_that_is_not_the_engines_is_written_by_the_build_anywhere(
     engine: Path,

@@ -53,7 +53,7 @@ def test_threads_name_the_right_images_however_often_they_are_read(
             list(pool.map(reader.read, paths))
     assert {path.name for path in reader.said} == {f"{number}.jpg" for number in range(3, 40, 7)}
     note = str(reader.note())
-    assert note.startswith("6 images are damaged inside")
+    assert note.startswith("6 images are partly damaged")
     assert f"{min(reader.said)} ({SAID}" in note
     assert capfd.readouterr().err == ""
     assert ListeningReader().note() is None
@@ -75,5 +75,5 @@ def test_predict_names_them(
     bad = jpeg(Path("bad.jpg"), damaged=True)
     assert run(["predict", str(red_dot_model), "good.jpg", "bad.jpg"]) == 0
     said = capfd.readouterr().err
-    assert f"1 image is damaged inside, and read as well as could be: {bad} ({SAID}" in said
+    assert f"1 image is partly damaged, and read as far as possible: {bad} ({SAID}" in said
     assert said.count(SAID) == 1

@@ -69,7 +69,7 @@ def test_the_split_that_was_trained_on_is_refused(split_of: SplitMaker, place: s
     train, val = split_of("train", range(30)), split_of("val", range(30, 40))
     error = refused(card_of(train, place), train)
     assert error.facts["trained on"].startswith("train, 30 images")
-    assert error.fix.startswith("give the same command with --split val ")
+    assert error.fix.startswith("run the same command with --split val ")
     assert asked(card_of(train, place), val) == trained_on.Seen()
 
 
@@ -92,7 +92,7 @@ def test_pictures_are_known_in_another_file_under_other_names(
     card = card_of(trainval)
     all_of_them = "100 of 100 compared" in refused(card, part).facts["evaluated"]
     assert all_of_them == (kept == KEPT)
-    assert refused(card, part).fix.startswith("give the same command with --split test ")
+    assert refused(card, part).fix.startswith("run the same command with --split test ")
     assert asked(card, other) == trained_on.Seen()
 
 

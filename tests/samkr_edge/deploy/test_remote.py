@@ -151,7 +151,7 @@ def test_a_model_built_there_comes_back_with_its_passport_and_opens(
     assert build(model, real_command, "--json") == 0
     shown = capfd.readouterr()
     assert json.loads(shown.out)["passport"]["target"] == "cpu"
-    assert "brought back" in shown.err
+    assert "copied back" in shown.err
     assert load_model(model.with_name("tiny.cpu.onnx")).card.model == "samkr_tiny"
     assert not list((tmp_path / "tmp").glob("samkr-edge.*"))  # the run's folder there is gone
     assert ("scp" in fake_ssh.read_text()) == (carrier == "scp")
@@ -258,7 +258,7 @@ def test_another_version_there_is_refused_before_anything_is_carried(
     shown = capsys.readouterr().err
     assert "9.3.0" in shown
     assert __version__ in shown
-    assert "carrying" not in shown
+    assert "copying" not in shown
 
 
 def test_a_model_that_is_not_here_is_an_error_before_connecting(

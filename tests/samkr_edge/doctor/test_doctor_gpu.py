@@ -102,10 +102,10 @@ BODIES = {
         'raise TypeError("pybind11::init(): factory function returned nullptr")',
         GpuTrial(False, "pybind11::init(): factory function returned nullptr", 35),
     ),
-    "gives nothing": ("return None", GpuTrial(False, "Builder gave nothing")),
+    "gives nothing": ("return None", GpuTrial(False, "Builder returned nothing")),
     "ends the process": (
         f'print("[TRT] [W] {ERROR_35}", file=sys.stderr, flush=True); os._exit(134)',
-        GpuTrial(False, f"it ends the process (exit code 134): [TRT] [W] {ERROR_35}", 35),
+        GpuTrial(False, f"it crashes the process (exit code 134): [TRT] [W] {ERROR_35}", 35),
     ),
 }
 
@@ -125,7 +125,7 @@ def test_an_engine_of_tensorrt_for_rtx_is_really_loaded() -> None:
         pytest.skip("TensorRT for RTX is not installed")
     trial = try_on_gpu(["tensorrt-rtx"])["tensorrt-rtx"]
     if gpu_count() == 0:
-        assert trial == GpuTrial(False, "an engine of one layer was not loaded", 35)
+        assert trial == GpuTrial(False, "a one-layer engine could not be loaded", 35)
 
 
 def test_every_way_to_cuda_is_known() -> None:
@@ -175,7 +175,7 @@ def test_a_driver_that_is_too_old_says_what_it_knows_and_what_is_needed(
     found = row("TensorRT engines", CARD, tensorrt=GpuTrial(False, "returned nullptr", 35))
     assert not found.works
     assert found.detail == (
-        "the driver is too old for this TensorRT: it knows CUDA 12.6, tensorrt-cu13 needs CUDA 13"
+        "the driver is too old for this TensorRT: it supports CUDA 12.6, tensorrt-cu13 needs CUDA 13"
     )
     assert found.fix.startswith("update the driver to 580.65 or newer, or: pip uninstall tensorrt-cu13 ")
     assert found.fix.endswith("pip install tensorrt-cu12")
@@ -208,7 +208,7 @@ def test_of_two_tensorrts_the_one_that_fits_the_driver_stays(
 
 def test_another_failure_is_told_in_its_own_words() -> None:
     busy = row("TensorRT engines", CARD, tensorrt=GpuTrial(False, "returned nullptr", 46))
-    assert busy.detail.endswith("returned nullptr (another program has the GPU for itself)")
+    assert busy.detail.endswith("returned nullptr (another program uses the GPU exclusively)")
     rtx = row("run engines for GeForce RTX", CARD, tensorrt_rtx=GpuTrial(False, "returned nullptr", 35))
     assert "the driver is too old for this TensorRT for RTX" in rtx.detail
 
@@ -240,7 +240,7 @@ def test_a_package_for_cuda_that_does_not_open_is_not_needed() -> None:
     assert row("CUDA by the driver", CARD, **opened).works
     found = row("CUDA by cuda-python", CARD, **opened)
     assert (found.works, found.detail) == (False, said)
-    assert found.fix == 'leave it: samkr-edge uses the driver alone; or: pip install "cuda-python==12.*"'
+    assert found.fix == 'ignore it: samkr-edge needs only the driver; or: pip install "cuda-python==12.*"'
 
 
 # -- JetPack -----------------------------------------------------------------------------------------------------

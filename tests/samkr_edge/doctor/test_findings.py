@@ -1,4 +1,4 @@
-"""`samkr-edge doctor` calls ok what it has imported, names what is broken, and says how to mend it."""
+"""`samkr-edge doctor` calls ok what it has imported, names what is broken, and says how to fix it."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_pips_over_jetpacks_is_named_with_the_command_that_takes_it_away(pip: An
     pip("opencv-python-headless")
     found = opencv_install.opencv_finding(imported(PIPS, "/venv"), jetson)
     assert not found.works
-    assert "lies over JetPack's own" in found.detail
+    assert "hides JetPack's own" in found.detail
     assert found.fix.startswith("pip uninstall -y opencv-python-headless   #")
     assert opencv_install.opencv_finding(imported(PIPS, "/venv"), jetson / "nowhere").works  # a desktop
 

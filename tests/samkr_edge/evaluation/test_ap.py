@@ -185,7 +185,7 @@ def test_eval_names_images_that_decoders_complain_about(
         == 0
     )
     shown = capfd.readouterr()
-    assert f"1 image is damaged inside, and read as well as could be: {first.path} (Corrupt JPEG" in shown.err
+    assert f"1 image is partly damaged, and read as far as possible: {first.path} (Corrupt JPEG" in shown.err
     assert json.loads(shown.out)["notes"][-1] in shown.err
     assert shown.err.count("Corrupt JPEG") == 1
 

@@ -36,7 +36,7 @@ def test_a_user_without_a_home_gets_a_temporary_folder_and_is_told_once(
     assert folder == cache_folder() == nobody / f"samkr-edge-{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
     told = capsys.readouterr().err
-    assert told.count("this user has no home") == 1
+    assert told.count("this user has no home folder") == 1
     assert str(folder) in told
     assert "SAMKR_EDGE_CACHE" in told
     cache._temporary_folder.cache_clear()

@@ -105,7 +105,7 @@ def test_a_codec_that_nothing_decodes_is_named_of_a_file_on_a_server_too(
     with pytest.raises(SamkrError, match="codec AV1") as caught:
         open_video(f"http://{server}/a.mp4")
     assert caught.value.code == "SE-D97"
-    assert caught.value.facts["usual"].endswith("or a server that sends no parts of files")
+    assert caught.value.facts["usual"].endswith("or a server without range requests")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")

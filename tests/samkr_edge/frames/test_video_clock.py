@@ -102,8 +102,8 @@ def test_a_longer_sound_or_one_that_begins_earlier_is_no_missing_picture() -> No
     assert len(list(source)) == 61
     assert (source.missing, source.broken) == (1, False)
     assert source.note == (
-        "a.mkv: its pictures last 2.4 s of the file's 8.2 s: "
-        "a longer sound, a later start, or pictures missing at the end"
+        "a.mkv: its frames last 2.4 s of the file's 8.2 s: "
+        "a longer audio track, a later start, or frames missing at the end"
     )
 
 

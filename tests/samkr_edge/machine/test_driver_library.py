@@ -44,7 +44,7 @@ class Half(Driver):
 
 
 BROKEN: dict[str, tuple[Callable[[str], Any], str]] = {
-    "no library": (no_library, "is there and cannot be loaded"),
+    "no library": (no_library, "is there but cannot be loaded"),
     "no symbols": (no_symbols, "it has no cuInit"),
     "stub": (lambda name: Stub(), "the toolkit's stub"),
     "half": (lambda name: Half(), "it has no cuDeviceTotalMem_v2"),

@@ -219,7 +219,7 @@ def test_dynamic_quantization_is_int8_and_nothing_for_tensorrt(
     assert load_model(model).card.precision == "int8"
     assert run(["inspect", str(model)]) == 0
     shown = capsys.readouterr().out
-    assert "not counted how much of it is INT8" in shown
+    assert "INT8 share not counted" in shown
     assert "no INT8 inside" not in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--prepared", str(tmp_path / "p.onnx")]) == 5
     assert "ConvInteger" in capsys.readouterr().err
@@ -241,8 +241,8 @@ def test_sixteen_bits_are_no_int8(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "0.0% of 0.00 GMACs; 0 of 3 convolutions" in shown
-    assert "for the CPU: SE-B57, 4 quantizers of sixteen bits" in shown
-    assert "for TensorRT: SE-B57, 4 quantizers of sixteen bits" in shown
+    assert "for the CPU: SE-B57, 4 16-bit quantizers" in shown
+    assert "for TensorRT: SE-B57, 4 16-bit quantizers" in shown
 
 
 def test_map_sizes_that_are_not_known_are_no_share_of_zero(
@@ -256,7 +256,7 @@ def test_map_sizes_that_are_not_known_are_no_share_of_zero(
         value.type.tensor_type.shape.dim[2].dim_param = "rows"
     onnx.save(model, tmp_path / "m.onnx")
     assert run(["inspect", str(tmp_path / "m.onnx")]) == 0
-    assert "some of its maps have sizes that are not known" in capsys.readouterr().out
+    assert "some map sizes are unknown" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("quantize", "expected"), [(True, "int8"), (False, "fp32")])

@@ -74,7 +74,7 @@ def test_writing_what_was_read_changes_nothing(source: Path) -> None:
 def test_a_file_that_is_cut_off_is_refused(source: Path, tmp_path: Path, keep: int) -> None:
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(source.read_bytes()[:keep])
-    with pytest.raises(SamkrError, match="not a whole ONNX model") as raised:
+    with pytest.raises(SamkrError, match="not a complete ONNX model") as raised:
         read_onnx(cut)
     assert raised.value.code == "SE-B87"
 
@@ -148,7 +148,7 @@ def test_weights_that_do_not_fill_their_shape_are_refused_by_name(tmp_path: Path
     weights = next(one for one in model.graph.initializer if one.name == "weights")
     weights.raw_data = weights.raw_data[:-4]
     (tmp_path / "short.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(SamkrError, match="not a whole ONNX") as caught:
+    with pytest.raises(SamkrError, match="not a complete ONNX") as caught:
         read_onnx(tmp_path / "short.onnx")
     assert "weights holds" in caught.value.facts["reason"]
 

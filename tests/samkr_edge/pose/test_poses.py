@@ -22,9 +22,9 @@ def three_people() -> Poses:
 
 def test_poses_that_do_not_belong_together_are_refused() -> None:
     poses = three_people()
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match"):
         Poses(poses.keypoints[:2], poses.joint_scores, poses.scores)
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match"):
         poses.with_ids(np.arange(2))
 
 

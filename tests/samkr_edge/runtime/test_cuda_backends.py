@@ -155,7 +155,7 @@ def test_a_backend_whose_package_is_there_and_does_not_work_is_told_with_its_rea
     content: str,
 ) -> None:
     write_packages(tmp_path, CONTENTS[content], monkeypatch)
-    with pytest.raises(SamkrError, match=f"{name} is installed and does not work here") as raised:
+    with pytest.raises(SamkrError, match=f"{name} is installed but does not work here") as raised:
         open_cuda(name)
     assert raised.value.code == "SE-V99"
     words = ("system search", "libcuda.so.1", "libnothing.so.0", "another machine")

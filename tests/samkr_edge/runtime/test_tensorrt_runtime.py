@@ -436,7 +436,7 @@ def test_a_context_that_is_not_made_and_a_run_that_is_refused_tell_what_tensorrt
         said.log(trt.ILogger.Severity.ERROR, "Error Code 2: OutOfMemory (no further information)")
 
     monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", short)
-    with pytest.raises(SamkrError, match="the memory is not enough") as raised:
+    with pytest.raises(SamkrError, match="not enough memory") as raised:
         TensorRTRunner(path)
     assert "OutOfMemory" in raised.value.facts["reason"][-1]
     assert driver.live == 0

@@ -60,7 +60,7 @@ def test_a_driver_that_is_too_old_is_told_with_its_cuda(
     with pytest.raises(SamkrError, match=r"driver is too old for TensorRT 10\.13\.3\.9") as raised:
         use()
     assert raised.value.code == "SE-V86"
-    assert raised.value.facts["driver"] == "knows CUDA up to 11.4"
+    assert raised.value.facts["driver"] == "supports CUDA up to 11.4"
     assert "update the NVIDIA driver" in (raised.value.fix or "")
     assert raised.value.facts["TensorRT"] == f"CUDA initialization failure with error: {code}"
     assert driver.live == 0
@@ -76,7 +76,7 @@ def test_a_package_for_a_newer_cuda_is_refused_without_touching_it(
         use()
     assert raised.value.code == "SE-V86"
     assert raised.value.facts == {
-        "driver": "knows CUDA up to 12.8",
+        "driver": "supports CUDA up to 12.8",
         "needed": "CUDA 13: the package is tensorrt-cu13",
     }
     assert "pip uninstall tensorrt-cu13 && pip install tensorrt-cu12" in (raised.value.fix or "")
@@ -106,7 +106,7 @@ def test_the_cuda_of_a_package_is_read_from_its_name(
 @pytest.mark.parametrize(
     ("code", "what", "fix"),
     [
-        (2, "the GPU's memory is full", "close what else uses the GPU"),
+        (2, "the GPU is out of memory", "close other programs that use the GPU"),
         (100, "CUDA finds no GPU", "CUDA_VISIBLE_DEVICES"),
         (803, "parts of two NVIDIA drivers are mixed", "restart"),
         (3, "it does not start on this GPU", "samkr-edge doctor"),

@@ -159,4 +159,4 @@ def test_a_trtexec_of_another_tensorrt_is_no_measure(
     """As Debian's beside pip's: it does not load what was built here."""
     install("10.3.0")
     found = against_trtexec._of_another_version(program(major))
-    assert (f"is of TensorRT {other}, and engines here are built by 10.3.0" in found) if other else not found
+    assert (f"is of TensorRT {other}, but engines here are built by 10.3.0" in found) if other else not found

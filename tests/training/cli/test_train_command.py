@@ -177,7 +177,5 @@ def test_a_start_that_cannot_be_used_names_the_setting(
     assert run(command(folder, out, "--set", f"init={tmp_path / start}")) == 4
     shown = capsys.readouterr().err
     assert f"error {'SE-A23' if start == 'none.pt' else 'SE-A39'}" in shown
-    assert (
-        "fix: give the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=none" in shown
-    )
+    assert "fix: run the same command with --set init=CHECKPOINT of a samkr_tiny, or --set init=none" in shown
     assert not out.exists()

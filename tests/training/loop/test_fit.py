@@ -169,7 +169,7 @@ def test_a_run_of_another_version_is_not_told_that_its_settings_would_do(
     with pytest.raises(SamkrError) as caught:
         train(tmp_path, people, resume=True)
     assert caught.value.facts == {"data.crop": "was no setting, now fit"}
-    assert caught.value.fix == "use another --out: the run was begun by another version"
+    assert caught.value.fix == "use another --out: the run was started by another version"
 
 
 def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(

@@ -189,7 +189,7 @@ def test_a_few_pixels_far_out_are_no_fault_of_fp16(floats: Judged) -> None:
     ("value", "code", "words"),
     [
         (np.nan, "SE-B55", "itself computes NaN"),
-        (0, "SE-A28", "the same centre heatmap whatever the picture"),
+        (0, "SE-A28", "the same centre heatmap for every picture"),
     ],
 )
 def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(
@@ -210,7 +210,7 @@ def test_whoever_answers_to_the_picture_at_all_is_not_blind(pictures: int) -> No
     """Also as faintly as an untrained network."""
     heatmap = np.full((pictures, 3, 4, 4), -4.6, np.float32)
     offset = np.zeros((pictures, 4, 4, 4), np.float32)
-    with pytest.raises(SamkrError, match="whatever the picture"):
+    with pytest.raises(SamkrError, match="for every picture"):
         refuse_blind(Maps(heatmap, offset), "noise")
     heatmap[0, -1, 2, 2] += 1e-4
     refuse_blind(Maps(heatmap, offset), "noise")

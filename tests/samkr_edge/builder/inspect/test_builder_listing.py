@@ -89,7 +89,7 @@ def test_names_with_commas_brackets_and_field_names_are_kept_whole() -> None:
     ],
 )
 def test_a_line_in_another_form_is_an_error_that_shows_it(damage: Callable[[str], str]) -> None:
-    with pytest.raises(SamkrError, match="cut off or in a form that is not known") as error:
+    with pytest.raises(SamkrError, match="cut off or in an unknown form") as error:
         listing_of_log(log_of(ODD, damage(ODD), ODD))
     assert error.value.code == "SE-B62"
     assert error.value.facts["line"] == 3

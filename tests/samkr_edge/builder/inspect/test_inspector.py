@@ -1,4 +1,4 @@
-"""The inspector's three formats say the same; every kind of waste is found, and the policy line that mends it named.
+"""The inspector's three formats say the same; every kind of waste is found, and the policy line that fixes it named.
 
 The samples in tests/data are written by hand from the formats that NVIDIA documents: one small network with one case
 of each finding, as TensorRT 8 (sentences), 10 (words, metadata) and 11 (split fields) would list it.

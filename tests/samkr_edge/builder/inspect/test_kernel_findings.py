@@ -1,4 +1,4 @@
-"""What keeps INT8 from paying is found in real listings, with the policy line that mends it or that none does."""
+"""What keeps INT8 from paying is found in real listings, with the policy line that fixes it or that none does."""
 
 import json
 from pathlib import Path
@@ -178,4 +178,4 @@ def test_a_listing_of_another_engine_is_not_shown(
     listing = {**json.loads(builder_layers("int8")), "engine_sha256": "0" * 64}
     (tmp_path / "x.engine.layers.json").write_text(json.dumps(listing))
     assert run(["inspect", str(tmp_path / "x.engine")]) == 7
-    assert "is of another engine" in capsys.readouterr().err
+    assert "belongs to another engine" in capsys.readouterr().err

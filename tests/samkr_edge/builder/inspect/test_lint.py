@@ -1,4 +1,4 @@
-"""The checker finds what was broken on purpose, names the line that mends it, and nothing in a sound graph."""
+"""The checker finds what was broken on purpose, names the line that fixes it, and nothing in a sound graph."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_the_command_lists_findings_and_fails_only_when_strict(
     shown = capsys.readouterr().err
     assert "SE-Q84" in shown
     assert "float-island" in shown
-    assert "two conversions a map" in shown  # the first finding
+    assert "two conversions per map" in shown  # the first finding
     (fix,) = [line for line in shown.splitlines() if line.startswith("fix: ")]
     assert fix.startswith(f"fix: samkr-edge inspect {int8_onnx}   # ")
     assert shown.rstrip().endswith(fix)

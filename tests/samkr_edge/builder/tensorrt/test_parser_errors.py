@@ -38,7 +38,7 @@ def graph(*names: str) -> OnnxFile:
         ("Kernel weight dimension failed to broadcast to input.", "do not fit"),
         (
             "Failed to import initializer: In node -1 with name: and operator: (importInitializers)",
-            "not whole",
+            "or incomplete",
         ),
     ],
 )

@@ -194,7 +194,7 @@ def test_best_is_fp16_and_int8_of_one_graph() -> None:
         (replace(FP32, opset=19, grid_modes=("linear",)), "11.1", "nearest pixel"),
         (replace(FP32, opset=19), "8.6.1", "up to opset 17"),
         (replace(NODC, opset=22), "10.3.0", "up to opset 21"),
-        (replace(NODC, ops={"DeformConv": 2}, opset=19), "10.3.0", "by a plugin"),
+        (replace(NODC, ops={"DeformConv": 2}, opset=19), "10.3.0", "through a plugin"),
         (replace(INT8, zero_points=("/a/QuantizeLinear",)), "10.3.0", "symmetric"),
         (replace(INT8, bad_scales=("/a/QuantizeLinear",)), "10.3.0", "not positive"),
         (replace(INT8, fp16_scales=3), "8.6.1", "noise"),
@@ -277,7 +277,7 @@ def test_a_workspace_beyond_the_memory_is_refused_with_one_that_fits() -> None:
 
 def test_where_no_workspace_fits_none_is_offered() -> None:
     error = refusal("jetson-orin-nano", "10.3.0", INT8, 100 << 20, workspace_mib=200)
-    assert (error.code, error.fix) == ("SE-U90", "close what else uses memory")
+    assert (error.code, error.fix) == ("SE-U90", "close other programs that use memory")
 
 
 def test_dla_is_fp16_with_the_gpu_for_the_rest() -> None:

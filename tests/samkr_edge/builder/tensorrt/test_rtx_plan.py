@@ -93,7 +93,7 @@ def test_full_tensorrt_runs_int8_on_turing_as_before() -> None:
 
 
 def test_a_release_that_nobody_has_tried_is_named_in_a_note() -> None:
-    assert any("newer than what was tried" in note for note in plan("rtx-4090", "1.8").notes)
+    assert any("newer than what was tested" in note for note in plan("rtx-4090", "1.8").notes)
     assert not any("newer" in note for note in plan("rtx-4090", "1.7.1.116").notes)
 
 
@@ -223,9 +223,9 @@ def test_a_version_names_its_flavour(version: str | None, asked: str | None, fla
 @pytest.mark.parametrize(
     ("version", "asked", "words"),
     [
-        ("11.1", "rtx", "no version of TensorRT for RTX"),
-        ("jetpack-6.2", "rtx", "no version of TensorRT for RTX"),
-        ("1.7", "tensorrt", "no version of TensorRT"),
+        ("11.1", "rtx", "not a version of TensorRT for RTX"),
+        ("jetpack-6.2", "rtx", "not a version of TensorRT for RTX"),
+        ("1.7", "tensorrt", "not a version of TensorRT"),
     ],
 )
 def test_a_flavour_and_a_version_that_contradict_each_other_are_refused(

@@ -99,7 +99,7 @@ def test_a_block_that_is_listed_as_one_layer_is_a_note(install: Install, source:
         }
     )
     built = build(trt, source)
-    assert any("not seen to be what the graph asks for" in note for note in built.notes)
+    assert any("not confirmed to be what the graph asks for" in note for note in built.notes)
 
 
 def test_where_no_kernel_obeys_fp32_is_preferred_and_what_came_of_it_inspected(
@@ -112,7 +112,7 @@ def test_where_no_kernel_obeys_fp32_is_preferred_and_what_came_of_it_inspected(
     assert flags == [{"FP16", "OBEY_PRECISION_CONSTRAINTS"}, {"FP16", "PREFER_PRECISION_CONSTRAINTS"}]
     assert trt.builds[1]["constraints"] == trt.builds[0]["constraints"] != {}
     assert built.passport.settings["builder_flags"] == ("FP16", "PREFER_PRECISION_CONSTRAINTS")
-    assert any("not insisted on" in note for note in built.notes)
+    assert any("not enforced" in note for note in built.notes)
     trt.typing_faults = TypingFaults(obey_fails=True, ignores_constraints=True)
     with pytest.raises(SamkrError) as raised:
         build(trt, source)
@@ -136,7 +136,7 @@ def test_where_strong_typing_is_not_built_weak_is_if_there_are_flags(
         built = build(trt, path)
         assert built.passport.precision["typing"] == built.passport.settings["typing"] == typing
         assert trt.builds[1]["flags"] == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
-        assert any("strongly typed it was not built" in note and "Myelin" in note for note in built.notes)
+        assert any("the strongly typed build failed" in note and "Myelin" in note for note in built.notes)
     assert len(trt.builds) == builds
 
 
@@ -180,7 +180,7 @@ def test_wrong_samples_next_to_fp16_make_the_adaptive_blocks_fp32_whole(
     built = build(trt, source)
     assert built.passport.precision["typing"] == typing
     assert "wide_sampling" in built.passport.settings["steps"]
-    assert any("samples wrong with FP16 next to it" in note for note in built.notes)
+    assert any("samples wrongly next to FP16" in note for note in built.notes)
     assert len(trt.trials) == 2
     # The engine itself samples right: it was compared with ONNX Runtime.
     assert built.agreement is not None
