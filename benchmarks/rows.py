@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from benchmarks.measure.int8_share import int8_share
-from benchmarks.measure.latency import STAGES, Frames, Run, speed_up
+from benchmarks.measure.latency import Run, latency_stats, speed_up, split
 from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
 from benchmarks.schema import (
     Energy,
-    LatencyStats,
     Machine,
     MemoryMb,
     ModelResult,
     PaperResult,
-    SplitMs,
     Spread,
 )
 
@@ -93,38 +89,6 @@ def measured_row(
         stable=not reasons,
         reasons=reasons,
     )
-
-
-def latency_stats(frames: Frames) -> LatencyStats:
-    """Percentiles (linear interpolation) and mean of the total time."""
-    total = frames.total
-    p50, p90, p99 = (float(value) for value in np.percentile(total, [50, 90, 99]))
-    mean = float(total.mean())
-    return LatencyStats(
-        frames=len(total),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        mean_ms=mean,
-        min_ms=float(total.min()),
-        max_ms=float(total.max()),
-        cv=float(total.std() / mean),
-        throughput_fps=1000.0 / mean,
-    )
-
-
-def split(frames: Frames) -> SplitMs:
-    """Mean of each stage over the frames whose total lies between p10 and p90.
-
-    Means add up, medians do not; leaving out both tails keeps the sum close to the p50 of the total.
-    """
-    low, high = np.percentile(frames.total, [10, 90])
-    usual = (frames.total >= low) & (frames.total <= high)
-    if not usual.any():  # of two frames, none
-        usual[:] = True
-    stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
-    other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
-    return SplitMs(**stages, other=other)
 
 
 def machine_row(run: Run, sensors: Sensors, power_modes: tuple[str | None, str | None]) -> Machine:

@@ -108,7 +108,7 @@ class Passport(BaseModel):
         return behind(model).parent / (Path(self.source).name or "SOURCE.onnx")
 
     def build_again(self, model: Path, target: str | None = None, source: Path | None = None) -> str:
-        """The command that builds ``model`` anew, at the precision it had where that is not the graph's own."""
+        """The command that builds ``model`` again, at the precision it had where that is not the graph's own."""
         beside = self.source_beside(model)
         source = source or (beside if os.path.isfile(beside) else Path(beside.name))
         own = self.card.get("precision")

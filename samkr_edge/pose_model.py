@@ -56,7 +56,7 @@ class StageTimes:
 
 
 class _Buffers(threading.local):
-    """What is written over from image to image, made anew in every thread that calls the model."""
+    """What is written over from image to image, made once in every thread that calls the model."""
 
     def __init__(self, input_size: tuple[int, int]) -> None:
         self.input = np.zeros((1, *input_size, 3), np.uint8)

@@ -32,7 +32,7 @@ from samkr_edge.files.artefact import replacing
 
 
 def make(checkpoint: Path) -> None:
-    """Export the networks and write ``carried/`` anew."""
+    """Export the networks and write ``carried/`` again."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         for decode_in in ("host", "graph"):

@@ -157,7 +157,7 @@ def nvidia_power(gpu: Nvidia) -> PowerSource | None:
 
 
 class _EnergyCounter:
-    """Watts from a counter of microjoules that starts anew at its maximum."""
+    """Watts from a counter of microjoules that starts again at its maximum."""
 
     def __init__(self, counter: Path, maximum: Path, clock: Callable[[], float]) -> None:
         self._counter, self._clock = counter, clock

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.measure.sensors import MachineState, read_cpu
+from benchmarks.schema import LatencyStats, SplitMs
 
 
 class Stages(Protocol):
@@ -252,3 +253,35 @@ def speed_up(baseline: Frames, model: Frames) -> Ratio:
     low = max(0, int(np.floor((count - 1) / 2 - half)))
     high = min(count - 1, int(np.ceil((count - 1) / 2 + half)))
     return Ratio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]))
+
+
+def latency_stats(frames: Frames) -> LatencyStats:
+    """Percentiles (linear interpolation) and mean of the total time."""
+    total = frames.total
+    p50, p90, p99 = (float(value) for value in np.percentile(total, [50, 90, 99]))
+    mean = float(total.mean())
+    return LatencyStats(
+        frames=len(total),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        mean_ms=mean,
+        min_ms=float(total.min()),
+        max_ms=float(total.max()),
+        cv=float(total.std() / mean),
+        throughput_fps=1000.0 / mean,
+    )
+
+
+def split(frames: Frames) -> SplitMs:
+    """Mean of each stage over the frames whose total lies between p10 and p90.
+
+    Means add up, medians do not; leaving out both tails keeps the sum close to the p50 of the total.
+    """
+    low, high = np.percentile(frames.total, [10, 90])
+    usual = (frames.total >= low) & (frames.total <= high)
+    if not usual.any():  # of two frames, none
+        usual[:] = True
+    stages = {name: float(getattr(frames, name)[usual].mean()) for name in STAGES}
+    other = max(0.0, float(frames.total[usual].mean()) - sum(stages.values()))
+    return SplitMs(**stages, other=other)

@@ -1,7 +1,7 @@
 """What an evaluation costs beyond the network itself: blocks of images, evaluated and run through the network by turns.
 
     python -m benchmarks.scripts.eval_overhead demo/qat.cpu.onnx --data demo/data \
-        -o benchmarks/results/eval_overhead.json
+        -o benchmarks/results/eval_overhead_int8.json
 
 Prints the median over blocks of (image files to COCO results) / (the network alone on as many ready inputs): by the
 clock, which wants a second core for reading and decoding, as the evaluation does; and in processor time, which is what

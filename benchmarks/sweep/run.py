@@ -2,7 +2,7 @@
 
 A cell's results lie in ``OUT/cells/SLUG-KEY.json``, and KEY is a hash of everything they depend on: the bytes of the
 models or how they are made, the pictures, the settings, this machine, its runtimes, and our version. So a sweep that
-was killed goes on with the first cell that has no file, and a cell whose inputs changed is measured anew under another
+was killed goes on with the first cell that has no file, and a cell whose inputs changed is measured again under another
 name.
 """
 

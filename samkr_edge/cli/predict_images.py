@@ -126,7 +126,7 @@ def predict_images(
 
 
 class Growing:
-    """A JSON file that is written anew while its content grows, so that even a power cut leaves what it can.
+    """A JSON file that is written again while its content grows, so that even a power cut leaves what it can.
 
     After twenty times as long as the last writing took, and two seconds: a twentieth of the time at most.
     """

@@ -4,7 +4,7 @@ It is a bottom-k sketch (Broder 1997): pictures are ordered by a hash of their s
 hash of their content; the first :data:`KEPT` stand for all. Only these are read, of all others the size is asked. Two
 sets are compared where both sketches reach: the share of common pictures there is an estimate of the share in all.
 
-A picture that was saved anew, by whatever tool, is another one.
+A picture that was saved again, by whatever tool, is another one.
 """
 
 from __future__ import annotations

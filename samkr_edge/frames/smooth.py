@@ -21,7 +21,7 @@ class SmoothSettings:
     min_cutoff: cut-off of a joint at rest, Hz; lower is steadier.
     beta: Hz by which the cut-off rises for each body size a second; higher lags less.
     speed_cutoff: cut-off of the speed's own filter, Hz.
-    forget: seconds without a person after which their filter begins anew.
+    forget: seconds without a person after which their filter begins again.
     """
 
     min_cutoff: float = 1.5

@@ -3,7 +3,7 @@
 Such an engine is built ahead of time; its kernels are finished for the card at hand when a context is made and in the
 first inference. TensorRT's runtime cache holds them: it lies in our cache folder, by engine, GPU and version, and is
 read before the first context. TensorRT compares it with the running GPU, driver and version and refuses what does not
-fit, which then is made anew.
+fit, which then is made again.
 """
 
 from __future__ import annotations

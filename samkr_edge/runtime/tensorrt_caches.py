@@ -2,7 +2,7 @@
 
 With a timing cache (what was measured for one GPU and version) a second build takes a fraction of the time; with a
 runtime cache TensorRT for RTX finishes no kernel twice. A file holds the SHA-256 of the cache and then the cache: it is
-read with native code, so one that was cut off or edited is ignored and made anew.
+read with native code, so one that was cut off or edited is ignored and made again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def hoist_quantizers(graph: Graph) -> int:
 
     Faster: the convolution writes INT8, and the operation behind it moves a quarter of the bytes. Exact for nearest
     resizing, max pooling and concatenation, which commute with rounding; not for a bilinear resize, which averages
-    rounded values and is half a step off at most.
+    rounded values: with its own rounding it is a whole step off at most.
     """
     hoisted = 0
     waiting = [node for node in graph.nodes if is_activation_quantizer(graph, node)]

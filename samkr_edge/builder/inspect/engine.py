@@ -122,7 +122,7 @@ def layers_of_engine(engine: Path) -> str:
             what opening the engine refuses.
     """
     beside = layers_path(behind(engine))
-    why = f"looked for {beside.name}"
+    why = f"there is no {beside.name}"
     if beside.is_file():
         text = beside.read_text(encoding="utf-8", errors="replace")
         with _naming(beside, _lister(engine)):
@@ -159,7 +159,7 @@ def _unlisted(engine: Path, why: str) -> SamkrError:
 
 
 def _lister(engine: Path) -> str:
-    """The command that writes the list beside an engine anew."""
+    """The command that writes the list next to an engine again."""
     passport = _passport(engine)
     if passport is not None and passport.runtime == "rtx":
         return passport.build_again(engine)
@@ -176,7 +176,7 @@ def _passport(engine: Path) -> Passport | None:
 
 @contextmanager
 def _naming(file: Path, fix: str) -> Iterator[None]:
-    """Errors of reading its text name the file, and how to make it anew."""
+    """Errors of reading its text name the file, and how to make it again."""
     try:
         yield
     except SamkrError as error:

@@ -39,7 +39,8 @@ def fuse_int8(graph: Graph) -> int:
 
         Conv(x, w, b) -> Relu -> Q(s)    =>    Conv(x, w / s, b / s + 1/2) -> Clip(0, 127) -> Cast(int8)
 
-    Every other quantizer is dropped, weights' too: what it was before is computed in float. Faster by TensorRT for RTX:
+    Quantizers stay on the weights of what is still INT8, and where an elementwise kernel writes bytes;
+    every other one is dropped, and what it was before is computed in float. Faster by TensorRT for RTX:
     each quantizer that stays is part of a kernel that is there anyway. The bytes are exact but where ``t / s``, with s
     as FP16 has it, is a half within rounding; what is float again is not, being no longer rounded.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.measure.latency import MIN_ROUNDS, Frames, WarmUp, measure, speed_up
+from benchmarks.measure.latency import MIN_ROUNDS, Frames, WarmUp, latency_stats, measure, speed_up, split
 from benchmarks.measure.sensors import MachineState, read_cpu
 from benchmarks.measure.stability import (
     clock_change,
@@ -16,7 +16,6 @@ from benchmarks.measure.stability import (
     reasons_of_run,
     time_drift,
 )
-from benchmarks.rows import latency_stats, split
 from samkr_edge.pose_model import StageTimes
 
 
