@@ -106,7 +106,7 @@ def with_other_baseline(run: Results) -> Results:
             "speed",
             "power mode None then, 15W now",
         ),
-        (with_other_baseline, "speed", "other bytes"),
+        (with_other_baseline, "speed", "different bytes"),
     ],
 )
 def test_what_cannot_be_compared_fails_unless_it_may_differ(

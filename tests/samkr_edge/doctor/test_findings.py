@@ -51,7 +51,7 @@ def test_an_import_that_ends_the_process_is_named_and_the_rest_is_tried(modules:
     found = trial_imports(["json", "deadly", "leaving", "math"])
     assert found["json"].works
     assert found["math"].works
-    assert "ends the process (exit code 9)" in str(found["deadly"].error)
+    assert "crashes the process (exit code 9)" in str(found["deadly"].error)
     assert "SystemExit" in str(found["leaving"].error)
 
 
