@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` (the whole road on this machine) and `make test` (all checks).
+# Two commands matter: `make demo` (the whole pipeline on this machine) and `make test` (all checks).
 # Both create .venv once; a later run installs nothing again unless what is to be installed has changed.
 # `make test-gpu` is for a machine with an NVIDIA GPU; STAGE=0-3 and MINUTES=10 take a part of it, OUT= a folder.
 # `make docs` builds the site of docs/ into site/; a broken link or a docstring without shapes fails.

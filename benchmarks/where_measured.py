@@ -1,4 +1,4 @@
-"""What of a machine decides the numbers of a model: the facts that must be equal for one to stand in for another."""
+"""What in a machine decides the numbers of a model: the facts that must be equal for one machine to replace another."""
 
 from __future__ import annotations
 

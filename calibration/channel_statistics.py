@@ -1,4 +1,4 @@
-"""What calibration images tell of every channel: how large it is, and how much of its error the outputs would feel."""
+"""What calibration images say about every channel: how large it is, and how much of its error the outputs feel."""
 
 from __future__ import annotations
 

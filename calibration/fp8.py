@@ -1,4 +1,4 @@
-"""FP8 in place of INT8: what of a policy it does not mix with.
+"""FP8 instead of INT8: which parts of a policy do not go with it.
 
 It is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt has it: a weight or an activation times 448 /
 its range, rounded to the nearest of E4M3's numbers. A float has the same relative step for large and small numbers, so

@@ -2,7 +2,7 @@
 
 A tensor that a convolution and a residual sum read is then quantized once, for both, by TensorRT and ONNX Runtime
 alike; and the terms of a sum over resolutions add up as integers of one scale. A concatenation needs no rule of its
-own: HRNet's joins bilinear up-samplings, which no runtime does in INT8, and one quantizer stands behind it.
+own: HRNet's joins bilinear up-samplings, which no runtime does in INT8, and one quantizer follows it.
 """
 
 from __future__ import annotations

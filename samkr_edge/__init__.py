@@ -1,4 +1,4 @@
-"""samkr-edge: one road from a PyTorch SAMKR pose network to an INT8 engine on the device.
+"""samkr-edge: from a PyTorch SAMKR pose network to an INT8 engine on the device.
 
 This package is the device side: it imports neither torch nor modelopt, and heavy parts load only when used::
 

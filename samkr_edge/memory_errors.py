@@ -1,4 +1,4 @@
-"""Memory that is not enough, whoever said so: each library has words of its own, and some blame the file instead."""
+"""Out of memory, whichever library says so: each has its own words, and some blame the file instead."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # C0 but tab and newline, delete, C1 (0x9b alone begins a sequence), line separators, and what reverses the direction
-# of the text behind it, so that a name could look like another.
+# of the text after it, so that a name could look like another.
 _CONTROLS = (
     *(code for code in range(0x20) if code not in (0x09, 0x0A)),
     *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),

@@ -1,4 +1,4 @@
-"""Being asked to stop: what `docker stop`, `systemctl stop` and a lost terminal send is heard as Ctrl-C is.
+"""Requests to stop: what `docker stop`, `systemctl stop` and a lost terminal send is treated like Ctrl-C.
 
 So whatever a command does at Ctrl-C, keep what it has seen, save its weights, end its child, it does at SIGTERM and
 SIGHUP too, and ends with the exit code that supervisors expect, 128 and the signal's number.

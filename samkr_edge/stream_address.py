@@ -22,7 +22,7 @@ _KEYED = {"rtmp", "rtmps", "srt"}
 # A user and a password, of which either may hold slashes; in a path that begins with a folder, a colon and an @ are a
 # time and a size: clips/12:30:05/a@2x.png.
 _PASSWORD = re.compile(r"(?://)?[^/\\:@]+:.*@", re.DOTALL)
-# The same of one word alone, behind which there is a host.
+# The same of one word alone, followed by a host.
 _NO_SCHEME = re.compile(r"[^/\\:@\s]+:.*@", re.DOTALL)
 # What begins as an address does, its colon or its slashes mistyped or forgotten.
 _NAMES = "|".join(sorted(_STREAMED, reverse=True))
@@ -92,7 +92,7 @@ def without_secrets(source: str) -> str:
     authority, slash, rest = _split(text[matched.end() if matched else 0 :])
     host = authority.rpartition("@")[2]
     if "@" in rest or not _HOST.fullmatch(host):
-        # An @ behind a slash: of a path, or of a password with a slash in it.
+        # An @ after a slash: of a path, or of a password with a slash in it.
         return shown + _HIDDEN
     path: list[str] = []
     for part in re.split(r"/", re.split(r"[?#]", rest)[0]) if slash == "/" else []:

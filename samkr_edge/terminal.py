@@ -1,4 +1,4 @@
-"""The three standard streams as they are found: closed, full, without a reader, or of another alphabet.
+"""The three standard streams as they are found: closed, full, without a reader, or in another encoding.
 
 Results go to stdout, and one that cannot be printed is an error. What is said on the way goes to stderr, and never
 ends the work: nobody may be listening there.

@@ -1,4 +1,4 @@
-"""Sizes of network inputs: which there can be, and the nearest to one that cannot."""
+"""Sizes of network inputs: which are possible, and the nearest to one that is not."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def bench(
     on: Annotated[str | None, device("Measure on a device:")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """AP and latency of several models, measured in turns on the same images.
+    """AP and latency of several models, measured in turn on the same images.
 
     Latency is p50, p90 and p99 from image to poses, always of one pass as deployed; AP is by the protocol. The AP
     difference to the baseline has a 95 % interval (paired bootstrap over images). A run whose clock or times moved is

@@ -35,7 +35,7 @@ def sweep(
     """Measure a suite: models, precisions, input sizes, batches, threads, targets, power modes.
 
     A cell that is finished is never measured again unless what it depends on has changed: models, images, settings,
-    machine. After Ctrl-C, a power cut or a full disk the same command goes on.
+    machine. After Ctrl-C, a power cut or a full disk the same command resumes.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""What the attention is worth to trained networks: each with it and with it left out, not trained again.
+"""What the attention is worth to trained networks: each with and without it, not retrained.
 
 AP and mean OKS of both on the same images, with paired 95 % intervals over images; how far the joints of people whom
 the network sees clearly move; and how sharp the attention is: its largest weight beside the mean, 1 / (H * W)::

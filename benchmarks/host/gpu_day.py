@@ -1,4 +1,4 @@
-"""All that is to be measured on a GPU, for a day when one can be had: in steps, each kept as soon as it is there.
+"""All that is to be measured on a GPU, for a day when one is available: in steps, each kept as soon as it is done.
 
 Two machines: this one, which has the project and a network, and one with a GPU, which may have neither.
 

@@ -1,4 +1,4 @@
-"""Running the steps of ``gpu_day``: in order, in the time there is, each kept as soon as it is there."""
+"""Running the steps of ``gpu_day``: in order, in the time available, each kept as soon as it is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of ``gpu_day``: what is made and measured on a GPU, what is wanted most first."""
+"""The steps of ``gpu_day``: what is made and measured on a GPU, the most wanted first."""
 
 from __future__ import annotations
 

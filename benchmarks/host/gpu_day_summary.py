@@ -1,4 +1,4 @@
-"""What of the numbers to reach the records of :mod:`benchmarks.host.gpu_day` show: nothing but what was measured."""
+"""Which target numbers the records of :mod:`benchmarks.host.gpu_day` show: nothing but what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which row of an earlier run a row of this one stands for: by content, else by role; a name alone tells nothing.
+"""Which row of an earlier run a row of this one stands for: by content, else by role; a name alone says nothing.
 
 A name depends on what else was measured: of two INT8 models each has its file in it, of one neither.
 """

@@ -1,4 +1,4 @@
-"""One sentence: which model to take and why; and what must be known before believing it."""
+"""One sentence: which model to take and why; and the caveats to know before trusting it."""
 
 from __future__ import annotations
 

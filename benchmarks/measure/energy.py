@@ -1,4 +1,4 @@
-"""Energy per frame above idle, where the machine has a meter.
+"""Energy per frame above idle, where the machine has a power meter.
 
 Energy is measured apart from latency: a meter gives ten to a hundred readings a second, so it cannot tell the
 interleaved frames of two models from each other. Each model runs alone, once in the order of the table and once in

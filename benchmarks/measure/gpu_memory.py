@@ -1,4 +1,4 @@
-"""How much memory the GPU has in use, in bytes: of the whole machine, so that other programs move it.
+"""How much memory the GPU has in use, in bytes: of the whole machine, so other programs count too.
 
 A card has memory of its own, and the driver says how much of it is free. Where GPU and CPU share one memory (Jetson)
 the driver's free figure is the kernel's ``MemFree``: the host's own pages and the cache of files lower it as well.

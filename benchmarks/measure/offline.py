@@ -1,4 +1,4 @@
-"""Offline mode, as MLPerf calls it: all images are at hand, what counts is images a second, not one image's wait."""
+"""Offline mode, as MLPerf calls it: all images at hand; what counts is images per second, not the latency of one."""
 
 from __future__ import annotations
 

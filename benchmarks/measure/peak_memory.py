@@ -30,7 +30,7 @@ def measure_memory(path: Path, threads: int) -> MemoryMb:
     """Peak memory of a child process that opens the model and runs three frames.
 
     Raises:
-        SamkrError: SE-A65 the child ended without an answer, for example killed for want of memory; else what the
+        SamkrError: SE-A65 the child ended without an answer, for example killed for lack of memory; else what the
             model could not be opened or run with.
     """
     command = child_process.module("benchmarks.measure.peak_memory", str(path), str(threads))

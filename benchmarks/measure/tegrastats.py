@@ -1,4 +1,4 @@
-"""``tegrastats``, NVIDIA's monitor on every Jetson: what it prints a line, and the newest line while it runs.
+"""``tegrastats``, NVIDIA's monitor on every Jetson: the lines it prints, and the newest one while it runs.
 
 It is asked where sysfs does not answer: rails that only root may read, a GPU whose clock has no node.
 """
@@ -34,8 +34,8 @@ class Reading:
     gpu_load: int | None = None
 
 
-# `POM_5V_IN 4567/4500` until JetPack 4, `VDD_IN 5014mW/5014mW` since, a peak behind them since JetPack 7.2. RAM and
-# SWAP have units behind the slash only.
+# `POM_5V_IN 4567/4500` until JetPack 4, `VDD_IN 5014mW/5014mW` since, a peak after them since JetPack 7.2. RAM and
+# SWAP have units after the slash only.
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (\d+)(?:mW)?/\d+(?:mW)?(?:/\d+mW)?(?=\s|$)")
 # `GPU@41.2C`; JetPack 7.2 adds the highest so far: `gpu@56.9C/66.6C`.
 _ZONE = re.compile(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b")

@@ -1,4 +1,4 @@
-"""Which joints of a sample prediction moved against the baseline's, and who is lost or new."""
+"""Which joints of a sample prediction moved against the baseline's, and which people are lost or new."""
 
 from __future__ import annotations
 

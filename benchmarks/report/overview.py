@@ -1,4 +1,4 @@
-"""What stands above the single runs of a report: names of runs, the choice under a constraint, one table of all."""
+"""What comes above the single runs of a report: names of runs, the choice under a constraint, one table of all."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def main() -> None:
 
 
 def _maps(arrays: Any, name: str) -> np.ndarray:
-    """An array by its name, or by its name with a scale's number behind it; without a batch axis."""
+    """An array by its name, or by its name with a scale's number after it; without a batch axis."""
     found = np.asarray(arrays[name] if name in arrays else arrays[f"{name}_0"], np.float32)
     return found[0] if found.ndim == 4 else found
 

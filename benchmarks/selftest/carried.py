@@ -33,7 +33,7 @@ BATCHES = (1, 4)
 # What export puts in front of a network that decodes itself.
 DECODING_PREFIX = "deployed."
 # Second moment of what a convolution gives, for inputs of one: two keeps it through ReLU (He et al. 2015,
-# arXiv:1502.01852), and what is added to something must not make it grow: a hundred sums lie behind each other.
+# arXiv:1502.01852), and what is added to something must not make it grow: a hundred sums follow each other.
 KEPT, ADDED = 2.0, 0.05
 BIAS = 0.05
 

@@ -31,11 +31,11 @@ def selftest(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Does this GPU compute what the networks say? Thirteen stages, from the driver to whole networks.
+    """Does this GPU compute the networks correctly? Thirteen stages, from the driver to whole networks.
 
-    Each stage stands on those before it, so the first that fails ends the self-test. It needs no data set and no
-    weights, and leaves nothing behind but selftest.json, which holds every figure and is there at any time. A stage
-    runs in a process of its own: one that crashes or hangs is a stage that failed. All of them take about fifty
+    Each stage builds on those before it, so the first that fails ends the self-test. It needs no data set and no
+    weights, and leaves nothing behind but selftest.json, which holds every figure and is valid at any time. A stage
+    runs in its own process: one that crashes or hangs has failed. All of them take about fifty
     minutes on a Jetson Orin Nano.
 
     Exit code: 0 passed, 6 a stage failed, 7 there is nothing to run on, 130 Ctrl-C, 143 SIGTERM.

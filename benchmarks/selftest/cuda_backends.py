@@ -1,4 +1,4 @@
-"""Stage 1: every way to the driver allocates, copies, times, captures, serves two threads and says when memory is full.
+"""Stage 1: every way to the driver allocates, copies, times, captures, serves two threads and reports full memory.
 
 The driver itself has to; cuda-python and pycuda are for processes that use them anyway, and one that does not fit this
 driver is told and no failure, as long as it says so by our errors.

@@ -1,4 +1,4 @@
-"""Stage 8: an engine gives the same from every thread and with a CUDA graph, and leaves no memory behind."""
+"""Stage 8: an engine gives the same results from every thread and with a CUDA graph, and leaves no memory behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 7: what cannot be built, or is broken, is told in our words, soon, and leaves nothing behind."""
+"""Stage 7: what cannot be built, or is broken, gives one of our errors, soon, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 11: a Jetson is known for what it is, and what it says of its clocks and its power is right."""
+"""Stage 11: a Jetson is recognised, and its reports of clocks and power are right."""
 
 from __future__ import annotations
 

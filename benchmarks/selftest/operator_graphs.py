@@ -154,7 +154,7 @@ def convolution(channels: int, groups: int, outputs: int, *, half: bool = False)
 
 
 def decode_tail() -> Operator:
-    """heatmap, offset -> poses, scores, and proposals where it refines: what a decoding export does behind its maps."""
+    """heatmap, offset -> poses, scores, and proposals where it refines: what a decoding export does after its maps."""
     import onnx
     from onnx import TensorProto
 

@@ -1,4 +1,4 @@
-"""What became of a stage."""
+"""The outcome of a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages in their order: each stands on those before it, so the first that fails ends the self-test."""
+"""The stages in their order: each builds on those before it, so the first that fails ends the self-test."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ def ledger(
     out: Annotated[Path | None, out_file("Also write it here as JSON, to keep the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The same images through every form of a network, naming the step where accuracy left.
+    """The same images through every form of a network, naming the step where accuracy was lost.
 
-    Each form is compared with the one before it of the same numbers: ONNX FP32 with torch FP32, the Q/DQ ONNX with
+    Each form is compared with the earlier one of the same precision: ONNX FP32 with torch FP32, the Q/DQ ONNX with
     the fake-quantized checkpoint, the built model with its ONNX. A checkpoint in front is also measured in memory
     without its attention: what `export --without attention` would leave out.
 

@@ -1,4 +1,4 @@
-"""Options that several commands of this package have, each said once."""
+"""Options that several commands of this package have, each defined once."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def qat(
 
     Ranges of activations stay as calibrated; those of weights follow the weights for the first part of the run.
     Compare the result with --control, not with the checkpoint it started from: more training alone changes AP.
-    Unfinished work lies in OUT's folder under OUT.work, and the same command goes on from there.
+    Unfinished work is kept next to OUT as OUT.work, and the same command resumes from there.
 
     Examples:
 

@@ -52,13 +52,13 @@ def search(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """The policy with most INT8 within an AP budget.
+    """Find the policy with the most INT8 within an AP budget.
 
     Ranks groups by AP lost per work saved (as `sensitivity` measures it; put both in one folder and it is reused),
-    restores the costliest until the budget holds on the whole split, takes back what was not needed, and quantizes
-    again by the policy it wrote, as proof. Ends with exit code 6 where no policy with enough INT8 holds the budget.
+    restores the costliest until the budget holds on the whole split, undoes what was not needed, and quantizes again
+    by the policy it wrote, as proof. Exit code 6 if no policy with enough INT8 meets the budget.
 
-    After a kill the same command goes on where it was.
+    After a kill the same command resumes where it stopped.
 
     Examples:
 

@@ -48,13 +48,13 @@ def sensitivity(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy lost by each group of layers when it alone is INT8, and won when it alone is restored.
+    """Accuracy lost by each group of layers when it alone is INT8, and regained when it alone is restored.
 
     About 25 groups: the stem, each stage and resolution, fuse layers, the parts of the heads. Differences are
-    paired, with 95 % intervals over images; mean OKS is the sharper signal. At 8 bits most groups drown in the noise:
-    --bits 4 shows the order that they would have. The last row is the float network without its attention.
+    paired, with 95 % intervals over images; mean OKS is more sensitive. At 8 bits most groups are lost in the noise:
+    --bits 4 shows their order. The last row is the float network without its attention.
 
-    After a kill the same command goes on where it was.
+    After a kill the same command resumes where it stopped.
 
     Examples:
 

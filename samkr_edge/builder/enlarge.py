@@ -1,4 +1,4 @@
-"""Maps enlarged as seldom and as cheaply as can be: sums over resolutions, added from the smallest map up.
+"""Maps enlarged as rarely and as cheaply as possible: sums over resolutions, added from the smallest map up.
 
 A pass of both builders: for the CPU, and for TensorRT for RTX.
 """
@@ -90,7 +90,7 @@ def factor_of(graph: Graph, resize: Any) -> int:
 
 
 def _before(graph: Graph, resize: Any, addend: str) -> str:
-    """The addend before its enlarging, quantized as it is behind it."""
+    """The addend before its enlarging, quantized as it is after it."""
     restored = graph.producer[addend]
     if restored.op_type != "DequantizeLinear":
         return str(resize.input[0])

@@ -205,7 +205,7 @@ def _application() -> typer.Typer:
             name,
             help=entry.help,
             rich_help_panel=entry.panel,
-            # Everything behind the name, --help included, is the command's own.
+            # Everything after the name, --help included, is the command's own.
             context_settings={
                 "allow_extra_args": True,
                 "ignore_unknown_options": True,

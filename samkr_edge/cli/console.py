@@ -1,4 +1,4 @@
-"""Results go to stdout, everything about the way there to stderr."""
+"""Results go to stdout, progress and notes to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`samkr-edge demo`: the whole road on this machine, as a sequence of the public commands and nothing else."""
+"""`samkr-edge demo`: the whole pipeline on this machine, as a sequence of the public commands and nothing else."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The whole road on this machine, ending in report.html.
+    """The whole pipeline on this machine, ending in report.html.
 
     Renders people, trains samkr_tiny, scores it, quantizes (PTQ, QAT), exports ONNX, builds for the CPU, and
     measures accuracy and latency. A repeated demo reuses what is already made; after Ctrl-C the same command
-    goes on from there.
+    resumes from there.
 
     Examples:
 

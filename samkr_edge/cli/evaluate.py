@@ -53,8 +53,8 @@ def evaluate(
 ) -> None:
     """AP of any model on a COCO or CrowdPose split, by pycocotools.
 
-    By default this is deployment AP: one pass over the image fitted into the model's input. Papers of this line report
-    AP by --protocol paper and, where they say so, with --rescore and --scales 0.5,1,2.
+    By default this is deployment AP: one pass over the image fitted into the model's input. The papers report AP
+    by --protocol paper and, where they say so, with --rescore and --scales 0.5,1,2.
 
     COCO's test-dev has no public labels: for that split the file for COCO's evaluation server is written instead.
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, each said once: the same name, the same words in ``--help``."""
+"""Options that several commands have, each defined once: the same name, the same words in ``--help``."""
 
 from __future__ import annotations
 

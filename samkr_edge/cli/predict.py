@@ -39,7 +39,7 @@ def predict(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find people in images, videos and camera pictures.
+    """Find people in images, videos and camera streams.
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
     In a folder, images and videos are recognised by content; earlier overlays are replaced, never taken as input.

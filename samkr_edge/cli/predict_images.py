@@ -25,7 +25,7 @@ from samkr_edge.pose_model import PoseModel
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
 
-# Bytes of a file's name that are kept for what comes behind its stem: a number and the ending.
+# Bytes of a file's name that are kept for what comes after its stem: a number and the ending.
 _ROOM = len("-99999.png")
 RESULTS = "predictions.json"
 _WRITE_AFTER_S = 2.0

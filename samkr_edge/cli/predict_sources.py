@@ -1,4 +1,4 @@
-"""All that `predict` was pointed at, one source after the other, and what is told of it in the end."""
+"""All that `predict` was pointed at, one source after the other, and what is reported in the end."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PATIENCE_S = 15.0
 _STAGES, _DEPTH = 3, 2
 # Frames over which the rate in the corner is taken.
 _RATE_OVER = 30
-# Bytes of a file's name that are kept for what comes behind its stem: a number and the longest ending.
+# Bytes of a file's name that are kept for what comes after its stem: a number and the longest ending.
 _ROOM = len("-99999.jsonl")
 _ROOM_BEHIND_ADDRESS = 255 - 60
 

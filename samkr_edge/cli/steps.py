@@ -33,7 +33,7 @@ class Step:
 
     Attributes:
         title: what it does, for people.
-        arguments: command line behind ``samkr-edge``.
+        arguments: command line after ``samkr-edge``.
         inputs: files whose bytes decide whether the step must run again.
         outputs: files that it makes.
         splits: (data set, split) whose annotations and pictures decide it likewise.

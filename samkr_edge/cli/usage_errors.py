@@ -1,4 +1,4 @@
-"""What Typer says of a command line that it cannot read, as an error of ours: one form, for people and for `--json`."""
+"""What Typer says about a command line that it cannot parse, as our error: one form, for people and for `--json`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
 
 
 def _files_like_options(words: Sequence[str]) -> list[str]:
-    """Words such as ``-dash.mp4`` that name a file; behind ``--`` they are taken for what they are."""
+    """Words such as ``-dash.mp4`` that name a file; after ``--`` they are taken for what they are."""
     words = words[: words.index("--")] if "--" in words else words
     return [word for word in words if word.startswith("-") and os.path.exists(word)]
 

@@ -23,7 +23,7 @@ def orientation(data: bytes) -> int:
 def orientation_of(path: Path) -> int:
     """:func:`orientation` of a file, of which little is read; 1 where it cannot be read.
 
-    Cameras write it first, but a WebP keeps it behind the picture, and a PNG may.
+    Cameras write it first, but a WebP keeps it after the picture, and a PNG may.
     """
     try:
         with path.open("rb", buffering=0) as stream:  # a buffer would read on after each of many small chunks

@@ -1,4 +1,4 @@
-"""Keypoint data sets in COCO's format: found by looking, checked while reading, images read on demand.
+"""Keypoint data sets in COCO's format: found by layout, checked while reading, images read on demand.
 
 Two layouts are recognised::
 

@@ -1,4 +1,4 @@
-"""A few of a set of pictures that stand for all, by which pictures are known again that were renamed or mixed.
+"""A few of a set of pictures that stand for all, which recognise pictures that were renamed or mixed.
 
 It is a bottom-k sketch (Broder 1997): pictures are ordered by a hash of their size in bytes, and those of one size by a
 hash of their content; the first :data:`KEPT` stand for all. Only these are read, of all others the size is asked. Two

@@ -1,4 +1,4 @@
-"""Run a command on the device: carry its files over, run ``samkr-edge`` there, bring the results back.
+"""Run a command on the device: copy its files there, run ``samkr-edge``, copy the results back.
 
 Each run has a folder of its own there, removed at its end.
 """

@@ -1,4 +1,4 @@
-"""A device reached by the system's ssh: find ``samkr-edge`` there, carry files, run a command, and end it with ours.
+"""A device reached by the system's ssh: find ``samkr-edge`` there, copy files, run a command, and stop it with ours.
 
 Keys, jump hosts and passwords work as in a terminal. ``rsync`` carries where both sides have it, else ``scp``. The
 remote command ends when this one does: a small shell around it watches its standard input, which closes with the

@@ -1,4 +1,4 @@
-"""What works here of what is installed, judged by real imports and real engines."""
+"""Which of the installed parts work here, judged by real imports and real engines."""
 
 from __future__ import annotations
 

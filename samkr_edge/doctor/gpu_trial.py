@@ -1,4 +1,4 @@
-"""What of CUDA and TensorRT really opens on the GPU here, each tried in a process of its own.
+"""Which parts of CUDA and TensorRT really open on the GPU here, each tried in its own process.
 
 An import says little: a TensorRT made for a newer CUDA than the driver's is imported without a word, and its first call
 fails or ends the process. A package for CUDA is found out by its first event.

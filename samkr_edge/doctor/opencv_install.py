@@ -1,4 +1,4 @@
-"""Which OpenCV is here: pip's under one of four names, or JetPack's or Debian's, of which pip knows nothing.
+"""Which OpenCV is here: pip's under one of four names, or JetPack's or Debian's, which pip does not know of.
 
 Any will do that imports. pip's wheels have no GStreamer, which a Jetson's CSI camera and pipelines need, so none is
 asked for where a device brings its own: pip would lay it over that.

@@ -1,4 +1,4 @@
-"""Packages of the system's own Python, which an environment sees only where it was made to: JetPack's, for example."""
+"""Packages of the system's own Python, which an environment sees only if it was made to: JetPack's, for example."""
 
 from __future__ import annotations
 

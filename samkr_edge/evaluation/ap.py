@@ -1,4 +1,4 @@
-"""AP by object keypoint similarity, the same for every stage of the road, through pycocotools.
+"""AP by object keypoint similarity, the same for every stage of the pipeline, through pycocotools.
 
 COCO: area from the annotation, ten numbers. CrowdPose: area = 0.53 x box width x box height, and AP on the easy,
 medium and hard images by crowdIndex (< 0.2, < 0.8, the rest), as in the official evaluation code. At most 20 people

@@ -1,4 +1,4 @@
-"""Poses of many images: reading, resizing and decoding run beside the network, and few images are held at a time.
+"""Poses of many images: reading, resizing and decoding overlap with the network, and few images are held at a time.
 
 The network keeps the caller's thread. Reading and resizing the next images is done by one other thread, decoding the
 last ones by another; both spend their time in OpenCV and NumPy, which let Python's other threads run. So a pass over a

@@ -1,4 +1,4 @@
-"""AP in figures: of one network, of two, and from which on it says something. Needs nothing but Python to be read."""
+"""AP in figures: of one network, of two, and from which value on it means something. Needs nothing but Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what can be made again is kept: models that bundles were built to, what TensorRT timed and finished."""
+"""The cache of results that can be made again: models that bundles were built to, what TensorRT timed and finished."""
 
 from __future__ import annotations
 

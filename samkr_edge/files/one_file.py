@@ -1,4 +1,4 @@
-"""One file under two paths: relative and absolute, through a link, by another case of letters; and two under one."""
+"""One file under two paths: relative and absolute, through a link, in another case; and two under one."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class AvCapture:
         except StopIteration:
             return False, None
         except self._av.FFmpegError:
-            self._frames = self._container.decode(self._stream)  # behind the damage
+            self._frames = self._container.decode(self._stream)  # past the damage
             return False, None
         first = (self._stream.start_time or 0) * float(self._stream.time_base or 0)
         self._seconds = float("nan") if frame.time is None else frame.time - first

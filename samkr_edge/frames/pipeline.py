@@ -94,7 +94,7 @@ class Channel:
             return item
 
     def end(self, failure: StageFailed | None = None) -> None:
-        """No more items; ``failure`` arrives behind those that are still inside."""
+        """No more items; ``failure`` arrives after those that are still inside."""
         with self._changed:
             self._ended, self._failure = True, failure
             self._changed.notify_all()

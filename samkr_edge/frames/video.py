@@ -164,7 +164,7 @@ class VideoSource:
 
     @property
     def _to_come(self) -> int:
-        """Frames behind the last one, by the file's count; where it has none, by its clock.
+        """Frames after the last one, by the file's count; where it has none, by its clock.
 
         A last frame may stand as long as any other has, and a sound track may go on for a moment.
         """

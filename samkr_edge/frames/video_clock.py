@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 # A pause is told about from so many seconds on, and so many usual steps.
 _PAUSE_S, _PAUSE_STEPS = 1.0, 30
-# A time that runs back by more than this many seconds is a second recording behind the first.
+# A time that runs back by more than this many seconds is a second recording after the first.
 _JOINED_S = 1.0
 _UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
 

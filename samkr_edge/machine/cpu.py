@@ -1,4 +1,4 @@
-"""This machine's CPU, as Linux tells of it, and how many threads may be asked of it."""
+"""This machine's CPU, as Linux describes it, and how many threads it may be asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Biases as the floats that convolutions add; some quantizers store them as int32 behind a DequantizeLinear.
+"""Biases as the floats that convolutions add; some quantizers store them as int32 before a DequantizeLinear.
 
 TensorRT dequantizes INT8 only, and the passes for the CPU take biases that are constants, as `export` writes them.
 """

@@ -1,4 +1,4 @@
-"""What other tools make of an exported graph, and a build cannot take: said by name, before anything is built."""
+"""What other tools make of an exported graph, and a build cannot take: refused by name, before anything is built."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Graph:
                     seen.update(node.input)
 
     def readers(self, tensors: Iterable[str], passing: Callable[[Any], bool]) -> Iterator[Any]:
-        """The nodes that tensors go to: their readers, and what is behind those that are ``passing``."""
+        """The nodes that tensors go to: their readers, and what follows those that are ``passing``."""
         waiting = [*tensors]
         seen = set(waiting)
         while waiting:

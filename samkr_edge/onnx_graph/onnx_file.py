@@ -202,7 +202,7 @@ def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes:
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
-    """A serialized model with one more entry of metadata; behind the others, as a repeated field may lie."""
+    """A serialized model with one more entry of metadata; after the others, as a repeated field may lie."""
     return data + block_field(14, block_field(1, key.encode()) + block_field(2, value.encode()))
 
 

@@ -59,7 +59,7 @@ def synth(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Render people as a data set on disk: articulated, crowded, hidden by one another, cut off by the border.
+    """Render people as a data set on disk: articulated, crowded, occluding each other, cut off by the border.
 
     Examples:
 
@@ -122,7 +122,7 @@ def check(
     ],
     json: AsJson = False,
 ) -> None:
-    """Look for what would break training or flatter its figures; exit code 3 where there is any.
+    """Look for what would break training or flatter its figures; exit code 3 if anything is found.
 
     Missing, corrupt and cut-off images, wrong sizes, keypoints outside, people without area or category, ids given
     twice, images that are in two splits; and what training, calibration and evaluation refuse. --json names every
@@ -218,7 +218,7 @@ def split(
 ) -> None:
     """Make train and val of a data set that has one split: a copy of all its images, each in one of the two.
 
-    Images are drawn one by one: of frames of the same video some would be trained on and others judge.
+    Images are drawn one by one: frames of one video may land in both, so split videos yourself.
 
     Examples:
 

@@ -30,10 +30,10 @@ def import_weights(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring official weights into a checkpoint, and say what was loaded, skipped and missing.
+    """Convert official weights to a checkpoint, and list what was loaded, skipped and missing.
 
-    Only what fits is taken: DEKR's backbone and heatmap head fit SAMKR, its 15-channel branches do not. What is
-    missing keeps fresh values: the checkpoint is then a start for training (--set init=CKPT), not a finished network.
+    Only what fits is loaded: DEKR's backbone and heatmap head fit SAMKR, its 15-channel branches do not. What is
+    missing stays freshly initialised: a start for training (--set init=CKPT), not a finished network.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Options that several commands of training have, `qat` among them, each said once."""
+"""Options that several commands of training have, `qat` among them, each defined once."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def rescore(
     """Train a network that predicts how good a pose is (DEKR), for `eval --rescore`.
 
     The model predicts the split; a small MLP learns each pose's OKS from its shape and joint scores. At evaluation it
-    runs without torch. Predict by the protocol that `eval` is to use: its poses are the ones to be judged.
+    runs without torch. Use the protocol that `eval` will use: its poses are the ones to rescore.
 
     Examples:
 

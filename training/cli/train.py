@@ -138,7 +138,7 @@ def recipes(
 ) -> None:
     """The shipped recipes of `samkr-edge train`; with a name, all settings of one, to copy and edit.
 
-    The settings follow a comment that says what the recipe is for, and for a paper's which commands test it.
+    A comment above the settings says what the recipe is for, and which commands test a paper's recipe.
 
     Examples:
 

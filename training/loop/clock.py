@@ -1,4 +1,4 @@
-"""How long a run has trained; what validation takes does not count."""
+"""How long a run has trained; time in validation does not count."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class TrainingHooks:
         return {}
 
     def before_step(self, network: nn.Module, done: float) -> None:
-        """Called before each update; ``done`` is the share of the run that lies behind, 0..1."""
+        """Called before each update; ``done`` is the share of the run that is done, 0..1."""
 
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]

@@ -19,7 +19,7 @@ TENSORBOARD = "tensorboard"
 class Journal:
     """Lines of ``out / log.jsonl``: ``step``, and what was measured there.
 
-    Opening it drops what the log says about steps behind ``step``: they are about to be repeated.
+    Opening it drops what the log says about steps after ``step``: they are about to be repeated.
     """
 
     def __init__(self, out: Path, step: int) -> None:

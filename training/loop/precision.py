@@ -1,4 +1,4 @@
-"""In what numbers a training step computes: what a recipe's ``precision`` comes to on a device."""
+"""The precision of a training step: what a recipe's ``precision`` means on a device."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def recipe_about(name: str) -> str:
 
 
 def recipe_comment(name: str) -> list[str]:
-    """The lines of the comment that a recipe begins with; behind a single one, the others of the recipe it extends."""
+    """The lines of the comment that a recipe begins with; after a single one, the others of the recipe it extends."""
     text = _path(name).read_text(encoding="utf-8")
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     base = yaml.safe_load(text).get("extends")

@@ -93,7 +93,7 @@ class Run:
 
     @property
     def done(self) -> float:
-        """Share of the run that lies behind, of its steps or of its minutes; 1 and more at its end."""
+        """Share of the run that is done, of its steps or of its minutes; 1 and more at its end."""
         schedule = self.recipe.schedule
         if schedule.minutes:
             return self.state.minutes / schedule.minutes

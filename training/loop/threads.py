@@ -1,4 +1,4 @@
-"""How a CPU is put to use: as many threads as train fastest just now, and memory that is kept.
+"""How the CPU is used: as many threads as train fastest just now, and memory that is kept.
 
 The threads of one step wait for each other after every layer. Next to other busy processes each of them also waits for
 a core, and several threads become far slower than one: among eight busy processes on two cores, two threads trained

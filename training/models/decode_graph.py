@@ -6,7 +6,7 @@ MaxPool, TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as
 pixel ``stride * i``, joint = location - offset.
 
 In an engine with FP16 this module stays FP32 (samkr_edge/builder/tensorrt/full_precision.py): half precision resolves a
-quarter of a pixel at 512. Its nodes are those behind the tensors ``heatmap`` and ``offset``.
+quarter of a pixel at 512. Its nodes are those after the tensors ``heatmap`` and ``offset``.
 """
 
 from __future__ import annotations

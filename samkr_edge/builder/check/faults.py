@@ -1,4 +1,4 @@
-"""Which known fault does a built model have? Asked of its error by its shape, not by its size.
+"""Which known fault does a built model have? Told by the shape of its error, not its size.
 
 A sampling grid rounded to FP16 moves offsets by 0.0004 of their size, and a right FP16 graph by 0.0005; nearest
 sampling moves them by 0.05, and a right INT8 graph by as much. But what a fault does is known value by value. So the

@@ -3,7 +3,7 @@
 Most move the maps by less than a right FP16 or INT8 build does, so their size cannot tell them; their shape can. Where
 two maps differ as they would by a fault, it is that fault (:mod:`samkr_edge.builder.check.faults`).
 
-Faults of sampling are computed beside the network itself: everything behind its GridSample nodes is there once more
+Faults of sampling are computed beside the network itself: everything after its GridSample nodes is there once more
 for each of them, which costs one offset head and not one network.
 """
 

@@ -1,4 +1,4 @@
-"""ReLUs that their quantizers make needless."""
+"""ReLUs that their quantizers make redundant."""
 
 from __future__ import annotations
 

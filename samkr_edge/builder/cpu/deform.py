@@ -142,7 +142,7 @@ def _is_large(graph: Graph, node: Any) -> bool:
 
 
 def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
-    """The convolution behind a GridSample, and what both are together; None for other surroundings."""
+    """The convolution after a GridSample, and what both are together; None for other surroundings."""
     source = _produced_by(graph, node.input[0], "Reshape")
     grid = _produced_by(graph, node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])

@@ -13,7 +13,7 @@ def hoist_quantizers(graph: Graph) -> int:
 
         Conv -> Resize -> Q -> DQ    =>    Conv -> Q -> DQ -> Resize -> Q -> DQ    (all with the same scale)
 
-    Faster: the convolution writes INT8, and the operation behind it moves a quarter of the bytes. Exact for nearest
+    Faster: the convolution writes INT8, and the operation after it moves a quarter of the bytes. Exact for nearest
     resizing, max pooling and concatenation, which commute with rounding; not for a bilinear resize, which averages
     rounded values: with its own rounding it is a whole step off at most.
     """

@@ -45,7 +45,7 @@ def _is_inside(graph: Graph, quantizer: Any) -> bool:
 
 
 def _comes_from_int8(graph: Graph, tensor: str) -> bool:
-    """Whether the kernel that writes a tensor computes in INT8, so that a quantizer behind it costs nothing."""
+    """Whether the kernel that writes a tensor computes in INT8, so that a quantizer after it costs nothing."""
 
     def writes_int8(node: Any) -> bool:
         if node.op_type == "Add":
@@ -56,7 +56,7 @@ def _comes_from_int8(graph: Graph, tensor: str) -> bool:
 
 
 def _goes_to_int8(graph: Graph, node: Any) -> bool:
-    """Whether an INT8 convolution reads what a quantizer writes, if only behind sums and moves, which INT8 has too."""
+    """Whether an INT8 convolution reads what a quantizer writes, if only after sums and moves, which INT8 has too."""
     passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *MOVERS)
     readers = graph.readers(node.output, lambda reader: reader.op_type in passing)
     return any(_is_int8_convolution(graph, reader) for reader in readers)

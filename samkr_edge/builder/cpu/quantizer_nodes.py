@@ -8,7 +8,7 @@ import numpy as np
 
 from samkr_edge.onnx_graph.graph import Graph
 
-# Operations that only move or choose values, or average them: behind a DQ and before a Q, ONNX Runtime runs them in
+# Operations that only move or choose values, or average them: after a DQ and before a Q, ONNX Runtime runs them in
 # INT8.
 MOVERS = ("Resize", "MaxPool", "Concat", "Reshape")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from samkr_edge.errors import SamkrError
 
-# The message begins behind whatever the logger puts before it.
+# The message begins after whatever the logger puts before it.
 _HEADER = re.compile(r"(?:^|.*[|\]:] ?)Layers:\s*")
 _CAPABILITIES = re.compile(r"Number of target compute capabilities: (\d+)\s*$")
 _START = re.compile(r", LayerType: ([\w .+-]+), Inputs: \[(?= \{ Name: |\], Constants: \[)")
@@ -153,7 +153,7 @@ def _layer(line: str, number: int) -> dict[str, Any]:
 
 
 def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]], int]:
-    """The tensors of a list that was opened before ``place``, and the place behind its closing bracket."""
+    """The tensors of a list that was opened before ``place``, and the place after its closing bracket."""
     found: list[Mapping[str, Any]] = []
     if line.startswith("]", place):
         return found, place + 1

@@ -39,7 +39,7 @@ def find(layers: Sequence[Layer]) -> list[Finding]:
 
 
 class _Graph:
-    """Who feeds whom, looking through conversions and generated kernels: in some engines there is one behind every
+    """Who feeds whom, looking through conversions and generated kernels: in some engines there is one after every
     convolution."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:

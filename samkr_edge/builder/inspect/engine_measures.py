@@ -1,4 +1,4 @@
-"""What an engine costs by the list of its layers alone, where no card is there to time it.
+"""What an engine costs by the list of its layers alone, where there is no card to time it.
 
 Activations moved and kernels launched are what tells INT8 from FP16 in networks like these: a convolution that reads
 one byte and writes four, for another kernel to make one of them again, moves more than FP16 does.

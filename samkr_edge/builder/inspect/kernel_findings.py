@@ -1,4 +1,4 @@
-"""What in an engine's layers keeps INT8 from paying though it is there: the kernels that surround its convolutions.
+"""What in an engine's layers keeps INT8 from paying although it is used: the kernels around its convolutions.
 
 TensorRT for RTX writes the result of an INT8 convolution in FP32 where the scales of its weights are per channel, and
 multiplies by them, adds the bias, cuts off and quantizes again in a kernel of its own. Such an engine moves more bytes

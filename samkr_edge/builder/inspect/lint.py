@@ -118,7 +118,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
 
 
 def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
-    """Nodes behind a tensor, up to and with those of the kinds in ``stop``."""
+    """Nodes after a tensor, up to and with those of the kinds in ``stop``."""
     stops, seen, waiting = set(stop), set(), [tensor]
     while waiting:
         node = graph.producer.get(waiting.pop())

@@ -1,4 +1,4 @@
-"""A build that gave no engine, in words: memory, a missing kernel, a fault of TensorRT's, or what its log says. Pure.
+"""Why a build gave no engine: memory, a missing kernel, a bug in TensorRT, or what its log says. Pure.
 
 The last message is seldom the reason: in 8.x it is "Assertion engine != nullptr failed", and that memory was short is
 said in warnings only. Texts as NVIDIA/TensorRT's issues 758 (of onnx-tensorrt), 2232, 2647, 3291, 3579, 3748, 3983 and

@@ -1,4 +1,4 @@
-"""Implicit INT8 for TensorRT up to 10: its entropy calibrator, fed with images, with a cache whose origin is known.
+"""Implicit INT8 for TensorRT up to 10: its entropy calibrator, fed with images, with a cache of known origin.
 
 The way to INT8 is Q/DQ in the graph (``samkr-edge quantize``); this one is for networks that have none, and for DLA.
 """

@@ -5,7 +5,7 @@ In FP32 stay
 * the attention's softmax and what it is multiplied into: its mean weight on a 128x128 map is 2^-14, the smallest normal
   number of FP16, and most weights are smaller;
 * sampling: the grid, whose steps near the border of a 128-pixel map would be 1/16 pixel, and the samples taken by it;
-* the last convolution of each head and all behind it: offsets reach tens of pixels, peaks are found by comparing
+* the last convolution of each head and all after it: offsets reach tens of pixels, peaks are found by comparing
   heatmap values, and joints decoded in the graph would be rounded to a quarter of a pixel at 512;
 * the normalisation of the image bytes.
 

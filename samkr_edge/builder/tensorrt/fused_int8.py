@@ -79,7 +79,7 @@ def _choose(graph: Graph) -> set[str]:
     """Outputs of the convolutions that stay INT8."""
     kept: set[str] = set()
     last = _last_convolutions(graph)
-    for node in graph.nodes:  # as a file has them: each behind those whose outputs it reads
+    for node in graph.nodes:  # as a file has them: each after those whose outputs it reads
         source = _quantized_input(graph, node)
         if source is None or node.output[0] in kept:
             continue
@@ -132,7 +132,7 @@ def _readers(graph: Graph, tensor: str) -> list[Any]:
 
 
 def _written(graph: Graph, node: Any) -> str:
-    """The tensor that a convolution's kernel writes: behind the sum and the ReLU that it takes in."""
+    """The tensor that a convolution's kernel writes: after the sum and the ReLU that it takes in."""
     tensor = str(node.output[0])
     while len(readers := _readers(graph, tensor)) == 1 and readers[0].op_type in ("Add", "Relu"):
         tensor = str(readers[0].output[0])

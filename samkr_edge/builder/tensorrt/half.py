@@ -1,4 +1,4 @@
-"""FP16 baked into a graph, for strongly typed TensorRT: FP16 everywhere but where sixteen bits lose joints.
+"""FP16 baked into a graph, for strongly typed TensorRT: FP16 everywhere except where 16 bits lose joints.
 
 TensorRT 11 has no precision flags, and from 10 on a strongly typed network runs in the types the graph says. Q/DQ pairs
 stay, with FP16 scales, so that what is between INT8 islands is FP16. What stays FP32, and why, says
@@ -98,7 +98,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
 def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
     """ids of the nodes that compute in FP32."""
     wide = {id(graph.nodes[index]) for index in full_precision_nodes(graph, wide_sampling=wide_sampling)}
-    # A ReLU of halves gives halves: behind it instead of before it the cast costs less, and changes nothing.
+    # A ReLU of halves gives halves: after it instead of before it the cast costs less, and changes nothing.
     for node in graph.nodes:
         maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None
         if maker is not None and id(maker) not in wide and node.output[0] not in graph.outputs:

@@ -1,4 +1,4 @@
-"""Does this TensorRT sample right on this GPU, in the form that a plan asks for? Measured once, and remembered.
+"""Does this TensorRT sample correctly on this GPU, in the form that a plan asks for? Measured once, and remembered.
 
 GridSample in FP32 inside an FP16 network gives wrong samples on some versions (pytorch/TensorRT#4074, since 10.14), and
 in a network of hundreds of layers that is easily taken for rounding. So before one is built, the smallest network that

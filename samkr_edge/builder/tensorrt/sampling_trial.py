@@ -1,4 +1,4 @@
-"""The smallest network that samples as ours do, and how to tell whether an engine of it samples right.
+"""The smallest network that samples as ours do, and how to tell whether its engine samples correctly.
 
 An engine can sample at the nearest pixel, or at a grid that was rounded, and still look right from afar. Here every tap
 lies a part of a pixel off, so that either shows. The values and shifts are exact in FP16, and every convolution

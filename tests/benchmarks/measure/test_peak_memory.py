@@ -145,4 +145,4 @@ def test_the_table_adds_up_one_memory_and_shows_two(
     results = run_of(rows)
     (column,) = (column for column in extras(results) if column.heading.startswith("peak"))
     assert (column.heading, [column.cell(row) for row in rows]) == (heading, cells)
-    assert ("other programs move it" in conditions(results)) == (gpu is not None)
+    assert ("other programs count too" in conditions(results)) == (gpu is not None)

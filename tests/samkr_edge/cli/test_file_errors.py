@@ -98,7 +98,7 @@ def test_a_name_that_is_no_utf8_is_named_and_a_page_is_no_name() -> None:
 
     error = refused("m\udce9.onnx")
     assert error is not None
-    assert "m\udce9.onnx is no UTF-8" in error.message
+    assert "m\udce9.onnx is not UTF-8" in error.message
     assert refused("<!doctype html>\nbench m\udce9.onnx") is None
 
 

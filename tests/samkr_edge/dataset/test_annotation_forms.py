@@ -210,7 +210,7 @@ def test_ids_written_as_text_are_numbers(tmp_path: Path) -> None:
     [
         (_image(id=2**63), f"1 of 2 images have an id that is not a 63-bit integer: image {2**63}"),
         (_image(id="a"), "1 of 2 images have an id that is not a 63-bit integer: image a"),
-        (_image(id=True), "whole number"),
+        (_image(id=True), "63-bit integer"),
         (_image(width=None), "1 of 2 images have no width and height in pixels: image 7: None x 50"),
         (_image(width="wide"), "width and height"),
         (_image(file_name=None), "1 of 2 images have no file_name: image 7: None"),

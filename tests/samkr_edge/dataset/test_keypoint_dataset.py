@@ -146,7 +146,7 @@ def _no_list(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
-        (_wrong_count, "not 51"),
+        (_wrong_count, "do not have 51"),
         (_nan, "NaN"),
         (_text, "not a number"),
         (_unknown_image, "99"),

@@ -127,7 +127,7 @@ def test_quantized_by_onnx_runtimes_own_tool(
     assert run(["inspect", str(model)]) == 0
     shown = capsys.readouterr().out
     assert "samkr_tiny, int8 (ptq)" in shown
-    assert ("how much of it is INT8" in shown) == (form == "QOperator")  # and not 0 of 0
+    assert ("INT8 share not counted" in shown) == (form == "QOperator")  # and not 0 of 0
     assert f"for the CPU: {cpu}" in shown
     assert f"for TensorRT: {tensorrt}" in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--dry-run"]) == 5

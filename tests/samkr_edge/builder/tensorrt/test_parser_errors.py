@@ -33,7 +33,7 @@ def graph(*names: str) -> OnnxFile:
             "/Transpose: first input has type UInt8 but must have type Float, Half, BFloat16, FP8, E8M0, FP4, Int4",
             "by a cast only",
         ),
-        ("Failed to sort the model topologically.", "wait for each other"),
+        ("Failed to sort the model topologically.", "form a cycle"),
         ("Trying to access weights or a null tensor!", "output"),
         ("Kernel weight dimension failed to broadcast to input.", "do not fit"),
         (

@@ -168,7 +168,7 @@ def test_best_keeps_the_candidate_that_keeps_its_types(
     built = builder.build_tensorrt(path, tmp_path / "best.engine", plans)
     assert built.passport.precision["engine"] == "fp16"
     assert built.milliseconds == {}
-    assert any("int8 was set aside" in note and "a softmax" in note for note in built.notes)
+    assert any("int8 was rejected" in note and "a softmax" in note for note in built.notes)
 
 
 @pytest.mark.parametrize(("version", "typing"), [("10.16.1.11", "strong"), ("8.6.1", "weak")])
