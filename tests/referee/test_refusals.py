@@ -191,7 +191,7 @@ def test_quantizers(
         (unknown_operation, ("SE-B84", "relu1/Relu"), ("SE-B91", "relu1/Relu (Frobnicate)", "does not know")),
         (operation_of_somebody, *2 * [("SE-B56", "com.example.Frobnicate")]),
         (reads_nothing, ("SE-B84", "'nobody'"), ("SE-B91", "relu1/Relu (Relu)", "no node writes")),
-        (waits_for_itself, ("SE-B84", "sorted"), ("SE-B91", "wait for each other")),
+        (waits_for_itself, ("SE-B84", "sorted"), ("SE-B91", "form a cycle")),
         (gives_nothing, *2 * [("SE-A27", "the network has none")]),
         (takes_a_larger_image, *2 * [("SE-A27", "the network 1x96x64x3")]),
         (thinner_weights, ("SE-B91", "conv2/Conv (Conv)"), ("SE-B91", "conv2/Conv (Conv)", "do not fit")),

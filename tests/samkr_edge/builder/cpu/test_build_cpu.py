@@ -193,5 +193,5 @@ def test_fp16_beside_int8_is_refused_as_what_it_is(int8_onnx: Path, tmp_path: Pa
     with pytest.raises(SamkrError) as raised:
         build_cpu(tmp_path / "mixed.onnx", tmp_path / "mixed.cpu.onnx")
     assert raised.value.code == "SE-B54"
-    assert "FP16 beside INT8" in raised.value.message
+    assert "mixes INT8 with FP16" in raised.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["mixed.onnx"]

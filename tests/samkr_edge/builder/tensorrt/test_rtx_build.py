@@ -327,7 +327,7 @@ def test_a_package_that_does_not_load_is_told(
     monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
     assert run(["build", str(source), "--target", "rtx-4090"]) == 7
     shown = " ".join(capsys.readouterr().err.split())
-    assert "TensorRT for RTX is installed here and does not load" in shown
+    assert "TensorRT for RTX is installed here but does not load" in shown
     assert "libtensorrt_rtx.so.1" in shown
 
 
