@@ -199,8 +199,10 @@ def _parity_writes(
 
 def _in_map(points: Points, map_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """(..., 3) -> (...): labelled and within [0, width) x [0, height)."""
-    x, y, v = points[..., 0], points[..., 1], points[..., 2]
-    inside: npt.NDArray[np.bool_] = (v > 0) & (x >= 0) & (y >= 0) & (x < map_hw[1]) & (y < map_hw[0])
+    x, y = points[..., 0], points[..., 1]
+    inside: npt.NDArray[np.bool_] = (
+        is_labelled(points) & (x >= 0) & (y >= 0) & (x < map_hw[1]) & (y < map_hw[0])
+    )
     return inside
 
 

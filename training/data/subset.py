@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.dataset.annotations import ImageRecord
+from samkr_edge.dataset.annotations import ImageRecord, is_ignored
 from samkr_edge.dataset.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, annotation_place
 from samkr_edge.dataset.usable import no_labels
@@ -106,11 +106,7 @@ def _shown(source: KeypointDataset) -> list[ImageRecord]:
     """Images that show a labelled person; SE-D81 where the split has no labels at all."""
     if not source.labelled:
         raise no_labels(source)
-    return [
-        image
-        for image in source.images
-        if any(a["num_keypoints"] > 0 and not a["iscrowd"] for a in source.annotations[image.id])
-    ]
+    return [image for image in source.images if not all(is_ignored(a) for a in source.annotations[image.id])]
 
 
 def _drawn(images: list[ImageRecord], count: int, seed: int) -> list[ImageRecord]:

@@ -210,8 +210,9 @@ def crowd_index(people: list[Person]) -> float:
         x, y, width, height = person.box
 
         def count(points: npt.NDArray[np.float64]) -> int:
-            px, py, v = points.T
-            return int(((v > 0) & (px >= x) & (px <= x + width) & (py >= y) & (py <= y + height)).sum())  # noqa: B023
+            px, py = points.T[:2]
+            inside = is_labelled(points) & (px >= x) & (px <= x + width) & (py >= y) & (py <= y + height)  # noqa: B023
+            return int(inside.sum())
 
         own = count(person.keypoints)
         if own:
