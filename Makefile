@@ -49,7 +49,7 @@ test-gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(STAMP))
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m pytest tests/contracts/test_docstrings.py tests/contracts/test_documents.py tests/contracts/test_generated_pages.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

@@ -58,7 +58,8 @@ class Skeleton:
         """Refuse to use two things together whose keypoints differ, or stand in another order.
 
         Args:
-            own, others: what has this skeleton and the other one, for the message: ``model``, ``data``.
+            own: what has this skeleton, for the message: ``model``.
+            others: what has the other one: ``data``.
             fix: where data for the model, or a model for the data, is not the way out.
 
         Raises:
