@@ -62,3 +62,9 @@ def test_every_module_that_is_called_is_on_a_page_of_the_api(made: ModuleType) -
     assert not [module for module in on_pages if ".cli" in module or ".selftest" in module]
     for module in on_pages:
         assert importlib.util.find_spec(module.rpartition(".")[0] or module) is not None, module
+
+
+def test_the_site_is_built_strictly() -> None:
+    """``--quiet`` keeps warnings from being counted, and with them what ``--strict`` fails on."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"mkdocs build (.*)", makefile) == ["--strict"]
