@@ -12,7 +12,7 @@ from math import inf, isfinite
 from typing import Any
 
 from samkr_edge.errors import reason_of
-from samkr_edge.pose.decode import DECODE_LIMITS, DecodeSettings
+from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
 from samkr_edge.pose.skeleton import Skeleton
 
 # In the metadata of an ONNX file: the card;

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.files.artefact import sha256_of
 from training.checkpoint import load_checkpoint, network_of, save_checkpoint, untrained_checkpoint
-from training.data.augment import AugmentSettings
-from training.data.encode import EncodeSettings
 from training.data.rendered.dataset import SynthSettings, write_dataset
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.data.training_set import TrainingSet
 from training.export import export_onnx
 from training.loop.batches import Batches

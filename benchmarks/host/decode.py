@@ -28,7 +28,8 @@ from benchmarks.scripts.host_cost import STRIDE, K, candidates, interleaved, syn
 from samkr_edge import __version__
 from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
-from samkr_edge.pose.decode import DecodeSettings, decode
+from samkr_edge.pose.decode import decode
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.proposals import select
 
 # How much faster ours must be.

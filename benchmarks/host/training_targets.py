@@ -28,8 +28,9 @@ from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose.oks import is_labelled
-from training.data.augment import AugmentSettings, Placement, draw_placement, place_joints
-from training.data.encode import EncodeSettings, Points, encode, person_centers, person_size
+from training.data.augment import Placement, draw_placement, place_joints
+from training.data.encode import Points, encode, offset_weights, person_centers, person_size
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.data.training_set import STRIDE
 from training.loop.losses import OFFSET_BETA
 from training.loop.recipe import settings_of
@@ -116,7 +117,7 @@ def _owners(
     settings = replace(settings, smallest_extent=1.0)
     weights = encode(joints, apart, None, map_hw, settings, centers=centers).offset_weight
     owner = np.full(weights.shape, -1)
-    for person, weight in enumerate(settings.offset_weights(apart)):
+    for person, weight in enumerate(offset_weights(apart, settings)):
         owner[weights == np.float32(weight)] = person
     return owner
 

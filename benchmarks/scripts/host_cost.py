@@ -24,7 +24,8 @@ import numpy as np
 
 from samkr_edge import child_process
 from samkr_edge.files.artefact import require_writable, write_json
-from samkr_edge.pose.decode import DecodeSettings, decode, find_peaks, refine, sample
+from samkr_edge.pose.decode import decode, find_peaks, refine, sample
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select

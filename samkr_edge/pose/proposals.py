@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from samkr_edge.pose.decode import DecodeSettings, not_finite, suppress
+from samkr_edge.pose.decode import not_finite, suppress
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.poses import Poses
 
 

@@ -33,7 +33,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import PAPER, Protocol, notes_of
 from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import OPENERS
 from samkr_edge.runtime.runner import Runner

@@ -7,7 +7,7 @@ import torch
 
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.rendered.dataset import SynthSettings, write_dataset

@@ -13,7 +13,8 @@ from samkr_edge.builder.check.people import People, Staying
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.frames.track import Tracker
-from samkr_edge.pose.decode import DecodeSettings, suppress
+from samkr_edge.pose.decode import suppress
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import Skeleton
 from training.checkpoint import Checkpoint

@@ -88,6 +88,16 @@ def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.parametrize("heavy", ["numpy", "cv2", "torch"])
+def test_reading_a_recipe_loads_nothing_heavy(heavy: str) -> None:
+    code = (
+        f"import sys; from training.loop.recipe_file import load_recipe; load_recipe('samkr_tiny'); "
+        f"print({heavy!r} in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 ROOT = Path(__file__).parents[2]
 ONE_HOME = ROOT / "samkr_edge" / "machine" / "onnx_runtime_module.py"
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 
 SIZE, MAP = 64, 16

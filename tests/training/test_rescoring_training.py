@@ -12,7 +12,7 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.evaluation.rescoring import PoseFeatures, load_rescoring
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import save_checkpoint, untrained_checkpoint
 from training.data.rendered.dataset import SynthSettings, write_dataset

@@ -18,7 +18,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
 from training import attention_worth

@@ -52,7 +52,7 @@ def import_weights(
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import sha256_of
     from samkr_edge.model_card import ModelCard
-    from samkr_edge.pose.decode import DecodeSettings
+    from samkr_edge.pose.decode_settings import DecodeSettings
     from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
     from training.models.zoo import build_model, model_config
     from training.weight_import.loading import load_into, recognise

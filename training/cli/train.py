@@ -49,7 +49,7 @@ def train(
     from samkr_edge.cli.console import emit, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.model_card import ModelCard
-    from samkr_edge.pose.decode import DecodeSettings
+    from samkr_edge.pose.decode_settings import DecodeSettings
     from training.checkpoint import Checkpoint
     from training.loop.fit import fit
     from training.loop.processes import is_first_process

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,42 +17,7 @@ import numpy.typing as npt
 
 from samkr_edge.pose.geometry import fit_matrix
 from training.data.encode import Points
-
-Crop = Literal["fit", "short"]
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Ranges of the random similarity; the defaults are the paper's.
-
-    Attributes:
-        rotation: largest angle in degrees, either way.
-        scale: least and largest size of the cut-out relative to ``crop``: above 1 people get smaller.
-        translation: largest shift in x and in y as a share of the input's short side.
-        flip: probability of mirroring.
-        jitter: strength of brightness, contrast and colour changes, 0 to 1.
-        crop: what is shown before anything is varied. ``fit``: the whole image, as deployment sees it. ``short``:
-            the image's short side fills the input's, as DEKR and its kin train; the ends of the long side are cut off.
-        parity: DEKR's alignment, half a pixel from the image's middle, and its joints' bias when mirrored; it is
-            defined for ``short`` alone.
-    """
-
-    rotation: float = 30.0
-    scale: tuple[float, float] = (0.75, 1.5)
-    translation: float = 0.2
-    flip: float = 0.5
-    jitter: float = 0.0
-    crop: Crop = "fit"
-    parity: bool = False
-
-    def __post_init__(self) -> None:
-        if self.parity and self.crop != "short":
-            raise ValueError("parity needs crop: short, which is DEKR's")
-
-    @classmethod
-    def off(cls) -> AugmentSettings:
-        """No augmentation: the whole image, as evaluation sees it."""
-        return cls(rotation=0.0, scale=(1.0, 1.0), translation=0.0, flip=0.0)
+from training.data.settings import AugmentSettings
 
 
 @dataclass(frozen=True)

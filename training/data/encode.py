@@ -9,68 +9,16 @@ coordinate is the input coordinate divided by the stride, without a half pixel. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from samkr_edge.pose.oks import is_labelled
+from training.data.settings import EncodeSettings, Extent
 
 Maps = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
-Extent = Literal["person", "image"]
-
-
-@dataclass(frozen=True)
-class EncodeSettings:
-    """How targets are drawn.
-
-    Attributes:
-        sigma: of a keypoint's Gaussian, map pixels.
-        center_sigma: of the person centre's Gaussian.
-        offset_radius: offsets are learned where the distance to the centre is at most this, in x and in y.
-        background_weight: weight of the heatmap loss away from every Gaussian's window.
-        offset_extent: what weighs a person's offsets, see :func:`person_size`.
-        smallest_extent: input pixels. No ``person`` weighs more than one of this box diagonal: the box of a single
-            labelled joint has none, which says nothing of how large the person is.
-        smallest_person: source pixels. People of COCO whose area is less than its square get no centre and no
-            offsets; None: as :func:`samkr_edge.dataset.usable.smallest_area` has it.
-        parity: reproduce the official code: the centre has ``sigma`` where its channel is below 17 (CrowdPose);
-            the offset window is [int(x) - r, int(x) + r), shifted by half a pixel; a person without labelled joints
-            has a centre at (0, 0); where windows meet, the area that is compared belongs to the position, not to the
-            keypoint (:func:`_parity_writes`). It implies ``image`` and, unless given, a smallest person of 32 pixels.
-    """
-
-    sigma: float = 2.0
-    center_sigma: float = 4.0
-    offset_radius: float = 4
-    background_weight: float = 0.1
-    offset_extent: Extent = "person"
-    smallest_extent: float = 32.0
-    smallest_person: float | None = None
-    parity: bool = False
-
-    def __post_init__(self) -> None:
-        # Below this a Gaussian vanishes in float32 within its own window, which marks where it was drawn.
-        if self.sigma < 0.6 or self.center_sigma < 0.6:
-            raise ValueError("sigma and center_sigma must be at least 0.6 map pixels")
-        if self.offset_radius <= 0:
-            raise ValueError("offset_radius must be positive")
-        if not 0 <= self.background_weight <= 1:
-            raise ValueError("background_weight must be within 0..1")
-        if self.smallest_extent < 1:
-            raise ValueError("smallest_extent must be at least 1 input pixel")
-        if self.parity:
-            object.__setattr__(self, "offset_extent", "image")
-            if self.smallest_person is None:
-                object.__setattr__(self, "smallest_person", 32.0)
-
-    def offset_weights(self, areas: Points) -> Points:
-        """Weight of the offset loss of people with these squared extents, input pixels squared: (P,) -> (P,)."""
-        least = self.smallest_extent if self.offset_extent == "person" else 1.0
-        weights: Points = 1 / np.maximum(np.sqrt(areas), least)
-        return weights
 
 
 class Targets(NamedTuple):
@@ -104,6 +52,13 @@ def person_centers(joints: Points, *, parity: bool = False) -> Points:
     if not parity:
         centers[:, 2] = count > 0
     return centers
+
+
+def offset_weights(areas: Points, settings: EncodeSettings) -> Points:
+    """Weight of the offset loss of people with these squared extents, input pixels squared: (P,) -> (P,)."""
+    least = settings.smallest_extent if settings.offset_extent == "person" else 1.0
+    weights: Points = 1 / np.maximum(np.sqrt(areas), least)
+    return weights
 
 
 def person_size(joints: Points, extent: Extent = "person") -> Points:
@@ -158,7 +113,7 @@ def encode(
     offset = np.zeros((keypoints, 2, height, width), np.float32)
     weight = np.zeros((keypoints, 2, height, width), np.float32)
     owner = np.zeros((height, width)) if settings.parity else np.full((keypoints, height, width), np.inf)
-    person_weights = settings.offset_weights(areas)
+    person_weights = offset_weights(areas, settings)
     for person in np.flatnonzero(drawn[:, -1]):
         rows, columns = _offset_window(centers[person], map_hw, settings)
         area = max(float(areas[person]), 1.0)

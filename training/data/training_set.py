@@ -24,8 +24,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.geometry import warp
-from training.data.augment import AugmentSettings, Placement, draw_placement, jitter, place_joints
-from training.data.encode import EncodeSettings, Maps, Points, encode, person_centers, person_size
+from training.data.augment import Placement, draw_placement, jitter, place_joints
+from training.data.encode import Maps, Points, encode, person_centers, person_size
+from training.data.settings import AugmentSettings, EncodeSettings
 
 STRIDE = 4
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import ReadImage, read_image
-from training.data.augment import AugmentSettings
-from training.data.encode import EncodeSettings
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.data.training_set import TrainingSet
 from training.loop.recipe import Recipe, settings_of
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from samkr_edge.pose.decode import DECODE_LIMITS, DecodeSettings
-from training.data.augment import AugmentSettings, Crop
-from training.data.encode import Extent
+from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
+from training.data.settings import AugmentSettings, Crop, Extent
 from training.input_size import STEP, is_possible, nearest
 
 if TYPE_CHECKING:

@@ -40,9 +40,8 @@ def int8_share(path: Path) -> float | None:
 
         graph = Graph(onnx.load(path))
         shapes = graph.shapes()
-    except (
-        Exception
-    ):  # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed
+    except Exception:
+        # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed.
         return None
     counted = [(node, macs_of(node, shapes)) for node in graph.nodes]
     if any(macs is None for _, macs in counted):

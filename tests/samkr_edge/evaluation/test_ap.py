@@ -22,7 +22,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation import ap as evaluate_module
 from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
 from samkr_edge.evaluation.protocol import Protocol
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import load_model
 

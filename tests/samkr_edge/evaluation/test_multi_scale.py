@@ -9,7 +9,7 @@ from dekr_oracle import Pass, Person, people_of
 from samkr_edge.evaluation.paper_protocol import paper_matrix, predict
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode import DecodeSettings
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.geometry import apply
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton

@@ -11,7 +11,8 @@ from samkr_edge.evaluation.paper_protocol import mirror, mirror_mean, paper_matr
 from samkr_edge.evaluation.protocol import Protocol, parse_scales
 from samkr_edge.evaluation.rescoring import PoseFeatures
 from samkr_edge.model_card import ModelCard
-from samkr_edge.pose.decode import DecodeSettings, ScaledMaps, decode, decode_scales, find_peaks, suppress
+from samkr_edge.pose.decode import ScaledMaps, decode, decode_scales, find_peaks, suppress
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.geometry import apply, invert
 from samkr_edge.pose.skeleton import COCO17
 from samkr_edge.pose_model import PoseModel

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.decode import DecodeSettings, decode, find_peaks, refine, sample, suppress
+from samkr_edge.pose.decode import decode, find_peaks, refine, sample, suppress
+from samkr_edge.pose.decode_settings import DecodeSettings
 
 H, W, K = 24, 32, 5
 

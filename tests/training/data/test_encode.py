@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samkr_edge.pose.decode import DecodeSettings, decode
-from training.data.encode import EncodeSettings, encode, person_centers, person_size
+from samkr_edge.pose.decode import decode
+from samkr_edge.pose.decode_settings import DecodeSettings
+from training.data.encode import encode, person_centers, person_size
+from training.data.settings import EncodeSettings
 
 # Two people of three keypoints whose centres are three pixels apart; the last keypoint of the first is unlabelled.
 JOINTS = np.array(

@@ -16,10 +16,10 @@ from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.skeleton import COCO17
-from training.data.augment import AugmentSettings, Crop, draw_placement, jitter, place_joints
-from training.data.encode import EncodeSettings, Extent
+from training.data.augment import draw_placement, jitter, place_joints
 from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.rendered.scene import SceneSettings
+from training.data.settings import AugmentSettings, Crop, EncodeSettings, Extent
 from training.data.training_set import STRIDE, TrainingSet, valid_area
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
-from training.data.augment import AugmentSettings
+from training.data.settings import AugmentSettings
 from training.data.training_set import TrainingSet
 from training.loop.batches import Batches
 from training.loop.recipe_file import load_recipe

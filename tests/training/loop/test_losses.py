@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.encode import EncodeSettings, encode
+from training.data.encode import encode
+from training.data.settings import EncodeSettings
 from training.loop.losses import LossSettings, PoseLoss, heatmap_loss, offset_loss, swahr_loss
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from samkr_edge.errors import SamkrError
-from training.data.augment import AugmentSettings
-from training.data.encode import EncodeSettings
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.loop.losses import LossSettings
 from training.loop.recipe import DataSection, LossSection, Recipe, Section, settings_of, taught
 from training.loop.recipe_file import as_taught, load_recipe, recipe_about, recipe_comment, recipe_names

@@ -25,8 +25,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.cli.train import train as train_command
-from training.data.augment import AugmentSettings
-from training.data.encode import EncodeSettings
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.loop import start_weights
 from training.loop.recipe import Recipe, Section
 from training.loop.schedule import rate_factor

@@ -12,7 +12,8 @@ import torch
 
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.decode import DecodeSettings, decode
+from samkr_edge.pose.decode import decode
+from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.proposals import select
 from samkr_edge.pose_model import load_model
 from training.checkpoint import network_of, untrained_checkpoint
