@@ -104,16 +104,16 @@ def open_plan(plan: Plan) -> Opened:
     if dataset is not None:
         protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
     return Opened(
-        models,
-        files,
-        {name: digests[path] for name, path in files.items()},
-        next(name for name, path in files.items() if path == plan.baseline),
-        dataset,
-        facts,
-        records,
-        protocol,
-        measured_by,
-        seen,
+        models=models,
+        files=files,
+        hashes={name: digests[path] for name, path in files.items()},
+        baseline=next(name for name, path in files.items() if path == plan.baseline),
+        dataset=dataset,
+        facts=facts,
+        records=records,
+        protocol=protocol,
+        measured_by=measured_by,
+        seen=seen,
     )
 
 
