@@ -16,7 +16,7 @@ from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
 from samkr_edge.images import read_image, unreadable_image
 from samkr_edge.pose.geometry import fit_matrix, warp
-from samkr_edge.pose.oks import crowding_level, is_labelled
+from samkr_edge.pose.oks import crowding_level, is_labelled, is_labelled_person
 from samkr_edge.terminal import say
 
 # A person is small below this share of the image.
@@ -110,9 +110,9 @@ def _person_sizes(dataset: KeypointDataset, image: ImageRecord) -> list[float]:
     """Longer side of each person's labelled joints, of a single one that of the box, as a share of the image's."""
     sizes = []
     for annotation in dataset.annotations.get(image.id, []):
-        points = np.array(annotation["keypoints"], float).reshape(-1, 3)
-        points = points[is_labelled(points), :2]
-        if len(points) and not annotation["iscrowd"]:
+        if is_labelled_person(annotation):
+            points = np.array(annotation["keypoints"], float).reshape(-1, 3)
+            points = points[is_labelled(points), :2]
             extent = np.ptp(points, axis=0) if len(points) > 1 else annotation["bbox"][2:]
             sizes.append(float(max(extent)) / max(image.width, image.height))
     return sizes

@@ -103,7 +103,7 @@ class View:
 
 def _view(people: Sequence[Joints], left: float, top: float) -> View:
     """Of the labelled people, with room around them."""
-    points = np.concatenate([joints[joints[:, 2] > 0, :2] for joints in people])
+    points = np.concatenate([joints[is_labelled(joints), :2] for joints in people])
     low, high = points.min(axis=0), points.max(axis=0)
     side = 1.3 * float((high - low).max())
     x, y = (low + high - side) / 2
@@ -130,7 +130,7 @@ def _panel(
 
 def _person(joints: Joints, edges: Sequence[tuple[int, int]], view: View, colour: str, width: float) -> str:
     points = [view(float(x), float(y)) for x, y, _ in joints]
-    shown = (joints[:, 2] > 0).tolist()
+    shown = is_labelled(joints).tolist()
     bones = "".join(
         f"M{points[a][0]:.1f} {points[a][1]:.1f}L{points[b][0]:.1f} {points[b][1]:.1f}"
         for a, b in edges

@@ -27,7 +27,7 @@ from samkr_edge.dataset.usable import smallest_area
 from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
-from samkr_edge.pose.oks import is_labelled
+from samkr_edge.pose.oks import is_ignored, is_labelled
 from training.data.augment import Placement, draw_placement, place_joints
 from training.data.encode import Points, encode, offset_weights, person_centers, person_size
 from training.data.settings import AugmentSettings, EncodeSettings
@@ -54,7 +54,7 @@ def draws(
 ) -> Iterator[Draw]:
     """``count`` draws of every image with people."""
     for index, record in enumerate(dataset.images):
-        people = [a for a in dataset.annotations[record.id] if not a["iscrowd"] and a["num_keypoints"]]
+        people = [a for a in dataset.annotations[record.id] if not is_ignored(a)]
         if not people:
             continue
         labelled = np.array([a["keypoints"] for a in people], np.float64).reshape(len(people), -1, 3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ import numpy as np
 from samkr_edge.dataset.categories import Categories, category_key, whole_number
 from samkr_edge.dataset.segmentation import checked_segmentation
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.oks import box_area, is_labelled, labelled_joints
+from samkr_edge.pose.oks import box_area, is_ignored, is_labelled, labelled_joints
 
 _FARTHEST = 1e9  # pixels; the squares of larger numbers overflow in the evaluation
 
@@ -153,11 +153,6 @@ def annotations_by_image(
     if len(taken) > 1:
         told["several"] = [f"{name} ({count})" for name, count in taken.most_common()]
     return by_image, dict(told)
-
-
-def is_ignored(annotation: Mapping[str, Any]) -> bool:
-    """A crowd, or somebody without labelled keypoints: not to be found, and not to be trained against."""
-    return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
 
 
 class _Unusable(Exception):

@@ -20,7 +20,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 )
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
-from samkr_edge.pose.oks import labelled_joints
+from samkr_edge.pose.oks import is_ignored, is_labelled_person
 
 # Images that show people, below which ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -90,13 +90,11 @@ class People:
             smallest = smallest_area(record, dataset.kind, smallest_person)
             for person in dataset.annotations.get(record.id, ()):
                 count += 1
-                if person["iscrowd"]:
-                    continue
-                counted += person["num_keypoints"] > 0
-                if not labelled_joints(person["keypoints"]):
+                counted += not is_ignored(person)
+                if not is_labelled_person(person):
                     continue
                 labelled.append(person)
-                if person["num_keypoints"] == 0:
+                if is_ignored(person):
                     uncounted.append(person)
                 elif person["area"] < smallest:
                     small.append(person)

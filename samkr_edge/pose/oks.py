@@ -73,6 +73,11 @@ def is_labelled_person(annotation: Mapping[str, Any]) -> bool:
     return not annotation["iscrowd"] and labelled_joints(annotation["keypoints"]) > 0
 
 
+def is_ignored(annotation: Mapping[str, Any]) -> bool:
+    """A crowd, or somebody of 0 ``num_keypoints``: neither counted by the evaluations nor trained on nor against."""
+    return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
+
+
 def crowding_level(crowd_index: float | None) -> CrowdingLevel:
     """CrowdPose's level of an image; one without a crowdIndex is easy."""
     index = crowd_index or 0.0

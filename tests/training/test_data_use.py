@@ -18,6 +18,7 @@ from calibration.inputs import calibration_images
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.usable import (
+    People,
     remarks,
     require_calibration_images,
     require_splits,
@@ -29,6 +30,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.cli.data import app
 from training.data.check import check_splits, open_splits
+from training.data.settings import AugmentSettings
 from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
 from training.loop.recipe import ValidationSection
@@ -137,6 +139,56 @@ def test_people_without_a_centre_are_refused_by_training_alone(
         TrainingSet(open_dataset(root, "train"), (64, 64))
     assert words in caught.value.sentence()
     assert fix in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("values", "trained", "counted", "calibrated"),
+    [
+        ({}, True, True, True),
+        ({"num_keypoints": None}, True, True, True),  # left out: the labelled keypoints are counted
+        ({"keypoints": [10, 10, 1, 60, 60, 1] + [0] * 45, "num_keypoints": 2}, True, True, True),  # hidden ones
+        ({"num_keypoints": 3}, True, True, True),
+        ({"num_keypoints": 0}, False, False, True),
+        ({"num_keypoints": 0, "segmentation": [[0, 0, 1, 0, 1, 1]]}, False, False, True),
+        ({"keypoints": [0] * 51, "num_keypoints": 17}, False, True, False),
+        ({"keypoints": [0] * 51, "num_keypoints": 0}, False, False, False),
+        ({"iscrowd": 1}, False, False, False),
+        ({"iscrowd": 1, "num_keypoints": 0}, False, False, False),
+        ({"area": 0, "bbox": [0, 0, 0, 0]}, True, True, True),
+        ({"area": 60}, False, True, True),
+    ],
+)  # fmt: skip
+def test_every_step_counts_the_same_people(
+    tmp_path: Path, values: dict[str, Any], trained: bool, counted: bool, calibrated: bool
+) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][1].update(values)
+        if content["annotations"][1]["num_keypoints"] is None:
+            del content["annotations"][1]["num_keypoints"]
+
+    dataset = open_dataset(_write(tmp_path, change))
+    people = People.of(dataset)
+    assert (people.learnable, people.counted, len(people.labelled)) == (
+        1 + trained,
+        1 + counted,
+        1 + calibrated,
+    )
+    sample = TrainingSet(dataset, (64, 64), augment_settings=AugmentSettings.off())[1]
+    assert bool(sample["offset_weight"].any()) == trained
+    found = [
+        {
+            "image_id": 1,
+            "category_id": 1,
+            "score": 1.0,
+            "keypoints": _content()["annotations"][0]["keypoints"],
+        }
+    ]
+    # Nobody is found in image 2, which costs recall where the person of it counts.
+    assert score(dataset, found).ar == pytest.approx(100 / (1 + counted))
+    assert len(select_images(dataset, None, 2).images) == 1 + calibrated
+    told = check_splits(open_splits(tmp_path))[0].found
+    assert bool(told.get("uncounted")) == (calibrated and not counted)
+    assert bool(told.get("small")) == (counted and calibrated and not trained)
 
 
 def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_split
 from samkr_edge.dataset.usable import Step, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
-from samkr_edge.pose.oks import is_labelled
+from samkr_edge.pose.oks import is_ignored, is_labelled, is_labelled_person
 
 # A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
 _MARGIN = 1.0
@@ -216,14 +216,14 @@ def _check_annotations(dataset: KeypointDataset) -> Places:
             )
             if (labelled & outside).any():
                 found["outside"].append(place)
-            if labelled.any() and person["num_keypoints"] == 0:
+            if is_labelled_person(person) and is_ignored(person):
                 found["uncounted"].append(place)
             elif int(labelled.sum()) != person["num_keypoints"]:
                 found["count"].append(place)
             flat = person["area"] <= 0 or person["bbox"][2] <= 0 or person["bbox"][3] <= 0
-            if flat and labelled.any() and not person["iscrowd"]:
+            if flat and is_labelled_person(person):
                 found["no_area"].append(place)
-            elif labelled.any() and not person["iscrowd"] and person["area"] < smallest:
+            elif is_labelled_person(person) and person["area"] < smallest:
                 found["small"].append(place)
     return found
 

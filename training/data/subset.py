@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samkr_edge.dataset.annotations import ImageRecord, is_ignored
+from samkr_edge.dataset.annotations import ImageRecord
 from samkr_edge.dataset.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, annotation_place
 from samkr_edge.dataset.usable import no_labels
@@ -25,6 +25,7 @@ from samkr_edge.files.artefact import read_json, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.fixes import quoted
+from samkr_edge.pose.oks import is_ignored
 
 # A key of the annotation file, by which a later run knows the subset for one.
 MARK = "samkr_edge_subset"

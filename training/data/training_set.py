@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samkr_edge.dataset.annotations import is_ignored
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.usable import require_usable, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.pose.geometry import warp
+from samkr_edge.pose.oks import is_ignored
 from training.data.augment import Placement, draw_placement, jitter, place_joints
 from training.data.encode import Maps, Points, encode, person_centers, person_size
 from training.data.settings import AugmentSettings, EncodeSettings
@@ -48,8 +48,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     ``valid`` float32 (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See
     :mod:`training.data.encode`.
 
-    As DEKR does, images without any annotation are left out; ``skipped`` counts them. People count unless they are
-    a crowd without keypoints; crowds and people without keypoints are masked out of the heatmap loss (COCO).
+    As DEKR does, images without any annotation are left out; ``skipped`` counts them. Crowds and people without
+    keypoints are not learned from, and masked out of the heatmap loss (COCO).
 
     Args:
         dataset: the split.
@@ -82,7 +82,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self._read = read
         self._samples = [
-            _describe(record, dataset, self.encode_settings.smallest_person)
+            _describe(record, dataset, self.encode_settings)
             for record in dataset.images
             if dataset.annotations[record.id]
         ]
@@ -146,16 +146,16 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return image
 
 
-def _describe(record: ImageRecord, dataset: KeypointDataset, smallest_person: float | None) -> _Sample:
+def _describe(record: ImageRecord, dataset: KeypointDataset, settings: EncodeSettings) -> _Sample:
     annotations = dataset.annotations[record.id]
-    people = [a for a in annotations if not a["iscrowd"] or a["num_keypoints"] > 0]
+    people = [a for a in annotations if not is_ignored(a)]
+    if settings.parity:  # DEKR's people, some of whom have no joint, and a centre at the origin
+        people = [a for a in annotations if not a["iscrowd"] or a["num_keypoints"] > 0]
     joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, len(dataset.skeleton), 3)
-    ignored: tuple[Any, ...] = ()
-    has_center = np.ones(len(people), np.bool_)
-    if dataset.kind == "coco":
-        smallest = smallest_area(record, dataset.kind, smallest_person)
-        has_center[:] = [a["area"] >= smallest for a in people]
-        ignored = tuple(a.get("segmentation") for a in annotations if is_ignored(a))
+    smallest = smallest_area(record, dataset.kind, settings.smallest_person)
+    has_center = np.array([a["area"] >= smallest for a in people], np.bool_)
+    outlines = [a.get("segmentation") for a in annotations if is_ignored(a)]
+    ignored = tuple(outlines) if dataset.kind == "coco" else ()
     return _Sample(record, joints, has_center, ignored)
 
 
