@@ -56,7 +56,7 @@ def run_bench(
     ``sensors`` is how this machine is read; a test passes its own.
 
     Raises:
-        SamkrError: what :func:`open_plan` raises; SE-A29 a model replaced meanwhile.
+        SamkrError: what ``open_plan`` raises; SE-A29 a model replaced meanwhile.
     """
     opened = open_plan(plan)
     sensors = sensors or find_sensors(on_gpu=opened.on_gpu)

@@ -11,7 +11,7 @@ _RUNTIMES = (
 
 
 def machine_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The device, of an environment as :func:`samkr_edge.doctor.environment.environment` gives it."""
+    """The device, of an environment as ``samkr_edge.doctor.environment.environment`` gives it."""
     return {name: environment.get(name) for name in ("machine", "cpu", "cores", "jetson", "gpus")}
 
 

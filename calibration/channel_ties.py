@@ -25,7 +25,7 @@ FIXED = 0
 
 @dataclass(frozen=True)
 class ConvTies:
-    """Factors around one convolution, as numbers (:data:`FIXED` or 1 .. ``factors``).
+    """Factors around one convolution, as numbers (``FIXED`` or 1 .. ``factors``).
 
     Attributes:
         writes: of its output channels, int64 (O,).

@@ -9,7 +9,7 @@ chosen at once, where the expected error of the network's outputs is least.
 
 A tensor of range R in steps of R / b has an error of variance R^2 / (12 b^2) wherever it is not zero; in units of
 before rescaling it is divided by s^2, or for a weight by (s of its output / s of its input)^2. How much of it the
-outputs feel is measured (:mod:`calibration.channel_statistics`). Every term is a product of powers of factors,
+outputs feel is measured (``calibration.channel_statistics``). Every term is a product of powers of factors,
 ranges are maxima of such, so in the logarithms of the factors the sum is convex: there is one least value, whatever
 the channels looked like before.
 """

@@ -233,7 +233,7 @@ def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
 
 @torch.no_grad()
 def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> None:
-    """Widen ranges of weights until no bias (C,) is clipped (:func:`range_for_bias`); weights that are wide enough keep
+    """Widen ranges of weights until no bias (C,) is clipped (``range_for_bias``); weights that are wide enough keep
     theirs. What is rounded away by it is less than a thousandth of the bias."""
     for quantizer, inputs, bias in convolutions:
         needed = range_for_bias(bias, inputs.amax, quantizer.num_bits, inputs.num_bits)

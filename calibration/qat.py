@@ -1,6 +1,6 @@
 """What quantization-aware training adds to the training loop: weight ranges that settle, and a teacher.
 
-The loop itself is FP32's (:mod:`training.loop.fit`), with its average of weights and its exact resume.
+The loop itself is FP32's (``training.loop.fit``), with its average of weights and its exact resume.
 """
 
 from __future__ import annotations

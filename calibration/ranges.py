@@ -6,7 +6,7 @@
 
 A network that has been trained briefly can explode on a rare image: its activations, ten times all others', would
 widen every range, and at 8 bits nothing of the other images would be left (measured: 44.7 AP became 0.0). Each
-quantizer therefore sets images aside whose largest value is more than :data:`OUTLIER` times the median image's.
+quantizer therefore sets images aside whose largest value is more than ``OUTLIER`` times the median image's.
 
 They are our own, behind ModelOpt's interface of a calibrator: ModelOpt 0.47's histogram ``mse`` passes its bits in the
 wrong place and finds ranges ten times too small, and its ``entropy`` needs seconds a quantizer.

@@ -1,6 +1,6 @@
 """samkr-edge: from a PyTorch SAMKR pose network to an INT8 engine on the device.
 
-This package is the device side: it imports neither torch nor modelopt, and heavy parts load only when used::
+This package is the device side: it imports neither torch nor modelopt, and heavy parts load only when used:
 
     pose = samkr_edge.load("model.cpu.onnx", threads=2)
     poses = pose(image)            # uint8 (H, W, 3) RGB -> Poses in image pixels
@@ -42,7 +42,7 @@ _LAZY = {
 
 
 def load(model: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
-    """Open a checkpoint, an ONNX file, a built model or a bundle; ``pose(image)`` then returns :class:`Poses`.
+    """Open a checkpoint, an ONNX file, a built model or a bundle; ``pose(image)`` then returns ``Poses``.
 
     ``cuda_graph`` launches a TensorRT engine's kernels as one; where that cannot be, ``pose.graph_note`` says why.
 

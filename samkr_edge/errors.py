@@ -1,7 +1,7 @@
 """The one error a user sees: what happened, the facts, and the command that fixes it.
 
-Every mistake that is not ours is raised as :class:`SamkrError` and printed once, by the command line's root,
-without a traceback. The letter of the code is the family and decides the exit code::
+Every mistake that is not ours is raised as ``SamkrError`` and printed once, by the command line's root,
+without a traceback. The letter of the code is the family and decides the exit code:
 
     SE-U usage 2 | SE-D data 3 | SE-A artefact 4 | SE-B build 5 | SE-Q quality gate 6 | SE-V device 7
 """

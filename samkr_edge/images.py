@@ -14,7 +14,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.file_kind import kind_of_bytes
 from samkr_edge.fixes import quoted
 
-# :func:`read_image`, or what does the same and something beside.
+# ``read_image``, or what does the same and something beside.
 ReadImage: TypeAlias = Callable[..., npt.NDArray[np.uint8]]
 
 _RESTORE = "restore the file from its source, or remove it, from the annotations too if they name it"

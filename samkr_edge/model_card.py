@@ -39,7 +39,7 @@ class ModelCard:
         precision: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
         stage: ``fp32``, ``ptq`` or ``qat``: how the weights came to be.
         decode: settings of the decoder.
-        decode_in: ``host``: the network gives maps; ``graph``: it gives candidates (see :attr:`outputs`).
+        decode_in: ``host``: the network gives maps; ``graph``: it gives candidates (see ``outputs``).
         provenance: hashes and figures: weights, policy, calibration images, measured AP. Free-form JSON.
     """
 
@@ -99,7 +99,7 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelCard:
-        """Inverse of :meth:`to_dict`.
+        """Inverse of ``to_dict``.
 
         Raises:
             ValueError: not a card of this schema version, or one with a value that none can have.

@@ -1,7 +1,7 @@
 """The passport of a built model: what it was made from, for which device, and the hash of its bytes.
 
 It lies beside the model as ``NAME.json``, so that the model itself stays a plain file that other tools load. What is
-asked of both before a model is opened: :mod:`samkr_edge.preflight`.
+asked of both before a model is opened: ``samkr_edge.preflight``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Passport(BaseModel):
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
         device: what decides whether it runs here: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
-            :mod:`samkr_edge.machine.device`.
+            ``samkr_edge.machine.device``.
         versions: of samkr-edge and of the runtime.
         precision: the mix: what the engine was asked for, and how many operations are quantized.
         settings: how it was built.

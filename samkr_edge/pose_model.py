@@ -65,7 +65,7 @@ class _Buffers(threading.local):
 
 
 class PoseModel:
-    """A loaded model: ``model(image)`` -> :class:`Poses` in image pixels.
+    """A loaded model: ``model(image)`` -> ``Poses`` in image pixels.
 
     Several threads may call it at once, and each gets the poses of its own image. Buffers are reused from image to
     image, those of each thread by itself. It may be opened by ``with``; closed, it raises ValueError.
@@ -125,7 +125,7 @@ class PoseModel:
     def timed_batch(self, images: Sequence[np.ndarray], inputs: np.ndarray) -> tuple[list[Poses], StageTimes]:
         """One run over several images (H, W, 3): the poses of each, and the times of all together.
 
-        ``inputs`` (N, H, W, 3) is overwritten: :meth:`new_input` makes one.
+        ``inputs`` (N, H, W, 3) is overwritten: ``new_input`` makes one.
         """
         started = time.perf_counter()
         fits = [self.preprocess(image, out) for image, out in zip(images, inputs, strict=True)]

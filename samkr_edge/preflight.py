@@ -23,15 +23,15 @@ def preflight(model: Path) -> Passport:
     """Compare a built model with its passport and this device, before anything is loaded.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.passport.verified_bytes` refuses; SE-A56 built for another machine, SE-A57
+        SamkrError: what ``samkr_edge.passport.verified_bytes`` refuses; SE-A56 built for another machine, SE-A57
             built with CPU features that this CPU lacks, SE-A58 built by a newer runtime; for engines what
-            :func:`samkr_edge.engine_check.check_engine` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
+            ``samkr_edge.engine_check.check_engine`` refuses, SE-V87 no GPU, SE-V91 no TensorRT.
     """
     return admit(model)[0]
 
 
 def admit(model: Path) -> tuple[Passport, bytes]:
-    """:func:`preflight`, with the bytes that it approved of."""
+    """``preflight``, with the bytes that it approved of."""
     passport, data = verified_bytes(model)
     if passport.target == "cpu":
         _check_cpu(model, passport, passport.build_again(model))

@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """Print a result on stdout as it is, at once; see :func:`arriving`."""
+    """Print a result on stdout as it is, at once; see ``arriving``."""
     with arriving():
         print(text, end="", flush=True)
 

@@ -57,7 +57,7 @@ class Target(Part):
         memory_gb, bandwidth_gbs: capacity and GB/s.
         int8_tops, fp16_tflops: dense peak of the GPU alone, at its highest clock; None where not published.
         dla_cores: deep-learning accelerators; ``dla_int8_tops`` the dense peak of each.
-        jetpack: JetPack versions that run on it; see :mod:`targets.jetpack`.
+        jetpack: JetPack versions that run on it; see ``targets.jetpack``.
         tensorrt: lowest and highest TensorRT version known to build for it.
         power_modes: nvpmodel modes; they gate SMs as well as clocks.
         cannot: refusals with their reasons.
@@ -148,7 +148,7 @@ def all_targets() -> tuple[Target, ...]:
 
 
 def load_target(name: str) -> Target:
-    """A profile by its name or alias; raises :class:`UnknownTarget`."""
+    """A profile by its name or alias; raises ``UnknownTarget``."""
     for target in all_targets():
         if name in (target.name, *target.aliases):
             return target

@@ -270,7 +270,7 @@ def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tu
 
 
 def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
-    """Maps of a :class:`DeployNet` on the CPU, for images uint8 (N, H, W, 3).
+    """Maps of a ``DeployNet`` on the CPU, for images uint8 (N, H, W, 3).
 
     Image by image: the samples of an adaptive convolution take the most memory.
     """

@@ -11,7 +11,7 @@ LARGEST = 8192
 
 
 def is_possible(size: tuple[int, int]) -> bool:
-    """Whether (H, W) are positive multiples of 32, up to :data:`LARGEST`."""
+    """Whether (H, W) are positive multiples of 32, up to ``LARGEST``."""
     return all(STEP <= side <= LARGEST and side % STEP == 0 for side in size)
 
 

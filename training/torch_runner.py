@@ -16,7 +16,7 @@ from training.models.pose_net import PoseNet
 
 
 class TorchRunner(Runner):
-    """See :class:`samkr_edge.runtime.runner.Runner`. Puts the network into eval mode.
+    """See ``samkr_edge.runtime.runner.Runner``. Puts the network into eval mode.
 
     Args:
         network: float or fake-quantized.
@@ -49,7 +49,7 @@ class TorchRunner(Runner):
             return heatmap.cpu().numpy(), offset.cpu().numpy()
 
     def close(self) -> None:
-        """See :class:`samkr_edge.runtime.runner.Runner`."""
+        """See ``samkr_edge.runtime.runner.Runner``."""
         with self._lock:
             self._network = None
 
@@ -60,7 +60,7 @@ class TorchRunner(Runner):
 
 
 def open_checkpoint(path: Path, threads: int) -> TorchRunner:
-    """Open a .pt file, on the GPU where there is one; see :data:`samkr_edge.pose_model.OPENERS`."""
+    """Open a .pt file, on the GPU where there is one; see ``samkr_edge.pose_model.OPENERS``."""
     torch.set_num_threads(threads)
     checkpoint = load_checkpoint(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

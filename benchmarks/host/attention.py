@@ -1,7 +1,7 @@
 """What the attention is worth to trained networks: each with and without it, not retrained.
 
 AP and mean OKS of both on the same images, with paired 95 % intervals over images; how far the joints of people whom
-the network sees clearly move; and how sharp the attention is: its largest weight beside the mean, 1 / (H * W)::
+the network sees clearly move; and how sharp the attention is: its largest weight beside the mean, 1 / (H * W):
 
     python -m benchmarks.host.attention -o benchmarks/results/attention.json \\
         --network "rendered people" fp32/final.pt people val --network "photographs" fit/final.pt lspet200 train

@@ -2,7 +2,7 @@
 
     python -m benchmarks.host.decode -o benchmarks/results/decode.json
 
-The procedure is written again from its description (docstring of :func:`official`) in torch, as the official code is:
+The procedure is written again from its description (docstring of ``official``) in torch, as the official code is:
 single scale, no flip, no matching to heatmap peaks. Before anything is timed both must find the same people.
 
 Interleaved, ours finds the caches as a network leaves them: the official procedure moves tens of megabytes. How long

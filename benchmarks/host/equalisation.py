@@ -4,7 +4,7 @@ A trained FP32 checkpoint is quantized with one range an output channel and one 
 rescaled by several rules: weights balanced as in Nagel et al. 2019, eq. (11); activations against weights as in
 SmoothQuant (Xiao et al., ICML 2023, eq. (4), exponent 0.5); and least expected error, what `samkr-edge quantize` does.
 A second network is the same function with its channels spread on purpose: each multiplied by 2^N(0, SPREAD) and what
-reads it divided by that. All are scored on the same images, in pairs, with 95 % intervals over images::
+reads it divided by that. All are scored on the same images, in pairs, with 95 % intervals over images:
 
     python -m benchmarks.host.equalisation fp32/final.pt --data people -o benchmarks/results/equalisation.json
 """

@@ -111,7 +111,7 @@ def errors_of(onnx: Path, reference: Path) -> dict[str, float]:
 
 
 def install(bundle: Path, version: str, into: Path) -> Path | None:
-    """What :func:`prepare` brought for a Python of this version, now or in an earlier call, unpacked below ``into``.
+    """What ``prepare`` brought for a Python of this version, now or in an earlier call, unpacked below ``into``.
 
     None where it brought nothing. Wheels are archives, and these hold nothing that an installer would have to move.
     """

@@ -1,4 +1,4 @@
-"""Which target numbers the records of :mod:`benchmarks.host.gpu_day` show: nothing but what was measured."""
+"""Which target numbers the records of ``benchmarks.host.gpu_day`` show: nothing but what was measured."""
 
 from __future__ import annotations
 

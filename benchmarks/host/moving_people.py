@@ -5,7 +5,7 @@
     samkr-edge predict wide.onnx moving.mp4 -o poses --track --smooth --no-boxes
     python -m benchmarks.host.moving_people docs/predict.webp --from poses/moving.mp4
 
-Every frame is the scene of one seed (:func:`training.data.rendered.scene.render_scene`); only the draws that decide the
+Every frame is the scene of one seed (``training.data.rendered.scene.render_scene``); only the draws that decide the
 joints' angles sway around their values, so that the last frame leads to the first. The
 second form makes an animated WebP of a video. Both need PyAV (the extra ``video``).
 """

@@ -3,7 +3,7 @@
 For each seed: PTQ by the default policy, QAT with the FP32 network as teacher, a float fine-tuning of the same length
 (the control: what training alone wins), the same with 4-bit weights, and the AP-budget search at both. Everything is
 made by the public commands and kept in --work, so that a stopped run goes on; everything is scored on the same images,
-in pairs, with 95 % intervals over images. One JSON file comes out::
+in pairs, with 95 % intervals over images. One JSON file comes out:
 
     python -m benchmarks.host.quantization demo/fp32/final.pt --data demo/data --seeds 0 1 2 \\
         --work runs/quantization --out benchmarks/results/quantization-demo.json

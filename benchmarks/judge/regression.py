@@ -50,7 +50,7 @@ class Comparison:
 
 
 def compare_runs(results: Results, earlier: Results, max_drop: float) -> Comparison:
-    """Row by row, paired by :func:`pair_rows`.
+    """Row by row, paired by ``pair_rows``.
 
     AP is compared where both runs scored the same images with the same labels by the same protocol. Speed is compared
     where both ran on the same machine in the same way and with the same baseline model: as the speed-up over that
@@ -99,7 +99,7 @@ def compare_runs(results: Results, earlier: Results, max_drop: float) -> Compari
 def regression(
     found: Comparison, results: Results, max_drop: float | None, may_differ: Collection[str] = ()
 ) -> SamkrError | None:
-    """The error for what got worse, or could not be compared and is not among :data:`WHAT` that ``may_differ``.
+    """The error for what got worse, or could not be compared and is not among ``WHAT`` that ``may_differ``.
 
     Returns:
         SE-Q65 AP lost, SE-Q66 slower, SE-Q67 not compared; None where everything was compared and is as good.

@@ -8,7 +8,7 @@ from samkr_edge.builder.inspect import arithmetic
 
 
 def int8_share(path: Path) -> float | None:
-    """:func:`samkr_edge.builder.inspect.arithmetic.int8_share` of a model; of a bundle, of what this device runs of it.
+    """``samkr_edge.builder.inspect.arithmetic.int8_share`` of a model; of a bundle, of what this device runs of it.
 
     None for other kinds of models: an engine's graph would tell nothing of what TensorRT chose.
     """

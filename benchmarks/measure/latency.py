@@ -19,7 +19,7 @@ from benchmarks.schema import LatencyStats, SplitMs
 
 
 class Stages(Protocol):
-    """Milliseconds of one frame; :class:`samkr_edge.pose_model.StageTimes`."""
+    """Milliseconds of one frame; ``samkr_edge.pose_model.StageTimes``."""
 
     @property
     def preprocess(self) -> float: ...
@@ -34,8 +34,8 @@ class Stages(Protocol):
 
 
 class Timed(Protocol):
-    """What is measured: a :class:`samkr_edge.pose_model.PoseModel`, fed images, or a
-    :class:`benchmarks.measure.offline.Batched`, fed lists of them."""
+    """What is measured: a ``samkr_edge.pose_model.PoseModel``, fed images, or a
+    ``benchmarks.measure.offline.Batched``, fed lists of them."""
 
     def timed(self, image: Any, /) -> tuple[Any, Stages]: ...
 

@@ -51,7 +51,7 @@ class Sensors:
 
     Attributes:
         family: decides which clocks matter and what to advise.
-        read: one :class:`MachineState`.
+        read: one ``MachineState``.
         power_mode: the mode in words, or None; may start a program, so it is called before and after a run only.
         fix: command that makes the clocks stand still.
         modes: (name, id) of every power mode that this board has; none where there are no such modes.

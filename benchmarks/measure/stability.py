@@ -56,7 +56,7 @@ def reasons_of_run(
 
     Args:
         states: readings from the first frame to the last.
-        network_ms: (R, M), as :func:`time_drift` takes it.
+        network_ms: (R, M), as ``time_drift`` takes it.
         on_gpu: a model ran on the GPU. The clock and the throttling of a GPU that only idles mean nothing.
         one_chip: CPU and GPU share power and heat (Jetson): what throttles, throttles both.
         power_modes: before and after.

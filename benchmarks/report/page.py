@@ -70,7 +70,7 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Asked | None = Non
         wishes: constraints and further parts.
 
     Raises:
-        SamkrError: what :func:`read_results` raises; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
+        SamkrError: what ``read_results`` raises; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
             finished cell.
     """
     wishes = wishes or Asked()

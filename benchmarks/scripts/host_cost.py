@@ -4,7 +4,7 @@
     python -m benchmarks.scripts.host_cost --maps maps.npz        # on real maps: arrays `heatmap` and `offset`
 
 Each round times every contender once, in a new order; medians are reported. The plainest correct Python
-loop (:func:`decode_by_loops`) is held against the decoder in use: first that both find the same people, then in time.
+loop (``decode_by_loops``) is held against the decoder in use: first that both find the same people, then in time.
 The comparison with the official DEKR procedure needs torch: benchmarks.host.decode.
 """
 
@@ -76,7 +76,7 @@ def candidates(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings
 
 
 def decode_by_loops(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings) -> list[list[float]]:
-    """The plainest correct decoder: what :func:`samkr_edge.pose.decode.decode` computes unrefined, pixel by pixel.
+    """The plainest correct decoder: what ``samkr_edge.pose.decode.decode`` computes unrefined, pixel by pixel.
 
     Returns:
         Per person, best first: x0 y0 x1 y1 ... in network-input pixels.

@@ -39,7 +39,7 @@ BIAS = 0.05
 
 
 def graph_file(model: str, decode_in: str = "host", batch: int = 1) -> Path:
-    """Where a graph without weights lies; ``decode_in`` as in :class:`ModelCard`."""
+    """Where a graph without weights lies; ``decode_in`` as in ``ModelCard``."""
     return FOLDER / f"{model}-{decode_in}-{batch}.onnx.gz"
 
 
@@ -54,10 +54,10 @@ def write_network(
     """Write a carried network as ONNX, the same bytes every time, and return its card.
 
     Args:
-        model: one of :data:`NETWORKS`.
-        quantized: with its quantizers, INT8; only of :data:`TRAINED`.
-        decode_in: ``host``: it gives maps; ``graph``: people; only :data:`TRAINED` has both.
-        batch: one of :data:`BATCHES`.
+        model: one of ``NETWORKS``.
+        quantized: with its quantizers, INT8; only of ``TRAINED``.
+        decode_in: ``host``: it gives maps; ``graph``: people; only ``TRAINED`` has both.
+        batch: one of ``BATCHES``.
 
     Raises:
         SamkrError: SE-D01 ``out`` cannot be written.

@@ -36,13 +36,13 @@ def plain(value: Any) -> Any:
 
 
 def arguments(stage: Stage, rig: Rig, pipe: int) -> list[str]:
-    """The command line of :func:`main`."""
+    """The command line of ``main``."""
     facts = {"number": stage.number, "title": stage.title, "checks": stage.checks, "minutes": stage.minutes}
     return [json.dumps(facts), str(rig.folder), str(rig.shared), str(pipe)]
 
 
 def main(given: list[str]) -> None:
-    """Run the stage that :func:`arguments` describes."""
+    """Run the stage that ``arguments`` describes."""
     stage, rig = Stage(needs=(), **json.loads(given[0])), Rig(Path(given[1]), Path(given[2]))
     pipe = int(given[3])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its end is told; gigabytes of it help nobody

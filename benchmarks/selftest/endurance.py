@@ -137,7 +137,7 @@ def _opened_and_closed(title: str, engine: Path, image: np.ndarray, times: int) 
     """Growth over the second half: in the first, allocators and the driver take what they keep.
 
     Memory of the GPU is everybody's, and on a Jetson that of the whole machine: what others take in those seconds looks
-    the same. What leaks leaks again, so that growth is measured up to :data:`ROUNDS` times.
+    the same. What leaks leaks again, so that growth is measured up to ``ROUNDS`` times.
     """
 
     def open_and_close() -> None:

@@ -31,7 +31,7 @@ class Form:
         title: for people.
         typing: ``strong``, ``weak``, or None: strong where this version has it.
         flags: of the builder.
-        steps: what :func:`samkr_edge.builder.tensorrt.edits.prepare` does to the graph.
+        steps: what ``samkr_edge.builder.tensorrt.edits.prepare`` does to the graph.
     """
 
     title: str

@@ -90,7 +90,7 @@ def build(
 
 
 def built_engine(rig: Rig, wanted: Wanted) -> Path:
-    """The engine, built where no stage has built it yet; raises as :func:`build`."""
+    """The engine, built where no stage has built it yet; raises as ``build``."""
     path = rig.shared / "engines" / wanted.file
     if not (path.is_file() and passport_path(path).is_file()):
         path.parent.mkdir(parents=True, exist_ok=True)

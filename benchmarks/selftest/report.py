@@ -23,7 +23,7 @@ _STYLES: dict[State, str] = {
 
 
 def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The JSON beside the table. ``begun``: UTC, ISO 8601; ``facts``: :meth:`Machine.facts`."""
+    """The JSON beside the table. ``begun``: UTC, ISO 8601; ``facts``: ``Machine.facts``."""
     return {
         "schema_version": SCHEMA_VERSION,
         "time": begun,
@@ -43,7 +43,7 @@ def passed(outcomes: Sequence[Outcome]) -> bool | None:
 
 
 def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str, str] | None = None) -> str:
-    """One sentence. ``title`` of the device; ``versions``: :attr:`Machine.versions`."""
+    """One sentence. ``title`` of the device; ``versions``: ``Machine.versions``."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     left = [outcome for outcome in outcomes if outcome.state in ("not run", "unfinished")]
     unfinished = [outcome for outcome in outcomes if outcome.state == "unfinished"]

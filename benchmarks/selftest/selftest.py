@@ -22,8 +22,8 @@ class Selftest:
     """Stages run one after the other by whoever asks: the command line, or a test each.
 
     Args:
-        folder: gets :data:`FILE`, which is written again after every check; that of an earlier run is set aside.
-        shared: a folder that lives as long as the run; see :class:`Rig`.
+        folder: gets ``FILE``, which is written again after every check; that of an earlier run is set aside.
+        shared: a folder that lives as long as the run; see ``Rig``.
         stages: those of the run, in order.
         minutes: of the whole run; None without a limit.
         keep_going: also after a stage has failed.

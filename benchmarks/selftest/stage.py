@@ -67,7 +67,7 @@ class Stage:
     Attributes:
         number: 0 to 12, the order in which they run.
         title: for people.
-        checks: "module:function" of a :data:`Checks`; imported only when the stage runs.
+        checks: "module:function" of a ``Checks``; imported only when the stage runs.
         needs: what has to be there; where it is not, the stage is not run, which is no failure.
         minutes: about what it takes on an Orin Nano, for ``--minutes``.
     """

@@ -50,7 +50,7 @@ def supervise(
     """Run one stage in a child process.
 
     Args:
-        shared: :attr:`Rig.shared` of the run; the stage's own folder is made, and thrown away after it.
+        shared: ``Rig.shared`` of the run; the stage's own folder is made, and thrown away after it.
         measured: told of every check at once.
         seconds_left: what is left of ``--minutes``: a stage that is still running then is stopped, and unfinished.
 

@@ -66,7 +66,7 @@ def release(program: Path) -> tuple[int, ...]:
 
 
 def options(engine: Path, major: int, *, graph: bool, warm_up_s: float, seconds: float) -> list[str]:
-    """For GPU times that compare with :meth:`TensorRTRunner.gpu_milliseconds`: no copies, and the graph or none."""
+    """For GPU times that compare with ``TensorRTRunner.gpu_milliseconds``: no copies, and the graph or none."""
     alike = list(_ALIKE_BEFORE_11) if major < 11 else []
     if graph and major < 11:
         alike.append("--useCudaGraph")

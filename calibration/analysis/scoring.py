@@ -47,13 +47,13 @@ Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 class MapRecorder(Runner):
     """Passes a runner's maps on, compares them with those that another recorder kept, and keeps its own.
 
-    Maps of the first :data:`MAP_IMAGES` images are kept: 3.4 MB an image of 512 x 512 with 17 keypoints. In float32,
+    Maps of the first ``MAP_IMAGES`` images are kept: 3.4 MB an image of 512 x 512 with 17 keypoints. In float32,
     since float16 alone would be an error of 2e-4.
 
     Args:
         runner: any.
         reference: maps by image, (C, h, w), to compare with, in the order of the images.
-        keep: fill :attr:`kept`.
+        keep: fill ``kept``.
     """
 
     def __init__(self, runner: Runner, reference: Maps | None = None, *, keep: bool = False) -> None:
@@ -191,7 +191,7 @@ class Bench:
         }
 
     def run(self, runner: Runner, *, advance: Callable[..., None] | None = None) -> Measured:
-        """Predict, decode and score; a :class:`MapRecorder` adds the errors of the maps."""
+        """Predict, decode and score; a ``MapRecorder`` adds the errors of the maps."""
         model = PoseModel(runner, Path(runner.kind))
         results = predict_dataset(model, self.dataset, limit=self.limit, advance=advance)
         person = self.person_oks(results)

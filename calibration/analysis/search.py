@@ -157,7 +157,7 @@ def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Poli
 
 
 def policy_text(policy: Policy) -> str:
-    """YAML that :func:`calibration.policy.load_policy` reads back to the same policy, but for its name."""
+    """YAML that ``calibration.policy.load_policy`` reads back to the same policy, but for its name."""
     content = policy.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     return _marked(yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
 

@@ -57,7 +57,7 @@ def analyse(
     restore: bool = True,
     done: Callable[[str], None] | None = None,
 ) -> list[Sensitivity]:
-    """Measure every group; :func:`ranked` sorts the result.
+    """Measure every group; ``ranked`` sorts the result.
 
     Args:
         trials: measures, and remembers what is measured already.

@@ -26,12 +26,12 @@ from training.models.pose_net import PoseNet
 
 
 class Switches:
-    """Calibrates on construction; :meth:`use` then selects what is INT8.
+    """Calibrates on construction; ``use`` then selects what is INT8.
 
     Args:
         network: float.
         policy: its calibrators, granularities, bits and shared scales hold; its precisions are the set
-            :attr:`policy_modules`.
+            ``policy_modules``.
         batches: calibration images, uint8 (N, H, W, 3).
     """
 

@@ -10,7 +10,7 @@ import typer
 
 
 class CalibratorName(str, Enum):
-    """How a range is found, see :mod:`calibration.ranges`."""
+    """How a range is found, see ``calibration.ranges``."""
 
     max = "max"
     entropy = "entropy"

@@ -16,8 +16,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def enlarge_sums(graph: Graph) -> int:
     """Rewrite all sums over two or more smaller resolutions, as HRNet's fuse layers have them; returns how many.
 
-    ::
-
         a + up2(b) + up4(c)    =>    a + up2(b + up2(c))
 
     Faster on a CPU: ONNX Runtime enlarges 8-bit maps more slowly than it adds them, and here most additions are on

@@ -171,7 +171,7 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
 
 def _dispatcher(name: str) -> Any:
     def dispatch(context: typer.Context) -> Any:
-        context.obj.append(name)  # :func:`run` asks whether it came to this
+        context.obj.append(name)  # ``run`` asks whether it came to this
         command = typer.main.get_command(load_command(name))
         # Without standalone mode the code of a typer.Exit comes back as the result.
         return command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
@@ -356,7 +356,7 @@ def _print_bug(error: Exception, arguments: list[str], as_json: bool) -> int:
 
 
 def main() -> None:
-    """The ``samkr-edge`` command; :func:`samkr_edge.launch.main` calls it."""
+    """The ``samkr-edge`` command; ``samkr_edge.launch.main`` calls it."""
     open_streams()
     child_process.protect_children()
     with stopping.heard_as_ctrl_c() as heard:

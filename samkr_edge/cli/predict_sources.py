@@ -77,7 +77,7 @@ class Looked:
 def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Options, window: Window) -> None:
     """Look at every image and then at every stream; ``looked`` is filled on the way.
 
-    ``names`` are those of the streams' results, see :func:`samkr_edge.cli.predict_stream.stream_names`.
+    ``names`` are those of the streams' results, see ``samkr_edge.cli.predict_stream.stream_names``.
     """
     found = looked.found
     try:

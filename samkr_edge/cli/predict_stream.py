@@ -88,7 +88,7 @@ class StreamDone:
 
 
 def open_stream(source: str) -> VideoSource:
-    """:func:`samkr_edge.frames.video.open_video` with as many frames of its own as :func:`run_stream` holds."""
+    """``samkr_edge.frames.video.open_video`` with as many frames of its own as ``run_stream`` holds."""
     return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
 
 

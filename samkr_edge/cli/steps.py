@@ -106,7 +106,7 @@ class StepLog:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    """One step as :meth:`StepLog.is_done` reads it; TypeError where it is something else."""
+    """One step as ``StepLog.is_done`` reads it; TypeError where it is something else."""
     if not isinstance(entry, dict) or not isinstance(entry.get("outputs", {}), dict):
         raise TypeError("a step is not an object with outputs")
     return entry

@@ -14,7 +14,7 @@ _UNLIMITED = 100_000
 
 
 def fitted(shown: RenderableType, screen: Console) -> RenderableType:
-    """What is to be printed, with every table in it as :func:`fitted_table` has it."""
+    """What is to be printed, with every table in it as ``fitted_table`` has it."""
     from rich.console import Group
     from rich.table import Table
 

@@ -68,7 +68,7 @@ class ListeningReader:
         self._silent: set[Path] = set()
 
     def read(self, path: Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-        """uint8 (H, W, 3) RGB, as :func:`samkr_edge.images.read_image`."""
+        """uint8 (H, W, 3) RGB, as ``samkr_edge.images.read_image``."""
         if path in self._silent:
             return read_image(path, upright=upright)
         with listening() as said:

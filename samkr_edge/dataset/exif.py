@@ -21,7 +21,7 @@ def orientation(data: bytes) -> int:
 
 
 def orientation_of(path: Path) -> int:
-    """:func:`orientation` of a file, of which little is read; 1 where it cannot be read.
+    """``orientation`` of a file, of which little is read; 1 where it cannot be read.
 
     Cameras write it first, but a WebP keeps it after the picture, and a PNG may.
     """

@@ -1,6 +1,6 @@
 """Keypoint data sets in COCO's format: found by layout, checked while reading, images read on demand.
 
-Two layouts are recognised::
+Two layouts are recognised:
 
     ROOT/annotations/person_keypoints_{train,val}2017.json     COCO
     ROOT/images/{train,val}2017/  or  ROOT/{train,val}2017/  or  ROOT/images/
@@ -60,7 +60,7 @@ class KeypointDataset:
             fit the image, or None.
         category_id: the file's id of the category, or of the first of several with the same keypoints, for results
             that are to be compared with the file.
-        told: what was left out or filled in while reading, see :mod:`samkr_edge.dataset.annotations`.
+        told: what was left out or filled in while reading, see ``samkr_edge.dataset.annotations``.
         image_folder: what the file names of the images are relative to.
         searched: the folders in which the images were looked for.
         labelled: False for images alone, of which the labels are not public: nobody is annotated, the keypoints are

@@ -14,7 +14,7 @@ _SAMPLED = 200
 
 
 def sampled_digest(images: Sequence[ImageRecord]) -> str:
-    """:func:`pictures_digest` of a fixed few, spread over all of them: for splits too large to be read at a start."""
+    """``pictures_digest`` of a fixed few, spread over all of them: for splits too large to be read at a start."""
     return pictures_digest(images[:: max(1, len(images) // _SAMPLED)])
 
 

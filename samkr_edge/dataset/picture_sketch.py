@@ -1,7 +1,7 @@
 """A few of a set of pictures that stand for all, which recognise pictures that were renamed or mixed.
 
 It is a bottom-k sketch (Broder 1997): pictures are ordered by a hash of their size in bytes, and those of one size by a
-hash of their content; the first :data:`KEPT` stand for all. Only these are read, of all others the size is asked. Two
+hash of their content; the first ``KEPT`` stand for all. Only these are read, of all others the size is asked. Two
 sets are compared where both sketches reach: the share of common pictures there is an estimate of the share in all.
 
 A picture that was saved again, by whatever tool, is another one.
@@ -86,7 +86,7 @@ class Sketch:
 
     @classmethod
     def from_dict(cls, data: Any) -> Sketch | None:
-        """Inverse of :meth:`to_dict`; None where it is not one."""
+        """Inverse of ``to_dict``; None where it is not one."""
         try:
             contents = base64.b64decode(data["sha256"], validate=True)
             up_to = None if data["up_to"] is None else bytes.fromhex(data["up_to"])

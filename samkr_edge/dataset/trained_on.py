@@ -54,7 +54,7 @@ class TrainedOn:
 
     @classmethod
     def from_dict(cls, data: Any) -> TrainedOn | None:
-        """Inverse of :meth:`to_dict`, which forgives what older cards do not have; None where it is no record."""
+        """Inverse of ``to_dict``, which forgives what older cards do not have; None where it is no record."""
         annotations = data.get("annotations_sha256") if isinstance(data, dict) else None
         if not isinstance(annotations, str):
             return None
@@ -125,10 +125,10 @@ def require_unseen(
     """Ask it before anything is measured.
 
     A model has seen the images where its annotation file is the one that is evaluated, or where more than
-    :data:`TOLERATED` of the compared pictures are its own.
+    ``TOLERATED`` of the compared pictures are its own.
 
     Args:
-        models: name -> what it was trained on, see :func:`trainings_of`.
+        models: name -> what it was trained on, see ``trainings_of``.
         dataset: what is to be evaluated.
         images: those of it.
         anyway: measure all the same, train-fit AP then.

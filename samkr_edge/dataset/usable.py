@@ -83,7 +83,7 @@ class People:
         *,
         smallest_person: float | None = None,
     ) -> People:
-        """Count them in ``images``, by default all of the split; the limit as :func:`smallest_area` takes it."""
+        """Count them in ``images``, by default all of the split; the limit as ``smallest_area`` takes it."""
         count = counted = 0
         labelled, uncounted, small, outside, unsized = [], [], [], [], []
         for record in dataset.images if images is None else images:
@@ -179,7 +179,7 @@ def require_usable(
     *,
     smallest_person: float | None = None,
 ) -> None:
-    """Raise what :func:`refusal` returns, and where images that the step reads are not there.
+    """Raise what ``refusal`` returns, and where images that the step reads are not there.
 
     Raises:
         SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81

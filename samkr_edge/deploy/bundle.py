@@ -1,7 +1,7 @@
 """One file for the device: an ONNX with its model card and hashes, and models already built from it.
 
 ``NAME.samkr`` is a ZIP archive with flat names: ``manifest.json``, the exported ONNX, and built models with their
-passports. The same inputs give the same bytes. What a device does with it is in :mod:`samkr_edge.deploy.bundle_cache`.
+passports. The same inputs give the same bytes. What a device does with it is in ``samkr_edge.deploy.bundle_cache``.
 
 An included TensorRT engine is native code: as with any program, take bundles from people you trust. Everything else in
 a bundle is data, checked against the manifest's hashes before it is used.

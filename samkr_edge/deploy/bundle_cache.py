@@ -25,7 +25,7 @@ from samkr_edge.terminal import say
 
 
 def open_bundle(path: Path, threads: int, *, cuda_graph: bool = False) -> Runner:
-    """Open what :func:`ready_model` finds; the opener of ``.samkr`` in :mod:`samkr_edge.pose_model`."""
+    """Open what ``ready_model`` finds; the opener of ``.samkr`` in ``samkr_edge.pose_model``."""
     from samkr_edge.pose_model import load_model
 
     return load_model(ready_model(path), threads=threads, cuda_graph=cuda_graph).runner

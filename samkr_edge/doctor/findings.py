@@ -47,7 +47,7 @@ def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTri
 def findings(
     facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
 ) -> list[Diagnosis]:
-    """What works here and what does not, from facts of ``environment()``, :func:`try_packages` and :func:`try_gpu`."""
+    """What works here and what does not, from facts of ``environment()``, ``try_packages`` and ``try_gpu``."""
     gpu_trials = gpu_trials or {}
     runtimes = [n for n in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino") if installed(n)]
     needs = partial(_needs, facts["packages"], trials)

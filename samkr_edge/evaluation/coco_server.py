@@ -40,7 +40,7 @@ def places_of(path: Path) -> tuple[Path, Path]:
 
 
 def write_results(results: Predictions, path: Path) -> int:
-    """Write the JSON and the zip that :func:`places_of` says; returns the number of people in them.
+    """Write the JSON and the zip that ``places_of`` says; returns the number of people in them.
 
     One entry a line, images in the order of the split, people of an image best first. The memory of one image is
     needed.

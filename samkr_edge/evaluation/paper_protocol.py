@@ -93,7 +93,7 @@ def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:
 def paper_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
     """The similarity float64 (2, 3) of DEKR: short side to short side, the image's middle pixel to the input's middle.
 
-    Corners, not pixel centres, are what it aligns: half a pixel away from :func:`fit_matrix`.
+    Corners, not pixel centres, are what it aligns: half a pixel away from ``fit_matrix``.
     """
     (h, w), (height, width) = source_hw, input_hw
     scale = width / w if w < h else height / h
@@ -128,7 +128,7 @@ def mirror_mean(
     mirrored_offset: np.ndarray,
     flip_order: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and of its :func:`mirror`, in the image's frame."""
+    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and of its ``mirror``, in the image's frame."""
     keypoints = len(flip_order)
     order = [*flip_order, keypoints]  # the centre stays the centre
     pairs = mirrored_offset.reshape(keypoints, 2, *mirrored_offset.shape[1:])[

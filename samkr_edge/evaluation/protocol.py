@@ -1,6 +1,6 @@
 """What AP is measured by: the deployment path, or parts of DEKR's test protocol beyond it.
 
-This says which parts; :mod:`samkr_edge.evaluation.paper_protocol` carries them out.
+This says which parts; ``samkr_edge.evaluation.paper_protocol`` carries them out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST_SCALE = 8.0
 
 
 class Rescorer(typing.Protocol):
-    """What gives poses new scores: :class:`samkr_edge.evaluation.rescoring.RescoringNetwork`."""
+    """What gives poses new scores: ``samkr_edge.evaluation.rescoring.RescoringNetwork``."""
 
     @property
     def trainings(self) -> list[TrainedOn]:
@@ -42,7 +42,7 @@ class Protocol:
     Attributes:
         flip: average the maps with those of the mirrored image.
         scales: sizes of the input relative to the base one; 1 must be among them.
-        match: move joints to the peaks of their heatmaps, see :mod:`samkr_edge.evaluation.match`.
+        match: move joints to the peaks of their heatmaps, see ``samkr_edge.evaluation.match``.
         paper_resize: resize as DEKR does: the short side to the model's input size, the long side as it comes out,
             rounded up to a multiple of 64. Needs a model that takes any size: a checkpoint.
         rescoring: predicts a pose's OKS, to multiply its score with.

@@ -96,7 +96,7 @@ class Lesson:
 
     @classmethod
     def from_json(cls, text: str) -> Lesson:
-        """Inverse of :meth:`to_json`; ValueError, KeyError or TypeError for what is none."""
+        """Inverse of ``to_json``; ValueError, KeyError or TypeError for what is none."""
         content = json.loads(text)
         protocol: dict[str, Any] = {**content["protocol"], "scales": tuple(content["protocol"]["scales"])}
         trained_on = TrainedOn.from_dict(content["trained_on"])
@@ -123,7 +123,7 @@ class RescoringNetwork:
 
     @property
     def trainings(self) -> list[TrainedOn]:
-        """For :func:`samkr_edge.dataset.trained_on.require_unseen`."""
+        """For ``samkr_edge.dataset.trained_on.require_unseen``."""
         return [self.lesson.trained_on] if self.lesson else []
 
     def doubts(self, protocol: Protocol) -> list[str]:
@@ -159,7 +159,7 @@ class RescoringNetwork:
 
 
 def with_rescoring(protocol: Protocol, path: Path | None, skeleton: Skeleton) -> Protocol:
-    """The protocol with a file's rescoring network, where one is given; raises what :func:`load_rescoring` does."""
+    """The protocol with a file's rescoring network, where one is given; raises what ``load_rescoring`` does."""
     return protocol if path is None else replace(protocol, rescoring=load_rescoring(path, skeleton))
 
 

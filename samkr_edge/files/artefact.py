@@ -59,10 +59,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
-    """:func:`replacing` for files of one folder that must agree: a built model and its passport.
+    """``replacing`` for files of one folder that must agree: a built model and its passport.
 
     All are written before any takes its name, the first one last, while no other writer or reader of such files
-    (:func:`undisturbed`) is at it. Of two writers at once one wins, with all of its files. A kill between two names
+    (``undisturbed``) is at it. Of two writers at once one wins, with all of its files. A kill between two names
     leaves files that do not agree: each reader compares hashes.
     """
     targets = [Path(path) for path in paths]
@@ -195,7 +195,7 @@ def write_json(path: str | Path, payload: Any) -> None:
 
 
 def json_text(payload: Any, indent: int | None = 2) -> str:
-    """What :func:`write_json` writes; parts of file names that are no UTF-8 as ``\\udcXX``, as Python reads them."""
+    """What ``write_json`` writes; parts of file names that are no UTF-8 as ``\\udcXX``, as Python reads them."""
     text = json.dumps(payload, indent=indent, ensure_ascii=False)
     if not text.isascii() and not is_utf8(text):
         text = json.dumps(payload, indent=indent)

@@ -58,7 +58,7 @@ def refuse_twice(paths: Sequence[Path], done: str) -> None:
 
 
 def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """SHA-256 of each file that is there, taken before it is opened: see :func:`refuse_replaced`."""
+    """SHA-256 of each file that is there, taken before it is opened: see ``refuse_replaced``."""
     return {path: sha256_of(path) for path in paths if path.is_file()}
 
 

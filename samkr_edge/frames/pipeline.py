@@ -241,7 +241,7 @@ class Seen:
 def pose_stages(
     model: PoseModel, finish: Callable[[Seen], Any] | None = None, *, depth: int = 2
 ) -> list[Stage]:
-    """The stages of a pose stream: frame -> what ``finish`` makes of :class:`Seen`, in the decoding thread."""
+    """The stages of a pose stream: frame -> what ``finish`` makes of ``Seen``, in the decoding thread."""
     # Inputs wait before the network, one is in it and one is being written: no other is ever in use.
     ring = [model.new_input() for _ in range(depth + 2)]
     turn = 0

@@ -254,7 +254,7 @@ def lost(name: str, frames: int) -> SamkrError:
 def open_video(source: str, *, ring: int = 0) -> VideoSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
-    ``ring`` is for files: see :class:`VideoSource`.
+    ``ring`` is for files: see ``VideoSource``.
 
     Raises:
         SamkrError: SE-D97 a file or pipe that is missing, no video or of a codec that nothing here decodes, SE-V97 a

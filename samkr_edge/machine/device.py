@@ -47,7 +47,7 @@ def described_by_files(root: Path = ROOT) -> Device:
 
 
 def ask_driver(driver: Any) -> dict[str, Any]:
-    """GPU 0 as fields of :class:`Device`. ``driver`` is what :func:`samkr_edge.machine.driver.load_driver` gives."""
+    """GPU 0 as fields of ``Device``. ``driver`` is what ``samkr_edge.machine.driver.load_driver`` gives."""
     device, memory = ctypes.c_int(0), ctypes.c_size_t(0)
     name = ctypes.create_string_buffer(256)
     codes = (

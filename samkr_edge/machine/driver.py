@@ -1,7 +1,7 @@
 """The CUDA driver library, loaded by ctypes, or why it cannot be used.
 
 TensorRT kills a process that has no GPU (``Runtime``) or fails with a riddle (``Builder``), so whatever uses it asks
-:func:`require_gpu` first. This file needs the standard library alone: ``doctor`` asks it where packages are broken.
+``require_gpu`` first. This file needs the standard library alone: ``doctor`` asks it where packages are broken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from samkr_edge.errors import SamkrError, reason_of
 
 LIBRARY = "libcuda.so.1"
-# What is called of it here and in :mod:`samkr_edge.machine.device`.
+# What is called of it here and in ``samkr_edge.machine.device``.
 FUNCTIONS = (
     "cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2", "cuDriverGetVersion",
     "cuDeviceGetAttribute",
@@ -45,7 +45,7 @@ def require_gpu() -> Any:
 
 
 def why_no_gpu() -> str:
-    """Why :func:`load_driver` gives nothing; '' where it gives a driver."""
+    """Why ``load_driver`` gives nothing; '' where it gives a driver."""
     return _load_driver()[1]
 
 
@@ -86,7 +86,7 @@ def gpu_count() -> int:
 
 
 def cuda_version(driver: Any) -> str | None:
-    """The highest CUDA that the driver knows, ``12.8``. ``driver`` is what :func:`load_driver` gives."""
+    """The highest CUDA that the driver knows, ``12.8``. ``driver`` is what ``load_driver`` gives."""
     version = ctypes.c_int(0)
     if driver.cuDriverGetVersion(ctypes.byref(version)):
         return None

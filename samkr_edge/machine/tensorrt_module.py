@@ -52,7 +52,7 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
 
 
 def is_importable(flavour: Flavour) -> bool:
-    """Whether :func:`import_tensorrt` succeeds."""
+    """Whether ``import_tensorrt`` succeeds."""
     try:
         import_tensorrt(flavour)
     except SamkrError:

@@ -23,8 +23,6 @@ LARGEST = 2.0**30
 def fit_biases(graph: Graph) -> int:
     """Widen the scales of those channels' weights whose biases would be clipped; returns the number of channels.
 
-    ::
-
         Q/DQ(w, s) -> Conv(x, w, b)    =>    Q/DQ(w, max(s, |b| / (2**30 x_scale))) -> Conv(x, w, b)
 
     Not faster, but right: ONNX Runtime's integer convolutions clip such a bias silently. Not exact: such weights are
@@ -111,7 +109,7 @@ def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
 
 
 def clips_biases(model: OnnxFile) -> bool:
-    """Whether int32 does not hold some bias of an INT8 convolution: files older than :func:`fit_biases` have such."""
+    """Whether int32 does not hold some bias of an INT8 convolution: files older than ``fit_biases`` have such."""
     makers = {output: (node.op_type, node.inputs) for node in model.nodes for output in node.outputs}
 
     def value(name: str) -> np.ndarray | None:

@@ -27,7 +27,7 @@ def opset_of(model: Any) -> int:
 
 
 class Graph:
-    """Look-ups over an ONNX graph; call :meth:`index` after changing its nodes."""
+    """Look-ups over an ONNX graph; call ``index`` after changing its nodes."""
 
     def __init__(self, model: Any) -> None:
         import onnx

@@ -118,7 +118,7 @@ class Tensor:
 
 @dataclass
 class OnnxFile:
-    """A model: nodes and graph inputs may be changed, then :meth:`encode`."""
+    """A model: nodes and graph inputs may be changed, then ``encode``."""
 
     nodes: list[Node]
     tensors: dict[str, Tensor]
@@ -163,13 +163,13 @@ class OnnxFile:
         self.graph_rest.append(block_field(12, value.encode()))
 
     def add_tensor(self, name: str, values: np.ndarray) -> None:
-        """One more initializer, of any shape and a type in :data:`DTYPES`; nothing else of the graph has its name."""
+        """One more initializer, of any shape and a type in ``DTYPES``; nothing else of the graph has its name."""
         message = _encode_tensor(name, values)
         self.tensors[name] = _tensor(memoryview(message))
         self.graph_rest.append(block_field(5, message))
 
     def put(self, values: Mapping[str, np.ndarray]) -> None:
-        """Give initializers other values, of any shape, and of a type in :data:`DTYPES`."""
+        """Give initializers other values, of any shape, and of a type in ``DTYPES``."""
         for index, raw in enumerate(self.graph_rest):
             ((number, _, message),) = fields(memoryview(raw))
             name = _tensor(message).name if number == 5 else None
@@ -186,7 +186,7 @@ class OnnxFile:
         ]
 
     def drop_metadata(self, key: str) -> None:
-        """Remove an entry of the metadata, so that :func:`with_metadata` can write another: a key is there once."""
+        """Remove an entry of the metadata, so that ``with_metadata`` can write another: a key is there once."""
         if self.metadata.pop(key, None) is not None:
             self.model_rest = [raw for raw in self.model_rest if not _is_entry(raw, key)]
 
@@ -283,7 +283,7 @@ def decode_onnx(data: bytes) -> OnnxFile:
     """Bytes -> model.
 
     Raises:
-        ValueError: they are no whole ONNX model; :class:`WeightsElsewhere` where only its values are missing.
+        ValueError: they are no whole ONNX model; ``WeightsElsewhere`` where only its values are missing.
     """
     try:
         return _decode(data)

@@ -25,7 +25,7 @@ def quantized_convolutions(model: OnnxFile) -> list[tuple[Node, Node]]:
 
 
 def odd_groups(model: OnnxFile) -> list[tuple[Node, Node]]:
-    """Those of :func:`quantized_convolutions` whose groups INT8 does not take (NvInfer.h, setNbGroups)."""
+    """Those of ``quantized_convolutions`` whose groups INT8 does not take (NvInfer.h, setNbGroups)."""
     quantizers = {
         output: node for node in model.nodes if node.op_type == "QuantizeLinear" for output in node.outputs
     }
@@ -46,8 +46,6 @@ def odd_groups(model: OnnxFile) -> list[tuple[Node, Node]]:
 def drop_branch_quantizers(model: OnnxFile) -> int:
     """Remove the Q/DQ pairs on the branch side of residual sums; returns how many.
 
-    ::
-
         Conv -> Q -> DQ -> Add -> Relu    =>    Conv -> Add -> Relu
 
     Faster by TensorRT: convolution, sum and ReLU then fuse into one kernel. Not exact: the branch is not rounded any
@@ -59,8 +57,6 @@ def drop_branch_quantizers(model: OnnxFile) -> int:
 def strip_quantizers(model: OnnxFile) -> int:
     """Remove every Q/DQ pair; returns how many.
 
-    ::
-
         x -> Q -> DQ -> Conv, w -> Q -> DQ -> Conv    =>    x -> Conv, w -> Conv
 
     For an engine in FP16 or FP32 of a quantized graph, and for what a quantized build is judged by. It computes what
@@ -71,8 +67,6 @@ def strip_quantizers(model: OnnxFile) -> int:
 
 def drop_odd_groups(model: OnnxFile) -> int:
     """Let the convolutions whose groups INT8 does not take read what was quantized for them; returns how many.
-
-    ::
 
         x -> Q -> DQ -> Conv(groups of 6), Conv(group 1)    =>    x -> Conv(groups of 6), x -> Q -> DQ -> Conv(group 1)
 

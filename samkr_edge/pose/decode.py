@@ -73,7 +73,7 @@ def decode_scales(
         Poses in base-input pixels, best first.
 
     Raises:
-        SamkrError: see :func:`decode`.
+        SamkrError: see ``decode``.
     """
     keypoints = len(maps[0].heatmap) - 1
     proposals = [_propose(m, settings, stride) for m in sorted(maps, key=lambda m: -m.scale)]

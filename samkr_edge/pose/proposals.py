@@ -5,7 +5,7 @@ The graph (training/models/decode_graph.py) looks at maps and gives a few kiloby
 * ``poses`` (P, K, 3): x and y in network-input pixels, and the heatmap's value at the joint;
 * ``scores`` (P,): the centre's value, falling; below the threshold there is nobody;
 * ``proposals`` (P, K, 2), only where joints are refined: the joints before that, network-input pixels. Pose NMS
-  compares these, as :func:`samkr_edge.pose.decode.decode` does.
+  compares these, as ``samkr_edge.pose.decode.decode`` does.
 
 The result equals ``decode`` on the same maps.
 """

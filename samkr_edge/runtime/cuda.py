@@ -33,7 +33,7 @@ class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
     Arrays have any shape.
 
-    Every other method is called within :meth:`bound`, and so is TensorRT. What fails is SamkrError SE-V90.
+    Every other method is called within ``bound``, and so is TensorRT. What fails is SamkrError SE-V90.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Cuda(Protocol):
         """What is queued from now on is recorded, not done; events cannot be."""
 
     def end_capture(self, stream: int) -> Any:
-        """What was queued since :meth:`begin_capture`, as a graph to launch; also after a failure."""
+        """What was queued since ``begin_capture``, as a graph to launch; also after a failure."""
 
     def launch(self, graph: Any, stream: int) -> None: ...
 
@@ -89,7 +89,7 @@ class Cuda(Protocol):
 
 
 def open_cuda(backend: str | None = None) -> Cuda:
-    """CUDA by ctypes on the driver, or by the one of :data:`BACKENDS` that is named.
+    """CUDA by ctypes on the driver, or by the one of ``BACKENDS`` that is named.
 
     Raises:
         SamkrError: SE-V87 no driver or no GPU; SE-V99 there is no such backend, its package is missing or broken, or

@@ -17,7 +17,7 @@ _NON_BLOCKING, _THREAD_LOCAL = 1, 1
 
 
 class DriverCuda:
-    """:class:`samkr_edge.runtime.cuda.Cuda` over one method, :meth:`call`; arrays have any shape."""
+    """``samkr_edge.runtime.cuda.Cuda`` over one method, ``call``; arrays have any shape."""
 
     name = ""
 

@@ -1,7 +1,7 @@
 """pycuda, on the primary context; for processes that use it already.
 
 Two things decide the form of this file. pycuda keeps a stack of contexts for every thread, takes the context of an
-allocation from there, and ends the process when a thread ends with a context on its stack: so :meth:`PyCuda.bound`
+allocation from there, and ends the process when a thread ends with a context on its stack: so ``PyCuda.bound``
 pushes and pops, always in pairs. And it has no CUDA graphs (its pull request 343 is open), so the runner does without.
 
 Source: pycuda's documentation of ``pycuda.driver`` and its src/cpp/cuda.hpp (context_stack, context_dependent).
@@ -32,7 +32,7 @@ def _primary_context(driver: Any) -> Any:
 
 
 class PyCuda:
-    """:class:`samkr_edge.runtime.cuda.Cuda` over pycuda. It hands out objects; here they are kept by their numbers.
+    """``samkr_edge.runtime.cuda.Cuda`` over pycuda. It hands out objects; here they are kept by their numbers.
 
     Arrays have any shape.
     """

@@ -89,7 +89,7 @@ class OnnxRunner(Runner):
         self._checked = False  # its outputs: a graph may leave their shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the graph was exported for.
+        """See ``Runner``; batches (N, H, W, 3) are cut and padded to the size the graph was exported for.
 
         Raises:
             SamkrError: SE-A35 ONNX Runtime cannot run what it has opened, SE-A27 the outputs are not the card's.
@@ -127,7 +127,7 @@ class OnnxRunner(Runner):
         return tuple(found)
 
     def close(self) -> None:
-        """See :class:`Runner`; a run of another thread holds the session until it is done."""
+        """See ``Runner``; a run of another thread holds the session until it is done."""
         self._session = None
 
 
@@ -172,7 +172,7 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
     """Open an ONNX file; one that was built for a target is first compared with its passport.
 
     Raises:
-        SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what :class:`OnnxRunner`
+        SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what ``OnnxRunner``
             refuses.
     """
     data = admit(path)[1] if is_built(path) else None

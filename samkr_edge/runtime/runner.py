@@ -12,7 +12,7 @@ from samkr_edge.model_card import ModelCard
 class Runner(Protocol):
     """One loaded network.
 
-    ``kind`` is ``checkpoint``, ``onnx`` or ``engine``. Several threads may call :meth:`run` at once.
+    ``kind`` is ``checkpoint``, ``onnx`` or ``engine``. Several threads may call ``run`` at once.
 
     Whatever runs no engine derives from this class, and thereby has no note and no clock.
     """
@@ -32,7 +32,7 @@ class Runner(Protocol):
 
     @property
     def last_run_ms(self) -> tuple[float, float, float] | None:
-        """(copy in, network, copy out) of the calling thread's last :meth:`run`, milliseconds by the device's clock.
+        """(copy in, network, copy out) of the calling thread's last ``run``, milliseconds by the device's clock.
 
         None where the runtime has no device with a clock of its own: a clock around the call is as good.
         """
@@ -50,6 +50,6 @@ class Runner(Protocol):
     def close(self) -> None:
         """Give the runtime's memory back once the runs of other threads are done; again, it does nothing.
 
-        Afterwards :meth:`run` raises ValueError.
+        Afterwards ``run`` raises ValueError.
         """
         ...

@@ -1,6 +1,6 @@
 """TensorRT 8.5 to 11 and TensorRT for RTX: an engine with its passport, run by the named tensors that all of them know.
 
-Several threads may call :meth:`TensorRTRunner.run` at once: each takes a lane (an execution context with its stream
+Several threads may call ``TensorRTRunner.run`` at once: each takes a lane (an execution context with its stream
 and buffers) and gives it back, so there are as many lanes as there ever were calls at one time.
 """
 
@@ -127,7 +127,7 @@ class Lane:
             )
 
     def capture(self) -> str | None:
-        """Capture :meth:`enqueue` as a CUDA graph; returns why that was not possible, or None.
+        """Capture ``enqueue`` as a CUDA graph; returns why that was not possible, or None.
 
         The copies stay outside, as in trtexec: an event inside a graph cannot be timed, and they are three calls
         beside the hundreds of kernels that a graph saves.
@@ -165,18 +165,18 @@ class Lane:
 
 
 class TensorRTRunner:
-    """A TensorRT engine of ours; see :class:`samkr_edge.runtime.runner.Runner`.
+    """A TensorRT engine of ours; see ``samkr_edge.runtime.runner.Runner``.
 
     Args:
         path: the engine; its passport lies beside it.
         cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
             ``graph_note`` says why.
-        backend: the way to the driver, one of :data:`samkr_edge.runtime.cuda.BACKENDS`. By default ``driver``, which
+        backend: the way to the driver, one of ``samkr_edge.runtime.cuda.BACKENDS``. By default ``driver``, which
             needs no package and can all that the others can; ``cuda-python`` and ``pycuda`` are for a process that
             works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.preflight.preflight` refuses; SE-A27 its card is another network's; SE-V86
+        SamkrError: what ``samkr_edge.preflight.preflight`` refuses; SE-A27 its card is another network's; SE-V86
             TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend
             that was named cannot be opened.
     """
@@ -258,11 +258,11 @@ class TensorRTRunner:
 
     @property
     def last_run_ms(self) -> tuple[float, float, float] | None:
-        """(copy in, network, copy out) of the calling thread's last :meth:`run`, in milliseconds of GPU time."""
+        """(copy in, network, copy out) of the calling thread's last ``run``, in milliseconds of GPU time."""
         return getattr(self._times, "last", None)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Runner`; batches (N, H, W, 3) are cut and padded to the size the engine was built for."""
+        """See ``Runner``; batches (N, H, W, 3) are cut and padded to the size the engine was built for."""
         with self._lane() as lane:
             image = lane.inputs[INPUT]
             size = len(image)

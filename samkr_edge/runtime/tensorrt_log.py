@@ -38,7 +38,7 @@ def is_about_memory(text: str) -> bool:
 
 
 class Messages:
-    """The last warnings and errors since :func:`listen`, for as long as this is held.
+    """The last warnings and errors since ``listen``, for as long as this is held.
 
     TensorRT does not say whose a message is: two builds or loads at a time hear each other's.
 

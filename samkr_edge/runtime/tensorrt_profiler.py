@@ -6,7 +6,7 @@ from typing import Any
 
 
 def make_profiler(trt: Any) -> Any:
-    """An ``IProfiler`` whose ``runs`` are layer name -> milliseconds of every inference; :meth:`begin` starts one.
+    """An ``IProfiler`` whose ``runs`` are layer name -> milliseconds of every inference; ``begin`` starts one.
 
     It must outlive the execution context that it is given to.
     """

@@ -274,7 +274,7 @@ def start_tests(tmp_path: Path, stand_ins: str, **more: str) -> subprocess.Popen
 
 
 def as_tests(tmp_path: Path, stand_ins: str, **more: str) -> tuple[int, str]:
-    """Exit code and stdout of :func:`start_tests`."""
+    """Exit code and stdout of ``start_tests``."""
     with start_tests(tmp_path, stand_ins, **more) as running:
         printed, _ = running.communicate()
     return running.returncode, printed

@@ -34,7 +34,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fp32(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A float checkpoint of :data:`SMALL` after 24 steps."""
+    """A float checkpoint of ``SMALL`` after 24 steps."""
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
         {

@@ -106,7 +106,7 @@ def uses() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 
 
 def _owner(node: ast.expr) -> str | None:
-    """The class behind an expression, by the rule of :data:`CLASSES`; enums and classes of trt by their name."""
+    """The class behind an expression, by the rule of ``CLASSES``; enums and classes of trt by their name."""
     if isinstance(node, ast.Name | ast.Attribute):
         name = (node.id if isinstance(node, ast.Name) else node.attr).lstrip("_")
         if isinstance(node, ast.Attribute) and _owner(node.value) == "":

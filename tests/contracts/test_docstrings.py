@@ -92,6 +92,15 @@ def test_functions_of_arrays_say_their_shapes() -> None:
     assert lacking == []
 
 
+def test_docstrings_are_markdown() -> None:
+    """The site shows them as Markdown, where ``:class:`` and the ``::`` of reStructuredText are read as words."""
+    for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                said = ast.get_docstring(node) or ""
+                assert not re.search(r"::$|:[a-z]+:`", said, flags=re.MULTILINE), f"{path}: {said[:80]}"
+
+
 def test_a_function_without_shapes_is_found() -> None:
     bare = 'def area(points: np.ndarray) -> float:\n    """Area of a polygon."""\n'
     assert without_shapes(bare, "x.py") == ["x.py:1 area"]

@@ -38,7 +38,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def wanted() -> list[str]:
-    """Stages that were asked for, as :func:`chosen_stages` takes them."""
+    """Stages that were asked for, as ``chosen_stages`` takes them."""
     return os.environ.get("STAGE", "").split()
 
 

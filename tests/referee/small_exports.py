@@ -84,7 +84,7 @@ def quantized(network: PoseNet, policy: str, format: str | None = None) -> PoseN
 
 
 def export(network: PoseNet, path: Path, precision: str = "fp32", **options: Any) -> Path:
-    """``network`` as ONNX at 64x64 with a card of that precision; ``options`` are those of :func:`export_onnx`."""
+    """``network`` as ONNX at 64x64 with a card of that precision; ``options`` are those of ``export_onnx``."""
     config = network.config
     card = ModelCard(config.name, skeleton_for(config.keypoints), SIZE, precision=precision)
     export_onnx(network, card, path, size=SIZE, **options)

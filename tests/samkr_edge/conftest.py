@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def exported() -> ModuleType:
-    """:mod:`exported_network`; where there is no torch, as on a device, tests that need its networks are skipped."""
+    """``exported_network``; where there is no torch, as on a device, tests that need its networks are skipped."""
     module: ModuleType = pytest.importorskip("exported_network")
     return module
 

@@ -48,7 +48,7 @@ def int8_network(network: PoseNet, granularity: Literal["channel", "tensor"] = "
 
 
 def export(network: PoseNet, path: Path, *, precision: str = "fp32", **options: Any) -> Path:
-    """``network`` as ONNX with a card of that precision; ``options`` are those of :func:`export_onnx`."""
+    """``network`` as ONNX with a card of that precision; ``options`` are those of ``export_onnx``."""
     card = untrained_checkpoint("samkr_tiny").card
     if precision == "int8":
         card = replace(card, precision="int8", stage="ptq")

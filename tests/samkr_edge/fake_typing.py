@@ -65,7 +65,7 @@ def _next_to_half(sampling: Any, makers: dict[str, Any], strong: bool, wide: Col
 
 
 def is_trial(data: bytes) -> bool:
-    """Whether this is :func:`samkr_edge.builder.tensorrt.sampling_trial.sampling_graph`."""
+    """Whether this is ``samkr_edge.builder.tensorrt.sampling_trial.sampling_graph``."""
     return onnx.load_from_string(data).graph.name == "sampling"
 
 

@@ -58,7 +58,7 @@ class Painted(nn.Module):
 
 @pytest.fixture(scope="module")
 def painted_people(tmp_path_factory: pytest.TempPathFactory) -> KeypointDataset:
-    """Four pictures of the person that :class:`Painted` sees, in COCO's layout."""
+    """Four pictures of the person that ``Painted`` sees, in COCO's layout."""
     root = tmp_path_factory.mktemp("painted") / "people"
     (root / "annotations").mkdir(parents=True)
     (root / "images" / "val2017").mkdir(parents=True)

@@ -91,11 +91,11 @@ def encode(
 
     Args:
         joints: (P, K, 3) x, y in map pixels and v; v > 0 is labelled.
-        areas: (P,) squared extents in **input** pixels (:func:`person_size` times the squared scale).
+        areas: (P,) squared extents in **input** pixels (``person_size`` times the squared scale).
         valid: (h, w) 1 where the loss counts, or None: everywhere.
         map_hw: height and width of the maps.
         settings: see there.
-        centers: (P, 3) x, y, v in map pixels; default :func:`person_centers`. v = 0: no centre, no offsets.
+        centers: (P, 3) x, y, v in map pixels; default ``person_centers``. v = 0: no centre, no offsets.
     """
     height, width = map_hw
     keypoints = joints.shape[1]

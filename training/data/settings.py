@@ -56,7 +56,7 @@ class EncodeSettings:
         smallest_extent: input pixels. No ``person`` weighs more than one of this box diagonal: the box of a single
             labelled joint has none, which says nothing of how large the person is.
         smallest_person: source pixels. People of COCO whose area is less than its square get no centre and no
-            offsets; None: as :func:`samkr_edge.dataset.usable.smallest_area` has it.
+            offsets; None: as ``samkr_edge.dataset.usable.smallest_area`` has it.
         parity: reproduce the official code: the centre has ``sigma`` where its channel is below 17 (CrowdPose);
             the offset window is [int(x) - r, int(x) + r), shifted by half a pixel; a person without labelled joints
             has a centre at (0, 0); where windows meet, the area that is compared belongs to the position, not to the

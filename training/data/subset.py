@@ -76,7 +76,7 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
     frames of one video, are not known here, and may end on both sides.
 
     Raises:
-        SamkrError: SE-D47 fewer than two images show people; else as :func:`write_subset`.
+        SamkrError: SE-D47 fewer than two images show people; else as ``write_subset``.
     """
     _refuse_itself(source, out)
     shown = _shown(source)

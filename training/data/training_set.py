@@ -46,7 +46,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
 
     A sample is a dict of tensors: ``image`` uint8 (H, W, 3) RGB; ``heatmap`` and ``mask`` float32 (K+1, h, w);
     ``valid`` float32 (1, h, w); ``offset`` and ``offset_weight`` float32 (2K, h, w); ``image_id`` int64. See
-    :mod:`training.data.encode`.
+    ``training.data.encode``.
 
     As DEKR does, images without any annotation are left out; ``skipped`` counts them. Crowds and people without
     keypoints are not learned from, and masked out of the heatmap loss (COCO).

@@ -68,7 +68,7 @@ class Batches:
         pinned: put batches into page-locked memory, from which a GPU copies while it computes.
 
     Attributes:
-        waited: seconds that :meth:`next` was blocked.
+        waited: seconds that ``next`` was blocked.
         worked: seconds spent making batches, ``made`` so far.
     """
 

@@ -1,7 +1,7 @@
 """The training loop: one for FP32 and for quantization-aware training, in one process or several.
 
-Read it from the top: :func:`fit` is a whole run, :func:`_train` its loop. A step draws a batch, changes the weights
-(:mod:`training.loop.update`) and now and then validates or saves.
+Read it from the top: ``fit`` is a whole run, ``_train`` its loop. A step draws a batch, changes the weights
+(``training.loop.update``) and now and then validates or saves.
 
 All that a step depends on is in the checkpoint or drawn from (seed, epoch, index), and the network draws nothing at
 random, so a run that was stopped and resumed ends with the same weights as one that was not. (That holds for a length

@@ -24,8 +24,8 @@ class LossSettings:
     Attributes:
         kind: ``dekr``, or ``swahr`` for a network with a scale branch.
         heatmap_weight: factor of the heatmap term.
-        offset_weight: factor of the offset term; DEKR's is 0.03, of its own extents (:func:`person_size` of
-            :mod:`training.data.encode`).
+        offset_weight: factor of the offset term; DEKR's is 0.03, of its own extents (``person_size`` of
+            ``training.data.encode``).
         scale_weight: factor of the scale regulariser (``swahr``).
     """
 

@@ -96,7 +96,7 @@ def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
 
 
 def is_first_process() -> bool:
-    """True in the one process that writes and prints; known before :func:`processes` is entered."""
+    """True in the one process that writes and prints; known before ``processes`` is entered."""
     return int(os.environ.get("RANK", "0")) == 0 if _launched() else True
 
 

@@ -1,4 +1,4 @@
-"""What a recipe can say: all that decides a training run. Files are read in :mod:`training.loop.recipe_file`."""
+"""What a recipe can say: all that decides a training run. Files are read in ``training.loop.recipe_file``."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _decoding(name: str, description: str, **bounds: float) -> Any:
 
 
 class DecodeSection(Section):
-    """Settings of the decoder that travel with the network; see :class:`DecodeSettings`."""
+    """Settings of the decoder that travel with the network; see ``DecodeSettings``."""
 
     max_people: int = _decoding("max_people", "largest number of people found in an image")
     center_threshold: float = _decoding("center_threshold", "lowest value of a person's centre")

@@ -32,7 +32,7 @@ class RunState:
         step: updates made.
         images: images they saw.
         minutes: time they took, validation not counted.
-        best: the best validation so far; see :class:`training.loop.validation.Validation`.
+        best: the best validation so far; see ``training.loop.validation.Validation``.
     """
 
     step: int = 0
@@ -50,7 +50,7 @@ def fingerprint_of(
         recipe: all settings with an effect on the weights count.
         images: size of the training set.
         annotations: SHA-256 of its annotation file.
-        pictures: what identifies its pictures, :func:`samkr_edge.dataset.picture_digests.sampled_digest`.
+        pictures: what identifies its pictures, ``samkr_edge.dataset.picture_digests.sampled_digest``.
         start: digest of the weights that were handed in; None where the recipe's seed decides them.
         hooks: what decides what a fine-tuning adds.
     """
@@ -81,7 +81,7 @@ def dump(state: RunState, fingerprint: dict[str, Any], updater: Updater) -> dict
 def restore(
     checkpoint: Checkpoint, fingerprint: dict[str, Any], network: nn.Module, updater: Updater, path: Path
 ) -> RunState:
-    """Undo :func:`dump`, in place; SamkrError SE-A38 where ``path`` belongs to another run."""
+    """Undo ``dump``, in place; SamkrError SE-A38 where ``path`` belongs to another run."""
     saved = checkpoint.training
     other = _flat(json.loads(saved.get("fingerprint", "{}")))
     ours = _flat(json.loads(json.dumps(fingerprint)))

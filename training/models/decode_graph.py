@@ -1,6 +1,6 @@
 """Decoding as part of the network: maps stay on the device, a few kilobytes of candidates leave it.
 
-Computes what :func:`samkr_edge.pose.decode.decode` does up to pose NMS, which stays on the host
+Computes what ``samkr_edge.pose.decode.decode`` does up to pose NMS, which stays on the host
 (samkr_edge/pose/proposals.py). Only static shapes, and only operators that TensorRT 8.5 to 11 and ONNX Runtime run:
 MaxPool, TopK, GatherElements, Round, Floor, Clip and arithmetic. Conventions as there: map pixel i is centred on input
 pixel ``stride * i``, joint = location - offset.
@@ -135,7 +135,7 @@ class DecodeGraph(nn.Module):
 
 
 class DeployPoses(nn.Module):
-    """uint8 (N, H, W, 3) RGB -> heatmap, offset, and everything :class:`DecodeGraph` gives.
+    """uint8 (N, H, W, 3) RGB -> heatmap, offset, and everything ``DecodeGraph`` gives.
 
     The maps are outputs only while an export is checked; the written file gives the candidates.
     """

@@ -21,7 +21,7 @@ class ModelConfig:
         keypoints: K.
         input_size: (height, width) in pixels, multiples of 32.
         width: HRNet width C; the stride-4 branch's channels.
-        stem_channels, bottlenecks, stage_modules, blocks: see :class:`HRNet`.
+        stem_channels, bottlenecks, stage_modules, blocks: see ``HRNet``.
         channels: c, channels per keypoint branch (272 in Table 1's single branch).
         groups: g, subspaces per branch; 0 leaves the attention out (DEKR).
         adaptive_blocks: adaptive convolutions per branch; 2 fits the paper's printed numbers.
@@ -56,7 +56,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Inverse of :meth:`to_dict`; raises TypeError on unknown fields."""
+        """Inverse of ``to_dict``; raises TypeError on unknown fields."""
         known = {field.name for field in fields(cls)}
         if unknown := set(data) - known:
             raise TypeError(f"unknown model fields {sorted(unknown)}")

@@ -46,7 +46,7 @@ class ImportReport:
     """What became of every tensor.
 
     Attributes:
-        kind: see :class:`Foreign`.
+        kind: see ``Foreign``.
         loaded: the file's names that were used.
         skipped: the file's other names, each with the reason.
         missing: our parameters and buffers that keep their fresh values.

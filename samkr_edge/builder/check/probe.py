@@ -39,7 +39,7 @@ class Probe:
     jpegs: tuple[bytes, ...]
 
     def to_text(self) -> str:
-        """What the metadata hold; :func:`parse_probe` is the inverse."""
+        """What the metadata hold; ``parse_probe`` is the inverse."""
         images = [base64.b64encode(jpeg).decode("ascii") for jpeg in self.jpegs]
         return json.dumps({"schema_version": SCHEMA_VERSION, "kind": self.kind, "images": images})
 

@@ -1,7 +1,7 @@
 """Faults that are known to happen: what each would do to the maps, computed by ONNX Runtime.
 
 Most move the maps by less than a right FP16 or INT8 build does, so their size cannot tell them; their shape can. Where
-two maps differ as they would by a fault, it is that fault (:mod:`samkr_edge.builder.check.faults`).
+two maps differ as they would by a fault, it is that fault (``samkr_edge.builder.check.faults``).
 
 Faults of sampling are computed beside the network itself: everything after its GridSample nodes is there once more
 for each of them, which costs one offset head and not one network.

@@ -10,8 +10,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def absorb_relus(graph: Graph) -> int:
     """Drop the ReLUs that only quantizers with zero point 0 read; returns how many.
 
-    ::
-
         Conv -> Relu -> Q(uint8 0)    =>    Conv -> Q(uint8 0)
 
     Faster: between a convolution or a sum and its quantizer ONNX Runtime fuses nothing else into its INT8 kernels.

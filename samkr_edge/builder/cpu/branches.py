@@ -23,8 +23,6 @@ _Part = Callable[[int, int, list[str]], tuple[list[str], dict[str, int]]]
 def take_apart(graph: Graph, start: str, branches: int, grouped: tuple[str, ...] = ()) -> int:
     """Cut everything that follows from the map ``start`` (N, C, H, W) into branches of C / B channels.
 
-    ::
-
         x -> Conv(group B) -> Relu    =>    Split x -> B times (Conv(group 1) -> Relu) -> Concat
 
     Faster: what a branch's layer writes is in the cache when its next layer reads it, and plain convolutions are faster

@@ -13,8 +13,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def enlarge_bytes(graph: Graph) -> int:
     """Enlarge 8-bit maps by looking rows and columns up, channels last; returns how many.
 
-    ::
-
         DQ -> Resize(nearest) -> Q    =>    Transpose -> Gather(columns) -> Gather(rows) -> Transpose
 
     Faster: ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize

@@ -92,14 +92,12 @@ _ADAPTIVE = "AdaptiveConv"
 def use_deform_conv(graph: Graph) -> int:
     """Replace every GridSample with its convolution by DeformConv; returns how many.
 
-    ::
-
         GridSample(x, grid of A, t) -> Reshape -> Conv 1x1    =>    DeformConv(x, Conv 1x1 of A, t)
 
     Faster: ONNX Runtime's kernel gathers the nine taps of a pixel and multiplies them while they are in the cache; the
     other form writes nine maps for every map and reads them again. On large maps the work is cut so that what one step
     leaves is still in the cache for the next: into the keypoints' branches
-    (:mod:`samkr_edge.builder.cpu.branches`), and every branch's sampling into blocks of rows.
+    (``samkr_edge.builder.cpu.branches``), and every branch's sampling into blocks of rows.
 
     Exact but for the order of sums. A sampling whose surroundings are not what the exporter writes (a quantized
     adaptive kernel, say) stays as it is, and so do all where ONNX Runtime or the model's opset has no DeformConv.

@@ -11,8 +11,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def fold_weights(graph: Graph) -> int:
     """Quantize constant weights now and store them as INT8; returns how many.
 
-    ::
-
         float w -> Q -> DQ -> Conv    =>    int8 w -> DQ -> Conv
 
     A quarter of the file, and nothing to quantize when it is loaded. Exact.

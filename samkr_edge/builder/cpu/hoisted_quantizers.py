@@ -9,8 +9,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def hoist_quantizers(graph: Graph) -> int:
     """Quantize what goes into a resize, a pooling or a concat whose output is quantized; returns how many quantizers.
 
-    ::
-
         Conv -> Resize -> Q -> DQ    =>    Conv -> Q -> DQ -> Resize -> Q -> DQ    (all with the same scale)
 
     Faster: the convolution writes INT8, and the operation after it moves a quarter of the bytes. Exact for nearest

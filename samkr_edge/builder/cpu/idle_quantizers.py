@@ -11,8 +11,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def drop_idle_quantizers(graph: Graph) -> int:
     """Drop the quantizers that no INT8 operation writes and none will read; returns how many.
 
-    ::
-
         float Conv -> Q -> DQ -> Add of floats    =>    float Conv -> Add of floats
 
     Faster: such a pair converts there and back for nothing. The inputs of a residual sum between float layers have

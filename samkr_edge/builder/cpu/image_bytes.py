@@ -13,8 +13,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def take_image_bytes(graph: Graph) -> int:
     """Let the first convolution read the image's bytes, and its weights and bias normalise them; returns how many.
 
-    ::
-
         image -> Cast -> Mul a -> Sub m -> Q -> DQ -> Conv(w, b)    =>    image -> DQ(max a, mean m/a) -> Conv(w', b')
 
     Faster: a byte is an 8-bit number already, and four kernels that each read and write the largest map of the network

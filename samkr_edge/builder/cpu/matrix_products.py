@@ -19,8 +19,6 @@ DOMAIN = "com.microsoft"
 def multiply_to_float(graph: Graph) -> int:
     """Rewrite every 1x1 INT8 convolution whose output stays float; returns how many.
 
-    ::
-
         DQ x, DQ w -> Conv 1x1 -> float    =>    Transpose x -> MatMulIntegerToFloat(x, w) -> Transpose -> float
 
     Faster: the convolution is computed in float from what was dequantized for it, the product in INT8. Exact but for

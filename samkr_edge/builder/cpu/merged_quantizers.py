@@ -12,8 +12,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def merge_quantizers(graph: Graph) -> int:
     """Let every reader of a tensor read one Q/DQ pair; returns how many pairs went.
 
-    ::
-
         t -> Q(s) -> DQ -> Conv, t -> Q(S) -> DQ -> Add, t -> Mul    =>    t -> Q(S) -> DQ -> Conv, Add, Mul    (S >= s)
 
     Faster: a convolution and the skip of a residual sum quantize the same tensor, and ONNX Runtime fuses only where

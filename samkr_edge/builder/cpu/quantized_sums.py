@@ -10,8 +10,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def quantize_intermediate_sums(graph: Graph) -> int:
     """Quantize the partial sums of a sum of three or four maps; returns how many.
 
-    ::
-
         Add(DQ a, DQ b) -> Add(., DQ c) -> Q    =>    Add(DQ a, DQ b) -> Q -> DQ -> Add(., DQ c) -> Q
 
     Faster: ONNX Runtime adds in INT8 only what is quantized on all three sides. A partial sum that is enlarged before

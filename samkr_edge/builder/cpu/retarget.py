@@ -2,7 +2,7 @@
 
 As exported, INT8 is slower there than FP32: activations are signed (x86 kernels want unsigned), a tensor read by
 several consumers is quantized several times over, ReLUs stand between a sum and its quantizer, and sums are computed
-in float. Every pass changes a :class:`~samkr_edge.onnx_graph.graph.Graph` and returns how many rewrites it made; its
+in float. Every pass changes a ``samkr_edge.onnx_graph.graph.Graph`` and returns how many rewrites it made; its
 docstring says what it turns into what, why that is faster here, and whether it is exact.
 """
 
@@ -61,7 +61,7 @@ PASSES = (
 
 
 def retarget(model: Any) -> tuple[Any, dict[str, int]]:
-    """Run all :data:`PASSES` in order; returns the changed model and the rewrites made, by field.
+    """Run all ``PASSES`` in order; returns the changed model and the rewrites made, by field.
 
     The model passes ``onnx.checker``.
     """

@@ -20,8 +20,6 @@ MOST_OUTPUTS = 8
 def transpose_thin_convolutions(graph: Graph) -> int:
     """Rewrite every float convolution from many channels to few; returns how many.
 
-    ::
-
         Conv(w: M of C channels, M <= 8, pads p)    =>    ConvTranspose(w turned around, pads (k - 1) d - p)
 
     Faster: the convolution kernel computes 16 outputs whatever is asked, the matrix product as many as there are. Exact

@@ -11,8 +11,6 @@ from samkr_edge.onnx_graph.graph import Graph
 def make_unsigned(graph: Graph) -> int:
     """Turn signed activations into unsigned ones; returns how many quantizers.
 
-    ::
-
         Relu -> Q(s, int8 0)        =>    Relu -> Q(s 127/255, uint8 0)
         anything -> Q(s, int8 0)    =>    anything -> Q(s, uint8 128)
 

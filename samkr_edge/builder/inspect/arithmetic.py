@@ -60,7 +60,7 @@ def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Multiply-accumulates of one node, 0 for what is neither convolution nor matrix product; None: unknown shapes.
 
     Args:
-        shapes: as :meth:`samkr_edge.onnx_graph.graph.Graph.shapes` gives them.
+        shapes: as ``samkr_edge.onnx_graph.graph.Graph.shapes`` gives them.
     """
     out = shapes.get(node.output[0], ())
     if node.op_type in _CONVOLUTIONS:

@@ -68,7 +68,7 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
     """The one engine that a build's log lists; ``capabilities`` (``SM89``, ...) are noted in it.
 
     Raises:
-        SamkrError: SE-B61 none is listed, or more than one; SE-B62 as :func:`listings_of_log`.
+        SamkrError: SE-B61 none is listed, or more than one; SE-B62 as ``listings_of_log``.
     """
     found = listings_of_log(log)
     if len(found) != 1:

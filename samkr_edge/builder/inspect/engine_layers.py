@@ -98,7 +98,7 @@ class Layer:
 
 
 def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
-    """Layers in the engine's order, with their times, from JSON as text; raises as :func:`layers_in`."""
+    """Layers in the engine's order, with their times, from JSON as text; raises as ``layers_in``."""
     return layers_in(_load(text, "engine layers"), times)
 
 
@@ -345,7 +345,7 @@ def _listed_weights(
 def _listed_work(
     weights: Tensor | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> tuple[int, tuple[int, int]] | None:
-    """The same as :func:`_work`, from the shape of the weights."""
+    """The same as ``_work``, from the shape of the weights."""
     if weights is None:
         return None
     c_out, c_in = weights.shape[:2]

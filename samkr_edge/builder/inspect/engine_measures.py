@@ -52,7 +52,7 @@ class EngineMeasures:
 
     @property
     def cost(self) -> int:
-        """What predicts time where nothing can be timed: bytes moved, and :data:`LAUNCH` for every kernel."""
+        """What predicts time where nothing can be timed: bytes moved, and ``LAUNCH`` for every kernel."""
         return self.bytes_moved + LAUNCH * self.kernels
 
     @property

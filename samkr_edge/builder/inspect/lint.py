@@ -40,7 +40,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Lint:
-    """What :func:`lint` found.
+    """What ``lint`` found.
 
     Attributes:
         channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
@@ -89,7 +89,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     """Check a graph whose nodes are in topological order.
 
     Of a graph for TensorRT for RTX it is no finding where INT8 meets float: a build for it keeps INT8 only where a
-    kernel that is there anyway writes the bytes (:mod:`samkr_edge.builder.tensorrt.fused_int8`).
+    kernel that is there anyway writes the bytes (``samkr_edge.builder.tensorrt.fused_int8``).
 
     Args:
         built: the model was built for a target, which may want zero points; they are no finding then.

@@ -68,7 +68,7 @@ def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
 
     Raises:
         SamkrError: SE-B82 ``fuse_int8`` would leave no INT8, SE-B04 the onnx package is missing, SE-B84 this is no
-            valid ONNX; what :func:`samkr_edge.builder.tensorrt.half.bake_fp16` refuses.
+            valid ONNX; what ``samkr_edge.builder.tensorrt.half.bake_fp16`` refuses.
     """
     model = model.copy()
     edit(model, steps)

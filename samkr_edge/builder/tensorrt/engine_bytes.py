@@ -212,7 +212,7 @@ def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) 
     """Mark the layers of a weakly typed network that FP16 would lose joints in.
 
     Args:
-        wide_sampling: see :func:`samkr_edge.builder.tensorrt.full_precision.full_precision`.
+        wide_sampling: see ``samkr_edge.builder.tensorrt.full_precision.full_precision``.
     """
     kinds = {
         trt.LayerType.CONVOLUTION: "Conv",

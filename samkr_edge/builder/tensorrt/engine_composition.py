@@ -49,7 +49,7 @@ def inspect_built(text: str, engine: SerializedEngine, plan: BuildPlan) -> tuple
     """Notes on what the engine inspector's JSON says of an engine that was loaded.
 
     Raises:
-        SamkrError: SE-B83 as :func:`made_of`.
+        SamkrError: SE-B83 as ``made_of``.
     """
     try:
         parsed = parse_layers(text)

@@ -60,7 +60,7 @@ class BrokenPromise:
 def promises_of(model: OnnxFile) -> Promises:
     """Of the graph that the builder gets (``samkr-edge build --prepared``), whose nodes the engine's layers name.
 
-    What stays FP32 is :func:`samkr_edge.builder.tensorrt.full_precision.full_precision`'s to say.
+    What stays FP32 is ``samkr_edge.builder.tensorrt.full_precision.full_precision``'s to say.
     """
     operations = [Operation(node.op_type, node.inputs, node.outputs) for node in model.nodes]
     inputs = [value.name for value in model.inputs]

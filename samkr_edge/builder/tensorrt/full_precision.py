@@ -66,7 +66,7 @@ def full_precision(
 
 
 def full_precision_nodes(graph: Graph, *, wide_sampling: bool = False) -> set[int]:
-    """:func:`full_precision` of an ONNX graph: indices of its nodes."""
+    """``full_precision`` of an ONNX graph: indices of its nodes."""
     operations = [Operation(node.op_type, node.input, node.output) for node in graph.nodes]
     images = [value.name for value in graph.graph.input if value.name not in graph.constants]
     return full_precision(operations, images, graph.outputs, wide_sampling=wide_sampling)

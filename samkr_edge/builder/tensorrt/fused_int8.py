@@ -35,7 +35,7 @@ _ELEMENTWISE = ("Concat", "GridSample")
 def fuse_int8(graph: Graph) -> int:
     """Keep INT8 only where it costs no kernel, in the form that fuses; returns the INT8 convolutions that are left.
 
-    For every tensor ``t = Relu(Conv(x, w, b))`` whose readers all stay INT8::
+    For every tensor ``t = Relu(Conv(x, w, b))`` whose readers all stay INT8:
 
         Conv(x, w, b) -> Relu -> Q(s)    =>    Conv(x, w / s, b / s + 1/2) -> Clip(0, 127) -> Cast(int8)
 

@@ -27,14 +27,12 @@ SMALLEST_SCALE = np.float16(2.0**-20)
 def bake_fp16(graph: Graph, *, wide_sampling: bool = False) -> int:
     """Cast weights and activations of a float or Q/DQ graph to FP16; returns the operations that now compute in it.
 
-    ::
-
         Conv(x, w) -> Softmax -> Conv    =>    Conv(fp16 x, fp16 w) -> Cast -> fp32 Softmax -> Cast -> fp16 Conv
 
     Faster: half the bytes, and the tensor cores' FP16. Not exact: eleven bits instead of 24.
 
     Args:
-        wide_sampling: see :func:`samkr_edge.builder.tensorrt.full_precision.full_precision`.
+        wide_sampling: see ``samkr_edge.builder.tensorrt.full_precision.full_precision``.
 
     Raises:
         SamkrError: SE-B85 a weight or scale is larger than FP16 can be, SE-B86 Q/DQ below opset 19.
@@ -78,7 +76,7 @@ def raise_opset(model: Any, opset: int = OPSET) -> Any:
 
 
 def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
-    """A ``ModelProto`` after :func:`bake_fp16`, which onnx's checker has passed."""
+    """A ``ModelProto`` after ``bake_fp16``, which onnx's checker has passed."""
     graph = Graph(model)
     bake_fp16(graph, wide_sampling=wide_sampling)
     result = graph.write()
@@ -90,7 +88,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
     """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
 
     Raises:
-        SamkrError: what :func:`samkr_edge.onnx_graph.onnx_package.load_checked` and :func:`bake_fp16` refuse.
+        SamkrError: what ``samkr_edge.onnx_graph.onnx_package.load_checked`` and ``bake_fp16`` refuse.
     """
     return bytes(to_half(raise_opset(load_checked(data)), wide_sampling=wide_sampling).SerializeToString())
 

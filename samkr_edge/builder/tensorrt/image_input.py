@@ -9,8 +9,6 @@ from samkr_edge.onnx_graph.quantizers import rename
 def cast_first(model: OnnxFile) -> int:
     """Cast the image's bytes to float before they are transposed; returns 1, or 0 where the graph has no such start.
 
-    ::
-
         uint8 image -> Transpose -> Cast    =>    uint8 image -> Cast -> Transpose
 
     Not faster, but possible: TensorRT allows nothing but a cast on a uint8 input. Exact.
@@ -29,9 +27,7 @@ def cast_first(model: OnnxFile) -> int:
 
 
 def float_input(model: OnnxFile) -> int:
-    """Take the image as float32; returns 1, or 0 where no cast reads it. Behind :func:`cast_first`.
-
-    ::
+    """Take the image as float32; returns 1, or 0 where no cast reads it. Behind ``cast_first``.
 
         uint8 image -> Cast -> Transpose    =>    float32 image -> Transpose
 

@@ -38,7 +38,7 @@ class BuildPlan:
         target, tensorrt: profile name and version; ``flavour`` is ``tensorrt``, or ``rtx`` for TensorRT for RTX.
         compute_capabilities: that the engine is built for ahead of time; empty where a GPU builds for itself.
         precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
-        steps: edits of the graph, what :func:`samkr_edge.builder.tensorrt.edits.prepare` knows.
+        steps: edits of the graph, what ``samkr_edge.builder.tensorrt.edits.prepare`` knows.
         network_flags, builder_flags: names of enum members; ``cleared_flags`` of those that are set by default.
         input_shape: (N, H, W, 3); ``profile_batch`` is set where the graph leaves N open.
         workspace_bytes: cap of the scratch memory.
@@ -115,7 +115,7 @@ def plan_build(
 
     Raises:
         SamkrError: SE-U90 a wish that does not fit the graph or the memory; and what
-            :mod:`samkr_edge.builder.tensorrt.refusals` refuses.
+            ``samkr_edge.builder.tensorrt.refusals`` refuses.
     """
     precision = wishes.precision or _default_precision(target, features, onnx, wishes)
     check_device(target, features, wishes, precision)
@@ -202,7 +202,7 @@ def plan_best(
     """The two plans of ``--precision best``: FP16 and INT8 (or the graph's FP8), of which the faster engine is kept.
 
     Raises:
-        SamkrError: SE-U90 nothing to build INT8 from; and what :func:`plan_build` refuses.
+        SamkrError: SE-U90 nothing to build INT8 from; and what ``plan_build`` refuses.
     """
     if not onnx.quantized and not wishes.calibrate:
         raise SamkrError(
@@ -268,7 +268,7 @@ def _int8_note(features: Features, onnx: OnnxFacts) -> str:
 
 
 def _fuses(features: Features, onnx: OnnxFacts, precision: str) -> bool:
-    """Whether the INT8 of a graph is put into the form of :mod:`samkr_edge.builder.tensorrt.fused_int8`.
+    """Whether the INT8 of a graph is put into the form of ``samkr_edge.builder.tensorrt.fused_int8``.
 
     It takes float weights with one scale each; what has one for every channel would not stay INT8.
     """

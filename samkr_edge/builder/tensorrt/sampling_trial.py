@@ -58,7 +58,7 @@ def sampling_graph(channels: int, height: int, width: int, points: int, form: Fo
     """A serialized ONNX model that samples a map, with the arithmetic and the convolutions of an adaptive block.
 
     Bilinear, zeros outside the map, ``align_corners`` 0: pixel i lies at ``(2 i + 1) / size - 1``, as
-    :func:`training.models.adaptive_conv.sample_taps` exports it.
+    ``training.models.adaptive_conv.sample_taps`` exports it.
 
     Args:
         channels: of the map; ours has 16 for each keypoint.
@@ -73,7 +73,7 @@ def sampling_graph(channels: int, height: int, width: int, points: int, form: Fo
 
 
 def sampling_case(channels: int, height: int, width: int, points: int) -> SamplingCase:
-    """Inputs for :func:`sampling_graph` of the same sizes, and its results by ONNX Runtime."""
+    """Inputs for ``sampling_graph`` of the same sizes, and its results by ONNX Runtime."""
     random = np.random.default_rng(0)
     # 7 bits and a sign: exact in FP16, and in the TF32 of a convolution.
     features = random.integers(-127, 128, (1, channels, height, width)).astype(np.float32) / 128

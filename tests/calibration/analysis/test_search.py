@@ -34,7 +34,7 @@ def trial(loss: float, noise: float = 0.05) -> Trial:
 
 
 class Additive:
-    """Stands for :class:`Trials`: losses add up."""
+    """Stands for ``Trials``: losses add up."""
 
     def __init__(self) -> None:
         self.asked: list[Modules] = []

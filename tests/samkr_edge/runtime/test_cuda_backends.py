@@ -263,7 +263,7 @@ def test_a_full_gpu_is_told_by_every_backend(
 
 
 def calls(cuda: Cuda) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Every method of :class:`Cuda` with arguments that are right, made while all still worked."""
+    """Every method of ``Cuda`` with arguments that are right, made while all still worked."""
     with cuda.bound():
         stream, address, start, end = cuda.stream(), cuda.alloc(8), cuda.event(), cuda.event()
         array = cuda.pinned((8,), np.uint8)

@@ -24,7 +24,7 @@ QUICK = ["schedule.steps=2", "data.input_size=[64, 64]", "batch_size=2", "accumu
 
 
 def slim(recipe: Recipe, keypoints: int) -> ModelConfig:
-    """The recipe's network on the trunk of :data:`SMALL`."""
+    """The recipe's network on the trunk of ``SMALL``."""
     if recipe.model is None:
         return replace(SMALL, keypoints=keypoints)
     trunk = {

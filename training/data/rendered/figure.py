@@ -1,7 +1,7 @@
 """An articulated body: a plausible pose is drawn at random in three dimensions and seen from a random side.
 
 Body frame: X to the person's own left, Y down, Z forward, origin between the hips, unit = standing height.
-Image frame after :func:`sample_figure`: x right, y down, z towards the viewer. A person who faces the viewer has
+Image frame after ``sample_figure``: x right, y down, z towards the viewer. A person who faces the viewer has
 the left hand on the right of the image.
 
 Nothing tells left from right but anatomy and view (face or hair, chest or back, direction of feet and knees): so
