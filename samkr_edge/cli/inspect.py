@@ -147,10 +147,9 @@ def _findings(number: int) -> str:
 
 
 def _summary(found: Lint, built: bool) -> list[str]:
-    if not found.convolutions:
-        return ["  INT8 share not counted: another tool replaced its convolutions with operations of its own"]
-    if not all(one.macs for one in found.convolutions):
-        return ["  INT8 share not counted: some map sizes are unknown"]
+    if found.int8_share is None:
+        why = "some map sizes are unknown" if found.convolutions else "it has no convolutions"
+        return [f"  INT8 share not counted: {why}"]
     int8 = sum(one.int8 for one in found.convolutions)
     floating = [one for one in found.convolutions if not one.int8]
     lines = [

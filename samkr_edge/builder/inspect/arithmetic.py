@@ -1,14 +1,20 @@
-"""How much of a network's arithmetic is INT8: counted in its ONNX graph, no inference needed."""
+"""How much of a network's arithmetic is INT8: counted in its ONNX graph, no inference needed.
+
+Arithmetic is the multiply-accumulates of convolutions and matrix products, whatever operation does them: a build and
+other tools write operations of their own. `bench`, its report and `inspect` all show what is counted here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.onnx_graph.graph import Graph, attributes
 from samkr_edge.onnx_graph.onnx_precision import INTEGER_OPERATIONS, PRODUCT
 
@@ -30,30 +36,60 @@ _CONVOLUTIONS = ("Conv", "DeformConv", "ConvInteger", "QLinearConv")
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", PRODUCT)
 
 
-def int8_share(path: Path) -> float | None:
-    """Share of the multiply-accumulates of an ONNX file (convolutions and matrix products) that run in INT8, 0..1.
+@dataclass(frozen=True)
+class Product:
+    """One convolution or matrix product.
 
-    None for what is no ONNX file, where the package ``onnx`` is missing, and where shapes are unknown.
+    Attributes:
+        module: that it came from.
+        macs: multiply-accumulates of the whole batch; 0 where the shapes are unknown.
+        int8: whether it runs in INT8, or in the FP8 that takes its place.
+    """
+
+    module: str
+    macs: int
+    int8: bool
+
+
+def int8_share(path: Path) -> float | None:
+    """:func:`quantized_share` of an ONNX file, 0..1; of one in FP8 it is 0.
+
+    None also for what is no ONNX file, and where the package ``onnx`` is missing.
     """
     try:
         import onnx
 
         graph = Graph(onnx.load(path))
-        shapes = graph.shapes()
+        share = quantized_share(products(graph, int8_nodes(graph)))
     except Exception:
         # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed.
         return None
+    return 0.0 if share is not None and format_of(graph) == "fp8" else share
+
+
+def quantized_share(counted: Sequence[Product]) -> float | None:
+    """Share of the multiply-accumulates that run in INT8 or FP8, 0..1; None without any, or with unknown ones."""
+    if not counted or not all(one.macs for one in counted):
+        return None
+    return sum(one.macs for one in counted if one.int8) / sum(one.macs for one in counted)
+
+
+def products(graph: Graph, int8: set[int]) -> tuple[Product, ...]:
+    """The convolutions and matrix products of a graph, in order.
+
+    Args:
+        int8: as :func:`int8_nodes` gives it.
+    """
+    shapes = graph.shapes()
     counted = [(node, macs_of(node, shapes)) for node in graph.nodes]
-    if any(macs is None for _, macs in counted):
-        return None
-    known = [(node, macs) for node, macs in counted if macs]
-    total = sum(macs for _, macs in known)
-    if not total:
-        return None
-    if any(is_fp8(zero) for zero in graph.constants.values()):
-        return 0.0
-    int8 = int8_nodes(graph)
-    return sum(macs for node, macs in known if id(node) in int8 or node.op_type in INTEGER_OPERATIONS) / total
+    return tuple(
+        Product(module_of(node.name), macs or 0, id(node) in int8) for node, macs in counted if macs != 0
+    )
+
+
+def format_of(graph: Graph) -> str:
+    """What quantized operations run in: ``fp8``, else ``int8``."""
+    return "fp8" if any(is_fp8(zero) for zero in graph.constants.values()) else "int8"
 
 
 def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -107,7 +143,7 @@ def int8_nodes(graph: Graph) -> set[int]:
             # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
             loose = [name for name in data if not from_dq(name)]
             runs = len(loose) < len(data) and all(fuses(name) for name in loose)
-        elif node.op_type == PRODUCT:
+        elif node.op_type == PRODUCT or node.op_type in INTEGER_OPERATIONS:
             runs = True
         else:
             runs = moves(node) and bool(data) and all(is_int8(name) for name in data)

@@ -13,14 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.builder.inspect.arithmetic import int8_nodes, is_fp8, is_sum, macs_of, moves, zero_of
+from samkr_edge.builder.inspect.arithmetic import (
+    Product,
+    format_of,
+    int8_nodes,
+    is_fp8,
+    is_sum,
+    moves,
+    products,
+    quantized_share,
+    zero_of,
+)
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.onnx_graph.graph import Graph, opset_of
-from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 
-# Those of a built model too, as thin_convolutions and matrix_products write them.
-_CONVOLUTIONS = ("Conv", "DeformConv", "ConvTranspose", PRODUCT)
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
 # Of the 127 that the largest weight of a channel may have; three bits are left of them.
@@ -30,26 +37,18 @@ LAST_SAFE_GRID_OPSET = 19
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """One convolution: the module it came from, multiply-accumulates of the whole batch, and how it runs."""
-
-    module: str
-    macs: int
-    int8: bool
-
-
-@dataclass(frozen=True)
 class Lint:
     """What ``lint`` found.
 
     Attributes:
+        convolutions: and the matrix products.
         channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
             Runtime too; TensorRT for RTX writes their results in FP32.
         format: ``fp8`` where that is what runs in place of INT8.
         for_rtx: every INT8 weight has one scale, as TensorRT for RTX fuses it; islands and sums are no findings then.
     """
 
-    convolutions: tuple[Convolution, ...]
+    convolutions: tuple[Product, ...]
     sums: int
     int8_sums: int
     channel_scales: int
@@ -66,9 +65,9 @@ class Lint:
         return sum(one.macs for one in self.convolutions if one.int8)
 
     @property
-    def int8_share(self) -> float:
-        """Share of the convolutions' multiply-accumulates that run in INT8, 0 to 1."""
-        return self.int8_macs / self.macs if self.macs else 0.0
+    def int8_share(self) -> float | None:
+        """:func:`samkr_edge.builder.inspect.arithmetic.quantized_share`."""
+        return quantized_share(self.convolutions)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -98,11 +97,11 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     on_grid = _on_the_way_to_a_grid(graph)
     sums = [node for node in graph.nodes if is_sum(graph, node) and id(node) not in on_grid]
     quantized = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
-    form = "fp8" if any(is_fp8(zero) for zero in graph.constants.values()) else "int8"
-    convolutions = tuple(_convolutions(graph, int8))
-    channel_scales = _channel_scales(graph, int8)
-    one_scale = not channel_scales and any(one.int8 for one in convolutions)
-    for_rtx = one_scale and form == "int8" and not built
+    form = format_of(graph)
+    convolutions = products(graph, int8)
+    scales = _weight_scales(graph, int8)
+    channel_scales = sum(count > 1 for count in scales)
+    for_rtx = bool(scales) and not channel_scales and form == "int8" and not built
     findings = [*_nearest_grids(graph), *_quantizers(graph, built), *_quantized_grids(graph, int8, form)]
     if quantized and not for_rtx:
         findings += [*_float_sums(graph, sums, int8), *_islands(graph, int8, form)]
@@ -141,14 +140,15 @@ def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
     return {id(node) for _, grid in _grids(graph) for node in _above(graph, grid, ("Conv",))}
 
 
-def _channel_scales(graph: Graph, int8: set[int]) -> int:
+def _weight_scales(graph: Graph, int8: set[int]) -> list[int]:
+    """How many scales the weights of each INT8 convolution have."""
     weights = [
         graph.producer.get(node.input[1])
         for node in graph.nodes
         if node.op_type == "Conv" and id(node) in int8
     ]
     scales = [graph.constants.get(node.input[1]) for node in weights if node is not None]
-    return sum(scale is not None and scale.size > 1 for scale in scales)
+    return [scale.size for scale in scales if scale is not None]
 
 
 def _nearest_grids(graph: Graph) -> Iterator[Finding]:
@@ -326,10 +326,3 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
     if form == "int8":  # no CPU computes in FP8
         note = "no policy line: `samkr-edge build --target cpu` quantizes around it"
     return Finding("float-island", what, (where,), note=note)
-
-
-def _convolutions(graph: Graph, int8: set[int]) -> Iterator[Convolution]:
-    shapes = graph.shapes()
-    for node in graph.nodes:
-        if node.op_type in _CONVOLUTIONS:
-            yield Convolution(module_of(node.name), macs_of(node, shapes) or 0, id(node) in int8)

@@ -12,9 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.measure.int8_share import int8_share
+from samkr_edge.builder.inspect.lint import lint
 from samkr_edge.cli import run
 from samkr_edge.deploy import bundle_cache
 from samkr_edge.deploy.bundle import write_bundle
+from samkr_edge.onnx_graph.graph import Graph
 
 
 def two_convolutions(path: Path, *, resize: bool) -> Path:
@@ -100,3 +102,17 @@ def test_a_bundle_shows_the_share_of_the_model_that_this_device_runs(
     # Where it is an engine that runs, the graph would tell nothing of what TensorRT chose.
     monkeypatch.setattr(bundle_cache, "ready_model", lambda path: path.with_suffix(".engine"))
     assert int8_share(bundle) is None
+
+
+def test_bench_and_inspect_count_the_same_products(tmp_path: Path) -> None:
+    """A matrix product behind the two convolutions is work for both."""
+    path = two_convolutions(tmp_path / "m.onnx", resize=False)
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("MatMul", ["y", "w3"], ["z"], name="/net/last/MatMul"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((8, 5), np.float32), "w3"))
+    model.graph.output[0].name = "z"
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_value = 5
+    onnx.save(model, path)
+    found = lint(Graph(onnx.load(path)))
+    assert [one.macs for one in found.convolutions] == [18432, 1024, 2 * 8 * 5 * 8]
+    assert found.int8_share == int8_share(path) == 18432 / (18432 + 1024 + 640)

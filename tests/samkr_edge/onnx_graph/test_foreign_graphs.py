@@ -127,7 +127,9 @@ def test_quantized_by_onnx_runtimes_own_tool(
     assert run(["inspect", str(model)]) == 0
     shown = capsys.readouterr().out
     assert "samkr_tiny, int8 (ptq)" in shown
-    assert ("INT8 share not counted" in shown) == (form == "QOperator")  # and not 0 of 0
+    share = int8_share(model)
+    assert share  # in operations of its own too
+    assert f"INT8       {share:.1%} of 0.00 GMACs" in shown
     assert f"for the CPU: {cpu}" in shown
     assert f"for TensorRT: {tensorrt}" in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--dry-run"]) == 5
@@ -219,7 +221,9 @@ def test_dynamic_quantization_is_int8_and_nothing_for_tensorrt(
     assert load_model(model).card.precision == "int8"
     assert run(["inspect", str(model)]) == 0
     shown = capsys.readouterr().out
-    assert "INT8 share not counted" in shown
+    assert int8_share(model) == 1.0
+    assert "INT8       100.0% of 0.00 GMACs; 2 of 2 convolutions" in shown
+    assert "TensorRT for RTX" not in shown  # which has no such operation
     assert "no INT8 inside" not in shown
     assert run(["build", str(model), "--target", "rtx-4090", "--prepared", str(tmp_path / "p.onnx")]) == 5
     assert "ConvInteger" in capsys.readouterr().err
@@ -255,6 +259,7 @@ def test_map_sizes_that_are_not_known_are_no_share_of_zero(
     for value in model.graph.output:
         value.type.tensor_type.shape.dim[2].dim_param = "rows"
     onnx.save(model, tmp_path / "m.onnx")
+    assert int8_share(tmp_path / "m.onnx") is None
     assert run(["inspect", str(tmp_path / "m.onnx")]) == 0
     assert "some map sizes are unknown" in capsys.readouterr().out
 
