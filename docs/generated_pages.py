@@ -163,11 +163,14 @@ def api_pages() -> dict[str, str]:
                     continue
             page = ".".join(parts[:-1]) or parts[0]
             pages[page].append(".".join(parts))
-    return {page: _api_page(page, modules) for page, modules in sorted(pages.items())}
+    order = sorted(pages, key=lambda page: (PACKAGES.index(page.partition(".")[0]), page))
+    return {page: _api_page(page, pages[page]) for page in order}
 
 
 def _api_page(page: str, modules: list[str]) -> str:
-    return "\n".join([f"# {page}", "", *(f"::: {module}\n" for module in modules)])
+    # What samkr_edge itself hands out is described where it is written, all but `load`.
+    only = {"samkr_edge": "    options:\n      members: [load]\n"}
+    return "\n".join([f"# {page}", "", *(f"::: {module}\n{only.get(module, '')}" for module in modules)])
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
