@@ -68,7 +68,14 @@ class FineTuning(TrainingHooks):
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The teacher's maps, (N, K+1, h, w) and (N, 2K, h, w), as further targets."""
+        """The distance to the teacher's maps, scalars by name.
+
+        Args:
+            image: normalised (N, 3, H, W).
+            heatmap: the network's, (N, K+1, h, w).
+            offset: the network's, (N, 2K, h, w).
+            batch: targets and weights, each (N, ...).
+        """
         if self.teacher is None:
             return {}
         with torch.no_grad():

@@ -16,7 +16,7 @@ from training.models.sums import ResidualAdd, ResolutionSum
 
 
 class QuantResidualAdd(QuantModule):
-    """``quantize(branch) + quantize(skip)``, two tensors (N, C, h, w)."""
+    """``quantize(branch) + quantize(skip)``, two tensors of one shape (N, C, h, w)."""
 
     def _setup(self) -> None:
         self.branch_input_quantizer = TensorQuantizer()
@@ -27,7 +27,7 @@ class QuantResidualAdd(QuantModule):
 
 
 class QuantResolutionSum(QuantModule):
-    """The sum of all inputs (N, C, h, w), each quantized on its own."""
+    """The sum of all inputs, of one shape (N, C, h, w), each quantized on its own."""
 
     def _setup(self) -> None:
         for index in range(self.inputs):

@@ -111,10 +111,11 @@ def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Te
 
 
 def range_for_bias(bias: Tensor, input_range: Tensor, bits: int, input_bits: int) -> Tensor:
-    """The narrowest range of weights (O,) at which a bias (O,) is a number of steps that int32 holds.
+    """The narrowest ranges (O,) of weights at which a bias (O,) is a number of steps that int32 holds.
 
     Integer kernels start their sum from the bias in steps of input scale times weight scale. Where a channel's weights
     are dead and its bias lives, the weights' own range makes these steps so fine that the bias would be clipped.
+    ``input_range`` is a scalar.
     """
     levels = (2 ** (bits - 1) - 1) * (2 ** (input_bits - 1) - 1)
     return bias.detach().abs() * levels / (input_range * LARGEST_BIAS)

@@ -139,11 +139,11 @@ class PoseModel:
         return poses, StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
 
     def new_input(self, count: int = 1) -> np.ndarray:
-        """A buffer for ``count`` inputs, uint8 (count, height, width, 3)."""
+        """A buffer for ``count`` inputs, uint8 (N, h, w, 3)."""
         return np.zeros((count, *self.card.input_size, 3), np.uint8)
 
     def preprocess(self, image: np.ndarray, out: np.ndarray, *, bgr: bool = False) -> Fit:
-        """Write the resized image into ``out`` (height, width, 3) RGB; returns how it lies there.
+        """Write an image uint8 (H, W, 3), resized, into ``out`` (h, w, 3) RGB; returns how it lies there.
 
         ``bgr`` is for frames as OpenCV reads them: the small input is turned to RGB, not the large frame.
         """

@@ -78,7 +78,7 @@ def train_rescoring(
     epochs: int,
     seed: int,
 ) -> tuple[RescoringNetwork, RescoringReport]:
-    """Fit the network to features (N, F) and labels (N,); Adam, MSE, as DEKR does."""
+    """Fit the network to features (N, F), labels (N,) and the images' ids (N,); Adam, MSE, as DEKR does."""
     ids = np.unique(image_ids)
     held = (
         np.isin(image_ids, ids[::_HELD_OUT][: max(1, len(ids) // _HELD_OUT)])

@@ -43,7 +43,7 @@ class TorchRunner(Runner):
 
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """uint8 (N, H, W, 3) -> heatmap, offset as float32 arrays."""
+        """uint8 (N, H, W, 3) -> float32 heatmap (N, K+1, h, w) and offset (N, 2K, h, w)."""
         with self._lock:
             heatmap, offset = self._opened()(torch.from_numpy(batch).to(self._device))
             return heatmap.cpu().numpy(), offset.cpu().numpy()

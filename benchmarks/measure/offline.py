@@ -23,5 +23,5 @@ class Batched:
 
 
 def batches(images: Sequence[np.ndarray], size: int) -> list[list[np.ndarray]]:
-    """The images (H, W, 3) in groups of ``size``, going round where the last is short; each begins one group."""
+    """Images (H, W, 3) in groups of ``size``, same shape, going round where the last is short; each begins one."""
     return [[images[(start + k) % len(images)] for k in range(size)] for start in range(0, len(images), size)]

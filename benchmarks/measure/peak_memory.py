@@ -90,7 +90,7 @@ def peak_memory(
     """Peak memory of this process, which has opened no model before.
 
     Args:
-        open_model: gives what takes an image.
+        open_model: gives what takes an image, uint8 (H, W, 3).
         image: uint8 (H, W, 3).
         open_gpu: gives a way to read the GPU's memory; None for a model that does not run there.
     """

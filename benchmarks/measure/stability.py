@@ -93,7 +93,7 @@ def _throttling(states: Sequence[MachineState]) -> list[str]:
 
 
 def reasons_of_model(network_ms: np.ndarray) -> list[str]:
-    """Why one model's times (frames,) cannot be trusted; empty when they can."""
+    """Why one model's times (N,) cannot be trusted; empty when they can."""
     cv = float(network_ms.std() / network_ms.mean())
     if cv > CV_TOLERANCE:
         return [f"network time varied by {cv:.0%} (coefficient of variation, limit {CV_TOLERANCE:.0%})"]

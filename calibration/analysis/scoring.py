@@ -67,7 +67,7 @@ class MapRecorder(Runner):
         self._seen = 0
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What the runner gives for uint8 (N, H, W, 3) RGB."""
+        """What the runner gives for uint8 (N, H, W, 3) RGB: maps (N, K+1, h, w) and (N, 2K, h, w)."""
         maps = self.runner.run(batch)
         if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((np.array(maps[0], np.float32), np.array(maps[1], np.float32)))

@@ -28,7 +28,15 @@ def match_to_heatmaps(
     base_hw: tuple[int, int],
     stride: int,
 ) -> np.ndarray:
-    """Joints (P, K, 2) in base pixels, moved; ``base_hw`` is the base input's (height, width)."""
+    """Joints (P, K, 2) in base pixels, moved.
+
+    Args:
+        maps: of every scale.
+        joints: (P, K, 2), base pixels.
+        joint_scores: (P, K).
+        base_hw: height and width of the base input.
+        stride: input pixels a map pixel.
+    """
     if not len(joints):
         return joints
     full = sum(upsample(m.heatmap[:-1], stride / m.scale, base_hw) for m in maps) / np.float32(len(maps))
@@ -48,7 +56,7 @@ def upsample(maps: np.ndarray, factor: float, size_hw: tuple[int, int]) -> np.nd
 
 
 def absorb(full: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Move each joint (P, K, 2) to the nearest of the 30 highest peaks of its map of (K, H, W), if within 75 pixels."""
+    """Joints (P, K, 2), same shape, moved to the nearest of the 30 highest peaks of maps (K, H, W) within 75 px."""
     moved = joints.astype(np.float32, copy=True)
     width = full.shape[2]
     for k, heat in enumerate(full):
@@ -67,8 +75,8 @@ def absorb(full: np.ndarray, joints: np.ndarray) -> np.ndarray:
 def fit_gaussians(full: np.ndarray, joints: np.ndarray, chosen: np.ndarray, steps: int = 30) -> np.ndarray:
     """Joints (P, K, 2) moved to the centre of ``A exp(-d^2 / 2 s^2)`` fitted to the 13x13 pixels around them.
 
-    Levenberg-Marquardt in A, x, y, s for all ``chosen`` (P, K) at once. A fit that leaves its window has failed and
-    leaves its joint alone.
+    Levenberg-Marquardt in A, x, y, s for all ``chosen`` (P, K) at once, on ``full`` (K, H, W); same shape comes out. A
+    fit that leaves its window has failed and leaves its joint alone.
     """
     height, width = full.shape[1:]
     rounded = np.rint(joints).astype(np.int64)

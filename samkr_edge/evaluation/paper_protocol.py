@@ -110,7 +110,7 @@ def _input_size(base_hw: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def mirror(batch: np.ndarray, stride: int) -> np.ndarray:
-    """Images (N, H, W, 3) mirrored and shifted so that both grids of the maps coincide (DEKR).
+    """Images (N, H, W, 3) mirrored and shifted so that both grids of the maps coincide (DEKR): same shape.
 
     Map pixel i looks at input pixel ``stride * i``; shifted by stride - 1 pixels to the left, map pixel w - 1 - i of
     the mirrored image looks at the same place. The last columns stay as they were.
@@ -128,7 +128,7 @@ def mirror_mean(
     mirrored_offset: np.ndarray,
     flip_order: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and of its ``mirror``, in the image's frame."""
+    """Mean of the maps (K+1, h, w) and (2K, h, w) of an image and, same shape, of its ``mirror``."""
     keypoints = len(flip_order)
     order = [*flip_order, keypoints]  # the centre stays the centre
     pairs = mirrored_offset.reshape(keypoints, 2, *mirrored_offset.shape[1:])[

@@ -41,7 +41,7 @@ def draw_poses(
     bgr: bool = False,
     in_place: bool = False,
 ) -> np.ndarray:
-    """People drawn into a copy of a uint8 image (H, W, 3), or into the image itself.
+    """People drawn into a copy, same shape, of a uint8 image (H, W, 3), or into the image itself.
 
     Bones have the person's colour (their tracking id's, else their rank's) and are left out where one of their joints
     scores below ``joint_threshold``; sure joints are solid, doubtful ones rings. Line widths follow the person's size.
@@ -80,7 +80,7 @@ def draw_poses(
 
 
 def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
-    """A small image, uint8 (H, W, 3), and its poses enlarged by a whole factor, so that lines have pixels.
+    """A small image, uint8 (H, W, 3), and its poses enlarged to (f * H, f * W, 3), so that lines have pixels.
 
     A large image is returned as it is.
     """

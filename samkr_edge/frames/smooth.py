@@ -40,7 +40,7 @@ class OneEuro:
         self._speed: np.ndarray | None = None
 
     def __call__(self, value: np.ndarray, seconds: float, scale: float = 1.0) -> np.ndarray:
-        """The filtered value (..., 2) at a time that never runs backwards."""
+        """The filtered value (..., 2), same shape, at a time that never runs backwards."""
         step = seconds - self.time
         if self._value is None or self._speed is None or step <= 0 or step > self.settings.forget:
             self._value, self._speed = value.astype(np.float64), np.zeros_like(value, np.float64)

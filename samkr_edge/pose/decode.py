@@ -155,7 +155,7 @@ def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray
 
 
 def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarray:
-    """Bilinear values (P, K) of map k at joint k of (P, K, 2) map pixels; positions outside are clamped to the map.
+    """Bilinear values (P, K) of maps (K, h, w) at joints (P, K, 2), map pixels; outside it is clamped.
 
     DEKR looks an up-sampled map (``steps`` times, 4 at scale 1) up at the floored base pixel; so positions are floored
     to quarter pixels here. OpenCV resolves 1/32 pixel: exact for every power of two that occurs.
@@ -176,11 +176,11 @@ def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarr
 
 
 def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> np.ndarray:
-    """DEKR's pose NMS: indices of the poses kept, in proposal order (best centre first); at most ``max_people``.
+    """DEKR's pose NMS: indices (M,) of the joints (P, K, 2) kept, best centre first; at most ``max_people``.
 
     Pose j is near pose i if more than ``nms_joints`` joints are closer than ``nms_distance`` times the diagonal of
     i's joint box; poses of a single keypoint, which has no box, if they are closer than ``_LONE_REACH``. Of a group
-    the pose with the best mean heat value (P,) survives.
+    the pose with the best mean of ``heat`` (P, K) survives.
     """
     # Joints first, one axis at a time: reductions over a last axis of 2 would take ten times as long.
     x, y = np.ascontiguousarray(joints.transpose(2, 1, 0))  # (K, P) each

@@ -48,11 +48,17 @@ def warp(
     out: np.ndarray | None = None,
     scratch: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Resample uint8 (H, W, 3) to (height, width, 3), bilinear, black border; ``out`` is written if given.
+    """Resample an image, bilinear, black border; returns uint8 (h, w, 3) of ``input_hw``.
 
-    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias. The
-    halved images are kept in ``scratch`` if given, and written over by the next call: fresh pages cost as much as
-    the resampling does.
+    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias.
+
+    Args:
+        image: uint8 (H, W, 3).
+        matrix: (2, 3), image pixels -> input pixels.
+        input_hw: height and width of the result.
+        out: uint8 (h, w, 3) to write to; None: a new array.
+        scratch: keeps the halved images, uint8 (H / 2^i, W / 2^i, 3), and the next call writes over them: fresh pages
+            cost as much as the resampling does.
     """
     height, width = input_hw
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -76,5 +82,5 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Map points (..., 2), x then y; returns float32."""
+    """Points (..., 2), x then y, mapped by a matrix (2, 3): float32 of the same shape."""
     return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)

@@ -31,7 +31,7 @@ def oks(
         joints: (P, K, 2) of the poses, in pixels.
         people: (G, K, 2) of the people, in the same pixels.
         areas: (G,) of the people, in square pixels; 0 is similar to nothing but itself.
-        sigmas: K fall-offs, see ``samkr_edge.pose.skeleton.Skeleton``.
+        sigmas: (K,) fall-offs, see ``samkr_edge.pose.skeleton.Skeleton``.
         counted: bool, broadcast to (P, G, K): the joints to compare, as a rule the people's labelled ones.
     """
     terms = joint_similarities(joints, people, areas, sigmas)
@@ -42,7 +42,7 @@ def oks(
 def joint_similarities(
     joints: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """The terms of ``oks``, float64 (P, G, K), of the same arguments."""
+    """The terms of ``oks``, float64 (P, G, K), of joints (P, K, 2), people (G, K, 2), areas (G,) and sigmas (K,)."""
     squares = ((joints[:, None] - people[None]) ** 2).sum(axis=3)
     variances = (2 * np.asarray(sigmas)) ** 2
     return np.asarray(np.exp(-squares / (2 * variances * (areas[None, :, None] + np.spacing(1)))))

@@ -89,7 +89,9 @@ class OnnxRunner(Runner):
         self._checked = False  # its outputs: a graph may leave their shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See ``Runner``; batches (N, H, W, 3) are cut and padded to the size the graph was exported for.
+        """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
+
+        The batch is cut and padded to the size the graph was exported for.
 
         Raises:
             SamkrError: SE-A35 ONNX Runtime cannot run what it has opened, SE-A27 the outputs are not the card's.

@@ -262,7 +262,10 @@ class TensorRTRunner:
         return getattr(self._times, "last", None)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See ``Runner``; batches (N, H, W, 3) are cut and padded to the size the engine was built for."""
+        """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
+
+        The batch is cut and padded to the size the engine was built for.
+        """
         with self._lane() as lane:
             image = lane.inputs[INPUT]
             size = len(image)

@@ -14,8 +14,15 @@ NO_API = {"cli", "host", "scripts", "selftest", "__main__.py"}
 ARRAYS = {"ndarray", "NDArray", "Tensor"}
 # What a class says of its arrays holds for these: nobody reads the docstring of a forward.
 OF_THE_CLASS = {"__init__", "__call__", "forward", "run", "inputs"}
-# (N, K, 3), (P,), (..., 2), () of a scalar: dimensions in parentheses with a comma, or the word that any will do.
-SHAPE = re.compile(r"\((?:[A-Za-z0-9_.*+/^ -]+,)+(?: ?[A-Za-z0-9_.*+/^ -]+)?\)|\(\)|any shape|given shape")
+# (N, K, 3), (P,), (..., 2): letters, numbers and what is computed of them; words in parentheses are none. An array may
+# also be said to have the same shape as another.
+_NUMBER = r"(?:\d*[A-Za-z](?:_\w+|\d)?|\d+)"
+_AXIS = rf"(?:\.\.\.|{_NUMBER}(?: ?[-+*/^] ?{_NUMBER})*)"
+SHAPE = re.compile(
+    rf"\((?=[^)]*(?:[A-Z\d.]|h, w)){_AXIS}(?:, ?{_AXIS})+\)|\({_AXIS},\)|(?<!\w)\(\)"
+    "|(?:any|same|given|one) shape|scalar"
+)
+ARGS = re.compile(r"^Args:\n(.*?)(?=^\S|\Z)", flags=re.DOTALL | re.MULTILINE)
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -29,19 +36,37 @@ def names_in(node: ast.AST) -> set[str]:
     return found
 
 
-def annotations(function: ast.FunctionDef) -> Iterator[ast.expr]:
+def parameters(function: ast.FunctionDef) -> Iterator[ast.arg]:
     arguments = function.args
-    for one in (
+    every = (
         *arguments.posonlyargs,
         *arguments.args,
         *arguments.kwonlyargs,
         arguments.vararg,
         arguments.kwarg,
-    ):
-        if one is not None and one.annotation is not None:
-            yield one.annotation
-    if function.returns is not None:
-        yield function.returns
+    )
+    yield from (one for one in every if one is not None and one.annotation is not None)
+
+
+def holds_arrays(annotation: ast.expr | None, arrays: set[str]) -> bool:
+    """Whether arrays go through here: a function of arrays, handed on, has a docstring of its own."""
+    names = set() if annotation is None else names_in(annotation)
+    return bool(names & arrays) and "Callable" not in names
+
+
+def unsaid(function: ast.FunctionDef, said: str, arrays: set[str]) -> list[str]:
+    """The arrays that go in or come out whose shapes a docstring does not say."""
+    taken = [one.arg for one in parameters(function) if holds_arrays(one.annotation, arrays)]
+    result = ["the result"] if holds_arrays(function.returns, arrays) else []
+    listed = dict(
+        re.findall(r"^    \**(\w+): (.*(?:\n {5,}.*)*)", "".join(ARGS.findall(said)), flags=re.MULTILINE)
+    )
+    lacking = [name for name in taken if name in listed and not SHAPE.search(listed[name])]
+    others = [name for name in taken if name not in listed] + result
+    shapes = SHAPE.findall(ARGS.sub("", said))
+    if len(shapes) < len(others) and not any("shape" in one for one in shapes):
+        lacking += others
+    return lacking
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, ast.ClassDef | None]]:
@@ -73,14 +98,12 @@ def without_shapes(source: str, file: str) -> list[str]:
     arrays = ARRAYS | aliases(tree)
     lacking = []
     for function, owner in functions(tree):
-        if not any(names_in(annotation) & arrays for annotation in annotations(function)):
-            continue
         said = ast.get_docstring(function) or ""
         if owner is not None and (function.name in OF_THE_CLASS or not said):
-            said += ast.get_docstring(owner) or ""
-        if not SHAPE.search(said):
+            said += "\n" + (ast.get_docstring(owner) or "")
+        if arrays_unsaid := unsaid(function, said, arrays):
             name = function.name if owner is None else f"{owner.name}.{function.name}"
-            lacking.append(f"{file}:{function.lineno} {name}")
+            lacking.append(f"{file}:{function.lineno} {name}: {', '.join(arrays_unsaid)}")
     return lacking
 
 
@@ -103,8 +126,19 @@ def test_docstrings_are_markdown() -> None:
 
 def test_a_function_without_shapes_is_found() -> None:
     bare = 'def area(points: np.ndarray) -> float:\n    """Area of a polygon."""\n'
-    assert without_shapes(bare, "x.py") == ["x.py:1 area"]
-    assert without_shapes(bare.replace("a polygon", "a polygon (n, 2)"), "x.py") == []
+    assert without_shapes(bare, "x.py") == ["x.py:1 area: points"]
+    assert without_shapes(bare.replace("a polygon", "a polygon (convex, or not)"), "x.py") != []
+    assert without_shapes(bare.replace("a polygon", "a polygon (x, y)"), "x.py") != []
+    assert without_shapes(bare.replace("a polygon", "a polygon (N, 2)"), "x.py") == []
     aliased = 'Image = npt.NDArray[np.uint8]\n\ndef draw(image: Image) -> None:\n    """Draw it."""\n'
-    assert without_shapes(aliased, "x.py") == ["x.py:3 draw"]
+    assert without_shapes(aliased, "x.py") == ["x.py:3 draw: image"]
     assert without_shapes('def name(of: str) -> str:\n    """Its name."""\n', "x.py") == []
+
+
+def test_every_array_has_its_own_shape() -> None:
+    moved = 'def move(points: np.ndarray, by: np.ndarray) -> np.ndarray:\n    """Move points (N, 2).%s"""\n'
+    assert without_shapes(moved % "", "x.py") == ["x.py:1 move: points, by, the result"]
+    assert without_shapes(moved % " All are of one shape.", "x.py") == []
+    listed = "\n\n    Args:\n        points: (N, 2).\n        by: %s.\n\n    Returns:\n        (N, 2).\n    "
+    assert without_shapes(moved % (listed % "a shift"), "x.py") == ["x.py:1 move: by"]
+    assert without_shapes(moved % (listed % "(2,)"), "x.py") == []

@@ -82,7 +82,7 @@ def place_joints(
 
 
 def jitter(image: npt.NDArray[np.uint8], strength: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Brightness, contrast and colour cast of a uint8 image (H, W, 3), each changed by up to ``strength``."""
+    """A uint8 image (H, W, 3) with brightness, contrast and colour cast changed by up to ``strength``: same shape."""
     if strength <= 0:
         return image
     contrast, brightness, *cast = (strength * rng.uniform(-1, 1, 5)).tolist()

@@ -100,7 +100,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         self._epoch.fill_(epoch)
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The order of an epoch: a permutation (len,) that depends on seed and epoch."""
+        """The order of an epoch: a permutation (N,) that depends on seed and epoch."""
         return np.random.default_rng((self.seed, epoch, 1)).permutation(len(self))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

@@ -28,12 +28,12 @@ class TrainingHooks:
     def terms(
         self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """More terms of the loss.
+        """More terms of the loss, scalars by name.
 
         Args:
             image: normalised (N, 3, H, W).
             heatmap: the network's, float32 (N, K+1, h, w).
             offset: the network's, float32 (N, 2K, h, w), map pixels.
-            batch: targets and weights of the training set, batched.
+            batch: targets and weights of the training set, each (N, ...).
         """
         return {}

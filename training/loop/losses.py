@@ -36,14 +36,15 @@ class LossSettings:
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean over batch, channels and positions of (predicted - target)^2 * mask; all (N, K+1, h, w)."""
+    """Mean of (predicted - target)^2 * mask, a scalar; all three are of one shape (N, K+1, h, w)."""
     return ((predicted - target) ** 2 * mask).mean()
 
 
 def offset_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted smooth L1, (N, 2K, h, w) each, divided by the number of positive weights in the whole batch.
+    """Weighted smooth L1 of three of one shape (N, 2K, h, w), a scalar.
 
-    x and y count separately; a batch without any person gives 0.
+    The sum is divided by the number of positive weights in the whole batch. x and y count separately; a batch without
+    any person gives 0.
     """
     distance = (predicted - target).abs()
     quadratic = 0.5 * distance**2 / OFFSET_BETA
@@ -88,13 +89,13 @@ class PoseLoss:
     def __call__(
         self, heatmap: Tensor, offset: Tensor, scale: Tensor | None, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Terms times their factors: ``heatmap``, ``offset`` and with SWAHR ``scale``; the loss is their sum.
+        """Terms times their factors: ``heatmap``, ``offset`` and with SWAHR ``scale``, scalars; the loss is their sum.
 
         Args:
             heatmap: (N, K+1, h, w) float32.
             offset: (N, 2K, h, w) float32.
-            scale: output of the scale branch, or None.
-            batch: ``heatmap``, ``mask``, ``valid``, ``offset``, ``offset_weight`` of the training set, batched.
+            scale: output of the scale branch, (N, K+1, h, w) or (N, K, h, w), or None.
+            batch: ``heatmap``, ``mask``, ``valid``, ``offset``, ``offset_weight`` of the training set, each (N, ...).
         """
         settings = self.settings
         terms: dict[str, Tensor] = {}

@@ -63,7 +63,10 @@ class AffineSampling(nn.Module):
 
 
 def sample_taps(x: Tensor, affine: Tensor, regular_matrix: Tensor, branches: int) -> Tensor:
-    """Features (N, B*c, H, W) and affine parameters (N, 6B, H, W) -> the nine taps (N, B*c*9, H, W)."""
+    """Features (N, B*c, H, W) and affine parameters (N, 6B, H, W) -> the nine taps (N, B*c*9, H, W).
+
+    ``regular_matrix`` (2, 9) holds the taps of a plain 3x3 convolution.
+    """
     n, total, h, w = (int(size) for size in x.shape)  # plain numbers: static shapes in ONNX
     # Coordinates need float32: half precision has steps of 1/16 pixel at the far border of a 128-pixel map.
     with without_autocast(x):

@@ -135,7 +135,7 @@ class DecodeGraph(nn.Module):
 
 
 class DeployPoses(nn.Module):
-    """uint8 (N, H, W, 3) RGB -> heatmap, offset, and everything ``DecodeGraph`` gives.
+    """uint8 (N, H, W, 3) RGB -> heatmap (N, K+1, h, w), offset (N, 2K, h, w), and everything ``DecodeGraph`` gives.
 
     The maps are outputs only while an export is checked; the written file gives the candidates.
     """

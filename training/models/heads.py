@@ -46,7 +46,7 @@ class HeatmapHead(nn.Module):
         return self._heatmap(self.features(x))
 
     def forward_training(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Heatmap, and SWAHR's scale map (N, K+1, h, w) where the branch exists."""
+        """Features (N, C, h, w) -> heatmap (N, K+1, h, w); SWAHR's scale map, same shape, where the branch exists."""
         y = self.features(x)
         return self._heatmap(y), None if self.scale is None else self.scale(y)
 

@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with expansion 4: (N, C, H, W) -> (N, 4 * middle, H, W)."""
+    """1x1, 3x3, 1x1 with expansion 4: (N, C, H, W) -> (N, 4 * M, H, W)."""
 
     def __init__(self, inputs: int, middle: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FuseModule(nn.Module):
         return nn.Sequential(*steps)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
-        """Branch i (N, C_i, H / 2^i, W / 2^i) -> the same shapes, or only the first."""
+        """Branch i (N, C_i, H / 2^i, W / 2^i) -> same shapes, or only the first."""
         branches = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
         fused = []
         for paths, add, relu in zip(self.fuse_layers, self.sums, self.relus, strict=True):
@@ -105,7 +105,7 @@ class FuseModule(nn.Module):
 
 
 class HRNet(nn.Module):
-    """(N, 3, H, W) normalised image -> (N, 15 * width, H / 4, W / 4): four branches, resized and concatenated.
+    """(N, 3, H, W) normalised image -> (N, 15 * C, H / 4, W / 4): four branches, resized and concatenated.
 
     Args:
         width: channels of the stride-4 branch; 32 and 48 in the papers.

@@ -50,7 +50,7 @@ class LoopedOffsetHead(nn.Module):
 
 
 def looped_adaptive_block(block: AdaptiveBlock, x: Tensor, branch: int, branches: int) -> Tensor:
-    """Equations (7) and (8) on one keypoint's features (N, c, h, w): a loop over the nine taps."""
+    """Equations (7) and (8) on one keypoint's features (N, c, h, w), same shape: a loop over the nine taps."""
     assert block.sampling is not None
     (n, c, h, w), layer = x.shape, block.sampling.affine
     affine = F.conv2d(x, part(layer.weight, branch, branches), part(layer.bias, branch, branches), padding=1)
@@ -70,7 +70,7 @@ def looped_adaptive_block(block: AdaptiveBlock, x: Tensor, branch: int, branches
 
 
 def looped_attention(attention: SubspaceAttention, x: Tensor, branch: int, branches: int) -> Tensor:
-    """Equation (9) on one keypoint's features (N, c, h, w): a loop over its subspaces."""
+    """Equation (9) on one keypoint's features (N, c, h, w), same shape: a loop over its subspaces."""
     subspaces = attention.maps // branches
     first = branch * subspaces
     parts = []
@@ -86,7 +86,7 @@ def looped_attention(attention: SubspaceAttention, x: Tensor, branch: int, branc
 
 
 def batch_norm(layer: nn.BatchNorm2d, x: Tensor, index: int, parts: int) -> Tensor:
-    """Part ``index`` of the layer's channels, running statistics included; ``x`` is (N, C / parts, h, w)."""
+    """``x`` (N, c, h, w), normalised by part ``index`` of the layer's channels, statistics included: same shape."""
     mean, variance, weight, bias = (
         part(tensor, index, parts)
         for tensor in (layer.running_mean, layer.running_var, layer.weight, layer.bias)
@@ -96,7 +96,7 @@ def batch_norm(layer: nn.BatchNorm2d, x: Tensor, index: int, parts: int) -> Tens
 
 
 def part(tensor: Tensor | None, index: int, parts: int) -> Tensor:
-    """Slice ``index`` of ``parts`` equal ones along the first axis, (C, ...) -> (C / parts, ...); a view."""
+    """Slice ``index`` of ``parts`` equal ones along the first axis, (C, ...) -> (c, ...); a view."""
     assert tensor is not None
     size = tensor.shape[0] // parts
     return tensor[index * size : (index + 1) * size]

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class ResidualAdd(nn.Module):
-    """``branch + skip``, two tensors (N, C, h, w)."""
+    """``branch + skip``, two tensors of one shape (N, C, h, w)."""
 
     def forward(self, branch: Tensor, skip: Tensor) -> Tensor:
         return branch + skip
 
 
 class ResolutionSum(nn.Module):
-    """Sum of ``inputs`` tensors (N, C, h, w): HRNet's fusion of branches, already at this resolution."""
+    """Sum of ``inputs`` tensors of one shape (N, C, h, w): HRNet's fusion of branches, already at this resolution."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ResolutionSum(nn.Module):
 
 
 class ChannelConcat(nn.Module):
-    """Concatenation of ``inputs`` tensors (N, C_i, H, W) on the channel axis."""
+    """``inputs`` tensors (N, C_i, H, W), concatenated on the channel axis: (N, C, H, W)."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()

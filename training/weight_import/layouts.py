@@ -42,7 +42,7 @@ def layout_of(kind: str, tensors: Mapping[str, Tensor]) -> Callable[[str, Tensor
 
     Args:
         kind: ``hrnet``, ``dekr``, ``mmpose`` or ``samkr-edge``.
-        tensors: the file's; which version of mmpose wrote it is seen by its names.
+        tensors: the file's, any shape; which version of mmpose wrote it is seen by its names.
     """
     if kind == "mmpose":
         return _Mmpose(tensors)

@@ -86,7 +86,7 @@ def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
 def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np.ndarray]:
     """DEKR's rescoring network: its own file, or part of mmpose's (``head.rescore_net.``).
 
-    Weights (out, in) and biases (out,), by DEKR's names.
+    By DEKR's names, weights (D, C) and biases (D,) of D outputs; ``tensors`` are of any shape.
 
     Raises:
         SamkrError: SE-A75 there is none.

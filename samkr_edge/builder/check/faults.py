@@ -27,7 +27,7 @@ EXACT = 0.9
 def project(
     error: Sequence[np.ndarray], change: Sequence[np.ndarray], size: Sequence[float]
 ) -> tuple[float, float]:
-    """(beta, its standard error) of pairs of arrays (blocks, values), each pair divided by a size.
+    """(beta, its standard error) of pairs of arrays of one shape (B, V), blocks and values; each divided by its size.
 
     The spread is the jackknife's over the blocks, of which each is left out once: errors of neighbouring pixels are
     alike, and a fault that one block alone shows must not count as sure.
@@ -67,7 +67,7 @@ def explains(
 
 
 def tiles(maps: np.ndarray) -> np.ndarray:
-    """Maps (N, C, h, w) as blocks of neighbours (N * tiles, C * 64); what does not fill a tile is left out."""
+    """Maps (N, C, h, w) as T blocks of neighbours each, (N * T, C * 64); what does not fill a tile is left out."""
     count, channels, height, width = maps.shape
     side = min(TILE, height, width)
     rows, columns = height // side, width // side

@@ -52,7 +52,7 @@ class Product:
 
 
 def int8_share(path: Path) -> float | None:
-    """:func:`quantized_share` of an ONNX file, 0..1; of one in FP8 it is 0.
+    """``quantized_share`` of an ONNX file, 0..1; of one in FP8 it is 0.
 
     None also for what is no ONNX file, and where the package ``onnx`` is missing.
     """
@@ -78,7 +78,7 @@ def products(graph: Graph, int8: set[int]) -> tuple[Product, ...]:
     """The convolutions and matrix products of a graph, in order.
 
     Args:
-        int8: as :func:`int8_nodes` gives it.
+        int8: as ``int8_nodes`` gives it.
     """
     shapes = graph.shapes()
     counted = [(node, macs_of(node, shapes)) for node in graph.nodes]

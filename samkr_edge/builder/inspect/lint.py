@@ -66,7 +66,7 @@ class Lint:
 
     @property
     def int8_share(self) -> float | None:
-        """:func:`samkr_edge.builder.inspect.arithmetic.quantized_share`."""
+        """``samkr_edge.builder.inspect.arithmetic.quantized_share``."""
         return quantized_share(self.convolutions)
 
     def to_dict(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class CalibrationImages:
         return hashlib.sha256("".join(sha256_of(path) for path in self.paths).encode()).hexdigest()
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """uint8 (size, H, W, 3), preprocessed as for inference; what does not fill a batch is left out."""
+        """uint8 (N, H, W, 3) of ``size`` images, preprocessed as for inference; what fills no batch is left out."""
         for start in range(0, len(self.paths) - size + 1, size):
             part = []
             for path in self.paths[start : start + size]:
