@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import in_words
-from samkr_edge.files.artefact import read_json, write_json
+from samkr_edge.files.artefact import json_in, read_json, write_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.json"
@@ -290,10 +289,7 @@ def write_results(path: Path, results: Results) -> None:
 
 def is_results(path: Path) -> bool:
     """Whether a file is a results file, of whatever version."""
-    try:
-        payload = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
+    payload = json_in(path)
     return isinstance(payload, dict) and payload.keys() >= {"schema_version", "models"}
 
 
@@ -301,7 +297,7 @@ def read_results(path: Path) -> Results:
     """Read a results file; a folder stands for the ``results.json`` in it.
 
     Raises:
-        SamkrError: SE-D02, SE-D03 unreadable; SE-A60 not a results file; SE-A61 another schema
+        SamkrError: SE-A23 missing, SE-D03 no JSON; SE-A60 not a results file; SE-A61 another schema
             version; SE-A62 damaged.
     """
     if path.is_dir():

@@ -10,16 +10,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from samkr_edge.errors import SamkrError, words_of
-from samkr_edge.fixes import look_beside
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.yaml_file import read_yaml
+from samkr_edge.fixes import quoted
 from training.models.sums import ResidualAdd, ResolutionSum
 
 POLICIES = Path(__file__).parent / "policies"
-_COMPARE = f"compare it with a shipped one: {POLICIES / 'default.yaml'}"
 
 # Operations a rule can name; modules of other kinds are never quantized.
 OPERATIONS: dict[str, type[nn.Module]] = {
@@ -141,25 +141,20 @@ def load_policy(name: str) -> Policy:
     """A shipped policy by name or a YAML file by path.
 
     Raises:
-        SamkrError: SE-U40 no such policy, SE-U41 not valid.
+        SamkrError: SE-A23 no such file, SE-U40 no policy of this name, SE-U41 not valid.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else POLICIES / f"{name}.yaml"
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Policy.model_validate({"name": path.stem, **content})
-    except OSError as error:
+        return Policy.model_validate({"name": path.stem, **read_yaml(path)})
+    except NO_FILE as error:
+        if path.parent != POLICIES:
+            raise missing_file(path, "policy") from error
         near = difflib.get_close_matches(name, policy_names(), n=1, cutoff=0.4)
         raise SamkrError(
             "SE-U40",
             f"there is no policy {name!r}",
             {"shipped": ", ".join(policy_names())},
-            fix=look_beside(path)
-            if path.parent != POLICIES
-            else f"--policy {near[0] if near else 'default'}",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise SamkrError(
-            "SE-U41", f"{path} is not a policy", {"reason": words_of(error)}, fix=_COMPARE
+            fix=f"--policy {near[0] if near else 'default'}",
         ) from error
     except ValidationError as error:
         facts = {}
@@ -169,7 +164,18 @@ def load_policy(name: str) -> Policy:
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"; nearest: {near[0]}" if near and item["type"] == "extra_forbidden" else ""
             facts[key] = f"{item['msg']}{hint}"
-        raise SamkrError("SE-U41", f"{path} is not a valid policy", facts, fix=_COMPARE) from error
+        raise _invalid(path, facts) from error
+    except ValueError as error:
+        raise _invalid(path, {"reason": reason_of(error)}) from error
+
+
+def _invalid(path: Path, facts: dict[str, str]) -> SamkrError:
+    return SamkrError(
+        "SE-U41",
+        f"{path} is not a valid policy",
+        facts,
+        fix=f"compare it with a shipped one: {quoted(POLICIES / 'default.yaml')}",
+    )
 
 
 def changed_policy(policy: Policy, **changes: Any) -> Policy:

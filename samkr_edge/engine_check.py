@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.machine.device import gpu_device, gpu_model
+from samkr_edge.machine.device import gpu_device, gpu_model, target_of
 from samkr_edge.passport import Passport
 from targets.device import Device
 from targets.profile import version_tuple
-from targets.recognise import recognise
 
 # Docker's --privileged shows the device tree as well.
 _GUESSED = (
@@ -100,7 +99,7 @@ def power_note(model: Path, passport: Passport, here: Device) -> str | None:
 
 
 def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> None:
-    core, device = passport.settings.get("dla_core"), recognise(here)
+    core, device = passport.settings.get("dla_core"), target_of(here)
     if core is not None and core >= device.dla_cores:
         raise SamkrError(
             "SE-A86",

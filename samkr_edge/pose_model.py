@@ -208,6 +208,8 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             {"reason": reason_of(error)},
             fix='samkr_edge.load("model.onnx")',
         ) from error
+    if not path.is_file():
+        raise missing_file(path, "model")
     opener = OPENERS.get(path.suffix)
     if opener is None:
         raise SamkrError(
@@ -216,8 +218,6 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             {"known": ", ".join(OPENERS)},
             fix="name a model with one of these endings; weights of other programs: samkr-edge import",
         )
-    if not path.is_file():
-        raise missing_file(path, "model")
     threads = require_cores(threads)
     try:
         options = {"cuda_graph": cuda_graph} if path.suffix in WITH_GRAPH else {}

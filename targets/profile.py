@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 PROFILES = Path(__file__).parent
 Capability = Annotated[str, Field(pattern=r"^\d+\.\d$")]
@@ -137,20 +137,61 @@ class UnknownTarget(LookupError):
         self.near = near
 
 
+class BrokenProfile(ValueError):
+    """A profile that cannot be read; ``reasons`` say what is wrong, by key where it is one of them."""
+
+    def __init__(self, path: Path, reasons: dict[str, str]) -> None:
+        super().__init__(f"{path}: {reasons}")
+        self.path = path
+        self.reasons = reasons
+
+
+def read_profile(path: Path) -> Target:
+    """The profile in a file; raises ``BrokenProfile``."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            found = "nothing" if content is None else f"a {type(content).__name__}"
+            raise BrokenProfile(path, {"expected": "keys with values", "found": found})
+        return Target.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        wrong = {".".join(map(str, one["loc"])) or "profile": one["msg"] for one in error.errors()[:4]}
+        raise BrokenProfile(path, wrong) from error
+    except BrokenProfile:
+        raise
+    # ValueError: no UTF-8, or a date that no calendar has; RecursionError: nesting without end.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise BrokenProfile(path, {"reason": str(error)}) from error
+
+
 @cache
+def _profiles() -> tuple[tuple[Target, ...], tuple[BrokenProfile, ...]]:
+    good, broken = [], []
+    for path in sorted(PROFILES.glob("*.yaml")):
+        try:
+            good.append(read_profile(path))
+        except BrokenProfile as error:
+            broken.append(error)
+    return tuple(sorted(good, key=lambda target: (target.family, target.name))), tuple(broken)
+
+
 def all_targets() -> tuple[Target, ...]:
-    """Every profile, by family and name."""
-    profiles = [
-        Target.model_validate({"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))})
-        for path in PROFILES.glob("*.yaml")
-    ]
-    return tuple(sorted(profiles, key=lambda target: (target.family, target.name)))
+    """Every profile that can be read, by family and name."""
+    return _profiles()[0]
+
+
+def broken_profiles() -> tuple[BrokenProfile, ...]:
+    """The others, by file name: they stop only who asks for them."""
+    return _profiles()[1]
 
 
 def load_target(name: str) -> Target:
-    """A profile by its name or alias; raises ``UnknownTarget``."""
+    """A profile by its name or alias; raises ``UnknownTarget`` or ``BrokenProfile``."""
     for target in all_targets():
         if name in (target.name, *target.aliases):
             return target
+    for broken in broken_profiles():
+        if broken.path.stem == name:
+            raise broken
     names = [n for target in all_targets() for n in (target.name, *target.aliases)]
     raise UnknownTarget(name, difflib.get_close_matches(name, names, n=3, cutoff=0.4))

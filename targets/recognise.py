@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from targets.device import Device
-from targets.profile import Limit, Target, all_targets, load_target
+from targets.profile import Limit, Target, all_targets, broken_profiles, load_target
 
 
 def recognise(device: Device) -> Target:
@@ -14,6 +14,9 @@ def recognise(device: Device) -> Target:
     A Jetson is known by its module id, else by its model line and the memory nearest to it, else (a container hides
     both) by its chip and memory; a card by the name its driver prints. A GPU without a profile gets one made of what
     the driver says; without any GPU it is ``cpu``.
+
+    Raises:
+        BrokenProfile: no readable profile is exactly this device's, so that it may be the broken one.
     """
     profiles = all_targets()
     ids = {found for text in device.compatible for found in re.findall(r"p\d{4}-\d{4}", text)}
@@ -22,14 +25,17 @@ def recognise(device: Device) -> Target:
             return target
     named = [t for t in profiles if any(part.lower() in device.model.lower() for part in t.models)]
     if device.model and named:
+        _require_all_readable()
         return _nearest(named, device)
     if device.gpu is None:
         return load_target("cpu")
     if device.is_jetson:
+        _require_all_readable()
         return _jetson_by_chip(profiles, device)
     for target in profiles:
         if device.gpu.lower() in (name.lower() for name in target.gpu_names):
             return target
+    _require_all_readable()
     return Target(
         name=f"gpu-sm{(device.compute_capability or '0.0').replace('.', '')}",
         title=device.gpu,
@@ -39,6 +45,12 @@ def recognise(device: Device) -> Target:
         memory_gb=_memory_gb(device),
         source="the CUDA driver of this machine; there is no profile of this GPU",
     )
+
+
+def _require_all_readable() -> None:
+    """Before a device is described by what comes nearest to it."""
+    for broken in broken_profiles():
+        raise broken
 
 
 def _jetson_by_chip(profiles: tuple[Target, ...], device: Device) -> Target:

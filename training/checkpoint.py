@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import replacing
-from samkr_edge.files.named import missing_file
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.model_card_check import check_card
@@ -83,7 +83,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    except NO_FILE as error:
         fix = None
         if str(path) in model_names():
             fix = f"{path} is a network without weights, which quantize and export take with --untrained"

@@ -71,7 +71,7 @@ def read_sensitivity(path: Path) -> SensitivityPart:
     """The file, or the folder that holds it.
 
     Raises:
-        SamkrError: SE-D02, SE-D03 unreadable; SE-A68 not a sensitivity file.
+        SamkrError: SE-A23 missing, SE-D03 no JSON; SE-A68 not a sensitivity file.
     """
     path = path / "sensitivity.json" if path.is_dir() else path
     try:

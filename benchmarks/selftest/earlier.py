@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from benchmarks.selftest.outcome import Outcome
 from benchmarks.selftest.report import SCHEMA_VERSION
 from benchmarks.selftest.stage import Check, Stage
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.artefact import json_text
+from samkr_edge.files.artefact import json_of, json_text
 from samkr_edge.fixes import quoted
 
 
@@ -25,7 +24,7 @@ def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage])
         return []
     wanted = {stage.number for stage in stages}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json_of(file.read_text(encoding="utf-8"))
         # As they are after a way through JSON, where a tuple is a list.
         if found["schema_version"] != SCHEMA_VERSION or any(
             json_text(found.get(name)) != json_text(fact) for name, fact in facts.items()

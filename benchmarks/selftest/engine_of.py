@@ -15,10 +15,9 @@ from samkr_edge.builder.tensorrt.micro_engine import run_once
 from samkr_edge.builder.tensorrt.plan import MIB, BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import CLEARED, OBEY, network_flags
 from samkr_edge.errors import SamkrError
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.tensorrt_module import Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_file import decode_onnx
-from targets.recognise import recognise
 
 WORKSPACE = 512 * MIB
 
@@ -81,7 +80,7 @@ def plan_of(graph: bytes, form: Form, flavour: Flavour) -> BuildPlan:
     )
     typing = "strong" if strong else "weak"
     return BuildPlan(
-        target=recognise(device).name,
+        target=target_of(device).name,
         tensorrt=features.version,
         flavour=flavour,
         compute_capabilities=(device.compute_capability or "",) if features.capabilities else (),

@@ -13,9 +13,8 @@ from benchmarks.measure.sensors import ROOT, gpu_devfreq, jetson_power_mode, rea
 from benchmarks.selftest.as_root import can_be_root, output_of, run_as_root
 from benchmarks.selftest.jetson_engines import engine_checks
 from benchmarks.selftest.stage import Check, Rig, not_run
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import running_device, target_of
 from targets.device import Device
-from targets.recognise import recognise
 
 # Live SMs may be fewer, by power mode; memory is what is left beside firmware and carve-outs.
 _MEMORY = (0.75, 1.05)
@@ -36,7 +35,7 @@ def checks(rig: Rig, root: Path = ROOT) -> Iterator[Check]:
 
 def recognised(device: Device) -> Check:
     """The profile by the module's own id, and whether the driver says of the GPU what the profile does."""
-    what, target = "module", recognise(device)
+    what, target = "module", target_of(device)
     ids = sorted({found for text in device.compatible for found in re.findall(r"p\d{4}-\d{4}", text)})
     memory = (device.memory_bytes or 0) / 2**30
     found = f"{target.name} ({', '.join(ids) or 'no module id'}; {device.model or 'no model line'})"

@@ -17,9 +17,9 @@ from benchmarks.selftest.stage import Check, Rig, not_run, refused
 from samkr_edge.builder.check.agreement import relative_error
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.machine.device import target_of
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device
-from targets.recognise import recognise
 
 # An engine that computes the same picks the same kernels; what another mode may move is the order of a sum.
 SAME = 1e-3
@@ -88,7 +88,7 @@ def across_power_modes(engine: Path, root: Path = ROOT) -> Iterator[Check]:
 
 def dla_cores(rig: Rig, wanted: Wanted, device: Device, root: Path = ROOT) -> Iterator[Check]:
     """An engine for each core: while it runs, that core is awake and the other is not."""
-    target = recognise(device)
+    target = target_of(device)
     if not target.dla_cores:
         yield not_run("DLA", f"{target.title} has none")
         return

@@ -15,11 +15,10 @@ from samkr_edge.child_process import HOME, NAMES
 from samkr_edge.doctor.environment import environment
 from samkr_edge.doctor.trial_import import Trial, trial_imports
 from samkr_edge.errors import SamkrError
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.driver import require_gpu
 from samkr_edge.machine.tensorrt_module import MODULES, TITLES, Flavour, import_tensorrt
 from targets.device import Device
-from targets.recognise import recognise
 
 NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 
@@ -39,7 +38,7 @@ class Machine:
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON for results; ``title`` names the device in a sentence."""
-        target = recognise(self.device)
+        target = target_of(self.device)
         return {
             "environment": environment(),
             "device": asdict(self.device),

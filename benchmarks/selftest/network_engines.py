@@ -12,12 +12,11 @@ from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli.build_tensorrt import free_bytes, make_plans
-from samkr_edge.machine.device import running_device
+from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.passport import passport_path
-from targets.recognise import recognise
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def plans_for(
     device = running_device()
     features = features_of(import_tensorrt(flavour), flavour)
     facts = facts_of(read_onnx(source))
-    return make_plans(recognise(device), features, facts, wishes or Wishes(), precision, free_bytes(device))
+    return make_plans(target_of(device), features, facts, wishes or Wishes(), precision, free_bytes(device))
 
 
 def build(

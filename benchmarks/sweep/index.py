@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.sweep.suite import Cell, Suite
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.artefact import write_json
+from samkr_edge.files.artefact import json_of, write_json
 from samkr_edge.fixes import quoted
 
 INDEX = "sweep.json"
@@ -64,7 +63,7 @@ def cell_files(out: Path) -> list[Path]:
         SamkrError: SE-A67 the index is damaged.
     """
     try:
-        index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+        index = json_of((out / INDEX).read_text(encoding="utf-8"))
         files = [out / outcome["results"] for outcome in index["outcomes"] if outcome["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SamkrError(

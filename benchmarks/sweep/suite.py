@@ -8,11 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.evaluation.protocol import PAPER, Protocol
+from samkr_edge.files.named import missing_file
+from samkr_edge.files.yaml_file import read_yaml
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
@@ -191,13 +192,15 @@ def read_suite(name: str) -> Suite:
     """A suite file, or a shipped suite by its name.
 
     Raises:
-        SamkrError: SE-U68 no such suite, SE-A66 not a suite.
+        SamkrError: SE-A23 no such file, SE-U68 no suite of this name, SE-A66 not a suite.
     """
     path = Path(name)
     shipped = SUITES / f"{name}.yaml"
     if not path.is_file():
         path = shipped
     if not path.is_file():
+        if name.endswith((".yaml", ".yml")):
+            raise missing_file(name, "suite")
         names = sorted(file.stem for file in SUITES.glob("*.yaml"))
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         raise SamkrError(
@@ -207,13 +210,12 @@ def read_suite(name: str) -> Suite:
             fix=f"samkr-edge sweep {near[0] if near else names[0]}",
         )
     try:
-        return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return Suite.model_validate(read_yaml(path))
+    except ValueError as error:
+        reason = reason_of(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        else:
-            reason = words_of(error)
         raise SamkrError(
             "SE-A66",
             f"{path.name} is not a suite that this version can read",

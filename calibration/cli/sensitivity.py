@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,10 +124,9 @@ def sensitivity(
 
 def _is_sensitivity(path: Path) -> bool:
     """Whether a file is what `sensitivity` writes; its chart is known by it."""
-    try:
-        payload = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
+    from samkr_edge.files.artefact import json_in
+
+    payload = json_in(path)
     return isinstance(payload, dict) and payload.keys() >= {"policy_trial", "groups", "conclusion"}
 
 

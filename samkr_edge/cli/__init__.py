@@ -18,11 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge import __version__, child_process, stopping
-from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.cli.usage_errors import USAGE, empty_word, help_instead, usage_error
 from samkr_edge.doctor import typer_check
 from samkr_edge.doctor.opencv_install import missing_opencv, pip_line
 from samkr_edge.errors import SamkrError, fact_lines, reason_of
+from samkr_edge.files.refused import refused_file
 from samkr_edge.json_output import print_json_error
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve

@@ -41,13 +41,12 @@ def build_engine(
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
     from samkr_edge.cli.console import emit
-    from samkr_edge.machine.device import running_device
+    from samkr_edge.machine.device import running_device, target_of
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
     from samkr_edge.onnx_graph.onnx_card import card_of
     from samkr_edge.onnx_graph.onnx_facts import facts_of
     from samkr_edge.onnx_graph.onnx_file import read_onnx
     from samkr_edge.passport import own_place
-    from targets.recognise import recognise
 
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
@@ -55,7 +54,7 @@ def build_engine(
     refuse_other_tools(graph, model, "TensorRT")
     facts = facts_of(graph)
     device = running_device()
-    here = recognise(device).name == target.name
+    here = target_of(device).name == target.name
     wishes = replace(wishes, calibrate=calibrate is not None)
     features = find_features(target, here, version, flavour)
     plans = make_plans(target, features, facts, wishes, precision, free_bytes(device) if here else None)
@@ -71,7 +70,7 @@ def build_engine(
             f"an engine for {target.title} must be built on that device, so nothing was built",
             {
                 "device": f"SM {target.compute_capability}, TensorRT {plans[0].tensorrt}",
-                "this is": recognise(device).title,
+                "this is": target_of(device).title,
                 "it would": f"be {plans[0].precision}, {plans[0].typing} typing",
             },
             fix=plans[0].by_hand or f"on the device: samkr-edge build {quoted(model.name)} --target auto",

@@ -21,7 +21,7 @@ from samkr_edge import __version__, child_process
 from samkr_edge.cli.console import heading, say, show
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.picture_digests import disk_state
-from samkr_edge.files.artefact import sha256_of, write_json
+from samkr_edge.files.artefact import json_of, sha256_of, write_json
 from samkr_edge.stopping import taking_along
 
 STATE_VERSION = 1
@@ -78,7 +78,7 @@ class StepLog:
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = json_of(path.read_text(encoding="utf-8"))
             if state.get("schema_version") == STATE_VERSION:
                 self.entries = {name: _entry(entry) for name, entry in dict(state["steps"]).items()}
         except FileNotFoundError:

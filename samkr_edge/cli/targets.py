@@ -8,6 +8,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from targets.device import Device
@@ -33,13 +34,13 @@ def targets(
     from rich.table import Table
 
     from samkr_edge.cli.console import emit
-    from samkr_edge.machine.device import running_device
-    from targets.profile import all_targets
-    from targets.recognise import recognise
+    from samkr_edge.machine.device import running_device, target_of
+    from samkr_edge.terminal import say
+    from targets.profile import all_targets, broken_profiles
 
     if name is not None:
         device = running_device() if name == "auto" else None
-        target = recognise(device) if device else find_target(name)
+        target = target_of(device) if device else find_target(name)
         payload = {"target": target.model_dump(mode="json"), "device": asdict(device) if device else None}
         here = _describe_device(device) if device else ""
         emit(payload, _describe(target) + here, as_json)
@@ -56,23 +57,36 @@ def targets(
             f"{target.int8_tops:g} TOPS" if target.int8_tops else "no INT8" if target.refusal("int8") else "",
             " to ".join(target.tensorrt) if target.tensorrt else "",
         )
+    for broken in broken_profiles():
+        say(
+            f"not listed: {broken.path.name} is not a valid profile; samkr-edge targets {quoted(broken.path.stem)}"
+        )
     emit({"targets": [target.model_dump(mode="json") for target in all_targets()]}, table, as_json)
 
 
 def find_target(name: str) -> Target:
-    """A profile by name, ``auto`` for this device; raises SamkrError SE-U50 with the nearest names."""
-    from targets.profile import UnknownTarget, load_target
+    """A profile by name, ``auto`` for this device.
+
+    Raises:
+        SamkrError: SE-U50 there is no such target; SE-U52 its profile cannot be read.
+    """
+    from samkr_edge.machine.device import broken_profile, running_device, target_of
+    from targets.profile import BrokenProfile, UnknownTarget, broken_profiles, load_target
 
     if name == "auto":
-        from samkr_edge.machine.device import running_device
-        from targets.recognise import recognise
-
-        return recognise(running_device())
+        return target_of(running_device())
     try:
         return load_target(name)
+    except BrokenProfile as error:
+        raise broken_profile(error) from error
     except UnknownTarget as error:
-        near = {"nearest": ", ".join(error.near) or None}
-        raise SamkrError("SE-U50", f"there is no target {name!r}", near, fix="samkr-edge targets") from error
+        facts = {
+            "nearest": ", ".join(error.near) or None,
+            "not valid": [
+                broken.path.name for broken in broken_profiles()
+            ],  # one of them may have this alias
+        }
+        raise SamkrError("SE-U50", f"there is no target {name!r}", facts, fix="samkr-edge targets") from error
 
 
 def _describe(target: Target) -> str:

@@ -140,11 +140,11 @@ def _edges_of(content: dict[str, Any], count: int) -> list[list[int]]:
 
 
 def _skeleton_from_file(file: Path, count: int) -> Skeleton:
-    import yaml
+    from samkr_edge.files.yaml_file import read_yaml
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(file)
+    except (OSError, ValueError) as error:
         raise _bad_skeleton(file, words_of(error)) from error
     skeleton = _own_skeleton(content, file)
     if count and len(skeleton) != count:

@@ -35,6 +35,7 @@ from samkr_edge.dataset.annotations import (
 from samkr_edge.dataset.categories import Categories, read_categories
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json
+from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.skeleton import COCO17, Skeleton
 
@@ -106,7 +107,7 @@ def open_dataset(
         images: image folder to use in place of the one found.
 
     Raises:
-        SamkrError: SE-D10 no such folder or no annotations in it, SE-D11 no such split, SE-D02 unreadable,
+        SamkrError: SE-A23 no such folder, SE-D10 no annotations in it, SE-D11 no such split,
             SE-D03 not JSON, SE-D12 wrong content, SE-D13 unknown keypoints, SE-D14 empty split.
     """
     root = Path(root)
@@ -203,10 +204,8 @@ def _places(root: Path, split: str) -> dict[Path, str]:
 
 def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
     if not root.is_dir():
-        raise SamkrError(
-            "SE-D10",
-            f"the data directory {root} {'is not a folder' if root.exists() else 'does not exist'}",
-            fix="samkr-edge data synth people   # or name the folder of your data set",
+        raise missing_file(
+            root, "data directory", "samkr-edge data synth people   # or name the folder of your data set"
         )
     for path, kind in _places(root, split).items():
         if path.is_file():

@@ -169,9 +169,11 @@ def read_bundle(path: Path) -> Bundle:
     """Open a bundle and compare its directory with its manifest; no file of it is read yet.
 
     Raises:
-        SamkrError: SE-A92 not a whole bundle, SE-A93 written in a format this version does not know, SE-A94 the files
-            are not those of the manifest, or have unsafe names.
+        SamkrError: SE-A23 missing, SE-A92 not a whole bundle, SE-A93 written in a format this version does not know,
+            SE-A94 the files are not those of the manifest, or have unsafe names.
     """
+    if not path.is_file():
+        raise missing_file(path, "bundle")
     with _whole(path, OSError), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         info = archive.getinfo(MANIFEST)
@@ -269,7 +271,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
             f"{path} is not a complete bundle, so nothing was loaded",
             {
                 "reason": words_of(error),
-                "size": path.stat().st_size if path.is_file() else "no such file",
+                "size": path.stat().st_size if path.is_file() else None,
             },
             fix="copy it again, or make it again: samkr-edge bundle MODEL.onnx -o NAME.samkr",
         ) from error

@@ -19,6 +19,7 @@ from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.files.artefact import replacing
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 
@@ -180,7 +181,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
     """Read a rescoring network made for this skeleton.
 
     Raises:
-        SamkrError: SE-A77 not readable, no rescoring network, or made for other keypoints.
+        SamkrError: SE-A23 missing, SE-A77 not readable, no rescoring network, or made for other keypoints.
     """
     path = Path(path)
     expected = PoseFeatures.of(skeleton)
@@ -197,6 +198,8 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             for part in ("weight", "bias")
         }
         lesson = Lesson.from_json(str(arrays["lesson"])) if "lesson" in arrays else None
+    except NO_FILE as error:
+        raise missing_file(path, "rescoring network") from error
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, SamkrError
     ) as error:  # fmt: skip

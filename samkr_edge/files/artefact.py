@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import refusal
 from samkr_edge.printable import is_utf8
 
 
@@ -206,18 +207,15 @@ def read_json(path: str | Path, what: str) -> Any:
     """Read JSON, with or without a byte order mark; ``what`` names the file's role in the error.
 
     Raises:
-        SamkrError: SE-D02 missing or unreadable, SE-D03 not JSON.
+        SamkrError: SE-A23 missing, SE-D04 the system does not give it, SE-D03 not JSON.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fix = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else f"ls -l {quoted(path)}"
-        if isinstance(error, FileNotFoundError):
-            fix = look_beside(path)
-        raise SamkrError("SE-D02", f"{what} {path} could not be read", {"reason": error}, fix=fix) from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # beside bad syntax: numbers or nesting without end
+        return json_of(Path(path).read_text(encoding="utf-8-sig"))
+    except NO_FILE as error:
+        raise missing_file(path, what) from error
+    except OSError as error:
+        raise refusal(error) from error
+    except ValueError as error:
         where = (
             f"line {error.lineno}, column {error.colno}: {error.msg}"
             if isinstance(error, json.JSONDecodeError)
@@ -226,6 +224,22 @@ def read_json(path: str | Path, what: str) -> Any:
         raise SamkrError(
             "SE-D03",
             f"{what} {path} is not valid JSON",
-            {"at": where, "size": f"{len(text)} characters"},
+            {"at": where, "size": f"{os.path.getsize(path)} bytes"},
             fix="restore the file from its source; it may have been cut off while being written",
         ) from error
+
+
+def json_of(text: str) -> Any:
+    """What JSON says; raises ValueError for anything that is none."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested without end") from error
+
+
+def json_in(path: Path) -> Any:
+    """What a file holds as JSON; None where it holds none, is missing or cannot be read."""
+    try:
+        return json_of(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import look_beside
+from samkr_edge.fixes import look_beside, quoted
+
+# What opening a name raises that no file has.
+NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def missing_file(path: str | Path, what: str, fix: str | None = None) -> SamkrError:
-    """SE-A23.
+    """SE-A23, for every kind of file and folder; what has the name and is something else is told.
 
     Args:
         what: kind of file that was expected: ``model``, ``checkpoint``.
         fix: where more helps than a look at what is beside it.
     """
+    found = None
+    if os.path.isdir(path):
+        found = "a folder"
+    elif os.path.exists(path):
+        found = "a file" if os.path.isfile(path) else "a pipe or a device"
+    elif os.path.islink(path):
+        found = f"a link to {os.path.realpath(path)}, which does not exist"
     return SamkrError(
-        "SE-A23", f"there is no {what} {path}, so nothing was done", fix=fix or look_beside(path)
+        "SE-A23",
+        f"there is no {what} {path}, so nothing was done",
+        {"found": found},
+        fix=fix or (f"ls {quoted(path)}" if os.path.isdir(path) else look_beside(path)),
     )
 
 

@@ -6,12 +6,12 @@ file that somebody puts in the place of one of ours does not have it.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import json_in, json_of
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = len(_PNG) + 25  # and the image header, which has to come first
@@ -39,13 +39,13 @@ def made_by_predict(path: Path) -> bool:
     """Whether `predict` wrote this overlay, video or keypoints file; False for a file that cannot be read."""
     try:
         if path.suffix == ".json":
-            entries = json.loads(path.read_bytes())
+            entries = json_in(path)
             return isinstance(entries, list) and all(
                 isinstance(entry, dict) and entry.keys() >= _ENTRY_KEYS for entry in entries
             )
         with open(path, "rb") as stream:
             if path.suffix == ".jsonl":
-                line = json.loads(stream.readline(1 << 20))
+                line = json_of(stream.readline(1 << 20).decode())
                 return isinstance(line, dict) and line.keys() >= _LINE_KEYS
             head = stream.read(_PNG_HEADER + len(_CHUNK))
             if head.startswith(_PNG):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.file_kind import file_kind, kind_by_ending
+from samkr_edge.files.named import missing_file
 from samkr_edge.files.own_files import made_by_predict
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.frames.live_capture import is_live
@@ -56,7 +57,8 @@ def find_sources(words: Sequence[str]) -> Sources:
     leads, it is skipped and reported. Overlays of ours are skipped everywhere: a shell names files too.
 
     Raises:
-        SamkrError: SE-D29 a word leads nowhere or nothing was found, SE-D97 a named video does not open.
+        SamkrError: SE-A23 a word leads nowhere, SE-D29 nothing was found, SE-D04 the system does not give a file,
+            SE-D97 a named video does not open.
     """
     found = Sources()
     problems: list[SamkrError] = []
@@ -134,7 +136,7 @@ def _add_named(found: Sources, path: Path) -> list[SamkrError]:
     try:
         reason = _sort_in(found, path)
     except OSError as refused:
-        return [_refused(path, refused, _NOTHING_DONE)]
+        return [_refused(path, refused)]
     if reason == _NEITHER:
         return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {quoted(path)}")]
     if reason is not None:
@@ -158,11 +160,11 @@ def _sort_in(found: Sources, path: Path) -> str | None:
     return None
 
 
-def _refused(path: Path | str, error: OSError, so: str) -> SamkrError:
+def _refused(path: Path | str, error: OSError, so: str = _NOTHING_DONE) -> SamkrError:
     """The error for a file that is there and that the system does not give."""
     reason = error.strerror or reason_of(error)
     shown = without_secrets(str(path))
-    return SamkrError("SE-D29", f"{shown} could not be read ({reason}){so}", fix=f"ls -l {quoted(shown)}")
+    return SamkrError("SE-D04", f"{shown} could not be read ({reason}){so}", fix=f"ls -l {quoted(shown)}")
 
 
 def _why_not(path: Path) -> SamkrError | None:
@@ -196,20 +198,23 @@ def _missing(word: str) -> SamkrError:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         pass
     except OSError as error:
-        return _refused(word, error, _NOTHING_DONE)
-    what = "nothing matches" if glob.has_magic(word) else "there is no"
-    fix = look_beside(word)
+        return _refused(word, error)
+    if glob.has_magic(word):
+        return SamkrError(
+            "SE-D29", f"nothing matches {without_secrets(word)}{_NOTHING_DONE}", fix=look_beside(word)
+        )
+    fix = None
     if is_like_address(word):
         fix = (
             "write it as rtsp://user:password@host/path; in a pipeline, with a space before and after every !"
         )
-    return SamkrError("SE-D29", f"{what} {without_secrets(word)}, so nothing was done", fix=fix)
+    return missing_file(without_secrets(word), "image, video or folder", fix)
 
 
 def _several(problems: list[SamkrError], count: int) -> SamkrError:
     shown = problems if len(problems) <= 4 else problems[:3]
     return SamkrError(
-        "SE-D29",
+        problems[0].code,
         f"{len(problems)} of {count} sources cannot be used, so nothing was done",
         {
             "problem": [problem.message.removesuffix(_NOTHING_DONE)[:150] for problem in shown],

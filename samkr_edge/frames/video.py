@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import look_beside, quoted
+from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import quoted
 from samkr_edge.frames.av_video import AvCapture, is_installed
 from samkr_edge.frames.cut_off import is_cut_off
 from samkr_edge.frames.live_capture import is_device, is_live, open_live
@@ -276,7 +277,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
             )
         return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
     if not os.path.exists(source) and not is_live(source):
-        raise SamkrError("SE-D97", f"there is no video {without_secrets(source)}", fix=look_beside(path))
+        raise missing_file(without_secrets(source), "video")
     capture, name = open_live(source)
     # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
     if os.path.exists(source) and path.is_fifo():

@@ -8,11 +8,16 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.machine.driver import cuda_version, load_driver
 from targets.device import Device, parse_compatible, parse_model, parse_power_mode
 from targets.jetpack import parse_tegra_release
+
+if TYPE_CHECKING:
+    from targets.profile import BrokenProfile, Target
 
 # CUdevice_attribute
 _SMS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76
@@ -98,10 +103,34 @@ def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, An
 
 def gpu_model(device: Device) -> str | None:
     """The name that a plain engine is bound to."""
-    from targets.recognise import recognise  # reads YAML, and doctor asks this file where that is missing
-
-    target = recognise(device)
+    target = target_of(device)
     return target.name if target.family == "jetson" else device.gpu
+
+
+def target_of(device: Device) -> Target:
+    """The profile of a device, as :func:`targets.recognise.recognise` finds it.
+
+    Raises:
+        SamkrError: SE-U52 the one that may be the device's cannot be read.
+    """
+    # They read YAML, and doctor asks this file where that is missing.
+    from targets.profile import BrokenProfile
+    from targets.recognise import recognise
+
+    try:
+        return recognise(device)
+    except BrokenProfile as error:
+        raise broken_profile(error) from error
+
+
+def broken_profile(error: BrokenProfile) -> SamkrError:
+    """SE-U52: the profile of a target cannot be read, which stops only who asks for it."""
+    return SamkrError(
+        "SE-U52",
+        f"{error.path} is not a valid profile of a target",
+        {key: " ".join(reason.split())[:200] for key, reason in error.reasons.items()},
+        fix=f"ls {quoted(error.path.parent)}   # other profiles to compare it with",
+    )
 
 
 def jetson_release(root: Path = ROOT) -> str | None:

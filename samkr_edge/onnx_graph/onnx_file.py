@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError, words_of
-from samkr_edge.files.named import missing_file
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.onnx_graph.protobuf import (
     block_field,
@@ -241,7 +241,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
+    except NO_FILE as error:
         raise missing_file(path, "ONNX file") from error
     except OSError as error:
         raise _unusable(

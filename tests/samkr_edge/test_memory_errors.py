@@ -111,7 +111,7 @@ def test_every_command_names_the_memory(
             raise MemoryError
         except MemoryError as error:
             if wrapped:
-                raise SamkrError("SE-D02", "a file could not be read") from error
+                raise SamkrError("SE-D03", "a file could not be read") from error
             raise
 
     monkeypatch.setattr("samkr_edge.cli.targets.targets", short)

@@ -1,14 +1,35 @@
 """The device profiles: complete, consistent with themselves and with the JetPack matrix."""
 
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from samkr_edge.cli import run
+from targets import profile
+from targets.device import Device
 from targets.jetpack import JETPACKS, jetpack_of, load_jetpack, parse_tegra_release
-from targets.profile import Target, UnknownTarget, all_targets, load_target, version_tuple
+from targets.profile import (
+    BrokenProfile,
+    Target,
+    UnknownTarget,
+    all_targets,
+    broken_profiles,
+    load_target,
+    version_tuple,
+)
+from targets.recognise import recognise
 
 JETSONS = [target for target in all_targets() if target.family == "jetson"]
 CARDS = [target for target in all_targets() if target.family == "rtx" and not target.compute_capabilities]
 MINIMAL = {"name": "x", "title": "X", "family": "rtx", "source": "none", "sms": 8}
+
+
+def test_every_profile_can_be_read() -> None:
+    assert broken_profiles() == ()
 
 
 def test_every_module_and_every_card_is_there() -> None:
@@ -128,3 +149,67 @@ def test_an_unknown_release_is_none_not_a_guess() -> None:
 def test_no_l4t_version_belongs_to_two_releases() -> None:
     listed = [l4t for release in JETPACKS for l4t in release.l4t]
     assert len(listed) == len(set(listed))
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the profiles, read anew."""
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    for path in profile.PROFILES.glob("*.yaml"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(profile, "PROFILES", folder)
+    profile._profiles.cache_clear()
+    yield folder
+    profile._profiles.cache_clear()
+
+
+BROKEN = {
+    b"": "nothing",
+    b"- a\n": "list",
+    b"title: X\n": "family",
+    b"title: X\nfamily: rtx\nsource: s\nsms: many\n": "sms",
+    b"title: X\nfamily: rtx\nsource: s\nsmms: 3\n": "smms",
+    b"title: \xff\n": "utf-8",
+    b"title: [\n": "line 2",
+    b"title: 2024-13-45\n": "month must be in 1..12",
+    b"[" * 100_000: "recursion",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=BROKEN.values())
+def test_a_broken_profile_stops_only_who_asks_for_it(
+    profiles: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (profiles / "rtx-4090.yaml").write_bytes(content)
+    assert run(["targets", "rtx-3090"]) == 0
+    capsys.readouterr()
+    assert run(["targets", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "rtx-4090.yaml is not a valid profile" in printed.err
+    listed = {target["name"] for target in json.loads(printed.out)["targets"]}
+    assert listed & {"rtx-3090", "rtx-4090"} == {"rtx-3090"}
+    for words in (["targets", "rtx-4090"], ["build", "m.onnx", "--target", "rtx-4090"]):
+        assert run(words) == 2
+        told = capsys.readouterr().err
+        assert "error SE-U52" in told
+        assert "rtx-4090.yaml" in told
+        assert BROKEN[content] in told
+        assert "fix: ls " in told
+
+
+def test_a_folder_among_the_profiles_is_a_broken_one(profiles: Path) -> None:
+    (profiles / "mine.yaml").mkdir()
+    with pytest.raises(BrokenProfile, match="directory"):
+        load_target("mine")
+
+
+def test_a_device_is_not_taken_for_another_where_its_own_profile_is_broken(profiles: Path) -> None:
+    known, unknown = (
+        Device(gpu=f"NVIDIA GeForce RTX {name}", compute_capability="8.6") for name in ("3090", "4090")
+    )
+    (profiles / "rtx-4090.yaml").write_bytes(b"")
+    assert recognise(known).name == "rtx-3090"
+    assert recognise(Device()).name == "cpu"
+    with pytest.raises(BrokenProfile, match="4090"):
+        recognise(unknown)

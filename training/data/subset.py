@@ -7,7 +7,6 @@ images on purpose (the AP on images that were trained on is train-fit AP, never 
 from __future__ import annotations
 
 import filecmp
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from samkr_edge.dataset.categories import SKELETON_FILE, whole_number
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, annotation_place
 from samkr_edge.dataset.usable import no_labels
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.artefact import read_json, replacing, write_json
+from samkr_edge.files.artefact import json_in, read_json, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.fixes import quoted
@@ -135,10 +134,8 @@ def _copy_images(source: KeypointDataset, out: Path, chosen: list[ImageRecord], 
 
 
 def _is_subset(annotations: Path) -> bool:
-    try:
-        return bool(json.loads(annotations.read_bytes()).get(MARK))
-    except (OSError, ValueError, AttributeError):
-        return False
+    payload = json_in(annotations)
+    return isinstance(payload, dict) and bool(payload.get(MARK))
 
 
 def _names(source: KeypointDataset, chosen: list[ImageRecord]) -> dict[int, str]:

@@ -7,10 +7,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from samkr_edge.errors import SamkrError, words_of
+from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.yaml_file import read_yaml, yaml_of
 from training.loop.recipe import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -27,7 +28,8 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     A file may start from a shipped recipe, ``extends: NAME``, and then holds only what differs.
 
     Raises:
-        SamkrError: SE-U30 no such recipe, SE-U31 not valid; an unknown key is answered with the nearest one.
+        SamkrError: SE-A23 no such file, SE-U30 no recipe of this name, SE-U31 not valid; an unknown key is answered
+            with the nearest one.
     """
     content = _read(name)
     for override in overrides or []:
@@ -68,9 +70,10 @@ def recipe_about(name: str) -> str:
 
 def recipe_comment(name: str) -> list[str]:
     """The lines of the comment that a recipe begins with; after a single one, the others of the recipe it extends."""
-    text = _path(name).read_text(encoding="utf-8")
+    path = _path(name)
+    text = path.read_text(encoding="utf-8-sig")
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    base = yaml.safe_load(text).get("extends")
+    base = read_yaml(path).get("extends")
     return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
 
 
@@ -89,8 +92,10 @@ def _read(name: str) -> dict[str, Any]:
     """The mapping in a recipe file, what it extends included."""
     path = _path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        content = read_yaml(path)
+    except NO_FILE as error:
+        if path.parent != RECIPES:
+            raise missing_file(path, "recipe") from error
         near = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
         raise SamkrError(
             "SE-U30",
@@ -98,10 +103,8 @@ def _read(name: str) -> dict[str, Any]:
             {"nearest": ", ".join(near)} if near else {"shipped": f"{len(recipe_names())} recipes"},
             fix="samkr-edge recipes",
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _invalid(str(path), {"reason": words_of(error, 200)}) from error
-    if not isinstance(content, dict):
-        raise _invalid(str(path), {"expected": "a mapping of sections"})
+    except ValueError as error:
+        raise _invalid(str(path), {"reason": reason_of(error)}) from error
     content.setdefault("name", path.stem)
     base = content.pop("extends", None)
     if base is None:
@@ -145,9 +148,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise _invalid(f"--set {override}", {section: "is not a section"})
     try:
-        parsed = yaml.safe_load(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
-    except yaml.YAMLError as error:
-        raise _invalid(f"--set {override}", {"reason": words_of(error, 200)}) from error
+        parsed = yaml_of(value)  # YAML 1.1 reads 5e-4 as text; the schema makes a number of it
+    except ValueError as error:
+        raise _invalid(f"--set {override}", {"reason": reason_of(error)}) from error
     if sections[-1:] == ["schedule"] and last in _LENGTHS:
         for other in _LENGTHS:
             place.pop(other, None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.named import missing_file
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 
 # Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
@@ -54,7 +54,7 @@ def read_weights(path: str | Path) -> Weights:
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             payload = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    except NO_FILE as error:
         raise missing_file(path, "file") from error
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)

@@ -15,6 +15,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.images import read_image
 from samkr_edge.pose.geometry import fit_matrix, warp
@@ -29,12 +30,14 @@ class CalibrationImages:
     """The images that a text file lists, one path a line, relative to the file.
 
     Raises:
-        SamkrError: SE-D87 the list cannot be read, is empty, or names a file that is not there.
+        SamkrError: SE-A23 there is no list, SE-D87 it cannot be read, is empty, or names a file that is not there.
     """
 
     def __init__(self, listing: Path, input_size: tuple[int, int]) -> None:
         try:
             lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
+        except NO_FILE as error:
+            raise missing_file(listing, "list of calibration images") from error
         except (OSError, UnicodeDecodeError) as error:
             raise SamkrError(
                 "SE-D87",

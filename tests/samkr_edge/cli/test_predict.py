@@ -248,8 +248,8 @@ def test_a_video_that_was_cut_off_is_refused_or_read_as_far_as_it_goes(
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index was at the end
     assert run(["predict", str(red_dot_model), str(tmp_path / "cut.mp4"), "-o", str(tmp_path / "o")]) == 3
     assert "SE-D97" in capsys.readouterr().err
-    assert run(["predict", str(red_dot_model), str(tmp_path / "none.mp4"), "-o", str(tmp_path / "o")]) == 3
-    assert "SE-D29" in capsys.readouterr().err
+    assert run(["predict", str(red_dot_model), str(tmp_path / "none.mp4"), "-o", str(tmp_path / "o")]) == 4
+    assert "SE-A23" in capsys.readouterr().err
 
 
 class Broken:

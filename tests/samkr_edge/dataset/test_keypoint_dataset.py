@@ -85,7 +85,7 @@ def test_named_annotation_file_and_image_folder_win(tmp_path: Path) -> None:
 
 
 def test_missing_folder_and_missing_annotations_name_what_was_tried(tmp_path: Path) -> None:
-    assert _error(tmp_path / "nowhere").code == "SE-D10"
+    assert _error(tmp_path / "nowhere").code == "SE-A23"
     error = _error(tmp_path)
     assert error.code == "SE-D10"
     assert "crowdpose_val.json" in error.sentence()

@@ -122,13 +122,13 @@ def test_brackets_of_a_path_that_exists_are_no_pattern(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "named", "code"),
     [
-        (["good.png", "typo*.jpg"], ["typo*.jpg"]),
-        (["good.png", "typo.jpg"], ["typo.jpg"]),
-        (["walk.mp4", "typo.mp4", "odd.mp4"], ["typo.mp4", "odd.mp4"]),
-        (["good.png", "notes.txt"], ["notes.txt"]),
-        (["x" * 300], ["x" * 100]),
+        (["good.png", "typo*.jpg"], ["typo*.jpg"], "SE-D29"),
+        (["good.png", "typo.jpg"], ["typo.jpg"], "SE-A23"),
+        (["walk.mp4", "typo.mp4", "odd.mp4"], ["typo.mp4", "odd.mp4"], "SE-A23"),
+        (["good.png", "notes.txt"], ["notes.txt"], "SE-D29"),
+        (["x" * 300], ["x" * 100], "SE-D04"),
     ],
 )
 def test_every_source_is_checked_before_the_first_is_run(
@@ -138,14 +138,16 @@ def test_every_source_is_checked_before_the_first_is_run(
     capsys: pytest.CaptureFixture[str],
     words: list[str],
     named: list[str],
+    code: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     picture(Path("good.png"))
     write_video(Path("walk.mp4"), [dots((30, 40))] * 3)
     Path("odd.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(100))
     Path("notes.txt").write_text("x")
-    assert run(["predict", str(red_dot_model), *words, "-o", "out"]) == 3
+    assert run(["predict", str(red_dot_model), *words, "-o", "out"]) == (4 if code == "SE-A23" else 3)
     told = capsys.readouterr().err
+    assert f"error {code}" in told
     assert "nothing was done" in told
     assert all(name in told for name in named)
     assert not Path("out").exists()

@@ -148,8 +148,9 @@ def test_a_wrong_override_is_refused_with_the_reason(override: str, said: str) -
             "at most one of every_epochs",
         ),
         ("extends: samkr_huge\n", "'samkr_huge', which is no other shipped recipe"),
-        ("- samkr_tiny\n", "a mapping of sections"),
-        ("", "a mapping of sections"),
+        ("- samkr_tiny\n", "holds a list, not keys with values"),
+        ("", "holds nothing, not keys with values"),
+        ("schedule: {steps: 2024-13-45}\n", "month must be in 1..12"),
         ("schedule: [\n", "line 2"),
     ],
 )

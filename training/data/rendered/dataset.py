@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.artefact import sha256_of, unwritable, write_json
+from samkr_edge.files.artefact import json_in, sha256_of, unwritable, write_json
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
@@ -280,10 +280,7 @@ def _category(skeleton: Skeleton) -> dict[str, Any]:
 
 
 def _read_record(out: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = json_in(out / RECORD)
     return record if isinstance(record, dict) and "settings" in record else None
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import run
-from samkr_edge.cli.file_errors import refused_file
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.refused import refused_file
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,11 @@ def refused_file(error: BaseException) -> SamkrError | None:
         return _of_encodings(error)
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None
+    return refusal(error)
+
+
+def refusal(error: OSError) -> SamkrError:
+    """SE-D04, whatever the system's reason is."""
     file = error.filename
     # A read that fails midway names no file; then the command line is what the user can look at.
     return SamkrError(

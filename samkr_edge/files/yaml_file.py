@@ -1,0 +1,33 @@
+"""YAML that people write: recipes, policies, suites, descriptions of keypoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from samkr_edge.errors import words_of
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        FileNotFoundError: there is none; OSError: the system does not give it.
+        ValueError: it is no UTF-8, no YAML or no mapping; the text says which, in one line.
+    """
+    content = yaml_of(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ValueError(f"it holds {found}, not keys with values")
+    return content
+
+
+def yaml_of(text: str) -> Any:
+    """What a YAML text says; raises ValueError with one line of reason."""
+    try:
+        return yaml.safe_load(text)
+    # ValueError: a date that no calendar has; RecursionError: nesting without end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(words_of(error, 200)) from error
