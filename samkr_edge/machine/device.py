@@ -108,7 +108,7 @@ def gpu_model(device: Device) -> str | None:
 
 
 def target_of(device: Device) -> Target:
-    """The profile of a device, as :func:`targets.recognise.recognise` finds it.
+    """The profile of a device, as ``targets.recognise.recognise`` finds it.
 
     Raises:
         SamkrError: SE-U52 the one that may be the device's cannot be read.
