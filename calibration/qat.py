@@ -94,18 +94,17 @@ def open_teacher(checkpoint: Checkpoint, path: str, student: Checkpoint) -> Pose
     """The float network that teaches ``student``.
 
     Raises:
-        SamkrError: SE-A79 it is quantized or has other keypoints.
+        SamkrError: SE-A79 it is quantized, SE-D26 it has other keypoints.
     """
-    if checkpoint.kind != "float" or checkpoint.card.skeleton.keypoints != student.card.skeleton.keypoints:
+    fix = "give the FP32 checkpoint that was quantized"
+    if checkpoint.kind != "float":
         raise SamkrError(
             "SE-A79",
             f"{path} cannot teach this network, so nothing was trained",
-            {
-                "teacher": f"{checkpoint.kind}, {len(checkpoint.card.skeleton)} keypoints",
-                "needed": f"float, {len(student.card.skeleton)} keypoints ({student.card.skeleton.name})",
-            },
-            fix="give the FP32 checkpoint that was quantized",
+            {"teacher": checkpoint.kind, "needed": "float"},
+            fix=fix,
         )
+    student.card.skeleton.require_same(checkpoint.card.skeleton, "network", "teacher", fix=fix)
     return network_of(checkpoint)
 
 

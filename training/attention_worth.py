@@ -85,20 +85,19 @@ def judge_by_ap(
             fix="samkr-edge eval CHECKPOINT --data DIR   # it must find people to be judged by AP",
         )
     apart = paired_bootstrap(dataset, *results, image_ids=ids)
-    interval = f"{apart.difference:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}]"
     if not -apart.difference <= max_drop:
         raise SamkrError(
             "SE-Q68",
             f"{card.model} needs its attention, so it was not exported without it",
             {
                 "with it": f"{ap:.2f} {metric} on {where}",
-                "without": f"{ap_without:.2f} {metric}: {interval}",
+                "without": f"{ap_without:.2f} {metric}: {apart.text()}",
                 "allowed": f"{max_drop:g} AP points less",
             },
             fix=_KEPT_WHOLE,
         )
     return {
-        "judged": f"{ap:.2f} {metric} with it, {ap_without:.2f} without: {interval} on {where}",
+        "judged": f"{ap:.2f} {metric} with it, {ap_without:.2f} without: {apart.text()} on {where}",
         "ap": ap,
         "ap_without": ap_without,
         "difference": [float(apart.difference), apart.low, apart.high],

@@ -91,7 +91,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.judge.wording import interval, milliseconds, signed
+    from benchmarks.judge.wording import milliseconds, with_interval
     from benchmarks.schema import common_ap_label, read_results
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -112,7 +112,7 @@ def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
                 f"{row.network} {row.precision.upper()}",
                 "" if row.ap is None else f"{row.ap:.1f}{' train-fit' * row.trained_on}",
                 *("" if index else runs[outcome.results].ap_label for _ in several),
-                "" if difference is None else f"{signed(difference.value)} {interval(difference)}",
+                "" if difference is None else with_interval(difference),
                 milliseconds(row.latency.p50_ms) + ("" if row.stable else " *"),
                 milliseconds(row.latency.p90_ms),
                 "" if row.speed_up is None else f"{row.speed_up.value:.2f}×",

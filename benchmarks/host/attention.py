@@ -23,6 +23,7 @@ from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.environment import environment
+from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import write_json
 from samkr_edge.runtime.runner import Runner
 from training.checkpoint import load_checkpoint, network_of
@@ -119,10 +120,10 @@ def measure(checkpoint: Path, data: Path, split: str, limit: int | None) -> dict
 
 
 def text(found: dict[str, Any]) -> str:
-    ap, low, high = found["difference"]["ap"]
+    ap = Interval(*found["difference"]["ap"])
     moved, peak = found["joints_moved"], found["attention"]
     return (
-        f"{found['ap']:.2f} AP with, {found['ap_without']:.2f} without: {ap:+.2f} [{low:+.2f}, {high:+.2f}] on "
+        f"{found['ap']:.2f} AP with, {found['ap_without']:.2f} without: {ap.text()} on "
         f"{found['data']['images']} images; joints of {moved['people']} people move median {moved['median']:.3f}, 99 % "
         f"{moved['p99']:.3f}, largest {moved['largest']:.2f} px; its weights: mean {peak['mean']:.1e}, largest of an "
         f"image {peak['largest_median']:.1e} in the median, {peak['largest']:.1e} at most"

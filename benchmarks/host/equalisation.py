@@ -30,6 +30,7 @@ from calibration.ptq import quantize_network
 from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.doctor.environment import environment
+from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
 from training.models.fold import fold_batch_norms
@@ -183,9 +184,9 @@ def row(bench: Bench, fp32: Measured, found: Measured) -> dict[str, Any]:
 
 
 def text(name: str, found: dict[str, Any]) -> str:
-    difference, low, high = found["against_fp32"]["ap"]
+    difference = Interval(*found["against_fp32"]["ap"])
     return (
-        f"{name:<38} {found['ap']:6.2f} AP, {difference:+6.2f} [{low:+.2f}, {high:+.2f}], "
+        f"{name:<38} {found['ap']:6.2f} AP, {difference.text():>22}, "
         f"heatmap {100 * found['heatmap_error']:.1f} %, offset {100 * found['offset_error']:.1f} %"
     )
 

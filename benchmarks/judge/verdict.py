@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, signed
+from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, with_interval
 from benchmarks.schema import ModelResult
 from samkr_edge.evaluation.scores import LEAST_AP
 
@@ -174,7 +174,7 @@ def _cost(model: ModelResult, images: int) -> str:
         return "its accuracy is unknown"
     if not is_significant(difference):
         return (
-            f"its {model.ap:.1f} {_metric(model)} differ by {signed(difference.value)} {interval(difference)}, "
+            f"its {model.ap:.1f} {_metric(model)} differ by {with_interval(difference)}, "
             f"which {images} images cannot tell from noise"
         )
     verb = "loses" if difference.value < 0 else "gains"

@@ -38,3 +38,8 @@ def milliseconds(value: float) -> str:
 def interval(spread: Spread) -> str:
     """``[−0.8, +0.2]``"""
     return f"[{signed(spread.low)}, {signed(spread.high)}]"
+
+
+def with_interval(spread: Spread) -> str:
+    """``−0.3 [−0.8, +0.2]``"""
+    return f"{signed(spread.value)} {interval(spread)}"

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from benchmarks.judge.choose import Candidate, Choice, budgets, choose
-from benchmarks.judge.wording import interval, milliseconds, short_labels, signed
+from benchmarks.judge.wording import milliseconds, short_labels, with_interval
 from benchmarks.schema import ModelResult, Results
 
 
@@ -151,7 +151,7 @@ def _line(name: str, results: Results, model: ModelResult) -> dict[str, Any]:
         "model": short_labels(results.models)[model.name],
         "ap": "" if model.ap is None else f"{model.ap:.1f}",
         "ap_label": results.ap_label,
-        "difference": "" if difference is None else f"{signed(difference.value)} {interval(difference)}",
+        "difference": "" if difference is None else with_interval(difference),
         "p50": milliseconds(model.latency.p50_ms),
         "p90": milliseconds(model.latency.p90_ms),
         "speed": "" if speed is None else f"{speed.value:.2f}×",

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, signed
+from benchmarks.judge.wording import (
+    interval,
+    is_significant,
+    milliseconds,
+    short_labels,
+    signed,
+    with_interval,
+)
 from benchmarks.paper import beside_the_paper
 from benchmarks.report.facts import facts, facts_line, flat
 from benchmarks.report.pictures import Budget, pictures
@@ -145,7 +152,7 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     if model.ap is not None:
         small = f"{results.dataset.images} images" if results.dataset else ""
         if model.difference is not None:
-            small = f"{signed(model.difference.value)} {interval(model.difference)} to {against}"
+            small = f"{with_interval(model.difference)} to {against}"
         tiles.append(("Train-fit" if model.trained_on else "Accuracy", f"{model.ap:.1f}", "AP", small))
     smaller = base.size_mb / model.size_mb
     small = model.file

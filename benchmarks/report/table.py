@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.judge.wording import interval, signed
+from benchmarks.judge.wording import with_interval
 from benchmarks.paper import beside_the_paper
 from benchmarks.schema import ModelResult, Results
 
@@ -118,9 +118,7 @@ def _cells(model: ModelResult, results: Results) -> list[str]:
     if results.dataset is not None:
         cells.append("" if model.ap is None else f"{model.ap:.1f}")
         difference = model.difference
-        cells.append(
-            "baseline" if difference is None else f"{signed(difference.value)} {interval(difference)}"
-        )
+        cells.append("baseline" if difference is None else with_interval(difference))
     cells += [
         f"{model.latency.p50_ms:.2f}{mark}",
         f"{model.latency.p90_ms:.2f}",

@@ -99,7 +99,7 @@ def follow(
     """Measure every model on the bench, in order.
 
     Raises:
-        SamkrError: SE-A81 the models are not forms of one network.
+        SamkrError: SE-A81 the models are not forms of one network, SE-D26 they have different keypoints.
     """
     _check_same_network(models)
     stages: list[Stage] = []
@@ -149,21 +149,20 @@ def verdict(stages: Sequence[Stage]) -> str:
     assert worst.difference is not None
     ap, oks = worst.difference.ap, worst.difference.oks
     return (
-        f"accuracy was lost between {worst.parent} and {worst.name} ({worst.form}): {ap.difference:+.2f} AP "
-        f"[{ap.low:+.2f}, {ap.high:+.2f}], mean OKS {oks.difference:+.4f} [{oks.low:+.4f}, {oks.high:+.4f}]"
+        f"accuracy was lost between {worst.parent} and {worst.name} ({worst.form}): {ap.text()} AP, "
+        f"{oks.text(100)} OKS x 100"
     )
 
 
 def _check_same_network(models: Sequence[PoseModel]) -> None:
-    first = models[0].card
-    for model in models[1:]:
-        if model.card.model != first.model or model.card.skeleton.keypoints != first.skeleton.keypoints:
+    first, *others = models
+    for model in others:
+        if model.card.model != first.card.model:
             raise SamkrError(
                 "SE-A81",
                 "these models are not forms of one network, so there is nothing to compare step by step",
-                {
-                    str(models[0].path): f"{first.model}, {len(first.skeleton)} keypoints",
-                    str(model.path): f"{model.card.model}, {len(model.card.skeleton)} keypoints",
-                },
+                {str(first.path): first.card.model, str(model.path): model.card.model},
                 fix="samkr-edge bench MODEL... --data DIR   # compares any models",
             )
+        fix = "name a checkpoint, and what was quantized, exported and built from it"
+        first.card.skeleton.require_same(model.card.skeleton, str(first.path), str(model.path), fix)

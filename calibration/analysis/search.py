@@ -140,8 +140,8 @@ def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Poli
     for result in found.restored:
         ap = result.alone.difference.ap
         why = (
-            f"search: {result.group.name} alone in INT8 changed AP by {ap.difference:+.2f} "
-            f"[{ap.low:+.2f}, {ap.high:+.2f}] and is {100 * result.macs_share:.1f} % of the work"
+            f"search: {result.group.name} alone in INT8 changed AP by {ap.text()} "
+            f"and is {100 * result.macs_share:.1f} % of the work"
         )
         if not result.distinguishable:
             why += "; below the noise by itself, needed for the budget"
@@ -149,8 +149,8 @@ def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Poli
             rules.append(Rule(match=pattern, precision="float", why=why))
     drop = found.best.trial.difference.ap
     about = (
-        f"{base.name} with {len(found.restored)} groups restored to float: {drop.difference:+.2f} AP "
-        f"[{drop.low:+.2f}, {drop.high:+.2f}] against FP32, {100 * found.best.macs_share:.1f} % of the work in INT8; "
+        f"{base.name} with {len(found.restored)} groups restored to float: {drop.text()} AP "
+        f"against FP32, {100 * found.best.macs_share:.1f} % of the work in INT8; "
         f"the budget of {max_drop:g} AP {'holds' if found.within else 'does not hold'}."
     )
     return base.model_copy(update={"name": name, "about": about, "rules": (*rules, *base.rules)})

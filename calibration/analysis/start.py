@@ -17,7 +17,6 @@ from calibration.ptq import quantize_network
 from samkr_edge import __version__
 from samkr_edge.cli.console import progress, say
 from samkr_edge.dataset.usable import require_splits
-from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
 from training.checkpoint import network_of
 from training.export import weights_digest
@@ -114,12 +113,6 @@ class Analysis:
         return calibration_images(self.card, data=self._data, count=self._images, seed=self._seed).batches
 
 
-def interval(found: Interval, factor: float = 1.0) -> str:
-    """``-0.31 [-0.52, -0.10]``."""
-    value, low, high = (factor * x for x in (found.difference, found.low, found.high))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
 def _report(what: str, trial: Trial) -> None:
     difference = trial.difference
-    say(f"{what}: {interval(difference.ap)} AP, {interval(difference.oks, 100)} OKS x 100")
+    say(f"{what}: {difference.ap.text()} AP, {difference.oks.text(100)} OKS x 100")

@@ -104,8 +104,6 @@ def ledger(
 def _table(stages: Sequence[Stage], images: int, trained_on: bool) -> Table:
     from rich.table import Table
 
-    from calibration.analysis.start import interval
-
     metric = "train-fit AP; " if trained_on else ""
     table = Table(title=f"{images} images; {metric}differences to `after`, 95 % intervals over images")
     for name in ("model", "form", "after"):
@@ -113,9 +111,7 @@ def _table(stages: Sequence[Stage], images: int, trained_on: bool) -> Table:
     for name in ("AP", "AP won", "OKS x 100 won", "map errors"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in stages:
-        differences = (
-            (interval(s.difference.ap), interval(s.difference.oks, 100)) if s.difference else ("", "")
-        )
+        differences = (s.difference.ap.text(), s.difference.oks.text(100)) if s.difference else ("", "")
         errors = (
             f"{100 * s.heatmap_error:.1f} %, {100 * s.offset_error:.1f} %"
             if s.heatmap_error is not None and s.offset_error is not None

@@ -70,7 +70,7 @@ def search(
     from calibration.analysis.search import found_policy, is_untouched, policy_text
     from calibration.analysis.search import search as find
     from calibration.analysis.sensitivity import analyse
-    from calibration.analysis.start import Analysis, interval
+    from calibration.analysis.start import Analysis
     from calibration.analysis.trials import TrialStore
     from calibration.inputs import warn_if_meaningless
     from calibration.policy import load_policy
@@ -129,7 +129,7 @@ def search(
     }
     emit(
         payload,
-        f"{out}: {interval(difference)} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
+        f"{out}: {difference.text()} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
         f"{100 * found.best.macs_share:.1f} % of the work in INT8; restored: "
         f"{', '.join(found.best.restored) or 'nothing'}\nquantized again by the written policy: {proof:.2f} {metric}",
         as_json,
@@ -151,13 +151,12 @@ def _nothing_to_lose(
 def _over_budget(
     max_drop: float, min_int8: float, best: Step, written: Path, checkpoint: Path, data: Path
 ) -> SamkrError:
-    from calibration.analysis.start import interval
 
     return SamkrError(
         "SE-Q82",
         f"no policy loses at most {max_drop:g} AP with at least {min_int8:g} % of the work in INT8",
         {
-            "best": f"{interval(best.trial.difference.ap)} AP, {100 * best.macs_share:.1f} % in INT8",
+            "best": f"{best.trial.difference.ap.text()} AP, {100 * best.macs_share:.1f} % in INT8",
             "restored": ", ".join(best.restored) or "nothing",
             "written": f"{written}, although it misses the budget",
         },

@@ -66,7 +66,7 @@ def sensitivity(
     from calibration.analysis.chart import sensitivity_chart
     from calibration.analysis.scoring import Bench
     from calibration.analysis.sensitivity import analyse, conclusion, ranked
-    from calibration.analysis.start import Analysis, interval
+    from calibration.analysis.start import Analysis
     from calibration.analysis.trials import TrialStore
     from calibration.inputs import warn_if_meaningless
     from samkr_edge.cli.console import emit
@@ -112,8 +112,8 @@ def sensitivity(
     with replacing(chart) as temporary:
         temporary.write_text(sensitivity_chart(results, title, len(bench.images), left_out), encoding="utf-8")
     summary = (
-        f"the whole policy {analysis.policy.name}: {interval(whole.difference.ap)} {metric}, "
-        f"{interval(whole.difference.oks, 100)} OKS x 100"
+        f"the whole policy {analysis.policy.name}: {whole.difference.ap.text()} {metric}, "
+        f"{whole.difference.oks.text(100)} OKS x 100"
     )
     emit(
         {"out": str(out), **payload},
@@ -134,8 +134,6 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from calibration.analysis.start import interval
-
     table = Table(
         title="alone: the group alone in INT8, against FP32; restored: it alone in float, against the policy",
         caption="95 % intervals over images; ~ indistinguishable from no loss",
@@ -146,7 +144,7 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for r in results:
-        restored = interval(r.restored.difference.ap) if r.restored else "float anyway"
+        restored = r.restored.difference.ap.text() if r.restored else "float anyway"
         table.add_row(
             r.group.name,
             f"{100 * r.macs_share:.1f} %",
@@ -163,7 +161,6 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
 
 def _lost(trial: Trial) -> tuple[str, str, str]:
     """AP, OKS and the error of the offsets, as the cells of a row."""
-    from calibration.analysis.start import interval
 
     difference = trial.difference
-    return interval(difference.ap), interval(difference.oks, 100), f"{100 * trial.offset_error:.2f} %"
+    return difference.ap.text(), difference.oks.text(100), f"{100 * trial.offset_error:.2f} %"

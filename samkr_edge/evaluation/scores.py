@@ -38,3 +38,8 @@ class Interval:
     difference: float
     low: float
     high: float
+
+    def text(self, factor: float = 1.0) -> str:
+        """``-0.31 [-0.52, -0.10]``, each times the factor."""
+        value, low, high = (factor * x for x in (self.difference, self.low, self.high))
+        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"

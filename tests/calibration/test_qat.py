@@ -156,6 +156,13 @@ def test_a_teacher_must_be_float(four_bits: Checkpoint, source: Checkpoint) -> N
     assert open_teacher(source, "fp32.pt", four_bits).config == source.config
 
 
+def test_a_teacher_has_the_keypoints_of_the_network(source: Checkpoint) -> None:
+    other = replace(source.card.skeleton, keypoints=source.card.skeleton.keypoints[::-1])
+    with pytest.raises(SamkrError, match="network and the teacher have different keypoints") as caught:
+        open_teacher(source, "fp32.pt", replace(source, card=replace(source.card, skeleton=other)))
+    assert caught.value.code == "SE-D26"
+
+
 def test_a_quantized_network_is_not_compiled_in_pieces(source: Checkpoint, four_bits: Checkpoint) -> None:
     assert callable(compiled(network_of(source)))
     with pytest.raises(SamkrError) as caught:

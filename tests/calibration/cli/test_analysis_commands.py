@@ -265,6 +265,18 @@ def test_a_ledger_of_two_networks_is_refused(
     assert load_checkpoint(other).card.model == "samkr_tiny"
 
 
+def test_a_ledger_of_networks_of_different_keypoints_is_refused(
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    from training.checkpoint import load_checkpoint, save_checkpoint
+
+    source = load_checkpoint(fp32)
+    mirrored = replace(source.card.skeleton, keypoints=source.card.skeleton.keypoints[::-1])
+    save_checkpoint(tmp_path / "other.pt", replace(source, card=replace(source.card, skeleton=mirrored)))
+    assert run(["ledger", str(fp32), str(tmp_path / "other.pt"), "--data", str(people)]) == 3
+    assert "SE-D26" in capsys.readouterr().err
+
+
 def test_a_ledger_does_not_follow_one_file_twice(
     fp32: Path, people: Path, tmp_path: Path, capsys: Captured
 ) -> None:
