@@ -55,6 +55,7 @@ class OnnxRunner(Runner):
 
     Args:
         data: the bytes of ``path``, where they have been read already: what was checked is what is opened.
+        model: what ``data`` holds, where it has been decoded already.
         optimise: False computes node by node what the graph says: slow, for checking the graph itself.
         outputs: tensors to give instead of the card's.
 
@@ -70,12 +71,13 @@ class OnnxRunner(Runner):
         threads: int = 1,
         *,
         data: bytes | None = None,
+        model: OnnxFile | None = None,
         optimise: bool = True,
         outputs: Sequence[str] | None = None,
     ) -> None:
         if data is None:
             data = Path(path).read_bytes()
-        model = _decoded(path, data)
+        model = model or _decoded(path, data)
         self._path = path
         self.target: str | None = model.metadata.get(TARGET_KEY)
         self.card = card_of(model, path)

@@ -20,6 +20,7 @@ from red_dot import write_red_dot_model
 import samkr_edge.builder.tensorrt.engine_trial
 import samkr_edge.machine.driver
 from samkr_edge.model_card import ModelCard
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet
@@ -95,8 +96,8 @@ def references_are_kept() -> Iterator[None]:
     """What engines are judged by is computed once for each graph, where tests build the same graph again and again."""
     kept = {}
 
-    def reference_of(graph: bytes, card: ModelCard) -> Any:
-        key = hashlib.sha256(graph).digest(), repr(card)
+    def reference_of(graph: OnnxFile, card: ModelCard) -> Any:
+        key = hashlib.sha256(graph.encode()).digest(), repr(card)
         if key not in kept:
             kept[key] = computed(graph, card)
         return kept[key]

@@ -34,7 +34,7 @@ def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True
         # `export` keeps the names of the maps inside the graph.
         if name not in {output.name for output in model.outputs}:
             model.add_output(Value(name, FLOAT, (None,) * 4))
-    runner = OnnxRunner("the graph", data=model.encode(), optimise=optimise, outputs=outputs)
+    runner = OnnxRunner("the graph", data=model.encode(), model=model, optimise=optimise, outputs=outputs)
     try:
         yield runner
     finally:

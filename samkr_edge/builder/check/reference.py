@@ -11,12 +11,12 @@ from samkr_edge.builder.check.probe import Probe, probe_batch, probe_of
 from samkr_edge.builder.check.suspects import maps_and_suspects
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 
-def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
-    """What to judge by, and the images to run, uint8 (N, H, W, 3), of a serialized model with its metadata.
+def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarray]:
+    """What to judge by, and the images to run, uint8 (N, H, W, 3), of a model with its metadata; it stays as it is.
 
     One session is open at a time. What a float model computes and what faults would do takes one run of its images and
     of two more; a quantized one takes another run of its images.
@@ -25,12 +25,12 @@ def reference_of(graph: bytes, card: ModelCard) -> tuple[Reference, np.ndarray]:
         SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A28 it
             does not see them.
     """
-    model = decode_onnx(graph)
     probe = probe_of(model.metadata)
     images = probe_batch(probe, card.input_size)
     quantized = any(node.op_type == "QuantizeLinear" for node in model.nodes)
     source = run_maps(model, images, optimise=False) if quantized else None
     if quantized:
+        model = model.copy()
         strip_quantizers(model)
     floats, suspects = maps_and_suspects(model, images)
     maps = source if source is not None else floats

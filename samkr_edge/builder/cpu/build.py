@@ -21,7 +21,7 @@ from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.foreign import refuse_other_tools
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, decoded, not_whole, read_bytes
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, decoded, not_whole, read_bytes
 from samkr_edge.passport import Passport, passport_path, write_built
 
 
@@ -65,7 +65,8 @@ def build_cpu(source: Path, out: Path) -> Built:
             fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
         )
     refuse_other_tools(graph, source, "the CPU")
-    model = parse_onnx(graph.encode() if float_biases(graph) else data, source)
+    edited = graph.copy()
+    model = parse_onnx(edited.encode() if float_biases(edited) else data, source)
     require_writable(out)
     settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
     if platform.machine() in ("x86_64", "AMD64"):
@@ -78,7 +79,7 @@ def build_cpu(source: Path, out: Path) -> Built:
     entry = model.metadata_props.add()
     entry.key, entry.value = TARGET_KEY, "cpu"
     built = model.SerializeToString()
-    agreement = _compare(data, built, card)
+    agreement = _compare(graph, built, card)
     if not agreement.holds:
         raise SamkrError(
             "SE-B53",
@@ -142,7 +143,7 @@ def _no_half_beside_int8(path: Path) -> SamkrError:
     )
 
 
-def _compare(source: bytes, built: bytes, card: ModelCard) -> Agreement:
+def _compare(source: OnnxFile, built: bytes, card: ModelCard) -> Agreement:
     from samkr_edge.builder.check.maps import run_maps
     from samkr_edge.builder.check.reference import reference_of
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from samkr_edge.builder.tensorrt.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, read_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
@@ -53,6 +54,11 @@ class SerializedEngine:
     data: bytes
     parsed: bytes
     listing: str | None = None
+
+    @cached_property
+    def graph(self) -> OnnxFile:
+        """What ``parsed`` holds; decoded once."""
+        return decode_onnx(self.parsed)
 
 
 def build_bytes(

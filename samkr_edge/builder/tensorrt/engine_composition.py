@@ -13,7 +13,7 @@ from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine
 from samkr_edge.builder.tensorrt.engine_promises import broken_promises, promises_of
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.errors import SamkrError
-from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
         parsed = layers_in(layers)
     except SamkrError as error:  # the engine is whole all the same
         return MadeOf(None, None, (_not_known(error),))
-    return MadeOf(layers, measure(parsed), _kept(parsed, engine.parsed, plan))
+    return MadeOf(layers, measure(parsed), _kept(parsed, engine.graph, plan))
 
 
 def inspect_built(text: str, engine: SerializedEngine, plan: BuildPlan) -> tuple[str, ...]:
@@ -55,16 +55,16 @@ def inspect_built(text: str, engine: SerializedEngine, plan: BuildPlan) -> tuple
         parsed = parse_layers(text)
     except SamkrError as error:
         return (_not_known(error),)
-    return _kept(parsed, engine.parsed, plan)
+    return _kept(parsed, engine.graph, plan)
 
 
 def _not_known(error: SamkrError) -> str:
     return f"what the engine is made of is unknown: {error.message} ({error.code})"
 
 
-def _kept(layers: Sequence[Layer], parsed: bytes, plan: BuildPlan) -> tuple[str, ...]:
+def _kept(layers: Sequence[Layer], graph: OnnxFile, plan: BuildPlan) -> tuple[str, ...]:
     """A note on what is not seen to be kept; raises SamkrError SE-B83 for what is seen not to be."""
-    broken = broken_promises(layers, promises_of(decode_onnx(parsed)))
+    broken = broken_promises(layers, promises_of(graph))
     # What no layer names is not known to be wrong.
     rounded = [one for one in broken if one.promised == "FP32" and one.found]
     if rounded:

@@ -12,7 +12,7 @@ from samkr_edge.builder.check.reference import reference_of
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.model_card import ModelCard
-from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
@@ -42,7 +42,7 @@ def agree(graph: OnnxFile, plan: BuildPlan, built: Path, card: ModelCard) -> Agr
     input stays the image bytes that ONNX Runtime is given, and its float part FP32.
     """
     prepared = prepare(graph, set(plan.steps) - {"cast_first", "float_input", "bake_fp16"})
-    reference, images = reference_of(prepared, card)
+    reference, images = reference_of(decode_onnx(prepared), card)
     runner = TensorRTRunner(built)
     try:
         found = runner.run(images)

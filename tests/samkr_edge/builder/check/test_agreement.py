@@ -65,7 +65,7 @@ def judged(folder: Path, **options: object) -> Judged:
     model = decode_onnx((folder / "tiny.onnx").read_bytes())
     model.drop_metadata(PROBE_KEY)
     graph = with_metadata(model.encode(), PROBE_KEY, make_probe("rendered", figures()).to_text())
-    reference, images = reference_of(graph, card)
+    reference, images = reference_of(decode_onnx(graph), card)
     return Judged(graph, card, reference, images)
 
 
@@ -201,7 +201,7 @@ def test_a_source_that_computes_nan_or_sees_nothing_is_told_as_that(
     assert values is not None
     model.put({name: np.full_like(values, value)})
     with pytest.raises(SamkrError, match=words) as raised:
-        reference_of(model.encode(), floats.card)
+        reference_of(model, floats.card)
     assert raised.value.code == code
 
 
@@ -263,7 +263,7 @@ def test_an_untrained_network_raises_no_alarm(float_onnx: Path, int8_onnx: Path)
     for path, precision in ((float_onnx, "fp32"), (int8_onnx, "int8")):
         graph = path.read_bytes()
         card = replace(ModelCard.from_json(decode_onnx(graph).metadata["samkr_edge"]), provenance={})
-        reference, images = reference_of(graph, card)
+        reference, images = reference_of(decode_onnx(graph), card)
         found = run_maps(decode_onnx(bake(graph)), images)
         agreement = judge(reference, found, card, "fp16" if precision == "fp32" else precision)
         assert agreement.holds, agreement.facts()
@@ -326,7 +326,7 @@ def test_the_sentence_speaks_of_people_and_pixels(floats: Judged) -> None:
 def test_a_file_without_a_probe_is_judged_on_noise_and_says_so(floats: Judged) -> None:
     model = decode_onnx(floats.graph)
     model.drop_metadata(PROBE_KEY)
-    reference, images = reference_of(model.encode(), floats.card)
+    reference, images = reference_of(model, floats.card)
     assert len(images) == 1
     agreement = judge(reference, run_maps(decode_onnx(bake(floats.graph)), images), floats.card, "fp16")
     assert agreement.holds
