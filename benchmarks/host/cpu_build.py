@@ -33,7 +33,7 @@ from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.runtime.onnx_runtime import session_options
 
 # Issue 4: against ONNX Runtime FP32, samkr_w32 at 512x512, one thread, a CPU with VNNI.

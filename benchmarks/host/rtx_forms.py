@@ -33,7 +33,7 @@ from samkr_edge.files.artefact import write_json
 from samkr_edge.machine.tensorrt_module import import_tensorrt
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 Settings = Callable[[Any], None]
 

@@ -15,7 +15,7 @@ from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.evaluation.ap import score
 from samkr_edge.evaluation.predictions import Predictions
 from samkr_edge.images import read_image
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import load_model

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from samkr_edge.onnx_graph.onnx_file import make_node, read_onnx
+from samkr_edge.onnx_graph.onnx_file import make_node
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import passport_path, read_passport, write_passport
 
 

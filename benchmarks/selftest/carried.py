@@ -22,7 +22,8 @@ import numpy as np
 
 from samkr_edge.files.artefact import replacing
 from samkr_edge.model_card import METADATA_KEY, ModelCard
-from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile, decode_onnx, with_metadata
+from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile, with_metadata
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 FOLDER = Path(__file__).parent / "carried"

@@ -17,7 +17,7 @@ from samkr_edge.builder.tensorrt.typing_choice import CLEARED, OBEY, network_fla
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.tensorrt_module import Flavour, import_tensorrt
-from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 WORKSPACE = 512 * MIB
 

@@ -19,7 +19,8 @@ from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.engine_promises import BrokenPromise, Promises, broken_promises, promises_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.tensorrt_module import Flavour
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 

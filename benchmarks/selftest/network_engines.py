@@ -15,7 +15,7 @@ from samkr_edge.cli.build_tensorrt import free_bytes, make_plans
 from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import passport_path
 
 

@@ -45,7 +45,7 @@ def build_engine(
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
     from samkr_edge.onnx_graph.onnx_card import card_of
     from samkr_edge.onnx_graph.onnx_facts import facts_of
-    from samkr_edge.onnx_graph.onnx_file import read_onnx
+    from samkr_edge.onnx_graph.onnx_reading import read_onnx
     from samkr_edge.passport import own_place
 
     graph = read_onnx(model)

@@ -40,7 +40,7 @@ def bundle(
     from samkr_edge.deploy.bundle import SUFFIX, is_bundle, write_bundle
     from samkr_edge.files.own_files import refuse_foreign
     from samkr_edge.onnx_graph.foreign import refused_by
-    from samkr_edge.onnx_graph.onnx_file import read_onnx
+    from samkr_edge.onnx_graph.onnx_reading import read_onnx
 
     if out is None:
         out = model.with_suffix(SUFFIX)

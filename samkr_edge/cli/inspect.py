@@ -73,7 +73,7 @@ def inspect(
     from samkr_edge.onnx_graph.foreign import refused_by
     from samkr_edge.onnx_graph.graph import Graph
     from samkr_edge.onnx_graph.onnx_card import card_of
-    from samkr_edge.onnx_graph.onnx_file import decoded, read_bytes
+    from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
     from samkr_edge.passport import is_built
     from samkr_edge.preflight import preflight
 

@@ -14,7 +14,8 @@ from samkr_edge.model_card import TARGET_KEY, ModelCard
 from samkr_edge.model_card_check import check_first_outputs
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile, WeightsElsewhere, decode_onnx, weights_elsewhere
+from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import WeightsElsewhere, decode_onnx, weights_elsewhere
 from samkr_edge.passport import is_built, read_passport
 from samkr_edge.preflight import admit
 from samkr_edge.runtime.runner import Runner

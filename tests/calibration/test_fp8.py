@@ -19,7 +19,7 @@ from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of, precision_mix
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from training.checkpoint import Checkpoint, load_checkpoint, network_of

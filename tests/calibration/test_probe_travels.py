@@ -8,7 +8,7 @@ import pytest
 
 from samkr_edge.builder.check.probe import parse_probe, probe_of
 from samkr_edge.cli import run
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from training.checkpoint import load_checkpoint
 
 

@@ -10,7 +10,7 @@ from samkr_edge.builder.inspect.engine_layers import Layer, layers_in, operation
 from samkr_edge.builder.inspect.myelin import casts_first
 from samkr_edge.builder.tensorrt.engine_bytes import SerializedEngine
 from samkr_edge.builder.tensorrt.engine_promises import broken_promises, promises_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 # The fixture `build`.
 Build = Callable[..., SerializedEngine]

@@ -20,7 +20,7 @@ from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from targets.profile import load_target
 from training.models.pose_net import PoseNet
 

@@ -22,7 +22,7 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from targets.profile import load_target
 
 pytestmark = pytest.mark.usefixtures("features")

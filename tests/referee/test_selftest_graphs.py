@@ -14,7 +14,7 @@ from benchmarks.selftest.sampling import MAPS
 from samkr_edge.builder.tensorrt.engine_bytes import build_bytes
 from samkr_edge.builder.tensorrt.features import Features
 from samkr_edge.builder.tensorrt.sampling_trial import sampling_graph
-from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 
 def build(graph: bytes, form: Form) -> int:

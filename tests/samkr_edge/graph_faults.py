@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, OnnxFile, decode_onnx, make_node
+from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, OnnxFile, make_node
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 
 def nearest(model: OnnxFile) -> None:

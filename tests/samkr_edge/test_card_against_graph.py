@@ -27,7 +27,7 @@ from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.model_card_check import check_first_outputs
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.skeleton import COCO17

@@ -21,7 +21,7 @@ from samkr_edge.engine_check import check_engine, power_note
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import gpu_device
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import passport_path, read_passport
 from samkr_edge.pose_model import load_model
 from samkr_edge.preflight import preflight

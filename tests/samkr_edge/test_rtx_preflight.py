@@ -22,7 +22,7 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.engine_check import check_engine
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import Passport, passport_path, read_passport
 from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -21,7 +21,8 @@ from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.foreign import refuse_other_tools
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_card import card_of
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, decoded, not_whole, read_bytes
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, decoded, not_whole, read_bytes
 from samkr_edge.passport import Passport, passport_path, write_built
 
 

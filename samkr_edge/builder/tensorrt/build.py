@@ -30,7 +30,8 @@ from samkr_edge.machine.tensorrt_module import MODULES, tensorrt_version
 from samkr_edge.model_card import ModelCard
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_facts import precision_mix
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, read_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import Passport, passport_path, passport_text, write_built
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from samkr_edge.runtime.tensorrt_log import is_about_memory

@@ -28,7 +28,8 @@ from samkr_edge.builder.tensorrt.typing_choice import OBEY, PREFER
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.machine.tensorrt_module import TITLES, import_tensorrt
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.tensorrt import INPUT
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache

@@ -12,7 +12,8 @@ from samkr_edge.builder.check.reference import reference_of
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.model_card import ModelCard
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
 # Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.

@@ -31,7 +31,8 @@ from samkr_edge.files.artefact import read_json, write_json
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.machine.device import running_device
 from samkr_edge.machine.tensorrt_module import TITLES
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx
+from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 # Channels, rows, columns and taps of a keypoint's map of samkr_w32 at 512x512.
 SIZES = (16, 128, 128, 9)

@@ -17,7 +17,8 @@ from samkr_edge.builder.tensorrt.half import raise_opset, to_half
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.bias_range import LARGEST, clips_biases, fit_biases
 from samkr_edge.onnx_graph.graph import Graph
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, with_metadata
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, with_metadata
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.runtime.onnx_runtime import rounds_by_half_scales
 
 CHANNELS = 6

@@ -23,8 +23,8 @@ from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.float_biases import float_biases
 from samkr_edge.onnx_graph.foreign import refused_by
-from samkr_edge.onnx_graph.onnx_file import read_onnx
 from samkr_edge.onnx_graph.onnx_precision import precision_of
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.pose_model import load_model
 
 

@@ -12,7 +12,8 @@ from tensorrt_graphs import residual_graph, write_residual
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx, with_metadata
+from samkr_edge.onnx_graph.onnx_file import with_metadata
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 
 @pytest.fixture(scope="module")

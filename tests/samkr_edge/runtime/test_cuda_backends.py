@@ -22,7 +22,7 @@ from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.runtime.cuda import BACKENDS, Cuda, open_cuda
 from samkr_edge.runtime.cuda_driver import CtypesCuda
 from samkr_edge.runtime.tensorrt import TensorRTRunner

@@ -20,7 +20,7 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.machine.device import running_device
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.finished_kernels import FinishedKernels, kernels_path
 from samkr_edge.runtime.onnx_runtime import OnnxRunner

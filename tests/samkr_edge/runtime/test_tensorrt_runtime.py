@@ -25,7 +25,7 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.driver import FUNCTIONS
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import read_onnx
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.cuda import open_cuda
 from samkr_edge.runtime.onnx_runtime import OnnxRunner, rounds_by_half_scales

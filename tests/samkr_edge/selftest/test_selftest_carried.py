@@ -30,7 +30,7 @@ from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from targets.profile import load_target
 

@@ -26,7 +26,8 @@ from samkr_edge.builder.cpu.retarget import retarget
 from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
-from samkr_edge.onnx_graph.onnx_file import OnnxFile, decode_onnx, with_metadata
+from samkr_edge.onnx_graph.onnx_file import OnnxFile, with_metadata
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 NEAREST, GRID = "GridSample took the nearest pixel", "the sampling grid were rounded to FP16"
 SWAPPED, LAST = "red and blue were swapped", "the last operation of the offset were in FP16"

@@ -16,7 +16,8 @@ from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx, with_metadata
+from samkr_edge.onnx_graph.onnx_file import with_metadata
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 
 def picture(height: int, width: int) -> np.ndarray:

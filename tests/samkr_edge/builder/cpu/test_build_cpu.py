@@ -14,6 +14,7 @@ from samkr_edge.builder.cpu import build as builder
 from samkr_edge.builder.cpu.build import build_cpu
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph import onnx_reading
 from samkr_edge.passport import passport_path
 from samkr_edge.pose_model import load_model
 from samkr_edge.preflight import preflight
@@ -195,3 +196,10 @@ def test_fp16_beside_int8_is_refused_as_what_it_is(int8_onnx: Path, tmp_path: Pa
     assert raised.value.code == "SE-B54"
     assert "mixes INT8 with FP16" in raised.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["mixed.onnx"]
+
+
+def test_no_graph_is_decoded_twice(int8_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, real = [], onnx_reading._decode
+    monkeypatch.setattr(onnx_reading, "_decode", lambda data: reads.append(bytes(data)) or real(data))
+    built = build_cpu(int8_onnx, tmp_path / "q.cpu.onnx").path
+    assert reads == [int8_onnx.read_bytes(), built.read_bytes()]

@@ -12,7 +12,7 @@ from samkr_edge.builder.inspect.engine_layers import Layer, parse_layers
 from samkr_edge.builder.inspect.engine_measures import measure
 from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.engine_promises import Promises, broken_promises, promises_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 
 FINAL = ("/net/heatmap_head/final/Conv", "/net/offset_head/final/Conv")
 SOFTMAX = "/net/offset_head/attention/Softmax"

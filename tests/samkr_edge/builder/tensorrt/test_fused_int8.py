@@ -17,7 +17,7 @@ from samkr_edge.builder.tensorrt.edits import prepare
 from samkr_edge.builder.tensorrt.fused_int8 import fuse_int8
 from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.onnx_graph.graph import Graph
-from samkr_edge.onnx_graph.onnx_file import decode_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 if TYPE_CHECKING:
     from training.models.pose_net import PoseNet

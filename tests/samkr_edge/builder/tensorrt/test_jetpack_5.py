@@ -6,7 +6,8 @@ from pathlib import Path
 from red_dot import write_red_dot_model
 
 from samkr_edge.cli import run
-from samkr_edge.onnx_graph.onnx_file import UINT8, read_onnx
+from samkr_edge.onnx_graph.onnx_file import UINT8
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 
 ROOT = Path(__file__).parents[4]
 

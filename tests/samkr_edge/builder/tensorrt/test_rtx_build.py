@@ -26,7 +26,7 @@ from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from targets.profile import load_target
 

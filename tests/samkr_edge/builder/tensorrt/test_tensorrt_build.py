@@ -27,7 +27,7 @@ from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.preflight import preflight
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache

@@ -20,9 +20,9 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
-from samkr_edge.onnx_graph import onnx_file
+from samkr_edge.onnx_graph import onnx_reading
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import decode_onnx, read_onnx
+from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from targets.profile import load_target
 
 Install = Callable[[str], FakeTensorRT]
@@ -250,8 +250,8 @@ def test_nothing_is_tried_ahead_of_time_without_a_gpu(install: Install, tmp_path
 def test_one_command_reads_its_graph_once(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, reads, real = write_residual(tmp_path / "model.onnx"), [], onnx_file.decode_onnx
-    monkeypatch.setattr(onnx_file, "decode_onnx", lambda data: reads.append(1) or real(data))
+    source, reads, real = write_residual(tmp_path / "model.onnx"), [], onnx_reading._decode
+    monkeypatch.setattr(onnx_reading, "_decode", lambda data: reads.append(bytes(data)) or real(data))
     install("10.3.0")
     assert run(["build", str(source), "--target", "auto", "--precision", "best", "--json"]) == 0
-    assert len(reads) == 1
+    assert reads.count(source.read_bytes()) == 1
