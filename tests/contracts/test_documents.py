@@ -1,4 +1,4 @@
-"""The documents cannot drift from the program: commands parse, links lead somewhere, numbers are those of kept runs."""
+"""The documents cannot drift from the program: commands parse, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ GUIDES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").
 DOCUMENTS = (*GUIDES, "CONTRIBUTING.md", "CHANGELOG.md")
 # Pages that are made when the site is built: docs/generated_pages.py.
 MADE = {"docs/errors.md"}
-# Programs of others, whose command lines are not ours to check.
-OTHERS = {"make", "torchrun", "trtexec", "uv", "pip", "python3"}
+# Programs of others, whose options are not ours to check.
+OTHERS = {"torchrun", "trtexec", "uv", "pip", "python3", "lint-imports", "git"}
+PROGRAMS = "|".join(("samkr-edge", "python", "make", *sorted(OTHERS)))
 EXTRAS = re.compile(r"(?:samkr-edge|\.|\.whl)\[([a-z0-9,-]+)\]")
 
 
@@ -48,10 +49,12 @@ def command_lines(document: str) -> Iterator[str]:
     for block in blocks(document, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             if command := line.split(" # ")[0].split("   #")[0].strip():
-                yield from command.split(" && ")
+                yield from re.split(r" && | \| ", command)
     prose = re.sub(r"```.*?```", "", read(document), flags=re.DOTALL)
-    for command in re.findall(r"`((?:samkr-edge|python) [^`]+)`", prose):
+    for command in re.findall(rf"`((?:[\w.]+/bin/)?(?:{PROGRAMS}) [^`]+)`", prose):
         yield " ".join(command.split())
+    for command in re.findall(rf"`((?:{'|'.join(COMMANDS)}) --[^`]+)`", prose):
+        yield f"samkr-edge {' '.join(command.split())}"
 
 
 def recipe_commands() -> Iterator[str]:
@@ -82,14 +85,14 @@ def reader_of(name: tuple[str, ...]) -> Any:
 def parse(words: list[str], *, whole: bool) -> None:
     """Read a command line as the command does; raises what the command would.
 
-    ``whole``: what is required must be there. A mention in a sentence may leave it out.
+    ``whole``: what is required must be there, values of options too. A mention in a sentence may leave it out.
     """
     assert words[0] in COMMANDS, f"there is no `samkr-edge {words[0]}`"
     split = 2 if words[0] == "data" else 1
     try:
         reader_of(tuple(words[:split])).main(words[split:], standalone_mode=False)
     except Exception as error:
-        if whole or type(error).__name__ != "MissingParameter":
+        if whole or type(error).__name__ not in ("MissingParameter", "BadOptionUsage"):
             raise AssertionError(f"`samkr-edge {' '.join(words)}`: {error}") from error
 
 
@@ -110,6 +113,25 @@ def whole_lines() -> frozenset[str]:
         for whole in block.replace("\\\n", " ").splitlines()
         for line in whole.split(" && ")
     )
+
+
+@functools.cache
+def options() -> frozenset[str]:
+    """Every option of every command."""
+    names: set[str] = {"--help"}
+    for name in COMMANDS:
+        command: Any = typer.main.get_command(load_command(name))
+        for one in (command, *getattr(command, "commands", {}).values()):
+            names |= {
+                word for parameter in one.params for word in (*parameter.opts, *parameter.secondary_opts)
+            }
+    return frozenset(names)
+
+
+@pytest.mark.parametrize("document", GUIDES)
+def test_an_option_that_a_document_mentions_exists(document: str) -> None:
+    for mention in re.findall(r"`(--[^`]+)`", re.sub(r"```.*?```", "", read(document), flags=re.DOTALL)):
+        assert {word for word in mention.split() if word.startswith("--")} <= options(), mention
 
 
 def test_a_wrong_command_does_not_parse() -> None:
@@ -147,12 +169,32 @@ def test_a_script_of_a_document_takes_these_options(line: str) -> None:
 
 def test_every_other_command_is_known() -> None:
     targets = set(re.findall(r"^([a-z-]+):", read_make(), flags=re.MULTILINE))
+    variables = set(
+        re.findall(r"\b([A-Z_]+) \?=|\$\(([A-Z]+)\)|^export (.+)$", read_make(), flags=re.MULTILINE)
+    )
+    settable = {word for groups in variables for group in groups for word in group.split()}
     for line in ours():
         words = shlex.split(line)
         program = words[0].rpartition("/")[2]
         if program == "make":
             assert {word for word in words[1:] if "=" not in word} <= targets, line
-        assert program in {"samkr-edge", "python", *OTHERS}, line
+            assert {word.partition("=")[0] for word in words[1:] if "=" in word} <= settable, line
+        assert program in {"samkr-edge", "python", "make", *OTHERS}, line
+
+
+def test_a_wheel_is_named_as_it_is_built() -> None:
+    from samkr_edge import __version__
+
+    for document in GUIDES:
+        for name in re.findall(r"[\w.-]+\.whl", read(document)):
+            assert name == f"samkr_edge-{__version__}-py3-none-any.whl", document
+
+
+def test_files_of_the_repository_that_documents_name_are_there() -> None:
+    folders = "|".join(("samkr_edge", "targets", "training", "calibration", "benchmarks", "tests", "docs"))
+    for document in (*GUIDES, "CONTRIBUTING.md"):
+        for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", read(document)):
+            assert (ROOT / name).exists() or f"docs/{name}" in MADE, f"{document}: {name}"
 
 
 @functools.cache
@@ -210,7 +252,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(document: str) -> Non
         file = (ROOT / document).parent / target if target else ROOT / document
         name = str(file.resolve().relative_to(ROOT))
         assert file.exists() or name in MADE, f"{document} links to {target}"
-        if anchor:
+        if anchor and name not in MADE:  # their anchors are checked when the site is built
             assert anchor in anchors(name), f"{document} links to {target}#{anchor}"
 
 
@@ -244,64 +286,6 @@ def test_the_changelog_begins_with_this_version() -> None:
     from samkr_edge import __version__
 
     assert re.findall(r"^## \[([^]]+)\]", read("CHANGELOG.md"), flags=re.MULTILINE)[0] == __version__
-
-
-def kept(name: str) -> Any:
-    return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def rows_of(run: str) -> list[str]:
-    """The table of a kept run as `bench` prints it on a wide terminal."""
-    from rich.console import Console
-
-    from benchmarks.report.table import render
-    from benchmarks.schema import Results
-
-    console = Console(width=118, no_color=True, highlight=False)
-    with console.capture() as captured:
-        console.print(render(Results.model_validate(kept(run))))
-    return [line.rstrip() for line in captured.get().split("\n\n")[0].splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("document", "run"),
-    [("README.md", "demo"), ("docs/benchmarks.md", "demo"), ("docs/engines.md", "w32")],
-)
-def test_a_table_is_the_one_of_its_kept_run(document: str, run: str) -> None:
-    shown = re.search(
-        rf"<!-- {run}-table -->\n```\n(.*?)```\n<!-- /{run}-table -->", read(document), re.DOTALL
-    )
-    assert shown is not None
-    table, told = shown[1].split("\n\n", 1)
-    assert table.splitlines() == rows_of(run)
-    if run == "demo":
-        assert kept(run)["verdict"] in " ".join(told.split())
-
-
-def test_the_full_size_network_takes_what_was_measured() -> None:
-    fp32, int8 = (round(model["latency"]["p50_ms"]) for model in kept("w32")["models"])
-    assert f"{int8} ms in INT8 against {fp32} ms in FP32" in " ".join(read("README.md").split())
-
-
-def test_what_quantization_costs_is_what_was_measured() -> None:
-    text = read("docs/quantization.md")
-    for run in ("quantization-demo", "quantization-lspet"):
-        for name, figures in kept(run)["summary"].items():
-            if run == "quantization-demo" or name not in ("search", "control"):
-                told = f"{figures['ap_against_fp32']:+.2f} ± {figures['between_seeds']:.2f}"
-                assert told in text, (run, name)
-
-
-def test_what_the_attention_is_worth_is_what_was_measured() -> None:
-    told = re.search(
-        r"- \*\*What the attention is worth\.\*\*(.*?)\n- ", read("docs/quantization.md"), flags=re.DOTALL
-    )
-    assert told is not None
-    rendered, photographs = kept("attention")["networks"].values()
-    figures = [rendered["ap"], rendered["ap_without"], *rendered["difference"]["ap"]]
-    figures += [photographs["ap"], photographs["ap_without"]]
-    found = re.findall(r"-?\d+\.\d\d", told[1])
-    assert list(dict.fromkeys(found)) == list(dict.fromkeys(f"{figure:.2f}" for figure in figures))
 
 
 def test_what_papers_measure_is_the_last_epoch() -> None:

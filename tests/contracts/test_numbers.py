@@ -1,0 +1,239 @@
+"""Every figure on a page is one of a kept run in benchmarks/results: the sentences are written here from the runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+# A figure: a number of something measured, or a number with its interval.
+FIGURE = re.compile(
+    r"[-+−]?\d+(?:\.\d+)?(?:×| (?:%|MB|ms|AP|fps|kernels|times the|to \d+ in)(?!\w))|[-+−]?\d+\.\d+ (?:±|\[)"
+)
+# Numbers that nobody measured: settings, percentiles, sizes of downloads.
+SET = {
+    "docs/engines.md": ["90 MB"],
+    "docs/benchmarks.md": ["95 %"],
+    "docs/recipes.md": ["| | 5 % | 50 % | 95 % |"],
+}
+
+
+def kept(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def with_interval(figures: list[float], digits: int = 2) -> str:
+    difference, low, high = figures
+    return f"{difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def readme() -> Iterator[str]:
+    fp32, int8 = (round(model["latency"]["p50_ms"]) for model in kept("w32")["models"])
+    yield f"{int8} ms in INT8 against {fp32} ms in FP32"
+
+
+def predict() -> Iterator[str]:
+    times = {name: time["median_ms"] for name, time in kept("host_cost")["times"].items()}
+    yield f"decoding takes {times['decode on the host']:.2f} ms"
+    yield f"with refined joints {times['decode on the host, refined']:.2f} ms"
+    share = times["decode in the graph, host's share"]
+    yield f"{share:.2f} ms on the host where the graph decodes"
+    yield f"a 1280x720 frame is resized in {times['preprocess 1280x720']:.2f} ms"
+    rate = kept("stream_rate")["share_of_network"]
+    yield f"{100 * rate['keypoints']:.0f} % of the frame rate of the network alone"
+    yield f"With overlays it reached {100 * rate['overlays']:.0f} %"
+
+
+def training() -> Iterator[str]:
+    crops = kept("recipe_runs_crop_2000")
+    ap = {name: {p: one["mean"] for p, one in scores.items()} for name, scores in crops["ap"].items()}
+    yield f"{crops['steps']} updates, one seed"
+    yield f"`fit` {ap['fit']['deployment']:.1f} AP as deployed and {ap['fit']['paper']:.1f} by the paper's protocol"
+    yield f"`short` {ap['short']['deployment']:.1f} and {ap['short']['paper']:.1f}"
+    fitted = kept("coco-train-fit")
+    log = (ROOT / "benchmarks/results/coco-train-fit.log.jsonl").read_text(encoding="utf-8")
+    minutes = json.loads(log.splitlines()[-1])["minutes"]
+    yield f"train-fit AP {fitted['scores']['ap']:.1f} on {fitted['images']} images of COCO"
+    yield f"in {minutes:.0f} minutes"
+
+
+def recipes() -> Iterator[str]:
+    targets = kept("training_targets_coco")
+    sizes = targets["input_per_source_pixel_5_50_95"]
+    for name, row in (
+        ("training, `fit`", "fit"),
+        ("training, `short`", "short"),
+        ("papers' test", "paper test"),
+    ):
+        yield f"| {name} | " + " | ".join(f"{size:.2f}" for size in sizes[row]) + " |"
+    yield f"shows people {sizes['short'][1] / sizes['fit'][1]:.1f} times as large"
+    bare, floored = (targets["offset_loss"][f"person, at least {least}"] for least in (1, 32))
+    yield f"{bare['positions_percent']['1']:.1f} % of the positions on those photographs"
+    yield f"had {bare['weight_percent']['1']:.0f} % of the weight"
+    yield f"they have {floored['weight_percent']['1']:.1f} %"
+    yield f"{targets['fitted_factor']:.3f} with `person` is on average what 0.03 is with `image`"
+
+
+def quantization() -> Iterator[str]:
+    demo, photographs = kept("quantization-demo"), kept("quantization-lspet")
+    yield f"A demo network of {demo['fp32']['ap']:.1f} AP"
+    yield f"{demo['settings']['steps']} updates of fine-tuning"
+    yield f"train-fit AP {photographs['fp32']['ap']:.1f}"
+    cost = {
+        run: {
+            name: f"{figures['ap_against_fp32']:+.2f} ± {figures['between_seeds']:.2f}"
+            for name, figures in of["summary"].items()
+        }
+        for run, of in (("demo", demo), ("photographs", photographs))
+    }
+    for row in ("ptq", "search", "qat"):
+        yield f"| {cost['demo'][row]} | {cost['demo'][f'{row}_w4']} |"
+    yield f"| the same fine-tuning in float (control) | {cost['demo']['control']} | |"
+    yield f"PTQ {cost['photographs']['ptq']}, QAT {cost['photographs']['qat']};"
+    yield f"weights PTQ {cost['photographs']['ptq_w4']}, QAT {cost['photographs']['qat_w4']}"
+    rendered, photos = kept("attention")["networks"].values()
+    yield f"{rendered['ap']:.2f} AP with it and {rendered['ap_without']:.2f} without on {rendered['data']['images']}"
+    yield f"({with_interval(rendered['difference']['ap'])})"
+    yield f"{photos['ap']:.2f} and {photos['ap_without']:.2f} train-fit AP on {photos['data']['images']} photographs"
+    for run, digits, network in (("w32", 0, "samkr_w32"), ("tiny", 1, "samkr_tiny")):
+        ms, without = (model["latency"]["p50_ms"] for model in kept(f"attention-{run}")["models"])
+        yield f"{ms - without:.{digits}f} of {ms:.{digits}f} ms for {network}"
+    layers, left = (made_of(f"attention-rtx{part}") for part in ("", "-without"))
+    saved = (layers["bytes_moved"] - left["bytes_moved"]) / 1e6
+    yield f"{layers['kernels'] - left['kernels']} of {layers['kernels']} kernels"
+    yield f"and {saved:.0f} of {layers['bytes_moved'] / 1e6:.0f} MB moved"
+
+
+def made_of(run: str) -> Any:
+    """What an engine for an RTX 4090 is made of, as `build --json` says."""
+    return kept(run)["passport"]["precision"]["layers"]
+
+
+def benchmarks() -> Iterator[str]:
+    overheads = {kept(f"eval_overhead_{form}")["clock"]["median"] for form in ("fp32", "int8")}
+    (overhead,) = {f"{of:.2f}" for of in overheads}
+    yield f"evaluation took {overhead} times the network alone"
+    memory = kept("eval_memory")
+    yield f"memory grew by {memory['mb_per_1000_images']:.2f} MB per 1,000 images while predicting"
+    yield f"({memory['images']:,} images)"
+
+
+def engines() -> Iterator[str]:
+    speed = kept("cpu_build_w32")["int8_speedup_over"]
+    for than, text in (
+        ("ort_fp32", "{} as fast {} as the exported"),
+        ("openvino_nncf_int8", "{} {} as fast as OpenVINO"),
+    ):
+        of = speed[than]
+        yield text.format(f"{of['wall']:.2f}×", f"[{of['wall_p10']:.2f}, {of['wall_p90']:.2f}]")
+
+
+def equalisation() -> Iterator[str]:
+    run = kept("equalisation")
+    ranges = {
+        "each channel": "a range a channel",
+        "each tensor": "a range a tensor",
+        "each tensor, weights balanced": "a range a tensor, weights balanced",
+        "each tensor, SmoothQuant 0.5": "a range a tensor, SmoothQuant 0.5",
+        "each tensor, least error": "a range a tensor, least error",
+        "each channel, least error": "a range a channel, least error",
+    }
+    yield f"against FP32 ({run['fp32']['ap']:.2f})"
+    for network, rows in run["networks"].items():
+        for shown, name in ranges.items():
+            of = rows[name]
+            yield (
+                f"| {network} | {shown} | {of['ap']:.2f} | {with_interval(of['against_fp32']['ap'])} "
+                f"| {of['heatmap_error']:.1%} | {of['offset_error']:.1%} |".replace("%", " %")
+            )
+
+
+def forms() -> Iterator[str]:
+    from benchmarks.host.rtx_forms import Row, table
+
+    yield "| file | form | AP | against | difference [95 %] |"
+    for stage in kept("ledger-rtx")["stages"]:
+        difference = with_interval(stage["difference"]["ap"]) if stage["difference"] else ""
+        yield f"| {stage['name']} | {stage['form']} | {stage['ap']:.1f} | {stage['parent'] or ''} | {difference} |"
+    rows = table([Row(**row) for row in kept("rtx-forms")["rows"]]).splitlines()
+    shown = [
+        line for line in read("docs/rtx-int8-forms.md").splitlines() if re.match(r"\| .* -> .* \|", line)
+    ]
+    assert [row for row in shown if row not in rows] == []
+    yield from shown
+
+
+TOLD = {
+    "README.md": readme,
+    "docs/predict.md": predict,
+    "docs/training.md": training,
+    "docs/recipes.md": recipes,
+    "docs/quantization.md": quantization,
+    "docs/benchmarks.md": benchmarks,
+    "docs/engines.md": engines,
+    "docs/equalisation.md": equalisation,
+    "docs/rtx-int8-forms.md": forms,
+}
+
+
+@pytest.mark.parametrize("page", TOLD)
+def test_what_a_page_tells_is_what_was_measured(page: str) -> None:
+    text = words(read(page))
+    assert [told for told in TOLD[page]() if words(told) not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_tells_no_other_figure(page: str) -> None:
+    text = re.sub(r"<!-- (\w+)-table -->.*?<!-- /\1-table -->", "", read(page), flags=re.DOTALL)
+    text = words(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    for told in [*(TOLD[page]() if page in TOLD else ()), *SET.get(page, ())]:
+        text = text.replace(words(told), "")
+    assert FIGURE.findall(text) == [], page
+
+
+def rows_of(run: str) -> list[str]:
+    """The table of a kept run as `bench` prints it on a wide terminal."""
+    from rich.console import Console
+
+    from benchmarks.report.table import render
+    from benchmarks.schema import Results
+
+    console = Console(width=118, no_color=True, highlight=False)
+    with console.capture() as captured:
+        console.print(render(Results.model_validate(kept(run))))
+    return [line.rstrip() for line in captured.get().split("\n\n")[0].splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("page", "run"), [("README.md", "demo"), ("docs/benchmarks.md", "demo"), ("docs/engines.md", "w32")]
+)
+def test_a_table_is_the_one_of_its_kept_run(page: str, run: str) -> None:
+    shown = re.search(rf"<!-- {run}-table -->\n```\n(.*?)```\n<!-- /{run}-table -->", read(page), re.DOTALL)
+    assert shown is not None
+    table, told = shown[1].split("\n\n", 1)
+    assert table.splitlines() == rows_of(run)
+    if run == "demo":
+        assert kept(run)["verdict"] in words(told)
+
+
+def test_every_kept_run_has_its_command() -> None:
+    named = set(
+        re.findall(
+            r"`([\w.-]+\.jsonl?)`", (ROOT / "benchmarks/results/README.md").read_text(encoding="utf-8")
+        )
+    )
+    assert {path.name for path in (ROOT / "benchmarks/results").glob("*.json*")} == named
