@@ -123,9 +123,9 @@ def _open_data(
     if plan.data is None:
         return None, None, ()
     from benchmarks.measure.accuracy import dataset_facts, evaluated_images
-    from samkr_edge.cli.console import say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.usable import remarks
+    from samkr_edge.terminal import say
 
     dataset = open_dataset(plan.data, plan.split)
     facts, records = dataset_facts(dataset, plan.limit), evaluated_images(dataset, plan.limit)

@@ -13,7 +13,6 @@ import torch
 
 from calibration.images import load_batches, probe_images, select_images
 from samkr_edge.builder.check.probe import COUNT, Probe, make_probe
-from samkr_edge.cli.console import say
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
 from samkr_edge.dataset.usable import (
     remarks,
@@ -24,6 +23,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.model_card import ModelCard
+from samkr_edge.terminal import say
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
 
 

@@ -11,9 +11,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNBROKEN = 100_000
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console. In a pipe or a file no line is broken and no cell is cut, however long: programs read them.
+
+    Text means what it says: without this, Rich takes ``samkr-edge[train]`` and a policy's ``[0-9]`` for markup, and
+    replaces the middle of ``12:on:05.mp4`` by a picture.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _UNBROKEN
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:

@@ -14,7 +14,6 @@ import torch
 from samkr_edge.builder.check.agreement import FLOAT_JOINTS
 from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.builder.check.probe import Probe, probe_batch
-from samkr_edge.cli.console import Advance
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of
 from samkr_edge.dataset.usable import require_usable
@@ -23,6 +22,7 @@ from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
 from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.progress import Advance
 from samkr_edge.terminal import say
 from training.export import torch_maps
 from training.models.deploy import DeployNet

@@ -145,7 +145,7 @@ def bench(
     from benchmarks.bench import run_bench
     from benchmarks.plan import Plan
     from benchmarks.schema import write_results
-    from samkr_edge.cli.console import progress
+    from samkr_edge.progress import progress
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
@@ -295,7 +295,8 @@ def _tell(
 ) -> None:
     """Write the page, print the table or one JSON object, and end with the gate's error."""
     from benchmarks.report.table import render
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
+    from samkr_edge.terminal import say
 
     if target is not None and report:
         from benchmarks.report.page import write_report

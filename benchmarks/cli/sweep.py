@@ -47,7 +47,9 @@ def sweep(
     """
     from benchmarks.sweep.run import run_sweep
     from benchmarks.sweep.suite import read_suite
-    from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.cli.console import emit
+    from samkr_edge.progress import progress
+    from samkr_edge.terminal import say
 
     chosen = read_suite(suite)
     if anyway:

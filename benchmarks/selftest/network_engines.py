@@ -9,14 +9,14 @@ from benchmarks.selftest.carried import TRAINED, write_network
 from benchmarks.selftest.stage import Rig
 from samkr_edge.builder.tensorrt.build import BuiltEngine, build_tensorrt
 from samkr_edge.builder.tensorrt.features import features_of
-from samkr_edge.builder.tensorrt.plan import BuildPlan
+from samkr_edge.builder.tensorrt.plan import BuildPlan, make_plans
 from samkr_edge.builder.tensorrt.wishes import Wishes
-from samkr_edge.cli.build_tensorrt import free_bytes, make_plans
 from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.passport import passport_path
+from samkr_edge.runtime.cuda import free_bytes
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from calibration.inputs import best_device, calibration_images, float_checkpoint
 from calibration.policy import Policy, changed_policy, load_policy
 from calibration.ptq import quantize_network
 from samkr_edge import __version__
-from samkr_edge.cli.console import progress, say
 from samkr_edge.dataset.usable import require_splits
 from samkr_edge.model_card import ModelCard
+from samkr_edge.progress import progress
+from samkr_edge.terminal import say
 from training.checkpoint import network_of
 from training.export import weights_digest
 from training.models.macs import count_cost

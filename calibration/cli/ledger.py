@@ -56,12 +56,15 @@ def ledger(
     from calibration.analysis.scoring import Bench
     from calibration.inputs import warn_if_meaningless
     from samkr_edge import __version__
-    from samkr_edge.cli.console import OUTPUT_SCHEMA_VERSION, emit, progress, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.doctor.environment import environment
     from samkr_edge.files.artefact import write_json
     from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
+    from samkr_edge.json_output import OUTPUT_SCHEMA_VERSION
     from samkr_edge.pose_model import load_model
+    from samkr_edge.progress import progress
+    from samkr_edge.terminal import say
 
     if len(models) < 2:
         raise SamkrError(

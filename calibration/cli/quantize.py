@@ -84,7 +84,8 @@ def quantize(
     )
     from calibration.policy import changed_policy, load_policy
     from calibration.ptq import quantize_network
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit
+    from samkr_edge.progress import progress
     from training.checkpoint import Checkpoint, network_of, save_checkpoint
 
     use_threads(threads)

@@ -74,10 +74,11 @@ def search(
     from calibration.analysis.trials import TrialStore
     from calibration.inputs import warn_if_meaningless
     from calibration.policy import load_policy
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.files.artefact import replacing
     from samkr_edge.files.own_files import refuse_foreign
+    from samkr_edge.terminal import say
 
     if out is None:
         out = Path("found.yaml")

@@ -116,7 +116,7 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.cli.report:report", "Write results as one self-contained HTML page.", DEVICE, "report"
     ),
     "selftest": Command(
-        "benchmarks.selftest.cli:selftest",
+        "benchmarks.cli.selftest:selftest",
         "Check, in stages, that this GPU computes the networks correctly.",
         DEVICE,
     ),

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from samkr_edge.builder.tensorrt.plan import BuildPlan
     from samkr_edge.builder.tensorrt.wishes import Wishes
     from samkr_edge.machine.tensorrt_module import Flavour
-    from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
     from samkr_edge.onnx_graph.onnx_file import OnnxFile
-    from targets.device import Device
     from targets.profile import Target
 
 
@@ -40,6 +38,7 @@ def build_engine(
     Raises:
         SamkrError: SE-V50 the target is not this device; what the plan and the builder refuse.
     """
+    from samkr_edge.builder.tensorrt.plan import make_plans
     from samkr_edge.cli.console import emit
     from samkr_edge.machine.device import running_device, target_of
     from samkr_edge.onnx_graph.foreign import refuse_other_tools
@@ -47,6 +46,7 @@ def build_engine(
     from samkr_edge.onnx_graph.onnx_facts import facts_of
     from samkr_edge.onnx_graph.onnx_reading import read_onnx
     from samkr_edge.passport import own_place
+    from samkr_edge.runtime.cuda import free_bytes
 
     graph = read_onnx(model)
     # What is not ours is refused before anything is planned.
@@ -175,37 +175,6 @@ def find_features(
     return features_for(target.tensorrt[1] if target.tensorrt else "10.3")
 
 
-def make_plans(
-    target: Target,
-    features: Features,
-    facts: OnnxFacts,
-    wishes: Wishes,
-    precision: str | None,
-    free_bytes: int | None,
-) -> tuple[BuildPlan, ...]:
-    """One plan, or the two of ``best``."""
-    from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
-
-    if precision == "best":
-        return plan_best(target, features, facts, wishes, free_bytes)
-    return (plan_build(target, features, facts, replace(wishes, precision=precision), free_bytes),)
-
-
-def free_bytes(device: Device) -> int | None:
-    """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
-    from samkr_edge.machine.device import available_memory
-    from samkr_edge.runtime.cuda import open_cuda
-
-    if device.shares_memory:
-        return available_memory()
-    cuda = open_cuda()
-    try:
-        with cuda.bound():
-            return cuda.memory()[0]
-    finally:
-        cuda.close()
-
-
 def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: bool) -> None:
     """Refuse what the build of every plan would refuse before it asks TensorRT; another device may have onnx."""
     from samkr_edge.builder.tensorrt.edits import prepare
@@ -254,7 +223,8 @@ def _build(
     as_json: bool,
 ) -> None:
     from samkr_edge.builder.tensorrt.build import build_tensorrt
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit
+    from samkr_edge.progress import progress
 
     with progress("building", None) as advance:
 

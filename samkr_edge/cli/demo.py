@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge.cli.console import emit, heading, say, show
+from samkr_edge.cli.console import emit, heading, show
 from samkr_edge.cli.options import AsJson, out_folder
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.packages import resolve
+from samkr_edge.terminal import say
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ def doctor(as_json: AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from samkr_edge.cli.console import console, emit
+    from samkr_edge.cli.console import emit
     from samkr_edge.doctor.environment import environment
     from samkr_edge.doctor.findings import findings, try_gpu, try_packages
+    from samkr_edge.terminal import console
 
     with console(stderr=True).status("importing what is installed") as status:
         facts = environment()

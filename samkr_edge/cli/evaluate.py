@@ -72,7 +72,7 @@ def evaluate(
     from rich.console import Group
     from rich.text import Text
 
-    from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.decoder_messages import ListeningReader
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.trained_on import require_unseen, trainings_of
@@ -82,6 +82,8 @@ def evaluate(
     from samkr_edge.evaluation.rescoring import with_rescoring
     from samkr_edge.files.artefact import require_writable
     from samkr_edge.pose_model import load_model
+    from samkr_edge.progress import progress
+    from samkr_edge.terminal import say
 
     by = protocol_of(protocol, scales=scales, rescore=rescore, flip=flip, resize=resize, match=match)
     dataset = open_dataset(data, split)
@@ -152,8 +154,9 @@ def _for_server(
     results: Predictions, place: Path, heading: str, facts: dict[str, Any], notes: list[str], as_json: bool
 ) -> None:
     """Write what COCO's server takes, and print that in place of AP."""
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.evaluation.coco_server import places_of, write_results
+    from samkr_edge.terminal import say
 
     written = [str(path) for path in places_of(place)]
     people = write_results(results, place)

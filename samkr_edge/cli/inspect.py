@@ -128,7 +128,7 @@ def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
 
 def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
     """End with exit code 6, naming the kinds of what was found and the first of it."""
-    from samkr_edge.cli.console import say
+    from samkr_edge.terminal import say
 
     error = SamkrError(
         "SE-Q84",

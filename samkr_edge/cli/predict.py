@@ -55,13 +55,14 @@ def predict(
 
       samkr-edge predict qat.cpu.onnx 0 --show
     """
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.cli.predict_options import Options
     from samkr_edge.cli.predict_sources import Looked, look, refuse_to_replace
     from samkr_edge.cli.predict_stream import stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.frames.sources import find_sources
     from samkr_edge.pose_model import load_model
+    from samkr_edge.terminal import say
 
     found = find_sources(sources)
     if (note := found.note()) is not None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from samkr_edge.cli.console import progress, say
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.errors import SamkrError
@@ -21,6 +20,8 @@ from samkr_edge.frames.draw import draw_poses, enlarge
 from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.progress import progress
+from samkr_edge.terminal import say
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samkr_edge.cli.console import say
 from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
@@ -17,6 +16,7 @@ from samkr_edge.files.artefact import require_writable
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.frames.sources import Sources, left_out
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.terminal import say
 
 
 @dataclass

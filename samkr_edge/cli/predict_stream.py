@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samkr_edge.cli.console import progress
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.many_images import opencv_threads
@@ -24,6 +23,7 @@ from samkr_edge.frames.smooth import Smoother
 from samkr_edge.frames.track import Tracker
 from samkr_edge.frames.video import VideoSource, lost, open_video
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.progress import progress
 from samkr_edge.stream_address import mark_of, without_secrets
 
 if TYPE_CHECKING:

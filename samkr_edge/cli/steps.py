@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge import __version__, child_process
-from samkr_edge.cli.console import heading, say, show
+from samkr_edge.cli.console import heading, show
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.picture_digests import disk_state
 from samkr_edge.files.artefact import json_of, sha256_of, write_json
 from samkr_edge.stopping import taking_along
+from samkr_edge.terminal import say
 
 STATE_VERSION = 1
 

@@ -18,7 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.machine.device import available_memory
 from samkr_edge.packages import resolve
+from targets.device import Device
 
 DRIVER = "driver"
 # name (of the two others also that of the package) -> "module:class".
@@ -157,3 +159,15 @@ def no_graphs(backend: str) -> SamkrError:
         f"{backend} has no CUDA graphs, the backend {DRIVER!r} has them",
         fix=f'backend="{DRIVER}"',
     )
+
+
+def free_bytes(device: Device) -> int | None:
+    """What a build may use: where GPU and CPU share memory what the system calls available, else what the GPU has."""
+    if device.shares_memory:
+        return available_memory()
+    cuda = open_cuda()
+    try:
+        with cuda.bound():
+            return cuda.memory()[0]
+    finally:
+        cuda.close()

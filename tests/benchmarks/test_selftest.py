@@ -362,7 +362,7 @@ def test_ctrl_c_shows_the_table_and_ends_with_130(
     monkeypatch.setattr("benchmarks.selftest.machine.require_gpu", lambda: None)
     monkeypatch.setattr("benchmarks.selftest.machine.running_device", Device)
     monkeypatch.setattr("benchmarks.selftest.stages.STAGES", tuple(stages("hangs", "good")))
-    monkeypatch.setattr("benchmarks.selftest.cli.tell", interrupt)
+    monkeypatch.setattr("benchmarks.cli.selftest.tell", interrupt)
     assert command_line(["selftest", "--out", str(tmp_path)]) == 130
     shown = capfd.readouterr()
     assert 'stopped by Ctrl-C after "first"' in shown.out

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+from own_sources import sources
+
 # Commands, scripts and the stages of the self-test, which are run and not called.
 NO_API = {"cli", "host", "scripts", "selftest", "__main__.py"}
 ARRAYS = {"ndarray", "NDArray", "Tensor"}
@@ -109,16 +108,16 @@ def without_shapes(source: str, file: str) -> list[str]:
 
 def test_functions_of_arrays_say_their_shapes() -> None:
     lacking = []
-    for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
-        if not NO_API & set(path.relative_to(ROOT).parts):
-            lacking += without_shapes(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
+    for path, source in sources():
+        if not NO_API & set(path.split("/")):
+            lacking += without_shapes(source, path)
     assert lacking == []
 
 
 def test_docstrings_are_markdown() -> None:
     """The site shows them as Markdown, where ``:class:`` and the ``::`` of reStructuredText are read as words."""
-    for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, source in sources():
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
                 said = ast.get_docstring(node) or ""
                 assert not re.search(r"::$|:[a-z]+:`", said, flags=re.MULTILINE), f"{path}: {said[:80]}"

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 import typer
+from own_sources import sources
 
 from samkr_edge.cli import COMMANDS, load_command
 from samkr_edge.fixes import look_beside, quoted
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
 # Values that are put into commands as they are: numbers, words of our own choice, and what is quoted already.
 PLAIN = {
     "OPSET", "_DATA", "images", "job", "len(shown)", "min(highest, 19)", "precision", "target", "target.name",
@@ -40,8 +39,8 @@ _END = re.compile(r" {3}#| && |; |, | \+| \|")
 def texts() -> tuple[tuple[str, str, ast.expr], ...]:
     """(place, text with ``{code}`` where a value is put in, node) of all that our sources hold as text."""
     found = []
-    for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, source in sources():
+        tree = ast.parse(source)
         parts = {
             id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
         }
@@ -55,7 +54,7 @@ def texts() -> tuple[tuple[str, str, ast.expr], ...]:
                 text = node.value
             else:
                 continue
-            found.append((f"{path.relative_to(ROOT)}:{node.lineno}", text, node))
+            found.append((f"{path}:{node.lineno}", text, node))
     return tuple(found)
 
 

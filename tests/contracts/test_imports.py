@@ -6,9 +6,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from own_sources import sources
 
 BLOCK = textwrap.dedent(
     """
@@ -98,8 +98,9 @@ def test_reading_a_recipe_loads_nothing_heavy(heavy: str) -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
-ROOT = Path(__file__).parents[2]
-ONE_HOME = ROOT / "samkr_edge" / "machine" / "onnx_runtime_module.py"
+ONE_HOME = "samkr_edge/machine/onnx_runtime_module.py"
+# Programs, which start commands or measure them.
+WAYS_IN = ("samkr_edge/launch.py", "benchmarks/scripts/", "benchmarks/host/")
 
 
 def imported(source: str) -> Iterator[str]:
@@ -120,13 +121,20 @@ def imported(source: str) -> Iterator[str]:
 
 
 def test_onnx_runtime_is_imported_in_one_place_which_switches_its_telemetry_off() -> None:
-    packages = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
-    files = (path for package in packages for path in (ROOT / package).rglob("*.py"))
-    sources = {
-        path: source for path in files if "onnxruntime" in (source := path.read_text(encoding="utf-8"))
-    }
-    found = [path for path, source in sources.items() if "onnxruntime" in {*map(_top, imported(source))}]
+    naming = ((path, source) for path, source in sources() if "onnxruntime" in source)
+    found = [path for path, source in naming if "onnxruntime" in {*map(_top, imported(source))}]
     assert found == [ONE_HOME]
+
+
+def test_nothing_below_a_command_line_imports_one() -> None:
+    found = {
+        f"{path}: {module}"
+        for path, source in sources()
+        if "cli" not in path.split("/") and not path.startswith(WAYS_IN)
+        for module in imported(source)
+        if "cli" in module.split(".")
+    }
+    assert found == set()
 
 
 def _top(module: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.selftest.cli import tell
+from benchmarks.cli.selftest import tell
 from benchmarks.selftest.selftest import Selftest
 from benchmarks.selftest.stage import Stage
 from benchmarks.selftest.stages import STAGES

@@ -67,7 +67,8 @@ def synth(
 
       samkr-edge data synth crowd --train 20000 --size 256 --people 3-8 --height 0.2-0.7 --keypoints crowdpose
     """
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit
+    from samkr_edge.progress import progress
     from training.data.rendered.dataset import SynthSettings, write_dataset
     from training.data.rendered.scene import SceneSettings
 
@@ -137,9 +138,11 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from samkr_edge.cli.console import emit, progress, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.annotations import listed
     from samkr_edge.dataset.decoder_messages import damaged_images
+    from samkr_edge.progress import progress
+    from samkr_edge.terminal import say
     from training.data.check import NOTES, PROBLEMS, check_splits, open_splits, problems_error
 
     datasets = open_splits(data)

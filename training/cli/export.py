@@ -188,9 +188,10 @@ def _without_attention(
     network: PoseNet, card: ModelCard, probe: Probe, data: Path | None, split: str, limits: dict[str, Any]
 ) -> tuple[PoseNet, ModelCard]:
     """The network without its attention, if it may be, and the card that says how that was judged."""
-    from samkr_edge.cli.console import progress, say
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.usable import remarks
+    from samkr_edge.progress import progress
+    from samkr_edge.terminal import say
     from training.attention_worth import judge_by_ap, judge_by_joints
     from training.without_attention import without_attention
 

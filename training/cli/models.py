@@ -35,7 +35,8 @@ def models(
     from rich.console import Group
     from rich.table import Table
 
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit
+    from samkr_edge.progress import progress
     from training.models.macs import count_cost
     from training.models.zoo import model_config, model_names
 

@@ -44,7 +44,7 @@ def rescore(
 
     import torch
 
-    from samkr_edge.cli.console import emit, progress
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.trained_on import TrainedOn
     from samkr_edge.dataset.usable import require_usable
@@ -52,6 +52,7 @@ def rescore(
     from samkr_edge.evaluation.protocol import require_able
     from samkr_edge.evaluation.rescoring import Lesson, PoseFeatures, save_rescoring
     from samkr_edge.pose_model import load_model
+    from samkr_edge.progress import progress
     from training.rescoring import labelled_poses, train_rescoring
 
     by = protocol_of(protocol, scales=scales, flip=flip, resize=resize, match=match)

@@ -46,10 +46,11 @@ def train(
     """
     import torch
 
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.model_card import ModelCard
     from samkr_edge.pose.decode_settings import DecodeSettings
+    from samkr_edge.terminal import say
     from training.checkpoint import Checkpoint
     from training.loop.fit import fit
     from training.loop.processes import is_first_process

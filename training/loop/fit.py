@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import torch
 
-from samkr_edge.cli.console import say
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.dataset.usable import remarks
 from samkr_edge.machine.cpu import require_cores
+from samkr_edge.terminal import say
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.loop.batches import Batches, training_set
 from training.loop.clock import Clock

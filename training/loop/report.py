@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from samkr_edge.cli.console import Advance, progress, say
 from samkr_edge.evaluation.scores import Scores
+from samkr_edge.progress import Advance, progress
+from samkr_edge.terminal import say
 from training.loop.batches import Batches
 from training.loop.clock import Clock
 from training.loop.journal import Journal

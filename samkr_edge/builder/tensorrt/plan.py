@@ -216,6 +216,20 @@ def plan_best(
     return tuple(plan_build(target, features, onnx, wish, free_bytes) for wish in plans)
 
 
+def make_plans(
+    target: Target,
+    features: Features,
+    onnx: OnnxFacts,
+    wishes: Wishes,
+    precision: str | None,
+    free_bytes: int | None,
+) -> tuple[BuildPlan, ...]:
+    """One plan, or the two of `best`; of the rest see `plan_build`."""
+    if precision == "best":
+        return plan_best(target, features, onnx, wishes, free_bytes)
+    return (plan_build(target, features, onnx, replace(wishes, precision=precision), free_bytes),)
+
+
 def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
     """Half of what is free, between 128 MiB and 4 GiB: the other half holds weights, activations and the system."""
     if free_bytes is None:

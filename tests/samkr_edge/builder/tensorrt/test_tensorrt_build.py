@@ -23,13 +23,13 @@ from samkr_edge.builder.tensorrt.features import features_of
 from samkr_edge.builder.tensorrt.plan import plan_best, plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.cli import run
-from samkr_edge.cli.build_tensorrt import free_bytes
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.preflight import preflight
+from samkr_edge.runtime.cuda import free_bytes
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 from targets.device import Device
 from targets.profile import load_target
@@ -515,7 +515,7 @@ def test_where_gpu_and_cpu_share_memory_a_build_takes_what_the_system_has_left(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container of a Jetson has no release file; the driver's free memory leaves out what caches can give back."""
-    monkeypatch.setattr("samkr_edge.machine.device.available_memory", lambda: 123)
+    monkeypatch.setattr("samkr_edge.runtime.cuda.available_memory", lambda: 123)
     assert free_bytes(device) == 123
 
 

@@ -53,9 +53,10 @@ def selftest(
     from benchmarks.selftest.report import passed, payload, summary
     from benchmarks.selftest.selftest import Selftest
     from benchmarks.selftest.stages import chosen_stages
-    from samkr_edge.cli.console import emit, say
+    from samkr_edge.cli.console import emit
     from samkr_edge.errors import EXIT_CODES
     from samkr_edge.files.temporary import temporary_folder
+    from samkr_edge.terminal import say
 
     chosen = chosen_stages(stage or ())
     require_gpu_here()
@@ -81,7 +82,7 @@ def selftest(
 
 def _run_all(run: Selftest) -> None:
     """Every stage, told on stderr as it is measured."""
-    from samkr_edge.cli.console import say
+    from samkr_edge.terminal import say
 
     known = {outcome.number for outcome in run.outcomes if outcome.state == "passed"}
     for number, stage in enumerate(run.stages, 1):
@@ -94,7 +95,7 @@ def _run_all(run: Selftest) -> None:
 
 def tell(check: Check) -> None:
     """One line on stderr for a check that was just measured."""
-    from samkr_edge.cli.console import say
+    from samkr_edge.terminal import say
 
     mark = "--" if check.passed is None else "ok" if check.passed else "NO"
     say(f"  {mark}  {check.what}: {check.found}")
