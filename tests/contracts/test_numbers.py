@@ -18,7 +18,6 @@ FIGURE = re.compile(
 )
 # Numbers that nobody measured: settings, percentiles, sizes of downloads.
 SET = {
-    "docs/engines.md": ["90 MB"],
     "docs/benchmarks.md": ["95 %"],
     "docs/recipes.md": ["| | 5 % | 50 % | 95 % |"],
 }
