@@ -93,11 +93,7 @@ def channel_statistics(
         for batch in batches:
             image = normalise(torch.from_numpy(batch).to(device)).requires_grad_()
             with torch.enable_grad():
-                total: Any = 0.0
-                for output in tensors_of(folded(image)):
-                    signs = torch.randint(0, 2, output.shape, generator=generator).to(device) * 2.0 - 1.0
-                    size = output.detach().square().flatten(1).sum(1).sqrt().clamp(min=1e-12)
-                    total = total + ((output * signs).flatten(1).sum(1) / size).sum()
+                total = _signed_total(tensors_of(folded(image)), generator)
             total.backward()
             images += len(batch)
             for name, conv in convolutions.items():
@@ -116,6 +112,16 @@ def channel_statistics(
         {name: torch.cat(given).mean(0) for name, given in slopes.items()},
         {name: total / max(images, 1) for name, total in weights.items()},
     )
+
+
+def _signed_total(outputs: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """All values of the outputs, (N, ...), with random signs, each relative to the norm of its image's output."""
+    total: Any = 0.0
+    for output in outputs:
+        signs = torch.randint(0, 2, output.shape, generator=generator).to(output.device) * 2.0 - 1.0
+        size = output.detach().square().flatten(1).sum(1).sqrt().clamp(min=1e-12)
+        total = total + ((output * signs).flatten(1).sum(1) / size).sum()
+    return total
 
 
 class _Collected:

@@ -110,13 +110,7 @@ def quantize(
         quantized, assignments = quantize_network(
             network, chosen, shown.batches, advance=advance, equalised=equalised.append
         )
-    quantization = {
-        "policy": chosen.model_dump(mode="json"),
-        "policy_sha256": chosen.sha256,
-        "calibration": facts,
-    }
-    if shown.probe is not None:
-        quantization["probe"] = shown.probe.to_text()
+    quantization = _how(chosen, facts, shown.probe)
     card = replace(source.card, precision=chosen.format, stage="ptq").with_provenance(
         policy=chosen.name,
         policy_sha256=chosen.sha256,
@@ -134,6 +128,16 @@ def quantize(
         _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised, shown.probe),
         as_json,
     )
+
+
+def _how(policy: Policy, calibration: dict[str, Any], probe: Probe | None) -> dict[str, Any]:
+    """What the checkpoint keeps of how it was made; its modules are rebuilt from the policy."""
+    kept = {
+        "policy": policy.model_dump(mode="json"),
+        "policy_sha256": policy.sha256,
+        "calibration": calibration,
+    }
+    return kept if probe is None else {**kept, "probe": probe.to_text()}
 
 
 _SHOWN = {"int8": "INT8", "fp8": "FP8", "float": "float"}

@@ -25,8 +25,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
+    from calibration.analysis.scoring import Bench
     from calibration.analysis.search import Step
     from calibration.analysis.sensitivity import Sensitivity
+    from calibration.analysis.start import Analysis
+    from calibration.analysis.trials import TrialStore
 
 
 def search(
@@ -67,9 +70,8 @@ def search(
       samkr-edge quantize fp32/final.pt --data people --policy found.yaml -o ptq.pt
     """
     from calibration.analysis.scoring import Bench
-    from calibration.analysis.search import found_policy, is_untouched, policy_text
+    from calibration.analysis.search import found_policy, policy_text
     from calibration.analysis.search import search as find
-    from calibration.analysis.sensitivity import analyse
     from calibration.analysis.start import Analysis
     from calibration.analysis.trials import TrialStore
     from calibration.inputs import warn_if_meaningless
@@ -77,13 +79,8 @@ def search(
     from samkr_edge.cli.console import emit
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.files.artefact import replacing
-    from samkr_edge.files.own_files import refuse_foreign
-    from samkr_edge.terminal import say
 
-    if out is None:
-        out = Path("found.yaml")
-        file_to_write(out)
-        refuse_foreign([out], made=is_untouched)
+    out = out or _default_place()
     analysis = Analysis.of(
         checkpoint, data, policy, images, seed, threads, split=split,
         calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
@@ -97,10 +94,8 @@ def search(
     warn_if_meaningless(base.baseline_ap)
     results: list[Sensitivity] = []
     if -base.difference.ap.difference > max_drop:
-        say(f"over the budget of {max_drop:g} AP: ranking the groups on {rank_images} images")
-        ranker = analysis.trials(Bench(dataset, min(rank_images, len(whole.images))), store)
-        groups = {g: m for g, m in analysis.groups.items() if analysis.chosen & set(m)}
-        results = analyse(ranker, groups, analysis.chosen, analysis.macs, restore=False)
+        few = Bench(dataset, min(rank_images, len(whole.images)))
+        results = _ranked(analysis, few, store, max_drop)
     found = find(trials, results, analysis.chosen, analysis.macs, max_drop, min_int8 / 100)
     written = found_policy(analysis.policy, out.stem, found, max_drop)
     with replacing(out) as temporary:
@@ -135,6 +130,27 @@ def search(
         f"{', '.join(found.best.restored) or 'nothing'}\nquantized again by the written policy: {proof:.2f} {metric}",
         as_json,
     )
+
+
+def _default_place() -> Path:
+    """found.yaml, in which only a policy that `search` wrote and nobody edited may be replaced."""
+    from calibration.analysis.search import is_untouched
+    from samkr_edge.files.own_files import refuse_foreign
+
+    out = Path("found.yaml")
+    file_to_write(out)
+    refuse_foreign([out], made=is_untouched)
+    return out
+
+
+def _ranked(analysis: Analysis, bench: Bench, store: TrialStore, max_drop: float) -> list[Sensitivity]:
+    """What each group of modules that the policy quantizes loses, alone in INT8."""
+    from calibration.analysis.sensitivity import analyse
+    from samkr_edge.terminal import say
+
+    say(f"over the budget of {max_drop:g} AP: ranking the groups on {len(bench.images)} images")
+    groups = {g: m for g, m in analysis.groups.items() if analysis.chosen & set(m)}
+    return analyse(analysis.trials(bench, store), groups, analysis.chosen, analysis.macs, restore=False)
 
 
 def _nothing_to_lose(

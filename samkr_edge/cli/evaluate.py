@@ -68,7 +68,6 @@ def evaluate(
 
       samkr-edge eval dekr.pt --data /data/coco --split test-dev --protocol paper --rescore rescore.npz
     """
-
     from rich.console import Group
     from rich.text import Text
 
@@ -77,10 +76,9 @@ def evaluate(
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.trained_on import require_unseen, trainings_of
     from samkr_edge.evaluation.ap import predict_dataset, score
-    from samkr_edge.evaluation.coco_server import doubts, places_of, results_name
+    from samkr_edge.evaluation.coco_server import results_name
     from samkr_edge.evaluation.protocol import notes_of, require_able
     from samkr_edge.evaluation.rescoring import with_rescoring
-    from samkr_edge.files.artefact import require_writable
     from samkr_edge.pose_model import load_model
     from samkr_edge.progress import progress
     from samkr_edge.terminal import say
@@ -99,13 +97,11 @@ def evaluate(
     seen = require_unseen(learned, dataset, images, anyway=anyway)
     notes += [*seen.notes, *notes_of(opened.card, by)]
     if not dataset.labelled:
-        # What is tried on a few must not replace the results of all.
+        # Results of a part get a name of their own: they must not replace the results of all.
         part = f"first {len(images)}" if len(images) < len(dataset) else ""
         name = results_name(dataset.split, opened.card.model, model.stem, by.label, part)
         predictions = predictions or Path(name)
-        for place in places_of(predictions):
-            require_writable(place)
-        notes += doubts(places_of(predictions)[0], len(images), len(dataset))
+        notes += _doubts_of_server(predictions, len(images), len(dataset))
     for note in (*notes, *opened.notes):
         say(note)
     reader = ListeningReader()
@@ -148,6 +144,16 @@ def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list
         return []
     require_usable(dataset, "eval", images)
     return remarks(dataset, images)
+
+
+def _doubts_of_server(predictions: Path, images: int, of: int) -> list[str]:
+    """What COCO's server would make of this file, which is refused here where it cannot be written."""
+    from samkr_edge.evaluation.coco_server import doubts, places_of
+    from samkr_edge.files.artefact import require_writable
+
+    for place in places_of(predictions):
+        require_writable(place)
+    return doubts(places_of(predictions)[0], images, of)
 
 
 def _for_server(

@@ -136,16 +136,7 @@ def export(
     half = precision == "fp16"
     loaded = untrained_checkpoint(checkpoint) if untrained else load_checkpoint(checkpoint)
     if precision not in ("fp32", "fp16"):
-        fix = "leave --precision out"
-        if loaded.kind == "float" and precision in ("int8", "fp8"):
-            images = "--untrained --random-images 8" if untrained else "--data DIR"
-            fix = f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
-        raise SamkrError(
-            "SE-U84",
-            f"{precision!r} is not a precision to export in",
-            {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
-            fix=fix,
-        )
+        raise _not_a_precision(precision, checkpoint, loaded.kind == "float", untrained)
     network, card = network_of(loaded), loaded.card
     opset = opset or _opset(card, half)
     check_request(wanted or card.input_size, opset, batch, card.precision)
@@ -219,6 +210,19 @@ def _refuse_unused(needed: str, given: object, options: Mapping[str, object]) ->
             f"{', '.join(unused)} needs {needed}, which is not given, so nothing was exported",
             fix=f"run the same command with {needed}, or without {unused[0]}",
         )
+
+
+def _not_a_precision(precision: str, checkpoint: str, is_float: bool, untrained: bool) -> SamkrError:
+    fix = "leave --precision out"
+    if is_float and precision in ("int8", "fp8"):
+        images = "--untrained --random-images 8" if untrained else "--data DIR"
+        fix = f"samkr-edge quantize {quoted(checkpoint)} {images} --format {precision} -o ptq.pt"
+    return SamkrError(
+        "SE-U84",
+        f"{precision!r} is not a precision to export in",
+        {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
+        fix=fix,
+    )
 
 
 def _opset(card: ModelCard, half: bool) -> int:

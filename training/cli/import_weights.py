@@ -11,7 +11,10 @@ from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from samkr_edge.pose.skeleton import Skeleton
+    from training.weight_import.loading import ImportReport
 
 RESCORING = "rescoring"
 _EXAMPLES = 3
@@ -47,7 +50,6 @@ def import_weights(
 
     import torch
     from rich.console import Group
-    from rich.table import Table
 
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import sha256_of
@@ -83,14 +85,6 @@ def import_weights(
         }
     )
     save_checkpoint(out, Checkpoint(card, config, network.state_dict()))
-    table = Table("", "tensors", "for example")
-    for label, names in (
-        ("loaded", report.loaded),
-        ("skipped", [f"{name} ({reason})" for name, reason in report.skipped.items()]),
-        ("missing: fresh values", report.missing),
-    ):
-        shown = names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]
-        table.add_row(label, str(len(names)), "\n".join(shown))
     state = "complete" if not report.missing else "a start for training, not a finished network"
     chosen = (
         f"\nof its weight tables {read.table} was loaded, not {', '.join(read.instead_of)}"
@@ -106,9 +100,23 @@ def import_weights(
             "instead_of": read.instead_of,
             **asdict(report),
         },
-        Group(table, f"{out}: {model}, {count} keypoints, from {report.kind}; {state}{chosen}"),
+        Group(_table(report), f"{out}: {model}, {count} keypoints, from {report.kind}; {state}{chosen}"),
         as_json,
     )
+
+
+def _table(report: ImportReport) -> Table:
+    from rich.table import Table
+
+    table = Table("", "tensors", "for example")
+    for label, names in (
+        ("loaded", report.loaded),
+        ("skipped", [f"{name} ({reason})" for name, reason in report.skipped.items()]),
+        ("missing: fresh values", report.missing),
+    ):
+        shown = names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]
+        table.add_row(label, str(len(names)), "\n".join(shown))
+    return table
 
 
 def _skeleton_of(data: Path, count: int) -> Skeleton:
