@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from samkr_edge.printable import one_line
 from samkr_edge.terminal import console, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _LOG_EVERY_S = 10.0
 
@@ -21,42 +25,68 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Advance]:
-    """A progress bar on stderr with rate and time left; ``total=None`` shows a pulse.
+    """A progress bar on stderr with the time taken and left; ``total=None`` shows a pulse.
 
-    Where stderr is no terminal (a log, CI) a line every ten seconds says how far it is, and one at the end.
+    Where stderr is no terminal (a log, CI), a line every ten seconds says how far it is, and one how it ended.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    screen = console(stderr=True)
     label = one_line(label)
+    with _bar(screen, label, total, unit) if screen.is_terminal else _lines(label, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(screen: Console, label: str, total: float | None, unit: str) -> Iterator[Advance]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        TextColumn(unit, markup=False),
+        TextColumn("{task.fields[so_far]}", markup=False),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *([] if total is None else [TimeRemainingColumn()]),
         TextColumn("{task.fields[note]}", markup=False),
-        console=console(stderr=True),
+        console=screen,
     )
     with bar:
-        task = bar.add_task(label, total=total, note="")
-        told = time.monotonic()
+        task = bar.add_task(label, total=total, so_far=_so_far(0, total, unit), note="")
 
         def advance(n: float = 1, note: str = "") -> None:
-            nonlocal told
             if note:
                 bar.update(task, note=one_line(note))
-            bar.advance(task, n)
-            if not bar.console.is_terminal and time.monotonic() - told >= _LOG_EVERY_S:
-                told = time.monotonic()
-                of = "" if total is None else f" of {total:g}"
-                say(f"{label}: {bar.tasks[task].completed:g}{of} {unit} {one_line(note)}".rstrip())
+            bar.update(task, advance=n, so_far=_so_far(bar.tasks[task].completed + n, total, unit))
 
         yield advance
+
+
+@contextmanager
+def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
+    done, last_note = 0.0, ""
+    started = told = time.monotonic()
+
+    def tell() -> None:
+        elapsed = str(timedelta(seconds=round(time.monotonic() - started)))
+        say(f"{label}: " + ", ".join(filter(None, (_so_far(done, total, unit), last_note, elapsed))))
+
+    def advance(n: float = 1, note: str = "") -> None:
+        nonlocal done, last_note, told
+        done, last_note = done + n, one_line(note) or last_note
+        ended = total is not None and done > total - 1e-6  # the last line says it
+        if not ended and time.monotonic() - told >= _LOG_EVERY_S:
+            told = time.monotonic()
+            tell()
+
+    try:
+        yield advance
+    finally:
+        tell()
+
+
+def _so_far(done: float, total: float | None, unit: str) -> str:
+    """As "2 of 3 images", "37 %", "12 frames"; empty where nothing is counted."""
+    if unit == "%":
+        return f"{done:.0f} %"
+    if total is None:
+        return f"{done:.0f} {unit}" if unit else ""
+    digits = 1 if unit == "s" and total < 10 else 0
+    return f"{done:.{digits}f} of {total:.{digits}f} {unit}".rstrip()

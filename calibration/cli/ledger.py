@@ -80,7 +80,7 @@ def ledger(
         opened.insert(1, bare)
     bench = Bench(dataset, limit)
     learned = bench.unseen_by({str(model.path): model.card for model in opened}, anyway=anyway)
-    with progress("following", len(opened) * len(bench.images), unit="images") as advance:
+    with progress("scoring", len(opened) * len(bench.images), unit="images") as advance:
         stages = follow(opened, bench, advance=advance)
     refuse_replaced(digests, "nothing was written")
     warn_if_meaningless(stages[0].ap)

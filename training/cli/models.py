@@ -45,7 +45,7 @@ def models(
     for column in ("model", "input", "c", "g", "parameters", "GMACs", "printed M", "printed G", "printed by"):
         table.add_column(column, justify="left" if column in ("model", "printed by") else "right")
     rows = []
-    with progress("counting", len(configs)) as advance:
+    with progress("counting", len(configs), unit="models") as advance:
         for config in configs:
             cost = count_cost(config)
             printed = PRINTED.get(config.name, ("", "", "")) if keypoints == 17 else ("", "", "")

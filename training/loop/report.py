@@ -41,8 +41,8 @@ class Report:
         """The step that just ended had these loss terms and this learning rate."""
         for name, value in terms.items():
             self._running[name] = 0.95 * self._running.get(name, value) + 0.05 * value
-        losses = " ".join(f"{name} {value:.5f}" for name, value in self._running.items())
-        self._move(f"{losses}  {self._images_per_second():.0f} images/s")
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._running.items())
+        self._move(f"{losses}, {self._images_per_second():.1f} images/s")
         state = self._run.state
         if self._journal is not None and state.step % self._run.recipe.log_steps == 0:
             self._journal.write(
