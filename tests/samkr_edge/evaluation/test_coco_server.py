@@ -132,7 +132,7 @@ def test_eval_writes_what_the_server_takes(
     printed = json.loads(shown.out)
     assert (printed["scores"], printed["images"], printed["people"], printed["notes"]) == (None, 3, 3, [])
     assert printed["written"] == [f"{STEM}.json", f"{STEM}.zip"]
-    assert "3/3" in shown.err  # the bar
+    assert "3 of 3 images" in shown.err  # the progress
     assert sorted(path.name for path in here.iterdir()) == [f"{STEM}.json", f"{STEM}.zip"]
 
     text = (here / f"{STEM}.json").read_bytes()
