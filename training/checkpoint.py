@@ -128,8 +128,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _way_out(path: Path) -> str:
     """For what torch cannot read."""
-    if path.is_dir():
-        return f"name a file in it: ls {quoted(path)}"
     if path.suffix in (".onnx", ".engine", ".samkr"):
         return f"name the checkpoint that {path.name} was exported from"
     if path.suffix not in (".pt", ".pth", ""):

@@ -74,9 +74,9 @@ def export_onnx(
         The card as written, and how close ONNX Runtime is to torch.
 
     Raises:
-        SamkrError: SE-U02 size or opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83 fewer
-            than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A28 the maps are the same for every
-            picture.
+        SamkrError: SE-U03 size or SE-U02 opset impossible, SE-A05 ONNX and torch disagree, SE-A34 NaN weights, SE-A83
+            fewer than 8 bits, SE-A97 decoding in the graph and on the host disagree, SE-A28 the maps are the same
+            for every picture.
     """
     _refuse_few_bits(card)
     size = size or card.input_size
@@ -136,11 +136,11 @@ def _refuse_few_bits(card: ModelCard) -> None:
 
 
 def check_request(size: tuple[int, int], opset: int, batch: int, precision: str) -> None:
-    """Raise SamkrError SE-U02 where no network is exported like this."""
+    """Raise SamkrError SE-U03 or SE-U02 where no network is exported like this."""
     if not is_possible(size) or batch < 1:
         height, width = nearest(size)
         raise SamkrError(
-            "SE-U02",
+            "SE-U03",
             "this input shape cannot be exported",
             {
                 "needed": "height and width multiples of 32, batch at least 1",

@@ -77,7 +77,7 @@ def open_protocol(
     """The protocol with its rescoring network, for models of one skeleton, and what is recorded of it.
 
     Raises:
-        SamkrError: SE-U75 a model cannot follow it; SE-A77 the file rescores other poses.
+        SamkrError: SE-U75 a model cannot follow it; SE-A82 the file rescores other poses.
     """
     from samkr_edge.evaluation.protocol import require_able
     from samkr_edge.evaluation.rescoring import with_rescoring

@@ -231,7 +231,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
     asked = [name for name, value in options.items() if value is not None]
     if asked:
         raise SamkrError(
-            "SE-U07",
+            "SE-U83",
             f"{', '.join(asked)}: only TensorRT has this, and the target is the CPU, so nothing was built",
             {"reason": "no GPU is visible here: samkr-edge doctor"} if target == "auto" else None,
             fix=f"samkr-edge build {quoted(model)} --target cpu",

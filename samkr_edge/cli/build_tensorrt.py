@@ -202,7 +202,7 @@ def _write_prepared(
     from samkr_edge.onnx_graph.onnx_file import with_metadata
 
     if len(plans) > 1:
-        raise SamkrError("SE-U89", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
+        raise SamkrError("SE-U83", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
     refuse_replacing(model, out, f"--prepared {quoted(model.with_suffix('.trt.onnx'))}")
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:

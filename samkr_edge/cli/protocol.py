@@ -65,7 +65,7 @@ def protocol_of(
     """The protocol that a command's options ask for, its rescoring network not yet read: that needs the skeleton.
 
     Raises:
-        SamkrError: SE-U76 an option contradicts the protocol that is named; SE-U75 scales that cannot be.
+        SamkrError: SE-U76 an option contradicts the protocol that is named; SE-U81 scales that cannot be.
     """
     from samkr_edge.evaluation.protocol import Protocol, parse_scales
 

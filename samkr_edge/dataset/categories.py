@@ -58,7 +58,7 @@ def read_categories(
         path: the file; ``skeleton.yaml`` beside it describes keypoints that it does not describe itself.
 
     Raises:
-        SamkrError: SE-D13 unknown keypoints, or a description of them that cannot be used.
+        SamkrError: SE-D13 unknown keypoints, SE-D23 a description of them that cannot be used.
     """
     categories = list(categories)
     with_keypoints = [entry for entry in categories if _names(entry)]
@@ -166,7 +166,7 @@ def _own_skeleton(content: Any, path: Path) -> Skeleton:
 
 def _bad_skeleton(path: Path, reason: str) -> SamkrError:
     return SamkrError(
-        "SE-D13",
+        "SE-D23",
         f"the keypoints described in {path} cannot be used",
         {"reason": reason},
         fix="give keypoints (K names), flip_pairs and edges (pairs counted from 0), sigmas (K numbers)",

@@ -124,8 +124,9 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
         added: built models (``.cpu.onnx``, ``.engine``) with their passports beside them.
 
     Raises:
-        SamkrError: SE-A95 an added model was built from another ONNX or is not what its passport describes, SE-U92 the
-            source is a built model, SE-U93 two files have the same name; SE-A21 and SE-A22 not an ONNX of ours.
+        SamkrError: SE-A54 an added model is not what its passport describes, SE-A95 it was built from another ONNX,
+            SE-U92 the source is a built model, SE-U93 two files have the same name; SE-A21 and SE-A22 no
+            ONNX of ours.
     """
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
 
@@ -205,7 +206,7 @@ def _check_belongs(path: Path, passport: Passport, entry: Entry, source: Path, s
     again = passport.build_again(path, source=source)
     if passport.sha256 != entry.sha256:
         raise SamkrError(
-            "SE-A95",
+            "SE-A54",
             f"{path.name} is not the file its passport describes, so no bundle was written",
             {"expected": passport.sha256[:16], "found": entry.sha256[:16]},
             fix=again,

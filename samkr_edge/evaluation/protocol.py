@@ -58,7 +58,7 @@ class Protocol:
         possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # which NaN is not
         if not possible or 1.0 not in self.scales or len(set(self.scales)) != len(self.scales):
             raise SamkrError(
-                "SE-U75",
+                "SE-U81",
                 f"these scales cannot be evaluated: {', '.join(map(str, self.scales))}",
                 {"expected": f"different factors above 0, {_LARGEST_SCALE:g} at most, one of them 1"},
                 fix="--scales 0.5,1,2",
@@ -122,12 +122,12 @@ def notes_of(card: ModelCard, protocol: Protocol) -> list[str]:
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
-    """``0.5,1,2`` -> factors; SamkrError SE-U75 where a part is not a number."""
+    """``0.5,1,2`` -> factors; SamkrError SE-U81 where a part is not a number."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise SamkrError(
-            "SE-U75", f"{text!r} is not a list of scales", {"reason": error}, fix="--scales 0.5,1,2"
+            "SE-U81", f"{text!r} is not a list of scales", {"reason": error}, fix="--scales 0.5,1,2"
         ) from error
 
 

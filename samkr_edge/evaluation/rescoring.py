@@ -181,7 +181,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
     """Read a rescoring network made for this skeleton.
 
     Raises:
-        SamkrError: SE-A23 missing, SE-A77 not readable, no rescoring network, or made for other keypoints.
+        SamkrError: SE-A23 missing, SE-A77 no rescoring network, SE-A82 made for other keypoints.
     """
     path = Path(path)
     expected = PoseFeatures.of(skeleton)
@@ -219,15 +219,23 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
         "l3.weight": (1, second),
         "l3.bias": (1,),
     }
+    facts = {
+        "expected": f"{inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
+        "found": f"weights {weights['l1.weight'].shape}, {len(found.links)} links",
+    }
+    if found != expected:
+        raise SamkrError(
+            "SE-A82",
+            f"{path} was made for other keypoints, so it cannot rescore these poses",
+            facts,
+            fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
+        )
     fits = {name: array.shape for name, array in weights.items()} == shapes
-    if found != expected or not fits or not all(np.isfinite(array).all() for array in weights.values()):
+    if not fits or not all(np.isfinite(array).all() for array in weights.values()):
         raise SamkrError(
             "SE-A77",
-            f"{path} cannot rescore these poses",
-            {
-                "expected": f"{inputs} features: {len(expected.links)} links, {len(skeleton)} joints ({skeleton.name})",
-                "found": f"weights {weights['l1.weight'].shape}, {len(found.links)} links; finite numbers are needed",
-            },
+            f"the weights in {path} are not those of a rescoring network",
+            {**facts, "needed": "finite numbers"},
             fix="samkr-edge rescore MODEL --data DIR -o rescore.npz   # with this model",
         )
     return RescoringNetwork(expected, weights, path, lesson)

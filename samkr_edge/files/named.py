@@ -31,7 +31,7 @@ def missing_file(path: str | Path, what: str, fix: str | None = None) -> SamkrEr
         "SE-A23",
         f"there is no {what} {path}, so nothing was done",
         {"found": found},
-        fix=fix or (f"ls {quoted(path)}" if os.path.isdir(path) else look_beside(path)),
+        fix=fix or (f"name a file in it: ls {quoted(path)}" if os.path.isdir(path) else look_beside(path)),
     )
 
 

@@ -35,7 +35,8 @@ class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
     Arrays have any shape.
 
-    Every other method is called within ``bound``, and so is TensorRT. What fails is SamkrError SE-V90.
+    Every other method is called within ``bound``, and so is TensorRT. What fails is SamkrError SE-V83, and
+    SE-V90 where memory is short.
     """
 
     name: str
@@ -95,7 +96,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
 
     Raises:
         SamkrError: SE-V87 no driver or no GPU; SE-V99 there is no such backend, its package is missing or broken, or
-            does not reach the driver; SE-V90 the driver refuses.
+            does not reach the driver; SE-V83 the driver refuses.
     """
     name = DRIVER if backend is None else backend
     if name not in BACKENDS:
@@ -125,7 +126,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
 
 
 def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
-    """The error of a driver call that answered with an error code; SE-V90."""
+    """The error of a driver call that answered with an error code: SE-V90 too little memory, else SE-V83."""
     if code == 2:
         return SamkrError(
             "SE-V90",
@@ -134,7 +135,7 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
             fix="close other programs that use the GPU, or use a smaller batch or input size",
         )
     return SamkrError(
-        "SE-V90",
+        "SE-V83",
         "a CUDA call failed",
         {"call": what, "answer": name or code},
         fix="samkr-edge doctor",
@@ -142,10 +143,10 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
 
 
 def raised_error(backend: str, what: str, error: Exception) -> SamkrError:
-    """The error of a call that raised instead of answering, for example of a function that is not there; SE-V90."""
+    """The error of a call that raised instead of answering, for example of a function that is not there; SE-V83."""
     fix = "update the NVIDIA driver" if backend == DRIVER else f'backend="{DRIVER}"   # it needs no package'
     return SamkrError(
-        "SE-V90",
+        "SE-V83",
         "a CUDA call failed",
         {"call": what, "answer": reason_of(error), "backend": backend},
         fix=fix,
@@ -153,9 +154,9 @@ def raised_error(backend: str, what: str, error: Exception) -> SamkrError:
 
 
 def no_graphs(backend: str) -> SamkrError:
-    """The error of a backend without CUDA graphs; SE-V90."""
+    """The error of a backend without CUDA graphs; SE-V99."""
     return SamkrError(
-        "SE-V90",
+        "SE-V99",
         f"{backend} has no CUDA graphs, the backend {DRIVER!r} has them",
         fix=f'backend="{DRIVER}"',
     )

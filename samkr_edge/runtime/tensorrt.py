@@ -51,12 +51,16 @@ class Lane:
             else engine.create_execution_context(runtime_config=kernels.runtime_config)
         )
         if self.context is None:
-            short = any(map(is_about_memory, self._messages.texts()))
+            reasons = self._messages.reasons()
+            if any(map(is_about_memory, self._messages.texts())):
+                raise SamkrError(
+                    "SE-V90",
+                    "TensorRT made no execution context: not enough memory",
+                    {"reason": reasons},
+                    fix="close other programs that use the GPU, or run fewer threads",
+                )
             raise SamkrError(
-                "SE-V89",
-                f"TensorRT made no execution context{': not enough memory' if short else ''}",
-                {"reason": self._messages.reasons()},
-                fix="close other programs that use the GPU, or run fewer threads",
+                "SE-V89", "TensorRT made no execution context", {"reason": reasons}, fix="samkr-edge doctor"
             )
         self.graph: Any = None
         self.inputs: dict[str, np.ndarray] = {}
@@ -177,7 +181,8 @@ class TensorRTRunner:
 
     Raises:
         SamkrError: what ``samkr_edge.preflight.preflight`` refuses; SE-A27 its card is another network's; SE-V86
-            TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 a CUDA call fails; SE-V99 the backend
+            TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 memory is short; SE-V83 a CUDA call
+            fails; SE-V99 the backend
             that was named cannot be opened.
     """
 
@@ -245,7 +250,7 @@ class TensorRTRunner:
         cores = self._runtime.num_DLA_cores
         if core >= cores:
             raise SamkrError(
-                "SE-V89",
+                "SE-A86",
                 f"{self.path.name} runs on DLA core {core}, which {self._title} does not see, so it was not loaded",
                 {"cores": cores},
                 fix="give the container the DLA (--runtime nvidia), or build for the GPU: leave --dla-core out",

@@ -282,11 +282,11 @@ def test_int8_before_it_could(int8_onnx: Path, capsys: pytest.CaptureFixture[str
 def test_a_version_whose_plan_would_not_build(float_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1.4 has the flags of weak typing, and its builder fails with them, without a reason, where no GPU is."""
     error = refused(float_onnx, capsys, "--tensorrt", "1.4")
-    assert "SE-V88" in error
+    assert "SE-V80" in error
     assert "too old" in error
 
 
 def test_a_device_that_it_does_not_build_for(int8_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(int8_onnx, capsys, "--target", "jetson-orin-nano-8gb", "--flavour", "rtx")
-    assert "SE-V88" in error
+    assert "SE-V80" in error
     assert "8.7" in error

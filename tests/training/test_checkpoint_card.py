@@ -45,7 +45,7 @@ def test_its_own_card_is_taken(tmp_path: Path, checkpoint: Checkpoint) -> None:
     ("name", "code", "fix"),
     [
         ("typo/a.pt", "SE-A23", "ls '{folder}'"),
-        ("runs", "SE-A30", "name a file in it: ls '{folder}/runs'"),
+        ("runs", "SE-A23", "name a file in it: ls '{folder}/runs'"),
         ("a.onnx", "SE-A30", "name the checkpoint that a.onnx was exported from"),
         ("a.json", "SE-A30", "name a checkpoint, as train, import, quantize and qat write them (.pt)"),
         ("a.pt", "SE-A30", "use another copy; a file cut off while being copied cannot be repaired"),

@@ -62,7 +62,7 @@ def test_the_card_travels_in_the_metadata(checkpoint: Checkpoint, exported: Path
 def test_a_size_that_the_network_cannot_halve_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         export_onnx(network_of(checkpoint), checkpoint.card, tmp_path / "x.onnx", size=(100, 64))
-    assert caught.value.code == "SE-U02"
+    assert caught.value.code == "SE-U03"
     assert not list(tmp_path.iterdir())
 
 

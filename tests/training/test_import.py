@@ -530,7 +530,7 @@ def write_hostile(path: Path) -> None:
     ("write", "code"),
     [
         (write_nonsense, "SE-A75"),
-        (write_wrong_width, "SE-A75"),
+        (write_wrong_width, "SE-A39"),
         (write_truncated, "SE-A76"),
         (write_hostile, "SE-A76"),
     ],
@@ -569,7 +569,7 @@ def test_names_of_weights_steer_no_terminal(
 def test_our_own_checkpoint_and_a_missing_file_are_named(dekr_file: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.pt"
     torch.save({"format": "samkr-edge/1", "card": {}, "config": {}}, own)
-    for path, code in ((own, "SE-A75"), (tmp_path / "none.pth", "SE-A23")):
+    for path, code in ((own, "SE-A80"), (tmp_path / "none.pth", "SE-A23")):
         with pytest.raises(SamkrError) as caught:
             read_weights(path)
         assert caught.value.code == code

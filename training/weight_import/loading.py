@@ -107,7 +107,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     """Copy everything that fits into ``network``; what does not is reported, never guessed.
 
     Raises:
-        SamkrError: SE-A75 less than half of the backbone fits: these are another network's weights.
+        SamkrError: SE-A39 less than half of the backbone fits: these are another network's weights.
     """
     state = network.state_dict()
     place_of = layout_of(foreign.kind, foreign.tensors)
@@ -138,7 +138,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     fitting = sum(name in used for name in own)
     if fitting < len(own) / 2:
         raise SamkrError(
-            "SE-A75",
+            "SE-A39",
             f"these weights are not {network.config.name}'s: {fitting} of {len(own)} backbone tensors fit",
             {
                 "file": f"HRNet width {foreign.width or 'unknown'}",

@@ -48,7 +48,7 @@ def read_weights(path: str | Path) -> Weights:
     Nothing in the file is executed: tensors, plain values and NumPy arrays are all that is allowed.
 
     Raises:
-        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, or ours already.
+        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, SE-A80 ours already.
     """
     path = Path(path)
     try:
@@ -80,7 +80,7 @@ def _state_of(payload: Any, path: Path) -> Weights:
     """The weights in a file: themselves, or nested as training scripts do; names without ``module.``."""
     if isinstance(payload, dict) and {"format", "card", "config"} <= set(payload):
         raise SamkrError(
-            "SE-A75",
+            "SE-A80",
             f"{path} is a checkpoint of samkr-edge already, so nothing was imported",
             fix=f"samkr-edge eval {quoted(path)} --data DIR",
         )

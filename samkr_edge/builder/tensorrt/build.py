@@ -76,7 +76,7 @@ def build_tensorrt(
 
     Raises:
         SamkrError: SE-V87 no GPU, where one is needed, SE-V91 no TensorRT, SE-D01 ``out`` cannot be written, SE-B91
-            the parser refuses the graph, SE-B90 the build fails or the memory is short, SE-B89 the engine does not
+            the parser refuses the graph, SE-B90 the build fails, SE-B96 the memory is short, SE-B89 the engine does not
             compute what the ONNX does, SE-B83 it computes in fewer bits what has to be FP32, SE-B80 this TensorRT
             samples wrong.
     """

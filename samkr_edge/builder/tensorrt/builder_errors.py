@@ -51,7 +51,7 @@ class _Reason:
 
 
 def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, graph: OnnxFile) -> SamkrError:
-    """The error for a build that gave no engine, SE-B90.
+    """The error for a build that gave no engine: SE-B96 the memory was short, else SE-B90.
 
     Args:
         model: file name of the ONNX; ``title`` names TensorRT and its version.
@@ -62,7 +62,7 @@ def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, gra
     if short is not None:
         workspace = plan.workspace_bytes // MIB
         return SamkrError(
-            "SE-B90",
+            "SE-B96",
             f"there was not enough memory to build {model}, so nothing was written",
             {
                 "TensorRT": _line(short),

@@ -23,7 +23,7 @@ def run_once(
         data: bytes that this process built: they are deserialised as they are.
 
     Raises:
-        SamkrError: SE-B81 TensorRT does not load it, SE-V90 a CUDA call fails.
+        SamkrError: SE-B81 TensorRT does not load it, SE-V83 a CUDA call fails.
     """
     trt = import_tensorrt(flavour)
     cuda = open_cuda()

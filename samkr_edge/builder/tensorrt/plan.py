@@ -114,8 +114,8 @@ def plan_build(
             of what the profile says.
 
     Raises:
-        SamkrError: SE-U90 a wish that does not fit the graph or the memory; and what
-            ``samkr_edge.builder.tensorrt.refusals`` refuses.
+        SamkrError: SE-U90 the graph has another shape, SE-U85 the memory is less, SE-U83 an option is not for here;
+            and what ``samkr_edge.builder.tensorrt.refusals`` refuses.
     """
     precision = wishes.precision or _default_precision(target, features, onnx, wishes)
     check_device(target, features, wishes, precision)
@@ -202,11 +202,11 @@ def plan_best(
     """The two plans of ``--precision best``: FP16 and INT8 (or the graph's FP8), of which the faster engine is kept.
 
     Raises:
-        SamkrError: SE-U90 nothing to build INT8 from; and what ``plan_build`` refuses.
+        SamkrError: SE-U88 nothing to build INT8 from; and what ``plan_build`` refuses.
     """
     if not onnx.quantized and not wishes.calibrate:
         raise SamkrError(
-            "SE-U90",
+            "SE-U88",
             "`best` compares FP16 with INT8, and there is nothing to make INT8 from",
             {"graph": f"{onnx.precision}, no Q/DQ"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",
@@ -240,7 +240,7 @@ def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
     asked = wishes.workspace_mib * MIB
     if asked > free_bytes:
         raise SamkrError(
-            "SE-U90",
+            "SE-U85",
             "the workspace would be larger than the free memory, and the build would be killed",
             {"asked": f"{wishes.workspace_mib} MiB", "free": f"{free_bytes // MIB} MiB"},
             fix=f"--workspace {allowed // MIB}"
@@ -348,16 +348,11 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
     if wishes.hardware_compatible is None:
         return None
     level = {"same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}.get(wishes.hardware_compatible)
-    if level is None:
-        raise SamkrError(
-            "SE-U90",
-            f"there is no hardware compatibility {wishes.hardware_compatible!r}",
-            {"known": "same, ampere+"},
-            fix="--hardware-compatible same",
-        )
     capability = version_tuple(target.compute_capability or "0")
     reason = None
-    if target.family == "jetson":
+    if level is None:
+        reason = "known are same and ampere+"
+    elif target.family == "jetson":
         reason = "engines for a Jetson are built on it"
     elif level not in features.hardware_compatibility:
         reason = f"TensorRT {features.version} has {', '.join(features.hardware_compatibility) or 'none'}"
@@ -365,7 +360,7 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
         reason = f"SM {target.compute_capability} is older than Ampere"
     if reason:
         raise SamkrError(
-            "SE-U90",
+            "SE-U83",
             f"hardware compatibility {wishes.hardware_compatible!r} is not available here",
             {"reason": reason},
             fix="leave --hardware-compatible out",

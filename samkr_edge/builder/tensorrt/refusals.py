@@ -1,7 +1,9 @@
 """What cannot be built, and why: the device, the graph and the wishes, each against the TensorRT version. Pure.
 
-Codes: SE-V88 the device or its TensorRT cannot do this, SE-B88 TensorRT cannot take this graph (or would, and compute
-something else), SE-U88 wishes that contradict each other or the graph.
+Codes: SE-V88 the device cannot compute this precision, SE-V80 this TensorRT is not for the device, SE-V81 there is no
+such DLA, SE-B88 TensorRT cannot take this graph (or would, and compute something else), SE-U88 the graph has another
+precision than the one asked for, SE-U36 calibration where none is possible or none is given, SE-U83 this build has no
+such option.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         return
     if target.compute_capabilities:
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{target.title}: one engine of TensorRT cannot run on all of them, so nothing was built",
             {"SM": ", ".join(target.compute_capabilities)},
             fix="leave --flavour out: TensorRT for RTX builds for all of them",
@@ -51,7 +53,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
     number = features.number
     if number[0] > NEWEST_MAJOR:
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} is newer than samkr-edge knows, so nothing was built",
             {"known": f"{'.'.join(map(str, OLDEST))} to {NEWEST_MAJOR}.x"},
             fix="pip install --upgrade samkr-edge",
@@ -59,7 +61,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
     old = not features.tensor_names
     if old and not target.refusal("gridsample"):
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} is too old, so nothing was built",
             {"needed": f"{'.'.join(map(str, OLDEST))}: from there on it has GridSample and named tensors"},
             fix="update the device to JetPack 5.1 or later"
@@ -68,7 +70,7 @@ def check_device(target: Target, features: Features, wishes: Wishes, precision: 
         )
     if target.tensorrt and number[:2] < version_tuple(target.tensorrt[0]):
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} does not support {target.title}, so nothing was built",
             {"SM": target.compute_capability, "needed": f"TensorRT {target.tensorrt[0]} or later"},
             fix=f"install TensorRT {target.tensorrt[0]} or later",
@@ -108,7 +110,7 @@ def without(precision: str, target: Target, features: Features) -> list[str]:
 def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: str) -> None:
     if version_tuple(features.version) < RTX_OLDEST:
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} is too old, so nothing was built",
             {"needed": f"TensorRT for RTX {'.'.join(map(str, RTX_OLDEST))}"},
             fix='pip install --upgrade "samkr-edge[rtx]"',
@@ -116,7 +118,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
     unknown = [one for one in target.capabilities if one not in features.capabilities]
     if unknown or not target.capabilities:
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} does not build for {target.title}, so nothing was built",
             {
                 "asked": f"SM {', '.join(unknown) or 'unknown'}",
@@ -126,7 +128,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
         )
     if version_tuple(features.version)[0] > version_tuple(RTX_NEWEST)[0]:
         raise SamkrError(
-            "SE-V88",
+            "SE-V80",
             f"{features.title} is newer than samkr-edge knows, so nothing was built",
             {"known": f"up to {RTX_NEWEST}"},
             fix="pip install --upgrade samkr-edge",
@@ -157,7 +159,7 @@ def _check_rtx(target: Target, features: Features, wishes: Wishes, precision: st
     given = [name for name, value in asked.items() if value]
     if given:
         raise SamkrError(
-            "SE-U88",
+            "SE-U83",
             f"{', '.join(given)}: TensorRT for RTX has no such option, so nothing was built",
             {"instead": "one engine for every GeForce RTX: --target rtx-any"},
             fix=f"leave {' and '.join(given)} out",
@@ -169,21 +171,21 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
     if limit or not target.dla_cores:
         why = limit.why if limit else "it has no DLA"
         raise SamkrError(
-            "SE-V88",
+            "SE-V81",
             f"{target.title} cannot build for a DLA",
             {"reason": why},
             fix="leave --dla-core out",
         )
     if (wishes.dla_core or 0) >= target.dla_cores:
         raise SamkrError(
-            "SE-U88",
+            "SE-V81",
             f"{target.title} has no DLA core {wishes.dla_core}",
             {"cores": f"0 to {target.dla_cores - 1}"},
             fix="--dla-core 0",
         )
     if features.number >= DLA_GONE:
         raise SamkrError(
-            "SE-V88",
+            "SE-V81",
             f"{features.title} cannot build for a DLA here",
             {
                 "has it": "8.5 to 10.7, and 11.4.1 for graphs converted for the DLA, which are not supported yet"
@@ -192,7 +194,7 @@ def _check_dla(target: Target, features: Features, wishes: Wishes, precision: st
         )
     if precision == "int8" and not wishes.calibrate:
         raise SamkrError(
-            "SE-U88",
+            "SE-U36",
             "a DLA takes no Q/DQ graph; its INT8 ranges come from calibration",
             {"TensorRT": features.version},
             fix="--precision fp16, or an FP32 graph with --calibrate IMAGES.txt",
@@ -278,14 +280,14 @@ def _check_quantizers(features: Features, onnx: OnnxFacts) -> None:
 def check_precision(features: Features, onnx: OnnxFacts, wishes: Wishes, precision: str) -> None:
     if wishes.calibrate and (precision != "int8" or onnx.quantized):
         raise SamkrError(
-            "SE-U88",
+            "SE-U36",
             "calibration images only make sense for an INT8 engine of a graph without Q/DQ",
             {"asked": precision, "graph": onnx.precision},
             fix="leave --calibrate out",
         )
     if wishes.calibrate and not features.calibrators:
         raise SamkrError(
-            "SE-V88",
+            "SE-U36",
             f"{features.title} does not calibrate: INT8 comes as Q/DQ in the graph",
             {"has it": "TensorRT up to 10"},
             fix="samkr-edge quantize CHECKPOINT --data DIR -o int8.pt && samkr-edge export int8.pt -o int8.onnx",

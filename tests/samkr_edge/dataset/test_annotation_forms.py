@@ -321,7 +321,7 @@ def test_sigmas_and_flip_pairs_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(SamkrError) as caught:
         _own(tmp_path, **values)
-    assert caught.value.code == "SE-D13"
+    assert caught.value.code == "SE-D23"
     assert word in caught.value.sentence()
 
 

@@ -215,7 +215,7 @@ def test_a_category_of_known_keypoints_with_values_that_cannot_be_used_says_so(
 ) -> None:
     content = _content()
     content["categories"][0].update(own)
-    assert _error(_coco(tmp_path, content)).code == "SE-D13"
+    assert _error(_coco(tmp_path, content)).code == "SE-D23"
 
 
 def test_a_category_without_keypoints_is_an_error_unless_the_count_says_what_they_are(tmp_path: Path) -> None:
@@ -244,5 +244,5 @@ def test_a_skeleton_file_that_cannot_be_used_says_why(tmp_path: Path, text: str,
     _coco(tmp_path, _content(own))
     (tmp_path / "annotations" / "skeleton.yaml").write_text(text)
     error = _error(tmp_path)
-    assert error.code == "SE-D13"
+    assert error.code == "SE-D23"
     assert word in error.sentence()

@@ -241,7 +241,7 @@ def test_an_edited_model_is_not_bundled(source: Path, tmp_path: Path) -> None:
     built.write_bytes(built.read_bytes() + b"\0")
     with pytest.raises(SamkrError) as caught:
         write_bundle(source, tmp_path / "x.samkr", [built])
-    assert caught.value.code == "SE-A95"
+    assert caught.value.code == "SE-A54"
 
 
 # What is refused when it is opened.

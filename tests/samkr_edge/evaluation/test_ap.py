@@ -198,7 +198,7 @@ def test_every_option_of_the_papers_protocol_runs_on_a_checkpoint(
     printed = json.loads(capsys.readouterr().out)
     assert (printed["flip"], printed["scales"], printed["resize"]) == (True, [0.5, 1.0, 2.0], "paper")
     assert run([*command, "--scales", "2"]) == 2
-    assert "SE-U75" in capsys.readouterr().err
+    assert "SE-U81" in capsys.readouterr().err
 
 
 def test_the_flip_changes_what_is_found(folder: Path) -> None:

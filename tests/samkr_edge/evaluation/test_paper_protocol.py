@@ -164,7 +164,7 @@ def test_a_protocol_that_needs_other_sizes_refuses_a_model_of_one_size() -> None
 def test_scales_that_make_no_sense_are_usage_errors(text: str) -> None:
     with pytest.raises(SamkrError) as caught:
         Protocol(scales=parse_scales(text))
-    assert caught.value.code == "SE-U75"
+    assert caught.value.code == "SE-U81"
 
 
 def test_centres_of_other_scales_count_less_and_one_scale_changes_nothing() -> None:

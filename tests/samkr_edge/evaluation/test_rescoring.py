@@ -88,7 +88,7 @@ def test_a_file_comes_back_and_fits_its_skeleton_only(tmp_path: Path) -> None:
     assert all(again.weights[name].tolist() == array.tolist() for name, array in network().weights.items())
     with pytest.raises(SamkrError) as caught:
         load_rescoring(path, CROWDPOSE14)
-    assert caught.value.code == "SE-A77"
+    assert caught.value.code == "SE-A82"
     assert "59" in caught.value.sentence()
 
 

@@ -334,7 +334,7 @@ def test_a_driver_that_lacks_a_function_is_one_clear_error_or_does_without(
     else:
         with pytest.raises(SamkrError) as raised:
             TensorRTRunner(path)
-        assert raised.value.code == "SE-V90"
+        assert raised.value.code == "SE-V83"
         assert symbol in raised.value.sentence()
         assert "update the NVIDIA driver" in (raised.value.fix or "")
     driver.missing = frozenset()
@@ -410,7 +410,7 @@ def test_a_dla_core_that_tensorrt_does_not_see_is_refused(
     trt.dla_count = 1
     with pytest.raises(SamkrError, match="DLA core 1") as raised:
         TensorRTRunner(path)
-    assert raised.value.code == "SE-V89"
+    assert raised.value.code == "SE-A86"
     assert driver.live == 0
 
 
@@ -438,6 +438,7 @@ def test_a_context_that_is_not_made_and_a_run_that_is_refused_tell_what_tensorrt
     monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", short)
     with pytest.raises(SamkrError, match="not enough memory") as raised:
         TensorRTRunner(path)
+    assert raised.value.code == "SE-V90"
     assert "OutOfMemory" in raised.value.facts["reason"][-1]
     assert driver.live == 0
 

@@ -117,7 +117,7 @@ def write_dataset(
         advance: called with the number of images finished since the last call.
 
     Raises:
-        SamkrError: SE-D17 ``out`` holds something else, SE-D01 it cannot be written.
+        SamkrError: SE-D05 ``out`` holds something else, SE-D17 people of other settings, SE-D01 it cannot be written.
     """
     out = Path(out)
     record = _read_record(out)
@@ -128,7 +128,7 @@ def write_dataset(
     same = record is not None and record.get("settings") == settings.to_dict()
     if record is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SamkrError(
-            "SE-D17",
+            "SE-D05",
             f"{out} holds something that `data synth` did not make, so nothing was written",
             fix="choose another folder",
         )

@@ -91,7 +91,7 @@ def judged(
 )
 def test_memory_is_named_where_the_log_names_it(said: list[tuple[str, str]]) -> None:
     error = judged(*said)
-    assert error.code == "SE-B90"
+    assert error.code == "SE-B96"
     assert "not enough memory" in error.message
     assert "--workspace 1024" in (error.fix or "")
 

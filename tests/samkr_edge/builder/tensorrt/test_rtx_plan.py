@@ -113,7 +113,7 @@ def test_int8_before_its_release_is_refused_and_fp16_offered() -> None:
 
 
 def test_a_major_version_of_the_future_is_refused() -> None:
-    assert refusal("rtx-4090", "2.0").code == "SE-V88"
+    assert refusal("rtx-4090", "2.0").code == "SE-V80"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_major_version_of_the_future_is_refused() -> None:
 def test_a_gpu_that_it_does_not_build_for_is_refused_with_those_it_does(device: Device) -> None:
     with pytest.raises(SamkrError) as raised:
         plan_build(recognise(device), features_for("1.7", "rtx"), INT8, Wishes())
-    assert raised.value.code == "SE-V88"
+    assert raised.value.code == "SE-V80"
     assert raised.value.facts["known"] == "SM 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
 
 
@@ -142,7 +142,7 @@ def test_a_card_without_a_profile_is_built_for_by_its_capability() -> None:
 @pytest.mark.parametrize("target", ["jetson-agx-orin", "jetson-thor"])
 def test_a_jetson_is_not_for_tensorrt_for_rtx(target: str) -> None:
     error = refusal(target)
-    assert error.code == "SE-V88"
+    assert error.code == "SE-V80"
     assert "--flavour" in (error.fix or "")
 
 
@@ -156,21 +156,21 @@ def test_a_jetson_is_not_for_tensorrt_for_rtx(target: str) -> None:
 )
 def test_what_only_tensorrt_has_is_a_usage_error(wishes: dict[str, Any], option: str) -> None:
     error = refusal("rtx-4090", **wishes)
-    assert error.code == "SE-U88"
+    assert error.code == "SE-U83"
     assert option in error.message
     assert option in (error.fix or "")
 
 
 def test_it_calibrates_nothing_itself() -> None:
     error = refusal("rtx-4090", "1.7", FP32, calibrate=True)
-    assert error.code == "SE-V88"
+    assert error.code == "SE-U36"
     assert "samkr-edge quantize" in (error.fix or "")
 
 
 def test_many_gpus_are_not_for_tensorrt_itself() -> None:
     with pytest.raises(SamkrError) as raised:
         plan_build(load_target("rtx-any"), features_for("11.1"), INT8, Wishes())
-    assert raised.value.code == "SE-V88"
+    assert raised.value.code == "SE-V80"
     assert "7.5, 8.6, 8.9, 12.0" in raised.value.sentence()
 
 
