@@ -8,8 +8,10 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,35 @@ def test_every_other_command_is_known() -> None:
             assert {word for word in words[1:] if "=" not in word} <= targets, line
             assert {word.partition("=")[0] for word in words[1:] if "=" in word} <= settable, line
         assert program in {"samkr-edge", "python", "make", *OTHERS}, line
+
+
+def written(line: str) -> Iterator[str]:
+    """What a command line of a page writes into the folder that it is run in."""
+    words = shlex.split(line)
+    for option, value in pairwise(words):
+        if option in ("-o", "--out"):
+            yield value
+            if value.endswith((".onnx", ".engine")) and words[1] == "build":
+                yield f"{value}.json"
+    if words[1:3] == ["data", "synth"]:
+        yield words[3]
+    if words[1:3] in (["data", "subset"], ["data", "split"]):
+        yield words[4]
+
+
+def test_git_ignores_what_the_commands_of_the_pages_write() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a checkout")
+    names = {name for line in whole_lines() if line.startswith("samkr-edge ") for name in written(line)}
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        input="\n".join(sorted(name if Path(name).suffix else f"{name}/" for name in names)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert names - {name.rstrip("/") for name in found.stdout.split()} == set()
 
 
 def test_a_wheel_is_named_as_it_is_built() -> None:
