@@ -20,7 +20,7 @@ from training.data.settings import AugmentSettings, EncodeSettings
 from training.data.training_set import TrainingSet
 from training.loop.recipe import Recipe, settings_of
 
-# Samples without a person's centre, of a whole epoch, that are no accident of the augmentation.
+# An epoch of at least so many samples without one person's centre is no accident of the augmentation.
 _LEAST_BLANK = 64
 
 
@@ -54,7 +54,7 @@ class Batches:
     """An endless stream of batches: numbers ``first``, ``first + step``, ... of the run.
 
     Which samples batch n holds depends on the data set's seed and n alone, so processes that take every second batch
-    see together what one process would have seen.
+    together see what one process would have seen.
 
     OpenCV and NumPy release the interpreter lock, and a rendered or cached image costs far less than a training step
     on a CPU: threads are enough, share the cache of images, start at once, and die with the process.
@@ -94,7 +94,7 @@ class Batches:
         """The next batch: the tensors of a sample, stacked to (N, ...); raises what making it raised.
 
         Raises:
-            SamkrError: SE-D20 nobody had a centre in as many samples as an epoch has, and in 64 at least.
+            SamkrError: SE-D20 no sample of a whole epoch (of 64 if that is more) had a person's centre.
         """
         started = time.monotonic()
         item = self._queue.get()

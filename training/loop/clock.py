@@ -31,7 +31,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time within does not count."""
+        """Time inside ``with`` does not count."""
         began = time.monotonic()
         try:
             yield

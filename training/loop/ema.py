@@ -38,7 +38,7 @@ class WeightAverage:
 
     @contextmanager
     def lent_to(self, network: nn.Module) -> Iterator[None]:
-        """Within, the network has the averaged weights; afterwards its own again, to the bit."""
+        """Inside ``with`` the network has the averaged weights, afterwards exactly its own again."""
         own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         network.load_state_dict(self.state)
         try:

@@ -5,7 +5,7 @@ Read it from the top: ``fit`` is a whole run, ``_train`` its loop. A step draws 
 
 All that a step depends on is in the checkpoint or drawn from (seed, epoch, index), and the network draws nothing at
 random, so a run that was stopped and resumed ends with the same weights as one that was not. (That holds for a length
-in steps or epochs; a run of so many minutes ends when they are over.)
+in steps or epochs; a run measured in minutes ends by the clock.)
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def fit(
         recipe: what to do.
         dataset: training split; validation opens another split of its directory.
         out: folder for last.pt, best.pt, final.pt and log.jsonl.
-        resume: go on from ``out / last.pt`` where it exists; a finished run is returned as it is.
+        resume: continue from ``out / last.pt`` if it exists; a finished run is returned as it is.
         hooks: what a fine-tuning adds.
 
     Raises:
@@ -93,7 +93,7 @@ def fit(
 
 
 def _train(run: Run, validation: Validation | None, reader: ListeningReader) -> None:
-    """Make the steps that are left."""
+    """Run the remaining steps."""
     recipe, state, team = run.recipe, run.state, run.team
     batches = Batches(
         run.samples,
@@ -136,12 +136,12 @@ def _train(run: Run, validation: Validation | None, reader: ListeningReader) -> 
     finally:
         batches.close()
         if (damaged := reader.note()) is not None:
-            say(damaged)  # of each process its own
+            say(damaged)  # each process has its own
     report.summary()
 
 
 def _validate(run: Run, validation: Validation, report: Report) -> None:
-    """AP of the weights that are kept so far; best.pt where it is the best of the run."""
+    """AP of the weights kept so far, which become best.pt if it is the run's best."""
     if not run.team.first:
         return
     average = run.updater.average
@@ -154,7 +154,7 @@ def _validate(run: Run, validation: Validation, report: Report) -> None:
 
 
 def _finish(run: Run, validation: Validation | None) -> Checkpoint:
-    """What the run came to; with batch norm statistics of the weights that are kept where the recipe wants that."""
+    """The finished network, its batch norm statistics re-estimated where the recipe wants that."""
     finished = run.result(**({"validation": run.validated} if run.validated else {}))
     batches = run.recipe.norm_batches
     if not batches or run.frozen or not run.team.first:
@@ -162,7 +162,7 @@ def _finish(run: Run, validation: Validation | None) -> Checkpoint:
     settled = settle_norms(run.network, finished.state, run.samples, batches, run.recipe.batch_size)
     if validation is None:
         return run.result(settled.state_dict())
-    # What was validated before had other statistics: its AP is another network's.
+    # Earlier validations ran with other statistics: their AP is another network's.
     scores = validation.measure(settled, run.card, run.team.device)
     say(f"with batch norm statistics re-estimated: {validation.label} {scores.ap:.1f} on {validation.where}")
     return run.result(settled.state_dict(), validation=validation.facts(run.state, scores))
@@ -179,9 +179,9 @@ def _set_up_torch(recipe: Recipe, team: Processes) -> None:
 
 
 def _threads(run: Run) -> Callable[[], AbstractContextManager[None]]:
-    """What each step computes within: a number of threads that follows what the machine has to spare, or a fixed one.
+    """A context for each step: as many threads as the machine can spare, or a fixed number.
 
-    A run measured in minutes is never repeated to the bit, so its threads may change.
+    A run measured in minutes cannot be repeated bit for bit anyway, so its threads may change.
     """
     recipe, team = run.recipe, run.team
     if recipe.threads is None and recipe.schedule.minutes and team.count == 1 and team.device.type == "cpu":
@@ -190,14 +190,14 @@ def _threads(run: Run) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder, without what a run that was killed while saving has left there."""
+    """Make the folder, and remove what a run killed while saving left in it."""
     out.mkdir(parents=True, exist_ok=True)
     for part in out.glob(".*.part.*"):
         part.unlink(missing_ok=True)
 
 
 def _announce(run: Run) -> None:
-    """What is special about the data, or where the run goes on."""
+    """Say what is unusual about the data, or where the run resumes."""
     if run.state.step:
         say(f"resuming at step {run.state.step}, {run.state.minutes:.1f} minutes in")
         return

@@ -19,7 +19,7 @@ class TrainingHooks:
     frozen_norms = False
 
     def facts(self) -> dict[str, Any]:
-        """Plain values that decide what the hook does: a run with others is not resumed, and they go on the card."""
+        """Plain values that decide what the hook does. They go on the card; a run with others is not resumed."""
         return {}
 
     def before_step(self, network: nn.Module, done: float) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: it is noticed between two steps, never within one."""
+"""Ctrl-C during training takes effect between two steps, never within one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Within, the first Ctrl-C sets the event; a second one interrupts immediately, and nothing is saved."""
+    """Inside ``with`` the first Ctrl-C sets the event; a second one interrupts immediately, and nothing is saved."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked

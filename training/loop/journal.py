@@ -30,7 +30,7 @@ class Journal:
             self._board = _tensorboard(out / TENSORBOARD, step)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Add a line and a scalar for every number; SamkrError SE-D72 where the disk refuses."""
+        """Add a line and a scalar for every number; SamkrError SE-D72 if the disk refuses."""
         with self._writing():
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
@@ -64,7 +64,7 @@ class Journal:
 
 
 def _forget_after(log: Path, step: int) -> None:
-    """Drop lines about later steps, and what is no line of ours: one that was cut off, or a damaged one."""
+    """Drop lines about later steps, and lines that are cut off or damaged."""
     if not log.is_file():
         return
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

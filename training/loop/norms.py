@@ -2,8 +2,8 @@
 
 While training, the running statistics follow weights that change with every step, and small batches at low resolution
 see few positions. An average of weights (``ema``) never saw a batch at all. In evaluation such a network can
-blow up on an unusual image, layer by layer, and its calibrated ranges with it. Statistics taken again with the final
-weights over many images mend that: "precise BN" (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
+blow up on an unusual image, layer by layer, and its calibrated ranges with it. Statistics re-estimated with the final
+weights over many images cure that: "precise BN" (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def computed(precision: str, device: torch.device) -> str:
     """``fp32``, ``tf32``, ``bf16`` or ``fp16``: what a step computes in on ``device``.
 
-    ``auto`` is bf16 where hardware multiplies it: GPUs, CPUs with avx512_bf16 or AMX. ``tf32`` is fp32 storage whose
-    products have ten bits, and fp32 where nothing computes such: before Ampere, and on CPUs.
+    ``auto`` is bf16 where hardware multiplies it: GPUs, CPUs with avx512_bf16 or AMX. ``tf32`` is fp32 whose
+    products have ten mantissa bits; on CPUs, and on GPUs before Ampere, it is plain fp32.
     """
     cuda = device.type == "cuda"
     if precision == "auto":
@@ -28,15 +28,15 @@ def computed(precision: str, device: torch.device) -> str:
 
 
 def half_type(precision: str) -> torch.dtype | None:
-    """What autocast is asked for; None for float32, with or without TF32."""
+    """The type for autocast; None for float32, with or without TF32."""
     return _HALF.get(precision)
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether float32 products on a GPU, of convolutions and matrices, may have ten bits.
+    """Whether float32 convolutions and matrix products on a GPU may use TF32, with ten mantissa bits.
 
-    Torch's default allows it for convolutions. Next to bf16 and FP16 it is not allowed either: what is left in float32
-    there needs its 23 bits.
+    Torch allows it for convolutions by default. It is off next to bf16 and FP16 too: what stays in float32 there
+    needs its 23 bits.
     """
     with warnings.catch_warnings():
         # Torch 2.9 recommends settings that its own compiler then stumbles over (pytorch issue 166387).

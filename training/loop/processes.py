@@ -1,4 +1,4 @@
-"""Several processes that train one network, as `torchrun` starts them; started plainly, one process and no overhead.
+"""Several processes that train one network, as `torchrun` starts them; without it one process, and no overhead.
 
 Every process makes its share of the batches of an update, torch's DistributedDataParallel averages the gradients, and
 the first process alone decides, writes and prints. The recipe's ``accumulate`` counts the batches of an update over
@@ -42,7 +42,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, accumulate: int) -> int:
-        """Batches that this process adds to an update of ``accumulate``; SamkrError SE-U72 where none or a part."""
+        """This process's batches of an update of ``accumulate``; SamkrError SE-U72 if that is 0 or not whole."""
         if accumulate % self.count:
             raise SamkrError(
                 "SE-U72",
@@ -89,7 +89,7 @@ class Processes:
 
 
 def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
-    """Backward passes within only add up; the first one after it averages the sum."""
+    """Backward passes inside ``with`` only add up; the first one after it averages the sum."""
     if isinstance(module, nn.parallel.DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
@@ -102,7 +102,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    """Join the other processes, if `torchrun` started any; SamkrError SE-V73 where they are more than the GPUs."""
+    """Join the other processes, if `torchrun` started any; SamkrError SE-V73 if there are more of them than GPUs."""
     if not _launched():
         yield Processes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
@@ -130,7 +130,7 @@ def processes() -> Iterator[Processes]:
 
 @contextmanager
 def _results_alone_on_stdout() -> Iterator[None]:
-    """What is printed within goes to stderr, by C++ too: Gloo of torch 2.8 tells there of its connections."""
+    """Send what is printed inside ``with`` to stderr, C++ included: torch 2.8's Gloo reports its connections."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:

@@ -106,7 +106,7 @@ class DataSection(Section):
             )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale must be two positive factors, the smaller one first")
-        settings_of(AugmentSettings, self)  # what contradicts itself there
+        settings_of(AugmentSettings, self)  # raises where they contradict each other
         return self
 
 
@@ -185,7 +185,7 @@ class ValidationSection(Section):
 
 
 def _decoding(name: str, description: str, **bounds: float) -> Any:
-    """A setting of the decoder, with its default and its limits there."""
+    """A setting of the decoder, with the decoder's own default and limits."""
     least, most = DECODE_LIMITS[name]
     limits: dict[str, Any] = {
         key: limit for key, limit in (("ge", least), ("le", most)) if math.isfinite(limit)
@@ -252,7 +252,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def enough_for_batch_norm(self) -> Recipe:
-        """Batch norm takes statistics over images and positions, of which the last branch may have one."""
+        """Batch norm needs two values a channel, and the last branch may have a single position per image."""
         size = self.data.input_size
         if self.model and size and self.batch_size * size[0] * size[1] <= STEP**2:
             raise ValueError(f"batch_size must be at least 2 for an input of {size[0]}x{size[1]}")

@@ -28,8 +28,8 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     A file may start from a shipped recipe, ``extends: NAME``, and then holds only what differs.
 
     Raises:
-        SamkrError: SE-A23 no such file, SE-U30 no recipe of this name, SE-U31 not valid; an unknown key is answered
-            with the nearest one.
+        SamkrError: SE-A23 no such file, SE-U30 no recipe of this name, SE-U31 not valid; for an unknown key
+        it names the nearest one.
     """
     content = _read(name)
     for override in overrides or []:
@@ -38,7 +38,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
-    """The recipe with the targets and the loss that its network knows, where it does not name its own.
+    """The recipe with the targets and the loss that its network was trained with, where it does not name its own.
 
     A network that is fine-tuned on Gaussians of another width would have to learn those first.
 
@@ -54,7 +54,7 @@ def as_taught(recipe: Recipe, facts: dict[str, Any]) -> Recipe:
         for name in ("data", "loss")
         if isinstance(facts.get(name), dict)
     }
-    if "data" in changes:  # cards are older than some keys
+    if "data" in changes:  # old cards lack newer keys
         changes["data"].setdefault("smallest_extent", 1.0)
         if changes["data"].get("parity"):
             changes["data"].setdefault("crop", "short")
@@ -69,7 +69,7 @@ def recipe_about(name: str) -> str:
 
 
 def recipe_comment(name: str) -> list[str]:
-    """The lines of the comment that a recipe begins with; after a single one, the others of the recipe it extends."""
+    """The comment at a recipe's top, by line; if it is one line, the rest comes from the recipe it extends."""
     path = _path(name)
     text = path.read_text(encoding="utf-8-sig")
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))

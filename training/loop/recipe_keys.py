@@ -1,4 +1,4 @@
-"""The keys of a recipe as a table: what each means is said in the schema, what papers' recipes set in their files."""
+"""The keys of a recipe as a table: meanings come from the schema, the papers' values from their recipes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Key:
         key: ``section.key``.
         default: as in YAML; empty where it must be given.
         allowed: type and bounds.
-        papers: what the papers' recipes set to something else, and which of them where they differ.
+        papers: what the papers' recipes set instead of the default, and which ones where they differ.
         meaning: for people.
     """
 
@@ -38,7 +38,7 @@ def recipe_keys() -> list[Key]:
     names = [
         name
         for name in recipe_names()
-        if name.endswith(("_coco", "_crowdpose")) and "_from_" not in name  # those are variants
+        if name.endswith(("_coco", "_crowdpose")) and "_from_" not in name  # which are variants
     ]
     papers = {name: load_recipe(name).model_dump(mode="json") for name in names}
     return list(_keys(Recipe, papers))
@@ -54,7 +54,7 @@ def markdown(keys: list[Key]) -> str:
 
 
 def _keys(section: type[Section], papers: dict[str, Any], prefix: str = "") -> Iterator[Key]:
-    """Those of a section, whose values in each recipe are ``papers``."""
+    """The keys of one section; ``papers`` has its values by recipe."""
     properties = section.model_json_schema(mode="validation")["properties"]
     for name, field in section.model_fields.items():
         inner, values = field.annotation, {recipe: values[name] for recipe, values in papers.items()}
@@ -73,7 +73,7 @@ def _keys(section: type[Section], papers: dict[str, Any], prefix: str = "") -> I
 
 
 def _set(values: dict[str, Any], default: Any) -> str:
-    """``40 (w48), 10 (w32)``: what recipes set other than the default; all of them without a name."""
+    """``40 (w48), 10 (w32)``: what recipes set instead of the default; no name where all agree."""
     groups: dict[str, set[str]] = {}
     for recipe, value in values.items():
         if value != default:
@@ -85,7 +85,7 @@ def _set(values: dict[str, Any], default: Any) -> str:
 
 
 def _called(group: set[str], names: set[str]) -> str:
-    """The fewest words that the names of this group have and no other name has; else the names."""
+    """The fewest words that all names of this group share and no other name has; else the names themselves."""
     words = sorted(set.intersection(*(set(name.split("_")) for name in group)))
     for count in range(1, len(words) + 1):
         for chosen in combinations(words, count):

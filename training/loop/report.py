@@ -57,7 +57,7 @@ class Report:
             )
 
     def validated(self, scores: Scores, label: str, where: str) -> None:
-        """The network of now has this AP."""
+        """The network has this AP now."""
         state = self._run.state
         say(f"step {state.step}: {label} {scores.ap:.1f} on {where}")
         if self._journal is not None:
@@ -86,13 +86,13 @@ class Report:
         return (self._run.state.images - self._images_before) / self._clock.seconds
 
     def _loader_images_per_second(self) -> float:
-        """Of all processes; as fast as it would be if no step ever made it wait."""
+        """Of all processes, if the loader never had to wait for a step."""
         return self._batches.images_per_second * self._run.team.count
 
 
 @contextmanager
 def reported(run: Run, batches: Batches, clock: Clock) -> Iterator[Report]:
-    """The report of a run that begins or goes on now.
+    """The report of a run that begins or resumes now.
 
     Raises:
         SamkrError: SE-D72 the log cannot be written.

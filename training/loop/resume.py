@@ -1,4 +1,4 @@
-"""Where a run is, and all that its continuation needs to end with the same bits."""
+"""How far a run is, and all that its continuation needs to end with the same bits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fingerprint_of(
         annotations: SHA-256 of its annotation file.
         pictures: what identifies its pictures, ``samkr_edge.dataset.picture_digests.sampled_digest``.
         start: digest of the weights that were handed in; None where the recipe's seed decides them.
-        hooks: what decides what a fine-tuning adds.
+        hooks: the settings of what a fine-tuning adds.
     """
     settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return {
@@ -87,7 +87,7 @@ def restore(
     ours = _flat(json.loads(json.dumps(fingerprint)))
     differing = [key for key in {**other, **ours} if other.get(key) != ours.get(key)]
     if differing:
-        # Every setting is in the record; those that are not are of another version, and cannot be given.
+        # The record has every setting; one that it lacks is from another version, and cannot be given.
         foreign = [
             key for key in differing if key.startswith("recipe.") and not (key in other and key in ours)
         ]

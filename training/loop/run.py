@@ -48,8 +48,8 @@ class Run:
     Attributes:
         updater: changes the weights.
         state: how far the run is.
-        frozen: whether batch norms and ranges keep what they are.
-        steps_per_epoch: updates, not a whole number.
+        frozen: whether batch norms and ranges stay as they are.
+        steps_per_epoch: updates; may be fractional.
         validated: what the last validation found, for the card; empty without one.
     """
 
@@ -80,7 +80,7 @@ class Run:
             len(samples),
             annotations,
             sampled_digest(dataset.images),
-            # The ranges that QAT keeps come from the file that is handed in; a recipe's own start comes from its seed.
+            # QAT's frozen ranges come from the given file. In other runs the recipe's seed or `init` decides the start.
             weights_digest(network) if self.frozen else None,
             hooks.facts(),
         )
@@ -104,7 +104,7 @@ class Run:
         return self.done >= 1.0
 
     def resume(self) -> None:
-        """Go on from last.pt, where there is one.
+        """Continue from last.pt, if there is one.
 
         Raises:
             SamkrError: SE-A38 it belongs to another run, SE-A74 not every process sees it.
@@ -113,7 +113,7 @@ class Run:
         if last.exists():
             stopped = load_checkpoint(last)
             self.state = restore(stopped, self._fingerprint, self.network, self.updater, last)
-            # Its card says what the weights that the run began with had learned from.
+            # Its card says what the run's first weights had learned from.
             self._start = replace(self._start, card=stopped.card)
         if self.team.agree(self.state.step) != [self.state.step]:
             raise SamkrError(
@@ -139,13 +139,13 @@ class Run:
         save_checkpoint(self.out / BEST, self.result(validation=facts, chosen="best by validation"))
 
     def save_final(self, finished: Checkpoint) -> None:
-        """Write final.pt, and last.pt after it: a run that is over according to last.pt has its final.pt."""
+        """Write final.pt, then last.pt: a run that last.pt calls finished has its final.pt."""
         if self.team.first:
             save_checkpoint(self.out / FINAL, finished)
         self.save_last()
 
     def result(self, state: dict[str, Tensor] | None = None, **facts: Any) -> Checkpoint:
-        """What the run has come to so far, without what only its continuation needs.
+        """The checkpoint of now, without what only a continuation needs.
 
         Args:
             state: weights of any shape, by name; None: those that the recipe keeps, their average or the last ones.
@@ -157,7 +157,7 @@ class Run:
         return replace(self._start, card=self._card_of_now(**facts), state=on_cpu(state), training={})
 
     def _card_of_now(self, **facts: Any) -> ModelCard:
-        """Says how the network came to be what it is so far."""
+        """Says how the network was trained so far."""
         state = self.state
         facts = {
             "recipe": self.recipe.name,

@@ -28,7 +28,7 @@ def imagenet_file(config: ModelConfig) -> str | None:
 
 
 def require_start(init: str | None, config: ModelConfig) -> None:
-    """Ask for what a new run of ``config`` starts from, before anything is done.
+    """Refuse a new run of ``config`` that does not say what it starts from.
 
     Raises:
         SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A23 no such file.
@@ -54,7 +54,7 @@ class Start(NamedTuple):
     """What a run starts from.
 
     Attributes:
-        told: what became of it, for people; empty where there is nothing to say.
+        told: what was loaded, for people; empty where there is nothing to say.
         provenance: for the run's card: what these weights had learned from.
     """
 

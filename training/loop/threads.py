@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-TRIAL_STEPS = 3  # with each number of threads; the median forgives one that something disturbed
+TRIAL_STEPS = 3  # for each number of threads; the median ignores one that was disturbed
 EVERY_SECONDS = 60.0  # between trials; twice as long each time that the choice is confirmed
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
@@ -24,7 +24,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 class FastestThreads:
     """Runs each training step with all threads or with one, whichever was faster when both were last tried.
 
-    Another number of threads sums in another order, so a run that must be repeatable to the bit has no use for this.
+    Another number of threads sums in another order: a run that must be repeatable bit for bit cannot use this.
 
     Args:
         most: number of threads that all cores take.
@@ -62,7 +62,7 @@ class FastestThreads:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to serve large blocks from the heap and never to trim it; True where the C library understood.
+    """Tell glibc to serve large blocks from the heap and never to trim it; True if the C library can.
 
     A training step on the CPU otherwise spends a quarter of its time in page faults.
     """

@@ -27,7 +27,7 @@ class Updater:
     """Changes ``network``, and whatever else changes with it.
 
     Attributes:
-        optimizer, average: as the recipe has them; no average is None.
+        optimizer, average: as the recipe sets them; ``average`` is None where it wants none.
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``, what the recipe's comes to on this device.
         scaler: of the loss, so that FP16's gradients do not vanish; does nothing in other precisions.
     """
@@ -80,9 +80,9 @@ class Updater:
         self.scaler.unscale_(self.optimizer)
         largest = self._recipe.optimizer.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self._parameters, largest).item()
-        # A gradient beyond FP16's range is no accident: the scaler leaves the step out and scales by less next time.
+        # A gradient beyond FP16's range is nothing unusual: the scaler skips the step and scales by less next time.
         excused = self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0
-        # Looked at before the step: a broken weight must never reach last.pt.
+        # Checked before the step: a broken weight must never reach last.pt.
         if not all(map(math.isfinite, terms.values())) or not (math.isfinite(norm) or excused):
             raise _not_finite(self._team.gather(seen), norm, step, last, self._recipe.optimizer.lr)
         for group in self.optimizer.param_groups:
@@ -108,7 +108,7 @@ class Updater:
 
 
 class _TrainingForward(nn.Module):
-    """``network.forward_training`` as a forward pass, which is what torch distributes and compiles."""
+    """``network.forward_training`` as a module's forward pass: only that is distributed and compiled by torch."""
 
     def __init__(self, network: PoseNet) -> None:
         super().__init__()

@@ -38,8 +38,8 @@ class Validation:
             split itself is allowed: what is printed is then called train-fit AP.
 
     Raises:
-        SamkrError: SE-D21 no such split, SE-D73 the two splits share images, SE-D27 nobody is labelled in those to
-            validate on.
+        SamkrError: SE-D21 no such split, SE-D73 the two splits share images, SE-D27 nobody is labelled in the
+        images to validate on.
     """
 
     def __init__(self, settings: ValidationSection, trained_on: KeypointDataset) -> None:
@@ -63,7 +63,7 @@ class Validation:
             )
 
     def due(self, state: RunState, minutes_before: float, steps_per_epoch: float) -> bool:
-        """Whether the step that just ended is one to validate after; ``minutes_before`` it the run was so old."""
+        """Whether to validate after the step that just ended; ``minutes_before`` is the run's age before it."""
         if self.settings.every_epochs is not None:
             return state.step % max(1, round(self.settings.every_epochs * steps_per_epoch)) == 0
         every = self.settings.every_minutes
@@ -105,7 +105,7 @@ class Validation:
 
 def _require_split(trained_on: KeypointDataset, settings: ValidationSection) -> None:
     splits = available_splits(trained_on.root)
-    # Of those without labels, what reads them says more.
+    # Splits without labels are refused later, by an error that says more.
     if settings.split not in (*splits, *unlabelled_splits(trained_on.root)):
         raise SamkrError(
             "SE-D21",

@@ -4,7 +4,7 @@ Source: SAMKR paper eq. (7)-(8); DEKR (Geng et al., CVPR 2021). At every pixel p
 and a translation t (six numbers); tap k samples the feature map at ``p + A g_k + t``, where g_k runs over the regular
 3x3 offsets in row-major order and all vectors are (y, x) in map pixels. Samples outside the map are zero.
 
-All branches run at once: the branches lie side by side on the channel axis and every operation is grouped.
+All branches run together: they lie side by side on the channel axis, and every operation is grouped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.sums import ResidualAdd
 
 TAPS = 9
-# Bytes of float32 taps that inference on a CPU makes at once.
+# Most bytes of float32 taps that inference on a CPU makes at a time.
 LARGEST_TAPS = 8 << 20
 
 
@@ -33,7 +33,7 @@ class AffineSampling(nn.Module):
     """Predict the affine map per pixel and sample the nine taps.
 
     (N, B*c, H, W) -> (N, B*c*9, H, W) with channel order (branch, channel, tap): what a grouped 1x1 convolution with
-    the 3x3 kernel's weights, flattened, needs. No transpose: ``grid_sample`` writes the taps one below the other,
+    the 3x3 kernel's weights, flattened, needs. No transpose: ``grid_sample`` writes the taps below each other,
     (N*B, c, 9*H, W), which is the same memory.
     """
 
@@ -126,10 +126,10 @@ class AdaptiveBlock(nn.Module):
         return self.relu(self.add(self.bn(y), x))
 
     def _branches_at_once(self, x: Tensor) -> int:
-        """All; for inference on a CPU as many as keep the taps, nine times the features, below LARGEST_TAPS.
+        """All branches; for inference on a CPU as many as keep the taps, nine times the features, below LARGEST_TAPS.
 
         Training holds all taps for its backward pass anyway. An exported graph keeps one sampling, and a convolution
-        that others listen to (quantizers, hooks) gets its whole input.
+        with quantizers or hooks gets its whole input.
         """
         assert self.sampling is not None
         branches = self.sampling.branches
@@ -141,7 +141,7 @@ class AdaptiveBlock(nn.Module):
         return max(1, LARGEST_TAPS // (TAPS * x.numel() // branches * 4))
 
     def _in_parts(self, x: Tensor, sampling: AffineSampling, at_once: int) -> Tensor:
-        """``adapt_conv(sampling(x))``, so many branches after each other."""
+        """``adapt_conv(sampling(x))``, so many branches at a time."""
         kernel, outputs = self.adapt_conv, []
         c = x.shape[1] // sampling.branches
         affine = sampling.affine(x)

@@ -18,7 +18,7 @@ from samkr_edge.pose.decode_settings import DecodeSettings
 
 # Below every threshold, and finite in FP16.
 _NO_PEAK = -1e4
-# The heatmap is looked up at quarter map pixels: samkr_edge.pose.decode.sample.
+# The heatmap is sampled at quarter map pixels: samkr_edge.pose.decode.sample.
 _QUARTERS = 4.0
 # Squared heat in a window that counts as a clear response, and the least divisor: samkr_edge.pose.decode.refine.
 _CLEAR, _LEAST = 0.05, 1e-12
@@ -50,7 +50,7 @@ class DecodeGraph(nn.Module):
         self.height, self.width = map_size
         self.people = min(settings.max_people, self.height * self.width)
         ys, xs = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
-        # Reading places from a table needs no integer division, which runtimes define differently.
+        # A table of coordinates avoids integer division, which runtimes define differently.
         self.register_buffer("grid", torch.stack([xs, ys]).reshape(2, -1).float(), persistent=False)
         # Where each offset channel begins in the flattened maps, (2K, 1).
         starts = torch.arange(2 * keypoints)[:, None] * (self.height * self.width)
@@ -70,7 +70,7 @@ class DecodeGraph(nn.Module):
         x = self.grid[0][index][:, None] - at[:, :, 0]
         y = self.grid[1][index][:, None] - at[:, :, 1]
         maps = heatmap[:, :keypoints].reshape(batch, keypoints, -1)
-        # A NaN offset reaches the host, which refuses it; as an index it would end the runtime.
+        # A NaN offset reaches the host, which refuses it; as an index it would crash the runtime.
         look_x, look_y = self._place(x), self._place(y)
         heat = self._sample(maps, look_x, look_y)
         if not self.settings.refine_radius:
@@ -137,7 +137,7 @@ class DecodeGraph(nn.Module):
 class DeployPoses(nn.Module):
     """uint8 (N, H, W, 3) RGB -> heatmap (N, K+1, h, w), offset (N, 2K, h, w), and everything ``DecodeGraph`` gives.
 
-    The maps are outputs only while an export is checked; the written file gives the candidates.
+    The maps are outputs only while an export is checked; the written file outputs the candidates.
     """
 
     def __init__(self, deployed: nn.Module, decode: DecodeGraph) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """For parts that must not run in half precision, whatever the loop asks for: autocast off on the tensor's device.
+    """Autocast off on the tensor's device, for parts that must never run in half precision.
 
     The tensor has any shape. Nothing is switched off on the meta device, which has no autocast.
     """
@@ -25,5 +25,5 @@ def widened(x: Tensor) -> Tensor:
 
 
 def is_exported() -> bool:
-    """True while ONNX export or tracing records what is computed: ways that only run fast here must not be taken."""
+    """True while ONNX export or tracing records the computation: no shortcuts then that pay only in torch."""
     return torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()

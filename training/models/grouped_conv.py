@@ -1,7 +1,7 @@
 """Grouped convolutions of a few channels each, as matrix products where ATen's own kernels train slowly.
 
-Results are those of ``nn.Conv2d``, up to rounding. Only training on a CPU takes the other way: there ATen runs such a
-convolution group by group and joins the results. Everything else (inference, export, CUDA) runs the base class, and
+Results are those of ``nn.Conv2d``, up to rounding. Only training on a CPU differs: there ATen would run such a
+convolution group by group and join the results. Everything else (inference, export, CUDA) runs the base class, and
 since each is still an ``nn.Conv2d``, ModelOpt quantizes it and ONNX gets a Conv.
 """
 
@@ -17,13 +17,13 @@ def _trains_on_cpu(x: Tensor) -> bool:
 
 
 class GroupedPointwise(nn.Conv2d):
-    """A grouped 1x1 convolution: one matrix product a group, (c_out, c_in) @ (c_in, H*W)."""
+    """A grouped 1x1 convolution: one matrix product per group, (c_out, c_in) @ (c_in, H*W)."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _trains_on_cpu(input):
             return super()._conv_forward(input, weight, bias)
         n, inputs, h, w = input.shape
-        # Not under autocast: the adaptive convolution's taps in float32 cost more to convert than to multiply.
+        # Not under autocast: converting the adaptive convolution's float32 taps costs more than multiplying them.
         with torch.autocast("cpu", enabled=False):
             kernels = weight.to(input.dtype).view(self.groups, -1, inputs // self.groups)
             x = input.reshape(n, self.groups, inputs // self.groups, h * w)
@@ -36,8 +36,8 @@ class GroupedPointwise(nn.Conv2d):
 class GroupedNarrowing(nn.Conv2d):
     """A grouped 3x3 convolution, zero-padded, to fewer channels than it reads.
 
-    Every pixel's products with all nine taps first, one matrix product a group, then each tap's plane is added where
-    its pixel contributes. The nine planes belong to the few outputs, not to the many inputs.
+    First every pixel's products with all nine taps, one matrix product per group; then each tap's plane is added where
+    its pixel contributes. So nine planes are needed of the few outputs, not of the many inputs.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,7 +46,7 @@ class GroupedNarrowing(nn.Conv2d):
         n, (h, w) = input.shape[0], input.shape[2:]
         outputs, each, rows, columns = weight.shape
         with torch.autocast("cpu", enabled=False):
-            # Pixel q contributes to q + g what tap -g weighs: the taps in reverse order, (B, c_out * 9, c_in).
+            # Pixel q reaches q + g through tap -g: hence the taps in reverse order, (B, c_out * 9, c_in).
             taps = weight.flip(2, 3).view(self.groups, -1, each, rows * columns).transpose(2, 3)
             x = input.to(weight.dtype).reshape(n, self.groups, each, h * w)
             planes = torch.matmul(taps.reshape(self.groups, -1, each), x)

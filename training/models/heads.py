@@ -17,10 +17,10 @@ from training.models.subspace_attention import SubspaceAttention
 
 
 class HeatmapHead(nn.Module):
-    """(N, C, h, w) -> (N, K+1, h, w); the last channel is the person centre. No sigmoid (DEKR).
+    """(N, C, h, w) -> (N, K+1, h, w); the last channel is the person centre. No sigmoid, as in DEKR.
 
     ``scale_branch`` adds SWAHR's branch (Luo et al., CVPR 2021), which predicts how much each Gaussian of the target
-    should be sharpened. It is used by the loss alone and never exported.
+    should be sharpened. Only the loss uses it; it is never exported.
     """
 
     def __init__(self, inputs: int, width: int, keypoints: int, scale_branch: bool) -> None:

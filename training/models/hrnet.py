@@ -62,8 +62,8 @@ class Bottleneck(nn.Module):
 class FuseModule(nn.Module):
     """One HRNet module: ``blocks`` basic blocks on every branch, then every branch receives all the others.
 
-    Branch i has ``channels[i]`` channels at stride 4 * 2^i. To output i, branch j > i comes by 1x1 convolution and
-    nearest up-sampling, branch j < i by (i - j) strided 3x3 convolutions of which all but the last have a ReLU.
+    Branch i has ``channels[i]`` channels at stride 4 * 2^i. Branch j > i reaches output i through a 1x1 convolution and
+    nearest up-sampling, branch j < i through (i - j) strided 3x3 convolutions, all but the last with a ReLU.
     """
 
     def __init__(self, channels: Sequence[int], blocks: int) -> None:

@@ -1,4 +1,4 @@
-"""The offset head as a plain loop, with the weights of a grouped one: what its speed and its values are compared with.
+"""The offset head as a plain loop over a grouped head's weights: the reference for its values and its speed.
 
 Keypoint by keypoint, tap by tap, subspace by subspace, as the paper's equations (7) to (9) and ULSAM's code read.
 """

@@ -1,9 +1,9 @@
-"""Count parameters and multiply-accumulates of a network, without computing anything.
+"""Count parameters and multiply-accumulates of a network, without running it.
 
-Convolutions count as in HRNet's and DEKR's own tool: output size x kernel weights, the adaptive (deformable)
-convolution included, bilinear sampling, batch norms and additions not. What papers of this line call GFLOPs are these
-GMACs. The tool behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are below ours and
-cannot be compared with DEKR's 45.4, which does count them.
+Convolutions count as in HRNet's and DEKR's own tool: output size x kernel weights. Adaptive (deformable) convolutions
+are included; bilinear sampling, batch norms and additions are not. The GFLOPs of these papers are GMACs. The tool
+behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are below ours and cannot be compared
+with DEKR's 45.4, which does count them.
 """
 
 from __future__ import annotations

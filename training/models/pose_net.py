@@ -25,7 +25,7 @@ class ModelConfig:
         channels: c, channels per keypoint branch (272 in Table 1's single branch).
         groups: g, subspaces per branch; 0 leaves the attention out (DEKR).
         adaptive_blocks: adaptive convolutions per branch; 2 fits the paper's printed numbers.
-        deformable: False gives plain 3x3 convolutions in their place (``_nodc``).
+        deformable: False puts plain 3x3 convolutions in their place (``_nodc``).
         identity_init: adaptive convolutions start as plain 3x3 ones; False is the official start (all taps centred).
         single_branch: one branch for all keypoints (Table 1, first row).
         scale_branch: SWAHR's branch during training.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from training.models.execution import is_exported, widened, without_autocast
 from training.models.grouped_conv import GroupedPointwise
 
-# ULSAM's code uses momentum 0.9 in torch's sense: the running statistics are nearly those of the last batch.
+# ULSAM's code sets torch's momentum to 0.9, so its running statistics are nearly those of the last batch.
 BN_MOMENTUM = 0.9
 
 
@@ -49,7 +49,7 @@ class SubspaceAttention(nn.Module):
         return attended.view(n, total, h, w)
 
     def _pooled(self, x: Tensor) -> Tensor:
-        """``pool(x)``. ATen's pooling on a CPU is vectorised over channels alone, so they lie innermost for it."""
+        """``pool(x)``, with channels last on a CPU: ATen's pooling vectorises over channels only."""
         if x.device.type != "cpu" or is_exported():
             return self.pool(x)
         return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()

@@ -19,7 +19,7 @@ class ResidualAdd(nn.Module):
 
 
 class ResolutionSum(nn.Module):
-    """Sum of ``inputs`` tensors of one shape (N, C, h, w): HRNet's fusion of branches, already at this resolution."""
+    """Sum of ``inputs`` tensors of one shape (N, C, h, w): HRNet's fusion of branches, all at one resolution."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from training.models.pose_net import ModelConfig, PoseNet
 
 _W32 = ModelConfig("samkr_w32", scale_branch=True)
 _W48 = ModelConfig("samkr_w48", width=48, input_size=(640, 640))
-# Behind any name: one adaptive convolution per branch, as the paper's text reads; its printed numbers say two.
+# Suffix of any name: one adaptive convolution per branch, as in the paper's text; its printed numbers imply two.
 ONE_BLOCK = "_1block"
 _DEKR = {"channels": 15, "groups": 0, "scale_branch": False}
 
@@ -54,7 +54,7 @@ _ZOO: tuple[ModelConfig, ...] = (
 
 
 def model_names() -> list[str]:
-    """Names of the zoo, in the order they are listed."""
+    """Names of the zoo, in listing order."""
     return [config.name for config in _ZOO]
 
 
