@@ -1,4 +1,4 @@
-"""Decoding: from heatmaps and offsets to people. Vectorised NumPy and OpenCV; well below a millisecond.
+"""Decoding, from heatmaps and offsets to people, in vectorised NumPy and OpenCV; well below a millisecond.
 
 Conventions: map pixel i is centred on input pixel ``stride * i``; the offset at a location is location - joint in map
 pixels, so joint = location - offset (DEKR). Peaks, scoring and pose NMS are DEKR's (facts: HRNet/DEKR), for one or
@@ -22,9 +22,9 @@ from samkr_edge.pose.poses import Poses
 # DEKR's neighbourhood of a centre peak grows with the map: side 3, 5 where mean(h, w) > 200, 7 where > 300.
 _POOLS = ((300, np.ones((7, 7), np.uint8)), (200, np.ones((5, 5), np.uint8)), (0, np.ones((3, 3), np.uint8)))
 
-# Most rows of an image that OpenCV resamples.
+# OpenCV resamples images of at most so many rows.
 _TALLEST = 32766
-# Network-input pixels, two map pixels: centres on one plateau of the heatmap lead to joints so close.
+# Network-input pixels, that is two map pixels: how far apart the joints of centres on one plateau can be.
 _LONE_REACH = 8.0
 
 
@@ -64,10 +64,10 @@ def decode(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings, st
 def decode_scales(
     maps: Sequence[ScaledMaps], settings: DecodeSettings, stride: int = 4, *, decrease: float = 1.0
 ) -> Poses:
-    """People in one image from its maps at several scales, of which one is 1 (DEKR's multi-scale test).
+    """People in one image from its maps at several scales, one of them 1 (DEKR's multi-scale test).
 
-    Every scale proposes people; joints are scored on the mean of all heatmaps. Centre values of different scales do
-    not compare: those of the others are brought to the range of scale 1, times ``decrease``.
+    Every scale proposes people; joints are scored on the mean of all heatmaps. Centre values of different scales are
+    not comparable: those of other scales are mapped to the range of scale 1, times ``decrease``.
 
     Returns:
         Poses in base-input pixels, best first.
@@ -126,7 +126,7 @@ def _comparable(
         return [values for _, values in proposals]
     scales = sorted((m.scale for m in maps), reverse=True)
     base = proposals[scales.index(1.0)][1]
-    highest = base[0] if len(base) else np.float32(1)  # DEKR's code where scale 1 finds nobody
+    highest = base[0] if len(base) else np.float32(1)  # as in DEKR's code where scale 1 finds nobody
     return [
         values if scale == 1.0 or not len(values) else values * (highest / values[0] * decrease)
         for scale, (_, values) in zip(scales, proposals, strict=True)
@@ -134,7 +134,7 @@ def _comparable(
 
 
 def not_finite() -> SamkrError:
-    """SE-A20: maps, or candidates that a graph has decoded, are no numbers."""
+    """SE-A20: maps, or candidates decoded by a graph, hold NaN or infinity."""
     return SamkrError(
         "SE-A20",
         "the network's output holds NaN or infinity, so there are no poses",
@@ -146,7 +146,7 @@ def not_finite() -> SamkrError:
 def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Local maxima of the centre heatmap (h, w): int64 (P, 2) x, y and float32 (P,) values, best first."""
     pool = next(kernel for above, kernel in _POOLS if sum(center.shape) / 2 > above)
-    # Comparing first and then looking at the few hits is 40 times faster than partitioning a map full of ties.
+    # Comparing first and then sorting the few hits is 40 times faster than partitioning a map full of ties.
     flat = np.flatnonzero((center == cv2.dilate(center, pool)) & (center > settings.center_threshold))
     values = center.ravel()[flat]
     best = np.argsort(-values, kind="stable")[: settings.max_people]
@@ -155,9 +155,9 @@ def find_peaks(center: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray
 
 
 def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarray:
-    """Bilinear values (P, K) of maps (K, h, w) at joints (P, K, 2), map pixels; outside it is clamped.
+    """Bilinear values (P, K) of maps (K, h, w) at joints (P, K, 2), map pixels, clamped to the map.
 
-    DEKR looks an up-sampled map (``steps`` times, 4 at scale 1) up at the floored base pixel; so positions are floored
+    DEKR samples an up-sampled map (``steps`` times, 4 at scale 1) at the floored base pixel, so positions are floored
     to quarter pixels here. OpenCV resolves 1/32 pixel: exact for every power of two that occurs.
     """
     count, h, w = maps.shape
@@ -170,7 +170,7 @@ def sample(maps: np.ndarray, joints: np.ndarray, steps: float = 4.0) -> np.ndarr
     step = np.float32(steps)
     x = np.clip(np.floor(joints[..., 0] * step) / step, 0, w - 1).astype(np.float32)
     y = np.clip(np.floor(joints[..., 1] * step) / step, 0, h - 1).astype(np.float32)
-    # The maps as one tall image: on a map's last row the row below, the next map's first, has no weight.
+    # The maps as one tall image. On a map's last row, the row below (the next map's first) has weight 0.
     y += h * np.arange(count, dtype=np.float32)
     return cv2.remap(maps.reshape(count * h, w), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -190,7 +190,7 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
     apart = np.square(x[:, :, None] - x[:, None])  # (K, P, P), squared distances
     apart += np.square(y[:, :, None] - y[:, None])
     near = (apart < reach**2).sum(axis=0, dtype=np.int16) > settings.nms_joints
-    # A pose without extent is not near itself, which made the official code fail.
+    # A pose without extent is not near itself; the official code fails on it.
     np.fill_diagonal(near, True)
     alone = (near.sum(axis=1) == 1).tolist()
     ignored = np.zeros(len(joints), bool)
@@ -216,7 +216,7 @@ def suppress(joints: np.ndarray, heat: np.ndarray, settings: DecodeSettings) -> 
 def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> np.ndarray:
     """Pull each joint towards the centre of mass of its heatmap around it.
 
-    Offsets are least sure at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
+    Offsets are least accurate at wrists and ankles, where the heatmap is sharper. The window is (2 radius + 1)^2 map
     pixels around the rounded joint; weights are squared, so that the peak counts more than the skirt; a window
     without a clear response leaves its joint alone.
 
@@ -231,12 +231,12 @@ def refine(maps: np.ndarray, joints: np.ndarray, radius: int, blend: float) -> n
     """
     count, h, w = maps.shape
     steps, moments = _window(radius)
-    # Two rows of P * K, the window's pixels first: work along a short last axis would take most of the time.
+    # Two rows of P * K, with the window's pixels first: a short last axis would take most of the time.
     place = joints.reshape(-1, 2).T.copy()
     center = np.rint(place)
     x, y = center.astype(np.int64)
     first = ((np.arange(count) * h + y.reshape(-1, count)) * w).ravel() + x
-    # Places outside the map read anything, which is then taken out.
+    # Positions outside the map read any value; their weight is 0.
     weight = maps.ravel().take(first + (steps * w + steps.T).reshape(-1, 1), mode="clip")  # (S * S, P * K)
     np.maximum(weight, 0.0, out=weight)
     if min(x.min(), y.min()) < radius or x.max() >= w - radius or y.max() >= h - radius:

@@ -11,7 +11,7 @@ class DecodeSettings:
     """How maps become poses. Defaults are DEKR's (HRNet/DEKR, single scale).
 
     Attributes:
-        max_people: most centre peaks looked at, and most poses kept.
+        max_people: limit of centre peaks considered, and of poses kept.
         center_threshold: smallest centre heatmap value of a pose.
         nms_distance: two joints are near when closer than this share of the pose's box diagonal.
         nms_joints: poses with more than this many near joints are the same person.
@@ -27,8 +27,8 @@ class DecodeSettings:
     refine_blend: float = 0.7
 
 
-# Least and most of each setting. A threshold below zero takes every place for a person: some want that. No centre
-# reaches one above 1. Whoever knows the map limits the radius by its side.
+# Limits of each setting. A threshold below zero takes every position for a person, which some want; no centre reaches
+# one above 1. The radius is limited further, by the map's side, where the map is known.
 DECODE_LIMITS = {
     "max_people": (1, inf),
     "center_threshold": (-inf, 1),

@@ -19,7 +19,7 @@ class Fit(NamedTuple):
 
 
 def require_image(image: object) -> None:
-    """Raises ValueError for what is no image as all of samkr-edge takes them: uint8 (H, W, 3) with pixels in it."""
+    """Raises ValueError unless this is an image as all of samkr-edge takes it: uint8 (H, W, 3), not empty."""
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return
@@ -50,15 +50,15 @@ def warp(
 ) -> np.ndarray:
     """Resample an image, bilinear, black border; returns uint8 (h, w, 3) of ``input_hw``.
 
-    Strong reduction is first halved by area averaging: bilinear sampling alone would skip pixels and alias.
+    A strong reduction first halves the image by area averaging: bilinear sampling alone would skip pixels and alias.
 
     Args:
         image: uint8 (H, W, 3).
         matrix: (2, 3), image pixels -> input pixels.
         input_hw: height and width of the result.
         out: uint8 (h, w, 3) to write to; None: a new array.
-        scratch: keeps the halved images, uint8 (H / 2^i, W / 2^i, 3), and the next call writes over them: fresh pages
-            cost as much as the resampling does.
+        scratch: keeps the halved images, uint8 (H / 2^i, W / 2^i, 3), for the next call to overwrite: fresh pages
+            cost as much as the resampling.
     """
     height, width = input_hw
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))

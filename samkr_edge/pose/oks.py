@@ -1,7 +1,7 @@
 """Object keypoint similarity, and who counts: the definitions of the COCO and CrowdPose evaluations.
 
 OKS of a pose and a person is the mean over the person's labelled joints of ``exp(-d^2 / (2 k^2 s^2))``: d the joints'
-distance in pixels, s^2 the person's area in square pixels, k = 2 sigma how far annotators disagree about this joint.
+distance in pixels, s^2 the person's area in square pixels, k = 2 sigma a measure of annotators' disagreement.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-# The CrowdPose evaluation takes this share of a person's box as the person's area; COCO's outlines cover about as much.
+# CrowdPose's evaluation takes this share of a person's box as the area; COCO's outlines cover about as much.
 BOX_AREA_SHARE = 0.53
 # CrowdPose's levels of crowding, by an image's crowdIndex.
 _EASY_BELOW, _MEDIUM_BELOW = 0.2, 0.8
@@ -32,7 +32,7 @@ def oks(
         people: (G, K, 2) of the people, in the same pixels.
         areas: (G,) of the people, in square pixels; 0 is similar to nothing but itself.
         sigmas: (K,) fall-offs, see ``samkr_edge.pose.skeleton.Skeleton``.
-        counted: bool, broadcast to (P, G, K): the joints to compare, as a rule the people's labelled ones.
+        counted: bool, broadcast to (P, G, K): the joints to compare, usually the people's labelled ones.
     """
     terms = joint_similarities(joints, people, areas, sigmas)
     counted = np.broadcast_to(counted, terms.shape)
@@ -74,7 +74,7 @@ def is_labelled_person(annotation: Mapping[str, Any]) -> bool:
 
 
 def is_ignored(annotation: Mapping[str, Any]) -> bool:
-    """A crowd, or somebody of 0 ``num_keypoints``: neither counted by the evaluations nor trained on nor against."""
+    """A crowd, or a person of 0 ``num_keypoints``: not evaluated, and neither target nor background in training."""
     return bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
 
 

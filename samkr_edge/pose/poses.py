@@ -1,4 +1,4 @@
-"""The result of looking at one image: people, their joints, and how sure the network is."""
+"""The result for one image: people, their joints, and how sure the network is."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from samkr_edge.packages import not_installed
 
-# A joint below this score is a guess of the offsets that the heatmap does not confirm: not drawn, visibility 1.
+# A joint below this score is a guess by the offsets, unconfirmed by the heatmap: not drawn, visibility 1.
 SURE_JOINT = 0.05
 
 
 @dataclass(frozen=True)
 class Poses:
-    """P people of K joints, best first. Checked when made: a wrong shape, type or NaN never travels on.
+    """P people of K joints, best first. Checked on construction, so that no wrong shape, type or NaN spreads.
 
     Attributes:
         keypoints: float32 (P, K, 2), x and y; in image pixels unless a function says otherwise.
         joint_scores: float32 (P, K), centre score times the heatmap's value at the joint.
         scores: float32 (P,), the mean of a person's joint scores.
-        ids: int64 (P,), the same number for the same person from frame to frame; None where nobody tracks.
+        ids: int64 (P,), the same number for the same person from frame to frame; None without tracking.
     """
 
     keypoints: np.ndarray
@@ -64,7 +64,7 @@ class Poses:
 
     @property
     def visibility(self) -> np.ndarray:
-        """uint8 (P, K), COCO's flags: 2 where the heatmap confirms the joint, 1 where its place is guessed."""
+        """uint8 (P, K), COCO's flags: 2 where the heatmap confirms the joint, 1 where its position is guessed."""
         return np.where(self.joint_scores >= SURE_JOINT, 2, 1).astype(np.uint8)
 
     @property
@@ -81,7 +81,7 @@ class Poses:
     def centers(self) -> np.ndarray:
         """float32 (P, 2), the mean of each person's joints weighted by their scores.
 
-        DEKR's centre is the mean of the labelled joints, and joints that are out of sight score next to nothing.
+        DEKR's centre is the mean of the labelled joints; joints out of sight score almost 0.
         """
         weights = np.maximum(self.joint_scores, 1e-6)[..., None]
         centers: np.ndarray = (self.keypoints * weights).sum(axis=1) / weights.sum(axis=1)
@@ -99,7 +99,7 @@ class Poses:
     def centred_in(self, image_hw: tuple[int, int]) -> Poses:
         """The people whose centre lies within an image of this (H, W).
 
-        DEKR's training says nothing about the padding around an image, so a network may see people there.
+        DEKR's training ignores the padding around an image, so a network may find people there.
         """
         x, y = self.centers.T
         height, width = image_hw

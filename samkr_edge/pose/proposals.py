@@ -1,10 +1,10 @@
 """The host's share of decoding when the graph does the rest: threshold, pose NMS and scores of P candidates.
 
-The graph (training/models/decode_graph.py) looks at maps and gives a few kilobytes:
+The graph (training/models/decode_graph.py) reduces the maps to a few kilobytes:
 
 * ``poses`` (P, K, 3): x and y in network-input pixels, and the heatmap's value at the joint;
-* ``scores`` (P,): the centre's value, falling; below the threshold there is nobody;
-* ``proposals`` (P, K, 2), only where joints are refined: the joints before that, network-input pixels. Pose NMS
+* ``scores`` (P,): the centre's value, descending; below the threshold there is nobody;
+* ``proposals`` (P, K, 2), only where joints are refined: the joints before refinement, network-input pixels. Pose NMS
   compares these, as ``samkr_edge.pose.decode.decode`` does.
 
 The result equals ``decode`` on the same maps.
@@ -26,9 +26,9 @@ def select(
 
     Args:
         poses: (P, K, 3): x, y and heatmap value of every joint of a candidate.
-        scores: (P,), of the candidates' centres, falling.
+        scores: (P,), of the candidates' centres, descending.
         settings: of the decoder.
-        proposals: (P, K, 2): the joints before they were refined, by which candidates are told apart.
+        proposals: (P, K, 2): the joints before refinement, which pose NMS compares.
 
     Raises:
         SamkrError: SE-A20 the candidates hold NaN or infinity.

@@ -12,12 +12,12 @@ from samkr_edge.errors import SamkrError
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The keypoint set of a network or data set.
+    """The set of keypoints of a network or data set.
 
     Attributes:
         name: ``coco17``, ``crowdpose14`` or the user's own.
         keypoints: K names, in channel order.
-        flip_pairs: index pairs that swap when the image is mirrored; a keypoint is in one of them at most.
+        flip_pairs: index pairs that swap when the image is mirrored; a keypoint is in at most one.
         edges: index pairs to draw as bones.
         sigmas: K OKS fall-offs, the per-keypoint constant of the COCO evaluation (k = 2 sigma).
     """
@@ -55,12 +55,12 @@ class Skeleton:
         return tuple(order)
 
     def require_same(self, other: Skeleton, own: str, others: str, fix: str | None = None) -> None:
-        """Refuse to use two things together whose keypoints differ, or stand in another order.
+        """Refuse to combine two things whose keypoints differ, or come in another order.
 
         Args:
-            own: what has this skeleton, for the message: ``model``.
-            others: what has the other one: ``data``.
-            fix: where data for the model, or a model for the data, is not the way out.
+            own: what has this skeleton, for the message, such as ``model``.
+            others: what has the other one, such as ``data``.
+            fix: instead of "use data for the model, or a model for the data".
 
         Raises:
             SamkrError: SE-D26.
@@ -102,7 +102,7 @@ def different_keypoints(found: Mapping[str, str], fix: str | None = None) -> Sam
     """SE-D26.
 
     Args:
-        found: what was compared, two of them first -> its keypoints, in words.
+        found: what was compared -> its keypoints, in words; the first two are named in the message.
     """
     own, others = list(found)[:2]
     return SamkrError(

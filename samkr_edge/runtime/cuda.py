@@ -1,13 +1,14 @@
 """CUDA memory, streams, events and graphs through one small interface.
 
-Three ways to the same driver: ctypes, which needs nothing but the driver, has graphs and finds every function that the
-driver has; cuda-python and pycuda only where a caller names them, for a process that works with one of them already.
-A package says nothing about the driver: torch's CUDA build brings cuda-python to machines that have none, and its
-version 13 asks drivers below CUDA 12.8 (all of JetPack 6) for functions that they lack.
+Three ways to the same driver. ctypes is the default: it needs nothing but the driver, has graphs, and finds every
+function that the driver has. cuda-python and pycuda are used only where a caller names them, for a process that works
+with one of them already. That such a package is installed says nothing about the driver: torch's CUDA build brings
+cuda-python to machines without one, and its version 13 calls functions that drivers below CUDA 12.8 (all of JetPack 6)
+lack.
 
-All use the device's primary context, as PyTorch and the CUDA runtime do: a context of one's own (``pycuda.autoinit``)
-ends in "invalid resource handle" as soon as two libraries share a process. Whatever a library below raises leaves here
-as SamkrError.
+All use the device's primary context, as PyTorch and the CUDA runtime do: a separate context (``pycuda.autoinit``)
+ends in "invalid resource handle" as soon as two libraries share a process. Whatever a library raises becomes a
+SamkrError here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from samkr_edge.packages import resolve
 from targets.device import Device
 
 DRIVER = "driver"
-# name (of the two others also that of the package) -> "module:class".
+# name -> "module:class"; the last two names are also those of their packages.
 BACKENDS = {
     DRIVER: "samkr_edge.runtime.cuda_driver:CtypesCuda",
     "cuda-python": "samkr_edge.runtime.cuda_driver:CudaPython",
@@ -35,14 +36,14 @@ class Cuda(Protocol):
     """GPU 0. Addresses and handles are integers; sizes are bytes; copies and launches are asynchronous.
     Arrays have any shape.
 
-    Every other method is called within ``bound``, and so is TensorRT. What fails is SamkrError SE-V83, and
-    SE-V90 where memory is short.
+    Every other method, and TensorRT, is called within ``bound``. A failure is SamkrError SE-V83, or SE-V90 where
+    memory is short.
     """
 
     name: str
 
     def bound(self) -> AbstractContextManager[None]:
-        """``with cuda.bound():`` the primary context is the calling thread's current one."""
+        """Inside ``with cuda.bound():`` the primary context is the calling thread's current one."""
         ...
 
     def alloc(self, size: int) -> int:
@@ -51,7 +52,7 @@ class Cuda(Protocol):
     def free(self, address: int) -> None: ...
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Page-locked host memory of the given shape, which copies run through at full speed and without blocking."""
+        """Page-locked host memory of the given shape: copies to and from it run at full speed and do not block."""
 
     def free_pinned(self, array: np.ndarray) -> None: ...
 
@@ -75,20 +76,20 @@ class Cuda(Protocol):
     def free_event(self, event: Any) -> None: ...
 
     def begin_capture(self, stream: int) -> None:
-        """What is queued from now on is recorded, not done; events cannot be."""
+        """From now on what is queued is recorded and not run; events cannot be recorded."""
 
     def end_capture(self, stream: int) -> Any:
-        """What was queued since ``begin_capture``, as a graph to launch; also after a failure."""
+        """What was queued since ``begin_capture``, as a graph to launch; to be called after a failure too."""
 
     def launch(self, graph: Any, stream: int) -> None: ...
 
     def free_graph(self, graph: Any) -> None: ...
 
     def memory(self) -> tuple[int, int]:
-        """Bytes free and in all."""
+        """Free and total bytes."""
 
     def close(self) -> None:
-        """Let the primary context go."""
+        """Release the primary context."""
 
 
 def open_cuda(backend: str | None = None) -> Cuda:
@@ -111,7 +112,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
         cuda: Cuda = opener()
     except SamkrError:
         raise
-    except Exception as error:  # a package has many ways to be broken, and classes of its own for some
+    except Exception as error:  # a broken package can raise anything
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(("cuda", "pycuda"))
         raise SamkrError(
             "SE-V99",
@@ -126,7 +127,7 @@ def open_cuda(backend: str | None = None) -> Cuda:
 
 
 def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
-    """The error of a driver call that answered with an error code: SE-V90 too little memory, else SE-V83."""
+    """The error of a driver call that returned an error code: SE-V90 too little memory, else SE-V83."""
     if code == 2:
         return SamkrError(
             "SE-V90",
@@ -143,7 +144,7 @@ def cuda_error(what: str, code: int, name: str = "") -> SamkrError:
 
 
 def raised_error(backend: str, what: str, error: Exception) -> SamkrError:
-    """The error of a call that raised instead of answering, for example of a function that is not there; SE-V83."""
+    """The error of a call that raised instead of returning, for example of a missing function; SE-V83."""
     fix = "update the NVIDIA driver" if backend == DRIVER else f'backend="{DRIVER}"   # it needs no package'
     return SamkrError(
         "SE-V83",

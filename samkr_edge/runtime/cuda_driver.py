@@ -1,4 +1,4 @@
-"""The CUDA driver API, called by ctypes or through cuda-python: the same calls, the same order of arguments."""
+"""The CUDA driver API, called by ctypes or through cuda-python, with the same functions and arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DriverCuda:
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        # It stays current afterwards: PyTorch and the CUDA runtime would choose the same one.
+        # It stays current afterwards: PyTorch and the CUDA runtime would choose it too.
         self.call("cuCtxSetCurrent", self._context)
         yield
 
@@ -85,7 +85,7 @@ class DriverCuda:
         self.call("cuEventDestroy", event)
 
     def begin_capture(self, stream: int) -> None:
-        # Thread-local: other threads go on allocating meanwhile.
+        # Thread-local: other threads may allocate meanwhile.
         self.call("cuStreamBeginCapture", stream, _THREAD_LOCAL)
 
     def end_capture(self, stream: int) -> int:
@@ -93,7 +93,7 @@ class DriverCuda:
         try:
             made = self.call("cuGraphInstantiateWithFlags", graph, 0, out=ctypes.c_void_p)
         except SamkrError:
-            with suppress(SamkrError):  # what happened first is the one to tell
+            with suppress(SamkrError):  # the first error is the one to report
                 self.call("cuGraphDestroy", graph)
             raise
         self.call("cuGraphDestroy", graph)
@@ -126,7 +126,7 @@ class CtypesCuda(DriverCuda):
         }
     )  # fmt: skip
 
-    # What is called in any case, and what for graphs alone.
+    # What is always called, and what only for graphs.
     ALWAYS = (
         "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease", "cuCtxSetCurrent", "cuMemGetInfo",
         "cuMemAlloc", "cuMemFree", "cuMemHostAlloc", "cuMemFreeHost", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
@@ -141,7 +141,7 @@ class CtypesCuda(DriverCuda):
     def __init__(self, library: Any = None) -> None:
         self._library = library or require_gpu()
         for function in self.ALWAYS:
-            self._symbol(function)  # now, and not when something is to be given back
+            self._symbol(function)  # missing ones show now, and not when something is freed
         super().__init__()
 
     def begin_capture(self, stream: int) -> None:
@@ -183,7 +183,7 @@ class CtypesCuda(DriverCuda):
         try:
             self._library.cuGetErrorName(code, ctypes.byref(text))
         except AttributeError:
-            return ""  # the number has to do
+            return ""  # only the number is known
         return (text.value or b"").decode("ascii", "replace")
 
 
@@ -197,7 +197,7 @@ class CudaPython(DriverCuda):
     name = "cuda-python"
 
     def __init__(self) -> None:
-        require_gpu()  # what is wrong without a driver is not the package
+        require_gpu()  # without a driver the package is not to blame
         from cuda.bindings import driver
 
         driver.cuInit(0)  # the first call looks for the driver, in other places than the dynamic linker does
@@ -217,7 +217,7 @@ class CudaPython(DriverCuda):
         return int(free), int(total)
 
     def _do(self, function: str, *arguments: Any) -> list[Any]:
-        """What the function gives beside its code."""
+        """What the function returns next to its code."""
         try:
             if function == "cuStreamBeginCapture":
                 arguments = (arguments[0], self._driver.CUstreamCaptureMode(arguments[1]))

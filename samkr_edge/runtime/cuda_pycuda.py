@@ -1,8 +1,8 @@
 """pycuda, on the primary context; for processes that use it already.
 
-Two things decide the form of this file. pycuda keeps a stack of contexts for every thread, takes the context of an
-allocation from there, and ends the process when a thread ends with a context on its stack: so ``PyCuda.bound``
-pushes and pops, always in pairs. And it has no CUDA graphs (its pull request 343 is open), so the runner does without.
+Two things shape this file. pycuda keeps a stack of contexts per thread, takes an allocation's context from it, and
+aborts the process when a thread ends with a context on its stack: so ``PyCuda.bound`` pushes and pops in pairs.
+And it has no CUDA graphs (its pull request 343 is open), so the runner does without.
 
 Source: pycuda's documentation of ``pycuda.driver`` and its src/cpp/cuda.hpp (context_stack, context_dependent).
 """
@@ -26,13 +26,13 @@ _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 @cache
 def _primary_context(driver: Any) -> Any:
-    """The one context of this process, retained once: pycuda lets go of it when the process ends."""
+    """The one context of this process, retained once; pycuda releases it when the process ends."""
     driver.init()
     return driver.Device(0).retain_primary_context()
 
 
 class PyCuda:
-    """``samkr_edge.runtime.cuda.Cuda`` over pycuda. It hands out objects; here they are kept by their numbers.
+    """``samkr_edge.runtime.cuda.Cuda`` over pycuda. pycuda hands out objects; they are kept here by number.
 
     Arrays have any shape.
     """
@@ -55,7 +55,7 @@ class PyCuda:
         try:
             yield
         except BaseException:
-            with suppress(SamkrError):  # what happened first is the one to tell
+            with suppress(SamkrError):  # the first error is the one to report
                 self._pop()
             raise
         self._pop()
@@ -152,7 +152,7 @@ class PyCuda:
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
-        """Whatever pycuda raises in here as ours: its classes, and AttributeError or TypeError between versions."""
+        """Raise our errors for pycuda's, and for the AttributeError or TypeError of another version of it."""
         try:
             yield
         except self._driver.MemoryError as error:

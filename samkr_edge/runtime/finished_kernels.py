@@ -1,9 +1,9 @@
 """The kernels that a card finishes for an engine of TensorRT for RTX, kept from one start to the next.
 
 Such an engine is built ahead of time; its kernels are finished for the card at hand when a context is made and in the
-first inference. TensorRT's runtime cache holds them: it lies in our cache folder, by engine, GPU and version, and is
-read before the first context. TensorRT compares it with the running GPU, driver and version and refuses what does not
-fit, which then is made again.
+first inference. TensorRT's runtime cache holds them. We keep it in our cache folder, by engine, GPU and version, and
+read it before the first context. TensorRT compares it with the running GPU, driver and version and refuses one that
+does not fit, which is then made again.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class FinishedKernels:
         self._done = False
 
     def keep(self) -> None:
-        """Write what is finished by now, once: after the first inference nothing is left to finish."""
+        """Write the kernels finished so far, once: after the first inference nothing is left to finish."""
         if self._done:
             return
         self._done = True
-        serialized = self._runtime_cache.serialize()  # None where TensorRT cannot
+        serialized = self._runtime_cache.serialize()  # None if TensorRT cannot
         finished = bytes(serialized) if serialized is not None else b""
         if finished and finished != self._kept:
-            # Without it the next start takes longer; no reason to lose this run.
+            # Without it the next start takes longer, which is no reason to fail this run.
             with suppress(SamkrError):
                 store_cache(self._path, finished)
 
 
 def kernels_path(passport: Passport, device: Device) -> Path:
-    """Where the finished kernels of an engine lie for this GPU."""
+    """The file of an engine's finished kernels for this GPU."""
     gpu = re.sub(r"[^a-z0-9]+", "-", (device.gpu or "gpu").lower()).strip("-")
     return cache_folder() / f"{passport.sha256[:16]}-{gpu}-rtx{passport.runtime_version}.kernels"

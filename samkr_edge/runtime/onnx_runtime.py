@@ -21,7 +21,7 @@ from samkr_edge.preflight import admit
 from samkr_edge.runtime.runner import Runner
 from targets.profile import version_tuple
 
-# From this version on QuantizeLinear rounds where its scale is FP16; before, it cuts off (run: 1.19.2 to 1.29.0 lose
+# From this version on QuantizeLinear rounds where its scale is FP16; before, it truncates (run: 1.19.2 to 1.29.0 lose
 # half a step of INT8 in every tensor, 1.30.0 to 1.32.0 agree with FP32 scales).
 ROUNDS_BY_HALF_SCALES = "1.30"
 _EXPORT = "export the model again: samkr-edge export CHECKPOINT -o model.onnx"
@@ -37,17 +37,17 @@ def session_options(threads: int, optimise: bool = True) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # what it would log of an error it raises as well
-    # Spinning threads take the core from whatever decodes or reads images meanwhile.
+    options.log_severity_level = 4  # errors are raised as well; no need to log them
+    # Spinning threads would take cores from what decodes or reads images meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-# Makes int32 of biases, in steps of the product of two scales. FP16 rounds that product to almost nothing, and where
-# it is too fine the bias is clipped, both without a word (run: 1.32.0). Without it such convolutions run in float.
+# Turns biases into int32, in steps of the product of two scales. FP16 rounds that product to almost nothing, and where
+# the step is too fine the bias is clipped, both silently (run: 1.32.0). Without it such convolutions run in float.
 BIASES_AS_INTEGERS = "WeightBiasQuantization"
-# Optimisations that are right for INT8 and wrong for FP8. The first drops ReLUs in front of quantizers (run: 1.32.0);
-# the last makes integer convolutions of FP8 ones, and the model is then refused (run: 1.22.0, 1.23.2).
+# Optimisations that are correct for INT8 and wrong for FP8. The first drops ReLUs before quantizers (run: 1.32.0);
+# the last turns FP8 convolutions into integer ones, and the model is then refused (run: 1.22.0, 1.23.2).
 WRONG_FOR_FP8 = ("ReluQuantRewrite", BIASES_AS_INTEGERS, "QDQSelectorActionTransformer")
 
 
@@ -55,9 +55,9 @@ class OnnxRunner(Runner):
     """An ONNX model of ours in ONNX Runtime.
 
     Args:
-        data: the bytes of ``path``, where they have been read already: what was checked is what is opened.
-        model: what ``data`` holds, where it has been decoded already.
-        optimise: False computes node by node what the graph says: slow, for checking the graph itself.
+        data: the bytes of ``path``, if they were read already: then exactly what was checked is opened.
+        model: ``data`` decoded, if that was done already.
+        optimise: False computes the graph node by node as written: slow, for checking the graph itself.
         outputs: tensors to give instead of the card's.
 
     Raises:
@@ -84,12 +84,12 @@ class OnnxRunner(Runner):
         self.card = card_of(model, path)
         without = wrong_optimisations(model, self.card) if optimise else ()
         self._session = _open_session(path, data, session_options(threads, optimise), without)
-        self._batch = model.inputs[0].shape[0] or 1  # a graph may leave it open
-        # A graph that was prepared for an old TensorRT takes the bytes of the image as floats.
+        self._batch = model.inputs[0].shape[0] or 1  # a graph may leave the batch open
+        # A graph prepared for an old TensorRT takes the image's bytes as floats.
         self._dtype = DTYPES[model.inputs[0].elem_type]
-        # `build` and `export` compare maps: they name outputs that the card does not.
+        # `build` and `export` compare maps, which the card does not name as outputs.
         self._outputs = list(outputs or self.card.outputs)
-        self._checked = False  # its outputs: a graph may leave their shapes open
+        self._checked = False  # a graph may leave the outputs' shapes open
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
@@ -132,7 +132,7 @@ class OnnxRunner(Runner):
         return tuple(found)
 
     def close(self) -> None:
-        """See ``Runner``; a run of another thread holds the session until it is done."""
+        """See ``Runner``; a run in another thread keeps the session until it is done."""
         self._session = None
 
 
@@ -166,7 +166,7 @@ def _open_session(path: str | Path, data: bytes, options: Any, without: Sequence
 
 
 def wrong_optimisations(model: OnnxFile, card: ModelCard) -> tuple[str, ...]:
-    """Names of ONNX Runtime's optimisations with which it would compute something else than the graph says."""
+    """Names of ONNX Runtime's optimisations that would change what this graph computes."""
     if card.precision == "fp8":
         return WRONG_FOR_FP8
     half = card.provenance.get("floats") == "fp16"
@@ -177,7 +177,7 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
     """Open an ONNX file; one that was built for a target is first compared with its passport.
 
     Raises:
-        SamkrError: SE-A98 INT8 with FP16 beside it, which this ONNX Runtime computes wrongly; what ``OnnxRunner``
+        SamkrError: SE-A98 INT8 next to FP16, which this ONNX Runtime computes wrongly; what ``OnnxRunner``
             refuses.
     """
     data = admit(path)[1] if is_built(path) else None
@@ -185,7 +185,7 @@ def open_onnx(path: Path, threads: int) -> OnnxRunner:
     if runner.card.precision == "int8" and runner.card.provenance.get("floats") == "fp16":
         _require_rounding(path)
     if runner.target is not None and not is_built(path):
-        read_passport(path)  # renamed and alone: says what is missing
+        read_passport(path)  # renamed, and without its passport: raises
     return runner
 
 

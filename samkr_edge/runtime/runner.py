@@ -1,4 +1,4 @@
-"""What every runtime offers: image bytes in, the network's outputs out."""
+"""The interface of every runtime: image bytes in, the network's outputs out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Runner(Protocol):
 
     ``kind`` is ``checkpoint``, ``onnx`` or ``engine``. Several threads may call ``run`` at once.
 
-    Whatever runs no engine derives from this class, and thereby has no note and no clock.
+    Runners of anything but engines derive from this class, and so have no notes and no clock.
     """
 
     card: ModelCard
@@ -22,19 +22,19 @@ class Runner(Protocol):
 
     @property
     def graph_note(self) -> str | None:
-        """Why a CUDA graph that was asked for is not there; None where it is."""
+        """Why there is no CUDA graph although one was requested; None where there is one."""
         return "only a TensorRT engine has one"
 
     @property
     def power_note(self) -> str | None:
-        """What to know of a power mode other than that of the engine's building; None where there is nothing."""
+        """A warning if the power mode is not the one that the engine was built in; else None."""
         return None
 
     @property
     def last_run_ms(self) -> tuple[float, float, float] | None:
         """(copy in, network, copy out) of the calling thread's last ``run``, milliseconds by the device's clock.
 
-        None where the runtime has no device with a clock of its own: a clock around the call is as good.
+        None where the device has no clock of its own: timing the call is as good.
         """
         return None
 
@@ -42,13 +42,13 @@ class Runner(Protocol):
         """uint8 (N, H, W, 3) RGB -> float32 arrays, those that ``card.outputs`` names.
 
         Heatmap (N, K+1, H/4, W/4) and offset (N, 2K, H/4, W/4), or with decoding in the graph poses and scores. The
-        arrays are the caller's: no later run changes them, while another thread still decodes them for example. A
-        runtime that has buffers of its own copies out of them, so that no caller needs to.
+        arrays belong to the caller: no later run changes them, even while another thread still decodes them. A
+        runtime with buffers of its own copies out of them, so that no caller has to.
         """
         ...
 
     def close(self) -> None:
-        """Give the runtime's memory back once the runs of other threads are done; again, it does nothing.
+        """Free the runtime's memory once the runs of other threads are done; a second call does nothing.
 
         Afterwards ``run`` raises ValueError.
         """

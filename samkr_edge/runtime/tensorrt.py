@@ -1,7 +1,7 @@
-"""TensorRT 8.5 to 11 and TensorRT for RTX: an engine with its passport, run by the named tensors that all of them know.
+"""TensorRT 8.5 to 11 and TensorRT for RTX: an engine with its passport, run by named tensors, as all versions can.
 
-Several threads may call ``TensorRTRunner.run`` at once: each takes a lane (an execution context with its stream
-and buffers) and gives it back, so there are as many lanes as there ever were calls at one time.
+Several threads may call ``TensorRTRunner.run`` at once. Each takes a lane (an execution context with its stream
+and buffers) and returns it, so there are as many lanes as there ever were simultaneous calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from samkr_edge.runtime.tensorrt_types import numpy_type
 
 INPUT = "image"
 
-# Seconds that closing waits for runs of other threads; what one that is stuck in the driver uses is not freed.
+# Seconds that closing waits for runs of other threads; what a run stuck in the driver uses is not freed.
 _CLOSE_S = 10.0
 
 
@@ -69,11 +69,11 @@ class Lane:
         self.stream = cuda.stream()
         self.events: list[Any] = []
         try:
-            # Before the copy in, the network and the copy out, and at the end.
+            # One event before the copy in, the network and the copy out each, and one at the end.
             self.events += (cuda.event() for _ in range(4))
             self._allocate(trt, engine, batch)
         except BaseException:
-            with suppress(SamkrError):  # what happened first is the one to tell
+            with suppress(SamkrError):  # the first error is the one to report
                 self.close()
             raise
 
@@ -111,7 +111,7 @@ class Lane:
         )
 
     def time_network(self) -> float:
-        """Milliseconds of the network alone, on what the last copy in brought."""
+        """Milliseconds of the network alone, on the input of the last copy in."""
         _, begin, end, _ = self.events
         self.cuda.record(begin, self.stream)
         self.enqueue()
@@ -134,22 +134,22 @@ class Lane:
         """Capture ``enqueue`` as a CUDA graph; returns why that was not possible, or None.
 
         The copies stay outside, as in trtexec: an event inside a graph cannot be timed, and they are three calls
-        beside the hundreds of kernels that a graph saves.
+        next to the hundreds of kernel launches that a graph saves.
         """
-        self.run()  # TensorRT allocates what it needs in the first call, which must not be captured
+        self.run()  # TensorRT allocates in the first call, which must not be captured
         try:
             self.cuda.begin_capture(self.stream)
             try:
                 self.enqueue()
             except BaseException:
-                # Until a capture is ended the stream does nothing else.
+                # Until the capture ends the stream does nothing else.
                 with suppress(SamkrError):
                     self.cuda.free_graph(self.cuda.end_capture(self.stream))
                 raise
             self.graph = self.cuda.end_capture(self.stream)
         except SamkrError as refusal:  # an old driver, pycuda, or a layer that waits for the GPU
             return refusal.sentence()
-        except Exception as error:  # a binding that raises where others answer False
+        except Exception as error:  # a binding that raises where others return False
             return reason_of(error)
         return None
 
@@ -172,15 +172,15 @@ class TensorRTRunner:
     """A TensorRT engine of ours; see ``samkr_edge.runtime.runner.Runner``.
 
     Args:
-        path: the engine; its passport lies beside it.
+        path: the engine, with its passport next to it.
         cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
             ``graph_note`` says why.
-        backend: the way to the driver, one of ``samkr_edge.runtime.cuda.BACKENDS``. By default ``driver``, which
-            needs no package and can all that the others can; ``cuda-python`` and ``pycuda`` are for a process that
-            works with that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
+        backend: the way to the driver, one of ``samkr_edge.runtime.cuda.BACKENDS``. The default, ``driver``, needs no
+        package and can do all that the others can; ``cuda-python`` and ``pycuda`` are for a process that works with
+        that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
-        SamkrError: what ``samkr_edge.preflight.preflight`` refuses; SE-A27 its card is another network's; SE-V86
+        SamkrError: what ``samkr_edge.preflight.preflight`` refuses; SE-A27 its card is of another network; SE-V86
             TensorRT does not start here; SE-V89 it refuses the engine; SE-V90 memory is short; SE-V83 a CUDA call
             fails; SE-V99 the backend
             that was named cannot be opened.
@@ -189,7 +189,7 @@ class TensorRTRunner:
     kind = "engine"
 
     def __init__(self, path: str | Path, *, cuda_graph: bool = False, backend: str | None = None) -> None:
-        require_gpu()  # TensorRT ends a process without a GPU
+        require_gpu()  # without a GPU TensorRT would end the process
         self.path = Path(path)
         self.passport, data = admit(self.path)
         self.card = self.passport.card_of(self.path)
@@ -211,7 +211,7 @@ class TensorRTRunner:
         try:
             self._load(data)
         except BaseException:
-            with suppress(SamkrError):  # what happened first is the one to tell
+            with suppress(SamkrError):  # the first error is the one to report
                 self.close()
             raise
 
@@ -220,11 +220,11 @@ class TensorRTRunner:
             messages = listen(self._trt)
             self._runtime = start(self._trt.Runtime, self._trt, self.passport.runtime, messages)
             if "VERSION_COMPATIBLE" in self.passport.settings.get("builder_flags", ()):
-                # Such an engine carries its own lean runtime; its bytes are known to be ours by now.
+                # Such an engine contains its own lean runtime; by now its bytes are known to be ours.
                 self._runtime.engine_host_code_allowed = True
             core = self.passport.settings.get("dla_core")
             if core is not None:
-                # An engine does not hold its core: without this all run on core 0 (microsoft/onnxruntime#26680).
+                # An engine does not store its DLA core: without this all run on core 0 (microsoft/onnxruntime#26680).
                 self._require_dla(core)
                 self._runtime.DLA_core = core
             self._engine = self._runtime.deserialize_cuda_engine(data)
@@ -239,14 +239,14 @@ class TensorRTRunner:
             with self._cuda.bound():
                 self._kernels = FinishedKernels(self._engine, kernels_path(self.passport, running_device()))
         self._batch_wish = self.passport.settings.get("profile_batch")
-        with self._lane() as lane:  # the first one is made now, so that a lack of memory shows here
+        with self._lane() as lane:  # the first one is made now, so that too little memory shows here
             inputs, outputs = (
                 {n: held.shape for n, held in ends.items()} for ends in (lane.inputs, lane.outputs)
             )
         check_card(self.path.name, self.card, inputs, outputs, fix=self.passport.build_again(self.path))
 
     def _require_dla(self, core: int) -> None:
-        """The profile of this device has it (preflight); a container may not be given it."""
+        """This device's profile has a DLA (preflight); a container may have no access to it."""
         cores = self._runtime.num_DLA_cores
         if core >= cores:
             raise SamkrError(
@@ -302,7 +302,7 @@ class TensorRTRunner:
     def layer_milliseconds(self, runs: int, warm_up: int = 10) -> list[dict[str, float]]:
         """Layer name -> milliseconds, for each of ``runs`` inferences of an empty image, by TensorRT's profiler.
 
-        In an execution context of its own: one with a profiler waits for the GPU after every inference.
+        It uses a separate execution context: one with a profiler waits for the GPU after every inference.
         """
         profiler = make_profiler(self._trt)
         with self._cuda.bound():
@@ -311,7 +311,7 @@ class TensorRTRunner:
                 for _ in range(warm_up):
                     lane.run()
                 lane.context.profiler = profiler
-                lane.context.enqueue_emits_profile = True  # and waits; the default, but all depends on it
+                lane.context.enqueue_emits_profile = True  # waits for the GPU; all depends on this default
                 for _ in range(runs):
                     profiler.begin()
                     lane.run()
@@ -320,12 +320,12 @@ class TensorRTRunner:
         return profiler.runs
 
     def layers(self) -> str:
-        """What the engine inspector says about every layer, JSON."""
+        """The engine inspector's report on every layer, JSON."""
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Free everything, TensorRT's objects before the CUDA context, once other threads have given their lanes back.
+        """Free everything, TensorRT's objects before the CUDA context, once other threads have returned their lanes.
 
         Calling it again does nothing.
         """
@@ -340,7 +340,7 @@ class TensorRTRunner:
                     for lane in self._lanes:
                         lane.close()
                     self._lanes, self._idle = [], []
-                    self._kernels = self._engine = self._runtime = None  # what came from another goes first
+                    self._kernels = self._engine = self._runtime = None  # what was made last is freed first
             finally:
                 self._cuda.close()
 

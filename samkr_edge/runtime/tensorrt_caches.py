@@ -1,8 +1,8 @@
-"""What TensorRT wrote to read again: timing caches and calibration ranges of builds, runtime caches of engines.
+"""TensorRT's caches on disk: timing caches and calibration ranges of builds, runtime caches of engines.
 
-With a timing cache (what was measured for one GPU and version) a second build takes a fraction of the time; with a
-runtime cache TensorRT for RTX finishes no kernel twice. A file holds the SHA-256 of the cache and then the cache: it is
-read with native code, so one that was cut off or edited is ignored and made again.
+With a timing cache (measurements for one GPU and version) a second build takes a fraction of the time; with a runtime
+cache TensorRT for RTX finishes no kernel twice. A file holds the cache's SHA-256 and then the cache. Native code reads
+it, so one that was truncated or edited is ignored and made again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def load_cache(path: Path) -> bytes:
-    """The cache's bytes; empty where there is none, or none that is whole."""
+    """The cache's bytes; empty if there is none, or it is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -26,6 +26,6 @@ def load_cache(path: Path) -> bytes:
 
 
 def store_cache(path: Path, cache: bytes) -> None:
-    """Write it atomically; a build that is killed meanwhile leaves the old one whole."""
+    """Write it atomically: a build that is killed meanwhile leaves the old one intact."""
     with replacing(path) as temporary:
         temporary.write_bytes(hashlib.sha256(cache).digest() + cache)

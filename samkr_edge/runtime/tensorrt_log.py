@@ -1,8 +1,8 @@
-"""TensorRT's messages, kept: its calls answer None or False, and the reason is in the log alone, often as a warning.
+"""TensorRT's messages, kept: its calls return None or False, and only the log has the reason, often as a warning.
 
-TensorRT takes a pointer to the logger that it is given, its plugin registry that of the first one, and both use it for
-the life of the process. So a module has one logger, which is never freed, and whoever asks for something listens to
-it meanwhile.
+TensorRT keeps a pointer to the logger that it is given, its plugin registry one to the first logger, and both use it
+for the life of the process. So each TensorRT module has one logger, which is never freed; a caller listens to it for a
+while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 from weakref import WeakSet
 
-# A builder that works without a GPU says these all the same.
+# A builder without a GPU prints these although it works.
 _HARMLESS = ("cudaerror 35", "thread context has not been set")
 # What TensorRT says when memory is short, lower case; 8.x writes "insuficient".
 _MEMORY = (
@@ -32,7 +32,7 @@ _MAKING = threading.Lock()
 
 
 def is_about_memory(text: str) -> bool:
-    """Whether a message of TensorRT's says that memory is short."""
+    """Whether a message of TensorRT says that memory is short."""
     lower = text.lower()
     return any(part in lower for part in _MEMORY)
 
@@ -40,18 +40,18 @@ def is_about_memory(text: str) -> bool:
 class Messages:
     """The last warnings and errors since ``listen``, for as long as this is held.
 
-    TensorRT does not say whose a message is: two builds or loads at a time hear each other's.
+    TensorRT does not say what a message belongs to: two simultaneous builds or loads hear each other's.
 
     Attributes:
         logger: the module's ``ILogger``, to give to TensorRT.
-        listing: with ``keep_listing`` what a builder that needs no GPU prints of the layers it made.
+        listing: with ``keep_listing`` the list of layers that a builder without a GPU prints.
     """
 
     def __init__(self, logger: Any, most: int, keep_listing: bool) -> None:
         self.logger = logger
         self.listing: str | None = None
         self._most, self._keep_listing = most, keep_listing
-        # Replaced and not changed, so that it can be read while others write.
+        # Replaced rather than mutated, so that it can be read while others write.
         self._said: tuple[tuple[bool, str], ...] = ()
 
     def hear(self, severity: str, text: str) -> None:
@@ -74,15 +74,15 @@ class Messages:
         return [" ".join(text.split())[:200] for text in (self.errors() or self.texts())[-3:]]
 
     def said(self) -> list[tuple[bool, str]]:
-        """(is it an error, text) of all of them, in their order."""
+        """(is it an error, text) of all messages, in order."""
         if not self._keep_listing:
             return list(self._said)
         return [one for one in self._said if not any(part in one[1].lower() for part in _HARMLESS)]
 
 
 def listen(trt: Any, *, most: int = 200, keep_listing: bool = False) -> Messages:
-    """What ``trt``, an imported module of TensorRT, says from now on."""
-    with _MAKING:  # of two made at a time the cache would let one go
+    """What ``trt``, an imported TensorRT module, logs from now on."""
+    with _MAKING:  # two threads could make one each, and the cache would drop one
         logger = _logger_of(trt)
     messages = Messages(logger, most, keep_listing)
     logger.add(messages)
@@ -91,13 +91,13 @@ def listen(trt: Any, *, most: int = 200, keep_listing: bool = False) -> Messages
 
 @cache
 def _logger_of(trt: Any) -> Any:
-    """The logger of a module, for the life of the process: see above."""
+    """The logger of a module, for the life of the process."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            # A message may come from any thread, and within another: what is freed while the list of listeners is
-            # gone through may be TensorRT's, and say so.
+            # A message may come from any thread, and while another is delivered: freeing an object of TensorRT
+            # in this loop may log again.
             self._lock = threading.RLock()
             self._listeners: WeakSet[Messages] = WeakSet()
 

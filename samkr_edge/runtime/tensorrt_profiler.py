@@ -1,4 +1,4 @@
-"""TensorRT's per-layer times, kept by inference: TensorRT calls back for every layer."""
+"""TensorRT's per-layer times by inference, from its callback for every layer."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def make_profiler(trt: Any) -> Any:
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             times = self.runs[-1]
-            times[layer_name] = times.get(layer_name, 0.0) + ms  # a name may be given twice
+            times[layer_name] = times.get(layer_name, 0.0) + ms  # a name may occur twice
 
     return Profiler()

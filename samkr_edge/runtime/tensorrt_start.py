@@ -1,7 +1,7 @@
 """TensorRT's two first objects, its builder and its runtime, or why TensorRT does not start on this GPU.
 
-Where CUDA does not start for TensorRT, ``Builder`` gives nothing and ``Runtime`` may end the process. So what can be
-known is asked before: a package made for a newer CUDA than the driver's is refused without being touched.
+Where CUDA does not start for TensorRT, ``Builder`` returns nothing and ``Runtime`` may end the process. So what can be
+known is checked before: a package made for a newer CUDA than the driver's is refused without being called.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def start(make: Callable[[Any], Any], trt: Any, flavour: Flavour, messages: Mess
     """``make``, that is ``trt.Builder`` or ``trt.Runtime``, called with the logger.
 
     Raises:
-        SamkrError: SE-V86 it gives nothing: the driver is too old for this TensorRT, or what else the log says.
+        SamkrError: SE-V86 it returns nothing: the driver is too old for this TensorRT, or for a reason in the log.
     """
     raised: Exception | None = None
     made = None
@@ -68,7 +68,7 @@ def _old_driver(trt: Any, flavour: Flavour, said: str | None = None) -> SamkrErr
 
 
 def _is_newer(needed: int | None, known: str | None) -> bool:
-    """Drivers run every release of the CUDA majors that they know."""
+    """A driver runs every release of the CUDA major versions that it knows."""
     return needed is not None and known is not None and _major(known) < needed
 
 

@@ -1,6 +1,6 @@
 """NumPy's types of an engine's inputs and outputs.
 
-A table of our own: ``tensorrt.nptype`` raises AttributeError in 8.5.1 and 8.5.2 with NumPy 1.24 and later.
+Its own table, since ``tensorrt.nptype`` raises AttributeError in 8.5.1 and 8.5.2 with NumPy 1.24 and later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def numpy_type(kind: Any, tensor: str) -> np.dtype:
     """The type of a ``tensorrt.DataType``; ``tensor`` is whose.
 
     Raises:
-        SamkrError: SE-V85 it is none of those that our networks have.
+        SamkrError: SE-V85 our networks have no such type.
     """
     if kind.name not in NUMPY_TYPES:
         raise SamkrError(
