@@ -93,7 +93,7 @@ def open_plan(plan: Plan) -> Opened:
     """Open data and models, and refuse what does not fit together.
 
     Raises:
-        SamkrError: what opening a model or the data raises; SE-D60 and SE-D26 data that does not fit; SE-U75 a model
+        SamkrError: what opening a model or the data raises; SE-D27 and SE-D26 data that does not fit; SE-U75 a model
             that cannot follow the protocol; SE-U62 the same model twice; SE-D45 a model was trained on these images.
     """
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.

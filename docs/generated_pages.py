@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +35,32 @@ FAMILIES = {
     "B": "Builds: exit code 5",
     "Q": "Quality gates: exit code 6",
     "V": "Devices: exit code 7",
+    "X": "Unexpected: exit code 1",
 }
+# What these say is written by others, while a command runs: an example of each.
+SAID_BY_OTHERS = (
+    (
+        "SE-U00",
+        "samkr_edge.cli.usage_errors",
+        "Missing argument '…'.\0No such option: …\0Invalid value for '…': …",
+        "samkr-edge … --help",
+    ),
+    (
+        "SE-X01",
+        "samkr_edge.cli",
+        "…: what Python says of a bug in samkr-edge, or of a case that it does not handle yet",
+        "samkr-edge --debug …   # and send the traceback",
+    ),
+)
+_VALUE = "…"
+_OR = "\0"  # between wordings; they are shown one below the other
+_MOST_WORDINGS = 3
 _OUTSIDE = re.compile(r"\]\((\.\./[^)#]+)\)")
 
 
 @dataclass(frozen=True)
 class Raised:
-    """One place that raises an error: texts hold ``{name}`` where a value is put in."""
+    """One place that raises an error: texts hold ``…`` where a value is put in."""
 
     code: str
     module: str
@@ -49,7 +70,7 @@ class Raised:
 
 def raised() -> list[Raised]:
     """Every error of all packages, in order of code."""
-    found = []
+    found = [Raised(*one) for one in SAID_BY_OTHERS]
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             found += list(raised_in(path))
@@ -57,61 +78,91 @@ def raised() -> list[Raised]:
 
 
 def raised_in(path: Path) -> Iterator[Raised]:
-    """Every ``SamkrError(...)`` of one file whose code is a constant."""
+    """Every ``SamkrError(...)`` of a file whose code is a constant; each call of a function that is given its words."""
     source = path.read_text(encoding="utf-8")
     if "SamkrError(" not in source:
         return
-    nodes = list(ast.walk(ast.parse(source)))
-    texts = {
-        target.id: text_of(node.value, {})
-        for node in nodes
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-        and isinstance(node.value, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.IfExp))
-    }
-    for node in nodes:
-        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "SamkrError" or not node.args:
+    tree = ast.parse(source)
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    outside = texts_in([one for one in tree.body if isinstance(one, ast.Assign)])
+    for scope in ast.walk(tree):
+        if not isinstance(scope, (ast.FunctionDef, ast.Module)):
             continue
-        given: dict[str, ast.expr] = dict(zip(("code", "message", "facts", "fix"), node.args, strict=False))
-        given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
-        code = given["code"]
-        if isinstance(code, ast.Constant):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            message, fix = (
-                text_of(given[name], texts) if name in given else "" for name in ("message", "fix")
-            )
-            yield Raised(str(code.value), module, message, fix)
+        texts = {**outside, **(texts_in(scope.body) if isinstance(scope, ast.FunctionDef) else {})}
+        for call in calls_in(scope, "SamkrError"):
+            given = arguments(call, ("code", "message", "facts", "fix"))
+            if not isinstance(code := given.get("code"), ast.Constant):
+                continue
+            wordings = [(given, texts)]
+            parameters = [one.arg for one in scope.args.args] if isinstance(scope, ast.FunctionDef) else []
+            if isinstance(words := given.get("message"), ast.Name) and words.id in parameters:
+                name = scope.name if isinstance(scope, ast.FunctionDef) else ""
+                others = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+                wordings = [
+                    (arguments(one, parameters), {**outside, **texts_in(other.body)})
+                    for other in others
+                    for one in calls_in(other, name)
+                ]
+            for one, known in wordings:
+                message, fix = (
+                    text_of(one[name], known) if name in one else "" for name in ("message", "fix")
+                )
+                if has_words(message):
+                    yield Raised(str(code.value), module, message, fix if has_words(fix) else "")
+
+
+def calls_in(scope: ast.AST, name: str) -> Iterator[ast.Call]:
+    """Calls of a function by its bare name, those of functions inside the scope left out."""
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.FunctionDef):
+            continue
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name and node.args:
+            yield node
+        yield from calls_in(node, name)
+
+
+def arguments(call: ast.Call, names: Sequence[str]) -> dict[str, ast.expr]:
+    """Name -> argument of a call, by place or by keyword."""
+    given = dict(zip(names, call.args, strict=False))
+    return given | {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+
+
+def texts_in(body: Sequence[ast.stmt]) -> dict[str, str]:
+    """Variable -> what it is set to say, all its wordings; none where they are many."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for node in (node for statement in body for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign) and isinstance(
+            node.value, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.IfExp)
+        ):
+            text = text_of(node.value, {})
+            for name in (target.id for target in node.targets if isinstance(target, ast.Name)):
+                said[name] += [text] if has_words(text) and text not in said[name] else []
+    return {name: _OR.join(texts) for name, texts in said.items() if texts}
+
+
+def has_words(text: str) -> bool:
+    """Whether anything is said beside values."""
+    return re.search(r"[A-Za-z-]{2}", text) is not None
 
 
 def text_of(node: ast.expr, texts: dict[str, str]) -> str:
-    """What an expression says: values that are put in as ``{name}``, both ways of a condition as ``one | other``."""
+    """What an expression says: ``…`` for values that are put in, and every wording of a condition."""
     if isinstance(node, ast.Constant):
         return str(node.value) if node.value is not None else ""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(text_of(part, texts) for part in node.values)
+    if isinstance(node, (ast.JoinedStr, ast.BinOp)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node.left, node.right]
+        wordings = [text_of(part, texts).split(_OR) for part in parts]
+        if math.prod(map(len, wordings)) > _MOST_WORDINGS:
+            wordings = [[_VALUE] if len(several) > 1 else several for several in wordings]
+        return _OR.join("".join(each).replace(2 * _VALUE, _VALUE) for each in itertools.product(*wordings))
     if isinstance(node, ast.FormattedValue):
-        return f"{{{_name_of(node.value)}}}"
-    if isinstance(node, ast.BinOp):
-        return text_of(node.left, texts) + text_of(node.right, texts)
+        return text_of(node.value, texts)
     if isinstance(node, ast.IfExp):
-        return f"{text_of(node.body, texts)} | {text_of(node.orelse, texts)}"
+        ways = [text_of(node.body, texts), text_of(node.orelse, texts)]
+        return "" if "" in ways else _OR.join(filter(has_words, ways)) or _VALUE
     if isinstance(node, ast.Name) and node.id in texts:
         return texts[node.id]
-    return f"{{{_name_of(node)}}}"
-
-
-def _name_of(node: ast.expr) -> str:
-    """A word for a value: the outermost name in its expression that is not a function's."""
-    if isinstance(node, ast.IfExp):
-        return _name_of(node.body)
-    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
-    words = [
-        part.attr if isinstance(part, ast.Attribute) else part.id
-        for part in ast.walk(node)
-        if isinstance(part, (ast.Attribute, ast.Name)) and id(part) not in called
-    ]
-    return words[0].strip("_") if words else getattr(getattr(node, "func", None), "id", "...").strip("_")
+    return _VALUE
 
 
 def errors_page() -> str:
@@ -123,7 +174,7 @@ def errors_page() -> str:
         "# Errors by code",
         "",
         "A mistake that is not ours ends with one error: what happened, two to four facts, and a fix, most of them a "
-        "command that can be pasted. Codes are stable. `{path}` stands for a value, and ` | ` between two wordings of "
+        "command that can be pasted. Codes are stable. `…` stands for a value; several lines are several wordings of "
         "the same. `--debug` shows the traceback, `--json` prints the error as one object.",
         "",
     ]
@@ -135,8 +186,8 @@ def errors_page() -> str:
             for message, fix, module in dict.fromkeys((e.message, e.fix, e.module) for e in by_code[code]):
                 lines += [
                     "```text",
-                    f"{one_line(message)}",
-                    *([f"fix: {fix.strip()}"] if fix else []),
+                    *map(one_line, message.split(_OR)),
+                    *(f"fix: {one_line(way)}" for way in fix.split(_OR) if way),
                     "```",
                     "",
                 ]

@@ -27,12 +27,6 @@ FEWEST_CALIBRATION_IMAGES = 8
 
 Step: TypeAlias = Literal["train", "eval", "quantize"]
 
-_CODES = {"train": "SE-D18", "eval": "SE-D27", "quantize": "SE-D40"}
-_REFUSED = {
-    "train": "no image of {path} shows anybody to learn from, so nothing was trained",
-    "eval": "no evaluated image of {path} shows a labelled person, so there is no AP",
-    "quantize": "no image of {path} shows people, so there is nothing to calibrate on",
-}
 # DEKR: people of COCO of less than this side squared (source pixels) get no centre and no offsets. COCO's photographs
 # are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
 _SMALLEST_COCO_PERSON = 32.0
@@ -157,8 +151,18 @@ def refusal(
         fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
     if left := dataset.told.get("category"):
         facts["left out"] = f"{len(left)} {LEFT_OUT['category']}: {listed(left)}"
-    shown = dict(list(facts.items())[:4])
-    return SamkrError(_CODES[step], _REFUSED[step].format(path=dataset.annotation_path), shown, fix=fix)
+    return _nobody(step, dataset.annotation_path, dict(list(facts.items())[:4]), fix)
+
+
+def _nobody(step: Step, path: Path, facts: dict[str, str], fix: str) -> SamkrError:
+    learn = f"no image of {path} shows anybody to learn from, so nothing was trained"
+    judge = f"no evaluated image of {path} shows a labelled person, so there is no AP"
+    calibrate = f"no image of {path} shows people, so there is nothing to calibrate on"
+    return {
+        "train": SamkrError("SE-D18", learn, facts, fix=fix),
+        "eval": SamkrError("SE-D27", judge, facts, fix=fix),
+        "quantize": SamkrError("SE-D40", calibrate, facts, fix=fix),
+    }[step]
 
 
 def no_labels(dataset: KeypointDataset) -> SamkrError:

@@ -18,7 +18,8 @@ from samkr_edge.frames.live_capture import is_live
 from samkr_edge.frames.video import open_video
 from samkr_edge.stream_address import is_like_address, without_secrets
 
-_NOTHING_DONE, _LEFT_OUT = ", so nothing was done", ", so it was skipped"
+_NOTHING_DONE = ", so nothing was done"
+_LEFT_OUT = ", so it was skipped"
 _NEITHER = "neither an image nor a video"
 
 
@@ -138,7 +139,7 @@ def _add_named(found: Sources, path: Path) -> list[SamkrError]:
     except OSError as refused:
         return [_refused(path, refused)]
     if reason == _NEITHER:
-        return [SamkrError("SE-D29", f"{path} is {reason}, so nothing was done", fix=f"file {quoted(path)}")]
+        return [SamkrError("SE-D29", f"{path} is {_NEITHER}{_NOTHING_DONE}", fix=f"file {quoted(path)}")]
     if reason is not None:
         found.left_out[path] = reason
         return []

@@ -13,6 +13,19 @@ from samkr_edge.errors import EXIT_CODES, SamkrError, reason_of, words_of
 ROOT = Path(__file__).parents[2]
 
 
+# Every code that a user may have seen, by family. A new one is added here, and none is ever taken away.
+EVER = {
+    "U": "00 01 02 03 04 07 10 24 25 30 31 32 33 34 35 36 40 41 42 44 45 46 47 50 51 52 53 55 59 60 61 62 63 "
+    "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79 80 81 82 83 84 85 86 87 88 89 90 91 92 93 94 95 96 "
+    "97 98 99",
+    "D": "01 02 03 04 05 06 08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 23 26 27 28 29 36 37 38 40 41 42 43 "
+    "44 45 47 48 49 55 60 61 64 65 70 71 72 73 74 75 77 78 79 80 81 87 92 93 94 95 96 97 98",
+    "A": "05 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 38 39 40 41 44 45 46 47 51 52 53 54 55 56 57 58 "
+    "60 61 62 63 64 65 66 67 68 69 74 75 76 77 78 79 80 81 82 83 86 87 88 89 90 92 93 94 95 96 97 98",
+    "B": "04 50 51 52 53 54 55 56 57 61 62 65 80 81 82 83 84 85 86 87 88 89 90 91 92 93 94 95 96",
+    "Q": "60 61 62 65 66 67 68 69 82 83 84",
+    "V": "06 50 52 59 61 64 65 73 80 81 83 85 86 87 88 89 90 91 92 93 94 95 96 97 98 99",
+}
 # Code of an error without a way out -> why there can be none.
 WITHOUT_FIX = {"SE-V61": "one line, on purpose: it says why there is no GPU, and no command brings one"}
 
@@ -77,11 +90,24 @@ def test_a_mistake_has_one_code() -> None:
     assert {shape: found for shape, found in codes.items() if len(found) > 1} == {}
 
 
-def test_a_code_that_was_merged_away_is_not_given_to_another_mistake() -> None:
+def merged_away() -> dict[str, list[str]]:
+    """code -> what the changelog's table gives in its place."""
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("### Error codes merged away")[2]
-    gone = set(re.findall(r"^\| (SE-\w\d\d) \|", changes, re.MULTILINE))
-    assert gone
-    assert gone & raised_codes().keys() == set()
+    rows = re.findall(r"^\| (SE-\w\d\d) \| (.*) \|$", changes, re.MULTILINE)
+    return {code: re.findall(r"SE-\w\d\d", now) for code, now in rows}
+
+
+def test_a_code_that_was_ever_used_is_raised_or_the_changelog_says_what_took_its_place() -> None:
+    ever = {f"SE-{family}{number}" for family, numbers in EVER.items() for number in numbers.split()}
+    raised_now, gone = raised_codes().keys(), merged_away()
+    assert raised_now - ever == set(), "add it to EVER"
+    assert ever - raised_now == gone.keys()
+
+
+def test_what_took_a_codes_place_is_raised() -> None:
+    for code, now in merged_away().items():
+        assert now, code
+        assert set(now) <= raised_codes().keys(), code
 
 
 def test_every_code_constructs() -> None:
