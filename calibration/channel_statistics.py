@@ -1,4 +1,4 @@
-"""What calibration images say about every channel: how large it is, and how much of its error the outputs feel."""
+"""Statistics of every channel on calibration images: how large it is, and how much its error affects the outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InputStatistics:
     """Of one tensor (N, C, H, W) that a module reads; each float32 (C,) on the CPU.
 
     Attributes:
-        largest: magnitude, rare images set aside as calibration sets them aside.
+        largest: magnitude, without the rare images that calibration leaves out too.
         filled: share of the values that are not zero: zero is represented exactly.
     """
 
@@ -36,10 +36,10 @@ class ChannelStatistics:
 
     Attributes:
         inputs: one entry a tensor.
-        sensitivity: float32 (C,): squared relative error of the network's outputs, all added up, for an independent
-            error of variance 1 in every pixel of the channel.
+        sensitivity: float32 (C,): squared relative error of the network's outputs, summed, for an independent
+        error of variance 1 in every pixel of the channel.
         weights: of convolutions, float32 (O, I / groups): the same for an error of variance 1 in every tap of a
-            weight, which is the same error in all pixels.
+        weight, which affects all pixels alike.
     """
 
     inputs: dict[str, list[InputStatistics]]
@@ -52,8 +52,8 @@ def channel_statistics(
 ) -> ChannelStatistics:
     """Measure on images, uint8 (N, H, W, 3), on the network's device.
 
-    The sensitivity is the squared norm of the outputs' derivative, estimated by Hutchinson's trick: the gradient of
-    the outputs weighted with random signs has it as its expectation.
+    The sensitivity is the squared norm of the outputs' derivative, estimated by Hutchinson's trick: it is
+    the expected square of the gradient of the outputs weighted with random signs.
     """
     generator = torch.Generator().manual_seed(0)
     device = next(folded.parameters()).device
@@ -98,7 +98,7 @@ def channel_statistics(
             images += len(batch)
             for name, conv in convolutions.items():
                 if conv.weight.grad is not None:
-                    # Signs are drawn for every image: squared, a batch's gradient is the sum of its images'.
+                    # Signs are drawn per image: a batch's squared gradient has the sum of its images' as expectation.
                     weights[name] += conv.weight.grad.square().sum((2, 3)).cpu()
                     conv.weight.grad = None
     finally:

@@ -1,12 +1,12 @@
-"""Which channels of a network can be rescaled, and which only together.
+"""Which channels of a network can be rescaled alone, and which only together.
 
 A positive factor on one channel of a tensor passes through everything that is homogeneous: ReLU, max-pooling, resizing,
 sampling, reshaping, concatenation. A sum ties its terms: they need one factor. Whatever is not homogeneous (softmax,
 adding a constant, any operation not named here) needs its inputs as they are, and so do the network's outputs.
 
-One pass on the meta device finds all of it, without a word about any architecture: every element of every tensor
-carries the number of the factor that it is scaled by, operations that move data move the numbers the same way, and sums
-merge numbers. Number 0 is the factor 1.
+One pass on the meta device finds all of it, for any architecture: every element of every tensor carries the number of
+the factor that it is scaled by, operations that move data move the numbers the same way, and sums merge numbers.
+Number 0 is the factor 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ChannelTies:
     Attributes:
         factors: how many there are.
         convolutions: by name.
-        inputs: numbers int64 (C,) of each tensor (N, C, H, W) that a watched module is handed, by its name.
+        inputs: by name of a watched module, numbers int64 (C,) of each tensor (N, C, H, W) that it reads.
     """
 
     factors: int
@@ -95,7 +95,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 class _Factors:
-    """Disjoint sets of numbers; the smallest of a set stands for it, so that 0 stays 0."""
+    """Disjoint sets of numbers, each represented by its smallest, so that 0 stays 0."""
 
     def __init__(self) -> None:
         self._parents = [FIXED]
@@ -116,7 +116,7 @@ class _Factors:
                 self._parents[high] = low
 
     def roots(self) -> Tensor:
-        """The number that stands for each."""
+        """The representative of each number."""
         return torch.tensor([self._root(number) for number in range(len(self._parents))])
 
     def _root(self, number: int) -> int:
@@ -136,7 +136,7 @@ class _Tracer(TorchDispatchMode):
         self._owners = owners
         self._known: dict[
             int, tuple[Tensor, Tensor]
-        ] = {}  # holds the tensor too: an id is unique among the living
+        ] = {}  # holds the tensor too: ids are unique only among living objects
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -149,7 +149,7 @@ class _Tracer(TorchDispatchMode):
         return result
 
     def numbers(self, tensor: Tensor) -> Tensor:
-        """Of a tensor that nothing is known of (the image, a constant): factor 1."""
+        """Of an unknown tensor (the image, a constant): factor 1."""
         if id(tensor) in self._known:
             return self._known[id(tensor)][1]
         return torch.zeros((), dtype=torch.int64).expand(tensor.shape)
@@ -158,7 +158,7 @@ class _Tracer(TorchDispatchMode):
         self.factors.merge(self.numbers(tensor), torch.tensor(FIXED))
 
     def by_channel(self, tensor: Tensor) -> Tensor:
-        """Numbers (N, C, 1, 1) of a tensor (N, C, H, W), one factor for all that lies in a channel."""
+        """Numbers (N, C, 1, 1) of a tensor (N, C, H, W), with one factor per channel."""
         numbers = self.numbers(tensor)
         first = numbers[:, :, :1, :1]
         self.factors.merge(numbers, first)
@@ -166,7 +166,7 @@ class _Tracer(TorchDispatchMode):
 
 
 def _pin(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-    """Not homogeneous, or unknown: what goes in must be as it was, and so is what comes out."""
+    """Not homogeneous, or unknown: inputs and outputs keep factor 1."""
     for tensor in tensors_of([*args, *kwargs.values()]):
         tracer.fix(tensor)
 
@@ -176,7 +176,7 @@ def _same(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Te
 
 
 def _moved(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
-    """The numbers go where the data goes."""
+    """Move the numbers as the data moves."""
 
     def swap(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -196,7 +196,7 @@ def _sum(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> 
 
 
 def _product(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor | None:
-    """Homogeneous in one factor; two that are both rescaled are not followed."""
+    """Homogeneous in one factor; a product of two rescaled tensors is not followed."""
     if not isinstance(args[1], Tensor):
         return tracer.numbers(args[0])
     roots = tracer.factors.roots()
@@ -208,7 +208,7 @@ def _product(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Tensor)
 
 
 def _spread(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Tensor:
-    """Pooling and resizing: every pixel of a channel is made of pixels of that channel."""
+    """Pooling and resizing: each pixel depends on pixels of its own channel only."""
     tensor = tensors_of(result)[0]
     return tracer.by_channel(args[0]).expand(tensor.shape)
 
@@ -232,7 +232,7 @@ def _convolution(tracer: _Tracer, func: Any, args: Any, kwargs: Any, result: Ten
     if name not in tracer.convolutions:
         tracer.convolutions[name] = tracer.factors.new(outputs), reads
     writes, known = tracer.convolutions[name]
-    tracer.factors.merge(reads, known)  # one that runs twice
+    tracer.factors.merge(reads, known)  # it runs twice
     return writes.view(1, -1, 1, 1).expand(result.shape)
 
 

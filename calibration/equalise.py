@@ -1,17 +1,17 @@
-"""Rescale channels so that one range a tensor costs little: cross-layer equalisation, exact through ReLU.
+"""Rescale channels so that one range per tensor costs little: cross-layer equalisation, exact through ReLU.
 
 After Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.1:
-an output channel's weights and bias times s, the input channels that read it divided by s, and a network of ReLUs,
-sums and resizes computes what it did. The paper balances the ranges of weights, s = sqrt(r2 / r1) by its eq. (11),
-pair by pair. Here weights, activations, residual streams and sums over resolutions share one range a tensor, and
-balancing weights alone made activations worse than it made weights better (docs/equalisation.md). So all factors are
-chosen at once, where the expected error of the network's outputs is least.
+multiply an output channel's weights and bias by s, divide the input channels that read it by s, and a network of ReLUs,
+sums and resizes computes the same. The paper balances the ranges of weights, s = sqrt(r2 / r1) by its eq. (11), pair by
+pair. Here every tensor has one range (weights, activations, residual streams, sums over resolutions), and balancing
+weights alone made activations worse than it made weights better (docs/equalisation.md). So all factors are chosen
+together, to minimise the expected error of the network's outputs.
 
-A tensor of range R in steps of R / b has an error of variance R^2 / (12 b^2) wherever it is not zero; in units of
-before rescaling it is divided by s^2, or for a weight by (s of its output / s of its input)^2. How much of it the
-outputs feel is measured (``calibration.channel_statistics``). Every term is a product of powers of factors,
-ranges are maxima of such, so in the logarithms of the factors the sum is convex: there is one least value, whatever
-the channels looked like before.
+A tensor of range R in steps of R / b has an error of variance R^2 / (12 b^2) wherever it is not zero; in the original
+units it is divided by s^2, or for a weight by (s of its output / s of its input)^2. How much of it reaches the outputs
+is measured (``calibration.channel_statistics``). Every term is a product of powers of factors, and ranges are maxima of
+such products, so the sum is convex in the logarithms of the factors: it has one minimum, whatever the channels looked
+like before.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from calibration.channel_ties import ChannelTies, trace_ties
 from calibration.policy import Assignment, Policy, assign
 from calibration.scale_groups import quantizer_names, scale_groups, trace_readers
 
-# How many images tell of the channels: each costs a pass forward and one back.
+# Images that the statistics are measured on: each costs a forward and a backward pass.
 IMAGES = 32
 STEPS = 150
 RATE = 0.2
-# Of the squared logarithms: what nothing else decides (a dead channel, one that only float layers see) stays as it is.
+# Weight of the squared logarithms: it keeps what nothing else decides (dead channels, those only float layers read).
 RIDGE = 1e-6
-# Factors lie in 2^-12 .. 2^12, and none makes an activation larger than this: FP16 ends at 65504.
+# Factors are within 2^-12 .. 2^12, and none makes an activation larger than this: FP16 ends at 65504.
 LARGEST_FACTOR = 2.0**12
 LARGEST_ACTIVATION = 2.0**13
 
 
 @dataclass(frozen=True)
 class Equalised:
-    """What was done.
+    """The result of an equalisation.
 
     Attributes:
-        factors: number of channels, or channels tied together, that were rescaled on their own.
-        error_before, error_after: relative error of the outputs that quantization is expected to make.
+        factors: number of independently rescaled channels, tied ones counting once.
+        error_before, error_after: expected relative error of the outputs through quantization.
     """
 
     factors: int
@@ -55,11 +55,11 @@ class Equalised:
 
 
 def equalise_network(folded: nn.Module, policy: Policy, batches: Sequence[np.ndarray]) -> Equalised:
-    """Rescale the channels of ``folded`` in place, by what some of the calibration images show.
+    """Rescale the channels of ``folded`` in place, from statistics on some of the calibration images.
 
     Args:
         folded: float, batch norms folded.
-        policy: what becomes INT8, how, and how fine. Layers that stay float adapt and cost nothing.
+        policy: what becomes INT8, how, and with how many bits. Layers that stay float adapt at no cost.
         batches: uint8 (N, H, W, 3).
     """
     if not batches:
@@ -102,7 +102,7 @@ def equalise(
 
 
 def _least(noise: _Noise, factors: int) -> Tensor:
-    """Logarithms (factors + 1,) of the factors with the least noise; number 0 stays 0."""
+    """Logarithms (factors + 1,) of the factors with the least error; number 0 stays 0."""
     free = torch.zeros(factors, requires_grad=True)
     optimiser = torch.optim.Adam([free], lr=RATE)
     best, least = torch.zeros(factors), math.inf
@@ -147,8 +147,8 @@ def rescale(folded: nn.Module, ties: ChannelTies, factors: Tensor) -> None:
 class _Noise:
     """Expected squared relative error of the outputs, as a function of the factors' logarithms.
 
-    Everything lies in flat tensors: one entry for each pair of an output and an input channel of each INT8
-    convolution, and one for each channel of each quantized input.
+    All in flat tensors: one entry for each pair of an output and an input channel of each INT8 convolution, and one
+    for each channel of each quantized input.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class _Noise:
                     statistics.weights[module],
                 )
                 count += outputs if by_channel else 1
-                # Input channel that each pair reads.
+                # The input channel of each pair.
                 column = row // (outputs // conv.groups) * each + torch.arange(each)
                 feel = (felt[:, None] * weight.square().sum((2, 3))).flatten()
                 feels = [torch.zeros(conv.in_channels).index_add_(0, column.flatten(), feel)]

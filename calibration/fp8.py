@@ -1,8 +1,8 @@
-"""FP8 instead of INT8: which parts of a policy do not go with it.
+"""FP8 instead of INT8: which parts of a policy do not fit it.
 
-It is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt has it: a weight or an activation times 448 /
-its range, rounded to the nearest of E4M3's numbers. A float has the same relative step for large and small numbers, so
-one range serves a whole weight tensor: channels that are small against the others keep their three bits of mantissa.
+This is E4M3 (OCP, "8-bit Floating Point Specification", 2023) as ModelOpt implements it: a weight or an activation
+times 448 / its range, rounded to the nearest E4M3 number. A float has the same relative step for large and small
+numbers, so one range serves a whole weight tensor: channels smaller than the others keep their three mantissa bits.
 ModelOpt fake-quantizes it on every device, CPUs included.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 from calibration.policy import Policy
 from samkr_edge.errors import SamkrError
 
-# ModelOpt's word for it: bits of the exponent and of the mantissa.
+# ModelOpt's notation: bits of exponent and mantissa.
 E4M3 = (4, 3)
-# They weigh ranges by the error of integer steps, which are not FP8's.
+# They choose ranges by the error of integer steps, which FP8 does not have.
 _INTEGER_CALIBRATORS = ("entropy", "mse")
 
 

@@ -1,4 +1,4 @@
-"""Which images to calibrate on: a seed-stable choice from the training split that covers what the split holds."""
+"""Which images to calibrate on: a reproducible choice from the training split that covers what the split holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SMALL = 0.3
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen images, SHA-256 of their files, and how many of each stratum were taken out of how many."""
+    """The chosen images, SHA-256 of their files, and per stratum how many were taken out of how many."""
 
     images: tuple[ImageRecord, ...]
     hashes: tuple[str, ...]
@@ -58,7 +58,7 @@ def select_images(
     chosen: list[ImageRecord] = []
     taken = dict.fromkeys(queues, 0)
     while len(chosen) < min(count, total):
-        # The stratum that is furthest behind its share gives the next image.
+        # The next image comes from the stratum furthest behind its share.
         open_strata = [name for name in queues if taken[name] < len(queues[name])]
         name = min(open_strata, key=lambda n: (taken[n] / len(queues[n]), n))
         chosen.append(queues[name][taken[name]])
@@ -85,7 +85,7 @@ def load_batches(
 
 
 def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: int) -> list[np.ndarray]:
-    """Chosen images, uint8 (H, W, 3) RGB, that still show people when they are made small: few, and nobody tiny."""
+    """Chosen images, uint8 (H, W, 3) RGB, that still show people when shrunk: few people, and nobody tiny."""
 
     def hard_to_see(image: ImageRecord) -> tuple[bool, bool]:
         sizes = _person_sizes(train, image)
@@ -107,7 +107,9 @@ def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:
 
 
 def _person_sizes(dataset: KeypointDataset, image: ImageRecord) -> list[float]:
-    """Longer side of each person's labelled joints, of a single one that of the box, as a share of the image's."""
+    """Each person's size as a share of the image's longer side: that of the labelled joints' box, or of the person's
+    box if a single joint is labelled.
+    """
     sizes = []
     for annotation in dataset.annotations.get(image.id, []):
         if is_labelled_person(annotation):
@@ -131,7 +133,7 @@ def _stratum(dataset: KeypointDataset, image: ImageRecord) -> str | None:
 
 
 def _refuse_overlap(chosen: list[ImageRecord], hashes: tuple[str, ...], evaluation: KeypointDataset) -> None:
-    """Equal bytes mean an image would be calibrated on and scored. Only files of equal length are hashed."""
+    """Refuse an image that would be both calibrated on and scored; only files of equal length are hashed."""
     by_length: dict[int, list[ImageRecord]] = defaultdict(list)
     for image in evaluation.images:
         if image.path.is_file():

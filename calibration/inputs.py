@@ -66,7 +66,7 @@ def calibration_images(
     """``count`` images of the train split of ``data``, or ``noise`` images of noise.
 
     Raises:
-        SamkrError: SE-U45 neither is given, SE-D26 other keypoints, and what choosing images refuses.
+        SamkrError: SE-U45 neither is given, SE-D26 other keypoints; the errors of choosing images.
     """
     batch = 8 if card.input_size[0] * card.input_size[1] <= 256 * 256 else 1
     if noise is not None:
@@ -95,17 +95,17 @@ def calibration_images(
 
 
 def use_threads(threads: int | None) -> None:
-    """Threads of torch on the CPU; all cores where none is asked for. Raises SamkrError SE-U55 beyond the cores."""
+    """Set torch's CPU threads; None: all cores. Raises SamkrError SE-U55 for more than there are cores."""
     torch.set_num_threads((os.cpu_count() or 1) if threads is None else require_cores(threads))
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def warn_if_meaningless(ap: float | None) -> None:
-    """One line on stderr where the float network is too weak to judge quantization by; None: AP is unknown."""
+    """Warn on stderr if the float network is too weak to judge quantization by. None: AP is unknown."""
     if ap is not None and ap < LEAST_AP:
         say(
             f"warning: the FP32 network has {ap:.1f} AP; what quantization does to so weak a network says nothing "
@@ -114,7 +114,7 @@ def warn_if_meaningless(ap: float | None) -> None:
 
 
 def recorded_ap(facts: dict[str, Any]) -> float | None:
-    """The AP (0..100) that a card's provenance holds, wherever in it, or None."""
+    """The AP (0..100) somewhere in a card's provenance, or None."""
     ap = facts.get("ap")
     if isinstance(ap, (int, float)):
         return float(ap)

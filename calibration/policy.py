@@ -1,4 +1,4 @@
-"""The quantization policy: which module is quantized, and why. It is data: ordered rules in YAML, first match wins."""
+"""The quantization policy as data: which module is quantized, and why. Ordered rules in YAML; the first match wins."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OPERATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-# Numbers that quantized modules compute in: 8-bit integers, or 8-bit floats (E4M3; see calibration/fp8.py).
+# Formats of quantized modules: 8-bit integers, or 8-bit floats (E4M3; see calibration/fp8.py).
 Format = Literal["int8", "fp8"]
 
-# How a range is found from what the calibration images show; see calibration/ranges.py.
+# How a range is found from the calibration images; see calibration/ranges.py.
 Calibrator = Literal["max", "entropy", "percentile", "mse"]
 
 
@@ -41,14 +41,14 @@ class Rule(BaseModel):
     """One line of a policy.
 
     Attributes:
-        match: glob on module names, ``*`` crosses dots.
+        match: glob on module names; ``*`` matches dots too.
         op: restricts the rule to one kind of module.
         below_channels: restricts it to convolutions with fewer input or output channels per group than this.
         grouped: restricts it to grouped (True) or ordinary (False) convolutions.
         precision: ``float``, or ``int8``: quantized, to the policy's format.
-        calibrator: in place of the policy's for these modules.
+        calibrator: replaces the policy's for these modules.
         granularity: weights have one range per output ``channel``, or one per ``tensor``.
-        optional: the rule may match nothing (a network without that part).
+        optional: the rule may match nothing (in a network without that part).
         why: shown next to every module it decides.
     """
 
@@ -83,15 +83,15 @@ class Policy(BaseModel):
     """A named list of rules.
 
     Attributes:
-        name: the file's, unless it gives one.
+        name: the file's name, unless the file gives one.
         about: one line for people.
         calibrator: for every rule that names none.
         format: what the quantized modules compute in; ``fp8`` has one range per weight tensor.
         bits: of weights. Below 8: for analysis, never exported.
         activation_bits: of activations; below 8 for analysis only.
         shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
-        equalise: channels are rescaled before calibration, the float network staying what it is, so that a range
-            costs least: calibration/equalise.py.
+        equalise: channels are rescaled before calibration so that ranges cost least, without changing what the float
+        network computes: calibration/equalise.py.
         rules: first match wins.
     """
 
@@ -108,7 +108,7 @@ class Policy(BaseModel):
     rules: tuple[Rule, ...]
 
     def precision_of(self, rule: Rule) -> str:
-        """What a module gets that the rule decides: ``int8``, ``fp8`` or ``float``."""
+        """The precision that the rule gives: ``int8``, ``fp8`` or ``float``."""
         return self.format if rule.precision == "int8" else "float"
 
     @property
@@ -118,7 +118,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the policy decided for one module, and which rule did; ``precision`` is ``int8``, ``fp8`` or ``float``."""
+    """The policy's decision for one module, and its rule; ``precision`` is ``int8``, ``fp8`` or ``float``."""
 
     module: str
     op: str
@@ -181,10 +181,10 @@ def _invalid(path: Path, facts: dict[str, str]) -> SamkrError:
 def changed_policy(policy: Policy, **changes: Any) -> Policy:
     """The policy with some of its own fields replaced; None leaves a field as it is.
 
-    A calibrator named here holds for every rule, also for one that names another.
+    A calibrator given here replaces those of the rules too.
 
     Raises:
-        SamkrError: SE-U79 a value that the field cannot take.
+        SamkrError: SE-U79 a value that the field does not take.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     content = {**policy.model_dump(), **given}
@@ -203,7 +203,7 @@ def changed_policy(policy: Policy, **changes: Any) -> Policy:
 
 
 def assign(policy: Policy, network: nn.Module) -> list[Assignment]:
-    """Decide every module that could be quantized; a module no rule matches stays float.
+    """Decide every module that could be quantized; one that no rule matches stays float.
 
     Raises:
         SamkrError: SE-U42 a rule matches nothing in this network.

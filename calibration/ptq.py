@@ -3,7 +3,7 @@
 Weights are symmetric per output channel (or tensor, where a rule says so), activations symmetric per tensor, zero
 points zero: what TensorRT accepts.
 Batch norms are folded first, so that torch, ONNX Runtime and TensorRT quantize the same weights; then channels are
-rescaled where the policy says so, and nothing behind this file knows of it.
+rescaled if the policy says so, of which later steps need to know nothing.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def quantize_network(
         policy: rules, calibrator and bits.
         batches: uint8 (N, H, W, 3) RGB, preprocessed as for inference. Calibrates on the network's device.
         advance: called with the number of images after each batch.
-        equalised: called with what was done where the policy equalises channels.
-        room_for_biases: False leaves the ranges of weights as their values give them, for a caller that changes ranges
-            afterwards and then makes room itself.
+        equalised: called with the result if the policy equalises channels.
+        room_for_biases: False does not widen weights' ranges for biases, for a caller that changes ranges afterwards
+        and then makes room itself.
 
     Raises:
         SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or
-            zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt quantized something else than the policy says.
+            zero, SE-A45 a quantizer saw no data, SE-A46 ModelOpt did not quantize what the policy says.
     """
     check_fp8(policy)
     folded = fold_batch_norms(network)
@@ -79,9 +79,9 @@ def quantize_network(
 
 
 def restore_network(checkpoint: Checkpoint) -> PoseNet:
-    """The quantized network, bit for bit as it was saved.
+    """The quantized network, bit for bit as saved.
 
-    Nothing but tensors and plain values is read: no pickled class of ModelOpt is in the file.
+    Only tensors and plain values are read: the file has no pickled classes of ModelOpt.
 
     Raises:
         SamkrError: SE-A47 the weights do not fit the policy that the checkpoint names, or that is no policy.
@@ -93,7 +93,7 @@ def restore_network(checkpoint: Checkpoint) -> PoseNet:
     folded = fold_batch_norms(build_model(checkpoint.config))
     network = insert_quantizers(folded, policy, assign(policy, folded))
     quantizers = enabled_quantizers(network)
-    # A quantizer without a saved range would not fail to load: it would silently take each tensor's own range.
+    # A quantizer without a saved range would load, and silently use each tensor's own range.
     rangeless = [name for name, _ in quantizers if f"{name}._amax" not in checkpoint.state]
     if rangeless:
         raise _misfit({"no range": rangeless[:3]})
@@ -134,7 +134,7 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
 def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, Any]:
     """ModelOpt's configuration: everything off, then each quantized module by its own name.
 
-    Naming modules one by one keeps ModelOpt's built-in exclusions, which go by name, from having a say.
+    Naming modules one by one overrides ModelOpt's built-in exclusions, which go by name.
     """
     fp8 = policy.format == "fp8"
     activation = {"num_bits": E4M3 if fp8 else policy.activation_bits, "axis": None}
@@ -155,7 +155,7 @@ def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, 
 
 
 def enabled_quantizers(network: nn.Module) -> list[tuple[str, Any]]:
-    """(name, quantizer) of every quantizer that is on."""
+    """(name, quantizer) of every enabled quantizer."""
     from modelopt.torch.quantization.nn import TensorQuantizer
 
     return [(n, m) for n, m in network.named_modules() if isinstance(m, TensorQuantizer) and m.is_enabled]
@@ -205,7 +205,7 @@ def _calibrate(
 
 
 def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
-    """Give all quantizers of a group (by name) the largest of their ranges."""
+    """Give all quantizers of a group (of names) the largest of their ranges."""
     for group in groups:
         quantizers: list[Any] = [network.get_submodule(name) for name in group]
         largest = torch.stack([quantizer.amax for quantizer in quantizers]).max()
@@ -214,7 +214,7 @@ def share_ranges(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
 
 
 def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
-    """Quantizers of weights and input, and bias (C,), of convolutions with one that are quantized to integers now."""
+    """Weight and input quantizers and the bias (C,) of the integer-quantized convolutions that have a bias."""
     quantizers = dict(enabled_quantizers(network))
     found: list[tuple[Any, Any, Tensor]] = []
     for name, quantizer in quantizers.items():
@@ -233,8 +233,8 @@ def integer_convolutions(network: nn.Module) -> list[tuple[Any, Any, Tensor]]:
 
 @torch.no_grad()
 def make_room_for_biases(convolutions: Iterable[tuple[Any, Any, Tensor]]) -> None:
-    """Widen ranges of weights until no bias (C,) is clipped (``range_for_bias``); weights that are wide enough keep
-    theirs. What is rounded away by it is less than a thousandth of the bias."""
+    """Widen ranges of weights until no bias (C,) is clipped (``range_for_bias``). The weights lose less than a
+    thousandth of the bias by it."""
     for quantizer, inputs, bias in convolutions:
         needed = range_for_bias(bias, inputs.amax, quantizer.num_bits, inputs.num_bits)
         needed = needed.reshape(quantizer.amax.shape) if quantizer.amax.ndim else needed.max()

@@ -1,4 +1,4 @@
-"""What quantization-aware training adds to the training loop: weight ranges that settle, and a teacher.
+"""What quantization-aware training adds to the training loop: weight ranges that adapt, and a teacher.
 
 The loop itself is FP32's (``training.loop.fit``), with its average of weights and its exact resume.
 """
@@ -23,9 +23,9 @@ from training.models.pose_net import PoseNet
 class FineTuning(TrainingHooks):
     """Fine-tuning of a quantized network, or of its float control.
 
-    Ranges: those of activations stay as calibrated. Those of weights follow the weights until ``freeze_at`` (a share
-    of the run): each keeps the share of the channel's largest weight that calibration gave it. Then they are frozen,
-    and the rest of the run trains the weights within them.
+    Ranges: activations keep theirs from calibration. Ranges of weights follow the weights until ``freeze_at`` (a share
+    of the run), in the ratio to the channel's largest weight that calibration found. Then they are frozen, and the rest
+    of the run trains the weights within them.
 
     Teacher: the maps of a float network are further targets, weighted as the labels are, times ``teacher_weight``.
     """

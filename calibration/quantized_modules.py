@@ -1,9 +1,9 @@
-"""Quantized forms of the sums, registered with ModelOpt: without them it would not see an addition at all.
+"""Quantized forms of the sums, registered with ModelOpt, which would not see an addition otherwise.
 
-Every quantizer is an attribute whose name ends in ``input_quantizer``, as ModelOpt's own, so that one kind of rule
-reaches all of them. The branch side of a residual sum has a quantizer of its own: ONNX Runtime fuses a sum only when
-both inputs are quantized, TensorRT wants the convolution's side free and drops the pair named
-``branch_input_quantizer`` while building.
+Every quantizer is an attribute whose name ends in ``input_quantizer``, like ModelOpt's own, so that one kind of rule
+reaches all of them. The branch side of a residual sum has a separate quantizer: ONNX Runtime fuses a sum only when both
+inputs are quantized, while TensorRT wants the convolution's side unquantized, so its build removes the pair named
+``branch_input_quantizer``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class QuantResidualAdd(QuantModule):
 
 
 class QuantResolutionSum(QuantModule):
-    """The sum of all inputs, of one shape (N, C, h, w), each quantized on its own."""
+    """The sum of all inputs, of one shape (N, C, h, w), each with its own quantizer."""
 
     def _setup(self) -> None:
         for index in range(self.inputs):

@@ -1,15 +1,15 @@
-"""From what a quantizer sees to its range: the four calibrators.
+"""The four calibrators: from the values that a quantizer sees to its range.
 
 ``max`` takes the largest magnitude. The other three look at a histogram of magnitudes and clip rare large values:
 ``percentile`` all above the 99.99th, ``entropy`` where the quantized distribution diverges least from the true one
 (Kullback-Leibler; Migacz, "8-bit Inference with TensorRT", GTC 2017), ``mse`` where the mean squared error is least.
 
-A network that has been trained briefly can explode on a rare image: its activations, ten times all others', would
-widen every range, and at 8 bits nothing of the other images would be left (measured: 44.7 AP became 0.0). Each
-quantizer therefore sets images aside whose largest value is more than ``OUTLIER`` times the median image's.
+A briefly trained network can explode on a rare image, with activations ten times those of all other images. They would
+widen every range, and at 8 bits nothing of the other images would be left (measured: 44.7 AP became 0.0). So each
+quantizer leaves out images whose largest value is more than ``OUTLIER`` times the median image's.
 
-They are our own, behind ModelOpt's interface of a calibrator: ModelOpt 0.47's histogram ``mse`` passes its bits in the
-wrong place and finds ranges ten times too small, and its ``entropy`` needs seconds a quantizer.
+They implement ModelOpt's calibrator interface; its own would not do. The histogram ``mse`` of ModelOpt 0.47 passes its
+bits in the wrong place and finds ranges ten times too small, and its ``entropy`` takes seconds per quantizer.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from torch import Tensor
 
 BINS = 2048
 PERCENTILE = 99.99
-# An image whose largest value exceeds the median image's by this factor has no say.
+# An image whose largest value exceeds the median image's by this factor is left out.
 OUTLIER = 3.0
-# The narrowest range that entropy considers, in bins: with fewer bins than levels every range would be exact.
+# The narrowest range that entropy tries, in bins: with fewer bins than levels every range would be exact.
 FIRST_BIN = 128
-# Shares of the largest weight that `mse` tries for weights.
+# Ranges of weights that `mse` tries, as shares of the largest weight.
 WEIGHT_SHARES = np.linspace(0.4, 1.0, 31)
-# A dead channel has no range; a scale of zero does not parse.
+# For dead channels, which have no range: a scale of zero does not parse.
 SMALLEST = 1e-6
-# Steps of a bias, of the 2**31 that int32 has: three bits are left to a build that makes steps finer (unsigned
-# activations have twice as many), to a bias that grows while fine-tuning, and to the sum that starts there.
+# Steps that a bias may have, of int32's 2**31. The three bits left are for a build with finer steps (unsigned
+# activations have twice as many), for a bias that grows in fine-tuning, and for the sum that starts from it.
 LARGEST_BIAS = 2.0**28
 
 
 class ActivationRange(_Calibrator):
-    """What one activation quantizer saw; ``method`` is one of the four names above."""
+    """The values that one activation quantizer saw; ``method`` is one of the four names above."""
 
     def __init__(self, method: str, bits: int) -> None:
         super().__init__(num_bits=bits)
@@ -52,7 +52,7 @@ class ActivationRange(_Calibrator):
 
     @torch.no_grad()
     def collect(self, x: Tensor) -> None:
-        """Called by the quantizer with every tensor (N, ...), one image each."""
+        """Called by the quantizer with every tensor (N, ...) of N images."""
         magnitude = x.detach().abs()
         maxima = magnitude.flatten(1).amax(1).tolist()
         self.maxima += maxima
@@ -60,7 +60,7 @@ class ActivationRange(_Calibrator):
         if self.method == "max" or not math.isfinite(sum(maxima)):
             return
         while self.top < largest:
-            # Twice the range in as many bins: neighbours are merged, nothing is counted again.
+            # Double the range with as many bins: neighbours are merged, nothing is counted again.
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
         found = torch.histc(magnitude.float(), BINS, min=0.0, max=self.top)
@@ -72,7 +72,7 @@ class ActivationRange(_Calibrator):
             return None
         total = sum(self.maxima)
         if not math.isfinite(total):
-            return torch.tensor(total)  # the range then says that the network is broken
+            return torch.tensor(total)  # an infinite or NaN range reports the broken network
         largest = self._largest()
         if self.method == "max":
             return torch.tensor(largest)
@@ -84,7 +84,7 @@ class ActivationRange(_Calibrator):
         return torch.tensor(min(bins * self.top / BINS, largest))
 
     def _largest(self) -> float:
-        """The largest value of the images that are not set aside."""
+        """The largest value of the images that are not left out."""
         middle = float(np.median(self.maxima))
         return max(m for m in self.maxima if m <= OUTLIER * middle) if middle > 0 else max(self.maxima)
 
@@ -92,7 +92,7 @@ class ActivationRange(_Calibrator):
 def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Tensor:
     """Range of a weight (O, I, h, w): (O, 1, 1, 1) per ``channel``, a scalar per ``tensor``.
 
-    Weights are few and all known: only ``mse`` clips them, the other methods take the largest.
+    Weights are few and all known, so only ``mse`` clips them; the other methods take the largest.
     """
     weight = weight.detach()
     dims = tuple(range(1, weight.ndim)) if granularity == "channel" else tuple(range(weight.ndim))
@@ -111,10 +111,10 @@ def weight_range(weight: Tensor, method: str, bits: int, granularity: str) -> Te
 
 
 def range_for_bias(bias: Tensor, input_range: Tensor, bits: int, input_bits: int) -> Tensor:
-    """The narrowest ranges (O,) of weights at which a bias (O,) is a number of steps that int32 holds.
+    """The narrowest ranges (O,) of weights for which a bias (O,), in steps, fits into int32.
 
-    Integer kernels start their sum from the bias in steps of input scale times weight scale. Where a channel's weights
-    are dead and its bias lives, the weights' own range makes these steps so fine that the bias would be clipped.
+    Integer kernels start their sum from the bias, in steps of input scale times weight scale. If a channel's weights
+    are dead but its bias is not, the weights' own range makes these steps so fine that the bias would be clipped.
     ``input_range`` is a scalar.
     """
     levels = (2 ** (bits - 1) - 1) * (2 ** (input_bits - 1) - 1)
@@ -127,7 +127,7 @@ def _percentile_bins(counts: np.ndarray, _bits: int) -> float:
 
 
 def _candidates(counts: np.ndarray, first: int) -> list[int]:
-    """Widths in bins to try, up to 256 of them; the last holds all that was counted."""
+    """Widths in bins to try, up to 256 of them; the last covers all that was counted."""
     used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 1
     return [*range(min(first, used), used, max(1, used // 256)), used]
 
@@ -144,7 +144,7 @@ def _mse_bins(counts: np.ndarray, bits: int) -> float:
 
 def _entropy_bins(counts: np.ndarray, bits: int) -> float:
     levels = 2 ** (bits - 1)
-    # Exact zeros (after a ReLU, most of the tensor) are represented exactly by every range: they must not decide.
+    # Zeros (most of a tensor after ReLU) are exact in every range: they must not influence the choice.
     counts = counts.astype(np.float64)
     counts[0] = counts[1]
     divergences = {}
@@ -163,7 +163,7 @@ def _entropy_bins(counts: np.ndarray, bits: int) -> float:
 def _divergence(reference: np.ndarray, quantized: np.ndarray) -> float:
     """Kullback-Leibler divergence of two unnormalised distributions.
 
-    Where clipped outliers are the only ones in the last bin the second has no mass: half a count stands there, else a
+    If the last bin holds only clipped outliers, the second distribution has no mass there: it gets half a count, or a
     single outlier could never be clipped.
     """
     there = reference > 0

@@ -1,8 +1,8 @@
 """Which quantizers share one range: all readers of one tensor, and all inputs of one sum.
 
-A tensor that a convolution and a residual sum read is then quantized once, for both, by TensorRT and ONNX Runtime
-alike; and the terms of a sum over resolutions add up as integers of one scale. A concatenation needs no rule of its
-own: HRNet's joins bilinear up-samplings, which no runtime does in INT8, and one quantizer follows it.
+So a tensor that a convolution and a residual sum read is quantized once for both, in TensorRT and ONNX Runtime; and
+the terms of a sum over resolutions are integers of one scale. Concatenations need no rule: HRNet's joins bilinear
+up-samplings, which no runtime computes in INT8, and one quantizer follows it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from calibration.policy import Assignment
 
-# Module -> the activation quantizers that it would have, each with the number of the tensor that it would be handed.
+# Module -> its future activation quantizers, each with the number of the tensor that it would read.
 Readers = dict[str, list[tuple[str, int]]]
 
 
@@ -52,7 +52,7 @@ def trace_readers(folded: nn.Module, assignments: Sequence[Assignment]) -> Reade
 
 
 def scale_groups(readers: Readers, int8: Collection[str]) -> list[list[str]]:
-    """Names of activation quantizers of the ``int8`` modules, in groups of two and more that share a range."""
+    """Names of activation quantizers of the ``int8`` modules, in groups of two or more that share a range."""
     parents: dict[Any, Any] = {}
 
     def root(item: Any) -> Any:

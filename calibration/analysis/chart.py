@@ -21,7 +21,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: value with its interval; ``strong`` bars are coloured; ``note`` is printed at the right."""
+    """One row: a value with its interval. ``strong`` bars are coloured; ``note`` is printed on the right."""
 
     label: str
     value: float
@@ -68,7 +68,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, axis: str, foot: str) -> str:
 def sensitivity_chart(
     results: Sequence[Sensitivity], title: str, images: int, without_attention: Trial | None = None
 ) -> str:
-    """AP that each group alone in INT8 changes, in the order given, and below them the float network without
+    """Change of AP by each group alone in INT8, in the order given, and below them the float network without
     attention."""
     bars = [_bar(result.group.name, result.alone, f"{100 * result.macs_share:.1f} %") for result in results]
     if without_attention:

@@ -1,7 +1,7 @@
-"""Architectural units of the network: what a sensitivity table has a row for, and what a search restores at once.
+"""Architectural units of the network: the rows of a sensitivity table, and what a search restores together.
 
-A layer by itself says little, there are hundreds; a stage at one resolution is something that a person can reason about
-and a policy can name in one line.
+There are hundreds of layers, and one of them says little; a stage at one resolution is something that a person can
+reason about and a policy can name in one line.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True)
 class Group:
-    """A unit: its name, and globs on module names as in a policy (``*`` crosses dots)."""
+    """A unit: its name, and globs on module names as in a policy (``*`` matches dots too)."""
 
     name: str
     patterns: tuple[str, ...]
 
 
 def _stage(number: int) -> tuple[Group, ...]:
-    """The branches of a stage by resolution, and its fuse layers with the sums that they end in."""
+    """The branches of a stage by resolution, and its fuse layers with the sums at their ends."""
     stage = f"backbone.stage{number}.*"
     branches = (
         Group(f"stage{number} stride {4 * 2**i}", (f"{stage}.branches.{i}.*",)) for i in range(number)
@@ -49,7 +49,7 @@ GROUPS: tuple[Group, ...] = (
 
 
 def group_modules(modules: Iterable[str]) -> dict[Group, list[str]]:
-    """Every module in its group; groups that the network does not have are left out.
+    """Every module in its group, without groups that the network does not have.
 
     Raises:
         ValueError: a module belongs to no group or to two.

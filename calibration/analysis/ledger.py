@@ -20,7 +20,7 @@ class Stage:
     """One form of the network.
 
     Attributes:
-        name: the file's; ``final.pt, in memory`` where it was changed after it was read.
+        name: the file's; ``final.pt, in memory`` if the network was changed after reading.
         sha256: of its bytes.
         form: ``torch FP32``, ``torch PTQ``, ``ONNX QAT``, ``built PTQ without attention``, ...
         input_size: (height, width).
@@ -30,7 +30,7 @@ class Stage:
         total: to the first stage.
         heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
             differ.
-        beside: a variant of the parent's file, changed in memory, that no other stage follows: not a step of the road.
+        beside: True for a variant of the parent's file, changed in memory: no step towards the built model.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Stage:
 
 
 def parents(models: Sequence[PoseModel]) -> list[int | None]:
-    """Index of the stage that each is compared with.
+    """Index of the stage that each stage is compared with.
 
-    A form follows the one before it of the same numbers (FP32, PTQ or QAT) that leaves out the same parts: ONNX FP32
-    the torch FP32, a built INT8 model its Q/DQ ONNX. The first without a part follows the whole network of its numbers,
-    and the first of its numbers the first of all.
+    A form is compared with the previous one of the same numbers (FP32, PTQ or QAT) that leaves out the same parts:
+    ONNX FP32 with torch FP32, a built INT8 model with its Q/DQ ONNX. The first form that leaves a part out is compared
+    with the whole network of its numbers, and the first form of its numbers with the first of all.
     """
     found: list[int | None] = []
     latest: dict[tuple[str, str, tuple[str, ...]], int] = {}
@@ -83,7 +83,7 @@ def form_of(model: PoseModel) -> str:
 
 
 def without_its_attention(model: PoseModel) -> PoseModel | None:
-    """A checkpoint again, in memory, without its attention; None where it has none or is no checkpoint."""
+    """A checkpoint's network in memory, without its attention; None if it has none or is no checkpoint."""
     if not isinstance(model.runner, TorchRunner):
         return None
     network = model.runner.network
@@ -137,7 +137,7 @@ def follow(
 
 
 def verdict(stages: Sequence[Stage]) -> str:
-    """The step where accuracy left, if the images can tell."""
+    """The step that lost accuracy, if the images can tell."""
     losses = [
         (stage.difference.ap.difference, stage)
         for stage in stages

@@ -1,9 +1,9 @@
-"""Score networks in memory on the same images by the same evaluator as every other stage, and tell them apart.
+"""Score networks in memory, on the same images and by the same evaluator as every other stage, and compare them.
 
-Three signals, from blunt to sharp: AP; mean OKS over all labelled people (each with the pose that fits it best, 0 where
-there is none), which moves with every joint and not only where a threshold is crossed; and the relative error of the
-network's maps. Differences are paired: both networks saw the same images, and a bootstrap over images says how much of
-a difference the choice of images explains.
+Three signals, from blunt to sharp: AP; mean OKS over all labelled people (each with its best pose, 0 without one), as
+it moves with every joint and not only where a threshold is crossed; and the relative error of the network's maps.
+Differences are paired: both networks saw the same images, and a bootstrap over images says how much of a difference the
+choice of images explains.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from samkr_edge.runtime.runner import Runner
 from samkr_edge.terminal import say
 
 ROUNDS = 1000
-# Enough for an error averaged over maps of thousands of numbers each; more would fill the memory.
+# Enough for an error averaged over maps of thousands of values each; more would fill the memory.
 MAP_IMAGES = 64
-# What of an annotation decides a score.
+# The fields of an annotation that decide a score.
 _JUDGED = ("keypoints", "num_keypoints", "area", "bbox", "iscrowd")
 Maps = list[tuple[np.ndarray, np.ndarray]]  # heatmap and offset of each image
 
 
 class MapRecorder(Runner):
-    """Passes a runner's maps on, compares them with those that another recorder kept, and keeps its own.
+    """Passes a runner's maps on; can keep them, and compare them with those that another recorder kept.
 
     Maps of the first ``MAP_IMAGES`` images are kept: 3.4 MB an image of 512 x 512 with 17 keypoints. In float32,
     since float16 alone would be an error of 2e-4.
@@ -67,7 +67,7 @@ class MapRecorder(Runner):
         self._seen = 0
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What the runner gives for uint8 (N, H, W, 3) RGB: maps (N, K+1, h, w) and (N, 2K, h, w)."""
+        """The runner's output for uint8 (N, H, W, 3) RGB: maps (N, K+1, h, w) and (N, 2K, h, w)."""
         maps = self.runner.run(batch)
         if self._keep and len(self.kept) < MAP_IMAGES:
             self.kept.append((np.array(maps[0], np.float32), np.array(maps[1], np.float32)))
@@ -135,7 +135,7 @@ class Difference:
 
 
 class Bench:
-    """Fixed images of a split, and the means to score anything on them.
+    """Fixed images of a split, on which anything can be scored.
 
     Args:
         dataset: the split.
@@ -161,7 +161,7 @@ class Bench:
 
     @cached_property
     def digest(self) -> str:
-        """What identifies the images and their annotations, without any path."""
+        """A digest of the images and their annotations, independent of paths."""
         digest = hashlib.sha256(pictures_digest(self.images).encode())
         digest.update(f"{self.dataset.kind} {self.dataset.skeleton}\n".encode())
         for image in self.images:
@@ -170,7 +170,7 @@ class Bench:
         return digest.hexdigest()
 
     def unseen_by(self, models: Mapping[str, ModelCard], *, anyway: bool = False) -> dict[str, bool]:
-        """What a report says of who learned from these images: nobody, or with ``anyway`` whoever did.
+        """For a report: which models learned from these images; without ``anyway`` there are none.
 
         Raises:
             SamkrError: SE-D45 one of the models was trained on them.
@@ -183,7 +183,7 @@ class Bench:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a report says of the images that were judged."""
+        """For a report: the images that were scored."""
         return {
             "annotations_sha256": sha256_of(self.dataset.annotation_path),
             "images": len(self.images),
@@ -205,7 +205,7 @@ class Bench:
         )
 
     def person_oks(self, results: Results) -> np.ndarray:
-        """OKS (P,) of each labelled person with the pose of its image that fits it best; 0 where there is none."""
+        """OKS (P,) of each labelled person with the best pose of its image; 0 without one."""
         poses: dict[int, list[dict[str, Any]]] = {}
         for result in results:
             poses.setdefault(result["image_id"], []).append(result)
@@ -225,7 +225,7 @@ class Bench:
         return oks(poses[..., :2], truth[..., :2], area, sigmas, is_labelled(truth))[:, 0]
 
     def compare(self, baseline: Measured, other: Measured, *, seed: int = 0) -> Difference:
-        """``other`` minus ``baseline``, both scored on the same images drawn again and again."""
+        """``other`` minus ``baseline``, both scored on the same bootstrap samples of the images."""
         ap = paired_bootstrap(
             self.dataset, baseline.results, other.results, image_ids=self.ids, rounds=ROUNDS, seed=seed
         )

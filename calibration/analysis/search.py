@@ -1,4 +1,4 @@
-"""The cheapest policy within an AP budget: take INT8 back where it costs most AP for the least work saved."""
+"""The fastest policy within an AP budget: undo INT8 where it costs most AP for the least work saved."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from calibration.analysis.sensitivity import Sensitivity
 from calibration.analysis.trials import FLOAT, Modules, Trial, Trials
 from calibration.policy import Policy, Rule
 
-# The first line of a written policy. It vouches for the lines below, so that one edited by hand is not taken for ours.
+# The first line of a written policy: a digest of the lines below, so that an edited policy is not taken for ours.
 _MARK = "# written by samkr-edge search; sha256 of what follows: "
 
 
 @dataclass(frozen=True)
 class Step:
-    """One policy that was tried: the groups that are float beyond the base policy, and how it fared."""
+    """One policy that was tried: the groups that it restores to float beyond the base policy, and its result."""
 
     what: str
     restored: tuple[str, ...]
@@ -46,7 +46,7 @@ class Found:
         restored: groups to keep float, in the order of restoring.
         modules: what is left in INT8.
         steps: everything tried, in order.
-        best: the last policy within the budget, or where none was, the one that lost least.
+        best: the last policy within the budget; if there was none, the one that lost least.
     """
 
     restored: tuple[Sensitivity, ...]
@@ -86,11 +86,11 @@ def search(
     """Restore groups until the AP lost on the images of ``trials`` is at most ``max_drop``.
 
     Then each restored group is put back into INT8, the one with most work first, and stays there if the budget still
-    holds: what the noise of the ranking restored needlessly comes back.
+    holds: this undoes what the noise of the ranking restored needlessly.
 
     Args:
         trials: measures on the full split.
-        results: the sensitivity of each group, on any images.
+        results: the sensitivity of each group, measured on any images.
         policy: the modules that the base policy has in INT8.
         macs: multiply-accumulates by convolution name.
         max_drop: AP points that may be lost (the point estimate).
@@ -125,7 +125,7 @@ def search(
         if step.within or step.trial.difference.ap.difference > best.trial.difference.ap.difference:
             best, best_groups = step, list(kept)
     if best.within:
-        # The last one restored made the difference; of the others any may be needless.
+        # The last one restored made the difference; any of the others may be needless.
         for result in sorted(best_groups[:-1], key=lambda r: -r.macs_share):
             fewer = [r for r in best_groups if r is not result]
             step = attempt(fewer, f"{result.group.name} back in INT8")
@@ -135,7 +135,7 @@ def search(
 
 
 def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Policy:
-    """The base policy with a rule in front for every restored group, each with the reason."""
+    """The base policy, preceded by a rule for every restored group that gives the reason."""
     rules = []
     for result in found.restored:
         ap = result.alone.difference.ap
@@ -157,13 +157,13 @@ def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Poli
 
 
 def policy_text(policy: Policy) -> str:
-    """YAML that ``calibration.policy.load_policy`` reads back to the same policy, but for its name."""
+    """YAML that ``calibration.policy.load_policy`` reads back as the same policy, except its name."""
     content = policy.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     return _marked(yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
 
 
 def is_untouched(path: Path) -> bool:
-    """Whether a file is a policy as `search` wrote it; False where somebody has edited it since."""
+    """Whether a file is a policy as `search` wrote it; False if it was edited since."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):

@@ -20,7 +20,7 @@ class Sensitivity:
         in_policy: those that the policy has in INT8.
         macs_share: share of the network's multiply-accumulates in it, 0..1.
         alone: the whole group in INT8 and all else float, against the float network.
-        restored: the policy with this group float, against the policy; None where the policy has it float anyway.
+        restored: the policy with this group float, against the policy; None if the policy has it float anyway.
     """
 
     group: Group
@@ -60,7 +60,7 @@ def analyse(
     """Measure every group; ``ranked`` sorts the result.
 
     Args:
-        trials: measures, and remembers what is measured already.
+        trials: measures, and remembers what it has measured.
         groups: all modules that could be INT8, by group.
         policy: the modules that the policy has in INT8.
         macs: multiply-accumulates by convolution name.
@@ -90,7 +90,7 @@ def analyse(
 
 
 def ranked(results: list[Sensitivity]) -> list[Sensitivity]:
-    """Groups whose loss stands out of the noise first, by AP lost; then the others, by mean OKS lost."""
+    """Groups whose loss exceeds the noise first, by AP lost; then the others, by mean OKS lost."""
 
     def place(result: Sensitivity) -> tuple[bool, float]:
         difference = result.alone.difference
@@ -101,7 +101,7 @@ def ranked(results: list[Sensitivity]) -> list[Sensitivity]:
 
 
 def conclusion(results: list[Sensitivity], images: int) -> str:
-    """What the table says, and what it does not."""
+    """The table's result in words, and its limits."""
     standing = [r.group.name for r in ranked(results) if r.distinguishable]
     rest = len(results) - len(standing)
     first = (

@@ -1,4 +1,4 @@
-"""What sensitivity and search share: a float network, a policy, calibration images, and what identifies them."""
+"""What sensitivity and search share: a float network, a policy, calibration images, and their digests."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Analysis:
         split: str = "val",
         **changes: Any,
     ) -> Analysis:
-        """From what a command is given; ``split`` is the one that judges, ``changes`` replace fields of the policy
-        (None: as it is).
+        """From a command's options; AP is measured on ``split``, ``changes`` replace fields of the policy
+        (None: unchanged).
 
         Raises:
-            SamkrError: all that loading these can raise.
+            SamkrError: whatever loading these raises.
         """
         require_splits(data, ("train", split))
         use_threads(threads)
@@ -91,11 +91,11 @@ class Analysis:
         return cls(network, source.card, wanted, chosen, groups, macs, context, data, seed)
 
     def trials(self, bench: Bench, store: TrialStore) -> Trials:
-        """Measurements on a bench; each new one is a line on stderr."""
+        """Measurements on a bench; each new one prints a line on stderr."""
         return Trials(self.switches, self.card, bench, store, self.context, report=_report)
 
     def switches(self) -> Switches:
-        """The calibrated network, made at the first call."""
+        """The calibrated network, made on the first call."""
         if self._switches is None:
             with progress("calibrating", self._images, unit="images") as advance:
                 self._switches = Switches(self.network, self.policy, self._batches(), advance=advance)

@@ -1,8 +1,8 @@
 """One calibrated network in which any set of modules can be INT8: calibrate once, measure many policies.
 
-Whatever set is switched on, the network computes exactly what quantizing by a policy with that set would: ranges are
-found while nothing is quantized yet, so they do not depend on the set, and ranges are shared again for each set. One
-exception: where the policy equalises channels, their factors are those of its own set for every set.
+For every set, the network computes exactly what quantizing by a policy with that set would give: ranges are found
+while nothing is quantized yet, so they do not depend on the set, and shared ranges are formed anew for each set. One
+exception: if the policy equalises channels, every set has the factors of the policy's own set.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Switches:
 
     Args:
         network: float.
-        policy: its calibrators, granularities, bits and shared scales hold; its precisions are the set
-            ``policy_modules``.
+        policy: its calibrators, granularities, bits and shared scales apply; its precisions are the set
+        ``policy_modules``.
         batches: calibration images, uint8 (N, H, W, 3).
     """
 
@@ -56,7 +56,7 @@ class Switches:
         self._ranges = {name: quantizer.amax.clone() for name, quantizer in self._quantizers.items()}
 
     def use(self, modules: Collection[str]) -> PoseNet:
-        """The network with exactly these modules in INT8; the same object at every call."""
+        """The network with exactly these modules in INT8; the same object on every call."""
         for name, quantizer in self._quantizers.items():
             quantizer.amax = self._ranges[name]
             if name.rpartition(".")[0] in modules:
@@ -69,7 +69,7 @@ class Switches:
 
 
 def everything_int8(policy: Policy) -> Policy:
-    """The policy with every module in INT8, each still by the calibrator and granularity of its rule."""
+    """The policy with every module in INT8, each with the calibrator and granularity of its rule."""
     rules = [rule.model_copy(update={"precision": "int8", "optional": True}) for rule in policy.rules]
     rest = Rule(match="*", precision="int8", optional=True, why="to be switched on and off")
     changes = {"rules": (*rules, rest), "shared_scales": False, "equalise": False}
@@ -77,7 +77,7 @@ def everything_int8(policy: Policy) -> Policy:
 
 
 def int8_modules(network: PoseNet, policy: Policy) -> tuple[frozenset[str], list[str]]:
-    """What the policy makes INT8, and every module that could be."""
+    """The modules that the policy puts in INT8, and all that could be."""
     assignments = assign(policy, fold_batch_norms(network))
     chosen = frozenset(a.module for a in assignments if a.quantized)
     return chosen, [a.module for a in assignments]

@@ -1,8 +1,8 @@
-"""Measurements of quantized variants of one network, each made once: on disk as soon as it is made.
+"""Measurements of quantized variants of one network; each is made once, and on disk at once.
 
-A trial is named by the content of all that decides it (weights, policy, calibration images, evaluated images, the
-modules in INT8), so that an interrupted analysis goes on where it was, a later one reuses what fits, and nothing that
-belongs to other inputs is ever taken for it.
+A trial is keyed by a digest of all that decides it (weights, policy, calibration images, evaluated images, the modules
+in INT8). So an interrupted analysis resumes, a later one reuses what fits, and a trial of other inputs is never
+mistaken for it.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ class Trials:
         switches: makes the calibrated network; called once, when the first trial has to be measured.
         card: of the float network.
         bench: the images.
-        store: where finished trials are.
+        store: keeps finished trials.
         context: content hashes of everything that decides a trial except the bench and the modules.
-        report: called with what was measured and the result, for each new trial.
+        report: called for each new trial with its name and result.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Trials:
     def _once(
         self, parts: tuple[str, ...], what: str, baseline: Modules, run: Callable[[Measured], Measured]
     ) -> Trial:
-        """What the store holds of this, or else ``run``, which gets the baseline, compared with the baseline."""
+        """The stored trial of this key; else what ``run``, given the baseline, measures, against that baseline."""
         key = hashlib.sha256("\n".join((self._context, *parts)).encode()).hexdigest()
         known = self._store.get(key)
         if known is not None:
