@@ -16,7 +16,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too; this is for a c
         f"samkr-edge needs Python 3.10 to 3.14, this is {sys.version_info[0]}.{sys.version_info[1]}. "
         "JetPack 5 has 3.8, and its TensorRT works only with that: use JetPack 6, or write the graph on another "
         "machine, `samkr-edge build MODEL.onnx --target NAME --tensorrt jetpack-5.1 --prepared trt.onnx`, and build it "
-        "there, `trtexec --onnx=trt.onnx --saveEngine=MODEL.engine --fp16`, with --int8 if it is quantized"
+        "there, by the trtexec command that this prints"
     )
 
 __version__ = "0.1.0"

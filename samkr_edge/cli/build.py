@@ -87,7 +87,10 @@ def build(
     ] = False,
     prepared: Annotated[
         Path | None,
-        typer.Option(help="Only write the graph as TensorRT gets it, for trtexec.", callback=file_to_write),
+        typer.Option(
+            help="Only write the graph as TensorRT gets it, and print trtexec's command for it.",
+            callback=file_to_write,
+        ),
     ] = None,
     on: Annotated[str | None, device("Build on a device:")] = None,
     as_json: AsJson = False,

@@ -195,11 +195,13 @@ def _write_prepared(
     model: Path, graph: OnnxFile, plans: tuple[BuildPlan, ...], out: Path, shown: str, as_json: bool
 ) -> None:
     from samkr_edge.builder.tensorrt.edits import prepare
+    from samkr_edge.builder.tensorrt.trtexec import trtexec
     from samkr_edge.cli.console import emit
     from samkr_edge.files.artefact import replacing
     from samkr_edge.files.one_file import refuse_replacing
     from samkr_edge.model_card import PREPARED_KEY
     from samkr_edge.onnx_graph.onnx_file import with_metadata
+    from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
     if len(plans) > 1:
         raise SamkrError("SE-U83", "`best` has two graphs, and --prepared writes one", fix="--precision int8")
@@ -207,9 +209,10 @@ def _write_prepared(
     prepared = prepare(graph, plans[0].steps)
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(prepared, PREPARED_KEY, plans[0].target))
+    line = trtexec(plans[0], decode_onnx(prepared), out.name)
     emit(
-        {"path": str(out), "plans": [plans[0].to_dict()]},
-        f"{out}: the graph as TensorRT gets it\n{shown}",
+        {"path": str(out), "plans": [plans[0].to_dict()], "trtexec": line.to_dict()},
+        f"{out}: the graph as TensorRT gets it\n{shown}\n{line.describe()}",
         as_json,
     )
 

@@ -21,7 +21,7 @@ from typing import Any
 from samkr_edge.builder.tensorrt.builder_errors import build_error
 from samkr_edge.builder.tensorrt.calibrator import CalibrationImages, calibration_cache, make_calibrator
 from samkr_edge.builder.tensorrt.edits import prepare
-from samkr_edge.builder.tensorrt.full_precision import Operation, full_precision
+from samkr_edge.builder.tensorrt.full_precision import Operation, constrained
 from samkr_edge.builder.tensorrt.parser_errors import Complaint, parser_error
 from samkr_edge.builder.tensorrt.plan import BuildPlan
 from samkr_edge.builder.tensorrt.typing_choice import OBEY, PREFER
@@ -229,7 +229,9 @@ def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) 
         trt.LayerType.SOFTMAX: "Softmax",
     }
     # A cast has its types from the graph; TensorRT 8.5 calls it an identity.
-    casts = {getattr(trt.LayerType, name, None) for name in ("CAST", "IDENTITY")}
+    kinds |= {
+        getattr(trt.LayerType, name): "Cast" for name in ("CAST", "IDENTITY") if hasattr(trt.LayerType, name)
+    }
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     outputs = [[layer.get_output(index) for index in range(layer.num_outputs)] for layer in layers]
     # An optional input that is not there is None.
@@ -243,14 +245,10 @@ def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) 
     ]
     ends = [network.get_output(index).name for index in range(network.num_outputs)]
     begins = [network.get_input(index).name for index in range(network.num_inputs)]
-    dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
-    for index in sorted(full_precision(operations, begins, ends, wide_sampling=wide_sampling)):
-        layer, operation = layers[index], operations[index]
-        if operation.kind == "Conv" and dequantized & set(operation.inputs):
-            continue  # INT8, by the graph
-        floats = any(tensor.dtype == trt.DataType.FLOAT for tensor in inputs[index])
-        if layer.type in casts or not floats:  # no floats: constants and indices
-            continue
+    taken = [tensor for group in inputs for tensor in group]
+    floats = {tensor.name for tensor in taken if tensor.dtype == trt.DataType.FLOAT}
+    for index in constrained(operations, begins, ends, floats, wide_sampling=wide_sampling):
+        layer = layers[index]
         layer.precision = trt.DataType.FLOAT
         for at, tensor in enumerate(outputs[index]):
             if tensor.dtype == trt.DataType.FLOAT:

@@ -16,7 +16,7 @@ adaptive block can stay FP32: up to and including the convolutions above the sam
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,35 @@ def full_precision(
         if operation.kind == "Softmax":
             wide |= {index, *graph.above(operation.inputs[0]), *graph.below(operation.outputs[0])}
     return wide
+
+
+def constrained(
+    operations: Sequence[Operation],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    floats: Collection[str],
+    *,
+    wide_sampling: bool = False,
+) -> list[int]:
+    """Indices of the operations that weak typing has to be told to compute in FP32, in order.
+
+    Not those whose types the graph decides: INT8 convolutions, casts, and what reads no floats (constants, indices).
+
+    Args:
+        operations: of the graph, in order; a conversion of types is a ``Cast``.
+        inputs: names of the network's.
+        outputs: names of the network's.
+        floats: names of the tensors that are FP32.
+        wide_sampling: see `full_precision`.
+    """
+    dequantized = {name for one in operations if one.kind == "DequantizeLinear" for name in one.outputs}
+
+    def is_free(one: Operation) -> bool:
+        int8 = one.kind == "Conv" and any(name in dequantized for name in one.inputs)
+        return not int8 and one.kind != "Cast" and any(name in floats for name in one.inputs)
+
+    wide = full_precision(operations, inputs, outputs, wide_sampling=wide_sampling)
+    return [index for index in sorted(wide) if is_free(operations[index])]
 
 
 def full_precision_nodes(graph: Graph, *, wide_sampling: bool = False) -> set[int]:

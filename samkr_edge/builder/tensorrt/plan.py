@@ -166,7 +166,7 @@ def plan_build(
         dla_core=wishes.dla_core,
         calibrate=wishes.calibrate,
         timing_cache=None if features.capabilities else timing_cache_name(target, features.version),
-        by_hand=None if features.tensor_names else _by_hand(target, precision),
+        by_hand=None if features.tensor_names else _by_hand(target, features.version, precision),
         notes=tuple(notes),
     )
 
@@ -368,9 +368,8 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
     return level
 
 
-def _by_hand(target: Target, precision: str) -> str:
-    flag = {"fp16": " --fp16", "int8": " --fp16 --int8"}.get(precision, "")
+def _by_hand(target: Target, version: str, precision: str) -> str:
     return (
-        f"samkr-edge build MODEL.onnx --target {target.name} --prepared trt.onnx, then on the device: "
-        f"trtexec --onnx=trt.onnx --saveEngine=model.engine{flag}"
+        f"samkr-edge build MODEL.onnx --target {target.name} --tensorrt {version} --precision {precision} "
+        "--prepared trt.onnx   # prints trtexec's command for the device"
     )

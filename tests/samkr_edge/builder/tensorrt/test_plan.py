@@ -74,7 +74,7 @@ def test_an_old_module_is_offered_fp16_of_a_network_without_sampling(name: str) 
     assert made.precision == "fp16"
     assert made.steps == ("cast_first", "float_input")
     assert "trtexec" in (made.by_hand or "")
-    assert "--fp16" in (made.by_hand or "")
+    assert "--precision fp16" in (made.by_hand or "")
 
 
 @pytest.mark.parametrize(
