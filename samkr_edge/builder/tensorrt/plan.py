@@ -21,6 +21,7 @@ from samkr_edge.builder.tensorrt.typing_choice import (
 )
 from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
@@ -370,6 +371,6 @@ def _hardware_level(target: Target, features: Features, wishes: Wishes) -> str |
 
 def _by_hand(target: Target, version: str, precision: str) -> str:
     return (
-        f"samkr-edge build MODEL.onnx --target {target.name} --tensorrt {version} --precision {precision} "
+        f"samkr-edge build MODEL.onnx --target {target.name} --tensorrt {quoted(version)} --precision {precision} "
         "--prepared trt.onnx   # prints trtexec's command for the device"
     )

@@ -80,8 +80,8 @@ def trtexec(plan: BuildPlan, graph: OnnxFile, name: str) -> TrtexecBuild:
         typed = [node for node in pins if node.op_type not in _WHOLE]
         words.append("--layerOutputTypes=" + ",".join(f"{node.name}:{_output_types(node)}" for node in typed))
         notes.append(
-            f"{len(pins)} layers stay FP32 by name; those that the parser adds have no name here. What came out: "
-            f"samkr-edge inspect {ENGINE}, beside {ENGINE}.layers.json"
+            f"{len(pins)} layers stay FP32 by name; those that the parser adds have no name here. `inspect` reads what "
+            f"came out from {ENGINE}.layers.json"
         )
     elif pins:
         notes.append(

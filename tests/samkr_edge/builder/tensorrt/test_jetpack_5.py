@@ -19,7 +19,7 @@ def test_the_graph_that_jetpack_5_is_advised_to_build_is_one_that_its_parser_tak
     """The exported graph is not: it transposes image bytes before they are cast."""
     text = (ROOT / "samkr_edge" / "__init__.py").read_text(encoding="utf-8")
     advice = "".join(line.strip().strip('"') for line in text.partition("JetPack 5 has")[2].splitlines())
-    (command,) = re.findall(r"`([^`]+)`", advice)
+    command = re.findall(r"`([^`]+)`", advice)[0]
     source, prepared = write_red_dot_model(tmp_path / "MODEL.onnx"), tmp_path / "trt.onnx"
     words = command.replace("NAME", "jetson-agx-xavier").replace("MODEL.onnx", str(source))
     assert run(words.replace("trt.onnx", str(prepared)).split()[1:]) == 0

@@ -182,6 +182,5 @@ def test_its_engine_is_refused_for_want_of_a_passport(
     install("10.3.0")
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"by trtexec")
-    for command in (["bench", str(engine)], ["predict", str(engine), str(tmp_path)]):
-        assert run(command) != 0
-        assert "SE-A51" in capsys.readouterr().err
+    assert run(["bench", str(engine)]) != 0
+    assert "SE-A51" in capsys.readouterr().err
