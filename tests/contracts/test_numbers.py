@@ -12,13 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
-# A figure: a number of something measured, or a number with its interval.
+# A figure: a number of something measured, one with its interval, or one that fills the cell of a table.
 FIGURE = re.compile(
     r"[-+−]?\d+(?:\.\d+)?(?:×| (?:%|MB|ms|AP|fps|kernels|times the|to \d+ in)(?!\w))|[-+−]?\d+\.\d+ (?:±|\[)"
+    r"|(?<=\| )[-+−]?\d+(?:\.\d+)?(?= \|)"
 )
 # Numbers that nobody measured: settings, percentiles, sizes of downloads.
 SET = {
     "docs/benchmarks.md": ["95 %"],
+    "docs/installing.md": ["| 7 | 3.12 |", "| 6 | 3.10 |", "| 5 | 3.8 |"],
     "docs/recipes.md": ["| | 5 % | 50 % | 95 % |"],
 }
 
@@ -122,6 +124,17 @@ def made_of(run: str) -> Any:
     return kept(run)["passport"]["precision"]["layers"]
 
 
+def engine_row(name: str, run: str) -> str:
+    layers = made_of(run)
+    writing = ", ".join(
+        f"{of['count']} {of['computes']} -> {of['writes']}"
+        for of in layers["convolutions"]
+        if of["computes"] in ("int8", "fp8")
+    )
+    counts = (f"{layers['bytes_moved'] / 1e6:.0f}", layers["kernels"], layers["elementwise_kernels"], writing)
+    return f"| {name} | {' | '.join(map(str, counts))} |"
+
+
 def benchmarks() -> Iterator[str]:
     overheads = {kept(f"eval_overhead_{form}")["clock"]["median"] for form in ("fp32", "int8")}
     (overhead,) = {f"{of:.2f}" for of in overheads}
@@ -132,6 +145,12 @@ def benchmarks() -> Iterator[str]:
 
 
 def engines() -> Iterator[str]:
+    for name, run in (
+        ("FP16", "rtx-fp16"),
+        ("INT8, policy `default`", "rtx-default"),
+        ("INT8, policy `rtx`", "attention-rtx"),
+    ):
+        yield engine_row(name, run)
     speed = kept("cpu_build_w32")["int8_speedup_over"]
     for than, text in (
         ("ort_fp32", "{} as fast {} as the exported"),
@@ -197,7 +216,8 @@ def test_what_a_page_tells_is_what_was_measured(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_tells_no_other_figure(page: str) -> None:
-    text = re.sub(r"<!-- (\w+)-table -->.*?<!-- /\1-table -->", "", read(page), flags=re.DOTALL)
+    text = read(page).partition("## All keys")[0]  # the table of recipes' keys, which has a test of its own
+    text = re.sub(r"<!-- (\w+)-table -->.*?<!-- /\1-table -->", "", text, flags=re.DOTALL)
     text = words(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     for told in [*(TOLD[page]() if page in TOLD else ()), *SET.get(page, ())]:
         text = text.replace(words(told), "")
