@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, device, out_results
+from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
 from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
@@ -45,9 +45,7 @@ def bench(
         list[Path],
         typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
     ],
-    data: Annotated[
-        Path | None, typer.Option(help="COCO or CrowdPose directory; without it only latency is measured.")
-    ] = None,
+    data: Annotated[Path | None, data_dir("; without it only latency is measured")] = None,
     split: Split = "val",
     limit: Limit = None,
     anyway: Anyway = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.options import AsJson, out_folder
+from samkr_edge.cli.options import AsJson, data_dir, out_folder
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -22,9 +22,7 @@ def sweep(
     model: Annotated[
         list[Path] | None, typer.Option(help="A model for a suite that has none, FP32 first; repeatable.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="COCO or CrowdPose directory, in place of the suite's.")
-    ] = None,
+    data: Annotated[Path | None, data_dir(", in place of the suite's")] = None,
     anyway: Anyway = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep finished cells, or measure all again.")

@@ -28,7 +28,7 @@ def ledger(
     ],
     data: Data,
     split: Split = "val",
-    limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images, two at least.")] = None,
     anyway: Anyway = False,
     threads: Threads = 1,
     out: Annotated[Path | None, out_file("Also write it here as JSON, to keep the run.")] = None,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from samkr_edge.cli.options import data_dir
+
 
 class CalibratorName(str, Enum):
     """How a range is found, see ``calibration.ranges``."""
@@ -19,17 +21,16 @@ class CalibratorName(str, Enum):
 
 
 Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint.")]
-Data = Annotated[
-    Path, typer.Option(help="COCO or CrowdPose directory: train to calibrate on, --split to judge on.")
-]
+Data = Annotated[Path, data_dir(": train to calibrate on, --split to judge on")]
+TRAIN_DATA = data_dir("; its train split is used")
 PolicyName = Annotated[str, typer.Option("--policy", help="Name of a shipped policy, or a YAML file.")]
 Calibrator = Annotated[
     CalibratorName | None, typer.Option(help="How ranges are found [default: the policy's].")
 ]
-Images = Annotated[int, typer.Option(min=8, help="Calibration images.")]
+Images = Annotated[int, typer.Option(min=1, help="Calibration images.")]
 Bits = Annotated[int | None, typer.Option(min=2, max=8, help="Bits of weights; below 8 for analysis only.")]
 ActivationBits = Annotated[
     int | None, typer.Option(min=2, max=8, help="Bits of activations; below 8 for analysis only.")
 ]
-Seed = Annotated[int, typer.Option(help="Same seed, same calibration images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same calibration images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibration.cli.options import TRAIN_DATA
 from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def qat(
     checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
-    data: Annotated[Path, typer.Option(help="COCO or CrowdPose directory; its train split is used.")],
+    data: Annotated[Path, TRAIN_DATA],
     out: Annotated[Path, out_file("Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
     minutes: Annotated[

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibration.cli.options import ActivationBits, Bits, Calibrator, PolicyName, Seed, Threads
+from calibration.cli.options import (
+    TRAIN_DATA,
+    ActivationBits,
+    Bits,
+    Calibrator,
+    Images,
+    PolicyName,
+    Seed,
+    Threads,
+)
 from samkr_edge.cli.options import AsJson, out_file, word
 from samkr_edge.errors import SamkrError
 from training.cli.options import Untrained
@@ -35,16 +44,14 @@ def quantize(
         str, typer.Argument(help="FP32 checkpoint, or with --untrained the name of a zoo model.")
     ],
     out: Annotated[Path | None, out_file("Quantized checkpoint to write.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="COCO or CrowdPose directory; its train split is used.")
-    ] = None,
+    data: Annotated[Path | None, TRAIN_DATA] = None,
     policy: PolicyName = "default",
     calibrator: Calibrator = None,
     number_format: Annotated[
         NumberFormat | None,
         typer.Option("--format", help="fp8: for Ada and newer GPUs. [default: the policy's]"),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
+    images: Images = 128,
     bits: Bits = None,
     activation_bits: ActivationBits = None,
     seed: Seed = 0,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from samkr_edge.cli.console import emit, heading, show
-from samkr_edge.cli.options import AsJson, out_folder
+from samkr_edge.cli.options import AsJson, data_dir, out_folder
 from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.cpu import require_cores
@@ -44,9 +44,7 @@ def demo(
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of FP32 training [default: 7].")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A COCO or CrowdPose directory in place of rendered people.")
-    ] = None,
+    data: Annotated[Path | None, data_dir(" in place of rendered people")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Everything small: about one minute.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for training [default: all cores].")

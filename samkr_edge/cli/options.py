@@ -42,6 +42,11 @@ def out_results(help: str) -> Any:
     return typer.Option("-o", "--out", help=help, callback=results_to_write)
 
 
+def data_dir(use: str) -> Any:
+    """``--data`` of a command for which it is more, or less, than the images to evaluate; ``use`` ends the sentence."""
+    return typer.Option(help=f"COCO or CrowdPose directory{use}.")
+
+
 def device(help: str) -> Any:
     """``--on`` for what can also be done on a device."""
     return typer.Option(metavar="ADDRESS", help=f"{help} ssh://user@host[:port].")

@@ -1,11 +1,16 @@
 """What every command promises: help with an example, errors on one screen, exit codes that mean something."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
+import typer
 
 from samkr_edge.cli import COMMANDS, run
+from samkr_edge.packages import resolve
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -15,6 +20,30 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
     assert f"samkr-edge {name}" in shown
     if name != "data":  # a group: its subcommands have the examples
         assert "Examples:" in shown
+
+
+def parameters() -> Iterator[tuple[str, str, Any]]:
+    """Command, parameter and what its annotation says of it."""
+    for name, command in COMMANDS.items():
+        found = resolve(command.target)
+        group = isinstance(found, typer.Typer)
+        for function in [c.callback for c in found.registered_commands] if group else [found]:
+            for parameter, hint in get_type_hints(function, include_extras=True).items():
+                for said in getattr(hint, "__metadata__", ()):
+                    yield f"{name} {function.__name__}", parameter, said
+
+
+def test_options_that_say_the_same_are_one() -> None:
+    """Else the words, the default or the limits of one of them change alone."""
+    found: dict[tuple[str, str], list[tuple[str, Any]]] = defaultdict(list)
+    for command, parameter, said in parameters():
+        found[parameter, said.help].append((command, said))
+    twice = {
+        words: [command for command, _ in options]
+        for words, options in found.items()
+        if any(said is not options[0][1] for _, said in options)
+    }
+    assert twice == {}
 
 
 @pytest.mark.parametrize("name", ["synth", "check", "subset"])

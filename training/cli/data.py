@@ -21,6 +21,12 @@ app = typer.Typer(
 )
 
 
+Data = Annotated[
+    Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same images.")]
+
+
 class Layout(str, Enum):
     """Whose keypoints rendered people have, in whose layout."""
 
@@ -43,7 +49,7 @@ def synth(
     val: Annotated[int, typer.Option(help="Images to evaluate on.")] = 400,
     size: Annotated[int, typer.Option(help="Height of the images, pixels.")] = 128,
     aspect: Annotated[float, typer.Option(help="Their width as a multiple of their height.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    seed: Seed = 0,
     keypoints: Annotated[
         Layout, typer.Option(help="coco: 17 keypoints, COCO's layout; crowdpose: 14, CrowdPose's layout.")
     ] = Layout.coco,
@@ -118,9 +124,7 @@ def _range(text: str, option: str) -> tuple[float, float]:
 
 @app.command()
 def check(
-    data: Annotated[
-        Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
-    ],
+    data: Data,
     json: AsJson = False,
 ) -> None:
     """Look for what would break training or flatter its figures; exit code 3 if anything is found.
@@ -177,7 +181,7 @@ def subset(
     out: Annotated[Path, typer.Argument(help="Folder for the small data set.", callback=folder_to_write)],
     split: Annotated[str, typer.Option(help="Split to choose from; it keeps its name.")] = "train",
     images: Annotated[int, typer.Option(min=1, help="Images to copy; all of them show people.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Copy some images of a split, with their annotations, into a data set of their own.
@@ -206,9 +210,7 @@ def subset(
 
 @app.command()
 def split(
-    data: Annotated[
-        Path, typer.Argument(help="Data directory in COCO's or CrowdPose's layout, or an annotation file.")
-    ],
+    data: Data,
     out: Annotated[
         Path, typer.Argument(help="Folder for the data set with both splits.", callback=folder_to_write)
     ],
@@ -216,7 +218,7 @@ def split(
     share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the images that become val.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Make train and val of a data set that has one split: a copy of all its images, each in one of the two.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samkr_edge.cli.options import AsJson, out_file
+from samkr_edge.cli.options import AsJson, data_dir, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -81,9 +81,7 @@ def export(
             "on the pictures in the file."
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A COCO or CrowdPose directory that --without is judged on.")
-    ] = None,
+    data: Annotated[Path | None, data_dir(" that --without is judged on")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --data [default: val].")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --data.")] = None,
     anyway: Anyway = False,

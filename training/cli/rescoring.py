@@ -25,7 +25,7 @@ def rescore(
     resize: ResizedBy = None,
     match: Match = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the poses.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of initial weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = 0,
     threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:
