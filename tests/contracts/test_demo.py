@@ -126,7 +126,7 @@ def test_data_without_annotations_is_refused_before_the_first_step(
 
 
 def test_data_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 3
+    assert run(["demo", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 4
     assert str(tmp_path / "no") in capsys.readouterr().err
 
 
