@@ -21,7 +21,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too; this is for a c
 
 __version__ = "0.1.0"
 
-# As `typing` has it, without importing it: under `python -m` a user's typing.py could still hide it here.
+# As in `typing`, which is not imported: under `python -m` a user's typing.py could still hide it here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ _LAZY = {
 def load(model: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
     """Open a checkpoint, an ONNX file, a built model or a bundle; ``pose(image)`` then returns ``Poses``.
 
-    ``cuda_graph`` launches a TensorRT engine's kernels as one; where that cannot be, ``pose.graph_note`` says why.
+    ``cuda_graph`` launches a TensorRT engine's kernels as one graph; if that fails, ``pose.graph_note`` says why.
 
     Raises:
         SamkrError: the file is missing, of an unknown kind, or does not match its passport.

@@ -1,28 +1,28 @@
-"""Our commands in processes of their own, where no file of the working directory is taken for a module.
+"""Our commands in child processes, where no file of the working directory is taken for a module.
 
-Python puts the working directory first on the import path (``-m``, ``-c``), and so a user's ``random.py`` is executed
-and a user's ``training.py`` hides ours. ``python -m`` has imported from there before any code of ours runs, ``-P`` came
-with Python 3.11 and ``-I`` loses PYTHONPATH and the user's site-packages. So this file is started by its place, which
-no folder can hide: Python then puts the file's own folder first, and that is taken away again before anything else is
-imported. ``os`` and ``sys`` are always loaded by then; this file imports nothing else at its top.
+Python puts the working directory first on the import path (``-m``, ``-c``), so a user's ``random.py`` would run and a
+user's ``training.py`` would hide ours. ``python -m`` imports from there before any code of ours runs, ``-P`` came with
+Python 3.11, and ``-I`` loses PYTHONPATH and the user's site-packages. So this file is started by its path, which no
+folder can hide: Python then puts the file's own folder first, which is removed before anything else is imported.
+``os`` and ``sys`` are always loaded by then; this file imports nothing else at its top.
 """
 
 import os
 import sys
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-# The folder that holds our five packages: a checkout, or site-packages.
+# The folder of our five packages: a checkout, or site-packages.
 HOME = os.path.dirname(_PACKAGE)
 NAMES = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line of ``samkr-edge ARGUMENTS``, with this Python and the code beside this file."""
+    """The command line of ``samkr-edge ARGUMENTS``, with this Python and the code next to this file."""
     return module("samkr_edge", *arguments)
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command line of one of our modules; inside, all is as under ``python -m NAME ARGUMENTS``."""
+    """The command line of one of our modules, which runs as under ``python -m NAME ARGUMENTS``."""
     return [sys.executable, os.path.abspath(__file__), name, *arguments]
 
 
@@ -34,8 +34,8 @@ def code(text: str) -> list[str]:
 def leave_working_folder() -> None:
     """Take the working directory off the import path, unless our packages are in it.
 
-    By which name it is there does not matter: an empty ``PYTHONPATH=:/more`` entry means it too. What a virtual
-    environment or an editable installation has added stays; that comes after the standard library and hides nothing.
+    Under any name: an empty entry as in ``PYTHONPATH=:/more`` means it too. What a virtual environment or an editable
+    installation has added stays; it comes after the standard library and hides nothing.
     """
     try:
         here = os.getcwd()
@@ -46,15 +46,15 @@ def leave_working_folder() -> None:
 
 
 def protect_children() -> None:
-    """Start what `multiprocessing` starts in this process without the working directory, too.
+    """Make `multiprocessing` start its helpers without the working directory, too.
 
-    Its helpers run ``python -c``, and import ``random`` and ``types`` before they are told this process's import path.
-    Called by the command line alone: the environment of a user's own program is the user's.
+    They run ``python -c``, and import ``random`` and ``types`` before they get this process's import path. Only the
+    command line calls this: the environment of a user's own program is the user's.
     """
     if sys.version_info >= (3, 11):
         os.environ.setdefault("PYTHONSAFEPATH", "1")
         return
-    # Python 3.10 has nothing public for it. Isolated, they still get PYTHONPATH and all: with the import path.
+    # Python 3.10 has no public way. Isolated, they still get PYTHONPATH and the rest with the import path.
     import importlib
 
     helpers = importlib.import_module("multiprocessing.util")
@@ -73,7 +73,7 @@ def _drop(folder: str) -> None:
 def find_ours() -> None:
     """Put ``HOME`` before the first entry of the import path that holds another package of one of our names.
 
-    First of all where none holds `samkr_edge`. Nowhere else: site-packages before the standard library could hide it.
+    It comes first if no entry holds `samkr_edge`. Nowhere else: site-packages first could hide the standard library.
     """
     home = os.path.realpath(HOME)
     for index, entry in enumerate(sys.path):

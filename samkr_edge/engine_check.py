@@ -1,4 +1,4 @@
-"""Does an engine run on this device? The device that its passport names, against this one. Pure."""
+"""Does an engine run on this device? Compares the device in its passport with this one. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
 
     A plain engine runs on its GPU model with its TensorRT version. Hardware compatibility widens the first, version
     compatibility the second. An engine of TensorRT for RTX runs on the compute capabilities that it was built for. A
-    power mode other than at its building is slower or faster, and no reason to refuse.
+    power mode other than the build's is slower or faster, and no reason to refuse.
 
     Raises:
-        SamkrError: SE-A86 a DLA core that is not here, SE-A87 other platform, SE-A88 other GPU, SE-A89 other version
-            of its TensorRT.
+        SamkrError: SE-A86 a DLA core that this device lacks, SE-A87 other platform, SE-A88 other GPU, SE-A89 other
+            version of its TensorRT.
     """
     built, now = passport.device, gpu_device(here)
     again = passport.build_again(model, target="auto")
@@ -77,10 +77,10 @@ def check_engine(model: Path, passport: Passport, here: Device, tensorrt: str) -
 
 
 def power_note(model: Path, passport: Passport, here: Device) -> str | None:
-    """What to say of an engine that was built with other SMs switched on, as another nvpmodel mode does; or None.
+    """A warning if the engine was built with another number of SMs on, as in another nvpmodel mode; or None.
 
-    It loads and computes the same. Its kernels were chosen for another number of SMs, so a figure measured here is not
-    that of an engine built in this mode.
+    It loads and computes the same, but its kernels were chosen for another number of SMs: an engine built in this mode
+    may be faster.
     """
     built, now = passport.device, gpu_device(here)
     if (
@@ -110,7 +110,7 @@ def _check_dla(model: Path, passport: Passport, here: Device, again: str) -> Non
 
 
 def _check_ahead_of_time(model: Path, passport: Passport, here: Device, version: str, again: str) -> None:
-    """An engine of TensorRT for RTX runs on its compute capabilities, and with the release that built it only."""
+    """An engine of TensorRT for RTX runs on its compute capabilities, and only with the release that built it."""
     capabilities = passport.device.get("compute_capabilities", [])
     if here.compute_capability not in capabilities:
         raise SamkrError(
@@ -141,7 +141,7 @@ def _loads(built: str, here: str, version_compatible: bool) -> bool:
     length = min(len(old), len(new))
     if old[:length] == new[:length]:
         return length > 0
-    # Across majors only 8 -> 10 and 10 -> 11: NVIDIA's support matrix of 11.4.
+    # Across major versions only 8 -> 10 and 10 -> 11: NVIDIA's support matrix of 11.4.
     return (
         version_compatible
         and old < new

@@ -1,7 +1,7 @@
 """The one error a user sees: what happened, the facts, and the command that fixes it.
 
-Every mistake that is not ours is raised as ``SamkrError`` and printed once, by the command line's root,
-without a traceback. The letter of the code is the family and decides the exit code:
+Every mistake that is not a bug of ours is raised as ``SamkrError`` and printed once, by the command line's root,
+without a traceback. The letter of the code is its family, which decides the exit code:
 
     SE-U usage 2 | SE-D data 3 | SE-A artefact 4 | SE-B build 5 | SE-Q quality gate 6 | SE-V device 7
 """
@@ -20,17 +20,17 @@ _COLUMN = 10  # labels are padded to this width
 
 
 def reason_of(error: BaseException) -> str:
-    """Another library's exception as one line for a fact; its class where it says nothing."""
+    """Another library's exception as one line for a fact; its class if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:160]
 
 
 def words_of(error: BaseException, most: int = 160) -> str:
-    """All that another library's exception says, as one line; its class where it says nothing."""
+    """The full text of another library's exception on one line; its class if it has none."""
     return (" ".join(str(error).split()) or type(error).__name__)[:most]
 
 
 def files_of(error: BaseException) -> list[str]:
-    """Files whose code ran between where an exception was caught and where it was raised; the last one raised it."""
+    """Files of the traceback, from where an exception was caught to where it was raised, last."""
     traceback, files = error.__traceback__, []
     while traceback is not None:
         files.append(traceback.tb_frame.f_code.co_filename)
@@ -43,11 +43,11 @@ class SamkrError(Exception):
 
     Args:
         code: ``SE-`` + family letter + two digits; stable, so that users can search for it.
-        message: one line, what happened and so what was done.
+        message: one line: what happened, and so what was or was not done.
         facts: label -> value, expected against found, up to about four lines in the order given. A list is one line
-            for each of its entries, all under that label; None and an empty list are no fact and are left out.
-            What is no text, number or list of them is kept as its text.
-        fix: one runnable command, or the shortest sentence where no command can help.
+        for each of its entries, under one label; None and an empty list are left out. Other types are kept as
+        their text.
+        fix: one runnable command, or the shortest sentence if no command can help.
     """
 
     def __init__(

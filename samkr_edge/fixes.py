@@ -1,4 +1,4 @@
-"""Parts of the last line of an error, which people paste: names as a shell takes them, and where to look."""
+"""Parts of an error's fix, which people paste: names quoted for a shell, and where to look."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from samkr_edge.printable import is_utf8
 
 
 def quoted(name: str | Path) -> str:
-    """A name as one word of a shell, which no program takes for an option."""
+    """A name as one shell word that no program takes for an option."""
     text = f"./{name}" if str(name).startswith("-") else str(name)
-    if not is_utf8(text):  # as its bytes, which bash and zsh read
+    if not is_utf8(text):  # escaped bytes, which bash and zsh read
         return f"$'{''.join(map(_byte, os.fsencode(text)))}'"
     return shlex.quote(text)
 
@@ -22,6 +22,6 @@ def _byte(value: int) -> str:
 
 
 def look_beside(path: str | Path) -> str:
-    """For a file that is not there: the command that lists the nearest folder on the way to it that is."""
+    """For a missing file: the command that lists the nearest existing folder on its path."""
     folder = next((place for place in Path(path).parents if os.path.isdir(place)), Path("."))
     return f"ls {quoted(folder)}"

@@ -14,11 +14,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.file_kind import kind_of_bytes
 from samkr_edge.fixes import quoted
 
-# ``read_image``, or what does the same and something beside.
+# ``read_image``, or a function that does the same and more.
 ReadImage: TypeAlias = Callable[..., npt.NDArray[np.uint8]]
 
 _RESTORE = "restore the file from its source, or remove it, from the annotations too if they name it"
-# Whole files of these are no damage: OpenCV reads them where it was built so.
+# OpenCV reads these only if built with them: a failure does not mean that the file is damaged.
 _NOT_EVERYWHERE = {"HEIC", "AVIF", "CR3", "JPEG 2000", "JPEG XL", "BigTIFF", "OpenEXR"}
 
 
@@ -40,7 +40,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
         fix = f"ls -l {quoted(path)}" if refused else _RESTORE
         reason = f"{error.strerror or error}"
         if not refused and os.path.islink(path):
-            # The last of a chain: what is missing, and not another link to it.
+            # The end of a chain of links, which is what is missing.
             reason = f"a link to a file that is not there: {os.path.realpath(path)}"
             fix = f"restore that file, or remove the link: rm {quoted(path)}"
         raise unreadable_image(path, {"reason": reason}, fix) from error
@@ -76,11 +76,11 @@ def _is_whole(data: bytes) -> bool:
         return b"IEND" in data[-64:] or b"IEND" in data
     if data[:2] != b"\xff\xd8":
         return bool(data)
-    # Walk the segments up to the scan: a thumbnail within a segment has an end marker of its own.
+    # Walk the segments up to the scan: a thumbnail inside a segment has its own end marker.
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            return True  # not as the standard has it: the decoder shall say
+            return True  # not as in the standard: leave it to the decoder
         marker = data[position + 1]
         if marker == 0xDA:
             return data.find(b"\xff\xd9", position) != -1

@@ -1,4 +1,4 @@
-"""What ``--json`` prints on stdout: one object, a result or an error; nothing but the standard library is needed."""
+"""What ``--json`` prints on stdout: one object, a result or an error. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ OUTPUT_SCHEMA_VERSION = 1
 
 
 def print_json(payload: dict[str, Any]) -> None:
-    """Print one JSON object in ASCII: right in every encoding, and no letter in it steers a terminal.
+    """Print one JSON object in ASCII: valid in every encoding, and free of control characters for terminals.
 
-    JSON has no NaN and no infinity: they are null.
+    NaN and infinity, which JSON lacks, become null.
     """
     put(json.dumps(_finite(payload)).replace("\x7f", "\\u007f") + "\n")
 
 
 def print_json_error(error: dict[str, Any]) -> None:
-    """Print an error in the place of a result."""
-    with contextlib.suppress(SamkrError):  # that stdout is full is not what went wrong first
+    """Print an error in place of a result."""
+    with contextlib.suppress(SamkrError):  # a full stdout is not the first error
         print_json({"schema_version": OUTPUT_SCHEMA_VERSION, "error": error})
 
 

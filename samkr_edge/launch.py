@@ -1,6 +1,6 @@
-"""The way in: the ``samkr-edge`` script, and ``python -m samkr_edge``.
+"""The entry point of the ``samkr-edge`` script and of ``python -m samkr_edge``.
 
-Nothing that could be a file of the user's is imported before the import path is in order.
+Nothing that a user's file could hide is imported before the import path is in order.
 """
 
 import sys
@@ -9,9 +9,9 @@ from samkr_edge import child_process
 
 
 def main() -> None:
-    """Run the command line that is in ``sys.argv``, and exit with its code.
+    """Run the command line in ``sys.argv``, and exit with its code.
 
-    PYTHONPATH may still name a project that has a `training` of its own: for the command line, ours come first.
+    PYTHONPATH may still name a project with a `training` of its own: for the command line, ours come first.
     """
     child_process.leave_working_folder()
     child_process.find_ours()

@@ -1,4 +1,4 @@
-"""Out of memory, whichever library says so: each has its own words, and some blame the file instead."""
+"""Out of memory, as each library reports it: the words differ, and some blame the file instead."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from samkr_edge.errors import SamkrError, reason_of
 
-# Python, also inside another's words; C++ and ONNX Runtime; the dynamic linker; OpenCV; protobuf; the system and torch;
-# Python's threads, which take a stack each. Not what CUDA says: the GPU's memory is told where it is used.
+# Python, also quoted by others; C++ and ONNX Runtime; the dynamic linker; OpenCV; protobuf; the system and torch;
+# Python's threads, which take a stack each. Not CUDA's: GPU memory errors are handled where the GPU is used.
 _WORDS = re.compile(
     r"\bMemoryError|bad_alloc|failed to allocate|failed to map segment|insufficient memory|failed to serialize proto"
     r"|(can't|cannot) allocate memory|not enough memory|can't start new thread",
@@ -19,9 +19,9 @@ _MESSAGE = "this process ran out of memory, so it stopped"
 
 
 def short_of_memory(error: BaseException) -> SamkrError | None:
-    """SE-V52 where an exception, or one that led to it, says that this process got no more memory; else None."""
+    """SE-V52 if an exception, or one that led to it, says that this process got no more memory; else None."""
     if isinstance(error, SamkrError) and "memory" in error.message:
-        return None  # it knows better
+        return None  # it already says more
     said = next(filter(None, map(_said, _and_causes(error))), None)
     if said is None:
         return None
@@ -40,7 +40,7 @@ def short_of_memory(error: BaseException) -> SamkrError | None:
 
 
 def _said(error: BaseException) -> str | None:
-    """What it says of memory, one line; None where it says nothing of it."""
+    """Its line about memory; None if it has none."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return reason_of(error)
     if isinstance(error, SamkrError):
@@ -48,13 +48,13 @@ def _said(error: BaseException) -> str | None:
     found = _WORDS.search(str(error))
     if found is None:
         return None
-    # Such texts are long, and say it at their end.
+    # Such texts are long, with the reason at the end.
     around = found.string[max(0, found.start() - 100) : found.end() + 40]
     return next(line.strip() for line in around.splitlines() if found[0] in line)
 
 
 def _and_causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised from, or while handling."""
+    """The exception, and those that it was raised from or while handling."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:

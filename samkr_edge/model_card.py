@@ -1,7 +1,7 @@
 """What must travel with a network so that any runtime can decode it: the model card.
 
 It is part of every checkpoint, is stored as JSON under ``samkr_edge`` in an ONNX file's metadata, and is copied
-into the passport of a built model. There is no side file that could be lost.
+into the passport of a built model. No separate file can get lost.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from samkr_edge.pose.skeleton import Skeleton
 
 # In the metadata of an ONNX file: the card;
 METADATA_KEY = "samkr_edge"
-# of one that was built, its target: it needs its passport, whatever it is called;
+# of a built one, its target: it needs its passport, whatever its file name;
 TARGET_KEY = "samkr_edge_target"
-# of a graph that was prepared for a target: it runs like any other, and is built no second time.
+# of a graph prepared for a target: it runs like any other, and is not built again.
 PREPARED_KEY = "samkr_edge_prepared"
 SCHEMA_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
@@ -39,7 +39,7 @@ class ModelCard:
         precision: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
         stage: ``fp32``, ``ptq`` or ``qat``: how the weights came to be.
         decode: settings of the decoder.
-        decode_in: ``host``: the network gives maps; ``graph``: it gives candidates (see ``outputs``).
+        decode_in: ``host``: the network outputs maps; ``graph``: it outputs candidates (see ``outputs``).
         provenance: hashes and figures: weights, policy, calibration images, measured AP. Free-form JSON.
     """
 
@@ -55,7 +55,7 @@ class ModelCard:
 
     @property
     def quantized(self) -> bool:
-        """Its graph has Q/DQ, its checkpoint fake quantizers."""
+        """Whether its graph has Q/DQ, and its checkpoint fake quantizers."""
         return self.precision in ("int8", "fp8")
 
     @property
@@ -71,7 +71,7 @@ class ModelCard:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Parts of the network that an export left out -> how that was judged, in words. ``{"attention": ...}``"""
+        """Parts of the network that an export left out -> how that was judged, in words: ``{"attention": ...}``"""
         found = self.provenance.get("without")
         if not isinstance(found, dict):
             return {}
@@ -102,7 +102,7 @@ class ModelCard:
         """Inverse of ``to_dict``.
 
         Raises:
-            ValueError: not a card of this schema version, or one with a value that none can have.
+            ValueError: not a card of this schema version, or one with an impossible value.
         """
         found = data.get("schema_version") if isinstance(data, dict) else data
         if found != SCHEMA_VERSION:
@@ -158,8 +158,8 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _decode_settings(data: dict[str, Any], side: int, stride: int) -> DecodeSettings:
-    """The settings, each of them a number that finds somebody: whole where the default is, and within its limits."""
-    # A stride that leaves pixels over is no measure: who compares the card with its network names it.
+    """The settings, each checked: a whole number where the default is one, and within its limits."""
+    # A wrong stride does not limit the radius; comparing the card with its network reports it.
     limits = {**DECODE_LIMITS, "refine_radius": (0, side if side % stride else side // stride)}
     known = asdict(DecodeSettings())
     for name, value in data.items():

@@ -1,7 +1,7 @@
-"""A model's card against the model itself: what goes in, what comes out. Every runtime asks this when it opens one.
+"""A model's card against the model's own inputs and outputs; every runtime checks them when it opens a model.
 
-A card is text that can be edited, or kept while the graph beside it is changed; decoding by a card that says another
-size, skeleton or stride fails far from the cause, or finds people where there are none.
+A card is text that can be edited, or kept while the graph is changed; decoding by a card with another size, skeleton
+or stride fails far from the cause, or finds people where there are none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def check_card(
     """Compare names and sizes of the inputs (N, H, W, 3) and outputs that a model has with those of its card.
 
     Raises:
-        SamkrError: SE-A27 they differ; ``fix`` is its last line.
+        SamkrError: SE-A27 they differ; ``fix`` is its fix.
     """
     shapes = _outputs(card)
     found = _odd_stride(card)
@@ -32,7 +32,7 @@ def check_card(
 
 
 def check_first_outputs(name: str, card: ModelCard, outputs: Mapping[str, Shape], fix: str) -> None:
-    """The same of arrays that a model gave: a file may leave their shapes open. Those of other names are not looked at.
+    """The same for a model's output arrays, whose shapes a file may leave open; other outputs are ignored.
 
     Raises:
         SamkrError: SE-A27 as above.
@@ -52,7 +52,7 @@ def _refuse(name: str, found: dict[str, str], fix: str) -> None:
 
 
 def _odd_stride(card: ModelCard) -> dict[str, str]:
-    """A map has a pixel for every ``stride`` pixels of the input, with none left over."""
+    """A map has a pixel for every ``stride`` pixels of the input, without remainder."""
     height, width = card.input_size
     if height % card.stride or width % card.stride:
         return {"stride": f"the card says {card.stride}, and its input is {height}x{width}, not a multiple"}
@@ -60,7 +60,7 @@ def _odd_stride(card: ModelCard) -> dict[str, str]:
 
 
 def _outputs(card: ModelCard) -> dict[str, Shape]:
-    """Every output that a network may have -> the shape that its decoder takes."""
+    """Every output that a network may have -> the shape that the decoder expects."""
     keypoints = len(card.skeleton)
     maps = tuple(size // card.stride for size in card.input_size)
     return {

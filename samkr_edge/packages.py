@@ -1,7 +1,7 @@
-"""Our five packages are the folders beside this file's own; "module:attribute" strings are looked up in them alone.
+"""Our five packages are the folders next to this one; "module:attribute" strings are looked up only in them.
 
-`training`, `targets` and the like are names that a user's project has too. A script's own folder, PYTHONPATH and
-`sys.modules` come before ours, and nothing about that is wrong until ours is needed: then it is one clear error.
+A user's project may have a `training` or `targets` too. A script's own folder, PYTHONPATH and `sys.modules` come before
+ours, which does no harm until ours is needed: then it is one clear error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HOMES = (child_process.HOME, os.path.dirname(os.path.dirname(os.path.realpath(_
 
 
 def resolve(target: str) -> Any:
-    """What "module:attribute" names; strings are used where an import would run upward, or load what few need.
+    """What "module:attribute" names. Strings are used where an import would run upward, or load what few need.
 
     Raises:
         SamkrError: SE-U91 another package has the name of the one that is needed.
@@ -36,10 +36,10 @@ def resolve(target: str) -> Any:
 
 
 def foreign_behind(error: BaseException) -> SamkrError | None:
-    """SE-U91 where an exception comes from a package that hides one of ours, else None.
+    """SE-U91 if an exception comes from a package that hides one of ours, else None.
 
-    For imports that are plain statements, as those of `targets` are: the exception says which name it could not
-    import, or was raised in the other package's own code.
+    For plain import statements, such as those of `targets`: the exception names what it could not import, or was
+    raised in the other package's own code.
     """
     wanted = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
     ran = files_of(error)
@@ -66,7 +66,7 @@ def _foreign(name: str) -> SamkrError | None:
 
 
 def not_installed(what: str, package: str, fix: str) -> SamkrError:
-    """SE-U70: ``what`` cannot be done without a package that is not there."""
+    """SE-U70: ``what`` needs a package that is not installed."""
     return SamkrError(
         "SE-U70",
         f"{what} needs the package {package}, which is not installed here",
@@ -78,7 +78,7 @@ def not_installed(what: str, package: str, fix: str) -> SamkrError:
 def does_not_import(
     error: ImportError, fix: str = "samkr-edge doctor   # says which, and how to fix it"
 ) -> SamkrError:
-    """SE-U99: a package is there and raises when it is imported."""
+    """SE-U99: a package is installed and raises when it is imported."""
     return SamkrError(
         "SE-U99",
         "a package that is installed here does not import",
@@ -88,7 +88,7 @@ def does_not_import(
 
 
 def _place(name: str) -> str | None:
-    """The folder, or the file, of the package that Python has or would import; None where there is none."""
+    """The folder or file of the package that Python has imported or would import; None if there is none."""
     module = sys.modules.get(name)
     if module is not None:
         folders, file = getattr(module, "__path__", None), getattr(module, "__file__", None)

@@ -1,7 +1,7 @@
 """The passport of a built model: what it was made from, for which device, and the hash of its bytes.
 
-It lies beside the model as ``NAME.json``, so that the model itself stays a plain file that other tools load. What is
-asked of both before a model is opened: ``samkr_edge.preflight``.
+It is next to the model as ``NAME.json``, so that the model stays a plain file that other tools load. Both are checked
+before a model is opened: ``samkr_edge.preflight``.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Passport(BaseModel):
         card: the model card, as a dictionary.
         sha256: of the built file.
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
-        hashes: of what it came from: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
-        device: what decides whether it runs here: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
-            ``samkr_edge.machine.device``.
+        hashes: of its sources: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
+        device: where it runs: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
+        ``samkr_edge.machine.device``.
         versions: of samkr-edge and of the runtime.
-        precision: the mix: what the engine was asked for, and how many operations are quantized.
+        precision: the precisions that the engine was built with, and how many operations are quantized.
         settings: how it was built.
-        measured: AP and latency, where they were measured.
+        measured: AP and latency, if they were measured.
         created: UTC, ISO 8601.
     """
 
@@ -81,7 +81,7 @@ class Passport(BaseModel):
 
     @property
     def runtime(self) -> Flavour:
-        """The flavour of an engine; those from before there were two are TensorRT's."""
+        """The flavour of an engine; a passport from before there were two means TensorRT."""
         return self.flavour or "tensorrt"
 
     @property
@@ -97,18 +97,18 @@ class Passport(BaseModel):
         return self.versions.get(MODULES[self.runtime], "0")
 
     def card_of(self, model: Path) -> ModelCard:
-        """The card of ``model``, whose passport this is; raises SamkrError SE-A52 where it is none."""
+        """The card of ``model``, whose passport this is; raises SamkrError SE-A52 if it is not a card."""
         try:
             return ModelCard.from_dict(self.card)
         except ValueError as error:
             raise _unreadable(model, error, self.build_again(model)) from error
 
     def source_beside(self, model: Path) -> Path:
-        """Where a build of ``model`` has its source that is told no other place; a passport may say anything."""
+        """The default path of the source of ``model``; a passport's text could be any path."""
         return behind(model).parent / (Path(self.source).name or "SOURCE.onnx")
 
     def build_again(self, model: Path, target: str | None = None, source: Path | None = None) -> str:
-        """The command that builds ``model`` again, at the precision it had where that is not the graph's own."""
+        """The command that builds ``model`` again, with its precision if that is not the graph's own."""
         beside = self.source_beside(model)
         source = source or (beside if os.path.isfile(beside) else Path(beside.name))
         own = self.card.get("precision")
@@ -124,23 +124,23 @@ def passport_path(model: Path) -> Path:
 
 
 def is_built(model: Path) -> bool:
-    """True for models that must have a passport: engines, ``*.cpu.onnx``, and any other with one beside it."""
+    """True for models that must have a passport: engines, ``*.cpu.onnx``, and any other with one next to it."""
     model = behind(model)
     return model.suffix == ".engine" or model.name.endswith(".cpu.onnx") or passport_path(model).exists()
 
 
 def own_place(model: Path) -> Path:
-    """``model``, a name that a command chose for what it builds.
+    """Check ``model``, a default name for what a command builds.
 
     Raises:
-        SamkrError: SE-D05 a file of that name is there, and no passport beside it says that we built it.
+        SamkrError: SE-D05 a file of that name exists, and no passport next to it says that we built it.
     """
     refuse_foreign([model], made=lambda path: passport_path(path).exists())
     return model
 
 
 def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
-    """Hashes of everything a model came from, out of its card."""
+    """Hashes of everything that a model was made from, read from its card."""
     provenance = card.get("provenance", {})
     calibration = provenance.get("calibration")
     images = calibration.get("sha256") if isinstance(calibration, dict) else None
@@ -159,10 +159,10 @@ def origin_hashes(card: dict[str, Any], onnx_sha256: str) -> dict[str, str]:
 def write_built(
     model: Path, data: bytes, passport: Passport, beside: Mapping[Path, str] | None = None
 ) -> None:
-    """Write a built model and its passport, and texts ``beside`` them, so that they always agree.
+    """Write a built model, its passport, and texts ``beside`` them, so that they always match.
 
     Raises:
-        SamkrError: SE-D01 they cannot be written; those that were there stay.
+        SamkrError: SE-D01 they cannot be written; the old ones stay.
     """
     if hashlib.sha256(data).hexdigest() != passport.sha256:
         raise ValueError(f"the passport of {model} does not belong to these bytes")
@@ -174,7 +174,7 @@ def write_built(
 
 
 def write_passport(model: Path, passport: Passport) -> Path:
-    """Write another passport of a model that is there; raises SamkrError SE-D01."""
+    """Replace the passport of an existing model; raises SamkrError SE-D01."""
     path = passport_path(model)
     with replacing(path) as temporary:
         temporary.write_text(passport_text(passport), encoding="utf-8")
@@ -233,13 +233,13 @@ def _unreadable(model: Path, error: Exception, build: str) -> SamkrError:
 
 
 def verified_bytes(model: Path) -> tuple[Passport, bytes]:
-    """A built model's passport and its bytes, which are those that were built; nothing is asked about the device.
+    """A built model's passport and its bytes, verified against each other; the device is not checked.
 
     Raises:
         SamkrError: SE-A51 no passport, SE-A52 unreadable, SE-A53 another schema version, SE-A54 the bytes are not
             those that were built, SE-A55 the source has changed since.
     """
-    with undisturbed(behind(model).parent):  # not between a new passport and its model
+    with undisturbed(behind(model).parent):  # never between a new passport and its model
         passport = read_passport(model)
         data = model.read_bytes()
     again = passport.build_again(model)

@@ -25,8 +25,8 @@ from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
 from samkr_edge.runtime.runner import Runner
 
-# Suffix -> "module:function" (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since no
-# import runs upward.
+# Suffix -> "module:function" of (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since
+# no import runs upward.
 OPENERS = {
     ".pt": "training.torch_runner:open_checkpoint",
     ".onnx": "samkr_edge.runtime.onnx_runtime:open_onnx",
@@ -36,13 +36,13 @@ OPENERS = {
 
 WITH_GRAPH = (".engine", ".samkr")
 
-# Most inputs that PoseModel.batch gives to a runner at once: bounds the memory of their maps.
+# Most inputs that PoseModel.batch gives to a runner at a time; it bounds the memory of their maps.
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Milliseconds spent on one image; the copies are those between host and device, where a runtime has one."""
+    """Milliseconds spent on one image; copies are between host and device, where the runtime has a device."""
 
     preprocess: float
     network: float
@@ -56,7 +56,7 @@ class StageTimes:
 
 
 class _Buffers(threading.local):
-    """What is written over from image to image, made once in every thread that calls the model."""
+    """Buffers reused from image to image, made once in every thread that calls the model."""
 
     def __init__(self, input_size: tuple[int, int]) -> None:
         self.input = np.zeros((1, *input_size, 3), np.uint8)
@@ -67,8 +67,8 @@ class _Buffers(threading.local):
 class PoseModel:
     """A loaded model: ``model(image)`` -> ``Poses`` in image pixels.
 
-    Several threads may call it at once, and each gets the poses of its own image. Buffers are reused from image to
-    image, those of each thread by itself. It may be opened by ``with``; closed, it raises ValueError.
+    Several threads may call it at once, and each gets the poses of its own image. Each thread has its own buffers,
+    reused from image to image. It may be opened by ``with``; a closed one raises ValueError.
     """
 
     def __init__(self, runner: Runner, path: Path, *, cuda_graph: bool = False) -> None:
@@ -87,7 +87,7 @@ class PoseModel:
 
     @property
     def graph_note(self) -> str | None:
-        """Why there is no CUDA graph, where one was asked for."""
+        """Why there is no CUDA graph although one was requested."""
         if not self.cuda_graph:
             return None
         reason = self.runner.graph_note
@@ -95,7 +95,7 @@ class PoseModel:
 
     @property
     def notes(self) -> list[str]:
-        """What to know of how it runs here: an engine of another power mode, a CUDA graph that could not be."""
+        """Remarks on how it runs here: an engine of another power mode, a CUDA graph that failed."""
         found = (self.runner.power_note, self.graph_note)
         return [note for note in found if note]
 
@@ -103,12 +103,12 @@ class PoseModel:
         """People in a uint8 (H, W, 3) RGB image of any size.
 
         Raises:
-            ValueError: it is no such image, or the model is closed.
+            ValueError: not such an image, or the model is closed.
         """
         return self.timed(image)[0]
 
     def batch(self, images: Iterable[np.ndarray]) -> list[Poses]:
-        """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at once."""
+        """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at a time."""
         if not isinstance(images, Iterable) or isinstance(images, str | bytes):
             raise ValueError(f"expected several images, found {type(images).__name__}")
         found: list[Poses] = []
@@ -118,7 +118,7 @@ class PoseModel:
         return found
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """The same as calling it with an image (H, W, 3), with the time of each stage by a monotonic clock."""
+        """The poses of an image (H, W, 3), and the time of each stage by a monotonic clock."""
         (poses,), times = self.timed_batch([image], self._buffers.input)
         return poses, times
 
@@ -134,7 +134,7 @@ class PoseModel:
         ran = time.perf_counter()
         poses = [self.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
         done = time.perf_counter()
-        # A runtime with a device of its own knows better than a clock around it: (copy in, network, copy out) in ms.
+        # A runtime with a device measures better than a clock around it: (copy in, network, copy out) in ms.
         copy_in, network, copy_out = self.runner.last_run_ms or (0.0, (ran - prepared) * 1e3, 0.0)
         return poses, StageTimes((prepared - started) * 1e3, network, (done - ran) * 1e3, copy_in, copy_out)
 
@@ -145,7 +145,7 @@ class PoseModel:
     def preprocess(self, image: np.ndarray, out: np.ndarray, *, bgr: bool = False) -> Fit:
         """Write an image uint8 (H, W, 3), resized, into ``out`` (h, w, 3) RGB; returns how it lies there.
 
-        ``bgr`` is for frames as OpenCV reads them: the small input is turned to RGB, not the large frame.
+        ``bgr`` is for frames as OpenCV reads them: the small input is converted to RGB, not the large frame.
         """
         require_image(image)
         own, size = self._buffers, (image.shape[0], image.shape[1])
@@ -173,7 +173,7 @@ class PoseModel:
         return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
 
     def close(self) -> None:
-        """Give the runtime's memory back; calling it again does nothing."""
+        """Free the runtime's memory; a second call does nothing."""
         self.runner.close()
 
     def __enter__(self) -> PoseModel:
@@ -191,7 +191,7 @@ def _in_image(poses: Poses, fit: Fit) -> Poses:
 def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
     """Open a checkpoint (.pt), an ONNX file (.onnx, plain or built), a TensorRT engine (.engine) or a bundle (.samkr).
 
-    ``cuda_graph`` launches an engine's kernels as one; where that cannot be, the model works without, and its
+    ``cuda_graph`` launches an engine's kernels as one graph; if that fails, the model works without, and its
     ``graph_note`` says why.
 
     Raises:

@@ -31,7 +31,7 @@ def preflight(model: Path) -> Passport:
 
 
 def admit(model: Path) -> tuple[Passport, bytes]:
-    """``preflight``, with the bytes that it approved of."""
+    """``preflight``, returning also the bytes that it verified."""
     passport, data = verified_bytes(model)
     if passport.target == "cpu":
         _check_cpu(model, passport, passport.build_again(model))

@@ -1,7 +1,7 @@
-"""Requests to stop: what `docker stop`, `systemctl stop` and a lost terminal send is treated like Ctrl-C.
+"""Requests to stop: the signals of `docker stop`, `systemctl stop` and a lost terminal are treated like Ctrl-C.
 
-So whatever a command does at Ctrl-C, keep what it has seen, save its weights, end its child, it does at SIGTERM and
-SIGHUP too, and ends with the exit code that supervisors expect, 128 and the signal's number.
+So whatever a command does on Ctrl-C (keep its results, save its weights, end its child) it does on SIGTERM and SIGHUP
+too, and it ends with the exit code that supervisors expect, 128 + the signal's number.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 CTRL_C = 130
-# The same request comes more than once, from a supervisor and from our parent process; who asks later means it anew.
+# One request can arrive twice, from a supervisor and from our parent process; a later signal is a new request.
 _SAME_REQUEST_S = 5.0
 
 
 class Stopped(KeyboardInterrupt):
-    """Asked to stop by a signal that this process got alone: its children have not heard of it.
+    """Asked to stop by a signal that only this process got, and not its children.
 
     Attributes:
         number: of the signal.
@@ -33,9 +33,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def heard_as_ctrl_c() -> Iterator[Sequence[int]]:
-    """SIGTERM and SIGHUP do what SIGINT does at that moment; yields the signals heard so far.
+    """SIGTERM and SIGHUP do what SIGINT does at that moment; yields the signals received so far.
 
-    One that this process was started to ignore, SIGHUP under `nohup`, stays ignored. For the main thread.
+    A signal that this process was started to ignore, such as SIGHUP under `nohup`, stays ignored. Main thread only.
     """
     heard: list[int] = []
     last = -_SAME_REQUEST_S
@@ -49,7 +49,7 @@ def heard_as_ctrl_c() -> Iterator[Sequence[int]]:
         _leave_lost_terminal()
         ctrl_c = signal.getsignal(signal.SIGINT)
         if callable(ctrl_c) and ctrl_c is not signal.default_int_handler:
-            ctrl_c(signal.SIGINT, frame)  # of a command that ends its step first
+            ctrl_c(signal.SIGINT, frame)  # set by a command that finishes its step first
         else:
             raise Stopped(number)
 
@@ -66,15 +66,15 @@ def heard_as_ctrl_c() -> Iterator[Sequence[int]]:
 
 
 def caused(error: BaseException | None) -> bool:
-    """Whether an exception was made from Ctrl-C: a compiled module that is stopped at its import fails to import."""
-    # Not by the context: what goes wrong while work is saved after Ctrl-C has to be told.
+    """Whether an exception comes from Ctrl-C: a compiled module interrupted at its import fails to import."""
+    # Not by `__context__`: an error while saving after Ctrl-C must be reported.
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__
     return error is not None
 
 
 def name_of(heard: Sequence[int]) -> str:
-    """What asked to stop, for people."""
+    """Who asked to stop, for people."""
     return signal.Signals(heard[0]).name if heard else "Ctrl-C"
 
 
@@ -85,7 +85,7 @@ def exit_code(heard: Sequence[int]) -> int:
 
 @contextmanager
 def taking_along(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """While this process waits for a command of ours: where it is asked to stop, so is the command, which may save."""
+    """For waiting for a command of ours: a request to stop is passed on to it, so that it can save."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -96,7 +96,7 @@ def taking_along(child: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _leave_lost_terminal() -> None:
-    """Where the terminal is gone, every word to it would be an error in the middle of saving."""
+    """Once the terminal is closed, printing to it would raise an error in the middle of saving."""
     for number in (1, 2):
         try:
             os.write(number, b"")

@@ -1,8 +1,8 @@
-"""Addresses of cameras and streams: what one is, and what of it may be shown.
+"""Addresses of cameras and streams: what counts as one, and which part of it may be shown.
 
-Users and passwords stand before an @, in the path (``/user=admin_password=..._channel=1``), in the query or, of a
-pipeline, in the properties of an element. Which part of an address is a secret is known to nobody but its camera, so
-only what cannot be one is shown: in messages, results and the names of files.
+Users and passwords come before an @, in the path (``/user=admin_password=..._channel=1``), in the query or, in a
+pipeline, in the properties of an element. Only the camera knows which part of an address is secret, so messages,
+results and file names show only what cannot be.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-# Two letters at least: C:/ is a drive.
+# At least two letters: C:/ is a drive.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}", re.IGNORECASE)
 _STREAMED = {"rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt"}
 # Their paths and queries hold the key to a channel.
 _KEYED = {"rtmp", "rtmps", "srt"}
-# A user and a password, of which either may hold slashes; in a path that begins with a folder, a colon and an @ are a
-# time and a size: clips/12:30:05/a@2x.png.
+# A user and a password, either of which may contain slashes. In a path that begins with a folder, a colon and an @ are
+# a time and a size: clips/12:30:05/a@2x.png.
 _PASSWORD = re.compile(r"(?://)?[^/\\:@]+:.*@", re.DOTALL)
-# The same of one word alone, followed by a host.
+# The same with a single word, followed by a host.
 _NO_SCHEME = re.compile(r"[^/\\:@\s]+:.*@", re.DOTALL)
-# What begins as an address does, its colon or its slashes mistyped or forgotten.
+# What begins like an address, with the colon or slashes mistyped or forgotten.
 _NAMES = "|".join(sorted(_STREAMED, reverse=True))
 _MISTYPED = re.compile(rf"(?:{_NAMES})(?:[^\w\s]?(?://|\\\\)|:(?=[^/]))", re.IGNORECASE)
-# The same as a place to write to, which as a path has lost one of two slashes, and a ``./``.
+# The same as an output path, where `Path` has dropped one of two slashes, and a ``./``.
 _USER_IN_PLACE = re.compile(rf"(?:(?:{_NAMES})[^\w\s]?/)?[a-z][^/:@\s]*:[^/@\s]+@", re.IGNORECASE)
 _HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?", re.IGNORECASE)
-# Of a pipeline: an element with a property.
+# In a pipeline: an element with a property.
 _ELEMENT = re.compile(r"\s*[a-z][\w-]*\s+[\w-]+\s*=", re.IGNORECASE)
 _MAY_TELL = re.compile(
     r"[@=&;%:,]|user|usr|login|admin|pass|pwd|token|key|auth|secret|sign|session|cred", re.IGNORECASE
@@ -47,7 +47,7 @@ _HIDDEN = "..."
 
 
 def is_stream_address(source: str) -> bool:
-    """Whether a source is the address of a stream, in small letters or capitals."""
+    """Whether a source is the address of a stream, in lower or upper case."""
     scheme = _SCHEME.match(source)
     return (
         scheme is not None
@@ -57,26 +57,26 @@ def is_stream_address(source: str) -> bool:
 
 
 def in_small_letters(source: str) -> str:
-    """An address with its scheme as FFmpeg knows it; whatever else comes back as it is."""
+    """An address with its scheme as FFmpeg spells it; anything else unchanged."""
     scheme, colon, rest = source.partition(":")
     return scheme.lower() + colon + rest if is_stream_address(source) else source
 
 
 def is_like_address(text: str) -> bool:
-    """Whether a text is an address of any kind, holds one, or has what may be a user and a password before an @."""
+    """Whether a text is or contains an address of any kind, or what may be a user and a password before an @."""
     text = text.strip()
     found = (_SCHEME.match(text), _MISTYPED.match(text), _PASSWORD.match(text))
     return any(found) or "://" in text
 
 
 def is_place_like_address(place: Path) -> bool:
-    """Whether a place to write to, where nothing is yet, is rather an address."""
+    """Whether an output path that does not exist yet is really an address."""
     forms = (_SCHEME, _MISTYPED, _USER_IN_PLACE)
     return not os.path.lexists(place) and any(form.match(str(place).strip()) for form in forms)
 
 
 def without_secrets(source: str) -> str:
-    """A source as it may be shown; what is no address and no pipeline comes back as it is, and so do ssh's own."""
+    """A source as it may be shown; ssh addresses, and what is neither address nor pipeline, are unchanged."""
     text = source.strip()
     matched = _SCHEME.match(text)
     scheme = matched[1].lower() if matched else ""
@@ -92,7 +92,7 @@ def without_secrets(source: str) -> str:
     authority, slash, rest = _split(text[matched.end() if matched else 0 :])
     host = authority.rpartition("@")[2]
     if "@" in rest or not _HOST.fullmatch(host):
-        # An @ after a slash: of a path, or of a password with a slash in it.
+        # An @ after a slash: in a path, or after a password with a slash in it.
         return shown + _HIDDEN
     path: list[str] = []
     for part in re.split(r"/", re.split(r"[?#]", rest)[0]) if slash == "/" else []:
@@ -104,9 +104,9 @@ def without_secrets(source: str) -> str:
 
 
 def mark_of(source: str) -> str:
-    """What tells addresses apart that are shown alike; empty where only a user, a query or a key is hidden.
+    """A suffix to distinguish addresses that are shown alike; empty if only a user, a query or a key is hidden.
 
-    Six hex digits of a hash of the path, where no part of it may hold a password: they would confirm a guess at it.
+    Six hex digits of the path's hash, unless the path may hold a password: they would confirm a guess at it.
     """
     scheme, _, rest = source.strip().partition("://")
     path = re.split(r"[?#]", rest)[0].split("/")[1:]
@@ -133,10 +133,10 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def hide_secrets(text: str, words: Iterable[str]) -> str:
-    """A text without the secrets of the words of a command line in it.
+    """A text with the secrets of a command line's words removed.
 
-    Also where an option holds an address (``--on=ssh://...``), and where one was taken for a path, which loses a slash.
-    The name of a file that is there is no secret, whatever is in it.
+    Covers options that hold an address (``--on=ssh://...``), and addresses taken for a path, which lose a slash. The
+    name of an existing file is no secret, whatever it contains.
     """
     for word in words:
         value = re.search(r"=(.*)|[a-z][a-z0-9+]*://.*", word, re.DOTALL) if word.startswith("-") else None
@@ -144,7 +144,7 @@ def hide_secrets(text: str, words: Iterable[str]) -> str:
         shown = without_secrets(source)
         if shown == source or os.path.lexists(source):
             continue
-        # Folders are named in fixes.
+        # Fixes name folders.
         for place in (source, source.strip(), Path(source), *Path(source).parents):
             name = str(place)
             if without_secrets(name) != name:

@@ -1,7 +1,7 @@
-"""The three standard streams as they are found: closed, full, without a reader, or in another encoding.
+"""The three standard streams, which may be closed, full, without a reader, or in another encoding.
 
-Results go to stdout, and one that cannot be printed is an error. What is said on the way goes to stderr, and never
-ends the work: nobody may be listening there.
+Results go to stdout, and one that cannot be printed is an error. Notes go to stderr, where a failure never ends the
+work: there may be no reader.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def say(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """Print a result on stdout as it is, at once; see ``arriving``."""
+    """Print a result on stdout unchanged, and flush; see ``arriving``."""
     with arriving():
         print(text, end="", flush=True)
 
 
 @contextmanager
 def arriving() -> Iterator[None]:
-    """What stdout does not take within ``with``. A reader that has gone (`| head`) has seen enough: no error.
+    """Report what stdout refuses inside ``with``. A reader that has left (`| head`) has seen enough: no error.
 
     Raises:
         SamkrError: SE-D06 it cannot be written (a full disk).
@@ -68,7 +68,7 @@ def arriving() -> Iterator[None]:
 
 
 def delivered(code: int) -> int:
-    """The exit code, once all that was printed has been written; 3 where that fails."""
+    """The exit code, after flushing all that was printed; 3 if that fails."""
     try:
         put("")
     except SamkrError as error:
@@ -78,14 +78,14 @@ def delivered(code: int) -> int:
 
 
 def discard_stdout() -> None:
-    """Send what stdout still holds, and all that follows, nowhere: Python flushes it once more at its end."""
+    """Discard what stdout still holds and all that follows, since Python flushes it once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def nobody_reads() -> bool:
-    """Whether what stdout holds cannot be written since the reader of the pipe has gone."""
+    """Whether stdout cannot be written because the reader of the pipe has left."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -94,16 +94,16 @@ def nobody_reads() -> bool:
 
 
 def open_streams() -> None:
-    """Make the standard streams safe to use; for the start of a process of ours.
+    """Make the standard streams safe to use; called at the start of our processes.
 
-    A closed one gets the null device: else the next file that is opened has its number, and what a library prints goes
-    into that file. Letters that a stream's encoding lacks are printed as ``\\xfc`` or ``\\u2026``.
+    A closed one gets the null device: otherwise the next opened file would get its number, and what a library prints
+    would go into that file. Characters that a stream's encoding lacks are printed as ``\\xfc`` or ``\\u2026``.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free: this one.
+            # `open` takes the lowest free number: this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
@@ -119,7 +119,7 @@ def open_streams() -> None:
 
 
 class _Heedless(io.RawIOBase):
-    """A file descriptor to write to, whose failures are nobody's."""
+    """A file object that ignores failures to write."""
 
     def __init__(self, number: int) -> None:
         self._number = number

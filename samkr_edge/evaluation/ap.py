@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
 
 MAX_DETECTIONS = 20
-_AT_ONCE = 250  # images that pycocotools matches at a time
+_AT_ONCE = 250  # images per call of pycocotools' matching
 
-# COCO results: of a pass of ours, or entries from anywhere.
+# COCO results: kept by our own pass, or entries from elsewhere.
 Results: TypeAlias = "Predictions | Sequence[dict[str, Any]]"
 
 
@@ -45,7 +45,7 @@ def predict_dataset(
     advance: Callable[..., None] | None = None,
     read: ReadImage = read_image,
 ) -> Predictions:
-    """COCO results for the first ``limit`` images; reading and decoding run beside the network.
+    """COCO results for the first ``limit`` images; reading and decoding overlap with the network.
 
     ``protocol`` says what is done beyond one pass.
 
@@ -82,7 +82,7 @@ def score(dataset: KeypointDataset, results: Results, image_ids: Sequence[int] |
     ids = list(image_ids) if image_ids is not None else [image.id for image in dataset.images]
     chosen_ids = set(ids)
     images = [image for image in dataset.images if image.id in chosen_ids]
-    if (refused := refusal(dataset, "eval", images)) is not None:  # the images themselves need not be here
+    if (refused := refusal(dataset, "eval", images)) is not None:  # the image files are not needed
         raise refused
     matches = Matches.of(dataset, results, ids)
     numbers = _summary(matches.accumulated(ids))
@@ -121,13 +121,13 @@ def paired_bootstrap(
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """pycocotools' matches of one model, ready to be accumulated over any multiset of images.
+    """pycocotools' matches of one model, for accumulating over any multiset of images.
 
     Attributes:
         image: int (D,), the image index of each detection; detections are in descending order of score.
         hit: bool (T, D), matched at each OKS threshold.
         counted: bool (T, D), not ignored.
-        people: int (I,), people to be found per image.
+        people: int (I,), people per image that count as missed if not found.
     """
 
     image: np.ndarray
@@ -184,11 +184,11 @@ def _by_crowding(dataset: KeypointDataset, ids: list[int]) -> dict[CrowdingLevel
 
 @dataclass(frozen=True)
 class Matches:
-    """What pycocotools matched, without what it needed for that.
+    """pycocotools' matches, without its working data.
 
     Attributes:
         params: its settings, the images of all parts in their order.
-        areas: for each range of areas (all, medium, large), the image ids' entries, None for images with nobody.
+        areas: for each range of areas (all, medium, large), one entry per image id, None for images with nobody.
     """
 
     params: Any
@@ -196,7 +196,7 @@ class Matches:
 
     @classmethod
     def of(cls, dataset: KeypointDataset, results: Results, ids: Sequence[int]) -> Matches:
-        """Match a few hundred images at a time: pycocotools makes dictionaries of every number of a result."""
+        """Match a few hundred images at a time, since pycocotools makes dictionaries of every number of a result."""
         entries_of = results.of if isinstance(results, Predictions) else _by_image(results)
         # pycocotools sorts image ids, and equal scores keep the order of their images.
         ordered = sorted(set(ids))
@@ -231,7 +231,7 @@ class Matches:
 
 
 def _slim(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What accumulating needs of an image, in few bytes; a match is an id above 0 in pycocotools."""
+    """The parts of an image's matches that accumulating needs, in few bytes; pycocotools' ids above 0 are matches."""
     if entry is None:
         return None
     return {
@@ -289,7 +289,7 @@ def _truth(dataset: KeypointDataset, ids: set[int]) -> dict[str, Any]:
     for image_id in ids:
         for annotation in dataset.annotations.get(image_id, []):
             entry = {
-                # pycocotools takes a match with id 0 for no match, and loses all but one of equal ids.
+                # pycocotools treats a match with id 0 as none, and loses all but one of equal ids.
                 "id": len(annotations) + 1,
                 "image_id": image_id,
                 "category_id": 1,

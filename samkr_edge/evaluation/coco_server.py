@@ -1,12 +1,12 @@
-"""The file that COCO's evaluation server takes for test images, whose labels it keeps to itself.
+"""The file that COCO's evaluation server takes for test images, whose labels are not public.
 
 A JSON list of results in a zip of the same name, ``[type]_[testset]_[alg]_results``: here ``person_keypoints``, one of
 the three test sets below and a name for the algorithm (cocodataset.org/#guidelines, as quoted by those who upload;
-hyperpose and PoseDet write the same name). The code that runs on the server is COCO's own (mscoco.org/dataset), so
-pycocotools: ``loadRes`` refuses images of another split and an empty list, and needs no order; ``COCOeval`` counts the
-20 best people of an image, ignores a joint's third number, and takes people on images that are not in the file for
-missed. To keep files small, COCO advises to round boxes to a tenth of a pixel and keypoints to a whole one; the latter
-would cost small people some OKS, so it is a tenth here.
+hyperpose and PoseDet write the same name). The server runs COCO's own code (mscoco.org/dataset), that is pycocotools.
+``loadRes`` refuses images of another split and an empty list; the order is free. ``COCOeval`` counts the 20 best people
+of an image, ignores a joint's third number, and counts people on images missing from the file as missed. To keep files
+small, COCO advises rounding boxes to a tenth of a pixel and keypoints to whole pixels; the latter would cost small
+people some OKS, so a tenth is kept here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def results_name(split: str, *words: str) -> str:
 
 
 def places_of(path: Path) -> tuple[Path, Path]:
-    """The JSON and the zip beside it, of which ``path`` names either, or what both are called."""
+    """The JSON and the zip next to it; ``path`` names either, or their common stem."""
     stem = path.name.removesuffix(path.suffix) if path.suffix in (".json", ".zip") else path.name
     return path.with_name(f"{stem}.json"), path.with_name(f"{stem}.zip")
 
@@ -42,8 +42,8 @@ def places_of(path: Path) -> tuple[Path, Path]:
 def write_results(results: Predictions, path: Path) -> int:
     """Write the JSON and the zip that ``places_of`` says; returns the number of people in them.
 
-    One entry a line, images in the order of the split, people of an image best first. The memory of one image is
-    needed.
+    One entry a line, images in the order of the split, people of an image best first. One image is held in memory
+    at a time.
 
     Raises:
         SamkrError: SE-D01 they cannot be written.
@@ -57,14 +57,14 @@ def write_results(results: Predictions, path: Path) -> int:
                 stream.write(("," if people else "") + "\n" + json.dumps(entry))
                 people += 1
             stream.write("\n]\n")
-        # A device without a battery for its clock lives in 1970, which zip does not know.
+        # A device whose clock has no battery may be in 1970, which zip cannot store.
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             archive.write(listed, as_json.name)
     return people
 
 
 def doubts(as_json: Path, images: int, of: int) -> list[str]:
-    """What the server would refuse, or score otherwise than is meant, of results for some images of a split."""
+    """Warnings: what the server would refuse, or score in an unexpected way."""
     found = []
     if _TAKEN.fullmatch(as_json.name) is None:
         wanted = "person_keypoints_test-dev2017_NAME_results.json, NAME of letters, digits and hyphens"

@@ -1,8 +1,8 @@
 """Poses of many images: reading, resizing and decoding overlap with the network, and few images are held at a time.
 
-The network keeps the caller's thread. Reading and resizing the next images is done by one other thread, decoding the
-last ones by another; both spend their time in OpenCV and NumPy, which let Python's other threads run. So a pass over a
-data set takes little more than its network time where there is a second core.
+The network runs in the caller's thread. A second thread reads and resizes the next images, a third decodes the last
+ones; both spend their time in OpenCV and NumPy, which release the interpreter lock. So with a second core a pass over a
+data set takes little more than its network time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from samkr_edge.pose.geometry import Fit
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
 
-# Images read ahead, and maps waiting to be decoded: what bounds the memory, however many images there are.
+# Images read ahead, and maps waiting to be decoded. They bound the memory, however many images there are.
 AHEAD = 4
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ def stream(
     """(record, poses in image pixels) in the order of ``records``; the same poses as ``model(image)``.
 
     Raises:
-        SamkrError: SE-D15 an image cannot be read; what came before it has been yielded.
+        SamkrError: SE-D15 an image cannot be read; all before it have been yielded.
     """
 
     def prepare(record: ImageRecord) -> tuple[np.ndarray, Fit]:
@@ -46,7 +46,7 @@ def stream(
         for record, (batch, fit) in ahead(prepare, records):
             yield record, [output[0] for output in model.runner.run(batch)], fit
 
-    # A pool of OpenCV's own would wait for work by spinning, on the cores that the network and the decoder need.
+    # OpenCV's own threads would spin while they wait, on the cores that the network and the decoder need.
     with opencv_threads(1):
         for (record, _, _), poses in ahead(lambda maps: model.poses(*maps[1:]), seen()):
             yield record, poses
@@ -55,9 +55,9 @@ def stream(
 def ahead(
     work: Callable[[Item], Done], items: Iterable[Item], count: int = AHEAD
 ) -> Iterator[tuple[Item, Done]]:
-    """(item, what ``work`` made of it) in order; one thread works at most ``count`` items ahead of the caller.
+    """(item, ``work(item)``) in order; one thread works at most ``count`` items ahead of the caller.
 
-    ``items`` is iterated over in the caller's thread. Where it or ``work`` raises, what came before is yielded first.
+    ``items`` is iterated in the caller's thread. If it or ``work`` raises, all earlier results are yielded first.
     """
     source = iter(items)
     waiting: deque[tuple[Item, Future[Done]]] = deque()
@@ -86,7 +86,7 @@ def ahead(
 
 @contextmanager
 def opencv_threads(count: int) -> Iterator[None]:
-    """Threads of OpenCV itself, a setting of the process, within ``with``."""
+    """Set the number of OpenCV's own threads, a setting of the process, inside ``with``."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:

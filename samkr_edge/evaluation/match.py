@@ -1,8 +1,8 @@
 """Matching of regressed joints to the peaks of their heatmaps (DEKR's optional ``MATCH_HMP``), for base-input pixels.
 
 Two steps: a joint moves to the nearest peak of its heatmap within 75 pixels, and then to the centre of a Gaussian
-fitted there. Scores stay. DEKR fits each joint alone with a general solver, in 220 to 360 ms an image; here all joints
-are fitted at once, and at the border pixels outside the image have no weight, where DEKR's window loses its shape.
+fitted there. Scores do not change. DEKR fits each joint alone with a general solver, in 220 to 360 ms an image; here
+all joints are fitted together, and pixels outside the image have weight 0, where DEKR's window loses its shape.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def match_to_heatmaps(
     base_hw: tuple[int, int],
     stride: int,
 ) -> np.ndarray:
-    """Joints (P, K, 2) in base pixels, moved.
+    """The moved joints (P, K, 2), base pixels.
 
     Args:
         maps: of every scale.
@@ -76,7 +76,7 @@ def fit_gaussians(full: np.ndarray, joints: np.ndarray, chosen: np.ndarray, step
     """Joints (P, K, 2) moved to the centre of ``A exp(-d^2 / 2 s^2)`` fitted to the 13x13 pixels around them.
 
     Levenberg-Marquardt in A, x, y, s for all ``chosen`` (P, K) at once, on ``full`` (K, H, W); same shape comes out. A
-    fit that leaves its window has failed and leaves its joint alone.
+    fit that leaves its window has failed, and its joint is not moved.
     """
     height, width = full.shape[1:]
     rounded = np.rint(joints).astype(np.int64)

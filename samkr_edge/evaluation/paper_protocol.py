@@ -1,7 +1,7 @@
-"""DEKR's test protocol, which the AP of papers is measured by: resize, flip, several scales, matching, rescoring.
+"""DEKR's test protocol, by which papers measure AP: resize, flip, several scales, matching, rescoring.
 
-The deployment path (``model(image)``) is one pass over an image fitted into a fixed input. Each part here is optional
-and buys some AP for at least as much time; none is meant for a device.
+The deployment path (``model(image)``) is one pass over an image fitted into a fixed input. Each part here is optional,
+gains some AP and costs time; none is meant for a device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from samkr_edge.pose.skeleton import CROWDPOSE14
 if TYPE_CHECKING:
     from samkr_edge.pose_model import PoseModel
 
-# Several scales find one person several times, so DEKR's pose NMS reaches further.
+# Several scales find one person several times, so DEKR's pose NMS is wider.
 MULTI_SCALE_NMS_DISTANCE = 0.15
 _INPUT_STEP = 32  # HRNet's coarsest stride
 
@@ -53,7 +53,7 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
     maps = []
     for scale in protocol.scales:
         size = _input_size(base_hw, scale)
-        # Base pixel x is pixel scale * x here, as DEKR has it.
+        # Base pixel x is pixel scale * x here, as in DEKR.
         scaled = matrix * scale
         batch = (
             cv2.warpAffine(image, scaled, size[::-1], flags=cv2.INTER_LINEAR)
@@ -78,7 +78,7 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
 
         joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
     poses = Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
-    # DEKR's resize leaves next to no padding, and its protocol drops nobody.
+    # DEKR's resize leaves almost no padding, and its protocol drops nobody.
     return poses if protocol.paper_resize else poses.centred_in(source_hw)
 
 
@@ -93,7 +93,7 @@ def paper_size(source_hw: tuple[int, int], short: int) -> tuple[int, int]:
 def paper_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.ndarray:
     """The similarity float64 (2, 3) of DEKR: short side to short side, the image's middle pixel to the input's middle.
 
-    Corners, not pixel centres, are what it aligns: half a pixel away from ``fit_matrix``.
+    It aligns corners, not pixel centres: half a pixel off ``fit_matrix``.
     """
     (h, w), (height, width) = source_hw, input_hw
     scale = width / w if w < h else height / h
@@ -104,7 +104,7 @@ def paper_matrix(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> np.nd
 
 
 def _input_size(base_hw: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(H, W) of the input at a scale, rounded up to what HRNet can halve; the rest of it is black."""
+    """(H, W) of the input at a scale, rounded up to what HRNet can halve; the added part is black."""
     height, width = (-int(side * scale) // _INPUT_STEP * -_INPUT_STEP for side in base_hw)
     return max(height, _INPUT_STEP), max(width, _INPUT_STEP)
 
@@ -113,7 +113,7 @@ def mirror(batch: np.ndarray, stride: int) -> np.ndarray:
     """Images (N, H, W, 3) mirrored and shifted so that both grids of the maps coincide (DEKR): same shape.
 
     Map pixel i looks at input pixel ``stride * i``; shifted by stride - 1 pixels to the left, map pixel w - 1 - i of
-    the mirrored image looks at the same place. The last columns stay as they were.
+    the mirrored image looks at the same place. The last columns are unchanged.
     """
     mirrored = batch[:, :, ::-1].copy()
     shift = stride - 1

@@ -1,4 +1,4 @@
-"""The poses of a pass over a data set, kept on disk: a pass over any number of images needs the memory of a few."""
+"""The poses of a pass over a data set, kept on disk: a pass over any number of images needs memory for a few."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from samkr_edge.pose.poses import Poses
 class Predictions:
     """Iterates over COCO results entries, in the order in which they were added.
 
-    They lie in a temporary file without a name, which goes when this object goes.
+    They are in a temporary file without a name, deleted with this object.
 
     Args:
         joints: K, of each pose.
@@ -61,7 +61,7 @@ class Predictions:
         self._rows += len(poses)
 
     def of(self, image_ids: Iterable[int]) -> list[dict[str, Any]]:
-        """The entries of these images; an image that was not looked at has none."""
+        """The entries of these images; an image that was not evaluated has none."""
         return [entry for image_id in image_ids for entry in self._entries(image_id)]
 
     def images(self) -> Iterator[tuple[int, Poses]]:

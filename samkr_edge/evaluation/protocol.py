@@ -1,6 +1,6 @@
-"""What AP is measured by: the deployment path, or parts of DEKR's test protocol beyond it.
+"""The protocol of an AP: the deployment path, or parts of DEKR's test protocol on top.
 
-This says which parts; ``samkr_edge.evaluation.paper_protocol`` carries them out.
+This module says which parts; ``samkr_edge.evaluation.paper_protocol`` runs them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
 
-# Of inputs of 512 pixels: 4096, of which the maps alone are 0.2 GB. Papers go to 2.
+# 4096 pixels from an input of 512, whose maps alone take 0.2 GB. Papers go to 2.
 _LARGEST_SCALE = 8.0
 
 
 class Rescorer(typing.Protocol):
-    """What gives poses new scores: ``samkr_edge.evaluation.rescoring.RescoringNetwork``."""
+    """Gives poses new scores: ``samkr_edge.evaluation.rescoring.RescoringNetwork``."""
 
     @property
     def trainings(self) -> list[TrainedOn]:
         """The images that it learned from."""
 
     def doubts(self, protocol: Protocol) -> list[str]:
-        """What speaks against it for poses of this protocol, a line each."""
+        """Warnings about using it on poses of this protocol, a line each."""
 
     def rescore(self, poses: Poses) -> Poses:
         """The poses with new scores, best first."""
@@ -55,7 +55,7 @@ class Protocol:
     rescoring: Rescorer | None = None
 
     def __post_init__(self) -> None:
-        possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # which NaN is not
+        possible = all(0 < scale <= _LARGEST_SCALE for scale in self.scales)  # False for NaN
         if not possible or 1.0 not in self.scales or len(set(self.scales)) != len(self.scales):
             raise SamkrError(
                 "SE-U81",
@@ -71,11 +71,11 @@ class Protocol:
 
     @property
     def is_of_papers(self) -> bool:
-        """Flip and the paper's resize, whatever else: what AP of this line of papers is measured by."""
+        """Whether it has flip and the paper's resize, with which all these papers measure AP."""
         return self.flip and self.paper_resize
 
     def to_dict(self) -> dict[str, Any]:
-        """As results have it, its rescoring network apart: that is a file."""
+        """As results record it, without the rescoring network, which is a file."""
         return {
             "flip": self.flip,
             "resize": "paper" if self.paper_resize else "fit",
@@ -95,14 +95,14 @@ class Protocol:
         )
 
 
-# What AP of papers is measured by; they add scales and rescoring where they say so.
+# How papers measure AP; they say so where they add scales and rescoring.
 PAPER = Protocol(flip=True, paper_resize=True)
 
 
 def in_words(
     *, flip: bool, paper_resize: bool, scales: tuple[float, ...], match: bool, rescored: bool
 ) -> str:
-    """The same words for a protocol wherever one is named; ``deployment`` for the deployment path."""
+    """A protocol's name in all outputs; ``deployment`` for the deployment path."""
     base = " + ".join(name for name, on in (("flip", flip), ("paper resize", paper_resize)) if on)
     several = "scales " + " ".join(f"{scale:g}" for scale in scales) if len(scales) > 1 else ""
     parts = (base, several, "match" if match else "", "rescored" if rescored else "")
@@ -110,7 +110,7 @@ def in_words(
 
 
 def notes_of(card: ModelCard, protocol: Protocol) -> list[str]:
-    """What must be known of a model that is measured as papers measure theirs."""
+    """Remarks on a model that is measured by the papers' protocol."""
     training = card.provenance.get("training")
     if (
         protocol.is_of_papers
@@ -132,7 +132,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
 
 
 def require_able(model: PoseModel, protocol: Protocol) -> None:
-    """Refuse a model that cannot follow the protocol, so that it can be asked before anything is measured.
+    """Refuse a model that cannot follow the protocol, before anything is measured.
 
     Raises:
         SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.

@@ -1,8 +1,8 @@
 """DEKR's rescoring network: a small MLP that predicts a pose's OKS from its shape and joint scores.
 
 It runs in NumPy, so that evaluation needs no torch; `samkr-edge rescore` trains it. The file (.npz) holds the weights
-under DEKR's names (``l1.weight`` ...), what its features were made of: links and the two links that give the scale, and
-what the poses were that it learned from.
+under DEKR's names (``l1.weight`` ...), the definition of its features (the links, and the two links that give the
+scale), and which poses it learned from.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _CROWDPOSE_LINKS = (
     (12, 13), (13, 0), (13, 1), (0, 2), (1, 3), (2, 4), (3, 5), (0, 6), (1, 7), (6, 8), (7, 9), (8, 10), (9, 11),
     (6, 7), (0, 1),
 )  # fmt: skip
-# The links whose mean length is the pose's size. For COCO 5-11 and 6-12 would be the sides of the torso; DEKR's table
-# has them at 9 and 11. The same numbers are hip-knee and knee-ankle of CrowdPose's table: kept, weights depend on it.
+# The links whose mean length is the pose's size: 9 and 11 in DEKR's table for COCO, the sides of the torso (joints 5-11
+# and 6-12). In CrowdPose's table these numbers are hip-knee and knee-ankle; kept, since the weights depend on it.
 _SCALE_LINKS = (9, 11)
 
 
 @dataclass(frozen=True)
 class PoseFeatures:
-    """What the network is told about a pose: 3 L + K numbers.
+    """The network's input for a pose: 3 L + K numbers.
 
     Attributes:
         links: (L, 2) joint indices.
@@ -53,7 +53,7 @@ class PoseFeatures:
 
     @classmethod
     def of(cls, skeleton: Skeleton) -> PoseFeatures:
-        """DEKR's for COCO and CrowdPose; a skeleton's own edges, all of them giving the scale, for others."""
+        """DEKR's for COCO and CrowdPose; for others the skeleton's edges, which all give the scale."""
         if skeleton.keypoints == COCO17.keypoints:
             return cls(_COCO_LINKS, _SCALE_LINKS)
         if skeleton.keypoints == CROWDPOSE14.keypoints:
@@ -83,7 +83,7 @@ class Lesson:
     """The poses that a rescoring network learned from.
 
     Attributes:
-        protocol: what they were predicted by, without rescoring.
+        protocol: of their prediction, without rescoring.
         trained_on: the images.
     """
 
@@ -97,7 +97,7 @@ class Lesson:
 
     @classmethod
     def from_json(cls, text: str) -> Lesson:
-        """Inverse of ``to_json``; ValueError, KeyError or TypeError for what is none."""
+        """Inverse of ``to_json``; ValueError, KeyError or TypeError for anything else."""
         content = json.loads(text)
         protocol: dict[str, Any] = {**content["protocol"], "scales": tuple(content["protocol"]["scales"])}
         trained_on = TrainedOn.from_dict(content["trained_on"])
@@ -114,7 +114,7 @@ class RescoringNetwork:
         features: how a pose is described.
         weights: ``l1.weight`` (H, F), ``l1.bias`` (H,), ... float32.
         path: the file it came from, for messages.
-        lesson: None for files of before it was recorded.
+        lesson: None for older files, which did not record it.
     """
 
     features: PoseFeatures
@@ -128,7 +128,7 @@ class RescoringNetwork:
         return [self.lesson.trained_on] if self.lesson else []
 
     def doubts(self, protocol: Protocol) -> list[str]:
-        """A line where it is used on poses of another protocol than those it learned to judge."""
+        """A warning if the poses are of another protocol than those that it learned from."""
         if self.lesson is None:
             return []
         learned, used = (
@@ -160,7 +160,7 @@ class RescoringNetwork:
 
 
 def with_rescoring(protocol: Protocol, path: Path | None, skeleton: Skeleton) -> Protocol:
-    """The protocol with a file's rescoring network, where one is given; raises what ``load_rescoring`` does."""
+    """The protocol with the rescoring network of a file, if one is given; raises what ``load_rescoring`` does."""
     return protocol if path is None else replace(protocol, rescoring=load_rescoring(path, skeleton))
 
 
@@ -181,7 +181,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
     """Read a rescoring network made for this skeleton.
 
     Raises:
-        SamkrError: SE-A23 missing, SE-A77 no rescoring network, SE-A82 made for other keypoints.
+        SamkrError: SE-A23 missing, SE-A77 not a rescoring network, SE-A82 made for other keypoints.
     """
     path = Path(path)
     expected = PoseFeatures.of(skeleton)

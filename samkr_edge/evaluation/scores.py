@@ -1,10 +1,10 @@
-"""AP in figures: of one network, of two, and from which value on it means something. Needs nothing but Python."""
+"""AP as numbers: of one network, the difference of two, and the value below which it means little. Pure Python."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Below this AP a network knows too little for a difference in AP to say anything about what was done to it.
+# Below this AP a network is too weak for a difference in AP to mean anything.
 LEAST_AP = 5.0
 
 
