@@ -10,6 +10,9 @@ STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 export PYTHON INSTALLER
 
+# make takes a name with a space for two, and `clean` would remove both.
+$(foreach name,VENV BIN,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a space, which make cannot take)))
+
 # An environment whose Python was removed is looked at again, whatever the stamp says.
 ifeq ($(wildcard $(BIN)/python),)
 .PHONY: $(STAMP)

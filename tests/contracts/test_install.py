@@ -258,3 +258,11 @@ def test_an_environment_whose_python_was_removed_is_named(machine: Machine) -> N
     done = machine.install()
     assert done.returncode == 2
     assert "its Python was removed" in done.stderr
+
+
+@pytest.mark.parametrize("given", ["VENV=my venv", "BIN=my venv/bin"])
+def test_make_refuses_a_path_with_a_space_instead_of_taking_it_for_two(given: str) -> None:
+    refused = subprocess.run(["make", "-n", "-C", ROOT, "clean", given], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert f"{given} has a space" in refused.stderr
+    assert "rm" not in refused.stdout
