@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.judge.verdict import decide
-from benchmarks.measure.latency import Run, Timed, measure
+from benchmarks.measure.latency import LatencyRun, Timed, measure
 from benchmarks.measure.sensors import Sensors, find_sensors
 from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measure.timing_images import timing_images
@@ -40,7 +40,7 @@ Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
 
 
 @dataclass(frozen=True)
-class _Energy:
+class _EnergyByModel:
     """The meter, what each model's frame costs by it, and why there is none."""
 
     meter: PowerFacts | None = None
@@ -94,12 +94,12 @@ def run_bench(
 def _results(
     plan: Plan,
     opened: Opened,
-    run: Run,
+    run: LatencyRun,
     sensors: Sensors,
     power_modes: tuple[str | None, str | None],
     images: int,
     rows: list[ModelResult],
-    energy: _Energy,
+    energy: _EnergyByModel,
     samples: str | None,
 ) -> Results:
     """Everything that was measured, judged."""
@@ -132,7 +132,7 @@ def _results(
 
 
 def _reasons(
-    run: Run, opened: Opened, sensors: Sensors, power_modes: tuple[str | None, str | None]
+    run: LatencyRun, opened: Opened, sensors: Sensors, power_modes: tuple[str | None, str | None]
 ) -> list[str]:
     """Why the run as a whole cannot be trusted."""
     reasons = reasons_of_run(
@@ -167,7 +167,7 @@ def _time(
     images: list[np.ndarray],
     sensors: Sensors,
     progress: Progress,
-) -> Run:
+) -> LatencyRun:
     """The interleaved measurement; in offline mode with the times of one image."""
     from samkr_edge.evaluation.many_images import opencv_threads
 
@@ -215,19 +215,19 @@ def _accuracy(plan: Plan, opened: Opened, progress: Progress) -> dict[str, Accur
         )
 
 
-def _energy(plan: Plan, opened: Opened, images: list[np.ndarray], progress: Progress) -> _Energy:
+def _energy(plan: Plan, opened: Opened, images: list[np.ndarray], progress: Progress) -> _EnergyByModel:
     if not plan.power:
-        return _Energy()
+        return _EnergyByModel()
     from benchmarks.measure.energy import find_power, measure_energy
 
     source, reason = find_power(on_gpu=opened.on_gpu)
     if source is None:
-        return _Energy(reason=reason)
+        return _EnergyByModel(reason=reason)
     with progress("energy", None) as advance:
         advance(0, note=source.rail)
         meter, energy = measure_energy(opened.models, images, source)
     missing = [name for name in opened.models if name not in energy]
-    return _Energy(meter, energy, f"too few readings for {', '.join(missing)}" if missing else None)
+    return _EnergyByModel(meter, energy, f"too few readings for {', '.join(missing)}" if missing else None)
 
 
 def _save_samples(plan: Plan, opened: Opened, folder: Path | None, progress: Progress) -> str | None:
@@ -259,7 +259,7 @@ def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _settings(plan: Plan, run: Run, images: int, random: bool) -> Settings:
+def _settings(plan: Plan, run: LatencyRun, images: int, random: bool) -> Settings:
     return Settings(
         mode=plan.mode,
         batch=plan.batch,

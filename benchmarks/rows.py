@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure.int8_share import int8_share
-from benchmarks.measure.latency import Run, latency_stats, speed_up, split
+from benchmarks.measure.latency import LatencyRun, latency_stats, speed_up, split
 from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
 from benchmarks.schema import (
@@ -51,7 +51,7 @@ def measured_row(
     model: PoseModel,
     path: Path,
     sha256: str,
-    run: Run,
+    run: LatencyRun,
     baseline: str,
     *,
     accuracy: Accuracy | None = None,
@@ -91,7 +91,7 @@ def measured_row(
     )
 
 
-def machine_row(run: Run, sensors: Sensors, power_modes: tuple[str | None, str | None]) -> Machine:
+def machine_row(run: LatencyRun, sensors: Sensors, power_modes: tuple[str | None, str | None]) -> Machine:
     """Clocks, temperatures and throttling from the first reading of a run to the last."""
     first, last = run.states[0], run.states[-1]
     mhz = [state.mhz for state in run.states if state.mhz is not None]

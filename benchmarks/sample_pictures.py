@@ -14,7 +14,7 @@ FOLDER = "samples"
 INDEX = "samples.json"
 
 
-class Person(BaseModel):
+class SamplePerson(BaseModel):
     """One predicted person: K joints (x, y, score) in pixels of the saved image."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,7 +29,7 @@ class SampleImage(BaseModel):
     file: str
     width: int
     height: int
-    people: dict[str, list[Person]]
+    people: dict[str, list[SamplePerson]]
 
 
 class Samples(BaseModel):

@@ -28,7 +28,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoin
 
 
 @dataclass(frozen=True)
-class CalibrationImages:
+class CalibrationSet:
     """Batches to calibrate on, uint8 (N, H, W, 3); the facts to record; (taken, of) by stratum; a few of the images,
     small, that will travel with the ONNX."""
 
@@ -62,7 +62,7 @@ def calibration_images(
     count: int,
     seed: int,
     noise: int | None = None,
-) -> CalibrationImages:
+) -> CalibrationSet:
     """``count`` images of the train split of ``data``, or ``noise`` images of noise.
 
     Raises:
@@ -73,7 +73,7 @@ def calibration_images(
         random = np.random.default_rng(seed)
         shape = (*card.input_size, 3)
         batches = (random.integers(0, 256, (1, *shape), dtype=np.uint8) for _ in range(noise))
-        return CalibrationImages(batches, {"images": noise, "noise": True, "seed": seed}, {})
+        return CalibrationSet(batches, {"images": noise, "noise": True, "seed": seed}, {})
     if data is None:
         raise SamkrError(
             "SE-U45",
@@ -91,7 +91,7 @@ def calibration_images(
     facts = {"images": len(selection.images), "seed": seed, "sha256": list(selection.hashes)}
     probe = make_probe("calibration", probe_images(train, selection.images, COUNT))
     shown = load_batches(selection.images, card.input_size, batch)
-    return CalibrationImages(shown, facts, selection.coverage, probe)
+    return CalibrationSet(shown, facts, selection.coverage, probe)
 
 
 def use_threads(threads: int | None) -> None:

@@ -14,13 +14,13 @@ PROFILES = Path(__file__).parent
 Capability = Annotated[str, Field(pattern=r"^\d+\.\d$")]
 
 
-class Part(BaseModel):
+class ProfileSection(BaseModel):
     """A section of a profile; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PowerMode(Part):
+class PowerMode(ProfileSection):
     """A power mode by name (ids differ between boards): live SMs and the GPU's highest clock in MHz.
 
     ``super`` marks the modes of JetPack 6.2's Super configuration, which has names and a default of its own.
@@ -33,7 +33,7 @@ class PowerMode(Part):
     default: bool = False
 
 
-class Limit(Part):
+class Limit(ProfileSection):
     """Something this device cannot do (``int8``, ``dla``, ``gridsample``), why, and what to do instead."""
 
     what: Literal["int8", "dla", "gridsample"]
@@ -41,7 +41,7 @@ class Limit(Part):
     instead: str
 
 
-class Target(Part):
+class Target(ProfileSection):
     """One device.
 
     Attributes:

@@ -13,7 +13,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from benchmarks.sweep.index import Outcome
+    from benchmarks.sweep.index import CellOutcome
 
 
 def sweep(
@@ -53,7 +53,7 @@ def sweep(
     if anyway:
         chosen = chosen.model_copy(update={"anyway": True})
 
-    def finished(outcome: Outcome, number: int, count: int) -> None:
+    def finished(outcome: CellOutcome, number: int, count: int) -> None:
         note = f": {outcome.note}" if outcome.note else ""
         say(f"[{number}/{count}] {outcome.cell.label}: {outcome.state}{note}")
 
@@ -85,7 +85,7 @@ def sweep(
         raise typer.Exit(failed.exit_code)
 
 
-def _table(why: str, outcomes: list[Outcome], out: Path) -> Any:
+def _table(why: str, outcomes: list[CellOutcome], out: Path) -> Any:
     """One line a model of each finished cell, and of what its AP is; the other cells with their reason."""
     from rich.console import Group
     from rich.table import Table

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.host.gpu_day_steps import Step
+from benchmarks.host.gpu_day_steps import GpuDayStep
 
 FILE = "gpu_day.json"
 ATTEMPTS = 2
@@ -37,10 +37,10 @@ class Day:
     extra: dict[str, Path] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def is_done(self, step: Step) -> bool:
+    def is_done(self, step: GpuDayStep) -> bool:
         return self.records.get(step.name, {}).get("state") == "done"
 
-    def is_there(self, step: Step) -> bool:
+    def is_there(self, step: GpuDayStep) -> bool:
         """Whether what others read of it lies here."""
         return all((self.work / name).exists() for name in step.makes)
 
@@ -54,7 +54,7 @@ class Day:
                 os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
-def pending(day: Day, steps: Sequence[Step], only: str | None = None) -> list[Step]:
+def pending(day: Day, steps: Sequence[GpuDayStep], only: str | None = None) -> list[GpuDayStep]:
     """What is to be run, in order: steps that are not done, what they read and is not here, failed ones at the end.
 
     Args:
@@ -71,7 +71,7 @@ def pending(day: Day, steps: Sequence[Step], only: str | None = None) -> list[St
     return [s for s in chosen if not tries(day, s)] + [s for s in chosen if tries(day, s)]
 
 
-def _chain(day: Day, by_name: dict[str, Step], step: Step) -> set[str]:
+def _chain(day: Day, by_name: dict[str, GpuDayStep], step: GpuDayStep) -> set[str]:
     """The step and all that has to be made before it."""
     found = {step.name}
     for name in missing_for(day, by_name, step):
@@ -79,19 +79,19 @@ def _chain(day: Day, by_name: dict[str, Step], step: Step) -> set[str]:
     return found
 
 
-def missing_for(day: Day, by_name: dict[str, Step], step: Step) -> list[str]:
+def missing_for(day: Day, by_name: dict[str, GpuDayStep], step: GpuDayStep) -> list[str]:
     """Steps whose files it reads and that are not here."""
     return [name for name in step.after if not (day.is_done(by_name[name]) and day.is_there(by_name[name]))]
 
 
-def tries(day: Day, step: Step) -> int:
+def tries(day: Day, step: GpuDayStep) -> int:
     """How often it has failed."""
     return int(day.records.get(step.name, {}).get("failures", 0))
 
 
 def run(
     day: Day,
-    steps: Sequence[Step],
+    steps: Sequence[GpuDayStep],
     minutes: float,
     only: str | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -122,7 +122,7 @@ def why(record: dict[str, Any]) -> str:
     return f": {lines[-1][:160]}" if record["state"] == "failed" and lines else ""
 
 
-def attempt(day: Day, step: Step, limit_s: float) -> dict[str, Any]:
+def attempt(day: Day, step: GpuDayStep, limit_s: float) -> dict[str, Any]:
     """Run a step and say what became of it."""
     command = [str(day.pythons[step.needs]), *(fill(day, text) for text in step.command)]
     environment = dict(os.environ)

@@ -12,7 +12,7 @@ BATCHES = (8, 1)
 
 
 @dataclass(frozen=True)
-class Step:
+class GpuDayStep:
     """One thing to make or to measure.
 
     Attributes:
@@ -34,14 +34,14 @@ class Step:
     result: str | None = None
 
 
-def steps() -> list[Step]:
+def steps() -> list[GpuDayStep]:
     """All of them, what is wanted most first."""
     return [*torch_steps(), *export_steps(), *tensorrt_steps()]
 
 
-def torch_steps() -> list[Step]:
-    def training(name: str, *options: str) -> Step:
-        return Step(
+def torch_steps() -> list[GpuDayStep]:
+    def training(name: str, *options: str) -> GpuDayStep:
+        return GpuDayStep(
             f"training-{name}", "torch",
             (*host("training_step"), "--recipe", "samkr_w32_coco", "--data", "{work}/people", "--device", "cuda",
              "--threads", "4", *options, "-o", f"{{work}}/training-{name}.json"),
@@ -51,9 +51,9 @@ def torch_steps() -> list[Step]:
     size = ("--set", "batch_size=16", "data.input_size=[512,512]")
     return [
         selftest("torch", "torch", "1,12", 3),
-        Step("head", "torch", (*host("head"), "--device", "cuda", "--rounds", "20", "-o", "{work}/head.json"), 2,
+        GpuDayStep("head", "torch", (*host("head"), "--device", "cuda", "--rounds", "20", "-o", "{work}/head.json"), 2,
              result="head.json"),
-        Step("people", "torch", (*program(), "data", "synth", "{work}/people", "--train", "64", "--val", "8"), 1,
+        GpuDayStep("people", "torch", (*program(), "data", "synth", "{work}/people", "--train", "64", "--val", "8"), 1,
              makes=("people",)),
         training("fp32", *size, "precision=fp32"),
         training("tf32", *size, "precision=tf32"),
@@ -61,38 +61,38 @@ def torch_steps() -> list[Step]:
     ]  # fmt: skip
 
 
-def export_steps() -> list[Step]:
+def export_steps() -> list[GpuDayStep]:
     """Random weights of one seed: on every machine the same network."""
     found = []
     for model in MODELS:
         found.append(
-            Step(f"quantize-{model}", "torch",
+            GpuDayStep(f"quantize-{model}", "torch",
                  (*program(), "quantize", model, "--untrained", "--random-images", "8", "-o",
                   f"{{work}}/{model}-int8.pt"), 4, makes=(f"{model}-int8.pt",))
         )  # fmt: skip
         for batch in BATCHES:
             file = f"{model}-float-{batch}.onnx"
             found.append(
-                Step(f"export-{model}-float-{batch}", "torch",
+                GpuDayStep(f"export-{model}-float-{batch}", "torch",
                      (*program(), "export", model, "--untrained", "--batch", str(batch), "-o", f"{{work}}/{file}"),
                      2, makes=(file,))
             )  # fmt: skip
             if batch == 1:
                 found.append(
-                    Step(f"reference-{model}", "torch",
+                    GpuDayStep(f"reference-{model}", "torch",
                          (*host("gpu_day"), "compare", f"{{work}}/{file}", f"{{bundle}}/{model}.npz"),
                          1, (f"export-{model}-float-1",))
                 )  # fmt: skip
             file = f"{model}-int8-{batch}.onnx"
             found.append(
-                Step(f"export-{model}-int8-{batch}", "torch",
+                GpuDayStep(f"export-{model}-int8-{batch}", "torch",
                      (*program(), "export", f"{{work}}/{model}-int8.pt", "--batch", str(batch), "-o",
                       f"{{work}}/{file}"), 2, (f"quantize-{model}",), (file,))
             )  # fmt: skip
     return found
 
 
-def tensorrt_steps() -> list[Step]:
+def tensorrt_steps() -> list[GpuDayStep]:
     found = [
         selftest("operators", "tensorrt", "0,2,3", 4),
         selftest("networks", "tensorrt", "4,5", 10),
@@ -106,7 +106,7 @@ def tensorrt_steps() -> list[Step]:
                 found += engine_steps(model, precision, batch)
         engines = [f"{model}-{precision}-1" for precision in ("fp32", "fp16", "int8")]
         found.append(
-            Step(f"bench-{model}", "tensorrt",
+            GpuDayStep(f"bench-{model}", "tensorrt",
                  (*program(), "bench", *(f"{{work}}/{engine}.engine" for engine in engines), "--seconds", "20",
                   "--out", f"{{work}}/bench-{model}"),
                  2, tuple(f"build-{engine}" for engine in engines), result=f"bench-{model}/results.json")
@@ -114,23 +114,23 @@ def tensorrt_steps() -> list[Step]:
     return found
 
 
-def engine_steps(model: str, precision: str, batch: int) -> list[Step]:
+def engine_steps(model: str, precision: str, batch: int) -> list[GpuDayStep]:
     engine = f"{model}-{precision}-{batch}"
     source = f"{model}-{'int8' if precision == 'int8' else 'float'}-{batch}"
     build, file = f"build-{engine}", f"{{work}}/{engine}.engine"
     return [
-        Step(build, "tensorrt",
+        GpuDayStep(build, "tensorrt",
              (*program(), "build", f"{{work}}/{source}.onnx", "--target", "auto", "--precision", precision, "-o", file,
               "--json"), 4, (f"export-{source}",), (f"{engine}.engine", f"{engine}.engine.json")),
-        Step(f"times-{engine}", "tensorrt", (*host("engine_times"), file, "-o", f"{{work}}/times-{engine}.json"), 1,
-             (build,), result=f"times-{engine}.json"),
-        Step(f"layers-{engine}", "tensorrt", (*program(), "inspect", file, "--profile", "--json"), 1, (build,)),
+        GpuDayStep(f"times-{engine}", "tensorrt", (*host("engine_times"), file, "-o", f"{{work}}/times-{engine}.json"),
+             1, (build,), result=f"times-{engine}.json"),
+        GpuDayStep(f"layers-{engine}", "tensorrt", (*program(), "inspect", file, "--profile", "--json"), 1, (build,)),
     ]  # fmt: skip
 
 
-def selftest(name: str, needs: str, stages: str, minutes: float) -> Step:
+def selftest(name: str, needs: str, stages: str, minutes: float) -> GpuDayStep:
     folder = f"selftest-{name}"
-    return Step(
+    return GpuDayStep(
         folder, needs,
         (*program(), "selftest", "--stage", stages, "--keep-going", "--out", f"{{work}}/{folder}"),
         minutes, result=f"{folder}/selftest.json",

@@ -39,7 +39,7 @@ Settings = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
-class Row:
+class FormRow:
     """One form: what became of it, or the builder's reason to refuse it."""
 
     group: str
@@ -59,12 +59,12 @@ class Builder:
         self.target = target
         messages: list[str] = []
 
-        class Logger(self.trt.ILogger):  # type: ignore[name-defined]
+        class FormLogger(self.trt.ILogger):  # type: ignore[name-defined]
             def log(self, severity: Any, message: str) -> None:
                 messages.append(message)
 
         self.messages = messages
-        self.logger = Logger()
+        self.logger = FormLogger()
         self.builder = self.trt.Builder(self.logger)
 
     def row(
@@ -74,7 +74,7 @@ class Builder:
         model: ModelProto | bytes,
         settings: Settings | None = None,
         targets: Sequence[str] = (),
-    ) -> Row:
+    ) -> FormRow:
         """What a graph becomes; for other compute capabilities than usual where they are given."""
         self.messages.clear()
         network = self.builder.create_network(0)
@@ -102,11 +102,11 @@ class Builder:
             (layer.inputs[0].dtype, layer.outputs[0].dtype) for layer in layers if layer.kind == "gemm"
         )
         text = ", ".join(f"{count} {reads} -> {writes}" for (reads, writes), count in sorted(kinds.items()))
-        return Row(group, form, text, found.elementwise, found.kernels, found.bytes_moved / 1e6)
+        return FormRow(group, form, text, found.elementwise, found.kernels, found.bytes_moved / 1e6)
 
 
-def refused(group: str, form: str, reason: str) -> Row:
-    return Row(group, form, "", 0, 0, 0.0, " ".join(reason.split())[:160])
+def refused(group: str, form: str, reason: str) -> FormRow:
+    return FormRow(group, form, "", 0, 0, 0.0, " ".join(reason.split())[:160])
 
 
 def builder_settings(trt: Any) -> Iterator[tuple[str, Settings]]:
@@ -147,7 +147,7 @@ def _title(group: str) -> str:
     return group if group.endswith(".onnx") else group[0].upper() + group[1:]
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[FormRow]) -> str:
     """Markdown, one table for every group."""
     lines: list[str] = []
     for before, one in zip([None, *rows], rows, strict=False):
@@ -160,16 +160,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines[1:])
 
 
-def settings_rows(builder: Builder, group: str, model: ModelProto) -> Iterator[Row]:
+def settings_rows(builder: Builder, group: str, model: ModelProto) -> Iterator[FormRow]:
     """One row for all settings under which the same comes out."""
-    outcomes: dict[Row, list[str]] = {}
+    outcomes: dict[FormRow, list[str]] = {}
     for name, settings in builder_settings(builder.trt):
         outcomes.setdefault(builder.row(group, "", model, settings), []).append(name)
     for outcome, names in outcomes.items():
         yield replace(outcome, form="; ".join(names))
 
 
-def card_rows(builder: Builder) -> Iterator[Row]:
+def card_rows(builder: Builder) -> Iterator[FormRow]:
     """What other cards get, and what an engine for several gets."""
     group = "the four basic blocks for other cards"
     everything = [name for name in builder.trt.ComputeCapability.__members__ if name.startswith("SM")]
@@ -182,7 +182,7 @@ def card_rows(builder: Builder) -> Iterator[Row]:
         )
 
 
-def network_rows(builder: Builder, path: Path) -> Iterator[Row]:
+def network_rows(builder: Builder, path: Path) -> Iterator[FormRow]:
     """A whole network in FP16 and, where it has quantizers, in INT8 as it is and in the form that fuses."""
     forms = {"FP16": ("strip_quantizers",)}
     if facts_of(read_onnx(path)).precision == "int8":

@@ -144,7 +144,7 @@ def _person(joints: Joints, edges: Sequence[tuple[int, int]], view: View, colour
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotArea:
     """A plot's rectangle in user units, and where its values lie."""
 
     x0: float
@@ -169,9 +169,9 @@ def curve_picture(log: Path) -> str:
     losses = [(e["step"], math.log10(e["heatmap"] + e["offset"])) for e in entries if "heatmap" in e]
     last = max(e["step"] for e in entries)
     width, height = 760, 250
-    left = Frame(48, 356, 34, height - 44, last, 0, 100)
+    left = PlotArea(48, 356, 34, height - 44, last, 0, 100)
     low, high = (bound(value for _, value in losses) for bound in (min, max))
-    right = Frame(438, width - 24, 34, height - 44, last, low - 0.05, high + 0.05)
+    right = PlotArea(438, width - 24, 34, height - 44, last, low - 0.05, high + 0.05)
     steps = [math.log10(part) + power for power in range(-6, 2) for part in (1, 2, 5)]
     x, y = left.x(scores[-1][0]), left.y(scores[-1][1])
     return "".join(
@@ -195,7 +195,7 @@ def curve_picture(log: Path) -> str:
     )
 
 
-def _axes(frame: Frame, values: Sequence[tuple[float, str]], name: str) -> list[str]:
+def _axes(frame: PlotArea, values: Sequence[tuple[float, str]], name: str) -> list[str]:
     x0, x1, bottom = f"{frame.x0:g}", f"{frame.x1:g}", frame.y1
     parts = [f'<text x="{x0}" y="{frame.y0 - 14:g}">{escape(name)}</text>']
     for value, label in values:
@@ -214,7 +214,7 @@ def _axes(frame: Frame, values: Sequence[tuple[float, str]], name: str) -> list[
     return parts
 
 
-def _line(frame: Frame, points: Sequence[tuple[float, float]], colour: str) -> str:
+def _line(frame: PlotArea, points: Sequence[tuple[float, float]], colour: str) -> str:
     path = "L".join(f"{frame.x(at):.1f} {frame.y(value):.1f}" for at, value in points)
     return f'<path d="M{path}" stroke="{colour}" stroke-width="2"/>'
 

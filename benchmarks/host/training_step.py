@@ -37,7 +37,7 @@ from training.models.zoo import build_model, model_config
 STAGES = ("loader", "forward", "backward", "update")
 
 
-class Step:
+class TimedStep:
     """One training step that says how long each part took."""
 
     def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
@@ -99,7 +99,7 @@ def main() -> None:
     allow_tf32(recipe.precision == "tf32")
     torch.backends.cudnn.benchmark = True  # as in training
     device = torch.device(arguments.device)
-    step = Step(recipe, arguments.data, device)
+    step = TimedStep(recipe, arguments.data, device)
     times: dict[int, list[list[float]]] = {threads: [] for threads in arguments.threads}
     for number in range(arguments.rounds + 2):
         for threads, found in times.items():

@@ -80,7 +80,7 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Run:
+class LatencyRun:
     """One interleaved measurement.
 
     Attributes:
@@ -97,7 +97,7 @@ class Run:
     settled: bool
     seconds: float
 
-    def per_image(self, batch: int) -> Run:
+    def per_image(self, batch: int) -> LatencyRun:
         """The run with the times of one image, where each round was a batch of so many."""
         return replace(self, frames={name: frames.per_image(batch) for name, frames in self.frames.items()})
 
@@ -120,7 +120,7 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     sensors: Callable[[], MachineState] = read_cpu,
     advance: Callable[[float], None] | None = None,
-) -> Run:
+) -> LatencyRun:
     """Run the models round-robin and return every frame's times.
 
     Args:
@@ -167,7 +167,7 @@ def measure(
         if collecting:
             gc.enable()
     frames = {name: recorder[name].frames() for name in names}
-    return Run(frames, tuple(states), warmup_rounds, settled, elapsed)
+    return LatencyRun(frames, tuple(states), warmup_rounds, settled, elapsed)
 
 
 def _order(names: list[str], round_number: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.sample_pictures import INDEX, Person, SampleImage, Samples
+from benchmarks.sample_pictures import INDEX, SampleImage, SamplePerson, Samples
 from samkr_edge.files.artefact import replacing
 from samkr_edge.pose.oks import labelled_joints
 
@@ -104,7 +104,7 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _people(poses: Poses, scale: float) -> list[Person]:
+def _people(poses: Poses, scale: float) -> list[SamplePerson]:
     if not len(poses):
         return []
     # `+ 0.5 ... - 0.5`: pixel centres, not corners, are scaled by the resize.
@@ -112,7 +112,7 @@ def _people(poses: Poses, scale: float) -> list[Person]:
     threshold = max(_SHOWN_SCORE, _SHOWN_SHARE * float(poses.scores.max()))
     shown = [i for i in np.argsort(-poses.scores) if poses.scores[i] >= threshold]
     return [
-        Person(
+        SamplePerson(
             score=round(float(poses.scores[i]), 4),
             joints=[
                 (round(float(x), 1), round(float(y), 1), round(float(s), 3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.sample_pictures import Person
+from benchmarks.sample_pictures import SamplePerson
 from samkr_edge.pose.oks import box_area, joint_similarities
 
 # A joint has moved when it went further than OKS forgives at this value, AP75's threshold.
@@ -33,7 +33,9 @@ class Movement:
     joints: int
 
 
-def compare(baseline: Sequence[Person], people: Sequence[Person], sigmas: Sequence[float]) -> Movement:
+def compare(
+    baseline: Sequence[SamplePerson], people: Sequence[SamplePerson], sigmas: Sequence[float]
+) -> Movement:
     """Match people by OKS over all joints, the best pair first; joints whose own term is below MOVED_OKS have moved."""
     if not baseline or not people:
         return Movement(frozenset(), len(people), len(baseline), 0)

@@ -77,7 +77,7 @@ def _number(value: float, step: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class _Axis:
     low: float
     high: float
     start: float
@@ -153,21 +153,21 @@ def scatter(points: Sequence[Point], *, width: float, height: float, title: str,
     return "".join(parts)
 
 
-def _latency_scale(points: Sequence[Point], width: float) -> _Scale:
+def _latency_scale(points: Sequence[Point], width: float) -> _Axis:
     top = max(max(p.p50, p.p90) for p in points) * 1.08
-    return _Scale(0.0, top or 1.0, _LEFT, width - _RIGHT)
+    return _Axis(0.0, top or 1.0, _LEFT, width - _RIGHT)
 
 
-def _ap_scale(points: Sequence[Point], height: float) -> _Scale:
+def _ap_scale(points: Sequence[Point], height: float) -> _Axis:
     low = min(p.ap if p.ap_low is None else min(p.ap, p.ap_low) for p in points)
     high = max(p.ap if p.ap_high is None else max(p.ap, p.ap_high) for p in points)
     # Never zoom so far that a tenth of a point looks like a cliff.
     room = max((high - low) * 0.22, (4.0 - (high - low)) / 2, 0.5)
     # A little below 0 is shown where needed, so that no mark sits on the axis.
-    return _Scale(max(-0.3 * room, low - room), min(100.0 + 0.3 * room, high + room), height - _BOTTOM, _TOP)
+    return _Axis(max(-0.3 * room, low - room), min(100.0 + 0.3 * room, high + room), height - _BOTTOM, _TOP)
 
 
-def _axes(x: _Scale, y: _Scale, width: float, height: float) -> list[str]:
+def _axes(x: _Axis, y: _Axis, width: float, height: float) -> list[str]:
     parts = []
     marks = ticks(y.low, y.high, 5)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
@@ -201,7 +201,7 @@ def _axes(x: _Scale, y: _Scale, width: float, height: float) -> list[str]:
     return parts
 
 
-def _front_line(points: Sequence[Point], x: _Scale, y: _Scale) -> list[str]:
+def _front_line(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
     """What is reachable: a step down to the left of each model of the front, and level to its right."""
     best = [points[index] for index in front([(p.p50, p.ap) for p in points])]
     if not best:
@@ -214,7 +214,7 @@ def _front_line(points: Sequence[Point], x: _Scale, y: _Scale) -> list[str]:
     return [f'<path class="reach" d="{area}"/>', f'<path class="front" d="{" ".join(path)}"/>']
 
 
-def _mark(point: Point, x: _Scale, y: _Scale) -> list[str]:
+def _mark(point: Point, x: _Axis, y: _Axis) -> list[str]:
     cx, cy = x(point.p50), y(point.ap)
     parts = [f'<g class="s{point.series}">', f"<title>{escape(_describe(point))}</title>"]
     right = x(max(point.p50, point.p90))
@@ -239,7 +239,7 @@ def _describe(point: Point) -> str:
     return text
 
 
-def _obstacles(points: Sequence[Point], x: _Scale, y: _Scale) -> list[Box]:
+def _obstacles(points: Sequence[Point], x: _Axis, y: _Axis) -> list[Box]:
     boxes = []
     for point in points:
         cx, cy = x(point.p50), y(point.ap)

@@ -25,7 +25,7 @@ STAGES_SHOWN = tuple(SplitMs.model_fields)
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One model as the template shows it; all numbers are text."""
 
     model: ModelResult
@@ -89,12 +89,12 @@ def _unbroken(text: str) -> str:
     return text.replace(", +", ",\u00a0+").replace(", −", ",\u00a0−")
 
 
-def _row(model: ModelResult, label: str, series: int, results: Results, slowest: float) -> Row:
+def _row(model: ModelResult, label: str, series: int, results: Results, slowest: float) -> ModelRow:
     speed, difference = model.speed_up, model.difference
     note = ""
     if difference is not None:
         note = "beyond noise" if is_significant(difference) else "within noise"
-    return Row(
+    return ModelRow(
         model=model,
         label=label,
         series=series % 4,

@@ -12,38 +12,38 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json
 
 
-class _Part(BaseModel):
+class _Shown(BaseModel):
     model_config = ConfigDict(
         extra="ignore"
     )  # written by another command, which may say more than is shown here
 
 
-class _Difference(_Part):
+class _ShownDifference(_Shown):
     ap: tuple[float, float, float]
 
 
-class _Trial(_Part):
-    difference: _Difference
+class _ShownTrial(_Shown):
+    difference: _ShownDifference
 
 
-class _Group(_Part):
+class _ShownGroup(_Shown):
     group: str
     macs_share: float
     distinguishable: bool
-    alone: _Trial
+    alone: _ShownTrial
 
 
-class _Sensitivity(_Part):
+class _ShownSensitivity(_Shown):
     checkpoint: str
     images: int
     fp32_ap: float
     trained_on: bool = False  # files from before it was recorded do not say
-    groups: list[_Group]
+    groups: list[_ShownGroup]
     conclusion: str
 
 
 @dataclass(frozen=True)
-class Bar:
+class GroupBar:
     """One group: its AP difference in INT8 as text, and where its bar and interval lie on an axis of 0..100."""
 
     group: str
@@ -64,7 +64,7 @@ class SensitivityPart:
     caption: str
     conclusion: str
     zero: float
-    bars: list[Bar]
+    bars: list[GroupBar]
 
 
 def read_sensitivity(path: Path) -> SensitivityPart:
@@ -75,7 +75,7 @@ def read_sensitivity(path: Path) -> SensitivityPart:
     """
     path = path / "sensitivity.json" if path.is_dir() else path
     try:
-        found = _Sensitivity.model_validate(read_json(path, "sensitivity file"))
+        found = _ShownSensitivity.model_validate(read_json(path, "sensitivity file"))
     except ValidationError as error:
         first = error.errors()[0]
         raise SamkrError(
@@ -95,7 +95,7 @@ def read_sensitivity(path: Path) -> SensitivityPart:
     for group in found.groups:
         value, lower, upper = group.alone.difference.ap
         bars.append(
-            Bar(
+            GroupBar(
                 group.group,
                 signed(value),
                 f"[{signed(lower)}, {signed(upper)}]",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.sample_pictures import Person
+from benchmarks.sample_pictures import SamplePerson
 
 
 def mark(series: int, cx: float, cy: float) -> str:
@@ -28,7 +28,7 @@ def mark_icon(series: int) -> str:
 
 
 def skeletons(
-    people: Sequence[Person],
+    people: Sequence[SamplePerson],
     edges: Sequence[tuple[int, int]],
     moved: frozenset[tuple[int, int]],
     *,

@@ -27,13 +27,13 @@ CLEAR_SCORE = 0.1
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelOutputs:
     """What a model gives for some images: its outputs for them all, by name, and the people in each, image pixels."""
 
     outputs: dict[str, np.ndarray]
     poses: list[Poses]
 
-    def errors_of(self, other: Seen) -> dict[str, float]:
+    def errors_of(self, other: ModelOutputs) -> dict[str, float]:
         """Relative L2 error of ``other``, by output."""
         return {name: relative_error(values, other.outputs[name]) for name, values in self.outputs.items()}
 
@@ -45,14 +45,14 @@ def reference_of(source: Path, engine: Path, out: Path) -> Path:
     return out
 
 
-def look(model: Path, images: Sequence[np.ndarray]) -> Seen:
+def look(model: Path, images: Sequence[np.ndarray]) -> ModelOutputs:
     """Run a model on images of any size, uint8 RGB; raises what opening it refuses."""
     with closing(load_model(model)) as opened:
         inputs = opened.new_input(len(images))
         fits = [opened.preprocess(image, out) for image, out in zip(images, inputs, strict=True)]
         outputs = opened.runner.run(inputs)
         poses = [opened.poses(one, fit) for *one, fit in zip(*outputs, fits, strict=True)]
-        return Seen(dict(zip(opened.card.outputs, outputs, strict=True)), poses)
+        return ModelOutputs(dict(zip(opened.card.outputs, outputs, strict=True)), poses)
 
 
 def joint_moves(expected: Sequence[Poses], found: Sequence[Poses]) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selftest.outcome import Outcome
+from benchmarks.selftest.outcome import StageOutcome
 from benchmarks.selftest.report import SCHEMA_VERSION
 from benchmarks.selftest.stage import Check, Stage
 from samkr_edge.errors import SamkrError, reason_of
@@ -14,7 +14,7 @@ from samkr_edge.files.artefact import json_of, json_text
 from samkr_edge.fixes import quoted
 
 
-def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[Outcome]:
+def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[StageOutcome]:
     """Those of these stages that passed in ``file``, where machine, versions and code are the same; else none.
 
     Raises:
@@ -32,7 +32,7 @@ def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage])
             return []
         passed = [one for one in found["stages"] if one["state"] == "passed" and one["number"] in wanted]
         return [
-            Outcome(**{**one, "checks": tuple(Check(**check) for check in one["checks"]), "said": ()})
+            StageOutcome(**{**one, "checks": tuple(Check(**check) for check in one["checks"]), "said": ()})
             for one in passed
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

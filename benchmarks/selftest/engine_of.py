@@ -55,7 +55,7 @@ STRONG_FP16 = Form("FP32 inside strong FP16", "strong", steps=("bake_fp16",))
 
 
 @dataclass(frozen=True)
-class Ran:
+class EngineOutputs:
     """What an engine gave.
 
     Attributes:
@@ -103,7 +103,7 @@ def plan_of(graph: bytes, form: Form, flavour: Flavour) -> BuildPlan:
     )
 
 
-def run_plan(graph: bytes, plan: BuildPlan, inputs: Mapping[str, np.ndarray], name: str) -> Ran:
+def run_plan(graph: bytes, plan: BuildPlan, inputs: Mapping[str, np.ndarray], name: str) -> EngineOutputs:
     """Build and run; where a build fails for which network builds have something else to try, that.
 
     Args:
@@ -124,4 +124,4 @@ def run_plan(graph: bytes, plan: BuildPlan, inputs: Mapping[str, np.ndarray], na
             if instead is None:
                 raise
             note, plan = instead.notes[-1], replace(instead, notes=())
-    return Ran(run_once(engine.data, inputs, plan.flavour), note)
+    return EngineOutputs(run_once(engine.data, inputs, plan.flavour), note)

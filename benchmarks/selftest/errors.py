@@ -43,7 +43,7 @@ Words = Sequence[str]
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandRun:
     """One command: exit status (negative: the signal that ended it), what it wrote to stderr, wall seconds."""
 
     status: int
@@ -57,10 +57,10 @@ class Ran:
         return found[1] if found else ""
 
 
-Run = Callable[[Words], Ran]
+Run = Callable[[Words], CommandRun]
 
 
-def in_a_process(words: Words) -> Ran:
+def in_a_process(words: Words) -> CommandRun:
     """``samkr-edge WORDS`` in a process of its own."""
     begun = time.perf_counter()
     done = subprocess.run(
@@ -71,7 +71,7 @@ def in_a_process(words: Words) -> Ran:
         errors="replace",
         timeout=TIMEOUT_S,
     )
-    return Ran(done.returncode, done.stderr, time.perf_counter() - begun)
+    return CommandRun(done.returncode, done.stderr, time.perf_counter() - begun)
 
 
 def checks(rig: Rig, run: Run = in_a_process, interrupted: str = "samkr_w32") -> Iterator[Check]:
@@ -98,7 +98,7 @@ def checks(rig: Rig, run: Run = in_a_process, interrupted: str = "samkr_w32") ->
 def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
     title, good = TITLES[flavour], network_file(rig)
 
-    def build(source: Path, *more: str) -> Ran:
+    def build(source: Path, *more: str) -> CommandRun:
         words = [
             "build",
             str(source),
@@ -131,7 +131,7 @@ def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
     yield told(what, run(["inspect", str(cut)]), start, ("SE-V89",))
 
 
-def told(what: str, ran: Ran, start: float, codes: Words, may_work: bool = False) -> Check:
+def told(what: str, ran: CommandRun, start: float, codes: Words, may_work: bool = False) -> Check:
     """Whether a command ended with one of our codes, in time, by no signal and without a traceback.
 
     Args:

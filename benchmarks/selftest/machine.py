@@ -13,7 +13,7 @@ from benchmarks.selftest.stage import Needs, Stage
 from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES, features_of
 from samkr_edge.child_process import HOME, NAMES
 from samkr_edge.doctor.environment import environment
-from samkr_edge.doctor.trial_import import Trial, trial_imports
+from samkr_edge.doctor.trial_import import ImportTrial, trial_imports
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import running_device, target_of
 from samkr_edge.machine.driver import require_gpu
@@ -24,7 +24,7 @@ NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineUnderTest:
     """What stages find here.
 
     Attributes:
@@ -48,7 +48,7 @@ class Machine:
         }
 
 
-def look_around(stages: Iterable[Stage]) -> Machine:
+def look_around(stages: Iterable[Stage]) -> MachineUnderTest:
     """What these stages need and find. TensorRT and torch are imported in another process: that can end one."""
     needed = {need for stage in stages for need in stage.needs}
     lacking: dict[Needs, str] = {}
@@ -81,7 +81,7 @@ def look_around(stages: Iterable[Stage]) -> Machine:
         for title, module in modules.items()
         if title not in complaints and (version := trials[module].version)
     }
-    return Machine(device, lacking, versions)
+    return MachineUnderTest(device, lacking, versions)
 
 
 def require_gpu_here() -> None:
@@ -124,7 +124,7 @@ def _no_gpu() -> str:
     return ""
 
 
-def _complaint(title: str, trial: Trial) -> str:
+def _complaint(title: str, trial: ImportTrial) -> str:
     if not trial.found:
         return f"{title} is not installed"
     reason = f"{trial.lacks} is missing" if trial.lacks else trial.error

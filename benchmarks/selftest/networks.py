@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.selftest.against_onnx_runtime import (
-    Seen,
+    ModelOutputs,
     ap_of,
     images_of,
     joint_moves,
@@ -94,7 +94,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
 
 
 def _maps(
-    rig: Rig, wanted: Wanted, images: Sequence[np.ndarray], expected: Seen, found: Seen
+    rig: Rig, wanted: Wanted, images: Sequence[np.ndarray], expected: ModelOutputs, found: ModelOutputs
 ) -> Iterator[Check]:
     if wanted.precision == "int8":
         noise = expected.errors_of(look(network_file(rig, wanted.model), images))
@@ -111,7 +111,7 @@ def _maps(
         )
 
 
-def _joints(wanted: Wanted, expected: Seen, found: Seen) -> Check:
+def _joints(wanted: Wanted, expected: ModelOutputs, found: ModelOutputs) -> Check:
     share = SHARES[wanted.precision]
     moves = joint_moves(expected.poses, found.poses)
     if not moves.size:
@@ -132,7 +132,7 @@ def _joints(wanted: Wanted, expected: Seen, found: Seen) -> Check:
     )
 
 
-def _ap(wanted: Wanted, people: KeypointDataset, expected: Seen, found: Seen) -> Check:
+def _ap(wanted: Wanted, people: KeypointDataset, expected: ModelOutputs, found: ModelOutputs) -> Check:
     before, after = ap_of(people, expected.poses), ap_of(people, found.poses)
     limit = AP_POINTS[wanted.precision]
     return Check(

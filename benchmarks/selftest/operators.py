@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.selftest import operator_graphs as graphs
-from benchmarks.selftest.engine_of import FP32, WEAK_FP16, Form, Ran, features_here, plan_of, run_plan
+from benchmarks.selftest.engine_of import (
+    FP32,
+    WEAK_FP16,
+    EngineOutputs,
+    Form,
+    features_here,
+    plan_of,
+    run_plan,
+)
 from benchmarks.selftest.machine import served_flavours
 from benchmarks.selftest.operator_graphs import Operator, computed
 from benchmarks.selftest.stage import Check, Rig, not_run
@@ -47,11 +55,11 @@ def checks(rig: Rig) -> Iterator[Check]:
         yield _decode(f"{title}, decoding of given maps", flavour)
 
 
-def _run(operator: Operator, form: Form, flavour: Flavour) -> Ran:
+def _run(operator: Operator, form: Form, flavour: Flavour) -> EngineOutputs:
     return run_plan(operator.graph, plan_of(operator.graph, form, flavour), operator.inputs, operator.name)
 
 
-def _equal(what: str, operator: Operator, ran: Ran) -> Check:
+def _equal(what: str, operator: Operator, ran: EngineOutputs) -> Check:
     expected = computed(operator)
     wrong = sum(int((ran.outputs[name] != values).sum()) for name, values in expected.items())
     found = f"{wrong} values differ" if wrong else "equal"
@@ -131,5 +139,5 @@ def _decode(what: str, flavour: Flavour) -> Check:
     )
 
 
-def _noted(found: str, ran: Ran) -> str:
+def _noted(found: str, ran: EngineOutputs) -> str:
     return f"{found}; {ran.note}" if ran.note else found

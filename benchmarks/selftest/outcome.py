@@ -13,7 +13,7 @@ State = Literal["passed", "failed", "not run", "unfinished"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageOutcome:
     """One stage, judged.
 
     Attributes:
@@ -35,13 +35,13 @@ class Outcome:
         return asdict(self)
 
 
-def not_run_stage(stage: Stage, why: str) -> Outcome:
-    return Outcome(stage.number, stage.title, "not run", why=why)
+def not_run_stage(stage: Stage, why: str) -> StageOutcome:
+    return StageOutcome(stage.number, stage.title, "not run", why=why)
 
 
 def judge(
     stage: Stage, checks: Sequence[Check], seconds: float, said: Sequence[str] = (), unfinished: str = ""
-) -> Outcome:
+) -> StageOutcome:
     """The outcome of a stage that was run; ``unfinished`` says why it was stopped, where it was.
 
     A stage none of whose checks could be run was not run itself: nothing is known of it.
@@ -49,10 +49,10 @@ def judge(
     failed = [check for check in checks if check.passed is False]
     if failed:
         why = f"{failed[0].what}: {failed[0].found}"
-        return Outcome(stage.number, stage.title, "failed", tuple(checks), why, seconds, tuple(said))
+        return StageOutcome(stage.number, stage.title, "failed", tuple(checks), why, seconds, tuple(said))
     if unfinished:
-        return Outcome(stage.number, stage.title, "unfinished", tuple(checks), unfinished, seconds)
+        return StageOutcome(stage.number, stage.title, "unfinished", tuple(checks), unfinished, seconds)
     if all(check.passed is None for check in checks):
         why = "; ".join(dict.fromkeys(check.found for check in checks))
-        return Outcome(stage.number, stage.title, "not run", tuple(checks), why, seconds)
-    return Outcome(stage.number, stage.title, "passed", tuple(checks), "", seconds)
+        return StageOutcome(stage.number, stage.title, "not run", tuple(checks), why, seconds)
+    return StageOutcome(stage.number, stage.title, "passed", tuple(checks), "", seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.selftest.outcome import Outcome, State
+from benchmarks.selftest.outcome import StageOutcome, State
 from samkr_edge.machine.tensorrt_module import TITLES
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _STYLES: dict[State, str] = {
 }
 
 
-def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
     """The JSON beside the table. ``begun``: UTC, ISO 8601; ``facts``: ``Machine.facts``."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -34,7 +34,7 @@ def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[Outcome]) -
     }
 
 
-def passed(outcomes: Sequence[Outcome]) -> bool | None:
+def passed(outcomes: Sequence[StageOutcome]) -> bool | None:
     """False where a stage failed, True where some passed and none failed, None where nothing is known."""
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
@@ -42,7 +42,9 @@ def passed(outcomes: Sequence[Outcome]) -> bool | None:
     return True if "passed" in states else None
 
 
-def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str, str] | None = None) -> str:
+def verdict(
+    outcomes: Sequence[StageOutcome], title: str = "", versions: Mapping[str, str] | None = None
+) -> str:
     """One sentence. ``title`` of the device; ``versions``: ``Machine.versions``."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     left = [outcome for outcome in outcomes if outcome.state in ("not run", "unfinished")]
@@ -71,7 +73,7 @@ def verdict(outcomes: Sequence[Outcome], title: str = "", versions: Mapping[str,
     return f"{count}{said or on}{rest}."
 
 
-def table(outcomes: Sequence[Outcome]) -> RenderableType:
+def table(outcomes: Sequence[StageOutcome]) -> RenderableType:
     """One row a check; of a stage without checks its reason."""
     from rich.table import Table
     from rich.text import Text
@@ -91,7 +93,7 @@ def table(outcomes: Sequence[Outcome]) -> RenderableType:
     return shown
 
 
-def summary(outcomes: Sequence[Outcome], facts: Mapping[str, Any]) -> RenderableType:
+def summary(outcomes: Sequence[StageOutcome], facts: Mapping[str, Any]) -> RenderableType:
     """Table, what a stage that failed said before its end, and the verdict."""
     from rich.console import Group
     from rich.text import Text
@@ -105,14 +107,14 @@ def summary(outcomes: Sequence[Outcome], facts: Mapping[str, Any]) -> Renderable
     return Group(*lines)
 
 
-def _stages(outcomes: Sequence[Outcome], article: bool = True) -> str:
+def _stages(outcomes: Sequence[StageOutcome], article: bool = True) -> str:
     """``stage 4 was`` and ``stages 5 to 12 were``; without the article ``stage 4``."""
     one = len(outcomes) == 1
     verb = (" was" if one else " were") if article else ""
     return f"stage{'' if one else 's'} {_numbers(outcomes)}{verb}"
 
 
-def _numbers(outcomes: Sequence[Outcome]) -> str:
+def _numbers(outcomes: Sequence[StageOutcome]) -> str:
     """``0 to 3, 5 and 7``."""
     runs: list[list[int]] = []
     for outcome in outcomes:

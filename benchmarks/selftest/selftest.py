@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks.selftest.machine import Machine
-from benchmarks.selftest.outcome import Outcome, judge, not_run_stage
+from benchmarks.selftest.machine import MachineUnderTest
+from benchmarks.selftest.outcome import StageOutcome, judge, not_run_stage
 from benchmarks.selftest.report import payload
 from benchmarks.selftest.stage import Check, Stage
 from benchmarks.selftest.supervise import Measured, StoppedByUser, supervise
@@ -37,7 +37,7 @@ class Selftest:
         folder: Path,
         shared: Path,
         stages: Sequence[Stage],
-        machine: Machine,
+        machine: MachineUnderTest,
         *,
         minutes: float | None = None,
         keep_going: bool = False,
@@ -47,18 +47,18 @@ class Selftest:
         self.minutes, self.keep_going = minutes, keep_going
         self.begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._start = time.monotonic()
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, StageOutcome] = {}
         require_writable(self.file)
         self._is_ours = False
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[StageOutcome]:
         """Of every stage of the run, in order; those that it has not come to are not run."""
         return [
             self._outcomes.get(stage.number) or not_run_stage(stage, self._ended()) for stage in self.stages
         ]
 
-    def run(self, stage: Stage, measured: Measured) -> Outcome:
+    def run(self, stage: Stage, measured: Measured) -> StageOutcome:
         """One stage, unless something is against it; ``measured`` is told of every check at once.
 
         Raises:
@@ -83,7 +83,7 @@ class Selftest:
             self._keep(stopped.outcome)
             raise
 
-    def take_over(self, known: Iterable[Outcome]) -> None:
+    def take_over(self, known: Iterable[StageOutcome]) -> None:
         """Outcomes of an earlier run that still hold."""
         for outcome in known:
             self._keep(replace(outcome, why="kept from an earlier run"))
@@ -106,10 +106,10 @@ class Selftest:
         failed = self._first_failed()
         return f"stage {failed.number} failed" if failed else "the self-test ended before it"
 
-    def _first_failed(self) -> Outcome | None:
+    def _first_failed(self) -> StageOutcome | None:
         return next((one for one in self._outcomes.values() if one.state == "failed"), None)
 
-    def _keep(self, outcome: Outcome) -> Outcome:
+    def _keep(self, outcome: StageOutcome) -> StageOutcome:
         self._outcomes[outcome.number] = outcome
         if not self._is_ours:
             self._set_aside()

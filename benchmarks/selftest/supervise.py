@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.selftest.child import arguments, read_line
-from benchmarks.selftest.outcome import Outcome, judge
+from benchmarks.selftest.outcome import StageOutcome, judge
 from benchmarks.selftest.stage import Check, Rig, Stage
 from samkr_edge import child_process
 from samkr_edge.files.temporary import temporary_folder
@@ -35,7 +35,7 @@ Measured = Callable[[Check], None]
 class StoppedByUser(KeyboardInterrupt):
     """Ctrl-C, or what is heard as it, while a stage ran; ``outcome`` is what it had measured."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: StageOutcome) -> None:
         super().__init__(outcome.why)
         self.outcome = outcome
 
@@ -46,7 +46,7 @@ def supervise(
     measured: Measured,
     seconds_left: float | None = None,
     grace_s: float = GRACE_S,
-) -> Outcome:
+) -> StageOutcome:
     """Run one stage in a child process.
 
     Args:
@@ -93,7 +93,7 @@ class _Follower:
         finally:
             os.close(writer)
 
-    def follow(self, seconds_left: float | None) -> Outcome:
+    def follow(self, seconds_left: float | None) -> StageOutcome:
         limit_s = self.stage.minutes * 60 * PATIENCE
         cut = seconds_left is not None and seconds_left < limit_s
         allowed = seconds_left if cut and seconds_left is not None else limit_s
@@ -198,7 +198,7 @@ class _Follower:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child.pid, number)
 
-    def _outcome(self, unfinished: str = "") -> Outcome:
+    def _outcome(self, unfinished: str = "") -> StageOutcome:
         outcome = judge(self.stage, self.checks, time.monotonic() - self.begun, _tail(self.said), unfinished)
         return outcome if outcome.state == "failed" else replace(outcome, said=())
 

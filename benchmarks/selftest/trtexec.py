@@ -23,7 +23,7 @@ _NO_GRAPH = re.compile(r"CUDA graph capture on the stream has failed|useCudaGrap
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrtexecResult:
     """What it printed.
 
     Attributes:
@@ -80,7 +80,7 @@ def options(engine: Path, major: int, *, graph: bool, warm_up_s: float, seconds:
     ]
 
 
-def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, seconds: float) -> Measured:
+def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, seconds: float) -> TrtexecResult:
     """Run it on an engine.
 
     Raises:
@@ -95,7 +95,7 @@ def measure(program: Path, engine: Path, *, graph: bool, warm_up_s: float, secon
     found = _MEDIAN.search(printed)
     if found is None:
         raise _failed(program, {"printed": [line.strip()[:150] for line in printed.splitlines()[-3:]]})
-    return Measured(major, float(found[1]), graph and _NO_GRAPH.search(printed) is None)
+    return TrtexecResult(major, float(found[1]), graph and _NO_GRAPH.search(printed) is None)
 
 
 def _output(program: Path, arguments: list[str], limit_s: float) -> str:

@@ -17,7 +17,7 @@ State = Literal["finished", "reused", "waiting", "skipped", "failed", "to do"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What became of a cell.
 
     Attributes:
@@ -45,7 +45,7 @@ class Outcome:
         }
 
 
-def write_index(suite: Suite, out: Path, outcomes: Sequence[Outcome], count: int) -> None:
+def write_index(suite: Suite, out: Path, outcomes: Sequence[CellOutcome], count: int) -> None:
     """``OUT/sweep.json``: the suite, and the outcomes of the cells so far."""
     payload = {
         "schema_version": 1,

@@ -18,7 +18,7 @@ from benchmarks.bench import Progress, run_bench
 from benchmarks.measure.sensors import Sensors, find_sensors
 from benchmarks.plan import Plan
 from benchmarks.schema import read_results, write_results
-from benchmarks.sweep.index import Outcome, write_index
+from benchmarks.sweep.index import CellOutcome, write_index
 from benchmarks.sweep.key import Pictures, cell_key, pictures_of
 from benchmarks.sweep.models import make_models
 from benchmarks.sweep.suite import ALL_MODES, Cell, Entry, Suite, cells_of
@@ -39,8 +39,8 @@ def run_sweep(
     resume: bool = True,
     dry_run: bool = False,
     sensors: Sensors | None = None,
-    finished: Callable[[Outcome, int, int], None] = lambda outcome, number, count: None,
-) -> list[Outcome]:
+    finished: Callable[[CellOutcome, int, int], None] = lambda outcome, number, count: None,
+) -> list[CellOutcome]:
     """Measure what is not measured yet.
 
     Args:
@@ -63,7 +63,7 @@ def run_sweep(
         suite = suite.model_copy(update={"power_modes": tuple(name for name, _ in sensors.modes) or (None,)})
     mode = sensors.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
-    outcomes: list[Outcome] = []
+    outcomes: list[CellOutcome] = []
     pictures = cache(pictures_of)  # read once a sweep, not once a cell
     for number, cell in enumerate(cells, 1):
         try:
@@ -73,7 +73,7 @@ def run_sweep(
         except SamkrError as error:
             if error.code == _NOT_WRITTEN:
                 raise _stopped(error, outcomes, number, len(cells), out) from error
-            outcome = Outcome(cell, "", "failed", error.message, error=error)
+            outcome = CellOutcome(cell, "", "failed", error.message, error=error)
         outcomes.append(outcome)
         if not dry_run:
             try:
@@ -85,7 +85,7 @@ def run_sweep(
 
 
 def _stopped(
-    error: SamkrError, outcomes: Sequence[Outcome], number: int, count: int, out: Path
+    error: SamkrError, outcomes: Sequence[CellOutcome], number: int, count: int, out: Path
 ) -> SamkrError:
     done = sum(outcome.results is not None for outcome in outcomes)
     return SamkrError(
@@ -123,23 +123,23 @@ def _visit(
     pictures: Callable[[Path | None, str, int | None, bool], Pictures],
     resume: bool,
     dry_run: bool,
-) -> Outcome:
+) -> CellOutcome:
     if lacking := _lacking(cell.entry):
-        return Outcome(cell, "", "skipped", lacking)
+        return CellOutcome(cell, "", "skipped", lacking)
     shown = pictures(cell.entry.data, cell.split, suite.limit, cell.entry.calibrates)
     key = cell_key(suite, cell, shown)
     path = out / "cells" / f"{cell.slug}-{key[:12]}.json"
     if resume and _is_finished(path):
-        return Outcome(cell, key, "reused", results=path)
+        return CellOutcome(cell, key, "reused", results=path)
     if other := _other_mode(cell, mode, modes):
-        return Outcome(cell, key, "waiting", other)
+        return CellOutcome(cell, key, "waiting", other)
     if dry_run:
-        return Outcome(cell, key, "to do")
+        return CellOutcome(cell, key, "to do")
     plan = _plan(suite, cell, make_models(suite, cell, out / "models", shown))
     samples = path.with_name(f"{path.stem}-samples") if plan.data else None
     results = run_bench(plan, samples, progress, sensors)
     write_results(path, results.model_copy(update={"label": cell.label}))
-    return Outcome(cell, key, "finished", results=path)
+    return CellOutcome(cell, key, "finished", results=path)
 
 
 def _lacking(entry: Entry) -> str:

@@ -22,11 +22,11 @@ SUITES = Path(__file__).parent / "suites"
 ALL_MODES = "all"
 
 
-class _Part(BaseModel):
+class _SuitePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Entry(_Part):
+class Entry(_SuitePart):
     """One line of models that belong together: they are timed interleaved, the first is the baseline.
 
     Either ``files`` (made elsewhere), or ``network`` (made here: exported, quantized and built by our own commands).
@@ -93,7 +93,7 @@ class Entry(_Part):
         return self
 
 
-class Suite(_Part):
+class Suite(_SuitePart):
     """A sweep: every entry at every size, target, batch, thread count and power mode.
 
     Attributes:

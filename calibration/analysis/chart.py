@@ -20,7 +20,7 @@ _STYLE = """
 
 
 @dataclass(frozen=True)
-class Bar:
+class IntervalBar:
     """One row: a value with its interval. ``strong`` bars are coloured; ``note`` is printed on the right."""
 
     label: str
@@ -31,7 +31,7 @@ class Bar:
     note: str
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, axis: str, foot: str) -> str:
+def bar_chart(bars: Sequence[IntervalBar], *, title: str, axis: str, foot: str) -> str:
     """An SVG document; the zero line is always in the plot."""
     low = min(0.0, *(bar.low for bar in bars))
     high = max(0.0, *(bar.high for bar in bars))
@@ -77,12 +77,12 @@ def sensitivity_chart(
     return bar_chart(bars, title=title, axis="AP won or lost against FP32", foot=foot)
 
 
-def _bar(label: str, trial: Trial, note: str) -> Bar:
+def _bar(label: str, trial: Trial, note: str) -> IntervalBar:
     ap = trial.difference.ap
-    return Bar(label, ap.difference, ap.low, ap.high, trial.difference.worse, note)
+    return IntervalBar(label, ap.difference, ap.low, ap.high, trial.difference.worse, note)
 
 
-def _row(bar: Bar, y: float, x: Callable[[float], float], width: float) -> list[str]:
+def _row(bar: IntervalBar, y: float, x: Callable[[float], float], width: float) -> list[str]:
     start, end = sorted((x(0.0), x(bar.value)))
     left, right = x(bar.low), x(bar.high)
     return [

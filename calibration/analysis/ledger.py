@@ -16,7 +16,7 @@ from training.without_attention import without_attention
 
 
 @dataclass(frozen=True)
-class Stage:
+class LedgerStage:
     """One form of the network.
 
     Attributes:
@@ -95,14 +95,14 @@ def without_its_attention(model: PoseModel) -> PoseModel | None:
 
 def follow(
     models: Sequence[PoseModel], bench: Bench, *, advance: Callable[..., None] | None = None
-) -> list[Stage]:
+) -> list[LedgerStage]:
     """Measure every model on the bench, in order.
 
     Raises:
         SamkrError: SE-A81 the models are not forms of one network, SE-D26 they have different keypoints.
     """
     _check_same_network(models)
-    stages: list[Stage] = []
+    stages: list[LedgerStage] = []
     measured: list[Measured] = []
     maps: list[Maps] = []
     found = parents(models)
@@ -118,7 +118,7 @@ def follow(
         maps.append(recorder.kept)
         heatmap_error, offset_error = recorder.errors if comparable else (None, None)
         stages.append(
-            Stage(
+            LedgerStage(
                 names[index],
                 sha256_of(model.path),
                 form_of(model),
@@ -136,7 +136,7 @@ def follow(
     return stages
 
 
-def verdict(stages: Sequence[Stage]) -> str:
+def verdict(stages: Sequence[LedgerStage]) -> str:
     """The step that lost accuracy, if the images can tell."""
     losses = [
         (stage.difference.ap.difference, stage)

@@ -19,7 +19,7 @@ _MARK = "# written by samkr-edge search; sha256 of what follows: "
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """One policy that was tried: the groups that it restores to float beyond the base policy, and its result."""
 
     what: str
@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The end of a search.
 
     Attributes:
@@ -51,8 +51,8 @@ class Found:
 
     restored: tuple[Sensitivity, ...]
     modules: Modules
-    steps: tuple[Step, ...]
-    best: Step
+    steps: tuple[SearchStep, ...]
+    best: SearchStep
 
     @property
     def within(self) -> bool:
@@ -81,8 +81,8 @@ def search(
     max_drop: float,
     min_share: float,
     *,
-    done: Callable[[Step], None] | None = None,
-) -> Found:
+    done: Callable[[SearchStep], None] | None = None,
+) -> SearchResult:
     """Restore groups until the AP lost on the images of ``trials`` is at most ``max_drop``.
 
     Then each restored group is put back into INT8, the one with most work first, and stays there if the budget still
@@ -98,13 +98,13 @@ def search(
         done: called after each step.
     """
     total = max(sum(macs.values()), 1)
-    steps: list[Step] = []
+    steps: list[SearchStep] = []
 
-    def attempt(restored: Sequence[Sensitivity], what: str) -> Step:
+    def attempt(restored: Sequence[Sensitivity], what: str) -> SearchStep:
         modules = _without(policy, restored)
         trial = trials.measured(modules, what, FLOAT)
         names = tuple(r.group.name for r in restored)
-        step = Step(
+        step = SearchStep(
             what, names, _share(modules, macs, total), trial, -trial.difference.ap.difference <= max_drop
         )
         steps.append(step)
@@ -131,10 +131,10 @@ def search(
             step = attempt(fewer, f"{result.group.name} back in INT8")
             if step.within:
                 best, best_groups = step, fewer
-    return Found(tuple(best_groups), _without(policy, best_groups), tuple(steps), best)
+    return SearchResult(tuple(best_groups), _without(policy, best_groups), tuple(steps), best)
 
 
-def found_policy(base: Policy, name: str, found: Found, max_drop: float) -> Policy:
+def found_policy(base: Policy, name: str, found: SearchResult, max_drop: float) -> Policy:
     """The base policy, preceded by a rule for every restored group that gives the reason."""
     rules = []
     for result in found.restored:

@@ -15,7 +15,7 @@ from samkr_edge.errors import SamkrError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from calibration.analysis.ledger import Stage
+    from calibration.analysis.ledger import LedgerStage
 
 
 def ledger(
@@ -104,7 +104,7 @@ def ledger(
     emit(payload, Group(_table(stages, len(bench.images), learned["trained_on"]), text), as_json)
 
 
-def _table(stages: Sequence[Stage], images: int, trained_on: bool) -> Table:
+def _table(stages: Sequence[LedgerStage], images: int, trained_on: bool) -> Table:
     from rich.table import Table
 
     metric = "train-fit AP; " if trained_on else ""

@@ -26,7 +26,7 @@ from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from calibration.analysis.scoring import Bench
-    from calibration.analysis.search import Step
+    from calibration.analysis.search import SearchStep
     from calibration.analysis.sensitivity import Sensitivity
     from calibration.analysis.start import Analysis
     from calibration.analysis.trials import TrialStore
@@ -166,7 +166,7 @@ def _nothing_to_lose(
 
 
 def _over_budget(
-    max_drop: float, min_int8: float, best: Step, written: Path, checkpoint: Path, data: Path
+    max_drop: float, min_int8: float, best: SearchStep, written: Path, checkpoint: Path, data: Path
 ) -> SamkrError:
 
     return SamkrError(

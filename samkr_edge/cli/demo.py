@@ -12,7 +12,7 @@ import typer
 
 from samkr_edge.cli.console import emit, heading, show
 from samkr_edge.cli.options import AsJson, data_dir, out_folder
-from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
+from samkr_edge.cli.steps import CommandStep, StepFailed, StepLog, run_steps
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.packages import resolve
@@ -83,9 +83,11 @@ def demo(
     _conclude(out, seconds, as_json)
 
 
-def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: int | None) -> list[Step]:
+def plan(
+    out: Path, data: Path | None, scale: Scale, minutes: float, threads: int | None
+) -> list[CommandStep]:
     """The road as steps; pure, so that a test can read it."""
-    steps: list[Step] = []
+    steps: list[CommandStep] = []
     if data is None:
         data = out / "data"
         size = f"--train {scale.train_images} --val {scale.val_images} --liveliness {scale.liveliness:g}"
@@ -140,7 +142,7 @@ def plan(out: Path, data: Path | None, scale: Scale, minutes: float, threads: in
     return steps
 
 
-def _deployed(checkpoint: Path, stem: Path, label: str) -> list[Step]:
+def _deployed(checkpoint: Path, stem: Path, label: str) -> list[CommandStep]:
     """A checkpoint as ONNX and as a model of this CPU."""
     onnx, built = Path(f"{stem}.onnx"), Path(f"{stem}.cpu.onnx")
     return [
@@ -165,8 +167,8 @@ def _step(
     makes: tuple[Path, ...] = (),
     splits: tuple[tuple[Path, str], ...] = (),
     workspace: Path | None = None,
-) -> Step:
-    return Step(title, tuple(shlex.split(line)), reads, makes, workspace, splits)
+) -> CommandStep:
+    return CommandStep(title, tuple(shlex.split(line)), reads, makes, workspace, splits)
 
 
 def _q(path: Path) -> str:

@@ -17,7 +17,7 @@ from samkr_edge.files.artefact import fitting, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.own_files import marked_png
 from samkr_edge.frames.draw import draw_poses, enlarge
-from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
+from samkr_edge.frames.pipeline import FrameInFlight, Pipeline, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.progress import progress
@@ -76,7 +76,7 @@ def predict_images(
     wanted = options.overlays and (options.out is not None or window.enabled)
     results = None if options.out is None else Growing(options.out / RESULTS)
 
-    def finish(seen: Seen) -> tuple[Seen, np.ndarray | None, bytes | None]:
+    def finish(seen: FrameInFlight) -> tuple[FrameInFlight, np.ndarray | None, bytes | None]:
         if seen.frame.image is None:
             return seen, None, None
         seen.poses = options.choose(seen.poses)

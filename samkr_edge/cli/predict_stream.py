@@ -17,7 +17,7 @@ from samkr_edge.evaluation.many_images import opencv_threads
 from samkr_edge.files.artefact import fitting
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.frames.draw import draw_poses, draw_status
-from samkr_edge.frames.pipeline import Pipeline, Seen, StageFailed, at_frame, pose_stages
+from samkr_edge.frames.pipeline import FrameInFlight, Pipeline, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.recording import Recording
 from samkr_edge.frames.smooth import Smoother
 from samkr_edge.frames.track import Tracker
@@ -177,7 +177,7 @@ class _Finish:
         self._smoother = Smoother() if options.smooth else None
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
 
-    def __call__(self, seen: Seen) -> Seen:
+    def __call__(self, seen: FrameInFlight) -> FrameInFlight:
         poses = self._options.choose(seen.poses)
         if self._tracker is not None:
             poses = self._tracker(poses, seen.frame.seconds)
@@ -193,7 +193,7 @@ class _Finish:
             draw_status(seen.frame.image, self._status(seen))
         return seen
 
-    def _status(self, seen: Seen) -> str:
+    def _status(self, seen: FrameInFlight) -> str:
         now = time.perf_counter()
         self._times.append(now)
         span = now - self._times[0]

@@ -29,7 +29,7 @@ STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Step:
+class CommandStep:
     """One command of the road.
 
     Attributes:
@@ -66,7 +66,7 @@ class Step:
 class StepFailed(Exception):
     """A step's command failed; it has already printed its own error."""
 
-    def __init__(self, step: Step, exit_code: int) -> None:
+    def __init__(self, step: CommandStep, exit_code: int) -> None:
         super().__init__(step.command)
         self.step = step
         self.exit_code = exit_code
@@ -113,7 +113,7 @@ def _entry(entry: Any) -> dict[str, Any]:
     return entry
 
 
-def run_steps(steps: list[Step], log: StepLog) -> list[float]:
+def run_steps(steps: list[CommandStep], log: StepLog) -> list[float]:
     """Run the steps in order; returns the seconds each took, 0 for a reused one.
 
     Raises:

@@ -48,7 +48,7 @@ def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None 
 
 
 @dataclass(frozen=True)
-class People:
+class AnnotatedPeople:
     """Annotations of some images, by what can be done with them.
 
     Attributes:
@@ -76,7 +76,7 @@ class People:
         images: Sequence[ImageRecord] | None = None,
         *,
         smallest_person: float | None = None,
-    ) -> People:
+    ) -> AnnotatedPeople:
         """Count them in ``images``, by default all of the split; the limit as ``smallest_area`` takes it."""
         count = counted = 0
         labelled, uncounted, small, outside, unsized = [], [], [], [], []
@@ -122,7 +122,7 @@ def refusal(
     """Why a step cannot use a split, or these images of it; None where it can."""
     if not dataset.labelled:
         return no_labels(dataset)
-    people = People.of(dataset, images, smallest_person=smallest_person)
+    people = AnnotatedPeople.of(dataset, images, smallest_person=smallest_person)
     usable = {"train": people.learnable, "eval": people.counted, "quantize": len(people.labelled)}[step]
     if usable:
         return None
@@ -138,7 +138,7 @@ def refusal(
         label = "no size" if without_size else "too small"
         facts[label] = f"{len(people.small)}: {listed(_places(people.small))}"
         fix = "cut the images into parts that show people larger, at least 32 pixels in an image of 640"
-        if smallest_person is not None and People.of(dataset, images).learnable:
+        if smallest_person is not None and AnnotatedPeople.of(dataset, images).learnable:
             fix = "run the same command with --set data.smallest_person=null: smaller people, where images are small"
         if without_size:
             fix = "give these annotations an area or a bbox, which their keypoints alone do not give"
@@ -239,7 +239,7 @@ def require_calibration_images(train: KeypointDataset, asked: int | None = None)
         SamkrError: SE-D40 none shows people, SE-D43 too few do or are asked for.
     """
     require_usable(train, "quantize")
-    shown = len({person["image_id"] for person in People.of(train).labelled})
+    shown = len({person["image_id"] for person in AnnotatedPeople.of(train).labelled})
     if shown < FEWEST_CALIBRATION_IMAGES:
         found = f"{shown} that show people, of {len(train)} images of {train.annotation_path}"
         raise too_few_images(shown, found)
@@ -300,7 +300,7 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
 def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:
     """Lines to tell before the work: what was left out or filled in, and what makes labels wrong or useless."""
     records = dataset.images if images is None else images
-    people = People.of(dataset, records)
+    people = AnnotatedPeople.of(dataset, records)
     found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]
     found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
     found.append(("people centred outside their image, not trained on", _places(people.outside)))

@@ -39,7 +39,7 @@ _LARGEST_MANIFEST = 1 << 20
 _LARGEST_INFLATION = 100
 
 
-class Entry(BaseModel):
+class BundledFile(BaseModel):
     """One file of a bundle."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
     card: dict[str, Any]
     source: str
     built: tuple[str, ...] = ()
-    entries: dict[str, Entry]
+    entries: dict[str, BundledFile]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
 
 
-def _check_belongs(path: Path, passport: Passport, entry: Entry, source: Path, source_entry: Entry) -> None:
+def _check_belongs(
+    path: Path, passport: Passport, entry: BundledFile, source: Path, source_entry: BundledFile
+) -> None:
     again = passport.build_again(path, source=source)
     if passport.sha256 != entry.sha256:
         raise SamkrError(
@@ -295,9 +297,9 @@ def _info(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _store(archive: zipfile.ZipFile, name: str, data: bytes) -> Entry:
+def _store(archive: zipfile.ZipFile, name: str, data: bytes) -> BundledFile:
     archive.writestr(_info(name), data)
-    return Entry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    return BundledFile(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def _copy(source: IO[bytes], out: IO[bytes]) -> tuple[str, int]:

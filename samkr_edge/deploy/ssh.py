@@ -72,7 +72,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeResult:
     """What the probe found: the command there, the folder it made for this run, and whether rsync exists."""
 
     command: str
@@ -116,7 +116,7 @@ class Remote:
         port = ["-p", str(self.host.port)] if self.host.port else []
         return ["ssh", *self.options(), *port]
 
-    def probe(self) -> Found:
+    def probe(self) -> ProbeResult:
         """Find ``samkr-edge`` there, compare versions, make the run's folder.
 
         Raises:
@@ -149,28 +149,28 @@ class Remote:
                 {"here": __version__, "there": f"{version or 'did not start'}  {found['command']}"},
                 fix=f"on the device: pip install samkr-edge=={__version__}",
             )
-        return Found(found["command"], found["job"], found.get("rsync") == "yes")
+        return ProbeResult(found["command"], found["job"], found.get("rsync") == "yes")
 
-    def push(self, paths: Sequence[Path], device: Found) -> None:
+    def push(self, paths: Sequence[Path], device: ProbeResult) -> None:
         """Copy files and folders into the run's folder."""
         sources = [str(path) for path in paths]
         self._carry([*sources, f"{self.host.bracketed}:{device.job}/"], device)
 
-    def pull(self, names: Sequence[str], device: Found, folder: Path) -> None:
+    def pull(self, names: Sequence[str], device: ProbeResult, folder: Path) -> None:
         """Copy files and folders of the run's folder to ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         sources = [f"{self.host.bracketed}:{device.job}/{name}" for name in names]
         self._carry([*sources, f"{folder}/"], device)
 
-    def listing(self, device: Found) -> list[str]:
+    def listing(self, device: ProbeResult) -> list[str]:
         """Names in the run's folder."""
         done = self._run_shell(f"ls -A1 {shlex.quote(device.job)}")
         return [name for name in done.stdout.splitlines() if name not in (".", "..") and "/" not in name]
 
-    def remove(self, device: Found) -> None:
+    def remove(self, device: ProbeResult) -> None:
         self._run_shell(f"rm -rf {shlex.quote(device.job)}")
 
-    def run(self, device: Found, arguments: Sequence[str]) -> int:
+    def run(self, device: ProbeResult, arguments: Sequence[str]) -> int:
         """Run ``samkr-edge ARGUMENTS`` in the run's folder; its output is ours as it comes. Returns its exit code."""
         script = _run_script(device, arguments)
         # Standard input is a pipe that nobody writes to: it closes when this process ends, however it ends.
@@ -206,7 +206,7 @@ class Remote:
             raise self._unreachable(lines[-1].strip() if lines else "ssh gave no reason")
         return done
 
-    def _carry(self, words: list[str], device: Found) -> None:
+    def _carry(self, words: list[str], device: ProbeResult) -> None:
         if device.rsync and shutil.which("rsync"):
             command = [
                 "rsync",
@@ -284,7 +284,7 @@ def _probe_script(folder: str | None) -> str:
     )
 
 
-def _run_script(device: Found, arguments: Sequence[str]) -> str:
+def _run_script(device: ProbeResult, arguments: Sequence[str]) -> str:
     """The command in a process group of its own, and a watcher that ends it when standard input closes.
 
     TERM, not INT: a shell starts background commands with INT ignored. The watcher's output goes nowhere, so that ssh

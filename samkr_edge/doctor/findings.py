@@ -20,7 +20,7 @@ from samkr_edge.doctor.tensorrt_install import (
     systems_tensorrt,
     tensorrt_install,
 )
-from samkr_edge.doctor.trial_import import Trial, trial_imports
+from samkr_edge.doctor.trial_import import ImportTrial, trial_imports
 from samkr_edge.doctor.typer_check import is_too_old
 from samkr_edge.machine.driver import why_no_gpu
 
@@ -28,14 +28,14 @@ FILES = ("pydantic", "pyyaml", "typer", "rich")
 MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
 
 
-def try_packages() -> dict[str, Trial]:
+def try_packages() -> dict[str, ImportTrial]:
     """Distribution -> what its import gave; some seconds where torch is installed."""
     modules = {distribution: module for distribution, module in PACKAGES.items() if module is not None}
     trials = trial_imports(list(modules.values()))
     return {distribution: trials[module] for distribution, module in modules.items()}
 
 
-def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTrial]:
+def try_gpu(facts: dict[str, Any], trials: dict[str, ImportTrial]) -> dict[str, GpuTrial]:
     """What is installed for the GPU -> what opening it gave; some seconds each. Nothing where there is no GPU."""
     if not facts["gpus"]:
         return {}
@@ -45,7 +45,7 @@ def try_gpu(facts: dict[str, Any], trials: dict[str, Trial]) -> dict[str, GpuTri
 
 
 def findings(
-    facts: dict[str, Any], trials: dict[str, Trial], gpu_trials: Mapping[str, GpuTrial] | None = None
+    facts: dict[str, Any], trials: dict[str, ImportTrial], gpu_trials: Mapping[str, GpuTrial] | None = None
 ) -> list[Diagnosis]:
     """What works here and what does not, from facts of ``environment()``, ``try_packages`` and ``try_gpu``."""
     gpu_trials = gpu_trials or {}
@@ -91,7 +91,7 @@ def findings(
 
 def _engines(
     facts: dict[str, Any],
-    trials: dict[str, Trial],
+    trials: dict[str, ImportTrial],
     gpu_trials: Mapping[str, GpuTrial],
     needs: Callable[[str, tuple[str, ...], str], Diagnosis],
 ) -> Diagnosis:
@@ -113,7 +113,7 @@ def _engines(
 
 
 def _needs(
-    versions: dict[str, str], trials: dict[str, Trial], what: str, names: tuple[str, ...], extra: str
+    versions: dict[str, str], trials: dict[str, ImportTrial], what: str, names: tuple[str, ...], extra: str
 ) -> Diagnosis:
     # Every command stands on the base, and most also on what runs models.
     needed = dict.fromkeys((*FILES, *(MODELS if names != FILES else ()), *names))

@@ -24,7 +24,7 @@ _MARK = "samkr-edge-trial "
 
 
 @dataclass(frozen=True)
-class Trial:
+class ImportTrial:
     """What became of one import.
 
     Attributes:
@@ -44,15 +44,15 @@ class Trial:
         return self.found and self.error is None
 
 
-def trial_imports(modules: Sequence[str]) -> dict[str, Trial]:
+def trial_imports(modules: Sequence[str]) -> dict[str, ImportTrial]:
     """Import each module in a child process; where one ends the child, the rest is tried in another."""
-    trials: dict[str, Trial] = {}
+    trials: dict[str, ImportTrial] = {}
     while remaining := [module for module in modules if module not in trials]:
         trials.update(_in_a_child(remaining))
     return trials
 
 
-def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
+def _in_a_child(modules: Sequence[str]) -> dict[str, ImportTrial]:
     """The trials that one child finished, and the one that ended it."""
     command = child_process.module("samkr_edge.doctor.trial_import", *modules)
     try:
@@ -62,19 +62,19 @@ def _in_a_child(modules: Sequence[str]) -> dict[str, Trial]:
         printed, ending = done.stdout, f"it crashes the process (exit code {done.returncode})"
     except subprocess.TimeoutExpired as error:
         printed, ending = (error.stdout or b"").decode("utf-8", "replace"), f"it took more than {_LIMIT_S} s"
-    trials: dict[str, Trial] = {}
+    trials: dict[str, ImportTrial] = {}
     for line in printed.splitlines():
         # Modules print too when they are imported.
         if line.startswith(_MARK):
             module, facts = json.loads(line.removeprefix(_MARK))
-            trials[module] = Trial(**facts)
+            trials[module] = ImportTrial(**facts)
     unfinished = next((module for module in modules if module not in trials), None)
     if unfinished is not None:
-        trials[unfinished] = Trial(True, error=ending)
+        trials[unfinished] = ImportTrial(True, error=ending)
     return trials
 
 
-def _try(module: str) -> Trial:
+def _try(module: str) -> ImportTrial:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -82,23 +82,23 @@ def _try(module: str) -> Trial:
     except ModuleNotFoundError as error:
         top, name = module.partition(".")[0], error.name or ""
         if name == top:
-            return Trial(False)
-        return Trial(
+            return ImportTrial(False)
+        return ImportTrial(
             True, error=str(error), lacks=None if name.startswith(f"{top}.") else name.partition(".")[0]
         )
     except BaseException as error:  # SystemExit among them: a package must not end the trial of the others
         # NumPy tells of a module that was compiled for another NumPy on stderr, and raises an ImportError without text.
         reason = " ".join((str(error).strip() or said.getvalue()).split())
-        return Trial(True, error=f"{type(error).__name__}: {reason}"[:200])
+        return ImportTrial(True, error=f"{type(error).__name__}: {reason}"[:200])
     package = sys.modules[module.partition(".")[0]]
     if (
         getattr(package, "__file__", None) is None
         and package.__spec__ is not None
         and package.__spec__.origin is None
     ):
-        return Trial(False)  # a folder of that name without anything of the package in it
+        return ImportTrial(False)  # a folder of that name without anything of the package in it
     version = getattr(package, "__version__", None)
-    return Trial(True, None if version is None else str(version))
+    return ImportTrial(True, None if version is None else str(version))
 
 
 def _main(modules: Sequence[str]) -> None:

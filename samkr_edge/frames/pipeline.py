@@ -228,7 +228,7 @@ class Pipeline:
 
 
 @dataclass
-class Seen:
+class FrameInFlight:
     """One frame on its way: ``poses`` are in its image's pixels once all stages are through."""
 
     frame: Frame
@@ -239,27 +239,27 @@ class Seen:
 
 
 def pose_stages(
-    model: PoseModel, finish: Callable[[Seen], Any] | None = None, *, depth: int = 2
+    model: PoseModel, finish: Callable[[FrameInFlight], Any] | None = None, *, depth: int = 2
 ) -> list[Stage]:
-    """The stages of a pose stream: frame -> what ``finish`` makes of ``Seen``, in the decoding thread."""
+    """The stages of a pose stream: frame -> what ``finish`` makes of ``FrameInFlight``, in the decoding thread."""
     # Inputs wait before the network, one is in it and one is being written: no other is ever in use.
     ring = [model.new_input() for _ in range(depth + 2)]
     turn = 0
 
-    def preprocess(frame: Frame) -> Seen:
+    def preprocess(frame: Frame) -> FrameInFlight:
         nonlocal turn
         turn = (turn + 1) % len(ring)
-        seen = Seen(frame, ring[turn])
+        seen = FrameInFlight(frame, ring[turn])
         if frame.image is not None:
             seen.fit = model.preprocess(frame.image, seen.input[0], bgr=True)
         return seen
 
-    def network(seen: Seen) -> Seen:
+    def network(seen: FrameInFlight) -> FrameInFlight:
         if seen.frame.image is not None:
             seen.outputs = model.runner.run(seen.input)
         return seen
 
-    def decode(seen: Seen) -> Any:
+    def decode(seen: FrameInFlight) -> Any:
         if seen.frame.image is not None:
             seen.poses = model.poses([output[0] for output in seen.outputs], seen.fit)
             seen.outputs = None

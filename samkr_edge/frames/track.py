@@ -39,7 +39,7 @@ class TrackSettings:
 
 
 @dataclass
-class _Person:
+class _Track:
     number: int
     joints: np.ndarray  # (K, 2) where last seen; our own, whatever the caller does with the poses
     seen: float
@@ -56,7 +56,7 @@ class Tracker:
     def __init__(self, skeleton: Skeleton, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
         self._sigmas = np.array(skeleton.sigmas) * self.settings.wider
-        self._people: list[_Person] = []
+        self._people: list[_Track] = []
         self._next = 1
         self._last: float | None = None
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
@@ -80,7 +80,7 @@ class Tracker:
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next
             joints = poses.keypoints[row].copy()
-            self._people.append(_Person(self._next, joints, seconds, np.zeros(2), _area(joints)))
+            self._people.append(_Track(self._next, joints, seconds, np.zeros(2), _area(joints)))
             self._next += 1
         return poses.with_ids(ids)
 
@@ -102,7 +102,7 @@ class Tracker:
         sure[~sure.any(axis=1)] = True
         return oks(poses.keypoints, known, areas, self._sigmas, sure[:, None])
 
-    def _move(self, person: _Person, joints: np.ndarray, seconds: float) -> None:
+    def _move(self, person: _Track, joints: np.ndarray, seconds: float) -> None:
         step = seconds - person.seen
         if step > 0:
             speed = (joints - person.joints).mean(axis=0) / step

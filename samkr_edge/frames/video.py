@@ -21,7 +21,7 @@ from samkr_edge.frames.av_video import AvCapture, is_installed
 from samkr_edge.frames.cut_off import is_cut_off
 from samkr_edge.frames.live_capture import is_device, is_live, open_live
 from samkr_edge.frames.opencv_names import name_for_opencv
-from samkr_edge.frames.video_clock import Clock, shown_seconds
+from samkr_edge.frames.video_clock import VideoClock, shown_seconds
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
@@ -119,7 +119,7 @@ class VideoSource:
         self.cut = cut
         self.read = 0
         self._failed = 0
-        self._clock = Clock(self.fps)
+        self._clock = VideoClock(self.fps)
         self._capture = capture
         self._ring: list[Any] = [None] * ring
         self._pause = pause

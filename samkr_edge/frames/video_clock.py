@@ -19,7 +19,7 @@ _JOINED_S = 1.0
 _UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
 
 
-class Clock:
+class VideoClock:
     """The times of consecutive frames: as the file says, and never backwards.
 
     Attributes:

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.selftest.earlier import still_holding
-from benchmarks.selftest.machine import Machine
-from benchmarks.selftest.outcome import Outcome
+from benchmarks.selftest.machine import MachineUnderTest
+from benchmarks.selftest.outcome import StageOutcome
 from benchmarks.selftest.report import SCHEMA_VERSION, passed, summary, verdict
 from benchmarks.selftest.selftest import Selftest
 from benchmarks.selftest.stage import Check, Stage
@@ -48,9 +48,9 @@ def stages(*names: str) -> list[Stage]:
 
 
 def run_all(
-    folder: Path, chosen: Sequence[Stage], machine: Machine | None = None, **more: object
+    folder: Path, chosen: Sequence[Stage], machine: MachineUnderTest | None = None, **more: object
 ) -> Selftest:
-    run = Selftest(folder, folder / "shared", chosen, machine or Machine(Device()), **more)  # type: ignore[arg-type]
+    run = Selftest(folder, folder / "shared", chosen, machine or MachineUnderTest(Device()), **more)  # type: ignore[arg-type]
     for stage in chosen:
         run.run(stage, lambda check: None)
     return run
@@ -83,7 +83,7 @@ def test_unless_it_is_asked_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_not_run_where_what_it_needs_is_not_there(tmp_path: Path) -> None:
-    machine = Machine(Device(), {"jetson": "this is not a Jetson"})
+    machine = MachineUnderTest(Device(), {"jetson": "this is not a Jetson"})
     lone = Stage(11, "Jetson", "selftest_stages:good", ("gpu", "jetson"), 1)
     run = run_all(tmp_path, [*stages("good", "good"), lone], machine)
     assert states(run) == ["passed", "passed", "not run"]
@@ -100,7 +100,7 @@ def test_a_stage_that_does_not_fit_the_minutes_is_not_run_and_a_shorter_one_is(t
 
 
 def test_the_json_has_every_figure_and_the_machine(tmp_path: Path) -> None:
-    machine = Machine(ORIN, versions={"TensorRT": "10.3.0"})
+    machine = MachineUnderTest(ORIN, versions={"TensorRT": "10.3.0"})
     run = run_all(tmp_path, stages("good", "wrong"), machine)
     found = json.loads((tmp_path / "selftest.json").read_text(), parse_constant=pytest.fail)
     assert found["schema_version"] == 1
@@ -122,7 +122,7 @@ def test_the_json_is_whole_after_every_check(tmp_path: Path) -> None:
         read.append([(stage["state"], len(stage["checks"])) for stage in found["stages"]])
 
     chosen = stages("good", "good")
-    run = Selftest(tmp_path, tmp_path / "shared", chosen, Machine(Device()))
+    run = Selftest(tmp_path, tmp_path / "shared", chosen, MachineUnderTest(Device()))
     run.run(chosen[0], note)
     assert read == [[("unfinished", n), ("not run", 0)] for n in (1, 2, 3)]
 
@@ -142,7 +142,7 @@ def test_ctrl_c_in_a_stage_keeps_what_was_measured(tmp_path: Path) -> None:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     chosen = stages("good", "hangs", "good")
-    run = Selftest(tmp_path, tmp_path / "shared", chosen, Machine(Device()))
+    run = Selftest(tmp_path, tmp_path / "shared", chosen, MachineUnderTest(Device()))
     run.run(chosen[0], lambda check: None)
     with pytest.raises(StoppedByUser):
         run.run(chosen[1], interrupt)
@@ -169,8 +169,8 @@ def test_a_narrow_table_keeps_the_verdict(tmp_path: Path) -> None:
     assert "failed" in shown(run_all(tmp_path, stages("wrong")), width=60)
 
 
-def outcome(number: int, state: str = "passed", why: str = "") -> Outcome:
-    return Outcome(number, STAGES[number].title, state, (), why)  # type: ignore[arg-type]
+def outcome(number: int, state: str = "passed", why: str = "") -> StageOutcome:
+    return StageOutcome(number, STAGES[number].title, state, (), why)  # type: ignore[arg-type]
 
 
 def test_the_sentence_speaks_of_engines_only_where_networks_were_compared() -> None:
@@ -205,12 +205,12 @@ def test_what_is_no_self_test_is_refused_with_a_way_to_go_on(tmp_path: Path, tex
 
 
 def test_resume_keeps_what_passed_on_the_same_machine_with_the_same_code(tmp_path: Path) -> None:
-    machine = Machine(ORIN, versions={"TensorRT": "10.3.0"})
+    machine = MachineUnderTest(ORIN, versions={"TensorRT": "10.3.0"})
     chosen = stages("good", "good", "wrong")
     run = run_all(tmp_path, chosen, machine)
     assert [one.number for one in still_holding(run.file, machine.facts(), chosen)] == [0, 1]
     assert [one.number for one in still_holding(run.file, machine.facts(), chosen[1:])] == [1]
-    updated = Machine(ORIN, versions={"TensorRT": "10.7.0"})
+    updated = MachineUnderTest(ORIN, versions={"TensorRT": "10.7.0"})
     assert still_holding(run.file, updated.facts(), chosen) == []
     assert still_holding(run.file, {**machine.facts(), "code": "changed"}, chosen) == []
     assert still_holding(tmp_path / "none.json", machine.facts(), chosen) == []

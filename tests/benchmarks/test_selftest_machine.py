@@ -7,20 +7,20 @@ import pytest
 from benchmarks.selftest import machine
 from benchmarks.selftest.machine import look_around
 from benchmarks.selftest.stage import Needs, Stage
-from samkr_edge.doctor.trial_import import Trial
+from samkr_edge.doctor.trial_import import ImportTrial
 from samkr_edge.errors import SamkrError
 from targets.recognise import Device
 
 ORIN = Device(
     model="NVIDIA Jetson Orin Nano", compatible=("nvidia,p3767-0005", "nvidia,tegra234"), gpu="Orin"
 )
-ABSENT = Trial(False)
+ABSENT = ImportTrial(False)
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, Trial]:
+def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, ImportTrial]:
     """Module -> what its import gives; this machine has a GPU."""
-    trials: dict[str, Trial] = {}
+    trials: dict[str, ImportTrial] = {}
     monkeypatch.setattr(machine, "require_gpu", lambda: None)
     monkeypatch.setattr(machine, "running_device", lambda: ORIN)
     monkeypatch.setattr(machine, "trial_imports", lambda names: {name: trials[name] for name in names})
@@ -31,8 +31,8 @@ def stage(*needs: Needs) -> Stage:
     return Stage(0, "a stage", "nowhere:checks", needs, 1)
 
 
-def test_one_flavour_is_enough(tried: dict[str, Trial]) -> None:
-    tried |= {"tensorrt": Trial(True, "10.3.0"), "tensorrt_rtx": ABSENT}
+def test_one_flavour_is_enough(tried: dict[str, ImportTrial]) -> None:
+    tried |= {"tensorrt": ImportTrial(True, "10.3.0"), "tensorrt_rtx": ABSENT}
     found = look_around([stage("gpu", "tensorrt"), stage("gpu", "tensorrt", "jetson")])
     assert found.lacking == {}
     assert found.versions == {"TensorRT": "10.3.0"}
@@ -40,9 +40,9 @@ def test_one_flavour_is_enough(tried: dict[str, Trial]) -> None:
 
 
 def test_a_flavour_that_makes_no_engines_for_this_card_is_none(
-    tried: dict[str, Trial], monkeypatch: pytest.MonkeyPatch
+    tried: dict[str, ImportTrial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried |= {"tensorrt": ABSENT, "tensorrt_rtx": Trial(True, "1.7.1.116")}
+    tried |= {"tensorrt": ABSENT, "tensorrt_rtx": ImportTrial(True, "1.7.1.116")}
     for capability, lacking in (("8.9", set()), ("9.0", {"tensorrt"})):
         card = Device(gpu="a card", compute_capability=capability)
         monkeypatch.setattr(machine, "running_device", lambda card=card: card)
@@ -53,11 +53,11 @@ def test_a_flavour_that_makes_no_engines_for_this_card_is_none(
     )
 
 
-def test_what_is_not_there_is_named(tried: dict[str, Trial], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_is_named(tried: dict[str, ImportTrial], monkeypatch: pytest.MonkeyPatch) -> None:
     tried |= {
-        "tensorrt": Trial(True, error="OSError: libnvinfer.so.10 is missing"),
+        "tensorrt": ImportTrial(True, error="OSError: libnvinfer.so.10 is missing"),
         "tensorrt_rtx": ABSENT,
-        "torch": Trial(True, lacks="numpy", error="No module named 'numpy'"),
+        "torch": ImportTrial(True, lacks="numpy", error="No module named 'numpy'"),
     }
     monkeypatch.setattr(machine, "running_device", Device)
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
@@ -72,7 +72,7 @@ def test_what_is_not_there_is_named(tried: dict[str, Trial], monkeypatch: pytest
     assert found.versions == {}
 
 
-def test_only_what_is_needed_is_tried(tried: dict[str, Trial]) -> None:
+def test_only_what_is_needed_is_tried(tried: dict[str, ImportTrial]) -> None:
     assert look_around([stage("gpu")]).lacking == {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.selftest.outcome import Outcome
+from benchmarks.selftest.outcome import StageOutcome
 from benchmarks.selftest.stage import Check, Stage
 from benchmarks.selftest.supervise import StoppedByUser, supervise
 
@@ -24,7 +24,7 @@ def stage(name: str, minutes: float = 1) -> Stage:
     return Stage(2, "a stage", f"selftest_stages:{name}", (), minutes)
 
 
-def run(name: str, tmp_path: Path, minutes: float = 1, left: float | None = None) -> Outcome:
+def run(name: str, tmp_path: Path, minutes: float = 1, left: float | None = None) -> StageOutcome:
     told: list[Check] = []
     outcome = supervise(stage(name, minutes), tmp_path / "shared", told.append, left, grace_s=0.5)
     assert tuple(told) == outcome.checks, "every check is told, and none twice"

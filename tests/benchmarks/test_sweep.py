@@ -24,7 +24,7 @@ from benchmarks.cli import sweep as sweep_cli
 from benchmarks.measure.sensors import MachineState, Sensors
 from benchmarks.schema import read_results
 from benchmarks.sweep import models as sweep_models
-from benchmarks.sweep.index import Outcome, cell_files
+from benchmarks.sweep.index import CellOutcome, cell_files
 from benchmarks.sweep.key import Pictures, cell_key, pictures_of
 from benchmarks.sweep.models import make_models
 from benchmarks.sweep.run import run_sweep
@@ -70,11 +70,11 @@ def suite(pair: Pair) -> Suite:
     )
 
 
-def swept(suite: Suite, out: Path, **more: Any) -> list[Outcome]:
+def swept(suite: Suite, out: Path, **more: Any) -> list[CellOutcome]:
     return run_sweep(suite, out, progress, **{"sensors": device(), **more})
 
 
-def states(outcomes: list[Outcome]) -> list[str]:
+def states(outcomes: list[CellOutcome]) -> list[str]:
     return [outcome.state for outcome in outcomes]
 
 
@@ -270,7 +270,7 @@ def test_all_modes_are_those_of_the_board(suite: Suite, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_finished(suite: Suite, tmp_path: Path) -> None:
-    def stop(outcome: Outcome, number: int, count: int) -> None:
+    def stop(outcome: CellOutcome, number: int, count: int) -> None:
         if number == 2:
             raise KeyboardInterrupt
 

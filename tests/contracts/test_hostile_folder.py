@@ -16,7 +16,7 @@ import pytest
 from benchmarks.measure.peak_memory import measure_memory
 from benchmarks.sweep.models import run_command
 from samkr_edge import child_process
-from samkr_edge.cli.steps import Step, StepLog, run_steps
+from samkr_edge.cli.steps import CommandStep, StepLog, run_steps
 from samkr_edge.deploy import bundle_cache
 from samkr_edge.errors import SamkrError
 from samkr_edge.packages import PACKAGES, resolve
@@ -135,7 +135,7 @@ def test_the_memory_measurement(hostile: Hostile, model: Path) -> None:
 
 
 def test_a_step_of_the_demo(hostile: Hostile, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    seconds = run_steps([Step("profiles", ("targets",))], StepLog(tmp_path / "log.json"))
+    seconds = run_steps([CommandStep("profiles", ("targets",))], StepLog(tmp_path / "log.json"))
     assert len(seconds) == 1
     assert "jetson" in capfd.readouterr().out
     assert hostile.executed == ""

@@ -139,3 +139,13 @@ def test_nothing_below_a_command_line_imports_one() -> None:
 
 def _top(module: str) -> str:
     return module.partition(".")[0]
+
+
+def test_a_class_shares_its_name_with_no_other() -> None:
+    """Two concepts of one name have to be told apart by their modules, in every sentence about them."""
+    homes: dict[str, list[str]] = {}
+    for path, source in sources():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(path)
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}

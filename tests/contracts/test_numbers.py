@@ -181,13 +181,13 @@ def equalisation() -> Iterator[str]:
 
 
 def forms() -> Iterator[str]:
-    from benchmarks.host.rtx_forms import Row, table
+    from benchmarks.host.rtx_forms import FormRow, table
 
     yield "| file | form | AP | against | difference [95 %] |"
     for stage in kept("ledger-rtx")["stages"]:
         difference = with_interval(stage["difference"]["ap"]) if stage["difference"] else ""
         yield f"| {stage['name']} | {stage['form']} | {stage['ap']:.1f} | {stage['parent'] or ''} | {difference} |"
-    rows = table([Row(**row) for row in kept("rtx-forms")["rows"]]).splitlines()
+    rows = table([FormRow(**row) for row in kept("rtx-forms")["rows"]]).splitlines()
     shown = [
         line for line in read("docs/rtx-int8-forms.md").splitlines() if re.match(r"\| .* -> .* \|", line)
     ]

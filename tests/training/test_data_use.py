@@ -18,7 +18,7 @@ from calibration.inputs import calibration_images
 from samkr_edge.cli import run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.usable import (
-    People,
+    AnnotatedPeople,
     remarks,
     require_calibration_images,
     require_splits,
@@ -167,7 +167,7 @@ def test_every_step_counts_the_same_people(
             del content["annotations"][1]["num_keypoints"]
 
     dataset = open_dataset(_write(tmp_path, change))
-    people = People.of(dataset)
+    people = AnnotatedPeople.of(dataset)
     assert (people.learnable, people.counted, len(people.labelled)) == (
         1 + trained,
         1 + counted,

@@ -36,7 +36,7 @@ class ProbeFrom(str, Enum):
     rendered = "rendered"
 
 
-class Part(str, Enum):
+class OptionalPart(str, Enum):
     """What an export may leave out."""
 
     attention = "attention"
@@ -75,7 +75,7 @@ def export(
         ),
     ] = ProbeFrom.checkpoint,
     without: Annotated[
-        Part | None,
+        OptionalPart | None,
         typer.Option(
             help="Leave this out of the network if that costs nothing: judged by AP with --data, else by joints "
             "on the pictures in the file."
@@ -140,7 +140,7 @@ def export(
     check_request(wanted or card.input_size, opset, batch, card.precision)
     kept = loaded.quantization.get("probe") if probe is ProbeFrom.checkpoint else None
     pictures = parse_probe(kept) if kept is not None else rendered_probe()
-    if without is Part.attention:
+    if without is OptionalPart.attention:
         limits = {"limit": limit, "max_drop": max_drop, "max_moved": max_moved, "anyway": anyway or None}
         network, card = _without_attention(
             network,

@@ -27,7 +27,7 @@ def find(layers: Sequence[Layer]) -> list[Finding]:
     Islands, sums and conversions cost what they do by full TensorRT's rules of fusion. TensorRT for RTX has others: a
     float convolution there may write INT8, and a sum of floats fuses. Of its engines they are not said.
     """
-    graph = _Graph(layers)
+    graph = _DataFlow(layers)
     found = [*_small_convolutions(graph), *_fp32_remainder(graph)]
     if not any(myelin.is_convolution(layer.name, layer.kind) for layer in layers):
         borders = _borders(graph)
@@ -38,7 +38,7 @@ def find(layers: Sequence[Layer]) -> list[Finding]:
     return sorted(found, key=lambda finding: -(finding.ms or 0.0))
 
 
-class _Graph:
+class _DataFlow:
     """Who feeds whom, looking through conversions and generated kernels: in some engines there is one after every
     convolution."""
 
@@ -83,7 +83,7 @@ class _Border:
     conversions: list[Layer] = field(default_factory=list)
 
 
-def _borders(graph: _Graph) -> dict[str, _Border]:
+def _borders(graph: _DataFlow) -> dict[str, _Border]:
     """Module -> the conversions around it."""
     found: dict[str, _Border] = {}
     for layer in graph.layers:
@@ -104,7 +104,7 @@ def _with_borders(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
     return [*layers, *(conversion for conversions in around for conversion in conversions)]
 
 
-def _float_islands(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]:
+def _float_islands(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Finding]:
     """Float convolutions between INT8 ones: both borders are conversions, and INT8 neighbours cannot fuse."""
     found = [
         layer
@@ -175,7 +175,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
     return findings
 
 
-def _small_convolutions(graph: _Graph) -> list[Finding]:
+def _small_convolutions(graph: _DataFlow) -> list[Finding]:
     """INT8 convolutions that compute mostly padding; the first one, which sees the image, is left alone.
 
     Full TensorRT pads what a group reads and what it writes alike. Of TensorRT for RTX only what it reads counts, the
@@ -211,7 +211,7 @@ def _narrowest(layer: Layer, channels: tuple[int, int]) -> int:
     return channels[0] if myelin.is_convolution(layer.name, layer.kind) else min(channels)
 
 
-def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]:
+def _conversions(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Finding]:
     """Changes between INT8 and float, by the float layer that causes them."""
     total = sum(layer.ms or 0.0 for layer in graph.layers)
     findings = []
@@ -244,7 +244,7 @@ def _conversions(graph: _Graph, borders: Mapping[str, _Border]) -> list[Finding]
     return findings
 
 
-def _fp32_remainder(graph: _Graph) -> list[Finding]:
+def _fp32_remainder(graph: _DataFlow) -> list[Finding]:
     """FP32 convolutions in an engine that has INT8 ones: what is not INT8 should be FP16, but for the last ones, whose
     results are offsets and heatmaps."""
     convolutions = [layer for layer in graph.layers if layer.role == "conv"]

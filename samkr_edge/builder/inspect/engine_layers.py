@@ -45,7 +45,7 @@ _WRITE = "write it again, on the device: samkr-edge inspect MODEL.engine --profi
 
 
 @dataclass(frozen=True)
-class Tensor:
+class LayerTensor:
     """One input or output of a layer; ``dtype`` is ``int8``, ``fp16``, ... or ``?``."""
 
     name: str
@@ -75,13 +75,13 @@ class Layer:
     kind: str
     role: str
     nodes: tuple[str, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[LayerTensor, ...]
+    outputs: tuple[LayerTensor, ...]
     precision: str
     macs: int | None = None
     channels: tuple[int, int] | None = None
     ms: float | None = None
-    constants: tuple[Tensor, ...] = ()
+    constants: tuple[LayerTensor, ...] = ()
 
     @property
     def writes(self) -> str:
@@ -231,7 +231,7 @@ def _layer(entry: Mapping[str, Any], times: Mapping[str, float]) -> Layer:
     )
 
 
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
+def _tensor(entry: Mapping[str, Any]) -> LayerTensor:
     text = next(
         (
             str(entry[key])
@@ -240,7 +240,7 @@ def _tensor(entry: Mapping[str, Any]) -> Tensor:
         ),
         str(entry.get("Format", "")),
     )
-    return Tensor(str(entry["Name"]), tuple(int(n) for n in entry.get("Dimensions", [])), dtype_of(text))
+    return LayerTensor(str(entry["Name"]), tuple(int(n) for n in entry.get("Dimensions", [])), dtype_of(text))
 
 
 def dtype_of(text: str) -> str:
@@ -248,7 +248,7 @@ def dtype_of(text: str) -> str:
     return next((name for name, pattern in _DTYPES if re.search(pattern, text.lower())), "?")
 
 
-def _precision(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
+def _precision(inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]) -> str:
     """INT8 or FP8 where all inputs are; else the first float type among inputs, then outputs."""
     kinds = [tensor.dtype for tensor in inputs]
     if kinds and kinds[0] in _QUANTIZED and len(set(kinds)) == 1:
@@ -309,7 +309,7 @@ def sum_op(module: str) -> str | None:
 
 
 def _work(
-    entry: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    entry: Mapping[str, Any], inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> tuple[int, tuple[int, int]] | None:
     """(multiply-accumulates, channels per group) of a convolution, from its kernel and the shapes of its maps."""
     kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
@@ -321,8 +321,8 @@ def _work(
 
 
 def _listed_weights(
-    inputs: Sequence[Tensor], constants: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> Tensor | None:
+    inputs: Sequence[LayerTensor], constants: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
+) -> LayerTensor | None:
     """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs.
 
     Those of a 1x1 convolution that became a matrix product are (1, out, in); they are returned as (out, in).
@@ -334,7 +334,7 @@ def _listed_weights(
     found = []
     for tensor in (*constants, *maps[1:]):
         shape = tensor.shape[1:] if rank == 3 and tensor.shape[:1] == (1,) else tensor.shape
-        weights = Tensor(tensor.name, shape, tensor.dtype)
+        weights = LayerTensor(tensor.name, shape, tensor.dtype)
         fits = len(tensor.shape) == rank and len(shape) in (2, 4) and shape[0] == c_out
         if fits and any(_groups(weights, one) for one in maps if one is not tensor):
             found.append(weights)
@@ -343,7 +343,7 @@ def _listed_weights(
 
 
 def _listed_work(
-    weights: Tensor | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    weights: LayerTensor | None, inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> tuple[int, tuple[int, int]] | None:
     """The same as ``_work``, from the shape of the weights."""
     if weights is None:
@@ -355,7 +355,7 @@ def _listed_work(
     return macs, (c_in, c_out // groups)
 
 
-def _groups(weights: Tensor, image: Tensor) -> int:
+def _groups(weights: LayerTensor, image: LayerTensor) -> int:
     """Groups of the convolution of ``image`` with ``weights``; 0 where they do not fit."""
     if len(image.shape) not in (3, 4) or weights.shape[1] <= 0:
         return 0
@@ -363,6 +363,6 @@ def _groups(weights: Tensor, image: Tensor) -> int:
     return groups if rest == 0 and groups > 0 and weights.shape[0] % groups == 0 else 0
 
 
-def _images(tensor: Tensor) -> int:
+def _images(tensor: LayerTensor) -> int:
     """The batch; an open one counts as one image."""
     return max(tensor.shape[0], 1)

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from samkr_edge.builder.inspect import myelin
-from samkr_edge.builder.inspect.engine_layers import Layer, Tensor
+from samkr_edge.builder.inspect.engine_layers import Layer, LayerTensor
 
 # Bytes of an element; what a layer's type tells nothing of counts as FP32.
 _BYTES = {
@@ -146,5 +146,5 @@ def moved(layer: Layer) -> int:
     return sum(_bytes(tensor) for tensor in (*layer.inputs, *layer.outputs))
 
 
-def _bytes(tensor: Tensor) -> int:
+def _bytes(tensor: LayerTensor) -> int:
     return int(prod(abs(size) for size in tensor.shape) * _BYTES.get(tensor.dtype, 4))

@@ -89,7 +89,7 @@ def build_tensorrt(
     card = card_of(graph, source)
     origin = _Origin(source.name, graph.sha256, card)
     images = CalibrationImages(calibration, card.input_size) if calibration else None
-    candidates: list[_Candidate] = []
+    candidates: list[_BuiltPlan] = []
     refused: list[_Refused] = []
     for wanted in plans:
         try:
@@ -122,10 +122,10 @@ def _fastest_that_agrees(
     source: Path,
     graph: OnnxFile,
     card: ModelCard,
-    candidates: Sequence[_Candidate],
+    candidates: Sequence[_BuiltPlan],
     paths: Sequence[Path],
     milliseconds: dict[str, float],
-) -> tuple[_Candidate, Agreement]:
+) -> tuple[_BuiltPlan, Agreement]:
     """The first candidate by time that computes what its graph does; raises SamkrError SE-B89 where none does."""
     refused: list[_Refused] = []
     pairs = zip(candidates, paths, strict=True)
@@ -173,7 +173,7 @@ def reason_in(error: SamkrError) -> str:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _BuiltPlan:
     """One built plan; ``layers`` is the inspector's JSON, where the builder says what it made."""
 
     plan: BuildPlan
@@ -199,17 +199,17 @@ def _candidate(
     engine: SerializedEngine,
     version: str,
     images: CalibrationImages | None,
-) -> _Candidate:
+) -> _BuiltPlan:
     passport = _passport(origin, plan, engine, version, images)
     if engine.listing is None:
-        return _Candidate(plan, engine, passport, None, None, plan.notes)
+        return _BuiltPlan(plan, engine, passport, None, None, plan.notes)
     found = made_of(engine, plan)
     layers = None
     if found.layers is not None and found.measures is not None:
         layers = {**found.layers, "engine_sha256": passport.sha256}
         mix = {**passport.precision, "layers": found.measures.to_dict()}
         passport = passport.model_copy(update={"precision": mix})
-    return _Candidate(plan, engine, passport, layers, found.measures, (*plan.notes, *found.notes))
+    return _BuiltPlan(plan, engine, passport, layers, found.measures, (*plan.notes, *found.notes))
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> N
     refused.append(_Refused(plan, error))
 
 
-def _kept(candidates: Sequence[_Candidate], refused: Sequence[_Refused]) -> list[_Candidate]:
+def _kept(candidates: Sequence[_BuiltPlan], refused: Sequence[_Refused]) -> list[_BuiltPlan]:
     """The candidates, with a note on each that was refused; raises the first refusal where none is left."""
     if not candidates:
         raise refused[0].error
@@ -240,9 +240,9 @@ def _kept(candidates: Sequence[_Candidate], refused: Sequence[_Refused]) -> list
     return [replace(one, notes=(*one.notes, *notes)) for one in candidates]
 
 
-def _sound(candidates: Sequence[_Candidate], paths: Sequence[Path]) -> list[_Candidate]:
+def _sound(candidates: Sequence[_BuiltPlan], paths: Sequence[Path]) -> list[_BuiltPlan]:
     """Those that keep their graph's promises; raises SamkrError SE-B83 where none does."""
-    kept: list[_Candidate] = []
+    kept: list[_BuiltPlan] = []
     refused: list[_Refused] = []
     for candidate, path in zip(candidates, paths, strict=True):
         try:
@@ -252,7 +252,7 @@ def _sound(candidates: Sequence[_Candidate], paths: Sequence[Path]) -> list[_Can
     return _kept(kept, refused)
 
 
-def _inspected(candidate: _Candidate, path: Path) -> _Candidate:
+def _inspected(candidate: _BuiltPlan, path: Path) -> _BuiltPlan:
     """With what the engine inspector says of it, now that a GPU can load it; raises SamkrError SE-B83."""
     runner = TensorRTRunner(path)
     try:
@@ -263,7 +263,7 @@ def _inspected(candidate: _Candidate, path: Path) -> _Candidate:
     return replace(candidate, notes=(*candidate.notes, *notes))
 
 
-def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:
+def _cheapest(candidates: Sequence[_BuiltPlan]) -> _BuiltPlan:
     """The one of the least predicted cost; where a list is missing, the first, which is FP16."""
     costs = [one.measures.cost for one in candidates if one.measures is not None]
     if len(costs) < len(candidates):
@@ -273,8 +273,8 @@ def _cheapest(candidates: Sequence[_Candidate]) -> _Candidate:
 
 def _write(
     out: Path,
-    chosen: _Candidate,
-    candidates: Sequence[_Candidate],
+    chosen: _BuiltPlan,
+    candidates: Sequence[_BuiltPlan],
     agreement: Agreement | None,
     milliseconds: dict[str, float],
 ) -> BuiltEngine:

@@ -54,7 +54,7 @@ def day(tmp_path: Path) -> Callable[..., Any]:
 
 
 def step(name: str, *command: str, needs: str = "torch", minutes: float = 0.1, **more: Any) -> Any:
-    return PLAN.Step(name, needs, (*command, name), minutes, **more)
+    return PLAN.GpuDayStep(name, needs, (*command, name), minutes, **more)
 
 
 MAKE = step("export", "make", "model.onnx", makes=("model.onnx",))

@@ -15,7 +15,7 @@ from benchmarks.measure.samples import evenly_spaced
 from benchmarks.report.movement import compare
 from benchmarks.report.page import MAX_BYTES, write_report
 from benchmarks.report.pareto_plot import Box, Point, place_labels, scatter, text_width, ticks
-from benchmarks.sample_pictures import Person, SampleImage, Samples
+from benchmarks.sample_pictures import SampleImage, SamplePerson, Samples
 from benchmarks.schema import ModelResult, PaperResult, Results, write_results
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.skeleton import COCO17
@@ -58,9 +58,9 @@ def parse(page: str) -> Page:
     return parser
 
 
-def person(at: float = 0.0) -> Person:
+def person(at: float = 0.0) -> SamplePerson:
     grid = [(60 + 20.0 * (k % 4) + at, 40 + 25.0 * (k // 4), 0.9) for k in range(17)]
-    return Person(score=0.8, joints=grid)
+    return SamplePerson(score=0.8, joints=grid)
 
 
 def save_samples(folder: Path, names: list[str], count: int, side: int = 240) -> None:
@@ -254,7 +254,7 @@ def test_people_are_matched_by_place_whatever_their_order() -> None:
 def test_one_moved_joint_is_found_and_a_lost_person_is_no_movement() -> None:
     joints = list(person().joints)
     joints[9] = (joints[9][0] + 40, joints[9][1], 0.9)
-    movement = compare([person(), person(300)], [Person(score=0.5, joints=joints)], COCO17.sigmas)
+    movement = compare([person(), person(300)], [SamplePerson(score=0.5, joints=joints)], COCO17.sigmas)
     assert movement.moved == {(0, 9)}
     assert (movement.missing, movement.extra) == (1, 0)
 

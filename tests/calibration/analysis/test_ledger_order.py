@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("modelopt", reason="a ledger is of quantized networks")
 
-from calibration.analysis.ledger import Stage, form_of, parents, verdict
+from calibration.analysis.ledger import LedgerStage, form_of, parents, verdict
 from calibration.analysis.scoring import Difference
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.model_card import ModelCard
@@ -37,10 +37,12 @@ def test_a_network_without_its_attention_follows_its_like_or_else_the_whole_one(
     assert form_of(road[6]) == "engine PTQ without attention"
 
 
-def stage(name: str, parent: str | None, loss: float, *, beside: bool = False) -> Stage:
+def stage(name: str, parent: str | None, loss: float, *, beside: bool = False) -> LedgerStage:
     lost = Interval(-loss, -loss - 0.1, -loss + 0.1)
     difference = Difference(lost, lost) if parent else None
-    return Stage(name, "0", "form of it", (64, 64), 50.0, 0.5, parent, difference, None, None, None, beside)
+    return LedgerStage(
+        name, "0", "form of it", (64, 64), 50.0, 0.5, parent, difference, None, None, None, beside
+    )
 
 
 def test_accuracy_leaves_by_the_road_and_not_beside_it() -> None:

@@ -8,7 +8,7 @@ import yaml
 from calibration.analysis.groups import Group
 from calibration.analysis.scoring import Difference
 from calibration.analysis.search import (
-    Found,
+    SearchResult,
     found_policy,
     is_untouched,
     order_of_restoring,
@@ -51,7 +51,7 @@ def results(noise: float = 0.05) -> list[Sensitivity]:
     ]
 
 
-def run(max_drop: float, min_share: float = 0.0, ranking: list[Sensitivity] | None = None) -> Found:
+def run(max_drop: float, min_share: float = 0.0, ranking: list[Sensitivity] | None = None) -> SearchResult:
     macs = {name: int(1000 * share) for name, share in SHARES.items()}
     return search(Additive(), ranking or results(), ALL, macs, max_drop, min_share)  # type: ignore[arg-type]
 

@@ -187,7 +187,7 @@ def test_an_impossible_budget_ends_with_6_and_the_best_policy(
     monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
     whole = calibration.analysis.search.search
 
-    def missing(*arguments: Any) -> calibration.analysis.search.Found:
+    def missing(*arguments: Any) -> calibration.analysis.search.SearchResult:
         found = whole(*arguments)
         return replace(found, best=replace(found.best, within=False))
 

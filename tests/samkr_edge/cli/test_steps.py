@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from samkr_edge.cli import steps as steps_module
-from samkr_edge.cli.steps import Step, StepFailed, StepLog, run_steps
+from samkr_edge.cli.steps import CommandStep, StepFailed, StepLog, run_steps
 from samkr_edge.pose.skeleton import COCO17
 
 
@@ -27,8 +27,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return made
 
 
-def copy(source: Path, target: Path, workspace: Path | None = None) -> Step:
-    return Step("copy", ("copy", str(source), str(target)), (source,), (target,), workspace)
+def copy(source: Path, target: Path, workspace: Path | None = None) -> CommandStep:
+    return CommandStep("copy", ("copy", str(source), str(target)), (source,), (target,), workspace)
 
 
 def test_a_repeated_run_makes_nothing_again(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
@@ -65,7 +65,7 @@ def test_a_failed_step_keeps_what_was_made_before(tmp_path: Path, calls: list[tu
     (tmp_path / "a").write_text("1")
     first = copy(tmp_path / "a", tmp_path / "b")
     with pytest.raises(StepFailed) as failed:
-        run_steps([first, Step("fail", ("fail",))], StepLog(tmp_path / "log.json"))
+        run_steps([first, CommandStep("fail", ("fail",))], StepLog(tmp_path / "log.json"))
     assert failed.value.exit_code == 3
     assert run_steps([first], StepLog(tmp_path / "log.json")) == [0.0]
 
@@ -73,7 +73,7 @@ def test_a_failed_step_keeps_what_was_made_before(tmp_path: Path, calls: list[tu
 def test_an_interrupted_step_resumes_in_its_workspace(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    step = Step("stop", ("stop",), workspace=work)
+    step = CommandStep("stop", ("stop",), workspace=work)
     # The log has not seen this step yet, so what lies in its workspace belongs to other settings.
     with pytest.raises(KeyboardInterrupt):
         run_steps([step], StepLog(tmp_path / "log.json"))
@@ -135,7 +135,7 @@ def test_a_picture_changed_in_place_remakes_what_was_made_from_it(
     category = {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints), "skeleton": []}
     images = [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}]
     truth.write_text(json.dumps({"images": images, "annotations": [], "categories": [category]}))
-    step = Step("look", ("look",), splits=((tmp_path / "data", "train"),))
+    step = CommandStep("look", ("look",), splits=((tmp_path / "data", "train"),))
     for expected in (1, 1):
         run_steps([step], StepLog(tmp_path / "log.json"))
         assert len(calls) == expected

@@ -21,12 +21,12 @@ from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.findings import findings
 from samkr_edge.doctor.gpu_trial import BACKENDS, GpuTrial, try_on_gpu
 from samkr_edge.doctor.tensorrt_install import TensorRTInstall, systems_tensorrt, tensorrt_install
-from samkr_edge.doctor.trial_import import Trial
+from samkr_edge.doctor.trial_import import ImportTrial
 from samkr_edge.machine.driver import gpu_count
 from samkr_edge.runtime import cuda
 
-WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
-WITHOUT = {**WORKS, "tensorrt": Trial(False)}
+WORKS = {name: ImportTrial(True, "99.0") for name in PACKAGES}
+WITHOUT = {**WORKS, "tensorrt": ImportTrial(False)}
 CARD = {"gpus": 1, "cuda": "12.6", "jetson": None}
 ORIN = {"gpus": 1, "cuda": "12.6", "jetson": "NVIDIA Jetson Orin NX R36 (release), REVISION: 4.3"}
 ERROR_35 = "CUDA initialization failure with error: 35. Please check your CUDA installation"
@@ -147,7 +147,7 @@ def test_what_is_installed_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
     install(tmp_path, cuda_bindings=[])
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(doctor, "try_on_gpu", lambda names: dict.fromkeys(names, GpuTrial(True, "")))
-    assert list(doctor.try_gpu({"gpus": 1}, {**WORKS, "tensorrt-rtx": Trial(False)})) == [
+    assert list(doctor.try_gpu({"gpus": 1}, {**WORKS, "tensorrt-rtx": ImportTrial(False)})) == [
         "driver", "cuda-python", "tensorrt",
     ]  # fmt: skip
 
@@ -155,7 +155,9 @@ def test_what_is_installed_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # -- What is said ------------------------------------------------------------------------------------------------
 
 
-def row(what: str, facts: dict[str, Any], trials: dict[str, Trial] = WORKS, **opened: GpuTrial) -> Diagnosis:
+def row(
+    what: str, facts: dict[str, Any], trials: dict[str, ImportTrial] = WORKS, **opened: GpuTrial
+) -> Diagnosis:
     by_name = {name.replace("_", "-"): trial for name, trial in opened.items()}
     found = {finding.what: finding for finding in findings({**environment(), **facts}, trials, by_name)}
     return found[what]

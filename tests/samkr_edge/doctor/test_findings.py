@@ -13,9 +13,9 @@ import pytest
 from samkr_edge.cli import run
 from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.findings import findings
-from samkr_edge.doctor.trial_import import Trial, trial_imports
+from samkr_edge.doctor.trial_import import ImportTrial, trial_imports
 
-WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
+WORKS = {name: ImportTrial(True, "99.0") for name in PACKAGES}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_import_that_works_gives_its_version(modules: Path) -> None:
     (modules / "sound.py").write_text("__version__ = '1.2'\nprint('hello from an import', end='')\n")
-    assert trial_imports(["sound"]) == {"sound": Trial(True, "1.2")}
+    assert trial_imports(["sound"]) == {"sound": ImportTrial(True, "1.2")}
 
 
 def test_what_is_missing_and_what_is_broken_are_told_apart(modules: Path) -> None:
@@ -38,8 +38,8 @@ def test_what_is_missing_and_what_is_broken_are_told_apart(modules: Path) -> Non
         "import sys\nprint('compiled for\\nanother NumPy', file=sys.stderr)\nraise ImportError\n"
     )
     found = trial_imports(["nowhere", "half", "silent", "leftover", "json"])
-    assert found["nowhere"] == Trial(False)
-    assert found["leftover"] == Trial(False)
+    assert found["nowhere"] == ImportTrial(False)
+    assert found["leftover"] == ImportTrial(False)
     assert found["half"].lacks == "a_library"
     assert found["silent"].error == "ImportError: compiled for another NumPy"
     assert found["json"].works
@@ -62,7 +62,7 @@ def test_everything_that_imports_is_ok() -> None:
 
 
 def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
-    broken = {**WORKS, "onnxruntime": Trial(True, error="ImportError: compiled for NumPy 1")}
+    broken = {**WORKS, "onnxruntime": ImportTrial(True, error="ImportError: compiled for NumPy 1")}
     found = {finding.what: finding for finding in findings(environment(), broken)}
     assert not found["run and score models"].works
     assert "compiled for NumPy 1" in found["run and score models"].detail
@@ -73,20 +73,28 @@ def test_a_package_that_is_installed_and_does_not_import_is_not_ok() -> None:
 
 
 def test_a_locale_that_a_package_cannot_be_read_by_is_no_reason_to_install_it_again() -> None:
-    trials = {**WORKS, "nvidia-modelopt": Trial(True, error="UnicodeDecodeError: 'ascii' codec can't decode")}
+    trials = {
+        **WORKS,
+        "nvidia-modelopt": ImportTrial(True, error="UnicodeDecodeError: 'ascii' codec can't decode"),
+    }
     found = {finding.what: finding for finding in findings(environment(), trials)}
     assert found["quantize"].fix.startswith("export PYTHONUTF8=1")
 
 
 def test_a_package_that_misses_another_names_the_extra_that_brings_it() -> None:
-    lacking = {**WORKS, "nvidia-modelopt": Trial(True, error="No module named 'requests'", lacks="requests")}
+    lacking = {
+        **WORKS,
+        "nvidia-modelopt": ImportTrial(True, error="No module named 'requests'", lacks="requests"),
+    }
     found = {finding.what: finding for finding in findings(environment(), lacking)}
     assert found["quantize"].detail == "missing: requests (nvidia-modelopt imports it)"
     assert found["quantize"].fix == 'pip install "samkr-edge[quantize]"'
 
 
 def test_what_only_some_videos_need_is_named_with_its_extra() -> None:
-    found = {finding.what: finding for finding in findings(environment(), {**WORKS, "av": Trial(False)})}
+    found = {
+        finding.what: finding for finding in findings(environment(), {**WORKS, "av": ImportTrial(False)})
+    }
     assert found["read AV1, write H.264"].fix == 'pip install "samkr-edge[video]"'
     assert found["run and score models"].works
 
@@ -94,7 +102,7 @@ def test_what_only_some_videos_need_is_named_with_its_extra() -> None:
 def test_a_missing_package_names_the_extra_also_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = {**WORKS, "torch": Trial(False)}
+    missing = {**WORKS, "torch": ImportTrial(False)}
     monkeypatch.setattr("samkr_edge.doctor.findings.try_packages", lambda: missing)
     assert run(["doctor"]) == 0
     assert "samkr-edge[train]" in capsys.readouterr().out.replace("\n", "")
@@ -119,7 +127,7 @@ print(json.dumps([finding.detail for finding in found]))
 
 
 def test_a_typer_that_is_too_old_is_not_ok() -> None:
-    old = {**WORKS, "typer": Trial(True, "0.15.0")}
+    old = {**WORKS, "typer": ImportTrial(True, "0.15.0")}
     found = {finding.what: finding for finding in findings({**environment(), "packages": {}}, old)}
     assert not found["read its own files"].works
     assert "typer 0.15.0" in found["read its own files"].detail

@@ -13,11 +13,11 @@ from samkr_edge.cli import missing_package
 from samkr_edge.doctor import opencv_install
 from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.findings import findings
-from samkr_edge.doctor.trial_import import Trial
+from samkr_edge.doctor.trial_import import ImportTrial
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import described_by_files
 
-WORKS = {name: Trial(True, "99.0") for name in PACKAGES}
+WORKS = {name: ImportTrial(True, "99.0") for name in PACKAGES}
 GTK = "\n  GUI:                           GTK3\n    GTK+:                        YES (ver 3.24.33)\n\n"
 OLD_GTK = (
     "\n  GUI: \n    GTK+:                        YES (ver 2.24.32)\n      GThread :                  YES\n\n"
@@ -102,7 +102,7 @@ def test_the_way_to_one_depends_on_the_device(pip: Any, jetson: Path, tmp_path: 
 
 def test_one_that_does_not_import_is_mended_where_it_came_from(pip: Any) -> None:
     numpy = "ImportError: numpy.core.multiarray failed to import"
-    broken = {**WORKS, "opencv": Trial(True, error=numpy)}
+    broken = {**WORKS, "opencv": ImportTrial(True, error=numpy)}
     found = {finding.what: finding for finding in findings(environment(), broken)}
     assert found["run and score models"].fix.startswith('pip install "numpy<2"')
     assert "OpenCV" not in found
@@ -116,10 +116,10 @@ def test_one_of_nobody_that_does_not_import_is_mended_by_that_devices_own(pip: A
 
 
 def test_a_missing_one_is_told_with_the_extra() -> None:
-    nothing = {**WORKS, "opencv": Trial(False)}
+    nothing = {**WORKS, "opencv": ImportTrial(False)}
     found = {finding.what: finding for finding in findings(environment(), nothing)}
     assert found["run and score models"].fix == 'pip install "samkr-edge[opencv]"'
-    without = {**nothing, "onnx": Trial(False)}
+    without = {**nothing, "onnx": ImportTrial(False)}
     found = {finding.what: finding for finding in findings(environment(), without)}
     assert found["build for the CPU"].fix == 'pip install "samkr-edge[opencv,build]"'
     error = missing_package("predict", ModuleNotFoundError("No module named 'cv2'", name="cv2"))
@@ -151,7 +151,7 @@ def test_no_fix_lays_pips_over_a_jetsons_own(pip: Any, jetson: Path, monkeypatch
     pip()
     monkeypatch.setattr(opencv_install, "described_by_files", lambda root: described_by_files(jetson))
     lacks = dict.fromkeys(
-        ("opencv", "torch", "onnx", "nvidia-modelopt", "jinja2", "tensorrt-rtx"), Trial(False)
+        ("opencv", "torch", "onnx", "nvidia-modelopt", "jinja2", "tensorrt-rtx"), ImportTrial(False)
     )
     for finding in findings(environment(), {**WORKS, **lacks}):
         assert "samkr-edge[opencv" not in finding.fix, finding

@@ -13,7 +13,7 @@ from red_dot import dots, write_video
 from samkr_edge.frames.cut_off import is_cut_off
 from samkr_edge.frames.recording import Recording
 from samkr_edge.frames.video import VideoSource, _file_source, open_video
-from samkr_edge.frames.video_clock import Clock, shown_seconds
+from samkr_edge.frames.video_clock import VideoClock, shown_seconds
 from samkr_edge.pose.poses import Poses
 
 # A phone's video in the dark: 25 frames a second, then 5, then 33.
@@ -74,7 +74,7 @@ def test_lost_frames_shift_the_time_of_no_other() -> None:
     ],
 )
 def test_time_never_runs_back(said: list[float], expected: list[float]) -> None:
-    clock = Clock(10.0)
+    clock = VideoClock(10.0)
     np.testing.assert_allclose([clock.at(seconds) for seconds in said], expected)
 
 
@@ -147,7 +147,7 @@ def test_a_first_picture_that_stands_until_the_others_is_called_a_later_start() 
 
 
 def test_pictures_that_always_come_slowly_are_no_pause() -> None:
-    clock = Clock(25.0)
+    clock = VideoClock(25.0)
     for seconds in np.cumsum(np.random.default_rng(0).choice([0.04, 5.0], 200)):
         clock.at(seconds)
     assert clock.longest > 4

@@ -11,7 +11,7 @@ from fake_driver import Driver
 import samkr_edge.machine.driver
 from samkr_edge.cli import run
 from samkr_edge.doctor import findings as doctor
-from samkr_edge.doctor.trial_import import Trial
+from samkr_edge.doctor.trial_import import ImportTrial
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import ask_driver, running_device
 from samkr_edge.machine.driver import FUNCTIONS, open_driver, require_gpu
@@ -58,7 +58,9 @@ def test_it_is_no_gpu_and_why_is_told(
     load, reason = BROKEN[kind]
     monkeypatch.setattr(samkr_edge.machine.driver, "_load_driver", lambda: open_driver(load))
     # Importing every package for each broken driver takes long and says nothing of it.
-    monkeypatch.setattr(doctor, "trial_imports", lambda modules: {name: Trial(False) for name in modules})
+    monkeypatch.setattr(
+        doctor, "trial_imports", lambda modules: {name: ImportTrial(False) for name in modules}
+    )
     with pytest.raises(SamkrError) as raised:
         require_gpu()
     assert raised.value.code == "SE-V87"

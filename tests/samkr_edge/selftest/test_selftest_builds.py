@@ -14,7 +14,7 @@ from fake_tensorrt import FakeTensorRT
 
 from benchmarks.selftest import choices, endurance, errors, timing_cache
 from benchmarks.selftest.choices import same_winner
-from benchmarks.selftest.errors import Ran, told
+from benchmarks.selftest.errors import CommandRun, told
 from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.builder.tensorrt import engine_trial
 from samkr_edge.cli import run
@@ -84,12 +84,12 @@ def test_a_cache_has_to_help_where_a_build_takes_its_time(
 # Stage 7.
 
 
-def here(words: Sequence[str]) -> Ran:
+def here(words: Sequence[str]) -> CommandRun:
     """The command line in this process, where the stand-in is."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         status = run(list(words))
-    return Ran(status, said.getvalue(), 1.0)
+    return CommandRun(status, said.getvalue(), 1.0)
 
 
 def test_errors_are_told(trt: FakeTensorRT, rig: Rig) -> None:
@@ -113,21 +113,21 @@ def test_errors_are_told(trt: FakeTensorRT, rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("ran", "passed"),
     [
-        (Ran(5, "error SE-B91: no", 3.0), True),
-        (Ran(5, "error SE-B90: no", 3.0), False),
-        (Ran(1, "Traceback (most recent call last):\nerror SE-B91: no", 3.0), False),
-        (Ran(-6, "error SE-B91: no", 3.0), False),
-        (Ran(5, "error SE-B91: no", 30.0), False),
-        (Ran(0, "", 3.0), False),
+        (CommandRun(5, "error SE-B91: no", 3.0), True),
+        (CommandRun(5, "error SE-B90: no", 3.0), False),
+        (CommandRun(1, "Traceback (most recent call last):\nerror SE-B91: no", 3.0), False),
+        (CommandRun(-6, "error SE-B91: no", 3.0), False),
+        (CommandRun(5, "error SE-B91: no", 30.0), False),
+        (CommandRun(0, "", 3.0), False),
     ],
     ids=["told", "another-code", "traceback", "aborted", "late", "built"],
 )
-def test_how_an_error_is_judged(ran: Ran, passed: bool) -> None:
+def test_how_an_error_is_judged(ran: CommandRun, passed: bool) -> None:
     assert told("x", ran, 1.0, ("SE-B91",)).passed is passed
 
 
 def test_a_builder_may_time_kernels_until_one_wants_more_memory() -> None:
-    late = Ran(5, "error SE-B90: no", 90.0)
+    late = CommandRun(5, "error SE-B90: no", 90.0)
     assert told("x", late, 1.0, ("SE-B90",), may_work=True).passed
     assert not told("x", late, 1.0, ("SE-B91",), may_work=True).passed
 
@@ -153,7 +153,7 @@ def test_kernels_that_stay_loaded_are_no_memory_that_an_error_keeps(
 def test_memory_that_an_error_keeps_is_seen(
     trt: FakeTensorRT, rig: Rig, driver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def keeps(words: Sequence[str]) -> Ran:
+    def keeps(words: Sequence[str]) -> CommandRun:
         driver.free_bytes -= 50_000_000
         return here(words)
 
