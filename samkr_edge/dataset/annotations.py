@@ -1,6 +1,6 @@
 """The images and people of an annotation file, checked entry by entry; everything that is wrong is counted.
 
-Files of many tools are read. What cannot be read stops the reading (SE-D12); what is left out or filled in is told.
+Files of many tools are read. What cannot be read is an error (SE-D12); what is left out or filled in is reported.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from samkr_edge.pose.oks import box_area, is_ignored, is_labelled, labelled_join
 _FARTHEST = 1e9  # pixels; the squares of larger numbers overflow in the evaluation
 
 Annotation: TypeAlias = dict[str, Any]
-# What was found -> every place it was found at.
+# What was found -> every place where it was found.
 Places: TypeAlias = dict[str, list[str]]
 
-# What reading leaves out or fills in. Of the first two, people are missing that the file holds.
+# What reading leaves out or fills in. With the first two, people of the file are missing.
 LEFT_OUT = {
     "category": "annotations of a category that the file does not describe, skipped",
     "segmentation": "segmentations of crowds or unlabelled people that cannot be drawn, skipped",
@@ -64,7 +64,7 @@ def malformed(path: Path, problems: Sequence[str]) -> SamkrError:
 
 
 def image_records(entries: Sequence[dict[str, Any]], folder: Path, path: Path) -> tuple[ImageRecord, ...]:
-    """The images of a file, in its order, whether they are there or not.
+    """The images of a file, in its order, whether they exist or not.
 
     Raises:
         SamkrError: SE-D12.
@@ -96,7 +96,7 @@ def image_records(entries: Sequence[dict[str, Any]], folder: Path, path: Path) -
 
 
 def image_path(folder: Path, name: str) -> Path:
-    """Where an image lies; a name that was written on Windows means its folders."""
+    """The path of an image; backslashes of a name written on Windows separate folders."""
     if "\\" in name and os.sep != "\\" and not (folder / name).exists():
         name = name.replace("\\", "/")
     return folder / name
@@ -164,7 +164,7 @@ class _Unusable(Exception):
 
 
 def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotation, bool]:
-    """The entry with all keys, its numbers checked, and whether its size is another than the file's.
+    """The entry with all keys and checked numbers, and whether its size was filled in.
 
     Raises:
         _Unusable: for anything that is not a number or not as many.
@@ -185,7 +185,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
         raise _Unusable("have a keypoint that is NaN or beyond any image")
     if len(box) not in (0, 4) or not all(abs(v) <= _FARTHEST for v in box) or not abs(area) <= _FARTHEST**2:
         raise _Unusable("have a box or area that is not usable", f": {box}, {area}")
-    # Tools that know keypoints only write 0 for the size, by which neither OKS nor training can measure anybody.
+    # Tools that know only keypoints write 0 as the size, with which neither OKS nor training can work.
     filled = False
     if not box or min(box[2:]) <= 0:
         extent = _extent(keypoints)
@@ -209,7 +209,7 @@ def _completed(entry: dict[str, Any], number: int, joints: int) -> tuple[Annotat
 
 
 def _extent(keypoints: Sequence[float]) -> list[float]:
-    """The box x, y, w, h of the labelled keypoints; all 0 where there is none."""
+    """The box x, y, w, h of the labelled keypoints; all 0 without any."""
     points = np.asarray(keypoints, dtype=np.float64).reshape(-1, 3)
     points = points[is_labelled(points)]
     if len(points) == 0:

@@ -1,4 +1,4 @@
-"""What an annotation file says of its categories: which are poses, and which keypoints they have."""
+"""The categories of an annotation file: which are poses, and which keypoints they have."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Categories:
     """The categories of an annotation file.
 
     Attributes:
-        skeleton: the keypoints of all that are used, in annotation order.
-        used: id -> name of every category with these keypoints; None: the file describes none, so all annotations are.
+        skeleton: the keypoints of all used ones, in annotation order.
+        used: id -> name of every category with these keypoints; None: the file describes none, so all are used.
         others: id -> name of those with other keypoints or none.
     """
 
@@ -33,7 +33,7 @@ class Categories:
 
 
 def whole_number(value: Any) -> int | None:
-    """An id as annotation files have it, 7, 7.0, "7" or "007"; None where it is not a number of 63 bits."""
+    """An id as annotation files write it, 7, 7.0, "7" or "007"; None if it is not a number of 63 bits."""
     digits = isinstance(value, str) and value.isdecimal() and len(value) < 40
     if digits or (isinstance(value, float) and value.is_integer()):
         value = int(value)
@@ -41,7 +41,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def category_key(value: Any) -> Id | None:
-    """A category's id so that 1 and "1" are the same one; names are taken as they are."""
+    """A category's id, in which 1 and "1" are the same; names are unchanged."""
     number = whole_number(value)
     return value if number is None and isinstance(value, str) else number
 
@@ -53,9 +53,9 @@ def read_categories(
 
     Args:
         categories: of the file.
-        annotations: of the file; where no category names its keypoints, their number may leave no doubt.
+        annotations: of the file; if no category names its keypoints, their number can decide.
         kind: ``coco`` or ``crowdpose``.
-        path: the file; ``skeleton.yaml`` beside it describes keypoints that it does not describe itself.
+        path: the file; ``skeleton.yaml`` next to it describes keypoints that it does not describe itself.
 
     Raises:
         SamkrError: SE-D13 unknown keypoints, SE-D23 a description of them that cannot be used.
@@ -94,7 +94,7 @@ def _skeleton(
     count = len(normal) or next((length // 3 for length in lengths if length), 0)
 
     file = path.parent / SKELETON_FILE
-    if file.exists():  # a folder of that name is a mistake to name, not to pass over
+    if file.exists():  # a folder of that name is reported, not ignored
         return _skeleton_from_file(file, count)
     for known in (COCO17, CROWDPOSE14):
         if normal == known.keypoints:
@@ -102,7 +102,7 @@ def _skeleton(
             described = _own_skeleton({**known.to_dict(), **own}, path)
             return known if described == known else replace(described, name="custom")
     if not normal:
-        # CrowdPose files are met without their category: kind and count leave no doubt.
+        # Some CrowdPose files lack their category; kind and count are enough.
         if kind == "crowdpose" and count in (0, len(CROWDPOSE14)):
             return CROWDPOSE14
         if kind == "coco" and count == len(COCO17):
@@ -124,9 +124,9 @@ def _skeleton(
 
 
 def _edges_of(content: dict[str, Any], count: int) -> list[list[int]]:
-    """Bones from COCO's ``skeleton``, which counts keypoints from one; tools that count from zero use the zero.
+    """Bones from COCO's ``skeleton``, which counts from one; a 0 in it means that the tool counts from zero.
 
-    They are only drawn, so what is no pair of keypoints is left out.
+    They are only drawn, so whatever is not a pair of keypoints is left out.
     """
     pairs = content.get("skeleton")
     pairs = [

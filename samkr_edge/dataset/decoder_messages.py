@@ -1,8 +1,9 @@
-"""Which image a decoder complains about: libjpeg and libpng print to descriptor 2, and name no file.
+"""Which image a decoder complains about: libjpeg and libpng print to descriptor 2 without a file name.
 
-OpenCV offers no way to hear them. So while one image is decoded, descriptor 2 is a file in memory; what is in it
-afterwards was said about that image. It belongs to the whole process, so images are decoded one at a time while this
-listens, and what others print in those milliseconds is passed on. For command lines: a user's program keeps its own.
+OpenCV has no callback for them. So while one image is decoded, descriptor 2 is a file in memory; what is in it
+afterwards is about that image. The descriptor belongs to the whole process, so images are decoded one at a time while
+this listens, and what others print in those milliseconds is passed on. Only command lines do this: a user's program
+keeps its descriptor.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _DECODERS = re.compile(
     rb"Warning: unknown JFIF|Inconsistent progression|Application transferred too (few|many) scanlines|libpng |"
     rb"iCCP: |TIFF\w*: ).*"
 )
-_ALONE = threading.Lock()  # there is one descriptor 2
+_ALONE = threading.Lock()  # there is only one descriptor 2
 
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """Fill the list, at the end of ``with``, with what decoders of images printed meanwhile; nobody else listens."""
+    """At the end of ``with``, fill the list with what image decoders printed inside; one listener at a time."""
     said: list[str] = []
     with _ALONE:
         try:
             before = os.dup(2)
             heard = os.memfd_create("decoders")
-        except (OSError, AttributeError):  # no stderr, or not Linux: messages go where they always went
+        except (OSError, AttributeError):  # no stderr, or not Linux: messages go where they always do
             yield said
             return
         os.dup2(heard, 2)
@@ -56,8 +57,8 @@ def listening() -> Iterator[list[str]]:
 class ListeningReader:
     """Reads images, and remembers the first thing that a decoder said about each.
 
-    An image is listened to when it is read first, and later on if something was said: what is read again and again is
-    decoded in as many threads as there are.
+    It listens when an image is read for the first time, and later only if there was a message: images that are read
+    repeatedly are decoded in all threads.
 
     Attributes:
         said: file -> message.
@@ -80,7 +81,7 @@ class ListeningReader:
         return image
 
     def note(self) -> str | None:
-        """One line for people, None where nothing was said."""
+        """One line for people, None without messages."""
         if not self.said:
             return None
         first = listed([f"{path} ({message})" for path, message in sorted(self.said.items())])

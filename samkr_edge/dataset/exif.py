@@ -1,4 +1,4 @@
-"""The EXIF orientation of an image file: how it asks to be turned before it is shown."""
+"""The EXIF orientation of an image file: how a viewer should turn it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST = 1 << 16  # bytes of EXIF that are read: what a JPEG segment can hold
 
 
 def orientation(data: bytes) -> int:
-    """1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with width and height exchanged; 1 where nothing is said.
+    """1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with width and height exchanged; 1 if the file has none.
 
     Args:
         data: a JPEG, PNG or WebP file, or its beginning.
@@ -21,12 +21,12 @@ def orientation(data: bytes) -> int:
 
 
 def orientation_of(path: Path) -> int:
-    """``orientation`` of a file, of which little is read; 1 where it cannot be read.
+    """``orientation`` of a file, reading little of it; 1 if it cannot be read.
 
     Cameras write it first, but a WebP keeps it after the picture, and a PNG may.
     """
     try:
-        with path.open("rb", buffering=0) as stream:  # a buffer would read on after each of many small chunks
+        with path.open("rb", buffering=0) as stream:  # a buffer would read ahead at each of many small chunks
             return _said_by(_exif(stream))
     except OSError:
         return 1
@@ -66,7 +66,7 @@ def _in_chunks(stream: BinaryIO, position: int, header: str, wanted: bytes) -> b
         name, length = (second, first) if isinstance(second, bytes) else (first, second)
         if name == wanted:
             return stream.read(min(length, _LONGEST)).removeprefix(b"Exif\x00\x00")
-        # A PNG's chunk ends with a checksum, a RIFF's on an even byte.
+        # A PNG chunk ends with a checksum, a RIFF chunk on an even byte.
         stream.seek(length + 4 if header.startswith(">") else length + length % 2, io.SEEK_CUR)
     return b""
 

@@ -10,7 +10,7 @@ Two layouts are recognised:
     ROOT/json/crowdpose_{train,val,trainval,test}.json         CrowdPose
     ROOT/images/
 
-Any other annotation file can be named itself in place of its directory.
+Any other annotation file can be given in place of a directory.
 
 Convention: keypoints are (x, y, v) in image pixels, v = 0 not labelled, 1 labelled but hidden, 2 visible.
 """
@@ -53,8 +53,8 @@ class KeypointDataset:
         kind: ``coco`` or ``crowdpose``: decides the evaluation protocol.
         annotation_path: the JSON file that was read.
         skeleton: the keypoints, in annotation order.
-        images: all images of the split, those without people included, in file order.
-        annotations: image id -> its annotations (an empty list where there are none). Each has ``id``,
+        images: all images of the split, including those without people, in file order.
+        annotations: image id -> its annotations (possibly an empty list). Each has ``id``,
             ``image_id``, ``category_id``, ``keypoints`` (3K numbers), ``num_keypoints``, ``iscrowd``, ``bbox``
             (x, y, w, h: where the file has no size, that of the labelled keypoints) and ``area`` (where the file has
             none, 0.53 w h). Crowds and people without keypoints also have ``segmentation``: polygons or RLE that
@@ -62,10 +62,9 @@ class KeypointDataset:
         category_id: the file's id of the category, or of the first of several with the same keypoints, for results
             that are to be compared with the file.
         told: what was left out or filled in while reading, see ``samkr_edge.dataset.annotations``.
-        image_folder: what the file names of the images are relative to.
+        image_folder: the folder that the images' file names are relative to.
         searched: the folders in which the images were looked for.
-        labelled: False for images alone, of which the labels are not public: nobody is annotated, the keypoints are
-            COCO's 17.
+        labelled: False for images whose labels are not public: nobody is annotated, and the keypoints are COCO's 17.
     """
 
     root: Path
@@ -86,7 +85,7 @@ class KeypointDataset:
 
     @property
     def named(self) -> Path:
-        """What commands take for it: the directory, or the file where that is not where a layout has it."""
+        """What to pass as ``--data``: the directory, or the file if no layout has it there."""
         return self.root if self.annotation_path in _places(self.root, self.split) else self.annotation_path
 
 
@@ -101,8 +100,8 @@ def open_dataset(
 
     Args:
         root: the data directory, or an annotation file.
-        split: ``train``, ``val``, or another one that the directory holds; of a file, what it is taken for, but for
-            images without labels, whose file says what they are.
+        split: ``train``, ``val``, or another one that the directory holds. For a file: the split that it counts as,
+        unless it is a file of images without labels, which says so itself.
         annotations: annotation file to use in place of the one found.
         images: image folder to use in place of the one found.
 
@@ -164,12 +163,12 @@ def open_dataset(
 
 
 def available_splits(root: str | Path) -> list[str]:
-    """Names of the splits with labels whose annotation files lie in ``root``, in the layouts above."""
+    """Names of the labelled splits whose annotation files are in ``root``, in the layouts above."""
     return _splits_at(root, "annotations/person_keypoints_*2017.json", "json/crowdpose_*.json")
 
 
 def unlabelled_splits(root: str | Path) -> list[str]:
-    """Names of the splits in ``root`` that are images alone."""
+    """Names of the splits in ``root`` that have images only."""
     return _splits_at(root, f"annotations/{_IMAGES_ONLY}*2017.json")
 
 
@@ -182,7 +181,7 @@ def _splits_at(root: str | Path, *patterns: str) -> list[str]:
 
 
 def split_of(annotation_path: Path) -> str:
-    """The split that an annotation file's name says."""
+    """The split that an annotation file's name gives."""
     return _subset(annotation_path).removesuffix("2017").removeprefix("crowdpose_")
 
 
@@ -191,13 +190,13 @@ def _subset(annotation_path: Path) -> str:
 
 
 def annotation_place(root: Path, split: str, kind: str) -> Path:
-    """Where the layouts above have the annotation file of a split."""
+    """The annotation file of a split in the layouts above."""
     name = f"crowdpose_{split}.json" if kind == "crowdpose" else f"person_keypoints_{split}2017.json"
     return root / _FOLDERS[kind] / name
 
 
 def _places(root: Path, split: str) -> dict[Path, str]:
-    """Where the file of a split may lie -> the kind that it is of; the first that is there counts."""
+    """Possible paths of a split's file -> the kind of each; the first that exists counts."""
     places = {annotation_place(root, split, kind): kind for kind in _FOLDERS}
     return {**places, root / _FOLDERS["coco"] / f"{_IMAGES_ONLY}{split}2017.json": "coco"}
 
@@ -245,14 +244,14 @@ def _find_annotations(root: Path, split: str) -> tuple[str, Path]:
 
 
 def _json_files(root: Path) -> list[Path]:
-    """JSON in the folder and one below; few, where every image has a file of its own."""
+    """JSON files in the folder and one below; a few of them, since some sets have one per image."""
     return sorted(islice((path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern)), 100))
 
 
 def _image_folders(root: Path, split: str, kind: str, annotation_path: Path) -> tuple[Path, ...]:
-    """Where the images of a split may lie, the likeliest first."""
+    """Possible folders of a split's images, the likeliest first."""
     images = root / "images"
-    # Tools call the file and the folder of a subset alike.
+    # Tools give the file and the folder of a subset the same name.
     subset = _subset(annotation_path)
     # COCO's test-dev is a part of its test images.
     names = (subset, f"{split}2017", split, f"{split.removesuffix('-dev')}2017")
@@ -262,7 +261,7 @@ def _image_folders(root: Path, split: str, kind: str, annotation_path: Path) -> 
 
 
 def _image_folder(folders: Sequence[Path], entries: Sequence[dict[str, Any]]) -> Path:
-    """The first that holds one of the first images; where none does, the first made for images that there is."""
+    """The first folder that holds one of the first images; if none does, the first that exists."""
     names = [entry["file_name"] for entry in entries[:5] if isinstance(entry.get("file_name"), str)]
     for folder in folders:
         if any(image_path(folder, name).is_file() for name in names if name and "\0" not in name):

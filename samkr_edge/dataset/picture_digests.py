@@ -1,4 +1,4 @@
-"""Which pictures something was made from. Their names and sizes do not say it: pictures are changed in place."""
+"""Which pictures something was made from. Names and sizes are not enough: pictures can be changed in place."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.files.artefact import sha256_of
 
-# Of a training split: few enough to be read before every start, and what changes pictures changes more than a few.
+# Of a training split: few enough to read before every start; a tool that changes pictures changes more than a few.
 _SAMPLED = 200
 
 
 def sampled_digest(images: Sequence[ImageRecord]) -> str:
-    """``pictures_digest`` of a fixed few, spread over all of them: for splits too large to be read at a start."""
+    """``pictures_digest`` of a fixed few, spread over all: for splits too large to read at a start."""
     return pictures_digest(images[:: max(1, len(images) // _SAMPLED)])
 
 
 def pictures_digest(images: Iterable[ImageRecord]) -> str:
-    """SHA-256 over id, file name and bytes of every picture, in order; one that is missing counts as such.
+    """SHA-256 over id, file name and bytes of every picture, in order; a missing one counts as missing.
 
-    The same on every machine, so results that travel are told apart by it. It reads as much as scoring them does.
+    It is the same on every machine, so it identifies results that travel. It reads as much as scoring does.
     """
     digest = hashlib.sha256()
     for image in images:
@@ -31,10 +31,10 @@ def pictures_digest(images: Iterable[ImageRecord]) -> str:
 
 
 def disk_state(files: Iterable[Path]) -> str:
-    """SHA-256 over name, size and times of every file: for splits too large to be read to decide about a cache.
+    """SHA-256 over name, size and times of every file: for deciding about a cache without reading a large split.
 
-    Whatever is written changes it, on the machine where it was taken; so does copying the files, and then too much is
-    made again rather than too little. The time of the last change of status counts too, which no program sets back.
+    On one machine, any write changes it; so does copying the files, which only costs work done again. The time of
+    the last status change counts too, which no program can set back.
     """
     digest = hashlib.sha256()
     for file in files:

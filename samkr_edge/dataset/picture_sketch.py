@@ -1,10 +1,10 @@
-"""A few of a set of pictures that stand for all, which recognise pictures that were renamed or mixed.
+"""A few pictures of a set that represent all of it, and recognise it after renaming or mixing.
 
 It is a bottom-k sketch (Broder 1997): pictures are ordered by a hash of their size in bytes, and those of one size by a
-hash of their content; the first ``KEPT`` stand for all. Only these are read, of all others the size is asked. Two
-sets are compared where both sketches reach: the share of common pictures there is an estimate of the share in all.
+hash of their content; the first ``KEPT`` represent all. Only these are read; of the others only the size is needed. Two
+sets are compared up to where both sketches reach: the share of common pictures there estimates the share in all.
 
-A picture that was saved again, by whatever tool, is another one.
+A picture that was saved again, by any tool, is a different one.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any
 
 from samkr_edge.files.artefact import sha256_of
 
-# Of 60,000 pictures one in 60: of all choices of 200 among them, 97 % share one with these.
+# One in 60 of 60,000 pictures: 97 % of all choices of 200 of them contain one of these.
 KEPT = 1024
 _BYTES = 4  # of each hash: among a thousand pictures one in four million is taken for another
 
 
 @dataclass(frozen=True)
 class FirstPictures:
-    """The first of a set of pictures in the order above.
+    """The first pictures of a set in the order above.
 
     Attributes:
-        places: of each, 4 bytes of the hash of its size and 4 of that of its content; ascending, no two alike.
+        places: of each, 4 bytes of its size's hash and 4 of its content's; ascending, no two alike.
         up_to: the last of them; None: they are all.
     """
 
@@ -39,22 +39,22 @@ class FirstPictures:
 
     @classmethod
     def of(cls, files: Sequence[Path]) -> FirstPictures:
-        """Asks the size of every file, and reads no more than are kept, except where many have one size."""
+        """Gets the size of every file, and reads only those that are kept, unless many have one size."""
         by_size: dict[bytes, list[Path]] = defaultdict(list)
         for file in files:
-            with suppress(OSError):  # who reads it tells more
+            with suppress(OSError):  # its reader will say more
                 size = str(file.stat().st_size).encode()
                 by_size[hashlib.sha256(size).digest()[:_BYTES]].append(file)
         places: list[bytes] = []
         for key in sorted(by_size):
             if len(places) >= KEPT:
                 return cls(tuple(places[:KEPT]), places[KEPT - 1])
-            # All of one size: which of them come first, their content says.
+            # All of one size: ordered by content.
             places += sorted({key + _content_hash(file) for file in by_size[key]})
         return cls(tuple(places[:KEPT]), places[KEPT - 1] if len(places) > KEPT else None)
 
     def common_with(self, sketch: Sketch) -> tuple[int, int]:
-        """(how many of these lie where both reach, how many of those are in the sketch)."""
+        """(how many of these are within the reach of both, how many of those are in the sketch)."""
         reach = [last for last in (self.up_to, sketch.up_to) if last is not None]
         compared = [place for place in self.places if all(place <= last for last in reach)]
         return len(compared), sum(place[_BYTES:] in sketch.contents for place in compared)
@@ -62,11 +62,11 @@ class FirstPictures:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What the pictures that a network learned from are known by.
+    """What a card keeps of the pictures that a network learned from.
 
     Attributes:
-        count: how many they are.
-        contents: 4 bytes of the SHA-256 of each that stands for all.
+        count: their number.
+        contents: 4 bytes of the SHA-256 of each picture of the sketch.
         up_to: the last of these in the order above, 4 bytes by its size and 4 by its content; None: they are all.
     """
 
@@ -86,7 +86,7 @@ class Sketch:
 
     @classmethod
     def from_dict(cls, data: Any) -> Sketch | None:
-        """Inverse of ``to_dict``; None where it is not one."""
+        """Inverse of ``to_dict``; None for anything else."""
         try:
             contents = base64.b64decode(data["sha256"], validate=True)
             up_to = None if data["up_to"] is None else bytes.fromhex(data["up_to"])

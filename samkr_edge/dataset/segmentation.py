@@ -1,8 +1,8 @@
-"""Segmentations of an annotation file, checked: what is wrong in them ends or crashes the library that draws them.
+"""Segmentations of an annotation file, checked, since wrong ones crash the library that draws them.
 
 COCO's forms: polygons, a list of lists x, y, x, y, ...; or run lengths {"size": [h, w], "counts": ...} down the
-columns. The counts are numbers, or the same in COCO's characters, where each after the third is a difference to the one
-two before it.
+columns. The counts are numbers, or numbers encoded in COCO's characters, where each after the third is a difference to
+the one two before it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 
 def checked_segmentation(value: Any, width: int, height: int) -> list[Any] | dict[str, Any] | None:
-    """A segmentation that pycocotools draws on an image of this size; None where the file has none.
+    """A segmentation that pycocotools can draw on an image of this size; None if the file has none.
 
-    One polygon that is not in a list of its own is taken for a list of one; polygons of less than three points are
-    left out.
+    A polygon that is not in a list counts as a list of one; polygons of fewer than three points are left out.
 
     Raises:
         ValueError: it cannot be drawn; the text says why.
@@ -41,7 +40,7 @@ def _polygon(polygon: Any, width: int, height: int) -> list[float]:
         points = [float(number) for number in polygon]
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("a polygon that is not pairs of numbers") from error
-    # pycocotools walks along every side pixel by pixel: a point far away takes all memory.
+    # pycocotools walks every side pixel by pixel: a point far away takes all memory.
     far = 2.0 * max(width, height)
     if not all(math.isfinite(number) and -far <= number <= far for number in points):
         raise ValueError("a polygon far outside its image")

@@ -1,7 +1,7 @@
-"""Was a model trained on the images it is to be evaluated on? Then AP says what it remembers, not what it can do.
+"""Was a model trained on the images that evaluate it? Then AP measures what it remembers.
 
-A training run leaves on the card the hash of its annotation file and a sketch of its pictures, by which they are known
-again where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed.
+A training run leaves on the card the hash of its annotation file and a sketch of its pictures. They are recognised by
+it even where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from samkr_edge.fixes import quoted
 if TYPE_CHECKING:
     from samkr_edge.model_card import ModelCard
 
-# Below this share AP does not move by more than it does between runs. Splits that were made in good faith have some
-# common pictures, COCO's own too: a few of thousands are told and do not stand in the way.
+# Below this share AP does not change by more than between runs. Splits made in good faith have some common pictures,
+# COCO's own too: a few of thousands are reported and allowed.
 TOLERATED = 0.02
 
 
@@ -43,18 +43,18 @@ class TrainedOn:
     def of(
         cls, dataset: KeypointDataset, images: Sequence[ImageRecord], annotations_sha256: str | None = None
     ) -> TrainedOn:
-        """These images of a split; its annotation file, 150 MB of COCO's, is hashed where its hash is not given."""
+        """These images of a split; its annotation file (COCO's is 150 MB) is hashed unless its hash is given."""
         pictures = Sketch.of([image.path for image in images])
         return cls(dataset.split, annotations_sha256 or sha256_of(dataset.annotation_path), pictures)
 
     def to_dict(self) -> dict[str, Any]:
-        """What goes on a card."""
+        """For a card."""
         pictures = self.pictures.to_dict() if self.pictures else None
         return {"split": self.split, "annotations_sha256": self.annotations_sha256, "pictures": pictures}
 
     @classmethod
     def from_dict(cls, data: Any) -> TrainedOn | None:
-        """Inverse of ``to_dict``, which forgives what older cards do not have; None where it is no record."""
+        """Inverse of ``to_dict``, without requiring what older cards lack; None for anything else."""
         annotations = data.get("annotations_sha256") if isinstance(data, dict) else None
         if not isinstance(annotations, str):
             return None
@@ -74,7 +74,7 @@ class TrainedOn:
 
 
 def trainings_of(card: ModelCard) -> list[TrainedOn]:
-    """Every training that its weights went through: the float one, QAT, that of the weights it started from."""
+    """Every training of its weights: the float one, QAT, and that of the weights that it started from."""
     found: list[TrainedOn] = []
     left: list[Any] = [card.provenance]
     while left:
@@ -90,7 +90,7 @@ def trainings_of(card: ModelCard) -> list[TrainedOn]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The images that are to be evaluated, read once for however many models."""
+    """The images to evaluate on, read once for all models."""
 
     dataset: KeypointDataset
     images: Sequence[ImageRecord]
@@ -109,7 +109,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Seen:
-    """Which models are evaluated on what they were trained on, and what is to be told."""
+    """Which models are evaluated on images that they were trained on, and remarks."""
 
     models: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -122,16 +122,16 @@ def require_unseen(
     *,
     anyway: bool = False,
 ) -> Seen:
-    """Ask it before anything is measured.
+    """Refuse such models before anything is measured.
 
-    A model has seen the images where its annotation file is the one that is evaluated, or where more than
-    ``TOLERATED`` of the compared pictures are its own.
+    A model has seen the images if it learned from the same annotation file, or if it learned from more than
+    ``TOLERATED`` of the compared pictures.
 
     Args:
         models: name -> what it was trained on, see ``trainings_of``.
-        dataset: what is to be evaluated.
-        images: those of it.
-        anyway: measure all the same, train-fit AP then.
+        dataset: the split to evaluate on.
+        images: of this split.
+        anyway: measure all the same; the result is train-fit AP.
 
     Raises:
         SamkrError: SE-D45 a model was trained on them, and ``anyway`` is not given.
@@ -184,6 +184,6 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
 
 
 def _judging(dataset: KeypointDataset) -> list[str]:
-    """The other splits that are for judging, by their names: CrowdPose's train is part of its trainval."""
+    """The other splits for evaluation, by their names: CrowdPose's train is part of its trainval."""
     splits = available_splits(dataset.root)
     return [split for split in splits if split != dataset.split and not split.startswith("train")]

@@ -1,4 +1,4 @@
-"""Whether a split can be used: asked before the work by training, evaluation and calibration, and by `data check`."""
+"""Whether a split can be used: checked before training, evaluation and calibration start, and by `data check`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.oks import is_ignored, is_labelled_person
 
-# Images that show people, below which ranges measured on them are an accident.
+# With fewer images that show people, ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
 
 Step: TypeAlias = Literal["train", "eval", "quantize"]
 
-# DEKR: people of COCO of less than this side squared (source pixels) get no centre and no offsets. COCO's photographs
+# DEKR: people of COCO with an area below this squared (source pixels) get no centre and no offsets. COCO's photographs
 # are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
 _SMALLEST_COCO_PERSON = 32.0
 _COCO_SHORT_SIDE = 400
-_LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads that of all
+_LOOKED_AT = 2000  # images whose EXIF data is read before a run; `data check` reads all
 
 
 def smallest_area(record: ImageRecord, kind: str, smallest_person: float | None = None) -> float:
-    """Area in pixels of the image from which on training gives a person a centre.
+    """Smallest area, in pixels of the image, of a person to whom training gives a centre.
 
     Args:
         smallest_person: its square root in images of any size; None: 32, and less where the image is small.
@@ -56,8 +56,9 @@ class AnnotatedPeople:
         labelled: those with a labelled keypoint that are not a crowd.
         uncounted: of these, the ones whose ``num_keypoints`` is 0, whom evaluation and training ignore.
         small: of the others, the ones too small for a centre.
-        outside: of the rest, the ones whose centre, the mean of their labelled keypoints, no image so large has.
-        unsized: labelled, without an area: no pose is near enough to them for OKS.
+        outside: of the rest, the ones whose centre, the mean of their labelled keypoints, is outside the image in
+            either orientation.
+        unsized: labelled, without an area: no pose can match them by OKS.
         counted: people whom evaluation counts.
     """
 
@@ -107,7 +108,7 @@ class AnnotatedPeople:
 
 
 def _has_center(person: Annotation, longest: int) -> bool:
-    """Whether it lies in the square of this side: width and height may be exchanged in the file."""
+    """Whether it is inside the square of this side: the file may have width and height exchanged."""
     labelled = [(x, y) for x, y, v in zip(*[iter(person["keypoints"])] * 3, strict=True) if v > 0]
     return all(0 <= sum(axis) / len(labelled) < longest for axis in zip(*labelled, strict=True))
 
@@ -119,7 +120,7 @@ def refusal(
     *,
     smallest_person: float | None = None,
 ) -> SamkrError | None:
-    """Why a step cannot use a split, or these images of it; None where it can."""
+    """Why a step cannot use a split, or these images of it; None if it can."""
     if not dataset.labelled:
         return no_labels(dataset)
     people = AnnotatedPeople.of(dataset, images, smallest_person=smallest_person)
@@ -183,7 +184,7 @@ def require_usable(
     *,
     smallest_person: float | None = None,
 ) -> None:
-    """Raise what ``refusal`` returns, and where images that the step reads are not there.
+    """Raise what ``refusal`` returns, and if images that the step reads are missing.
 
     Raises:
         SamkrError: SE-D18 nothing to train on, SE-D27 nobody to evaluate on, SE-D40 nobody to calibrate on, SE-D81
@@ -195,12 +196,12 @@ def require_usable(
     read = dataset.images if images is None else images
     if step == "train":  # images of nobody are left out
         read = [image for image in read if dataset.annotations[image.id]]
-    if step != "quantize":  # which chooses a few, and reads these at once
+    if step != "quantize":  # which chooses a few and reads them right away
         require_images(dataset, read)
 
 
 def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> None:
-    """None is opened, and folders are listed: to ask a network's disk for every file takes minutes.
+    """Folders are listed and no file is opened: asking a network disk for every file takes minutes.
 
     Raises:
         SamkrError: SE-D22.
@@ -233,10 +234,10 @@ def place_of(image: ImageRecord, dataset: KeypointDataset) -> str:
 
 
 def require_calibration_images(train: KeypointDataset, asked: int | None = None) -> None:
-    """Whether there are enough images to calibrate on, and as many are asked for; before anything is opened.
+    """Whether there are enough images to calibrate on, and enough requested, before anything is opened.
 
     Raises:
-        SamkrError: SE-D40 none shows people, SE-D43 too few do or are asked for.
+        SamkrError: SE-D40 none shows people, SE-D43 too few do or are requested.
     """
     require_usable(train, "quantize")
     shown = len({person["image_id"] for person in AnnotatedPeople.of(train).labelled})
@@ -262,11 +263,11 @@ def too_few_images(
 
 
 def require_splits(data: Path, splits: Sequence[str]) -> None:
-    """For steps whose splits have parts of their own, so that another one cannot stand in for a missing one.
+    """For steps that need certain splits, none of which another one can replace.
 
     Args:
-        data: of a directory without any split, or that is not there, the reader tells more.
-        splits: all that the step needs. A single file is one split, and would be learned from and judged by.
+        data: if it is missing or has no split, the reader's error says more.
+        splits: all that the step needs. A single file is one split: it would be trained and evaluated on.
 
     Raises:
         SamkrError: SE-D74 not all of them are there, SE-D81 one has no labels.
@@ -298,7 +299,7 @@ def require_splits(data: Path, splits: Sequence[str]) -> None:
 
 
 def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = None) -> list[str]:
-    """Lines to tell before the work: what was left out or filled in, and what makes labels wrong or useless."""
+    """Remarks to print before the work: what was left out or filled in, and what makes labels wrong or useless."""
     records = dataset.images if images is None else images
     people = AnnotatedPeople.of(dataset, records)
     found = [(words, dataset.told.get(kind, ())) for kind, words in {**LEFT_OUT, **TOLD}.items()]

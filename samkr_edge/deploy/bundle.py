@@ -1,7 +1,7 @@
-"""One file for the device: an ONNX with its model card and hashes, and models already built from it.
+"""One file for the device: an ONNX with its model card and hashes, and models built from it.
 
 ``NAME.samkr`` is a ZIP archive with flat names: ``manifest.json``, the exported ONNX, and built models with their
-passports. The same inputs give the same bytes. What a device does with it is in ``samkr_edge.deploy.bundle_cache``.
+passports. The same inputs give the same bytes. ``samkr_edge.deploy.bundle_cache`` is what a device does with it.
 
 An included TensorRT engine is native code: as with any program, take bundles from people you trust. Everything else in
 a bundle is data, checked against the manifest's hashes before it is used.
@@ -35,7 +35,7 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 
 _LARGEST_MANIFEST = 1 << 20
-# Weights deflate by a tenth or so: an entry that grows a hundredfold is meant to fill a disk.
+# Weights shrink by about a tenth: an entry that grows a hundredfold is meant to fill a disk.
 _LARGEST_INFLATION = 100
 
 
@@ -49,14 +49,14 @@ class BundledFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a bundle holds.
+    """The manifest of a bundle.
 
     Attributes:
-        samkr_edge: version that wrote it.
+        samkr_edge: the version that wrote it.
         card: the model card, as a dictionary.
         source: name of the exported ONNX.
         built: names of models built from it, each with its passport ``NAME.json``.
-        entries: file name -> hash and size; every file of the archive but the manifest.
+        entries: file name -> hash and size, for every file of the archive except the manifest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +87,7 @@ class Bundle:
             return Passport.model_validate_json(archive.read(f"{name}.json"))
 
     def extract(self, name: str, folder: Path) -> Path:
-        """Write one file to ``folder`` unless it is there already; its bytes are what the manifest says, or nothing.
+        """Write one file to ``folder`` unless it is there; only with the bytes that the manifest promises.
 
         Raises:
             SamkrError: SE-A94 other bytes than the manifest promises, SE-D01 no room.
@@ -107,7 +107,7 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a file is a bundle, of whatever version."""
+    """Whether a file is a bundle of any version."""
     try:
         with zipfile.ZipFile(path) as archive:
             return MANIFEST in archive.namelist()
@@ -121,7 +121,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     Args:
         source: an ONNX written by ``samkr-edge export``.
         out: ``NAME.samkr``.
-        added: built models (``.cpu.onnx``, ``.engine``) with their passports beside them.
+        added: built models (``.cpu.onnx``, ``.engine``) with their passports next to them.
 
     Raises:
         SamkrError: SE-A54 an added model is not what its passport describes, SE-A95 it was built from another ONNX,
@@ -149,7 +149,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         entries = {source.name: _store(archive, source.name, data)}
         for path in added:
-            with undisturbed(behind(path).parent):  # not between a new passport and its model
+            with undisturbed(behind(path).parent):  # never between a new passport and its model
                 passport = read_passport(path)
                 parts = {path.name: path, f"{path.name}.json": passport_path(behind(path))}
                 entries |= {name: _store(archive, name, part.read_bytes()) for name, part in parts.items()}
@@ -167,7 +167,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Open a bundle and compare its directory with its manifest; no file of it is read yet.
+    """Open a bundle and compare its directory with its manifest, without reading its files.
 
     Raises:
         SamkrError: SE-A23 missing, SE-A92 not a whole bundle, SE-A93 written in a format this version does not know,
@@ -226,7 +226,7 @@ def _check_belongs(
 
 
 def _check_directory(path: Path, manifest: Manifest, infos: Sequence[zipfile.ZipInfo]) -> None:
-    """Every file is named in the manifest once, safely, and with the size it has."""
+    """Check that the manifest names every file once, safely, and with its size."""
     found = [info.filename for info in infos if info.filename != MANIFEST]
     needed = {manifest.source, *manifest.built, *(f"{name}.json" for name in manifest.built)}
     if sorted(found) != sorted(manifest.entries) or len(infos) != len(found) + 1 or not needed <= set(found):
@@ -248,11 +248,11 @@ def _check_directory(path: Path, manifest: Manifest, infos: Sequence[zipfile.Zip
 
 
 def _is_safe(name: str) -> bool:
-    """A plain file name: no folder, no drive, nothing hidden, nothing that a terminal would act on."""
+    """A plain file name: no folder, no drive, not hidden, no control characters."""
     return name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
 
 
-# What `zipfile` and `json` raise on a file that is damaged; RuntimeError: encrypted, or nested without end.
+# What `zipfile` and `json` raise on a damaged file; RuntimeError: encrypted, or endless nesting.
 _DAMAGE: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
     zlib.error,
@@ -290,7 +290,7 @@ def _damaged(path: Path, found: str) -> SamkrError:
 
 
 def _info(name: str) -> zipfile.ZipInfo:
-    """Fixed time and permissions, so that equal contents give equal bytes. Stored: weights hardly deflate."""
+    """Fixed time and permissions, so that equal contents give equal bytes. Not compressed: weights hardly shrink."""
     info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3
     info.external_attr = 0o644 << 16

@@ -1,8 +1,8 @@
-"""What a device does with a bundle: pick an included model that fits, else build one, and keep it.
+"""On a device: pick a model of the bundle that fits, else build one, and keep it.
 
-Everything lies in the user's cache under the hash of the bundle's manifest: ``source`` and ``included`` hold extracted
-files, ``built`` what was built here. Several processes may use one bundle at once; each loads only what its passport
-admits here, so a damaged or outdated file is made again.
+Everything is in the user's cache under the hash of the bundle's manifest: ``source`` and ``included`` hold extracted
+files, ``built`` what was built here. Several processes may use one bundle at once; each loads only models whose
+passport allows it here, so a damaged or outdated file is made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from samkr_edge.terminal import say
 
 
 def open_bundle(path: Path, threads: int, *, cuda_graph: bool = False) -> Runner:
-    """Open what ``ready_model`` finds; the opener of ``.samkr`` in ``samkr_edge.pose_model``."""
+    """Open what ``ready_model`` returns; the opener of ``.samkr`` in ``samkr_edge.pose_model``."""
     from samkr_edge.pose_model import load_model
 
     return load_model(ready_model(path), threads=threads, cuda_graph=cuda_graph).runner
@@ -41,8 +41,8 @@ def source_model(path: Path) -> Path:
 def ready_model(path: Path) -> Path:
     """The model of a bundle that this device runs: built here before, included, or built now.
 
-    The target is TensorRT where a GPU and TensorRT are present, else the CPU; ``SAMKR_EDGE_TARGET=cpu`` asks for the
-    CPU. Where a model for the CPU cannot be built (the onnx package is missing) the exported ONNX runs as it is.
+    The target is TensorRT if a GPU and TensorRT are present, else the CPU; ``SAMKR_EDGE_TARGET=cpu`` forces the CPU.
+    If a model for the CPU cannot be built (the onnx package is missing), the exported ONNX is run.
 
     Raises:
         SamkrError: what reading the bundle, building, or writing to the cache refuses.
@@ -53,7 +53,7 @@ def ready_model(path: Path) -> Path:
     included = [
         _folder(bundle) / "included" / name for name in bundle.manifest.built if name.endswith(suffix)
     ]
-    # Without the lock first: the usual case is that everything has been made, and readers need not wait.
+    # First without the lock: usually everything has been made, and readers need not wait.
     for model in (built, *included):
         if _fits(model):
             return model
@@ -71,7 +71,7 @@ def ready_model(path: Path) -> Path:
 
 
 def _wants_engine() -> bool:
-    """True where TensorRT, of either flavour, can build and run here and the user has not asked for the CPU."""
+    """True if TensorRT, of either flavour, can build and run here and the user has not chosen the CPU."""
     target = os.environ.get("SAMKR_EDGE_TARGET", "auto")
     if target not in ("auto", "cpu"):
         raise SamkrError(
@@ -94,7 +94,7 @@ def _wants_engine() -> bool:
 
 
 def _fits(model: Path, why_not: str = "") -> bool:
-    """True where the model is there and its passport admits it here; ``why_not`` begins a line that says why not."""
+    """True if the model exists and its passport allows it here; ``why_not`` begins the line that says why not."""
     if not model.is_file():
         return False
     try:
@@ -126,10 +126,10 @@ def _build(bundle: Path, source: Path, out: Path) -> Path:
 
 
 def _build_engine(bundle: Path, source: Path, out: Path) -> None:
-    """By the public command, in a process of its own: a builder's memory is given back when it ends."""
+    """Build with the public command, in a child process, whose end frees the builder's memory."""
     say(f"{bundle.name}: building an engine for this device, once; it is kept in {out.parent}")
     words = ["build", str(source), "--target", "auto", "-o", str(out)]
-    # Its result is not ours: it goes where progress goes.
+    # Its result is not this command's result: it goes to stderr with the progress.
     child = subprocess.Popen(child_process.command(*words), stdout=2)
     with taking_along(child):
         code = child.wait()
@@ -148,7 +148,7 @@ def _folder(bundle: Bundle) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[Path]:
-    """Hold a bundle's cache folder alone, among processes and threads; a killed holder lets go by itself.
+    """Lock a bundle's cache folder between processes and threads; a killed holder releases it.
 
     Raises:
         SamkrError: SE-D92 the folder cannot be made or written to.
@@ -166,7 +166,7 @@ def _locked(folder: Path) -> Iterator[Path]:
     with lock:
         try:
             import fcntl
-        except ImportError:  # Windows: files are replaced whole, so the worst case is a model built twice
+        except ImportError:  # Windows: files are replaced whole, at worst a model is built twice
             yield folder
             return
         try:

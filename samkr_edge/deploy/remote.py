@@ -1,6 +1,6 @@
 """Run a command on the device: copy its files there, run ``samkr-edge``, copy the results back.
 
-Each run has a folder of its own there, removed at its end.
+Each run has its own folder there, removed at the end.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from samkr_edge.terminal import say
 if TYPE_CHECKING:
     import typer
 
-# Prefix of a path that is on the device already, and is not carried over.
+# Prefix of a path that is already on the device and not copied.
 THERE = "remote:"
-# The parameter that says where a command writes.
+# The parameter of a command's output path.
 _OUT = "out"
 
 
 def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
-    """Run the current command on a device instead of here; called by a command that was given ``--on``.
+    """Run the current command on a device instead of here; called by commands with ``--on``.
 
-    The command line is made again from what was parsed. Inputs are carried over, a built model with its passport, and
-    what the command writes into its folder there is copied back: beside ``--out`` where that is given, else beside
-    the first input.
+    The command line is rebuilt from the parsed parameters. Inputs are copied, a built model with its passport, and what
+    the command writes into its folder there is copied back: next to ``--out`` if that is given, else next to the first
+    input.
 
     Args:
         on: the device's address.
-        context: of the command, with what was parsed.
-        inputs: names of the command's parameters that are paths to carry over; a path that begins with ``remote:`` is
-            on the device already. Every other path is the device's own.
+        context: of the command, with its parsed parameters.
+        inputs: names of the command's parameters that are paths to copy; a path that begins with ``remote:`` is
+        already on the device. All other paths are the device's.
 
     Returns:
         The exit code of the command there.
@@ -72,7 +72,7 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
 
 
 def _arguments(context: typer.Context, carried: set[str]) -> list[str]:
-    """The command line again from its parsed parameters: defaults left out, paths by their last part, no ``--on``."""
+    """The command line from its parsed parameters: without defaults and ``--on``, paths by their last part."""
     words: list[str] = []
     positional: list[str] = []
     for parameter in context.command.params:
@@ -95,7 +95,7 @@ def _arguments(context: typer.Context, carried: set[str]) -> list[str]:
 
 
 def _there(path: Any) -> str:
-    """A path as the command there shall name it, relative to the run's folder."""
+    """A path for the command there, relative to the run's folder."""
     text = str(path)
     if text.startswith(THERE):
         return text[len(THERE) :]
@@ -110,7 +110,7 @@ def _paths(value: Any) -> list[Path]:
 
 
 def _with_passports(paths: Sequence[Path]) -> list[Path]:
-    """The paths, and the passports beside built models.
+    """The paths, and the passports next to built models.
 
     Raises:
         SamkrError: SE-A23 one is missing, x the same name.

@@ -1,8 +1,8 @@
-"""A device reached by the system's ssh: find ``samkr-edge`` there, copy files, run a command, and stop it with ours.
+"""A device behind the system's ssh: find ``samkr-edge`` there, copy files, run a command, and stop it with ours.
 
-Keys, jump hosts and passwords work as in a terminal. ``rsync`` carries where both sides have it, else ``scp``. The
-remote command ends when this one does: a small shell around it watches its standard input, which closes with the
-connection, be it by Ctrl-C, a killed process or a lost network.
+Keys, jump hosts and passwords work as in a terminal. ``rsync`` copies if both sides have it, else ``scp``. The remote
+command ends when this one does: a small shell around it watches its standard input, which closes with the connection,
+whether through Ctrl-C, a killed process or a lost network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from samkr_edge.stream_address import without_secrets
 
 _CONNECT_SECONDS = 10
 _SSH_FAILED = 255  # ssh's own exit code; the remote command's codes are below
-# The probe's lines are told from whatever a login script prints by this.
+# This distinguishes the probe's lines from what a login script prints.
 _MARK = "samkr-edge-probe"
 
 
@@ -49,7 +49,7 @@ class Host:
 
     @classmethod
     def parse(cls, text: str) -> Host:
-        """Raises SamkrError SE-U95 for what is no such address; nothing that ssh could take for an option passes."""
+        """Raises SamkrError SE-U95 for anything else, including whatever ssh could take for an option."""
         matched = re.fullmatch(
             r"(?:ssh://)?(?:(?P<user>[\w.][\w.-]*)@)?(?P<name>\[[0-9a-fA-F:.%\w]+\]|[\w][\w.-]*)"
             r"(?::(?P<port>\d{1,5}))?(?P<folder>/.*)?",
@@ -73,7 +73,7 @@ class Host:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the probe found: the command there, the folder it made for this run, and whether rsync exists."""
+    """The probe's result: the command there, the folder that it made for this run, and whether rsync exists."""
 
     command: str
     job: str
@@ -88,7 +88,7 @@ class Remote:
         self._sockets = ""
 
     def __enter__(self) -> Remote:
-        # A short path: a socket's name may have about a hundred bytes.
+        # A short path: a socket's name is limited to about a hundred bytes.
         self._sockets = str(made_folder("samkr-"))
         return self
 
@@ -98,7 +98,7 @@ class Remote:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def options(self) -> list[str]:
-        """Options of ssh and scp alike. The first call opens the connection (and may ask for a password)."""
+        """Options of both ssh and scp. The first call opens the connection (and may ask for a password)."""
         options = [
             f"ConnectTimeout={_CONNECT_SECONDS}",
             "ServerAliveInterval=15",
@@ -108,7 +108,7 @@ class Remote:
             "ControlPersist=60",
         ]
         if not sys.stdin or not sys.stdin.isatty():
-            options.append("BatchMode=yes")  # nobody is there to answer
+            options.append("BatchMode=yes")  # there is no user to answer
         return [word for option in options for word in ("-o", option)]
 
     def ssh(self) -> list[str]:
@@ -171,9 +171,9 @@ class Remote:
         self._run_shell(f"rm -rf {shlex.quote(device.job)}")
 
     def run(self, device: ProbeResult, arguments: Sequence[str]) -> int:
-        """Run ``samkr-edge ARGUMENTS`` in the run's folder; its output is ours as it comes. Returns its exit code."""
+        """Run ``samkr-edge ARGUMENTS`` in the run's folder, passing its output on; returns its exit code."""
         script = _run_script(device, arguments)
-        # Standard input is a pipe that nobody writes to: it closes when this process ends, however it ends.
+        # Standard input is a pipe that nobody writes to: it closes when this process ends in any way.
         child = subprocess.Popen([*self.ssh(), self.host.address, _sh(script)], stdin=subprocess.PIPE)
         try:
             code = child.wait()
@@ -232,7 +232,7 @@ class Remote:
 
     @property
     def _port(self) -> str:
-        """For command lines that are shown."""
+        """For showing command lines."""
         return f" -p {self.host.port}" if self.host.port else ""
 
     def _unreachable(self, reason: str) -> SamkrError:
@@ -245,7 +245,7 @@ class Remote:
 
 
 def _captured(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run without input; both outputs as text. Through files, since older ssh masters hold a pipe open for good."""
+    """Run without input; both outputs as text, through files, since older ssh masters keep a pipe open forever."""
     with temporary_file() as out, temporary_file() as err:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         texts = []
@@ -256,7 +256,7 @@ def _captured(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _sh(script: str) -> str:
-    """A POSIX script as one command of whatever login shell is there."""
+    """A POSIX script as one command for any login shell."""
     return f"sh -c {shlex.quote(script)}"
 
 
@@ -285,7 +285,7 @@ def _probe_script(folder: str | None) -> str:
 
 
 def _run_script(device: ProbeResult, arguments: Sequence[str]) -> str:
-    """The command in a process group of its own, and a watcher that ends it when standard input closes.
+    """The command in its own process group, and a watcher that ends it when standard input closes.
 
     TERM, not INT: a shell starts background commands with INT ignored. The watcher's output goes nowhere, so that ssh
     does not wait for it.
@@ -302,7 +302,7 @@ def _run_script(device: ProbeResult, arguments: Sequence[str]) -> str:
             "  cat <&3 >/dev/null",
             f"  touch {job}/.stopped",
             "  for second in 1 2 3 4 5; do",
-            # Both: the group does not exist before setsid has run. `-s TERM --` is the form that dash takes too.
+            # Both: the group does not exist before setsid has run. `-s TERM --` is a form that dash accepts too.
             '    kill -s TERM -- "-$child" "$child" || break',
             "    sleep 1",
             "  done",

@@ -30,10 +30,10 @@ def sha256_of(path: str | Path) -> str:
 
 
 def behind(path: Path) -> Path:
-    """The file that a symbolic link leads to, where more of that name lies beside it: a passport, a list of layers.
+    """The file that a symbolic link leads to, if related files are next to it: a passport, a list of layers.
 
-    What a link leads to in a store that names files by their hash has nothing beside it: there the link's own name
-    counts, and so does that of any path that is no link.
+    In a store that names files by their hash there are none: then the link's own name counts, as does the name of a
+    path that is not a link.
     """
     if not path.is_symlink():
         return path
@@ -41,13 +41,13 @@ def behind(path: Path) -> Path:
     return real if any(real.parent.glob(f"{glob.escape(real.name)}.*")) else path
 
 
-# Bytes, on every file system of Linux.
+# Bytes, on all of Linux's file systems.
 _LONGEST_NAME = 255
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; on success it takes ``path``'s name, else it vanishes.
+    """A temporary path next to ``path`` to write to; on success it gets ``path``'s name, else it is deleted.
 
     The temporary name keeps the suffix, since libraries choose formats by it.
 
@@ -62,9 +62,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
     """``replacing`` for files of one folder that must agree: a built model and its passport.
 
-    All are written before any takes its name, the first one last, while no other writer or reader of such files
-    (``undisturbed``) is at it. Of two writers at once one wins, with all of its files. A kill between two names
-    leaves files that do not agree: each reader compares hashes.
+    All are written before any is renamed, the first one last, while no other writer or reader of such files
+    (``undisturbed``) is active. Of two simultaneous writers one wins, with all of its files. A kill between two
+    renames leaves files that do not match, so every reader compares hashes.
     """
     targets = [Path(path) for path in paths]
     writer = _writer()
@@ -75,7 +75,7 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         for temporary, target in zip(temporaries, targets, strict=True):
             with open(temporary, "rb") as stream:
                 os.fsync(stream.fileno())
-            with suppress(FileNotFoundError):  # found before the others have their names
+            with suppress(FileNotFoundError):  # found before the others are renamed
                 require_kind(target)
         with undisturbed(targets[0].parent, alone=True):
             for temporary, target in reversed([*zip(temporaries, targets, strict=True)]):
@@ -86,14 +86,14 @@ def replacing_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
         raise unwritable(targets[0], error) from error
     finally:
         for temporary in temporaries:
-            with suppress(OSError):  # where the folder itself is impossible, there is nothing to remove
+            with suppress(OSError):  # if the folder itself is impossible, there is nothing to remove
                 temporary.unlink(missing_ok=True)
 
 
 def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
-    """Whether an error is of writing these files; what they are made of may fail, too."""
+    """Whether an error comes from writing these files; reading their sources may fail, too."""
     if not isinstance(error.filename, str):
-        # A full disk names no file; that one is missing is not said of a write.
+        # The error of a full disk names no file; a write never reports a missing one.
         return error.errno != errno.ENOENT
     named = Path(error.filename)
     return any(named in target.parents or named.parent == target.parent for target in targets)
@@ -101,11 +101,10 @@ def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
 
 @contextmanager
 def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a folder while files that must agree are read or, ``alone``, take their names.
+    """Lock a folder while files that must match are read or, ``alone``, renamed.
 
-    It is held for an instant, by processes and threads; a killed holder lets go by itself. Where a file system or a
-    system (Windows) knows no such locks, nothing is held: then, too, files that do not agree are refused by their
-    hashes.
+    The lock is short, works between processes and threads, and a killed holder releases it. File systems and
+    systems (Windows) without such locks do without: then, too, files that do not match are refused by their hashes.
     """
     with ExitStack() as held:
         with suppress(OSError, ImportError):
@@ -118,31 +117,31 @@ def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
 
 
 def _writer() -> str:
-    """A name for one write. Not the process alone: threads write too, and containers that share a folder."""
+    """A name for one write. The process id is not enough: threads, and containers that share a folder, write too."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def part_of(target: Path, writer: str = "") -> Path:
-    """The hidden name beside ``target`` under which a process writes it, as long as a name can be."""
+    """The hidden name next to ``target`` under which a process writes it, no longer than a name can be."""
     end = f".{writer or os.getpid()}.part{target.suffix}"
     return target.with_name(f".{fitting(target.stem, len(os.fsencode(end)) + 1)}{end}")
 
 
 def fitting(stem: str, room: int) -> str:
-    """``stem``, shortened where it and ``room`` more bytes are longer than a file's name can be.
+    """``stem``, shortened if with ``room`` more bytes it is longer than a file name can be.
 
-    What is cut off leaves a hash, so that different stems stay different.
+    A hash replaces what is cut off, so that different stems stay different.
     """
     name = os.fsencode(stem)
     if len(name) + room <= _LONGEST_NAME:
         return stem
     mark = hashlib.sha256(name).hexdigest()[:8]
-    # A letter of several bytes may have been cut in two: what is left of it is no letter.
+    # A character of several bytes may have been cut in two: the rest of it is dropped.
     return name[: _LONGEST_NAME - room - len(mark) - 1].decode("utf-8", "ignore") + f"~{mark}"
 
 
 def way_out(error: OSError) -> str:
-    """What helps where a file could not be written."""
+    """The fix for a file that could not be written."""
     return {
         errno.ENAMETOOLONG: "give it a shorter name",
         errno.ENOSPC: "choose another place, or free some space there",
@@ -151,9 +150,9 @@ def way_out(error: OSError) -> str:
 
 
 def require_writable(path: str | Path, *, folder: bool = False) -> None:
-    """Before minutes of work: SE-D01 where a file, or files in a ``folder``, could not be written at their end.
+    """Before minutes of work: SE-D01 if a file, or files in a ``folder``, could not be written at the end.
 
-    Nothing is left behind, no folder either: where some are missing, it is the nearest one that there is that counts.
+    Nothing is left behind, no folder either: of missing folders, the nearest existing parent is checked.
     """
     target = Path(path)
     try:
@@ -169,7 +168,7 @@ def require_writable(path: str | Path, *, folder: bool = False) -> None:
 
 
 def unwritable(target: Path, error: OSError, so: str = "the previous file is unchanged") -> SamkrError:
-    """SE-D01; ``so`` says what became of it."""
+    """SE-D01; ``so`` says what follows."""
     return SamkrError(
         "SE-D01",
         f"{target} could not be written, so {so}",
@@ -179,7 +178,7 @@ def unwritable(target: Path, error: OSError, so: str = "the previous file is unc
 
 
 def require_kind(target: Path, *, folder: bool = False) -> None:
-    """OSError where what has this name cannot be replaced by a file: a folder, or a device (root may, /dev/null)."""
+    """OSError if this name belongs to something no file may replace: a folder, or a device (root could, /dev/null)."""
     mode = target.stat().st_mode
     if folder and not stat.S_ISDIR(mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
@@ -207,7 +206,7 @@ def read_json(path: str | Path, what: str) -> Any:
     """Read JSON, with or without a byte order mark; ``what`` names the file's role in the error.
 
     Raises:
-        SamkrError: SE-A23 missing, SE-D04 the system does not give it, SE-D03 not JSON.
+        SamkrError: SE-A23 missing, SE-D04 the system refuses it, SE-D03 not JSON.
     """
     try:
         return json_of(Path(path).read_text(encoding="utf-8-sig"))
@@ -230,7 +229,7 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def json_of(text: str) -> Any:
-    """What JSON says; raises ValueError for anything that is none."""
+    """The value of a JSON text; raises ValueError for anything else."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -238,7 +237,7 @@ def json_of(text: str) -> Any:
 
 
 def json_in(path: Path) -> Any:
-    """What a file holds as JSON; None where it holds none, is missing or cannot be read."""
+    """The JSON of a file; None if it is missing, cannot be read or is not JSON."""
     try:
         return json_of(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):

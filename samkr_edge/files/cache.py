@@ -1,4 +1,4 @@
-"""The cache of results that can be made again: models that bundles were built to, what TensorRT timed and finished."""
+"""The cache of results that can be made again: models built from bundles, TensorRT's timings and finished kernels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _CHOOSE = "export SAMKR_EDGE_CACHE=/some/writable/folder"
 def cache_folder() -> Path:
     """``SAMKR_EDGE_CACHE``, else ``samkr-edge`` in the user's cache folder; it may not be there yet.
 
-    A user without a home, or with one that nothing can be written to (both are usual in a container), gets a folder of
-    their own in the temporary one, and is told so once.
+    A user without a home, or with a read-only one (both are common in containers), gets a folder of their own in the
+    temporary one, and is told so once.
 
     Raises:
         SamkrError: SE-D55 there is no temporary folder either.
@@ -27,9 +27,9 @@ def cache_folder() -> Path:
         return Path(chosen)
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samkr-edge"
-    except RuntimeError:  # no HOME, and nobody of this number in the list of users
+    except RuntimeError:  # no HOME, and no such user id in the list of users
         return _temporary_folder("this user has no home folder")
-    # One that exists is used as it is: what somebody has put there can be read.
+    # An existing one is used as it is: its content can be read.
     there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if there != folder and not os.access(there, os.W_OK | os.X_OK):
         return _temporary_folder(f"nothing can be written to {there}")
@@ -41,7 +41,7 @@ def _temporary_folder(why: str) -> Path:
     try:
         folder = Path(tempfile.gettempdir()) / f"samkr-edge-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        # Engines are native code: a folder that somebody else has made there, or writes to, is not read.
+        # Engines are native code: a folder that somebody else made, or can write to, is not read.
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
             folder = Path(tempfile.mkdtemp(prefix="samkr-edge-"))

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: an image, a video or neither. Its name is asked only where they say nothing."""
+"""What a file is by its first bytes: an image, a video or neither. Its name counts only if they do not tell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 _LOOKED_AT = 4096
-# How formats begin. A container that also holds sound alone is a video here; opening it tells.
+# How formats begin. A container that may hold sound only counts as a video; opening it shows.
 _IMAGE_STARTS = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -37,7 +37,7 @@ _VIDEO_STARTS = {
     b"\x06\x0e\x2b\x34": "MXF",
     b"DKIF": "IVF",
 }
-# ISO media files: the brand tells a photograph of a phone from a video.
+# ISO media files: the brand distinguishes a phone's photograph from a video.
 _IMAGE_BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -48,7 +48,7 @@ _ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 # H.264 and H.265 without a container: a start code, then a parameter set or a delimiter.
 _BARE_STREAM = re.compile(rb"\0\0\0\x01[\x67\x27\x47\x09\x40\x42\x46]")
 _PNM = re.compile(rb"P[1-7]\s")
-# Of files whose bytes say nothing: empty, damaged, or not what their name says. Whoever reads them will tell.
+# For files whose bytes do not tell: empty, damaged, or not what their name says. Their reader will report that.
 _IMAGE_ENDINGS = frozenset(
     {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".heic", ".heif",
@@ -65,14 +65,14 @@ _VIDEO_ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class FileKind:
-    """An image or a video, and the format's own name; ``format`` is empty where only the file's name says it."""
+    """An image or a video, and the name of its format; ``format`` is empty if only the file's name tells."""
 
     medium: Literal["image", "video"]
     format: str = ""
 
 
 def file_kind(path: str | os.PathLike[str]) -> FileKind | None:
-    """What a file is: by its content, else by its ending; None for anything that is neither image nor video.
+    """What a file is, by its content, else by its suffix; None for anything but images and videos.
 
     Raises:
         OSError: it cannot be read.
@@ -85,7 +85,7 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind | None:
 
 
 def kind_by_ending(path: str | os.PathLike[str]) -> FileKind | None:
-    """What the name alone says."""
+    """The kind by the name alone."""
     ending = Path(path).suffix.lower()
     if ending in _IMAGE_ENDINGS:
         return FileKind("image")
@@ -93,7 +93,7 @@ def kind_by_ending(path: str | os.PathLike[str]) -> FileKind | None:
 
 
 def kind_of_bytes(head: bytes) -> FileKind | None:
-    """What the first bytes of a file say; 1 kB tells all formats apart."""
+    """The kind by the first bytes; 1 kB distinguishes all formats."""
     if head[:4] == b"GIF8" and b"NETSCAPE2.0" in head:  # more than one frame
         return FileKind("video", "GIF")
     for start, name in _IMAGE_STARTS.items():
@@ -119,7 +119,7 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
         return FileKind("video", "QuickTime")
     if _BARE_STREAM.match(head):
         return FileKind("video", "H.264 or H.265")
-    # Packets of a transport stream begin with the same byte; cameras put four bytes of time before each.
+    # Packets of a transport stream begin with the same byte; some cameras put a four-byte time before each.
     for first, packet in ((0, 188), (4, 192), (0, 204)):
         if len(head) > first + 3 * packet and set(head[first : first + 4 * packet : packet]) == {0x47}:
             return FileKind("video", "MPEG-TS")
@@ -127,5 +127,5 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
 
 
 def is_resource_fork(head: bytes) -> bool:
-    """Whether this is what macOS leaves beside a file on a foreign disk: ``._a.png`` beside ``a.png``."""
+    """Whether this is what macOS leaves next to a file on a foreign disk: ``._a.png`` next to ``a.png``."""
     return head[:4] == b"\x00\x05\x16\x07"

@@ -1,4 +1,4 @@
-"""Files that were named by a user: one that is not there, and two that would have one name in a folder."""
+"""Files named by a user: one that is missing, and two that would have the same name in one folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import look_beside, quoted
 
-# What opening a name raises that no file has.
+# What opening a missing file raises.
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def missing_file(path: str | Path, what: str, fix: str | None = None) -> SamkrError:
-    """SE-A23, for every kind of file and folder; what has the name and is something else is told.
+    """SE-A23, for every kind of file and folder; says so if the name belongs to something else.
 
     Args:
         what: kind of file that was expected: ``model``, ``checkpoint``.
-        fix: where more helps than a look at what is beside it.
+        fix: replaces the default, a look at the nearest folder.
     """
     found = None
     if os.path.isdir(path):
@@ -36,7 +36,7 @@ def missing_file(path: str | Path, what: str, fix: str | None = None) -> SamkrEr
 
 
 def one_name(paths: Sequence[Path]) -> SamkrError:
-    """SE-U93: files of different folders that are to lie in one, as in a bundle or on a device."""
+    """SE-U93: files of different folders that would share one, as in a bundle or on a device."""
     return SamkrError(
         "SE-U93",
         "two files in one folder cannot have the same name, so nothing was done",

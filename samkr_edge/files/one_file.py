@@ -1,4 +1,4 @@
-"""One file under two paths: relative and absolute, through a link, in another case; and two under one."""
+"""One file under two paths (relative and absolute, through a link, in another case), and two files under one path."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from samkr_edge.files.artefact import sha256_of
 
 
 def is_same_place(first: str | Path, second: str | Path) -> bool:
-    """Whether what is written to the one path would replace what the other leads to; neither need exist.
+    """Whether writing to one path would replace the file of the other; neither need exist.
 
-    A link to itself leads to itself. Two names that a file has (hard links) are two places: writing to one leaves the
-    other.
+    A link to itself leads to itself. Hard links are two places: writing to one leaves the other.
     """
     return os.path.realpath(first) == os.path.realpath(second)
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file; of a file that is not there, whether they are one path."""
+    """Whether two paths lead to one file; for a missing file, whether they are one path."""
     try:
         return one.samefile(other)
     except OSError:
@@ -41,7 +40,7 @@ def refuse_replacing(source: Path, out: Path, instead: str) -> None:
 
 
 def refuse_twice(paths: Sequence[Path], done: str) -> None:
-    """Refuse to take one file for two models; a copy is another file, and is told apart by its name.
+    """Refuse one file as two models; a copy is another file, with another name.
 
     Raises:
         SamkrError: SE-U62, saying what was not ``done``.
@@ -58,15 +57,15 @@ def refuse_twice(paths: Sequence[Path], done: str) -> None:
 
 
 def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """SHA-256 of each file that is there, taken before it is opened: see ``refuse_replaced``."""
+    """SHA-256 of each existing file, taken before it is opened: see ``refuse_replaced``."""
     return {path: sha256_of(path) for path in paths if path.is_file()}
 
 
 def refuse_replaced(digests: Mapping[Path, str], lost: str) -> None:
-    """Refuse a result that names files by ``digests`` where another file has taken the place of one meanwhile.
+    """Refuse a result that names files by ``digests`` if one was replaced meanwhile.
 
     Raises:
-        SamkrError: SE-A29, saying what is ``lost``: one of both was measured, and nothing tells which.
+        SamkrError: SE-A29, saying what is ``lost``: either version may have been measured.
     """
     for path, digest in digests.items():
         now = sha256_of(path) if path.is_file() else "it is gone"

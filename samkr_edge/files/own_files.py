@@ -1,7 +1,7 @@
-"""Whose file it is: a command replaces what the user named with -o, and under any other name only what it made itself.
+"""Whose file it is: a command replaces what the user named with -o; under any other name, only its own outputs.
 
-What `predict` makes is known by a mark inside it, and is never its input. The mark travels with a copied file, and a
-file that somebody puts in the place of one of ours does not have it.
+Outputs of `predict` have a mark inside, and are never its input. The mark travels with a copied file, and a file that
+somebody puts in place of one of ours does not have it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_in, json_of
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = len(_PNG) + 25  # and the image header, which has to come first
+_PNG_HEADER = len(_PNG) + 25  # and the image header, which must come first
 _NAME = b"Software\0samkr-edge predict"
 _TEXT = b"tEXt" + _NAME
 _CHUNK = len(_NAME).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
-# A box that players pass over, at the end of an MP4.
+# A box that players skip, at the end of an MP4.
 _BOX = (26).to_bytes(4, "big") + b"freesamkr-edge predict"
 _LINE_KEYS = {"frame", "seconds", "people"}
 _ENTRY_KEYS = {"image_id", "category_id", "keypoints", "score", "file_name"}
@@ -62,11 +62,11 @@ def refuse_foreign(
     made: Callable[[Path], bool] = made_by_predict,
     fix: str = "choose another place with -o, or move these files",
 ) -> None:
-    """Before anything is written: what stands where an output would go has to be an earlier output.
+    """Before anything is written: an existing file at an output's path must be an earlier output.
 
     Args:
         paths: names that the command chose, not the user.
-        made: whether a file that is there is an earlier output.
+        made: whether an existing file is an earlier output.
         fix: what the user can do.
 
     Raises:

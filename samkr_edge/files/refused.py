@@ -1,7 +1,7 @@
 """A file that the operating system refuses: no permission, a failing disk, a link to itself.
 
-Each reader explains what is wrong inside its own kind of file. That a file cannot be opened or read at all is the same
-for every kind, so what no reader has explained is named here, once.
+Each reader explains what is wrong inside its own kind of file. A file that cannot be opened or read at all is the same
+for every kind, so that is handled here, once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.fixes import quoted
 from samkr_edge.printable import is_utf8
 
-# Not ENOENT: a file of the user's that is missing is named by its reader, and one of ours would be a bug.
+# Not ENOENT: a user's missing file is reported by its reader, and one of ours would be a bug.
 _REFUSED = frozenset(
     {
         errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
@@ -25,7 +25,7 @@ _LONGEST_PATH = 4096
 
 
 def refused_file(error: BaseException) -> SamkrError | None:
-    """SE-D04 where the system would not give a file, or cannot be asked for it; None for any other exception."""
+    """SE-D04 if the system refused a file or cannot handle its name; None for any other exception."""
     if isinstance(error, UnicodeError):
         return _of_encodings(error)
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
@@ -36,7 +36,7 @@ def refused_file(error: BaseException) -> SamkrError | None:
 def refusal(error: OSError) -> SamkrError:
     """SE-D04, whatever the system's reason is."""
     file = error.filename
-    # A read that fails midway names no file; then the command line is what the user can look at.
+    # A read that fails midway names no file; then the command line is all that can be shown.
     return SamkrError(
         "SE-D04",
         f"{file} could not be read or written" if file else "a file could not be read or written",
@@ -60,7 +60,7 @@ def _way_out(error: OSError) -> str:
 
 
 def _of_encodings(error: UnicodeError) -> SamkrError | None:
-    """Names that the system's encoding does not have, and files of other packages that are read by it."""
+    """Names that the system's encoding lacks, and other packages' files read in that encoding."""
     here = sys.getfilesystemencoding()
     if isinstance(error, UnicodeDecodeError):
         if here == "utf-8" or error.encoding != here:

@@ -1,4 +1,4 @@
-"""Temporary files and folders; where there can be none, or no more of them, the folder they would be in is named."""
+"""Temporary files and folders; if there is no place or room for them, the error names their folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import IO
 
 from samkr_edge.errors import SamkrError, reason_of
 
-# What a full or failing disk says of a write, without a file's name.
+# Errors of a full or failing disk, which name no file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
 def temporary_folder(prefix: str = "samkr-edge-") -> Iterator[Path]:
-    """A folder that vanishes with its files at the end of ``with``.
+    """A folder that is deleted with its files at the end of ``with``.
 
     Raises:
-        SamkrError: SE-D09 it cannot be made, or what is written into it within ``with`` has no room.
+        SamkrError: SE-D09 it cannot be made, or has no room for what is written into it inside ``with``.
     """
     folder = made_folder(prefix)
     try:
@@ -45,7 +45,7 @@ def made_folder(prefix: str = "samkr-edge-") -> Path:
 
 
 def temporary_file() -> IO[bytes]:
-    """A file without a name, gone when it is closed; raises SamkrError SE-D09."""
+    """A file without a name, deleted when it is closed; raises SamkrError SE-D09."""
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
@@ -53,7 +53,7 @@ def temporary_file() -> IO[bytes]:
 
 
 def temporary_place() -> str:
-    """Where temporary files go, for a fact; or what was tried."""
+    """The folder of temporary files, for a fact; or the folders that were tried."""
     try:
         return tempfile.gettempdir()
     except OSError:
@@ -62,7 +62,7 @@ def temporary_place() -> str:
 
 
 def no_temporary_room(error: OSError) -> SamkrError:
-    """SE-D09: what is written to a temporary file has no place, or no room there."""
+    """SE-D09: no place for temporary files, or no room there."""
     return SamkrError(
         "SE-D09",
         "temporary files could not be written, so the command stopped",

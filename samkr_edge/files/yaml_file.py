@@ -14,8 +14,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file.
 
     Raises:
-        FileNotFoundError: there is none; OSError: the system does not give it.
-        ValueError: it is no UTF-8, no YAML or no mapping; the text says which, in one line.
+        FileNotFoundError: there is none; OSError: the system refuses it.
+        ValueError: it is not UTF-8, not YAML or not a mapping; the text says which, in one line.
     """
     content = yaml_of(path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, dict):
@@ -25,9 +25,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_of(text: str) -> Any:
-    """What a YAML text says; raises ValueError with one line of reason."""
+    """The value of a YAML text; raises ValueError with one line of reason."""
     try:
         return yaml.safe_load(text)
-    # ValueError: a date that no calendar has; RecursionError: nesting without end.
+    # ValueError: a date that does not exist; RecursionError: endless nesting.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(words_of(error, 200)) from error

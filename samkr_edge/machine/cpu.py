@@ -1,4 +1,4 @@
-"""This machine's CPU, as Linux describes it, and how many threads it may be asked for."""
+"""This machine's CPU, as Linux describes it, and how many threads may be requested."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from samkr_edge.errors import SamkrError
 
 
 def require_cores(threads: object) -> int:
-    """The number of threads, where this machine has a core for each.
+    """The number of threads, if this machine has a core for each.
 
-    Runtimes start as many as they are told to: thousands keep a machine busy with nothing else and end no inference.
+    Runtimes start as many as requested: thousands keep a machine busy and never finish an inference.
 
     Raises:
-        SamkrError: SE-U55 it has fewer cores, or that is no number of threads.
+        SamkrError: SE-U55 it has fewer cores, or the number is below 1.
     """
     cores = os.cpu_count() or 1
     if type(threads) is int and 1 <= threads <= cores:
@@ -30,7 +30,7 @@ def require_cores(threads: object) -> int:
 
 
 def cpu_device() -> dict[str, Any]:
-    """What decides whether a CPU model runs as built."""
+    """The facts that decide whether a CPU model runs as built."""
     return {"machine": platform.machine(), "cpu_features": cpu_features()}
 
 
@@ -49,7 +49,7 @@ def cpu_features() -> list[str]:
 
 
 def cpu_flags() -> set[str]:
-    """All that the kernel says this CPU can; empty where it does not say."""
+    """All CPU features that the kernel lists; empty if it lists none."""
     return set(_cpuinfo().split())
 
 

@@ -1,4 +1,4 @@
-"""What CUDA's error numbers mean where TensorRT does not start; the standard library alone, since `doctor` asks too."""
+"""What CUDA's error numbers mean where TensorRT does not start; standard library only, for `doctor`."""
 
 from __future__ import annotations
 

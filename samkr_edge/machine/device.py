@@ -1,4 +1,4 @@
-"""The running device, asked without loading anything that could end the process: files and the CUDA driver."""
+"""The running device, from files and the CUDA driver: nothing is loaded that could end the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path("/")
 
 
 def running_device() -> Device:
-    """What this machine says about itself: its files, its driver and, on a Jetson, its power mode."""
+    """This machine by its files, its driver and, on a Jetson, its power mode."""
     device = described_by_files()
     return replace(
         device,
@@ -35,13 +35,13 @@ def running_device() -> Device:
 
 
 def described_by_files(root: Path = ROOT) -> Device:
-    """What the files below ``root`` say; ``/``, or in a test a tree of recorded files. Without GPU and power mode."""
+    """The device by the files below ``root``: ``/``, or in a test recorded files. Without GPU and power mode."""
     soc, devfreq = root / "sys/devices/soc0", root / "sys/class/devfreq"
     return Device(
         machine=platform.machine(),
         system=platform.system(),
         kernel=_text(root / "proc/sys/kernel/osrelease"),
-        # Newer kernels repeat the model line where a container can see it.
+        # Newer kernels repeat the model line at a path visible to containers.
         model=parse_model(_read(root / "proc/device-tree/model")) or _text(soc / "machine"),
         compatible=parse_compatible(_read(root / "proc/device-tree/compatible")),
         l4t=parse_tegra_release(_text(root / "etc/nv_tegra_release")),
@@ -52,7 +52,7 @@ def described_by_files(root: Path = ROOT) -> Device:
 
 
 def ask_driver(driver: Any) -> dict[str, Any]:
-    """GPU 0 as fields of ``Device``. ``driver`` is what ``samkr_edge.machine.driver.load_driver`` gives."""
+    """GPU 0 as fields of ``Device``. ``driver`` comes from ``samkr_edge.machine.driver.load_driver``."""
     device, memory = ctypes.c_int(0), ctypes.c_size_t(0)
     name = ctypes.create_string_buffer(256)
     codes = (
@@ -73,7 +73,7 @@ def ask_driver(driver: Any) -> dict[str, Any]:
 
 
 def gpu_device(device: Device) -> dict[str, Any]:
-    """What decides whether an engine runs as built, and the circumstances of its building.
+    """The facts that decide whether an engine runs as built, and the conditions of its build.
 
     ``model`` is the GPU's model: a card's name, and on a Jetson the profile of the module, since all Orins call
     themselves "Orin". ``sms`` counts the SMs that were live: a power mode changes it.
@@ -93,7 +93,7 @@ def gpu_device(device: Device) -> dict[str, Any]:
 
 
 def any_gpu(device: Device, compute_capabilities: Sequence[str]) -> dict[str, Any]:
-    """What decides whether an engine that was built ahead of time runs as built: any GPU of these capabilities."""
+    """The same for an engine built ahead of time: any GPU of these capabilities."""
     return {
         "machine": device.machine,
         "system": device.system,
@@ -113,7 +113,7 @@ def target_of(device: Device) -> Target:
     Raises:
         SamkrError: SE-U52 the one that may be the device's cannot be read.
     """
-    # They read YAML, and doctor asks this file where that is missing.
+    # They need YAML, and doctor uses this file where that is missing.
     from targets.profile import BrokenProfile
     from targets.recognise import recognise
 
@@ -124,7 +124,7 @@ def target_of(device: Device) -> Target:
 
 
 def broken_profile(error: BrokenProfile) -> SamkrError:
-    """SE-U52: the profile of a target cannot be read, which stops only who asks for it."""
+    """SE-U52: the profile of a target cannot be read, which stops only commands that need it."""
     return SamkrError(
         "SE-U52",
         f"{error.path} is not a valid profile of a target",
@@ -134,7 +134,7 @@ def broken_profile(error: BrokenProfile) -> SamkrError:
 
 
 def jetson_release(root: Path = ROOT) -> str | None:
-    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None where it is not one."""
+    """Model and release: ``NVIDIA Jetson AGX Orin R36 (release), REVISION: 4.3, ...``; None if it is not one."""
     device = described_by_files(root)
     if not device.is_jetson:
         return None
@@ -148,7 +148,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Bytes of it that a build may still take."""
+    """Bytes of it that are available to a build."""
     return parse_memory(_text(ROOT / "proc/meminfo"), "MemAvailable")
 
 

@@ -1,7 +1,7 @@
 """The CUDA driver library, loaded by ctypes, or why it cannot be used.
 
-TensorRT kills a process that has no GPU (``Runtime``) or fails with a riddle (``Builder``), so whatever uses it asks
-``require_gpu`` first. This file needs the standard library alone: ``doctor`` asks it where packages are broken.
+Without a GPU, TensorRT ends the process (``Runtime``) or fails with an obscure error (``Builder``), so ``require_gpu``
+is called before it is used. This file needs only the standard library: ``doctor`` uses it where packages are broken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from samkr_edge.errors import SamkrError, reason_of
 
 LIBRARY = "libcuda.so.1"
-# What is called of it here and in ``samkr_edge.machine.device``.
+# Its functions that are called here and in ``samkr_edge.machine.device``.
 FUNCTIONS = (
     "cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2", "cuDriverGetVersion",
     "cuDeviceGetAttribute",
@@ -23,12 +23,12 @@ _STUB = 34  # CUDA_ERROR_STUB_LIBRARY
 
 
 def load_driver() -> Any | None:
-    """The CUDA driver library, initialised and with a GPU; None where there is none."""
+    """The CUDA driver library, initialised and with a GPU; None without one."""
     return _load_driver()[0]
 
 
 def require_gpu() -> Any:
-    """The CUDA driver library, or the reason why there is none.
+    """The CUDA driver library.
 
     Raises:
         SamkrError: SE-V87 no driver, or no GPU visible to it.
@@ -45,7 +45,7 @@ def require_gpu() -> Any:
 
 
 def why_no_gpu() -> str:
-    """Why ``load_driver`` gives nothing; '' where it gives a driver."""
+    """Why ``load_driver`` returns None; '' if it returns a driver."""
     return _load_driver()[1]
 
 
@@ -55,9 +55,9 @@ def _load_driver() -> tuple[Any | None, str]:
 
 
 def open_driver(load: Callable[[str], Any]) -> tuple[Any | None, str]:
-    """The driver library that ``load`` gives, initialised, or None and why it cannot be used.
+    """The driver library that ``load`` returns, initialised; or None, and why it cannot be used.
 
-    A library that is there may be the toolkit's stub, half of an update, or a mount of a container without its rest.
+    An existing library may be the toolkit's stub, half of an update, or an incomplete mount in a container.
     """
     try:
         driver = load(LIBRARY)
@@ -80,13 +80,13 @@ def open_driver(load: Callable[[str], Any]) -> tuple[Any | None, str]:
 
 
 def gpu_count() -> int:
-    """GPUs that the driver shows to this process; asked of it, since TensorRT ends a process where there is none."""
+    """Number of GPUs that the driver shows to this process."""
     driver, count = load_driver(), ctypes.c_int(0)
     return 0 if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
 def cuda_version(driver: Any) -> str | None:
-    """The highest CUDA that the driver knows, ``12.8``. ``driver`` is what ``load_driver`` gives."""
+    """The highest CUDA version that the driver supports, ``12.8``. ``driver`` comes from ``load_driver``."""
     version = ctypes.c_int(0)
     if driver.cuDriverGetVersion(ctypes.byref(version)):
         return None

@@ -1,4 +1,4 @@
-"""The package ``onnxruntime``; every import of it by ours is here."""
+"""The package ``onnxruntime``, imported nowhere else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def import_onnxruntime() -> Any:
 
 
 def switch_off_telemetry() -> None:
-    """For this process and those that it starts, unless the user has said otherwise.
+    """For this process and its children, unless the user has decided otherwise.
 
-    When it is imported, ONNX Runtime (run: 1.32) starts a thread for Microsoft's telemetry and writes a device id and a
-    database into the user's cache folder; it reads this variable once, then.
+    On import, ONNX Runtime (run: 1.32) starts a thread for Microsoft's telemetry and writes a device id and a database
+    into the user's cache folder; it reads this variable once, at that time.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

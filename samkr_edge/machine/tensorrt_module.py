@@ -1,8 +1,8 @@
-"""The package ``tensorrt`` or ``tensorrt_rtx``, or one clear error: they can be missing in many ways.
+"""The package ``tensorrt`` or ``tensorrt_rtx``, or one clear error for all the ways in which they can be missing.
 
 TensorRT has two flavours with one API. **TensorRT** builds an engine on the GPU that will run it, by timing kernels
-there. **TensorRT for RTX** builds on any machine, GPU or none, for named compute capabilities; the card finishes the
-kernels when it first loads the engine.
+there. **TensorRT for RTX** builds on any machine, even without a GPU, for given compute capabilities; the card finishes
+the kernels when it first loads the engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
 
     Raises:
         SamkrError: SE-V91 it is not installed, or does not load here: its libraries or the driver's are missing
-            (ImportError, OSError), it refuses this Python or machine (RuntimeError), or the name is a folder's.
+            (ImportError, OSError), it refuses this Python or machine (RuntimeError), or the name belongs to a folder.
     """
     name, title = MODULES[flavour], TITLES[flavour]
     try:
@@ -45,7 +45,7 @@ def import_tensorrt(flavour: Flavour = "tensorrt") -> Any:
             fix=f"samkr-edge doctor   # then: update the NVIDIA driver, or install the {title} that fits it",
         ) from error
     if not hasattr(module, "__version__"):
-        # Python takes any folder of that name for a package, one of models in the working directory for example.
+        # Python takes any folder of that name for a package, for example one with models in the working directory.
         where = ", ".join(getattr(module, "__path__", ())) or "an empty module"
         raise _missing(flavour, ImportError(f"`{name}` is {where}, not NVIDIA's package"))
     return module
@@ -61,14 +61,14 @@ def is_importable(flavour: Flavour) -> bool:
 
 
 def tensorrt_version(flavour: Flavour = "tensorrt") -> str:
-    """Version of what is installed here; raises SamkrError SE-V91 where there is none."""
+    """The installed version; raises SamkrError SE-V91 without one."""
     return str(import_tensorrt(flavour).__version__)
 
 
 def cuda_major(module: Any) -> int | None:
     """The CUDA that an imported TensorRT is made for, by the package that it was installed as: ``tensorrt-cu13`` -> 13.
 
-    None where the name does not say, as that of JetPack's, or where packages for two lie in one folder.
+    None if the name does not say, as JetPack's, or if packages for two are in one folder.
     """
     if getattr(module, "__file__", None) is None:
         return None
@@ -79,7 +79,7 @@ def cuda_major(module: Any) -> int | None:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: in the middle of a compiled module's import it comes out as an ImportError."""
+    """Whether an error comes from Ctrl-C, which during a compiled module's import becomes an ImportError."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
