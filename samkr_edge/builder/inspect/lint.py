@@ -27,6 +27,7 @@ from samkr_edge.builder.inspect.arithmetic import (
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.onnx_graph.graph import Graph, opset_of
+from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
@@ -274,7 +275,10 @@ def _is_quantized_later(graph: Graph, node: Any) -> bool:
 
 
 def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
-    """Connected float operations that INT8, or what takes its place, flows into and out of again."""
+    """Connected float operations that INT8, or what takes its place, flows into and out of again.
+
+    Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy changes it.
+    """
     floats = {
         id(node): node
         for node in graph.nodes
@@ -301,7 +305,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
             )
             waiting += [other for other in (*makers, *readers) if id(other) in floats]
         # A sum with a float addend has a finding of its own.
-        work = [n for n in group if not moves(n) and not is_sum(graph, n)]
+        work = [n for n in group if not moves(n) and not is_sum(graph, n) and n.op_type != "Resize"]
         if entered and left and work:
             yield _island(graph, group, work, left, form)
 
@@ -311,18 +315,27 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
     where = module_of(work[0].name)
     number = f"{len(group)} float operation{'' if len(group) == 1 else 's'}"
     what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions per map"
-    if "GridSample" in kinds or "DeformConv" in kinds:
-        reader = graph.consumers[graph.consumers[left[0].output[0]][0].output[0]][0]
-        module = module_of(reader.name)
-        op = f", op: {'residual_add' if reader.op_type == 'Add' else 'conv'}"
-        return Finding("float-island", what, (where,), policy=f'match: "{module}"{op}, precision: float')
     convolutions = [node for node in work if node.op_type == "Conv"]
-    if convolutions:
+    if convolutions and not {"GridSample", "DeformConv"} & set(kinds):
         where = module_of(convolutions[0].name)
         more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
         rule = f'match: "{where}", op: conv, precision: int8{more}'
         return Finding("float-island", what, (where,), policy=rule)
+    # What cannot be INT8 itself costs least where its reader is float too.
+    reader = _reader(graph, left[0])
+    op = {"Add": "residual_add", "Conv": "conv", PRODUCT: "conv"}.get(reader.op_type)
+    if op is not None:
+        rule = f'match: "{module_of(reader.name)}", op: {op}, precision: float'
+        return Finding("float-island", what, (where,), policy=rule)
     note = "no policy line: a policy decides about convolutions, sums and pools"
-    if form == "int8":  # no CPU computes in FP8
-        note = "no policy line: `samkr-edge build --target cpu` quantizes around it"
     return Finding("float-island", what, (where,), note=note)
+
+
+def _reader(graph: Graph, quantizer: Any) -> Any:
+    """The operation that computes with what a QuantizeLinear gives, as far as one does."""
+    node = quantizer
+    while (node.op_type in ("QuantizeLinear", "DequantizeLinear") or moves(node)) and (
+        readers := graph.consumers[node.output[0]]
+    ):
+        node = readers[0]
+    return node

@@ -99,14 +99,17 @@ def test_macs_are_those_that_the_network_counts(float_onnx: Path) -> None:
     assert found == expected
 
 
-def test_the_default_policy_leaves_only_what_no_policy_can_mend(int8_onnx: Path) -> None:
+def test_what_the_default_policy_makes_has_no_finding_before_and_after_the_build(
+    int8_onnx: Path, tmp_path: Path
+) -> None:
+    """The bilinear resizes before the heads stay float, and no policy line mends that."""
     found = check(int8_onnx)
     assert found.int8_share > 0.8
     # The attention's f + f * softmax(...) and the adaptive block's are float.
     assert found.int8_sums == found.sums - 2
-    assert kinds(found) <= {"float-island"}
-    # The bilinear resize before the heads, and the sampling between the sums of the offset head.
-    assert all("Resize" in f.what or "GridSample" in f.what for f in found.findings)
+    assert found.findings == ()
+    built = build_cpu(int8_onnx, tmp_path / "q.cpu.onnx").path
+    assert lint(Graph(onnx.load(built)), built=True).findings == ()
 
 
 def test_one_float_convolution_in_an_int8_trunk_is_an_island(int8_onnx: Path) -> None:
@@ -173,7 +176,9 @@ def test_a_graph_for_tensorrt_for_rtx_is_not_told_to_break_what_costs_nothing_th
     assert run(["inspect", str(path)]) == 0
     assert "one scale each, for TensorRT for RTX" in capsys.readouterr().out
     # A CPU's model is what runs: there they cost what they always did.
-    assert "float-island" in kinds(lint(Graph(onnx.load(path)), built=True))
+    model = onnx.load(path)
+    bypass(model, CONV)
+    assert "float-island" in kinds(lint(Graph(model), built=True))
 
 
 def test_an_fp8_graph_is_spoken_of_as_fp8_and_sent_to_no_cpu(int8_onnx: Path) -> None:
@@ -189,10 +194,14 @@ def test_an_fp8_graph_is_spoken_of_as_fp8_and_sent_to_no_cpu(int8_onnx: Path) ->
                     )
                 )
 
-    found = check(int8_onnx, make_fp8)
+    def make_fp8_with_an_island(model: onnx.ModelProto) -> None:
+        bypass(model, CONV)
+        make_fp8(model)
+
+    found = check(int8_onnx, make_fp8_with_an_island)
     islands = [finding for finding in found.findings if finding.kind == "float-island"]
     assert (found.format, found.for_rtx) == ("fp8", False)
-    assert any("Resize" in island.what for island in islands)
+    assert islands
     for island in islands:
         assert "between FP8 ones" in island.what
         assert "cpu" not in island.policy
@@ -242,25 +251,57 @@ def test_zero_points_of_a_built_model_are_meant(int8_onnx: Path, tmp_path: Path)
     assert "asymmetric" not in kinds(lint(Graph(model), built=True))
 
 
-def test_the_command_lists_findings_and_fails_only_when_strict(
-    int8_onnx: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def with_island(int8_onnx: Path, tmp_path: Path) -> Path:
+    """One convolution of the trunk is float."""
+    model = onnx.load(int8_onnx)
+    bypass(model, CONV)
+    onnx.save(model, tmp_path / "island.onnx")
+    return tmp_path / "island.onnx"
+
+
+def test_the_gate_passes_what_our_road_makes_and_stops_a_float_island_built_or_not(
+    int8_onnx: Path, with_island: Path, tmp_path: Path
 ) -> None:
-    assert run(["inspect", str(int8_onnx)]) == 0
+    for source, code in ((int8_onnx, 0), (with_island, 6)):
+        built = build_cpu(source, tmp_path / f"{source.stem}.cpu.onnx").path
+        assert run(["inspect", str(source), "--strict"]) == code
+        assert run(["inspect", str(built), "--strict"]) == code
+
+
+def test_a_float_softmax_between_int8_costs_least_where_its_reader_is_float(
+    exported: ModuleType, float_network: PoseNet, tmp_path: Path
+) -> None:
+    """Where everything is quantized that can be."""
+    from calibration.policy import load_policy
+    from calibration.ptq import quantize_network
+
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    network, _ = quantize_network(float_network, load_policy("everything"), iter(np.split(noise, 2)))
+    found = check(exported.export(network, tmp_path / "all.onnx", precision="int8"))
+    (island,) = [one for one in found.findings if "Softmax" in one.what]
+    assert island.policy == 'match: "offset_head.final", op: conv, precision: float'
+
+
+def test_the_command_lists_findings_and_fails_only_when_strict(
+    with_island: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(with_island)]) == 0
     assert "float-island" in capsys.readouterr().out
-    assert run(["inspect", str(int8_onnx), "--strict"]) == 6
+    assert run(["inspect", str(with_island), "--strict"]) == 6
     shown = capsys.readouterr().err
     assert "SE-Q84" in shown
     assert "float-island" in shown
     assert "two conversions per map" in shown  # the first finding
     (fix,) = [line for line in shown.splitlines() if line.startswith("fix: ")]
-    assert fix.startswith(f"fix: samkr-edge inspect {int8_onnx}   # ")
+    assert fix.startswith(f"fix: samkr-edge inspect {with_island}   # ")
     assert shown.rstrip().endswith(fix)
 
 
 def test_the_command_prints_one_json_object_strict_or_not(
-    int8_onnx: Path, capsys: pytest.CaptureFixture[str]
+    with_island: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["inspect", str(int8_onnx), "--json", "--strict"]) == 6
+    assert run(["inspect", str(with_island), "--json", "--strict"]) == 6
     shown = json.loads(capsys.readouterr().out)
     assert 0.8 < shown["int8_share"] < 1
     assert shown["findings"]
