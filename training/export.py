@@ -189,7 +189,7 @@ def _finish(path: Path, card: ModelCard, half: bool, probe: Probe) -> None:
 
     from samkr_edge.builder.tensorrt.half import to_half
 
-    model = onnx.load(path)
+    model = onnx.load(path, format="protobuf")  # which the package would guess by the file's name
     fp8_nodes.standardise_fp8(model)
     _bypass_no_ops(model)
     if half:
@@ -199,7 +199,7 @@ def _finish(path: Path, card: ModelCard, half: bool, probe: Probe) -> None:
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    onnx.save(model, path, format="protobuf")
 
 
 def _bypass_no_ops(model: Any) -> None:
@@ -321,9 +321,9 @@ def _keep_outputs(path: Path, names: tuple[str, ...]) -> None:
     """Drop all other outputs; the tensors keep their names inside the graph."""
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.load(path, format="protobuf")
     kept = [output for output in model.graph.output if output.name in names]
     del model.graph.output[:]
     model.graph.output.extend(kept)
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    onnx.save(model, path, format="protobuf")

@@ -149,6 +149,8 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         entries = {source.name: _store(archive, source.name, data)}
         for path in added:
+            if not path.is_file():
+                raise missing_file(path, "model")
             with undisturbed(behind(path).parent):  # never between a new passport and its model
                 passport = read_passport(path)
                 parts = {path.name: path, f"{path.name}.json": passport_path(behind(path))}

@@ -18,7 +18,7 @@ import numpy as np
 from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import Protocol
-from samkr_edge.files.artefact import replacing
+from samkr_edge.files.artefact import json_of, replacing
 from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
@@ -98,7 +98,7 @@ class Lesson:
     @classmethod
     def from_json(cls, text: str) -> Lesson:
         """Inverse of ``to_json``; ValueError, KeyError or TypeError for anything else."""
-        content = json.loads(text)
+        content = json_of(text)
         protocol: dict[str, Any] = {**content["protocol"], "scales": tuple(content["protocol"]["scales"])}
         trained_on = TrainedOn.from_dict(content["trained_on"])
         if trained_on is None:

@@ -14,6 +14,8 @@ import pytest
 
 from samkr_edge.cli import run
 
+ROOT = Path(__file__).parents[2]
+
 pytest.importorskip("modelopt", reason="some of the commands train and quantize")
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -21,6 +23,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "junk": lambda path: path.write_bytes(bytes(range(256)) * 8),
     "text": lambda path: path.write_text("hello: [world"),
     "a folder": lambda path: path.mkdir(),
+    "a picture": lambda path: path.write_bytes(
+        cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    ),
+    "results": lambda path: path.write_bytes((ROOT / "benchmarks/results/demo.json").read_bytes()),
+    "nested without end": lambda path: path.write_bytes(b"[" * 100_000),
 }
 # File name -> command lines that read it, and the exit codes that fit (3 data, 4 artefact, 5 build, 2 usage).
 LINES = {
@@ -79,10 +86,20 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+# What is no damage: a picture is read whatever it is called.
+SOUND = {("results.json", "results"), ("bad.jpg", "a picture"), ("bad.mp4", "a picture")}
+
+
 @pytest.mark.parametrize(
-    ("name", "codes", "line"), [(name, codes, line) for name, (codes, *lines) in LINES.items() for line in lines]
-)  # fmt: skip
+    ("name", "codes", "line", "damage"),
+    [
+        (name, codes, line, damage)
+        for name, (codes, *lines) in LINES.items()
+        for line in lines
+        for damage in DAMAGES
+        if (name, damage) not in SOUND
+    ],
+)
 def test_a_damaged_file_is_one_clear_error(
     good: dict[str, str],
     tmp_path: Path,
@@ -115,3 +132,67 @@ def test_a_damaged_file_is_one_clear_error(
     assert "error SE-" in shown
     assert "SE-X01" not in shown
     assert not list(tmp_path.glob("out*")), "something was written"
+
+
+# Every option and argument that names a file or folder to read; MISSING is not there.
+NAMED = (
+    "data check MISSING",
+    "data subset MISSING OUT --images 1",
+    "data split MISSING OUT",
+    "train MISSING.yaml --data DATA --out OUT",
+    "train smoke --data MISSING --out OUT",
+    "train smoke --data DATA --out OUT --set init=MISSING",
+    "import MISSING --model samkr_tiny -o OUT.pt",
+    "rescore MISSING --data DATA -o OUT.npz",
+    "rescore MODEL --data MISSING -o OUT.npz",
+    "quantize MISSING --data DATA -o OUT.pt",
+    "quantize samkr_tiny --untrained --data MISSING -o OUT.pt",
+    "quantize samkr_tiny --untrained --dry-run --policy MISSING.yaml",
+    "qat MISSING --data DATA -o OUT.pt",
+    "sensitivity MISSING --data DATA",
+    "search MISSING --data DATA --max-drop 1 -o OUT.yaml",
+    "ledger MISSING MODEL --data DATA",
+    "export MISSING -o OUT.onnx",
+    "build MISSING --target cpu -o OUT.cpu.onnx",
+    "build MISSING --target rtx-4090 --tensorrt 10.3 --dry-run",
+    "bundle MISSING -o OUT.samkr",
+    "bundle MODEL --add MISSING -o OUT.samkr",
+    "predict MISSING IMAGE -o OUT",
+    "predict MODEL MISSING -o OUT",
+    "eval MISSING --data DATA",
+    "eval MODEL --data MISSING",
+    "eval MODEL --data DATA --rescore MISSING",
+    "bench MISSING",
+    "bench MODEL --data MISSING",
+    "bench MODEL --baseline MISSING",
+    "sweep MISSING.yaml --out OUT",
+    "report MISSING -o OUT.html",
+    "report MISSING.json -o OUT.html",
+    "report RESULTS --sensitivity MISSING.json -o OUT.html",
+    "inspect MISSING",
+    "inspect MISSING.engine",
+    "inspect MISSING.samkr",
+)
+
+
+@pytest.mark.parametrize("line", NAMED)
+def test_a_missing_file_is_one_error_in_every_command(
+    good: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    words = {**good, "OUT": str(tmp_path / "out"), "MISSING": str(tmp_path / "missing")}
+    words["RESULTS"] = str(ROOT / "benchmarks/results/demo.json")
+    for placeholder, value in words.items():
+        line = line.replace(placeholder, value)
+    assert run(line.split()) == 4
+    shown = capsys.readouterr().err
+    assert "error SE-A23: there is no" in shown
+    assert "missing" in shown
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.textproto", "x"])
+def test_an_export_is_onnx_whatever_its_file_is_called(tmp_path: Path, name: str) -> None:
+    """The package onnx chooses a format by the name, where it may."""
+    (tmp_path / name).write_text("{}")
+    assert run(["export", "samkr_tiny", "--untrained", "--size", "64x64", "-o", str(tmp_path / name)]) == 0
+    assert run(["inspect", str((tmp_path / name).rename(tmp_path / "x.onnx"))]) == 0

@@ -59,7 +59,7 @@ def int8_share(path: Path) -> float | None:
     try:
         import onnx
 
-        graph = Graph(onnx.load(path))
+        graph = Graph(onnx.load(path, format="protobuf"))
         share = quantized_share(products(graph, int8_nodes(graph)))
     except Exception:
         # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed.

@@ -10,7 +10,6 @@ A layer's name and metadata name the ONNX nodes fused into it, and these carry t
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import defaultdict
@@ -22,6 +21,7 @@ from typing import Any
 from samkr_edge.builder.inspect import myelin
 from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import json_of
 
 _DTYPES = (
     # The first that matches; `uint8` before `int8`, and `float` last since `bfloat16` and `float8` hold it.
@@ -187,7 +187,7 @@ def parse_profile(text: str) -> dict[str, float]:
 
 def _load(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
     except ValueError as error:
         raise SamkrError(
             "SE-B92",
