@@ -1,7 +1,7 @@
 """Videos by PyAV, the extra `video`: codecs that OpenCV's own FFmpeg does not decode, and H.264 for browsers.
 
-Nothing here is needed where OpenCV can read a file; with PyAV installed, overlays become H.264 with the very times of
-their frames, in place of MPEG-4 Part 2 at one rate.
+Files that OpenCV can read do not need it. With PyAV installed, overlays become H.264 with the exact times of their
+frames, instead of MPEG-4 Part 2 at one rate.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-# Of MP4's times; what broadcast uses, divisible by all usual rates.
+# Time base of MP4: broadcast's, divisible by all usual rates.
 _UNITS = 90_000
-# Until a server has answered, and until it has sent more.
+# Timeouts for a server's answer, and for more data.
 _PATIENCE_S = (10.0, 5.0)
 _ENCODERS = ("libx264", "libopenh264")
-# Degrees by which a display matrix turns, and the turn that makes a picture upright.
+# Rotation by a display matrix, in degrees, and the rotation that makes a picture upright.
 _TURNS = {
     -90: cv2.ROTATE_90_CLOCKWISE,
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -39,10 +39,10 @@ def is_installed() -> bool:
 
 
 class AvCapture:
-    """Frames of a file or an address, BGR and upright, with as much of ``cv2.VideoCapture`` as is used.
+    """Frames of a file or an address, BGR and upright, with the parts of ``cv2.VideoCapture`` that are used.
 
     Raises:
-        OSError, ValueError: it is no video that this FFmpeg opens.
+        OSError, ValueError: not a video that this FFmpeg opens.
     """
 
     def __init__(self, source: Path | str) -> None:
@@ -57,7 +57,7 @@ class AvCapture:
         self._seconds = 0.0
 
     def read(self, image: Any = None) -> tuple[bool, Any]:
-        """The next frame, uint8 (H, W, 3); False at the end and for one that is damaged. ``image`` is not used."""
+        """The next frame, uint8 (H, W, 3); False at the end and for a damaged one. ``image`` is not used."""
         try:
             frame = next(self._frames)
         except StopIteration:
@@ -72,7 +72,7 @@ class AvCapture:
         return True, picture if turn is None else cv2.rotate(picture, turn)
 
     def get(self, property: int) -> float:
-        """The properties that are asked for: time, rate and number of frames."""
+        """The properties in use: time, rate and number of frames."""
         rate = float(self._stream.average_rate or 0)
         if property == cv2.CAP_PROP_POS_MSEC:
             return 1e3 * self._seconds
@@ -87,7 +87,7 @@ class AvCapture:
 
 
 def h264_encoder() -> str | None:
-    """The name of an H.264 encoder that PyAV brings; None where it has none, or is not installed."""
+    """The name of an H.264 encoder in PyAV; None if it has none or is not installed."""
     if not is_installed():
         return None
     available: set[str] = import_module("av").codecs_available
@@ -97,15 +97,15 @@ def h264_encoder() -> str | None:
 class AvWriter:
     """An MP4 of H.264 whose frames are shown at their own times.
 
-    PyAV works in a thread of its own, which Ctrl-C does not reach: a header that was begun and not written would cost
-    the whole video. Who waits may be interrupted; what was asked for is done all the same, in order.
+    PyAV works in its own thread, which Ctrl-C does not reach: an unfinished header would cost the whole video. A
+    waiting caller may be interrupted; its requests are still carried out, in order.
 
     Raises:
         OSError: the file cannot be written, or the encoder refuses the size.
     """
 
     def __init__(self, path: Path, encoder: str, size: tuple[int, int], fps: float) -> None:
-        """``size`` is width, height; ``fps`` the usual rate, which the encoder spends its bits by."""
+        """``size`` is width, height; ``fps`` the usual rate, from which the encoder plans its bits."""
         self._av: Any = import_module("av")
         self._last = -1
         self._worker = ThreadPoolExecutor(1, "video-writer")
@@ -114,7 +114,7 @@ class AvWriter:
             self._stream = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         except self._av.FFmpegError as error:
             raise _as_os_error(error) from error
-        # 4:2:0, which browsers play, has one colour for two by two pixels.
+        # 4:2:0, which browsers play, has one colour for 2 x 2 pixels.
         self._stream.width, self._stream.height = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _UNITS)

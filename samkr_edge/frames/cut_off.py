@@ -1,6 +1,6 @@
-"""Whether a video file was cut off: it ends before its container does, by the container's own account of its bytes.
+"""Whether a video file was cut off: it has fewer bytes than its container says.
 
-That is sure where a duration is not: of most containers it is that of the longest track, which may be the sound.
+This is certain. A duration is not: in most containers it is that of the longest track, which may be the sound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MP4 = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether bytes are missing at the end of an MP4, Matroska, AVI or FLV file; False where nothing tells."""
+    """Whether bytes are missing at the end of an MP4, Matroska, AVI or FLV file; False if unknown."""
     try:
         with path.open("rb") as file:
             there = file.seek(0, 2)
@@ -26,10 +26,10 @@ def is_cut_off(path: Path) -> bool:
 
 
 def _announced(file: BinaryIO, there: int) -> int:
-    """Bytes that the container says it has; 0 where it does not say."""
+    """Bytes that the container says it has; 0 if it does not say."""
     file.seek(0)
     head = file.read(1024)
-    if head[:4] == b"RIFF":  # of a longer AVI the first part
+    if head[:4] == b"RIFF":  # of a longer AVI this is the first part
         size = int.from_bytes(head[4:8], "little")
         return 0 if size == 2**32 - 1 else 8 + size
     if head[:4] == _EBML:
@@ -46,7 +46,7 @@ def _announced(file: BinaryIO, there: int) -> int:
 
 
 def _element(data: bytes, at: int) -> tuple[int, int]:
-    """Where the content of a Matroska element begins, and its size, which is written at ``at``; 0 where unknown."""
+    """Where the content of a Matroska element begins, and its size, read at ``at``; 0 if unknown."""
     length = 9 - data[at].bit_length()
     bits = 7 * length
     size = int.from_bytes(data[at : at + length], "big") & ((1 << bits) - 1)

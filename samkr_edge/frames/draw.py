@@ -1,4 +1,4 @@
-"""Overlays: people drawn into an image; how fast the stream is, in its corner."""
+"""Overlays: people drawn into an image, and the stream's rate in its corner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOLID_JOINT = 0.25
 SMALL = 480
 # Subpixel bits of OpenCV's drawing coordinates.
 _SHIFT = 3
-# Coordinates beyond this, pixels, are drawn as if they were here.
+# Coordinates are clamped to this many pixels.
 _FAR = 16384
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -48,7 +48,7 @@ def draw_poses(
     Corner marks show the box, a label its score.
 
     Raises:
-        ValueError: it is no such image, cannot be drawn into in place, or the poses are of another skeleton.
+        ValueError: not such an image, it cannot be drawn into in place, or the poses are of another skeleton.
     """
     canvas = _canvas(image, in_place)
     if not len(poses):
@@ -128,7 +128,7 @@ def _text_scale(shape: Sequence[int]) -> float:
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Fixed-point coordinates for OpenCV, int32, kept within what its integers hold."""
+    """Fixed-point coordinates for OpenCV, int32, clamped against overflow."""
     return np.rint(np.clip(points, -_FAR, _FAR) * (1 << _SHIFT)).astype(np.int32)
 
 
@@ -143,7 +143,7 @@ def _draw_bones(canvas: np.ndarray, bones: np.ndarray, colour: Colour, width: in
 def _draw_joints(
     canvas: np.ndarray, points: np.ndarray, scores: np.ndarray, colour: Colour, radius: int
 ) -> None:
-    """Discs at the fixed-point places (J, 2): solid where the score is high, else rings."""
+    """Discs at fixed-point positions (J, 2): solid where the score is high, else rings."""
     large, middle, small = ((radius + 1) << _SHIFT, radius << _SHIFT, (radius << _SHIFT) // 2)
     for point, solid in zip(points.tolist(), (scores >= SOLID_JOINT).tolist(), strict=True):
         cv2.circle(canvas, point, large, _DARK, -1, cv2.LINE_AA, _SHIFT)
@@ -163,7 +163,7 @@ def _draw_corners(canvas: np.ndarray, box: np.ndarray, colour: Colour, width: in
 
 
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, colour: Colour) -> None:
-    """The text on the person's colour, above the upper left corner of the box, moved to where it can be seen."""
+    """The text on the person's colour, above the upper left corner of the box, moved to where it is visible."""
     scale = _text_scale(canvas.shape)
     (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
     pad = max(2, height // 4)

@@ -1,4 +1,4 @@
-"""Cameras, network streams and pipelines: what names one, and how OpenCV opens it."""
+"""Cameras, network streams and pipelines: how they are named, and how OpenCV opens them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
 _CSI = re.compile(r"^csi(?::(\d+))?$")
-# A Jetson's CSI camera: NVIDIA's source, converted to what OpenCV takes. Old frames are dropped by us, not queued here.
+# A Jetson's CSI camera: NVIDIA's source, converted for OpenCV. We drop old frames, so none are queued here.
 _CSI_PIPELINE = (
     "nvarguscamerasrc sensor-id={id} ! video/x-raw(memory:NVMM), width=1280, height=720, framerate=30/1 ! "
     "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
@@ -23,7 +23,7 @@ _OPEN_MS, _READ_MS = 10_000, 5_000
 
 
 def is_live(source: str) -> bool:
-    """Whether a word that names no file means a camera, a stream's address or a GStreamer pipeline."""
+    """Whether a word that is not a file's name means a camera, a stream's address or a GStreamer pipeline."""
     return (
         source.isdecimal()
         or is_stream_address(source)
@@ -34,7 +34,7 @@ def is_live(source: str) -> bool:
 
 
 def is_device(source: str) -> bool:
-    """Whether this is a camera's own file."""
+    """Whether this is a camera's device file."""
     return re.fullmatch(r"/dev/video\d+", source) is not None
 
 
@@ -62,7 +62,7 @@ def open_live(source: str) -> tuple[Any, str]:
     if source.isdigit() or is_device(source):
         number = re.sub(r"\D", "", source)
         capture = cv2.VideoCapture(int(number))
-        # One frame of the driver's own queue: anything longer only makes the picture older.
+        # One frame in the driver's queue: a longer queue only makes the picture older.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture, f"camera{number}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]

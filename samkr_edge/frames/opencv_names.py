@@ -1,4 +1,4 @@
-"""File names for OpenCV's videos, which are handed to FFmpeg as UTF-8."""
+"""File names for OpenCV's videos, which reach FFmpeg as UTF-8."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from samkr_edge.files.temporary import temporary_folder
 
 @contextmanager
 def name_for_opencv(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The absolute name of a file to open for reading or writing within ``with``; what is open may stay so.
+    """The absolute name of a file to open inside ``with``, for reading or writing; it may stay open afterwards.
 
-    Relative, ``12:30:05.mp4`` would be taken for an address. A name that is no UTF-8, as disks and archives from
-    elsewhere have, ends the process inside OpenCV: a link in a temporary folder stands for it.
+    A relative ``12:30:05.mp4`` would be taken for an address. A name that is not UTF-8, common on foreign disks and in
+    archives, crashes the process inside OpenCV: a link in a temporary folder replaces it.
     """
     name = os.path.abspath(path)
     try:

@@ -1,8 +1,8 @@
-"""A bounded pipeline of threads: every stage works on a frame of its own, so throughput is the slowest stage's.
+"""A bounded pipeline of threads: every stage works on another frame, so the slowest stage sets the throughput.
 
-OpenCV and the runtimes let go of Python's lock while they work, so threads are enough. One thread a stage keeps the
-order; bounded channels between them keep memory bounded: a stage that is ahead waits (back-pressure), or, in newest
-mode, the frames that nobody has begun are dropped, so that a camera's picture is never old.
+OpenCV and the runtimes release Python's lock while they work, so threads are enough. One thread per stage keeps the
+order; bounded channels between them bound the memory. A stage that is ahead waits (back-pressure), or, in newest mode,
+frames that no stage has begun are dropped, so that a camera's picture is never old.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from samkr_edge.frames.video import Frame
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
 
-# Seconds that closing waits for a stage; a thread stuck in a driver is left behind, it does not keep the program.
+# Seconds that closing waits for a stage; a thread stuck in a driver is abandoned and does not keep the program alive.
 _JOIN_S = 5.0
 
 
@@ -28,7 +28,7 @@ class StageFailed(Exception):
 
     Attributes:
         stage: its name.
-        frame: number of the frame it worked on, counted from 0.
+        frame: number of the frame that it worked on, from 0.
     """
 
     def __init__(self, stage: str, frame: int, error: BaseException) -> None:
@@ -39,7 +39,7 @@ class StageFailed(Exception):
 
 
 def at_frame(failure: StageFailed, where: str) -> Exception:
-    """What to raise, from the failure's own cause: an error of ours with the frame as a fact, else the failure."""
+    """The exception to raise: a cause that is our error, with the frame as a fact; else the failure itself."""
     cause = failure.__cause__
     if isinstance(cause, SamkrError):
         return SamkrError(cause.code, cause.message, {**cause.facts, "at": where}, cause.fix)
@@ -51,7 +51,7 @@ class Ended(Exception):
 
 
 class Channel:
-    """A bounded queue that can end (what is in it still arrives) or be closed (everybody returns at once)."""
+    """A bounded queue that can end (its items still arrive) or be closed (all waiting calls return immediately)."""
 
     def __init__(self, size: int, *, newest: bool = False) -> None:
         self.size = size
@@ -64,7 +64,7 @@ class Channel:
         self._changed = Condition()
 
     def put(self, item: Any) -> bool:
-        """Wait for room, or in newest mode make it; False when the channel was closed."""
+        """Wait for room, or in newest mode make room; False if the channel was closed."""
         with self._changed:
             if self.newest and len(self._items) >= self.size:
                 self._items.popleft()
@@ -94,13 +94,13 @@ class Channel:
             return item
 
     def end(self, failure: StageFailed | None = None) -> None:
-        """No more items; ``failure`` arrives after those that are still inside."""
+        """No more items; ``failure`` arrives after the remaining ones."""
         with self._changed:
             self._ended, self._failure = True, failure
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wake everybody and let nothing through any more."""
+        """Wake all waiting calls and stop all items."""
         with self._changed:
             self._closed = True
             self._items.clear()
@@ -121,8 +121,8 @@ class Pipeline:
         patience: seconds without a result after which iterating raises TimeoutError.
 
     Attributes:
-        busy: seconds of each stage by the clock, waiting for a core or for Python's lock included.
-        cpu: seconds for which each stage's thread had a core; threads of libraries are not in it.
+        busy: seconds of each stage by the clock, including waiting for a core or for Python's lock.
+        cpu: CPU seconds of each stage's thread, without threads of libraries.
     """
 
     def __init__(
@@ -147,12 +147,12 @@ class Pipeline:
 
     @staticmethod
     def in_flight(stages: int, depth: int = 2) -> int:
-        """Most items that exist at once: waiting, in a stage, being captured, and in the hands of the reader."""
+        """Most items that exist at a time: waiting, in a stage, being captured, and with the reader."""
         return (stages + 1) * depth + stages + 2
 
     @property
     def dropped(self) -> int:
-        """Items that newest mode left out."""
+        """Items that newest mode dropped."""
         return self._channels[0].dropped
 
     def _capture(self, source: Iterable[Any]) -> None:
@@ -186,7 +186,7 @@ class Pipeline:
                     return
         except Ended:
             after.end()
-        except StageFailed as failure:  # of a stage before this one
+        except StageFailed as failure:  # from an earlier stage
             after.end(failure)
         except BaseException as error:
             after.end(StageFailed(name, number, error))
@@ -214,11 +214,11 @@ class Pipeline:
 
     @property
     def stopped(self) -> bool:
-        """Whether no thread is at work any more."""
+        """Whether all threads have ended."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
-        """Stop every stage after the frame it is at; waits for them, but not for ever."""
+        """Stop every stage after its current frame; waits for them, but not forever."""
         for channel in self._channels:
             channel.close()
         deadline = time.monotonic() + _JOIN_S
@@ -229,7 +229,7 @@ class Pipeline:
 
 @dataclass
 class FrameInFlight:
-    """One frame on its way: ``poses`` are in its image's pixels once all stages are through."""
+    """One frame in the pipeline: after all stages ``poses`` are in its image's pixels."""
 
     frame: Frame
     input: Any = None
@@ -242,7 +242,7 @@ def pose_stages(
     model: PoseModel, finish: Callable[[FrameInFlight], Any] | None = None, *, depth: int = 2
 ) -> list[Stage]:
     """The stages of a pose stream: frame -> what ``finish`` makes of ``FrameInFlight``, in the decoding thread."""
-    # Inputs wait before the network, one is in it and one is being written: no other is ever in use.
+    # Inputs in use: those waiting for the network, one in it, and one being written.
     ring = [model.new_input() for _ in range(depth + 2)]
     turn = 0
 

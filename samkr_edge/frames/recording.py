@@ -1,7 +1,7 @@
-"""What `predict` writes for a stream: overlays as a video, keypoints as one JSON line a frame.
+"""The output of `predict` for a stream: overlays as a video, keypoints as one JSON line per frame.
 
-Unlike other artefacts a recording is kept when its making is interrupted: everything up to there is of use. It is
-written under a temporary name and takes its own when it is closed, however that comes about.
+Unlike other artefacts, an interrupted recording is kept: everything up to there is useful. It is written under a
+temporary name and renamed when it is closed, for whatever reason.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from samkr_edge.frames.av_video import AvWriter, h264_encoder
 from samkr_edge.frames.opencv_names import name_for_opencv
 from samkr_edge.pose.poses import Poses
 
-# A video that cannot write its index cannot be played: recording stops while there is room to finish.
+# A video without its index cannot be played: recording stops while there is room to finish.
 LEAST_FREE_BYTES = 64 << 20
 _LOOK_EVERY = 32
 _BLOCK = 1 << 16
-# Most times that one frame is repeated.
+# Limit for repeating one frame.
 _LONGEST_GAP = 3600
-# Frames a second below which OpenCV's writer does not open.
+# OpenCV's writer does not open below this rate, frames a second.
 _SLOWEST = 0.1
 
 
@@ -40,7 +40,7 @@ class Recording:
     """A context manager; ``NAME.mp4`` and ``NAME.jsonl`` in a folder.
 
     Attributes:
-        frames, people: in the lines that were written.
+        frames, people: in the written lines.
         kept: the files, once it is closed.
 
     Raises:
@@ -83,7 +83,7 @@ class Recording:
             if drawn is not None and self._writer is None:
                 self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
             self._stream.write(json.dumps(line) + "\n")
-            # Counted here: who is interrupted while the picture is encoded has the line, and the picture too.
+            # Counted here: an interrupt during encoding leaves the line, and the picture too.
             self.frames += 1
             self.people += len(poses)
             if self.frames % _LOOK_EVERY == 1:
@@ -125,7 +125,7 @@ class Recording:
             with _noted(failures):
                 self._writer.close()
             with _noted(failures):
-                # OpenCV does not say whether writing worked: look.
+                # OpenCV does not report failed writes: check.
                 plays = self.frames > 0 and _plays(part_of(self.video))
                 if plays:
                     mark_mp4(part_of(self.video))
@@ -153,9 +153,9 @@ def _noted(failures: list[str]) -> Iterator[None]:
 
 
 class _SteadyWriter:
-    """OpenCV's writer, which knows one rate: MPEG-4 Part 2, which players and few browsers play.
+    """OpenCV's writer, with one fixed rate: MPEG-4 Part 2, which players play and few browsers.
 
-    Gaps are filled with the frame after them, and frames that come faster are left out: the video keeps its time.
+    Gaps are filled with the next frame, and frames that come faster are dropped, so that the video keeps time.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
@@ -177,7 +177,7 @@ class _SteadyWriter:
 
 
 def _writer(path: Path, size: tuple[int, int], fps: float) -> _SteadyWriter | AvWriter:
-    """The better one of those that are here; ``size`` is width, height."""
+    """The better of the available writers; ``size`` is width, height."""
     encoder = h264_encoder()
     return AvWriter(path, encoder, size, fps) if encoder else _SteadyWriter(path, size, fps)
 

@@ -2,7 +2,7 @@
 
 Casiez, Roussel, Vogel: "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems",
 CHI 2012. A low-pass filter whose cut-off rises with speed: still joints do not tremble, fast ones do not lag. Speeds
-are measured in the person's own size, so the same setting fits the near and the far.
+are measured in units of the person's size, so one setting fits near and far people.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SmoothSettings:
 
 
 class OneEuro:
-    """The filter for one array whose shape stays the same; ``scale`` is the size that speeds are measured in."""
+    """The filter for one array of fixed shape; ``scale`` is the unit of length for speeds."""
 
     def __init__(self, settings: SmoothSettings | None = None) -> None:
         self.settings = settings or SmoothSettings()

@@ -1,4 +1,4 @@
-"""What `predict` is pointed at, all of it looked at before the first image: files, folders, globs, cameras, streams."""
+"""The sources of `predict`: files, folders, globs, cameras, streams; all are checked before the first image."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NEITHER = "neither an image nor a video"
 
 @dataclass
 class Sources:
-    """What was found.
+    """The sources that were found.
 
     Attributes:
-        images: files, in the order of the words that name them; those of a folder or glob sorted.
+        images: files, in the order of the command line; those of a folder or glob sorted.
         streams: video files, cameras and addresses, in the same order.
-        left_out: file or folder -> why it is not looked at.
-        damaged: why videos that a folder or glob holds do not open, and later cameras and addresses, which are opened
-            when their turn comes; the others are looked at.
+        left_out: file or folder -> why it is skipped.
+        damaged: why videos of a folder or glob do not open, and later cameras and addresses, which are opened when
+        their turn comes; the other sources are processed.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Sources:
     damaged: list[SamkrError] = field(default_factory=list)
 
     def note(self) -> str | None:
-        """One line about what was skipped; None where nothing was."""
+        """One line about what was skipped; None if nothing was."""
         shown = self.shown_left_out()
         return f"skipped: {shown}" if shown else None
 
@@ -54,11 +54,11 @@ class Sources:
 def find_sources(words: Sequence[str]) -> Sources:
     """The images and videos behind the words of a command line.
 
-    A file that was named and cannot be one is an error before anything is looked at. In a folder, or where a glob
-    leads, it is skipped and reported. Overlays of ours are skipped everywhere: a shell names files too.
+    A named file that is neither is an error before anything is processed. In a folder or glob it is skipped and
+    reported. Our own overlays are always skipped: a shell's glob names files too.
 
     Raises:
-        SamkrError: SE-A23 a word leads nowhere, SE-D29 nothing was found, SE-D04 the system does not give a file,
+        SamkrError: SE-A23 a word names nothing, SE-D29 nothing was found, SE-D04 the system refuses a file,
             SE-D97 a named video does not open.
     """
     found = Sources()
@@ -95,7 +95,7 @@ def find_sources(words: Sequence[str]) -> Sources:
 
 
 def _add(found: Sources, path: Path) -> None:
-    """One entry of a folder or of what a glob matches; an image or video that may not be read counts as damaged."""
+    """One entry of a folder or glob; an image or video without permission to read it counts as damaged."""
     try:
         reason = _of_many(found, path)
     except OSError as refused:
@@ -103,7 +103,7 @@ def _add(found: Sources, path: Path) -> None:
         if kind is None:
             found.left_out[path] = refused.strerror or reason_of(refused)
         elif kind.medium == "image":
-            found.images.append(path)  # whoever reads it tells
+            found.images.append(path)  # its reader will report it
         else:
             found.damaged.append(_refused(path, refused, _LEFT_OUT))
         return
@@ -115,13 +115,13 @@ def _add(found: Sources, path: Path) -> None:
 
 
 def left_out(error: SamkrError) -> SamkrError:
-    """The error of a source that does not open, where the others are looked at all the same."""
+    """The error of a source that does not open, while the others are processed."""
     message = error.message.replace(_NOTHING_DONE, _LEFT_OUT)
     return SamkrError(error.code, message, error.facts, error.fix)
 
 
 def _of_many(found: Sources, path: Path) -> str | None:
-    """Put one entry of many where it belongs; why it belongs nowhere."""
+    """Sort one entry of many into images or videos; returns why it is neither."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return "a folder"
@@ -133,7 +133,7 @@ def _of_many(found: Sources, path: Path) -> str | None:
 
 
 def _add_named(found: Sources, path: Path) -> list[SamkrError]:
-    """One file that was named; what is wrong with it."""
+    """Sort one named file; returns what is wrong with it."""
     try:
         reason = _sort_in(found, path)
     except OSError as refused:
@@ -148,7 +148,7 @@ def _add_named(found: Sources, path: Path) -> list[SamkrError]:
 
 
 def _sort_in(found: Sources, path: Path) -> str | None:
-    """Put a file where it belongs; why it belongs nowhere."""
+    """Sort a file into images or videos; returns why it is neither."""
     if made_by_predict(path):
         return "made by predict"
     kind = file_kind(path)
@@ -162,7 +162,7 @@ def _sort_in(found: Sources, path: Path) -> str | None:
 
 
 def _refused(path: Path | str, error: OSError, so: str = _NOTHING_DONE) -> SamkrError:
-    """The error for a file that is there and that the system does not give."""
+    """The error for an existing file that the system refuses."""
     reason = error.strerror or reason_of(error)
     shown = without_secrets(str(path))
     return SamkrError("SE-D04", f"{shown} could not be read ({reason}){so}", fix=f"ls -l {quoted(shown)}")
@@ -182,7 +182,7 @@ def _matches(word: str) -> list[str]:
 
 
 def _existing_as_it_is(pattern: str) -> str:
-    """Parts of a pattern that exist by their very name, ``[x]`` of ``[x]/*.png``, are no patterns."""
+    """Parts of a pattern that exist literally, as ``[x]`` in ``[x]/*.png``, are not patterns."""
     before = ""
     parts = pattern.split(os.sep)
     for number, part in enumerate(parts):

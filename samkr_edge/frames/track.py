@@ -1,6 +1,6 @@
 """The same number for the same person from frame to frame, by object keypoint similarity.
 
-Each known person is moved on at its speed; poses are given to the people they are most similar to, best pair first.
+Each known person is moved on at its speed; poses are assigned to the most similar people, best pair first.
 Similarity is OKS as in the COCO keypoint evaluation, with wider sigmas: people move between frames.
 """
 
@@ -15,10 +15,10 @@ from samkr_edge.pose.oks import box_area, oks
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose.skeleton import Skeleton
 
-# Pixels that people of a single joint are taken to be long.
+# Assumed length, in pixels, of people with a single joint.
 _LONE_EXTENT = 64.0
 _LEAST_FRAMES = 3
-# Intervals between frames of which the middle one is usual: a frame that was waited for is not.
+# Number of intervals between frames whose median is the usual one; a late frame is not usual.
 _INTERVALS = 9
 
 
@@ -28,7 +28,7 @@ class TrackSettings:
 
     similarity: least OKS of a pose and the person it may be.
     wider: factor on the skeleton's sigmas.
-    patience: seconds for which a person who is not seen is remembered, and three frames at least.
+    patience: seconds for which an unseen person is remembered, at least three frames.
     steadiness: share of the old speed in the new one.
     """
 
@@ -41,7 +41,7 @@ class TrackSettings:
 @dataclass
 class _Track:
     number: int
-    joints: np.ndarray  # (K, 2) where last seen; our own, whatever the caller does with the poses
+    joints: np.ndarray  # (K, 2) where last seen; a copy, since the caller may change the poses
     seen: float
     speed: np.ndarray  # (2,) pixels a second, of the whole body
     area: float
@@ -51,7 +51,7 @@ class _Track:
 
 
 class Tracker:
-    """Gives ids to the poses of consecutive frames; ids start at 1 and are never used again."""
+    """Gives ids to the poses of consecutive frames; ids start at 1 and are never reused."""
 
     def __init__(self, skeleton: Skeleton, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
@@ -85,7 +85,7 @@ class Tracker:
         return poses.with_ids(ids)
 
     def _patience(self, seconds: float) -> float:
-        """Seconds without being seen after which a person is forgotten, at the rate at which frames come."""
+        """Seconds after which an unseen person is forgotten, at the current frame rate."""
         if self._last is not None:
             self._intervals.append(seconds - self._last)
         self._last = seconds
@@ -93,7 +93,7 @@ class Tracker:
         return max(self.settings.patience, (_LEAST_FRAMES + 0.5) * usual)
 
     def _similarities(self, poses: Poses, seconds: float) -> np.ndarray:
-        """OKS (P, known people), over the joints that are sure in the new frame; all where none is."""
+        """OKS (P, known people), over the joints that are sure in the new frame; over all if none is."""
         if not self._people or not len(poses):
             return np.zeros((len(poses), len(self._people)))
         known = np.stack([person.at(seconds) for person in self._people])  # (T, K, 2)
@@ -113,6 +113,6 @@ class Tracker:
 
 def _area(joints: np.ndarray) -> float:
     width, height = joints.max(axis=0) - joints.min(axis=0)
-    # Somebody seen from the side is as thick as a third of their height; a single joint says nothing of it.
+    # Seen from the side, people are about a third as wide as tall; a single joint has no extent.
     longer = max(float(width), float(height), 8.0 if len(joints) > 1 else _LONE_EXTENT)
     return box_area(longer, max(float(min(width, height)), longer / 3))

@@ -1,4 +1,4 @@
-"""Where frames come from: images, video files, cameras, network streams; and how much of them could be read."""
+"""Sources of frames: images, video files, cameras, network streams; and how much of them could be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from samkr_edge.stream_address import in_small_letters, is_stream_address, witho
 
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
 _NO_LENGTH = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".h265"}
-# A live source that gives nothing so many times, so far apart, is gone. A file is asked so often for its next frame.
+# After so many failed reads, at this interval, a live source counts as lost. A file's next frame is tried as often.
 _LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
 
 
@@ -53,7 +53,7 @@ class Frame:
 
 
 class Capture(Protocol):
-    """What is needed of ``cv2.VideoCapture``; tests have cameras that break."""
+    """The part of ``cv2.VideoCapture`` that is used; tests have cameras that break."""
 
     def read(self, image: Any = None) -> tuple[bool, Any]: ...
     def get(self, property: int) -> float: ...
@@ -61,7 +61,7 @@ class Capture(Protocol):
 
 
 class _Begun:
-    """A capture whose first frame was grabbed already, to see whether it decodes: an address may serve only once."""
+    """A capture whose first frame was already grabbed to test decoding: an address may serve only once."""
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
@@ -74,20 +74,19 @@ class _Begun:
 
 
 class VideoSource:
-    """Frames of a video file or of something live.
+    """Frames of a video file or a live source.
 
     Attributes:
-        name: of the source, for messages; no password is in it.
-        place: by which other programs find it: a file's path, else the name.
-        live: a camera or network stream: it does not end and must not be kept waiting.
-        fps: frames a second, as the source says; 30 where it does not.
-        frames: how many there should be; None for live sources and files that do not say.
-        lasts: seconds that a file should last, where ``frames`` is only an estimate made from them; None where it is a
-            count.
+        name: of the source, for messages, without passwords.
+        place: for other programs: a file's path, else the name.
+        live: a camera or network stream, which does not end and must not be kept waiting.
+        fps: frames a second by the source; 30 if it does not say.
+        frames: expected number; None for live sources and files that do not say.
+        lasts: seconds that a file should last if ``frames`` is only an estimate from them; None if it is a count.
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
-        cut: whether an end before ``lasts`` is an error though not ``sure``: bytes are missing of a file, or may be, of
-            one from a server. How many pictures that cost nobody knows.
-        read: how many were read so far.
+        cut: whether an end before ``lasts`` is an error although not ``sure``: bytes are missing in a file, or may be
+        missing in one from a server. How many pictures that cost is unknown.
+        read: frames read so far.
     """
 
     def __init__(
@@ -105,9 +104,9 @@ class VideoSource:
         ring: int = 0,
         pause: float = _LIVE_PAUSE_S,
     ) -> None:
-        """``ring`` frames are written over in turn, for readers that hold fewer; 0 gives each a memory of its own.
+        """``ring`` frames are reused in turn, for readers that hold fewer; with 0 each gets its own memory.
 
-        Where frames may be dropped (a live source in newest mode) nobody knows how long the others are held: use 0.
+        If frames may be dropped (a live source in newest mode), use 0: it is unknown how long the others are held.
         """
         self.name = name
         self.place = place or name
@@ -146,7 +145,7 @@ class VideoSource:
                 return
 
     def _next(self) -> np.ndarray | None:
-        """The next frame; None where there is none, or where it is damaged."""
+        """The next frame; None if there is none or it is damaged."""
         slot = self.read % len(self._ring) if self._ring else None
         try:
             ok, image = self._capture.read() if slot is None else self._capture.read(self._ring[slot])
@@ -165,7 +164,7 @@ class VideoSource:
 
     @property
     def _to_come(self) -> int:
-        """Frames after the last one, by the file's count; where it has none, by its clock.
+        """Frames missing after the last one, by the file's count, or by its clock if it has no count.
 
         A last frame may stand as long as any other has, and a sound track may go on for a moment.
         """
@@ -177,15 +176,15 @@ class VideoSource:
 
     @property
     def missing(self) -> int:
-        """Frames that are in the file for sure, or were, and were not read."""
+        """Frames that are, or were, certainly in the file and were not read."""
         if self.lasts is None:
             return self._to_come
         return self._failed + (self._to_come if self.sure else 0)
 
     @property
     def note(self) -> str | None:
-        """What should be known of a file that was read and may lack pictures; None where nothing."""
-        if self.lasts is None or not self.read or self._was_cut:  # counted, none is there, or the error tells
+        """A remark on a file that may lack pictures; else None."""
+        if self.lasts is None or not self.read or self._was_cut:  # counted, none, or in the error
             return None
         if not self.sure and self._to_come:
             return (
@@ -200,7 +199,7 @@ class VideoSource:
 
     @property
     def broken(self) -> bool:
-        """Whether a file gave nothing, was cut, or misses more than counting can explain (containers round)."""
+        """Whether a file had no frame, was cut, or lacks more frames than rounding by containers explains."""
         return not self.live and (
             self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
         )
@@ -210,7 +209,7 @@ class VideoSource:
         return self.cut and not self.sure and self.read > 0 and self._to_come > 0
 
     def ended_early(self) -> SamkrError:
-        """The error for a file that is broken."""
+        """The error for a broken file."""
         about = "" if self.lasts is None else "about "
         what = f"{self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read"
         usual = "a recording that was cut off, or a damaged disk"
@@ -258,11 +257,11 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     ``ring`` is for files: see ``VideoSource``.
 
     Raises:
-        SamkrError: SE-D97 a file or pipe that is missing, no video or of a codec that nothing here decodes, SE-V97 a
-            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
+        SamkrError: SE-D97 a file or pipe that is missing, not a video or of a codec that nothing here decodes, SE-V97 a
+        camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
-    # By os.path: a pipeline may be longer than a name can be.
+    # By os.path: a pipeline may be longer than a file name may be.
     if os.path.isfile(source) and not is_device(source):
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
@@ -279,7 +278,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
     if not os.path.exists(source) and not is_live(source):
         raise missing_file(without_secrets(source), "video")
     capture, name = open_live(source)
-    # What writes into a pipe waits: no frame need be dropped, and its end is no loss.
+    # The writer of a pipe waits: no frame is dropped, and its end is not a lost source.
     if os.path.exists(source) and path.is_fifo():
         if not (capture.isOpened() and capture.grab()):
             raise SamkrError(
@@ -309,10 +308,10 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
 
 
 def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> Capture:
-    """What decodes a file, here or on a server, of which OpenCV decodes no frame; ``name`` is for messages.
+    """A capture by PyAV for a file, local or on a server, that OpenCV cannot decode; ``name`` is for messages.
 
     Raises:
-        SamkrError: SE-D97 nothing here does.
+        SamkrError: SE-D97 nothing here decodes it.
     """
     tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
     codec = tag.decode("ascii", "replace").strip("\0 ").lower()
@@ -340,21 +339,21 @@ def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> 
 
 
 def _names_bare_packets(address: str) -> bool:
-    """Whether an address names a file of a format whose beginning does not tell its length.
+    """Whether an address names a file of a format whose beginning does not contain its length.
 
-    A server that sends no parts of files leaves that unknown. Of other formats the length is unknown of live ones.
+    A server that sends no parts of files leaves it unknown. In other formats only live streams lack a length.
     """
     return PurePosixPath(urlsplit(address).path).suffix.lower() in _NO_LENGTH
 
 
 def _announced(capture: Capture) -> int | None:
-    """How many frames a capture says that there are; None where it does not."""
+    """The number of frames by the capture; None if it does not say."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(count) if 0 < count < 1e9 else None
 
 
 def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
-    """A file's frames. Only a count that fits the time for which its track is shown is a count of what is shown."""
+    """A file's frames. A count is trusted only if it fits the time for which the track is shown."""
     fps, frames = capture.get(cv2.CAP_PROP_FPS), _announced(capture)
     path = place if isinstance(place, Path) else None
     shown = None if path is None else shown_seconds(path)
@@ -378,12 +377,12 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
 
 
 def usable_rate(fps: float) -> float:
-    """The rate that a source announces, down to a frame an hour; 30 where it announces none."""
+    """The rate that a source announces, down to a frame an hour; 30 if it announces none."""
     return fps if 1 / 4000 < fps < 1000 else 30.0
 
 
 def image_frames(paths: Sequence[Path], read: ReadImage = read_image) -> Iterator[Frame]:
-    """Images as frames, upright as their camera was held; one that cannot be read has an error instead."""
+    """Images as frames, turned upright by EXIF; one that cannot be read has an error instead."""
     for index, path in enumerate(paths):
         try:
             image = cv2.cvtColor(read(path, upright=True), cv2.COLOR_RGB2BGR)

@@ -1,7 +1,7 @@
-"""When a frame of a file is shown, and for how long a file says that it lasts.
+"""When a frame of a file is shown, and how long the file lasts.
 
-A number of frames and a rate say neither: phones, screen recorders and network cameras write frames when they come,
-and most containers hold no count at all, so that readers estimate one from the duration.
+The number of frames and a rate are not enough: phones, screen recorders and network cameras write frames as they
+come, and most containers hold no count, so that readers estimate one from the duration.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# A pause is told about from so many seconds on, and so many usual steps.
+# A pause is reported from so many seconds on, if it is also so many usual steps.
 _PAUSE_S, _PAUSE_STEPS = 1.0, 30
-# A time that runs back by more than this many seconds is a second recording after the first.
+# If time jumps back by more than this, in seconds, a second recording follows the first.
 _JOINED_S = 1.0
 _UNKNOWN = (0, 2**32 - 1, 2**64 - 1)
 
 
 class VideoClock:
-    """The times of consecutive frames: as the file says, and never backwards.
+    """The times of consecutive frames: the file's, but never backwards.
 
     Attributes:
         seconds: of the last frame.
@@ -28,7 +28,7 @@ class VideoClock:
     """
 
     def __init__(self, fps: float) -> None:
-        """``fps`` counts where the file has no times."""
+        """``fps`` is used if the file has no times."""
         self.seconds = 0.0
         self.longest = 0.0
         self._before_longest = 0.0
@@ -38,7 +38,7 @@ class VideoClock:
         self._shift = 0.0
 
     def at(self, said: float) -> float:
-        """Seconds of the next frame, for which the file says ``said``; any constant or NaN where it does not."""
+        """Seconds of the next frame; ``said`` is the file's time, or any constant or NaN if it has none."""
         said = said if math.isfinite(said) else 0.0
         if self._said is None:
             self._shift = max(0.0, -said)
@@ -57,7 +57,7 @@ class VideoClock:
 
     @property
     def pause(self) -> tuple[float, float] | None:
-        """Where one step stands out from all others: its beginning and its length, in seconds."""
+        """The one step much longer than all others: its beginning and its length, in seconds."""
         usual = (self.seconds - self.longest) / max(self._steps - 1, 1)
         stands_out = self._steps > _PAUSE_STEPS and self.longest > max(_PAUSE_S, _PAUSE_STEPS * usual)
         return (self._before_longest, self.longest) if stands_out else None
@@ -66,7 +66,7 @@ class VideoClock:
 def shown_seconds(path: Path) -> float | None:
     """How long the first video track of an MP4 or QuickTime file is shown; None for other files and fragmented ones.
 
-    Less than its frames last, where an edit list hides those before a cut that was made without encoding anew.
+    Shorter than its frames if an edit list hides those before a cut made without re-encoding.
     ISO/IEC 14496-12, boxes mvhd, tkhd, elst and hdlr.
     """
     try:
@@ -89,9 +89,9 @@ def _track_seconds(file: BinaryIO, start: int, end: int) -> float | None:
 
 
 def _video_duration(file: BinaryIO, start: int, end: int) -> int | None:
-    """For how long a track is shown, in the movie's units; None where it is no video, or does not know.
+    """For how long a track is shown, in the movie's units; None if it is not a video or does not say.
 
-    Its duration without the empty edits, which keep it waiting for a sound that began earlier.
+    That is its duration without the empty edits, which make it wait for sound that began earlier.
     """
     duration, empty, video = 0, 0, False
     for kind, *inner in _boxes(file, start, end):
@@ -118,7 +118,7 @@ def _empty_edits(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _number(file: BinaryIO, start: int, *layouts: tuple[int, str]) -> int:
-    """A field of a box: its place and format in version 0 of the box, and in version 1."""
+    """A field of a box: its offset and format in version 0 of the box, and in version 1."""
     file.seek(start)
     place, form = layouts[file.read(1) == b"\x01"]
     file.seek(start + place)
@@ -135,7 +135,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def box_at(file: BinaryIO, start: int, end: int) -> tuple[bytes, int, int] | None:
-    """Kind, and where the content begins and by its own account ends, of the box at ``start``; None where none is.
+    """Kind, begin and stated end of the content of the box at ``start``; None if there is none.
 
     Raises:
         OSError, struct.error: the file ends before the box's header does.
