@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class FlavourName(str, Enum):
-    """Which TensorRT builds."""
+    """Which TensorRT to build with."""
 
     tensorrt = "tensorrt"
     rtx = "rtx"
 
 
 class Precision(str, Enum):
-    """What the network computes in."""
+    """The precision of the network."""
 
     int8 = "int8"
     fp8 = "fp8"
@@ -36,7 +36,7 @@ class Precision(str, Enum):
 
 
 class GpuRange(str, Enum):
-    """Which other GPUs an engine shall run on."""
+    """Which other GPUs an engine must run on."""
 
     same = "same"
     ampere = "ampere+"
@@ -209,7 +209,7 @@ def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None
 
 
 def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -> None:
-    """``unseen``: the target is what this machine was found to be."""
+    """``unseen``: the target was detected on this machine."""
     if out is None or out.suffix == suffix:
         return
     if unseen and out.suffix == ".engine":
@@ -242,7 +242,7 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
 
 
 def _refuse_to_bring_back(model: Path, target: str) -> None:
-    """What a device names by itself comes back beside the model, where a build here would put it; SE-D05."""
+    """A result that the device names comes back next to the model, as after a build here; SE-D05."""
     from samkr_edge.files.artefact import behind
     from samkr_edge.passport import own_place
 

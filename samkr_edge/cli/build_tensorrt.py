@@ -49,7 +49,7 @@ def build_engine(
     from samkr_edge.runtime.cuda import free_bytes
 
     graph = read_onnx(model)
-    # What is not ours is refused before anything is planned.
+    # Files of other origin are refused before anything is planned.
     card_of(graph, model)
     refuse_other_tools(graph, model, "TensorRT")
     facts = facts_of(graph)
@@ -81,7 +81,7 @@ def build_engine(
 
 
 def _require_installed(plan: BuildPlan, version: str | None) -> None:
-    """A version that was named is for plans and prepared graphs; what builds is what is installed."""
+    """A given version is for plans and prepared graphs; builds use the installed one."""
     from samkr_edge.machine.tensorrt_module import TITLES, tensorrt_version
     from targets.profile import version_tuple
 
@@ -102,7 +102,7 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavo
     """The flavour asked for, or of the version named; else TensorRT for RTX for GeForce cards without a TensorRT.
 
     Raises:
-        SamkrError: SE-U89 the version is of the other one.
+        SamkrError: SE-U89 the version belongs to the other one.
     """
     from samkr_edge.builder.tensorrt.features import RTX_CAPABILITIES
     from samkr_edge.machine.tensorrt_module import TITLES, is_importable
@@ -135,9 +135,9 @@ def choose_flavour(target: Target, here: bool, version: str | None, asked: Flavo
 def find_features(
     target: Target, here: bool, version: str | None, flavour: Flavour | None = None
 ) -> Features:
-    """Of the TensorRT installed here, where it can build for the target; else of the version named or expected.
+    """Of the TensorRT installed here, if it can build for the target; else of the given or expected version.
 
-    What is expected: the newest JetPack of a module, the newest known version for a card.
+    Expected is the newest JetPack of a module, and the newest known version for a card.
     """
     from samkr_edge.builder.tensorrt.features import RTX_NEWEST, features_for, features_of
     from samkr_edge.machine.tensorrt_module import import_tensorrt, is_importable
@@ -170,13 +170,13 @@ def find_features(
         return features_of(import_tensorrt())
     if target.jetpack:
         releases = [release for name in target.jetpack if (release := load_jetpack(name))]
-        # 7.2.2 may take TensorRT 11; what it brings is 10.
+        # 7.2.2 may take TensorRT 11, but includes 10.
         return features_for([r for r in releases if r.l4t][-1].tensorrt)
     return features_for(target.tensorrt[1] if target.tensorrt else "10.3")
 
 
 def _require_preparable(graph: OnnxFile, plans: tuple[BuildPlan, ...], here: bool) -> None:
-    """Refuse what the build of every plan would refuse before it asks TensorRT; another device may have onnx."""
+    """Refuse what every plan's build would refuse before calling TensorRT; another device may have onnx."""
     from samkr_edge.builder.tensorrt.edits import prepare
 
     failures = []
@@ -251,7 +251,7 @@ def _build(
 
 
 def describe_built(out: Path, built: Any) -> str:
-    """The result for people; of ``best`` also what lost, and by how much."""
+    """The result for people; for ``best`` also the slower builds, and by how much."""
     from samkr_edge.machine.tensorrt_module import TITLES
 
     passport = built.passport
@@ -281,7 +281,7 @@ def describe_built(out: Path, built: Any) -> str:
 
 
 def _predicted(chosen: str, measures: dict[str, EngineMeasures]) -> list[str]:
-    """Of ``best`` where nothing can be timed: what was chosen, by what, and that it is a prediction."""
+    """For ``best`` without timing: what was chosen and why, and that it is a prediction."""
     from samkr_edge.builder.inspect.engine_measures import LAUNCH
 
     if len(measures) < 2:

@@ -30,7 +30,7 @@ def emit(payload: dict[str, Any], human: RenderableType | str, as_json: bool) ->
 
 
 def heading(text: str) -> None:
-    """A line across the screen on stdout with ``text`` at its beginning; as wide as a page where there is no screen."""
+    """A line across the screen on stdout that begins with ``text``; without a screen it has a page's width."""
     from rich.rule import Rule
     from rich.text import Text
 
@@ -40,9 +40,9 @@ def heading(text: str) -> None:
 def show(result: RenderableType | str, style: str | None = None, *, width: int | None = None) -> None:
     """Print a result for people on stdout, no wider than ``width`` characters.
 
-    The lines of plain text stay whole: a terminal breaks them itself, and copies them whole.
+    Lines of plain text are not wrapped: a terminal does that, and copies them whole.
     """
-    if isinstance(result, str) and style is None:  # Rich would make spaces of a tab
+    if isinstance(result, str) and style is None:  # Rich would turn tabs into spaces
         put(printable(result) + "\n")
         return
     screen = console()
@@ -58,7 +58,7 @@ def show(result: RenderableType | str, style: str | None = None, *, width: int |
 
 
 class _Printable:
-    """Something to print, without the control characters that names brought into it."""
+    """Something to print, with the control characters of names made visible."""
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content

@@ -33,8 +33,8 @@ class Scale:
     liveliness: float = 0.3
 
 
-# Liveliness: with all poses and views of the renderer the network would need hours; standing and walking people, seen
-# more or less from the front, are learned in minutes.
+# Liveliness: all poses and views of the renderer would take hours to learn; standing and walking people, seen roughly
+# from the front, take minutes.
 FULL = Scale(6000, 400, 7.0, 1.0, 128, None, 20)
 QUICK = Scale(240, 48, 0.2, 0.1, 32, 48, 3)
 
@@ -86,7 +86,7 @@ def demo(
 def plan(
     out: Path, data: Path | None, scale: Scale, minutes: float, threads: int | None
 ) -> list[CommandStep]:
-    """The road as steps; pure, so that a test can read it."""
+    """The pipeline as steps; pure, so that a test can read it."""
     steps: list[CommandStep] = []
     if data is None:
         data = out / "data"
@@ -180,7 +180,7 @@ def _annotations(data: Path, split: str) -> Path:
 
 
 def _check_data(data: Path, scale: Scale) -> None:
-    """Fail before the first step, not after minutes of training, where a later one cannot use its split."""
+    """Fail before the first step, not after minutes of training, if a later step cannot use its split."""
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.usable import require_calibration_images, require_splits, require_usable
 
@@ -189,7 +189,7 @@ def _check_data(data: Path, scale: Scale) -> None:
     require_usable(train, "train")
     require_usable(val, "eval", val.images[: scale.eval_images])
     require_calibration_images(train)
-    # The images that `quantize` will choose, which may not be evaluated on.
+    # The images that `quantize` will choose, which must not be evaluated on.
     resolve("calibration.images:select_images")(train, val, scale.calibration_images)
     check = f"samkr-edge data check {quoted(data)}"
     train.skeleton.require_same(val.skeleton, "split train", "split val", fix=check)

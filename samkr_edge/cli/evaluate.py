@@ -130,13 +130,13 @@ def evaluate(
         results.write(predictions)
     heading += ": train-fit AP" if seen.models else ""
     numbers = scores.to_dict()
-    # Not as the title of the table: a name is wrapped to the width of a table.
+    # Not the table's title: that would be wrapped to the table's width.
     shown = Group(Text(heading, "italic"), _table(numbers))
     emit({**facts, "scores": numbers, "notes": notes}, shown, as_json)
 
 
 def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list[str]:
-    """What must be known of these images, which are refused here where they cannot be evaluated."""
+    """Remarks on these images; refuses images that cannot be evaluated."""
     from samkr_edge.dataset.usable import remarks, require_images, require_usable
 
     if not dataset.labelled:
@@ -147,7 +147,7 @@ def _remarks_on(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> list
 
 
 def _doubts_of_server(predictions: Path, images: int, of: int) -> list[str]:
-    """What COCO's server would make of this file, which is refused here where it cannot be written."""
+    """Doubts whether COCO's server takes this file; refuses a path that cannot be written."""
     from samkr_edge.evaluation.coco_server import doubts, places_of
     from samkr_edge.files.artefact import require_writable
 

@@ -113,7 +113,7 @@ def inspect(
 
 
 def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
-    """The probe images that travel with the file: whoever gives it away gives them away."""
+    """The probe images in the file: whoever shares the file shares them."""
     from samkr_edge.builder.check.probe import PROBE_KEY, parse_probe
 
     if PROBE_KEY not in metadata:
@@ -127,7 +127,7 @@ def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
-    """End with exit code 6, naming the kinds of what was found and the first of it."""
+    """End with exit code 6, naming the kinds of findings and the first one."""
     from samkr_edge.terminal import say
 
     error = SamkrError(
@@ -138,7 +138,7 @@ def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
     )
     if not as_json:
         raise error
-    say(str(error))  # the object that was printed holds them; the root would print a second one
+    say(str(error))  # the printed object holds them; the root would print another
     raise typer.Exit(error.exit_code)
 
 

@@ -16,7 +16,7 @@ _MODULES_SHOWN = 4
 def inspect_engine(engine: Path, measure: bool, as_json: bool) -> tuple[Finding, ...]:
     """Passport, layers by precision, and why INT8 is not faster; returns the findings.
 
-    ``measure`` times the layers here; without it the profile that lies beside the engine is used, if there is one.
+    ``measure`` times the layers here; without it the profile next to the engine is used, if there is one.
     """
     from samkr_edge.builder.inspect.engine import (
         inspect_layers,
@@ -58,7 +58,7 @@ def inspect_bundle(path: Path, as_json: bool) -> None:
 
 
 def render(report: EngineReport, untimed: str = "no profile") -> list[str]:
-    """The report for people; ``untimed`` says why there are no times, where there are none."""
+    """The report for people; ``untimed`` says why there are no times."""
     lines = [f"  layers       {_parts(report.counts(), 'd')}; {len(report.conversions())} conversions"]
     macs = report.macs()
     if macs:
@@ -78,7 +78,7 @@ def render(report: EngineReport, untimed: str = "no profile") -> list[str]:
     if times is None:
         lines.append(f"  time         {untimed}")
     else:
-        # A profiler waits after every layer, so this is more than an inference takes.
+        # A profiler waits after every layer, so this takes longer than an inference.
         lines.append(f"  time         {_shares(times)} of {sum(times.values()):.2f} ms, layer by layer")
         if report.unlisted_ms:
             lines.append(f"               and {report.unlisted_ms:.2f} ms in layers that are not listed")

@@ -23,12 +23,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def word(choice: Enum | None) -> str | None:
-    """What was chosen, for code that knows no command line."""
+    """The chosen value, for code without a command line."""
     return None if choice is None else str(choice.value)
 
 
 def out_file(help: str, *more: str) -> Any:
-    """``-o/--out`` for a file; ``more`` are further names that it has."""
+    """``-o/--out`` for a file; ``more`` are further names of the option."""
     return typer.Option("-o", "--out", *more, help=help, callback=file_to_write)
 
 
@@ -48,5 +48,5 @@ def data_dir(use: str) -> Any:
 
 
 def device(help: str) -> Any:
-    """``--on`` for what can also be done on a device."""
+    """``--on`` for commands that can also run on a device."""
     return typer.Option(metavar="ADDRESS", help=f"{help} ssh://user@host[:port].")

@@ -1,4 +1,4 @@
-"""Callbacks of the options that say where a command writes: asked while the command line is read, before any work."""
+"""Callbacks of options for output paths: they check while the command line is parsed, before any work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samkr_edge.stream_address import is_place_like_address
 
 
 def file_to_write(path: Path | None) -> Path | None:
-    """The file, as it was given.
+    """The file, unchanged.
 
     Raises:
         SamkrError: SE-D01 it cannot be written.
@@ -24,7 +24,7 @@ def file_to_write(path: Path | None) -> Path | None:
 
 
 def folder_to_write(path: Path | None) -> Path | None:
-    """The folder, as it was given; it need not be there yet.
+    """The folder, unchanged; it need not exist yet.
 
     Raises:
         SamkrError: SE-D01 no file can be written into it.
@@ -37,7 +37,7 @@ def folder_to_write(path: Path | None) -> Path | None:
 
 
 def results_to_write(path: Path | None) -> Path | None:
-    """A file where the name ends in .json, else a folder.
+    """A file if the name ends in .json, else a folder.
 
     Raises:
         SamkrError: SE-D01 it cannot be written.
@@ -47,7 +47,7 @@ def results_to_write(path: Path | None) -> Path | None:
 
 
 def _refuse_address(path: Path) -> None:
-    """Before a folder is called like it, password and all."""
+    """Refuse an address, before a folder is named after it, password included."""
     if is_place_like_address(path):
         raise typer.BadParameter(
             "this is an address, and results are written here; for a folder of that name, create it first (mkdir)"

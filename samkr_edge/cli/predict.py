@@ -91,9 +91,9 @@ def predict(
     if lines or as_json:
         emit(looked.to_dict(out, problems), "\n".join(lines), as_json)
     if looked.stopped:
-        raise typer.Exit(130)  # the root says what it was
+        raise typer.Exit(130)  # the root reports it
     if problems and as_json:
-        # The object that was printed holds the error; the root would print a second one.
+        # The printed object holds the error; the root would print another.
         say(str(problems[0]))
         raise typer.Exit(problems[0].exit_code)
     if problems:

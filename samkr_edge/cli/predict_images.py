@@ -26,7 +26,7 @@ from samkr_edge.terminal import say
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
 
-# Bytes of a file's name that are kept for what comes after its stem: a number and the ending.
+# Bytes of a file name reserved for what follows the stem: a number and the suffix.
 _ROOM = len("-99999.png")
 RESULTS = "predictions.json"
 _WRITE_AFTER_S = 2.0
@@ -34,9 +34,9 @@ _WRITE_AFTER_S = 2.0
 
 @dataclass
 class ImagesDone:
-    """What came of a list of images; ``results`` are COCO entries with the file's name.
+    """The result for a list of images; ``results`` are COCO entries with the file's name.
 
-    ``interrupted``: by Ctrl-C or a signal that is heard as it, or by closing the window, before the last image.
+    ``interrupted``: by Ctrl-C or an equivalent signal, or by closing the window, before the last image.
     """
 
     images: int = 0
@@ -64,9 +64,9 @@ class ImagesDone:
 def predict_images(
     model: PoseModel, paths: list[Path], options: Options, window: Window, done: ImagesDone | None = None
 ) -> ImagesDone:
-    """Look at every image; those that cannot be read are reported and skipped.
+    """Process every image; those that cannot be read are reported and skipped.
 
-    ``done`` is filled on the way, for callers that want what was seen before this raises.
+    ``done`` is filled on the way, for callers that need the results so far when this raises.
 
     Raises:
         SamkrError: SE-D01 an output cannot be written; predictions.json then holds the images before.
@@ -120,16 +120,17 @@ def predict_images(
     finally:
         if (damaged := reader.note()) is not None:
             say(damaged)
-        # Also when it did not come to its end: what is done is done.
+        # Also after an error: finished images count.
         if results is not None and (done.images or not done.failed):
             results.write(done.results)
     return done
 
 
 class Growing:
-    """A JSON file that is written again while its content grows, so that even a power cut leaves what it can.
+    """A JSON file that is rewritten while its content grows, so that even a power cut leaves most of it.
 
-    After twenty times as long as the last writing took, and two seconds: a twentieth of the time at most.
+    The interval is twenty times the duration of the last write, at least two seconds: writing takes 5 % of the time at
+    most.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,12 +138,12 @@ class Growing:
         self._due = time.monotonic() + _WRITE_AFTER_S
 
     def grown(self, content: list[dict[str, Any]]) -> None:
-        """Write what there is so far, where it is time."""
+        """Write the content so far, if it is time."""
         if time.monotonic() >= self._due:
             self.write(content)
 
     def write(self, content: list[dict[str, Any]]) -> None:
-        """Write what there is."""
+        """Write the content."""
         began = time.monotonic()
         write_json(self._path, content)
         now = time.monotonic()
@@ -150,7 +151,7 @@ class Growing:
 
 
 def overlay_names(paths: list[Path], out: Path | None) -> list[str]:
-    """File names of the overlays: told apart where folders hold equal ones, and never those of the sources."""
+    """File names of the overlays: numbered where folders have equal ones, and never those of the sources."""
     names: list[str] = []
     used = {path.name for path in paths if out is not None and is_same_place(path.parent, out)}
     for path in paths:

@@ -1,4 +1,4 @@
-"""What `predict` was asked for, whatever it looks at."""
+"""The options of `predict` that apply to all sources."""
 
 from __future__ import annotations
 

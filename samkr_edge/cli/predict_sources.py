@@ -1,4 +1,4 @@
-"""All that `predict` was pointed at, one source after the other, and what is reported in the end."""
+"""All sources of `predict`, one after the other, and the final report."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from samkr_edge.terminal import say
 
 @dataclass
 class Looked:
-    """What came of the sources, as far as it went.
+    """The results of the sources so far.
 
     Attributes:
-        images: None where no image was looked at.
-        streams: those that were opened, in their order.
-        failure: what ended it before all was looked at.
-        stopped: by Ctrl-C or a signal that is heard as it.
+        images: None if no image was processed.
+        streams: those that were opened, in order.
+        failure: the error that ended it early.
+        stopped: by Ctrl-C or an equivalent signal.
         closed: by closing the window.
     """
 
@@ -40,13 +40,13 @@ class Looked:
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended it before all was looked at."""
+        """Whether a user ended it early."""
         parts: list[ImagesDone | StreamDone] = [*([self.images] if self.images else []), *self.streams]
         cut_short = any(part.interrupted for part in parts) or len(self.streams) < len(self.found.streams)
         return self.stopped or (self.closed and cut_short)
 
     def problems(self, out: Path | None) -> list[SamkrError]:
-        """What went wrong, the gravest first."""
+        """The errors, the gravest first."""
         problems = [] if self.failure is None else [self.failure]
         if self.images is not None and self.images.failed:
             problems.append(self.images.problem(len(self.found.images), out))
@@ -59,7 +59,7 @@ class Looked:
         return lines + [stream.summary() for stream in self.streams]
 
     def to_dict(self, out: Path | None, problems: Sequence[SamkrError]) -> dict[str, Any]:
-        """What ``--json`` prints: the same keys however far it came."""
+        """What ``--json`` prints, with the same keys however far it got."""
         images, found = self.images, self.found
         return {
             "images": images.images if images else 0,
@@ -75,7 +75,7 @@ class Looked:
 
 
 def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Options, window: Window) -> None:
-    """Look at every image and then at every stream; ``looked`` is filled on the way.
+    """Process every image and then every stream; ``looked`` is filled on the way.
 
     ``names`` are those of the streams' results, see ``samkr_edge.cli.predict_stream.stream_names``.
     """
@@ -101,9 +101,9 @@ def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Option
             if done.note is not None:
                 say(done.note)
             looked.stopped = done.interrupted
-    except SamkrError as error:  # what was seen before is told all the same
+    except SamkrError as error:  # the results so far are reported all the same
         looked.failure = error
-    except KeyboardInterrupt:  # while a camera was being opened
+    except KeyboardInterrupt:  # while opening a camera
         looked.stopped = True
     looked.closed = window.closed
     looked.stopped = looked.stopped and not window.closed
@@ -112,7 +112,7 @@ def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Option
 def refuse_to_replace(
     found: Sources, names: Sequence[str], options: Options, out: Path, *, overwrite: bool
 ) -> None:
-    """Before anything is made: what is called like a result, and is none of ours, stays.
+    """Before anything is written: refuse to replace files of other origin that have a result's name.
 
     Raises:
         SamkrError: SE-D01 a folder has the name of a file to write; SE-D05 a file of the user's has it.
@@ -123,7 +123,7 @@ def refuse_to_replace(
     made += [name + ending for name in names for ending in endings]
     places = [out / name for name in made]
     for place in places:
-        if place.exists() and not place.is_file():  # a folder, which no option replaces
+        if place.exists() and not place.is_file():  # a folder, which no option can replace
             require_writable(place)
     if not overwrite:
         refuse_foreign(places, fix="choose another folder with -o, or add --overwrite to replace them")

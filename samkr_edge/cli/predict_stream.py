@@ -29,29 +29,29 @@ from samkr_edge.stream_address import mark_of, without_secrets
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
 
-# Seconds after which a live source that blocks in its driver is given up.
+# Seconds after which a live source that blocks in its driver is abandoned.
 PATIENCE_S = 15.0
 _STAGES, _DEPTH = 3, 2
-# Frames over which the rate in the corner is taken.
+# Frames over which the displayed rate is averaged.
 _RATE_OVER = 30
-# Bytes of a file's name that are kept for what comes after its stem: a number and the longest ending.
+# Bytes of a file name reserved for what follows the stem: a number and the longest suffix.
 _ROOM = len("-99999.jsonl")
 _ROOM_BEHIND_ADDRESS = 255 - 60
 
 
 @dataclass
 class StreamDone:
-    """What came of one stream.
+    """The result for one stream.
 
     Attributes:
-        seconds: wall time from the first frame's reading to the last one's writing.
+        seconds: wall time from reading the first frame to writing the last one.
         dropped: frames of a live source that were skipped to stay up to date.
-        stage_ms: mean milliseconds a frame of each stage; the largest bounds the rate.
-        cpu_ms: the same, only what the stage's own thread had a core for; their sum, and what the threads of
-            libraries take beside it, over the number of cores bounds the rate too.
-        missing: frames that were lost for sure, of a file that was read to its end.
-        interrupted: by Ctrl-C or a signal that is heard as it, or by closing the window, before the end of a file.
-        note: what should be known of a file that was read to its end.
+        stage_ms: mean milliseconds per frame of each stage; the largest bounds the rate.
+        cpu_ms: the same in CPU time of the stage's own thread; their sum, plus the CPU time of libraries' threads,
+        divided by the number of cores bounds the rate too.
+        missing: frames that were certainly lost, of a file that was read to its end.
+        interrupted: by Ctrl-C or an equivalent signal, or by closing the window, before the end of a file.
+        note: a remark on a file that was read to its end.
     """
 
     source: str
@@ -88,7 +88,7 @@ class StreamDone:
 
 
 def open_stream(source: str) -> VideoSource:
-    """``samkr_edge.frames.video.open_video`` with as many frames of its own as ``run_stream`` holds."""
+    """``samkr_edge.frames.video.open_video`` with a ring of as many frames as ``run_stream`` holds."""
     return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
 
 
@@ -100,9 +100,9 @@ def run_stream(
     window: Window,
     done: StreamDone | None = None,
 ) -> StreamDone:
-    """Look at every frame of a file, or at the newest ones of a camera until Ctrl-C or q; closes the source.
+    """Process every frame of a file, or the newest ones of a camera until Ctrl-C or q; closes the source.
 
-    ``done`` is filled on the way, for callers that want what was seen before this raises.
+    ``done`` is filled on the way, for callers that need the results so far when this raises.
 
     Raises:
         SamkrError: a camera disappears (SE-V96), the disk is full (SE-D98); what was written before is kept.
@@ -140,18 +140,18 @@ def run_stream(
                     done.interrupted = not frames.live
                     break
     except KeyboardInterrupt:
-        # The usual way to end a camera; of a file something is missing.
+        # The usual end for a camera; a file is incomplete then.
         done.interrupted = not frames.live
     except StageFailed as failure:
         raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure.__cause__
     except TimeoutError:
         raise lost(frames.name, frames.read) from None
     finally:
-        if pipeline.stopped:  # a driver that hangs must not be pulled from under its thread
+        if pipeline.stopped:  # a hanging driver must not be closed while its thread is inside
             frames.close()
         done.seconds = time.perf_counter() - started
         done.dropped = pipeline.dropped
-        if recording is not None:  # a frame counts that was written and then interrupted
+        if recording is not None:  # a frame counts if it was written before the interrupt
             done.frames, done.people = recording.frames, recording.people
             done.keypoints, done.video = (
                 str(path) if path in recording.kept else None for path in (recording.lines, recording.video)
@@ -166,7 +166,7 @@ def run_stream(
 
 
 class _Finish:
-    """The end of the decoding thread's work: choose, number, steady and draw."""
+    """The last step of the decoding thread: filter, track, smooth and draw."""
 
     def __init__(self, model: PoseModel, frames: VideoSource, options: Options, window: Window) -> None:
         self._skeleton = model.card.skeleton
@@ -204,13 +204,13 @@ class _Finish:
 
 
 def _stem_of_address(source: str) -> str:
-    """A name for results: the same at every run, and another for another address, with no secret in it."""
+    """A name for results: the same in every run, different for another address, and without secrets."""
     words = (*re.findall(r"[A-Za-z0-9]+", without_secrets(source)), mark_of(source))
     return fitting("-".join(filter(None, words)), _ROOM_BEHIND_ADDRESS)
 
 
 def stream_names(sources: list[str], out: Path | None) -> list[str]:
-    """Stems of the output files: told apart where sources are called alike, and never those of a source."""
+    """Stems of the output files: numbered where sources have equal names, and never those of a source."""
     stems = [fitting(Path(s).stem, _ROOM) if os.path.isfile(s) else _stem_of_address(s) for s in sources]
     taken = {Path(s).name for s in sources if out is not None and is_same_place(Path(s).parent, out)}
     names: list[str] = []

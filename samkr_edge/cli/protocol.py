@@ -1,4 +1,4 @@
-"""The options that say how AP is measured, the same for every command that has them."""
+"""The options for how AP is measured, shared by all commands that have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ProtocolName(str, Enum):
-    """What AP is measured by."""
+    """The protocol of AP."""
 
     deployment = "deployment"
     paper = "paper"
@@ -62,10 +62,10 @@ def protocol_of(
     resize: Resize | None = None,
     match: bool = False,
 ) -> Protocol:
-    """The protocol that a command's options ask for, its rescoring network not yet read: that needs the skeleton.
+    """The protocol by a command's options, without its rescoring network, which needs the skeleton.
 
     Raises:
-        SamkrError: SE-U76 an option contradicts the protocol that is named; SE-U81 scales that cannot be.
+        SamkrError: SE-U76 an option contradicts the named protocol; SE-U81 impossible scales.
     """
     from samkr_edge.evaluation.protocol import Protocol, parse_scales
 

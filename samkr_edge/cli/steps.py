@@ -1,8 +1,7 @@
-"""Run a sequence of `samkr-edge` commands, and repeat only those whose inputs, settings or results changed.
+"""Run a sequence of `samkr-edge` commands, repeating only those whose inputs, settings or results changed.
 
-A step's key is a hash of its command line, of the bytes of its inputs and of the state of the pictures it reads; its
-outputs are remembered with their own hashes. So a repeated run reuses what is there, and a result that was edited or
-damaged is made again.
+A step's key is a hash of its command line, the bytes of its inputs and the state of the pictures that it reads; its
+outputs are recorded with their hashes. So a repeated run reuses results, and makes an edited or damaged one again.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ STATE_VERSION = 1
 
 @dataclass(frozen=True)
 class CommandStep:
-    """One command of the road.
+    """One command of the sequence.
 
     Attributes:
         title: what it does, for people.
         arguments: command line after ``samkr-edge``.
         inputs: files whose bytes decide whether the step must run again.
         outputs: files that it makes.
-        splits: (data set, split) whose annotations and pictures decide it likewise.
-        workspace: a folder that belongs to the step alone and holds unfinished work to resume from.
+        splits: (data set, split) whose annotations and pictures decide that too.
+        workspace: a folder of this step only, with unfinished work to resume from.
     """
 
     title: str
@@ -50,7 +49,7 @@ class CommandStep:
 
     @property
     def command(self) -> str:
-        """The equivalent single command, to be pasted into a shell."""
+        """The equivalent single command, to paste into a shell."""
         return "samkr-edge " + shlex.join(self.arguments)
 
     def key(self) -> str:
@@ -73,7 +72,7 @@ class StepFailed(Exception):
 
 
 class StepLog:
-    """What has been made so far, kept in one JSON file and rewritten after every step."""
+    """The finished steps, in one JSON file that is rewritten after every step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,14 +84,14 @@ class StepLog:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # A log is only a memory of what need not be made again: without one, everything is made again.
+            # The log only saves work: without a readable one, everything is made again.
             say(f"{path.name} is not readable, so nothing is reused")
 
     def save(self) -> None:
         write_json(self.path, {"schema_version": STATE_VERSION, "steps": self.entries})
 
     def is_done(self, name: str, key: str, outputs: tuple[Path, ...]) -> bool:
-        """True where the step was finished with this key and every output still has the bytes it had then."""
+        """True if the step was finished with this key and every output still has the same bytes."""
         entry = self.entries.get(name, {})
         if entry.get("key") != key or not entry.get("finished"):
             return False
@@ -107,7 +106,7 @@ class StepLog:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    """One step as ``StepLog.is_done`` reads it; TypeError where it is something else."""
+    """One step as ``StepLog.is_done`` reads it; TypeError for anything else."""
     if not isinstance(entry, dict) or not isinstance(entry.get("outputs", {}), dict):
         raise TypeError("a step is not an object with outputs")
     return entry
@@ -153,7 +152,7 @@ def run_steps(steps: list[CommandStep], log: StepLog) -> list[float]:
 
 
 def _run(arguments: tuple[str, ...]) -> int:
-    """One command in a process of its own: its memory is returned, and it is what a user would have run."""
+    """One command in a child process, exactly as a user would run it; its end frees its memory."""
     sys.stdout.flush()
     child = subprocess.Popen(child_process.command(*arguments))
     with taking_along(child):
@@ -161,7 +160,7 @@ def _run(arguments: tuple[str, ...]) -> int:
 
 
 def _set_aside(workspace: Path) -> None:
-    """Keep unfinished work of other settings under another name; nothing that was made is deleted."""
+    """Keep unfinished work of other settings under another name; no work is deleted."""
     if workspace.exists():
         previous = workspace.with_name(f"{workspace.name}.{time.strftime('%Y%m%d-%H%M%S')}")
         workspace.rename(previous)

@@ -1,4 +1,4 @@
-"""Tables on a narrow terminal: no cell is ever cut. Words break onto lines, and then rows become lists."""
+"""Tables on a narrow terminal, without cut cells: text wraps between words; if still too wide, rows become lists."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Column, Table
 
-# Columns of a screen. A word that is longer may be broken, where its column allows it by ``overflow="fold"``.
+# Characters. A longer word may be broken if its column allows it by ``overflow="fold"``.
 _LONG_WORD = 20
 _UNLIMITED = 100_000
 
 
 def fitted(shown: RenderableType, screen: Console) -> RenderableType:
-    """What is to be printed, with every table in it as ``fitted_table`` has it."""
+    """What is to be printed, with every table replaced by ``fitted_table``."""
     from rich.console import Group
     from rich.table import Table
 
@@ -26,10 +26,10 @@ def fitted(shown: RenderableType, screen: Console) -> RenderableType:
 
 
 def fitted_table(table: Table, screen: Console) -> RenderableType:
-    """The table; with text on several lines where it is too wide; as a list of its rows where that is not enough.
+    """The table; if it is too wide, with wrapped text; if that is not enough, as a list of its rows.
 
-    Numbers (columns that are aligned right) and what has ``no_wrap`` stay on their line. Words stay whole, but for long
-    ones in a column that folds.
+    Numbers (right-aligned columns) and columns with ``no_wrap`` stay on one line. Words stay whole, except long ones
+    in a column that folds.
     """
     natural = [_width(column, screen) for column in table.columns]
     least = [_least(column, width, screen) for column, width in zip(table.columns, natural, strict=True)]
@@ -46,7 +46,7 @@ def fitted_table(table: Table, screen: Console) -> RenderableType:
 
 
 def _width(column: Column, screen: Console) -> int:
-    """What the column's widest line takes."""
+    """The width of the column's widest line."""
     from rich.measure import Measurement
 
     unlimited = screen.options.update(max_width=_UNLIMITED)
@@ -55,7 +55,7 @@ def _width(column: Column, screen: Console) -> int:
 
 
 def _least(column: Column, natural: int, screen: Console) -> int:
-    """The least that the column can be read in."""
+    """The least width in which the column can be read."""
     from rich.measure import Measurement
 
     if column.no_wrap:
@@ -69,7 +69,7 @@ def _least(column: Column, natural: int, screen: Console) -> int:
 
 
 def _frame(table: Table, natural: list[int], screen: Console) -> int:
-    """Columns of the screen that borders and padding take."""
+    """Characters that borders and padding take."""
     from rich.measure import Measurement
 
     whole = Measurement.get(screen, screen.options.update(max_width=_UNLIMITED), table).maximum
@@ -77,7 +77,7 @@ def _frame(table: Table, natural: list[int], screen: Console) -> int:
 
 
 def _as_list(table: Table) -> RenderableType:
-    """Each row as its first cell, and under it a line for every other one that is not empty."""
+    """Each row as its first cell, and under it a line for every other non-empty cell."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""What Typer says about a command line that it cannot parse, as our error: one form, for people and for `--json`."""
+"""Typer's errors about a command line as ours: one form, for people and for `--json`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
     say = getattr(error, "format_message", None)
     if getattr(error, "exit_code", None) != 2 or not callable(say) or help_instead(error) is not None:
         return None
-    # Choices come one below the other; two of Typer's own sentences stay two.
+    # Typer lists choices on separate lines; two sentences stay two.
     message = ", ".join(line.strip().rstrip(",") for line in str(say()).splitlines() if line.strip())
-    message = message.replace(": Value error, ", ": ")  # some Typers' word for a choice that is none
+    message = message.replace(": Value error, ", ": ")  # how some versions of Typer report an invalid choice
     context: Any = getattr(error, "ctx", None)
     facts = {} if context is None else {"usage": " ".join(context.get_usage().split()[1:])}
     command = "samkr-edge" if context is None else context.command_path
@@ -32,13 +32,13 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
 
 
 def _files_like_options(words: Sequence[str]) -> list[str]:
-    """Words such as ``-dash.mp4`` that name a file; after ``--`` they are taken for what they are."""
+    """Words such as ``-dash.mp4`` that name a file; after ``--`` they are not taken for options."""
     words = words[: words.index("--")] if "--" in words else words
     return [word for word in words if word.startswith("-") and os.path.exists(word)]
 
 
 def empty_word(words: Sequence[str]) -> SamkrError | None:
-    """SE-U00 where a word is empty: as a path it would be the folder that the command runs in."""
+    """SE-U00 for an empty word, which as a path would be the working directory."""
     for before, word in zip(["", *words], words, strict=False):
         option, sign, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if not word or (sign and not value):
@@ -53,6 +53,6 @@ def empty_word(words: Sequence[str]) -> SamkrError | None:
 
 
 def help_instead(error: Exception) -> str | None:
-    """The help that Typer raises where a command line names no command, empty where it has printed it; else None."""
+    """The help that Typer raises without a command, empty if it was already printed; else None."""
     # By name: the class has moved between Click's modules and Typer's own.
     return str(error.format_message()) if type(error).__name__ == "NoArgsIsHelpError" else None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A window where there is one."""
+"""A window, if there is a screen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from samkr_edge import child_process
 from samkr_edge.doctor.opencv_install import how_to_get_more
 from samkr_edge.errors import SamkrError
 
-# OpenCV waits for a key without looking at signals: Ctrl-C is answered after so long at most.
+# OpenCV waits for a key without handling signals: Ctrl-C takes effect after at most this long.
 _TICK_MS = 50
 _TRIAL_S = 15
 _TRIAL = "import cv2; cv2.namedWindow('samkr-edge'); cv2.waitKey(1); cv2.destroyAllWindows()"
-# What a window that is still there says, at least; which of them a window system answers differs.
+# Properties that an open window reports at least; window systems differ in which ones they support.
 _SIGNS = {cv2.WND_PROP_VISIBLE: 1.0, cv2.WND_PROP_AUTOSIZE: 0.0}
 
 
@@ -25,7 +25,7 @@ class Window:
     """A context manager; does nothing unless enabled.
 
     Attributes:
-        closed: by q, Escape or its close button; nothing is shown any more.
+        closed: by q, Escape or its close button; after that nothing is shown.
 
     Raises:
         SamkrError: SE-V06 no screen here, or an OpenCV without windows.
@@ -59,7 +59,7 @@ class Window:
                 return
 
     def _gone(self) -> bool:
-        """Whether a sign that the window gave when it was first shown is missing: showing would open it again."""
+        """Whether a property that the window had when first shown is missing; showing an image would reopen it."""
         signs = {name for name, least in _SIGNS.items() if self._property(name) >= least}
         if self._signs is None:
             self._signs = signs
@@ -68,12 +68,12 @@ class Window:
     def _property(self, name: int) -> float:
         try:
             return float(cv2.getWindowProperty(self.title, name))
-        except cv2.error:  # Qt, of a window that is gone
+        except cv2.error:  # Qt, for a closed window
             return -1.0
 
 
 def _require_windows() -> None:
-    """Open one in a process of its own: where there is no screen, some window systems end the whole program."""
+    """Open one in a child process: without a screen, some window systems end the whole program."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise _none("no screen: neither DISPLAY nor WAYLAND_DISPLAY is set")
     try:
