@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import quoted
+from samkr_edge.fixes import meant, quoted
 
 USAGE = "SE-U00"
+_NO_CHOICE = re.compile(r"'([^']*)' is not one of (.+)")
 
 
 def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
@@ -23,6 +25,8 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
     message = message.replace(": Value error, ", ": ")  # how some versions of Typer report an invalid choice
     context: Any = getattr(error, "ctx", None)
     facts = {} if context is None else {"usage": " ".join(context.get_usage().split()[1:])}
+    if choice := _NO_CHOICE.search(message):
+        facts |= meant(choice[1], re.findall("'([^']+)'", choice[2]))
     command = "samkr-edge" if context is None else context.command_path
     if files := _files_like_options(words):
         facts["a file"] = f"{files[0]} is one here, and was read as options"

@@ -135,3 +135,30 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr("samkr_edge.cli.load_command", interrupted)
     assert run(["doctor"]) == 130
     assert capsys.readouterr().err == "stopped by Ctrl-C\n"  # doctor makes nothing that could be kept
+
+
+@pytest.mark.parametrize(
+    ("line", "nearest", "said"),
+    [
+        ("build m.onnx --precision int4", "int8", "4 bits"),
+        ("build m.onnx --precision fp4", "int8", "4 bits"),
+        ("build m.onnx --precision int8-ptq", "int8", ""),
+        ("build m.onnx --precision half", "fp16", ""),
+        ("build m.onnx --precision INT8", "int8", ""),
+        ("build m.onnx --flavour tensorrt-rtx", "tensorrt", ""),
+        ("build m.onnx --precision xyz", "", ""),
+        ("bench m.onnx --protocol papr", "paper", ""),
+        ("eval m.onnx --data d --resize ppaper", "paper", ""),
+        ("export m.pt -o m.onnx --precision half", "fp16", ""),
+        ("export m.pt -o m.onnx --precision int4", "", "4 bits"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_told_the_nearest(
+    line: str, nearest: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if line.startswith("export"):
+        line = line.replace("m.pt", "samkr_tiny --untrained")
+    assert run([*line.split(), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["facts"].get("nearest", "") == nearest
+    assert said in str(error["facts"])

@@ -13,7 +13,7 @@ import typer
 from samkr_edge.cli.options import AsJson, data_dir, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import quoted
+from samkr_edge.fixes import meant, quoted
 from training.cli.options import Untrained
 
 if TYPE_CHECKING:
@@ -218,7 +218,11 @@ def _not_a_precision(precision: str, checkpoint: str, is_float: bool, untrained:
     return SamkrError(
         "SE-U84",
         f"{precision!r} is not a precision to export in",
-        {"known": "fp32, fp16", "INT8, FP8": "come from a quantized checkpoint, and stay what they are"},
+        {
+            "known": "fp32, fp16",
+            **meant(precision, ("fp32", "fp16")),
+            "INT8, FP8": "come from a quantized checkpoint, and stay what they are",
+        },
         fix=fix,
     )
 
