@@ -34,7 +34,7 @@ from samkr_edge.terminal import delivered, discard_stdout, nobody_reads, open_st
 class Command:
     """Where a command lives, its line in ``--help``, its group there, and the extra that brings what it needs.
 
-    ``goes_on``: after it was stopped the same command line goes on where it was.
+    ``goes_on``: stopped, the same command line resumes.
     """
 
     target: str
@@ -140,7 +140,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def load_command(name: str) -> typer.Typer:
-    """Import one command and wrap it as a Typer application of its own.
+    """Import one command and wrap it as its own Typer application.
 
     Raises:
         SamkrError: SE-U70 when a package that the command needs is not installed.
@@ -158,7 +158,7 @@ def load_command(name: str) -> typer.Typer:
 
 
 def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
-    """The error for a command whose package is not installed; ours missing means a broken install."""
+    """The error for a command whose package is not installed; if that is ours, the installation is broken."""
     package = (error.name or "?").split(".")[0]
     if package in PACKAGES:
         return error
@@ -171,7 +171,7 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
 
 def _dispatcher(name: str) -> Any:
     def dispatch(context: typer.Context) -> Any:
-        context.obj.append(name)  # ``run`` asks whether it came to this
+        context.obj.append(name)  # ``run`` checks whether this was reached
         command = typer.main.get_command(load_command(name))
         # Without standalone mode the code of a typer.Exit comes back as the result.
         return command.main(context.args, prog_name=f"samkr-edge {name}", standalone_mode=False)
@@ -186,7 +186,7 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        # Panels cut the names of options short on a narrow terminal; plain help does not.
+        # On a narrow terminal panels truncate the names of options; plain help does not.
         rich_markup_mode="rich" if shutil.get_terminal_size().columns >= _ROOM_FOR_PANELS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -224,7 +224,7 @@ def _print_version(value: bool) -> None:
 def run(arguments: list[str], heard: Sequence[int] = ()) -> int:
     """Run one command line and return its exit code; errors are printed once, here.
 
-    ``heard``: signals that were heard as Ctrl-C, which the caller adds to.
+    ``heard``: signals treated like Ctrl-C so far; the caller adds to it.
     """
     # Before torch is imported: its idle OpenMP threads shall spin for microseconds, then sleep. Spinning for long
     # (the default) makes a training step tens of times slower beside another busy process; not spinning at all

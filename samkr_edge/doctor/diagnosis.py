@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that works or does not, and how to change that."""
+    """One thing that works or does not, and how to fix it."""
 
     works: bool
     what: str

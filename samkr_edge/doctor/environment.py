@@ -1,4 +1,4 @@
-"""What a result says of where it was made: this machine and the packages on it, looked up and not imported."""
+"""The environment that a result records: this machine and its packages, looked up without importing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samkr_edge.machine.device import jetson_release, total_memory
 from samkr_edge.machine.driver import cuda_version, gpu_count, load_driver
 
 # Distribution -> the module whose import shows that it works: the one with the compiled part, or the one that we use.
-# None where it is only looked up. Of `opencv` any will do, pip's or the system's.
+# None: only looked up. For `opencv` any will do, pip's or the system's.
 PACKAGES: dict[str, str | None] = {
     "numpy": "numpy",
     "opencv": "cv2",
@@ -55,7 +55,7 @@ def environment() -> dict[str, Any]:
 
 
 def installed(distribution: str) -> str | None:
-    """Version of an installed distribution, None where it is missing."""
+    """Version of an installed distribution, None if it is missing."""
     if distribution in MODULES:
         return tensorrt_install(distribution).version
     if distribution == "opencv":

@@ -29,14 +29,14 @@ MODELS = ("numpy", "opencv", "onnxruntime", "pycocotools")
 
 
 def try_packages() -> dict[str, ImportTrial]:
-    """Distribution -> what its import gave; some seconds where torch is installed."""
+    """Distribution -> the result of its import; takes some seconds if torch is installed."""
     modules = {distribution: module for distribution, module in PACKAGES.items() if module is not None}
     trials = trial_imports(list(modules.values()))
     return {distribution: trials[module] for distribution, module in modules.items()}
 
 
 def try_gpu(facts: dict[str, Any], trials: dict[str, ImportTrial]) -> dict[str, GpuTrial]:
-    """What is installed for the GPU -> what opening it gave; some seconds each. Nothing where there is no GPU."""
+    """Package for the GPU -> the result of opening it; some seconds each. Empty without a GPU."""
     if not facts["gpus"]:
         return {}
     packages = {"cuda-python": ("cuda-python", "cuda-bindings"), "pycuda": ("pycuda",)}
@@ -115,7 +115,7 @@ def _engines(
 def _needs(
     versions: dict[str, str], trials: dict[str, ImportTrial], what: str, names: tuple[str, ...], extra: str
 ) -> Diagnosis:
-    # Every command stands on the base, and most also on what runs models.
+    # Every command needs the base, and most need the packages that run models.
     needed = dict.fromkeys((*FILES, *(MODELS if names != FILES else ()), *names))
     missing = [name for name in needed if not trials[name].found]
     missing += [
@@ -140,7 +140,7 @@ def _needs(
 
 
 def requirement(distribution: str) -> str:
-    """What this package asks for, with its bounds: ``onnxruntime>=1.22``; the bare name where it does not say."""
+    """This package's requirement with its bounds, ``onnxruntime>=1.22``; else the bare name."""
     try:
         asked = importlib.metadata.requires("samkr-edge") or []
     except importlib.metadata.PackageNotFoundError:  # a source tree that was not installed

@@ -1,7 +1,7 @@
-"""What ``samkr-edge doctor`` says of CUDA and TensorRT, from what was found, imported and opened; pure.
+"""Findings of ``samkr-edge doctor`` about CUDA and TensorRT, from what was found, imported and opened; pure.
 
-Sources of the drivers' lowest versions: CUDA's release notes, "Minor Version Compatibility". A TensorRT that was made
-for a newer major CUDA than the driver's fails with CUDA's error 35, whichever way it is called.
+Sources of the drivers' lowest versions: CUDA's release notes, "Minor Version Compatibility". Any call of a
+TensorRT made for a newer major CUDA version than the driver's fails with CUDA's error 35.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
 
 
 def hidden_tensorrt(systems: Path, prefix: str, python: tuple[int, int]) -> Diagnosis:
-    """TensorRT is in the folder of the system's Python, and the Python here does not look there.
+    """TensorRT is in the folder of the system's Python, where this Python does not look.
 
     Args:
         systems: that folder, ``/usr/lib/python3.10/dist-packages``.
@@ -51,7 +51,7 @@ def missing_tensorrt(detail: str, facts: Mapping[str, Any], lean: bool) -> Diagn
 def with_trial(
     works: Diagnosis, name: str, install: TensorRTInstall, facts: Mapping[str, Any], trial: GpuTrial
 ) -> Diagnosis:
-    """A finding that rests on an import, as it is after TensorRT was really opened."""
+    """A finding from an import, corrected after TensorRT was really opened."""
     if trial.works:
         return Diagnosis(True, works.what, f"{works.detail}: {trial.said.rpartition(', ')[2]}")
     if trial.cuda_error in OLD_DRIVER:
@@ -64,7 +64,7 @@ def with_trial(
 
 
 def one_of_each(name: str, install: TensorRTInstall, facts: Mapping[str, Any]) -> list[Diagnosis]:
-    """What keeps an installed flavour from running engines here: two of them, or one for a newer CUDA."""
+    """What keeps an installed flavour from running engines here: two installations, or one for a newer CUDA."""
     what, known = f"one {TITLES[name]}", _major(facts.get("cuda"))
     if len(install.cuda) > 1:
         fitting = [major for major in install.cuda if known is None or major <= known]
@@ -109,7 +109,7 @@ def backends(trials: Mapping[str, GpuTrial], facts: Mapping[str, Any]) -> list[D
 
 
 def jetpack(facts: Mapping[str, Any]) -> list[Diagnosis]:
-    """A Jetson that does not say which JetPack it has; what is planned for it is planned by its TensorRT alone."""
+    """A Jetson that does not say which JetPack it has; plans for it use its TensorRT version alone."""
     if not str(facts.get("jetson") or "").endswith("L4T unknown"):
         return []
     detail = f"{facts['jetson']}: this container has no /etc/nv_tegra_release"
@@ -137,7 +137,7 @@ def _too_old(what: str, name: str, install: TensorRTInstall, facts: Mapping[str,
 
 
 def _made_for(name: str, cuda: int) -> str:
-    """The package for a driver's CUDA: a driver runs what was made for its own major version and for older ones."""
+    """The package for a driver's CUDA: a driver runs packages made for its own major version and for older ones."""
     oldest = 12 if name == "tensorrt-rtx" else 11
     return f"{name}-cu{min(max(cuda, oldest), 13)}"
 

@@ -1,7 +1,7 @@
-"""Which parts of CUDA and TensorRT really open on the GPU here, each tried in its own process.
+"""Which parts of CUDA and TensorRT really open on this GPU, each tried in its own process.
 
-An import says little: a TensorRT made for a newer CUDA than the driver's is imported without a word, and its first call
-fails or ends the process. A package for CUDA is found out by its first event.
+An import proves little: a TensorRT made for a newer CUDA than the driver's imports silently, and its first call fails
+or ends the process. For a CUDA package, the first event shows whether it works.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from samkr_edge.machine.cuda_errors import FAILURE
 _LIMIT_S = 120
 _MARK = "samkr-edge-gpu-trial "
 BACKENDS = ("driver", "cuda-python", "pycuda")  # those of samkr_edge.runtime.cuda, which needs NumPy
-# TensorRT gives its reason in its log alone.
+# TensorRT gives its reason only in its log.
 _LOGGED = re.compile(rf"{FAILURE.pattern}|cudaError (\d+):", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class GpuTrial:
-    """What became of one.
+    """The result of one trial.
 
     Attributes:
-        said: what it found, or why it failed.
+        said: its output, or why it failed.
         cuda_error: the number that TensorRT's log gives for the failure, 35 for a driver that is too old.
     """
 
@@ -62,7 +62,7 @@ def _in_a_child(name: str) -> GpuTrial:
 
 
 def _open_backend(name: str) -> str:
-    """An event is recorded twice, and memory asked for: what a runner does first."""
+    """Record an event twice and allocate memory, as a runner does first."""
     from samkr_edge.runtime.cuda import open_cuda
 
     cuda = open_cuda(name)
@@ -82,7 +82,7 @@ def _open_backend(name: str) -> str:
 
 
 def _open_tensorrt() -> str:
-    """Its builder asks the driver at once."""
+    """Make its builder, which calls the driver immediately."""
     from samkr_edge.machine.tensorrt_module import import_tensorrt
 
     trt = import_tensorrt("tensorrt")
@@ -92,7 +92,7 @@ def _open_tensorrt() -> str:
 
 
 def _open_rtx() -> str:
-    """Its builder and its runtime need no GPU; loading an engine does, so that one of one layer is built."""
+    """Build and load an engine of one layer: builder and runtime need no GPU, but loading does."""
     from samkr_edge.machine.device import running_device
     from samkr_edge.machine.tensorrt_module import import_tensorrt
 
@@ -102,7 +102,7 @@ def _open_rtx() -> str:
     network, config = builder.create_network(), builder.create_builder_config()
     layer = network.add_activation(network.add_input("x", trt.float32, (1, 8)), trt.ActivationType.RELU)
     network.mark_output(layer.get_output(0))
-    # Without a GPU it is built all the same, for any card, so that loading it tells what is wrong.
+    # Without a GPU it is built for any card, so that loading it shows what is wrong.
     capability = (running_device().compute_capability or "8.9").replace(".", "")
     if not hasattr(trt.ComputeCapability, f"SM{capability}"):
         raise RuntimeError(f"it has no kernels for SM {capability}")

@@ -1,7 +1,7 @@
-"""Which OpenCV is here: pip's under one of four names, or JetPack's or Debian's, which pip does not know of.
+"""Which OpenCV is installed: pip's under one of four names, or JetPack's or Debian's, which pip does not list.
 
-Any will do that imports. pip's wheels have no GStreamer, which a Jetson's CSI camera and pipelines need, so none is
-asked for where a device brings its own: pip would lay it over that.
+Any that imports will do. pip's wheels have no GStreamer, which a Jetson's CSI camera and pipelines need, so they are
+not required where a device has its own: pip's would hide it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from samkr_edge.doctor.tensorrt_install import ROOT, distribution_version
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.device import described_by_files
 
-# All four write into one folder; the first is what the extra `opencv` brings.
+# All four write into one folder; the first is that of the extra `opencv`.
 DISTRIBUTIONS = (
     "opencv-python-headless",
     "opencv-python",
@@ -29,25 +29,25 @@ EXTRA = 'pip install "samkr-edge[opencv]"'
 
 
 def opencv_version() -> str | None:
-    """The version: of the module where it is imported, else as pip has it; None where neither says."""
+    """The version: of the module if it is imported, else pip's; None if neither is known."""
     if (module := sys.modules.get("cv2")) is not None:
         return str(getattr(module, "__version__", "?"))
     return next((version for name in DISTRIBUTIONS if (version := distribution_version(name))), None)
 
 
 def pips_opencv() -> tuple[str, ...]:
-    """Which of the four pip has installed here."""
+    """Which of the four pip has installed."""
     return tuple(name for name in DISTRIBUTIONS if distribution_version(name) is not None)
 
 
 def systems_opencv(root: Path = ROOT) -> Path | None:
-    """The folder into which JetPack or Debian puts ``cv2``: of Python 3.10 for example."""
+    """The folder into which JetPack or Debian puts ``cv2``, for example of Python 3.10."""
     found = sorted(root.glob("usr/lib/python3*/dist-packages/cv2*"))
     return found[-1].parent if found else None
 
 
 def how_to_get(root: Path = ROOT) -> str:
-    """The command that brings an OpenCV to where none imports."""
+    """The command that installs an OpenCV where none imports."""
     if not described_by_files(root).is_jetson:
         return EXTRA
     if (systems := systems_opencv(root)) is not None:
@@ -56,21 +56,21 @@ def how_to_get(root: Path = ROOT) -> str:
 
 
 def pip_line(extra: str, lacks_opencv: bool, root: Path = ROOT) -> str:
-    """The command that brings an extra, and OpenCV with it where there is none and pip's is the one to bring."""
+    """The command that installs an extra, with OpenCV if there is none and pip's is the right one."""
     opencv = "opencv" if lacks_opencv and how_to_get(root) == EXTRA else ""
     extras = ",".join(name for name in (opencv, extra) if name)
     return f'pip install "samkr-edge[{extras}]"' if extras else 'pip install "samkr-edge"'
 
 
 def how_to_mend(error: str, root: Path = ROOT) -> str:
-    """The command for an OpenCV that is there and does not import."""
+    """The command for an installed OpenCV that does not import."""
     if mine := pips_opencv():
         return _one_in_place_of(mine, root)
     return 'pip install "numpy<2"   # as it was built for' if "numpy" in error.lower() else how_to_get(root)
 
 
 def _one_in_place_of(mine: tuple[str, ...], root: Path) -> str:
-    """The command for what pip has installed to make room: for JetPack's own where that is, else for the extra's."""
+    """The command that removes pip's OpenCV, for JetPack's if there is one, else for the extra's."""
     away = f"pip uninstall -y {' '.join(mine)}"
     if described_by_files(root).is_jetson and systems_opencv(root) is not None:
         return f"{away}   # JetPack's own is then found"
@@ -78,7 +78,7 @@ def _one_in_place_of(mine: tuple[str, ...], root: Path) -> str:
 
 
 def how_to_get_more(*, gstreamer: bool, root: Path = ROOT) -> str:
-    """The command that brings an OpenCV with windows, or with GStreamer too, in the place of one without."""
+    """The command that replaces an OpenCV by one with windows, or also with GStreamer."""
     mine = pips_opencv()
     away = f"pip uninstall -y {' '.join(mine)}"
     if not described_by_files(root).is_jetson:
@@ -94,7 +94,7 @@ def how_to_get_more(*, gstreamer: bool, root: Path = ROOT) -> str:
 
 
 def missing_opencv() -> SamkrError:
-    """The error where `cv2` cannot be found."""
+    """The error if `cv2` cannot be found."""
     return SamkrError(
         "SE-U71",
         "OpenCV (cv2) is not installed here, and reading and drawing images needs it",
@@ -104,7 +104,7 @@ def missing_opencv() -> SamkrError:
 
 
 def opencv_finding(cv2: Any = None, root: Path = ROOT) -> Diagnosis:
-    """What the OpenCV that imports here can do; imports it."""
+    """Import OpenCV and say what it was built with."""
     cv2 = cv2 or import_module("cv2")
     information = str(cv2.getBuildInformation())
     able: list[str] = []

@@ -1,4 +1,4 @@
-"""Packages of the system's own Python, which an environment sees only if it was made to: JetPack's, for example."""
+"""Packages of the system's Python, such as JetPack's, which an environment sees only if it was made that way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def hidden_package(systems: Path, prefix: str, python: tuple[int, int]) -> tuple[str, str]:
-    """Why a package in the folder of the system's Python is not visible here, and the command that makes it so.
+    """Why a package in the folder of the system's Python is not visible here, and the command that makes it visible.
 
     Args:
         systems: that folder, ``/usr/lib/python3.10/dist-packages``.

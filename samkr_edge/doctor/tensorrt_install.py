@@ -1,4 +1,4 @@
-"""Which TensorRT is installed, by the names it comes under; nothing is imported.
+"""Which TensorRT is installed, by its distributions' names; nothing is imported.
 
 pip's is three distributions for one CUDA: ``tensorrt-cu12``, ``tensorrt-cu12-bindings`` and ``tensorrt-cu12-libs``
 (their names in other spellings are the same to Python's metadata), all of one module whatever the CUDA. ``tensorrt``
@@ -26,9 +26,9 @@ class TensorRTInstall:
     """What is installed of one flavour.
 
     Attributes:
-        distributions: their names, empty where there is no metadata.
-        version: of the module, ``10.3.0``; None where nothing is found.
-        cuda: the major CUDA versions that they were made for; empty where it is not said, as JetPack's.
+        distributions: their names, empty without metadata.
+        version: of the module, ``10.3.0``; None if nothing is found.
+        cuda: the major CUDA versions that they were made for; empty if unknown, as for JetPack's.
     """
 
     distributions: tuple[str, ...]
@@ -37,7 +37,7 @@ class TensorRTInstall:
 
 
 def tensorrt_install(name: str) -> TensorRTInstall:
-    """What is installed of ``tensorrt`` or ``tensorrt-rtx``."""
+    """The installed ``tensorrt`` or ``tensorrt-rtx``."""
     by_cuda = [f"{name}-cu{major}{part}" for major in _MAJORS for part in _PARTS]
     names = [name, *(f"{name}{part}" for part in _PARTS[1:]), *by_cuda, f"nvidia-{name}"]
     there = {one: version for one in names if (version := distribution_version(one)) is not None}
@@ -57,7 +57,7 @@ def systems_tensorrt(root: Path = ROOT) -> Path | None:
 
 
 def distribution_version(name: str) -> str | None:
-    """Version of an installed distribution, None where it is missing."""
+    """Version of an installed distribution, None if it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -65,7 +65,7 @@ def distribution_version(name: str) -> str | None:
 
 
 def _version_in(module: str) -> str | None:
-    """``__version__ = "10.3.0"`` in a package's own file: what has no metadata has that."""
+    """``__version__ = "10.3.0"`` in the package's own file, for packages without metadata."""
     try:
         spec = importlib.util.find_spec(module)
         text = Path(spec.origin or "").read_text(encoding="utf-8", errors="replace") if spec else ""

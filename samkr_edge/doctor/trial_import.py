@@ -1,8 +1,8 @@
-"""Which modules really import here, tried in a process of its own.
+"""Which modules really import here, tried in a child process.
 
-Metadata says that a package is installed, not that it works: ONNX Runtime 1.18 beside NumPy 2, an OpenCV without libGL
-and a CUDA package without its libraries are all "installed". An import can also end the whole process, so it is not
-tried in the caller's.
+Metadata says that a package is installed, not that it works: ONNX Runtime 1.18 next to NumPy 2, an OpenCV without libGL
+and a CUDA package without its libraries are all "installed". An import can also end the whole process, so it is tried
+in another one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MARK = "samkr-edge-trial "
 
 @dataclass(frozen=True)
 class ImportTrial:
-    """What became of one import.
+    """The result of one import.
 
     Attributes:
-        found: False where there is no such module at all.
+        found: False if there is no such module.
         version: the ``__version__`` of the top-level package, if it has one.
-        error: why the import failed; None where it worked or nothing was found.
-        lacks: another package whose absence is the reason; it has to be installed, this one is whole.
+        error: why the import failed; None if it worked or nothing was found.
+        lacks: another package that is missing and must be installed; this one is intact.
     """
 
     found: bool
@@ -45,7 +45,7 @@ class ImportTrial:
 
 
 def trial_imports(modules: Sequence[str]) -> dict[str, ImportTrial]:
-    """Import each module in a child process; where one ends the child, the rest is tried in another."""
+    """Import each module in a child process; if one ends the child, the rest is tried in another."""
     trials: dict[str, ImportTrial] = {}
     while remaining := [module for module in modules if module not in trials]:
         trials.update(_in_a_child(remaining))
@@ -86,8 +86,8 @@ def _try(module: str) -> ImportTrial:
         return ImportTrial(
             True, error=str(error), lacks=None if name.startswith(f"{top}.") else name.partition(".")[0]
         )
-    except BaseException as error:  # SystemExit among them: a package must not end the trial of the others
-        # NumPy tells of a module that was compiled for another NumPy on stderr, and raises an ImportError without text.
+    except BaseException as error:  # SystemExit too: a package must not end the trial of the others
+        # For a module compiled for another NumPy, NumPy writes to stderr and raises an ImportError without text.
         reason = " ".join((str(error).strip() or said.getvalue()).split())
         return ImportTrial(True, error=f"{type(error).__name__}: {reason}"[:200])
     package = sys.modules[module.partition(".")[0]]
@@ -96,7 +96,7 @@ def _try(module: str) -> ImportTrial:
         and package.__spec__ is not None
         and package.__spec__.origin is None
     ):
-        return ImportTrial(False)  # a folder of that name without anything of the package in it
+        return ImportTrial(False)  # a folder of that name without the package
     version = getattr(package, "__version__", None)
     return ImportTrial(True, None if version is None else str(version))
 
@@ -105,7 +105,7 @@ def _main(modules: Sequence[str]) -> None:
     switch_off_telemetry()
     for module in modules:
         trial = _try(module)
-        # On a line of its own: a module may have printed without ending its line.
+        # On a new line: a module may have printed without ending its line.
         print("\n" + _MARK + json.dumps([module, asdict(trial)]), flush=True)
 
 

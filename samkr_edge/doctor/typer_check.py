@@ -1,8 +1,8 @@
 """Whether the installed Typer can drive the command line.
 
-A Typer that is older than the Click beside it raises while it prints help or a usage error, passes None for an argument
-that is missing, or takes every option for given, prints the version and ends well without having run anything (0.12
-beside Click 8.5). pyproject.toml asks for a Typer that works; who forces another one is told.
+With a Typer that is too old for the installed Click, help or usage errors raise, a missing argument becomes None, or
+every option counts as given, so that the version is printed and nothing runs (0.12 with Click 8.5). pyproject.toml
+requires a Typer that works; this reports one that was forced.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from importlib.metadata import PackageNotFoundError, version
 
 from samkr_edge.errors import SamkrError
 
-# From here on help, options, missing arguments and usage errors all work with the newest Click that it accepts.
+# From this version on help, options, missing arguments and usage errors work with the newest Click that it accepts.
 LOWEST = "0.18.0"
 
 
 def did_nothing(arguments: list[str], entered: list[str]) -> bool:
-    """Whether a command line that ended well names a command (and not an option of the root), and none was entered."""
+    """Whether a successful command line names a command (not an option of the root) that was never entered."""
     words = [argument for argument in arguments if argument != "--"]
     return bool(words) and not words[0].startswith("-") and not entered
 
 
 def is_too_old(version_of_typer: str | None = None) -> bool:
-    """Whether the installed Typer, or the one named, is older than what works."""
+    """Whether the installed Typer, or the given version, is too old."""
     return _numbers(version_of_typer or _version("typer")) < _numbers(LOWEST)
 
 
 def mismatch(reason: str) -> SamkrError:
-    """SE-U98: Typer and Click do not work together here."""
+    """SE-U98: the installed Typer and Click do not work together."""
     return SamkrError(
         "SE-U98",
         "the installed Typer cannot run this command line, so nothing was done",

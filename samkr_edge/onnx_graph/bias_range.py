@@ -1,9 +1,9 @@
-"""Weight scales beside which biases fit: integer convolutions start their sum from the bias as int32.
+"""Weight scales with which biases fit into int32, from which integer convolutions start their sum.
 
-Its step is the product of the input's and the weight's scale. Where a channel's weights are all but zero and its bias,
-into which a batch norm was folded, is not, that step is so fine that 2**31 of them do not reach the bias, and ONNX
-Runtime clips it without a word. ``quantize`` leaves room (calibration/ranges.py); a file that came otherwise, or whose
-activations were given finer steps since, gets it here.
+The bias's step is the product of the input's and the weight's scale. If a channel's weights are almost zero and its
+bias (with a folded batch norm) is not, the step is so fine that 2**31 of them do not reach the bias, and ONNX Runtime
+clips it silently. ``quantize`` leaves room (calibration/ranges.py); other files, and those whose activations got finer
+steps since, get it here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
-# Of the 2**31 steps of int32: half is left to the sum, which needs a tenth of them.
+# Of int32's 2**31 steps half is left for the sum, which needs a tenth of them.
 LARGEST = 2.0**30
 
 
@@ -57,7 +57,7 @@ def _scales(graph: Graph, node: Any) -> tuple[np.ndarray, float, Any] | None:
     weights = graph.producer[node.input[1]]
     zero = graph.constants.get(weights.input[2]) if len(weights.input) > 2 else None
     if zero is not None and zero.dtype != np.int8:
-        return None  # with a zero point of its own it is not our weight, and FP8 has no int32
+        return None  # with a zero point it is not a weight of ours, and FP8 has no int32
     bias, step, _ = operands
     return bias, float(step.reshape(())), weights
 
@@ -88,9 +88,9 @@ def _operands(
 
 
 def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
-    """Let a weight's DequantizeLinear have another scale, and its values, floats or INT8, fewer steps.
+    """Give a weight's DequantizeLinear a larger scale, and requantize its values, floats or INT8.
 
-    What it reads may have other readers: it gets values of its own.
+    Its input may have other readers, so it gets its own copy.
     """
     name = graph.constant(scale, "weight_scale")
     quantizer = graph.producer.get(weights.input[0])
@@ -109,7 +109,7 @@ def _widen(graph: Graph, weights: Any, scale: np.ndarray) -> None:
 
 
 def clips_biases(model: OnnxFile) -> bool:
-    """Whether int32 does not hold some bias of an INT8 convolution: files older than ``fit_biases`` have such."""
+    """Whether some bias of an INT8 convolution overflows int32, as in files older than ``fit_biases``."""
     makers = {output: (node.op_type, node.inputs) for node in model.nodes for output in node.outputs}
 
     def value(name: str) -> np.ndarray | None:

@@ -1,6 +1,6 @@
 """Biases as the floats that convolutions add; some quantizers store them as int32 before a DequantizeLinear.
 
-TensorRT dequantizes INT8 only, and the passes for the CPU take biases that are constants, as `export` writes them.
+TensorRT dequantizes INT8 only, and the passes for the CPU expect constant biases, as `export` writes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
 
 def float_biases(model: OnnxFile) -> int:
-    """Store the int32 biases of convolutions as the floats that they stand for; returns how many. Exact."""
+    """Store the int32 biases of convolutions as the floats that they represent; returns how many. Exact."""
     read = {name for node in model.nodes if node.op_type == "Conv" for name in node.inputs[2:]}
     read -= {output.name for output in model.outputs}
     floats: dict[str, np.ndarray] = {}

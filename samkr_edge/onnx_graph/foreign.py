@@ -1,4 +1,4 @@
-"""What other tools make of an exported graph, and a build cannot take: refused by name, before anything is built."""
+"""Exported graphs that other tools changed so that no build can take them: refused by name, before building."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Runtime: TypeAlias = Literal["TensorRT", "the CPU"]
 
 
 def refused_by(model: OnnxFile, path: Path) -> dict[Runtime, str]:
-    """Whose `build` will not take the graph in ``path`` because another tool has changed it: runtime -> the reason."""
+    """Runtime -> why its `build` refuses the graph in ``path``, if another tool has changed it."""
     reasons: dict[Runtime, str] = {}
     runtimes: tuple[Runtime, ...] = ("the CPU", "TensorRT")
     for runtime in runtimes:
@@ -28,10 +28,10 @@ def refused_by(model: OnnxFile, path: Path) -> dict[Runtime, str]:
 
 
 def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
-    """Refuse the graph in ``path`` where its operations are no longer those that `export` writes.
+    """Refuse the graph in ``path`` if its operations are no longer those that `export` writes.
 
     Raises:
-        SamkrError: SE-B56 operations of another domain than ONNX's, which an optimiser has put together, SE-B57
+        SamkrError: SE-B56 operations of another domain than ONNX's, which an optimiser has fused, SE-B57
             quantized by another tool, in a form that this runtime's build cannot take.
     """
     others = sorted({f"{node.domain}.{node.op_type}" for node in model.nodes if node.domain})

@@ -1,4 +1,4 @@
-"""An ONNX graph that passes can look things up in and change: who makes a tensor, who reads it, what is constant."""
+"""An ONNX graph for passes: look-ups (what makes a tensor, what reads it, what is constant) and edits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Graph:
         sizes = self.graph.input[0].type.tensor_type.shape.dim
         self.batch = sizes[0].dim_value if sizes else 0
         self.fresh = 0
-        # Names that this class gave when the model was changed before are among them.
+        # They include names that this class gave in earlier edits.
         self.taken = {*self.constants, *(name for node in self.nodes for name in node.output)}
         self.noted: list[Any] = []
         self.index()
@@ -62,7 +62,7 @@ class Graph:
                 self.consumers[name].append(node)
 
     def makers(self, tensor: str, passing: Callable[[Any], bool]) -> Iterator[Any]:
-        """The nodes that a tensor comes from, each once: its maker, and what is before those that are ``passing``."""
+        """The nodes that a tensor comes from, each once: its maker, and through ``passing`` nodes theirs."""
         seen, waiting = {tensor}, [tensor]
         while waiting:
             node = self.producer.get(waiting.pop())
@@ -73,7 +73,7 @@ class Graph:
                     seen.update(node.input)
 
     def readers(self, tensors: Iterable[str], passing: Callable[[Any], bool]) -> Iterator[Any]:
-        """The nodes that tensors go to: their readers, and what follows those that are ``passing``."""
+        """The nodes that tensors go to: their readers, and through ``passing`` nodes theirs."""
         waiting = [*tensors]
         seen = set(waiting)
         while waiting:
@@ -84,7 +84,7 @@ class Graph:
                     seen.update(node.output)
 
     def drop_dead(self) -> None:
-        """Remove the nodes that no output depends on: a pass that asks who reads a tensor must not meet them."""
+        """Remove the nodes that no output depends on, so that passes do not find them as readers."""
         before = -1
         while before != len(self.nodes):
             before = len(self.nodes)
@@ -101,7 +101,7 @@ class Graph:
         return name
 
     def name(self, hint: str) -> str:
-        """A name that no tensor has."""
+        """An unused tensor name."""
         self.fresh += 1
         while (name := f"{hint}_{self.fresh}") in self.taken:
             self.fresh += 1
@@ -135,12 +135,12 @@ class Graph:
         return q, dq
 
     def note_shape(self, tensor: str, shape: tuple[int, ...]) -> None:
-        """Write down the shape of a float tensor that shape inference cannot know: it knows ONNX's own operations."""
+        """Record the shape of a float tensor behind operations that are not ONNX's own, which shape inference lacks."""
         kind = self.onnx.TensorProto.FLOAT
         self.noted.append(self.onnx.helper.make_tensor_value_info(tensor, kind, shape))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Static shape by tensor name, of the model as it was read or last written; 0 is a size not known."""
+        """Static shape by tensor name, of the model as read or last written; 0 is an unknown size."""
         inferred = self.onnx.shape_inference.infer_shapes(self.model).graph
         shapes = {
             value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
@@ -179,7 +179,7 @@ class Graph:
         self.graph.node.extend(needed)
         del self.graph.initializer[:]
         self.graph.initializer.extend(
-            # Not ascontiguousarray: it makes a 1-vector of a scalar, and ONNX Runtime fuses sums of scalar scales only.
+            # Not ascontiguousarray: it turns scalars into vectors, and ONNX Runtime fuses only sums of scalar scales.
             self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
             for name, value in self.constants.items()
             if name in used

@@ -15,9 +15,9 @@ _EXPORT = "samkr-edge export CHECKPOINT -o model.onnx"
 
 
 def card_of(model: OnnxFile, path: str | Path) -> ModelCard:
-    """The card of the model that ``path`` holds, with the precision that its graph has.
+    """The card of the model in ``path``, with the precision of its graph.
 
-    Another tool that quantizes a model leaves its card as it was.
+    (Other tools that quantize a model do not change its card.)
 
     Raises:
         SamkrError: SE-A21 there is no card, or none that can be read, SE-A27 it is another network's.

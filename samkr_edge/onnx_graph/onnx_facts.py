@@ -1,4 +1,4 @@
-"""The facts of an exported graph that a build plan asks for."""
+"""The facts of an exported graph that a build plan needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from samkr_edge.onnx_graph.quantizers import BRANCH_QUANTIZER, odd_groups, quant
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What of an ONNX file matters to TensorRT.
+    """The facts of an ONNX file that matter to TensorRT.
 
     Attributes:
         opset: of the default domain.
@@ -55,12 +55,12 @@ class OnnxFacts:
 
     @property
     def quantized(self) -> bool:
-        """It has Q/DQ."""
+        """Whether it has Q/DQ."""
         return self.precision in ("int8", "fp8")
 
     @property
     def samples(self) -> bool:
-        """It needs GridSample."""
+        """Whether it needs GridSample."""
         return "GridSample" in self.ops
 
 
@@ -83,7 +83,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
             if zero.data_type == UINT8 or (points is not None and bool(np.any(points))):
                 zero_points.append(node.name)
         branches += node.op_type == "DequantizeLinear" and BRANCH_QUANTIZER in node.name
-    # By the name that nodes read: the tensor of a Constant has none of its own.
+    # By the name that nodes read, since a Constant's tensor has no name.
     broken = [
         name
         for name, tensor in model.tensors.items()

@@ -1,8 +1,7 @@
-"""An ONNX file edited and written as what it is, a protobuf message, without the onnx package; `onnx_reading` reads it.
+"""An ONNX file edited and written as a protobuf message, without the onnx package; `onnx_reading` reads it.
 
-A device has numpy and TensorRT; installing onnx there only to look at a graph and to move a handful of nodes would be
-a burden. Fields that nobody asks about are kept as the bytes they were. Field numbers: onnx.proto, the same since
-ONNX 1.0.
+A device has NumPy and TensorRT; it should not need onnx just to read a graph and move a few nodes. Other fields are
+kept as their original bytes. Field numbers: onnx.proto, the same since ONNX 1.0.
 """
 
 from __future__ import annotations
@@ -122,11 +121,11 @@ class OnnxFile:
     # The other fields of the graph and of the model, as read.
     graph_rest: list[bytes] = field(default_factory=list)
     model_rest: list[bytes] = field(default_factory=list)
-    # Of the file that it was read from, however it was changed since; empty where there is no file.
+    # Of the file that it was read from, whatever was changed since; empty without a file.
     sha256: str = ""
 
     def copy(self) -> OnnxFile:
-        """A model to edit while this one stays; what nobody edits, weights above all, is shared."""
+        """A copy to edit; what is not edited, above all weights, is shared."""
         nodes = [replace(node, inputs=[*node.inputs], outputs=[*node.outputs]) for node in self.nodes]
         return replace(
             self,
@@ -170,7 +169,7 @@ class OnnxFile:
                 self.graph_rest[index] = block_field(5, bytes(self.tensors[name].message))
 
     def set_opset(self, opset: int) -> None:
-        """Say that the nodes are of another opset of the default domain, without changing them."""
+        """Declare another opset of the default domain, without changing the nodes."""
         self.opset = opset
         self.model_rest = [
             block_field(8, number_field(2, opset)) if _is_default_domain(raw) else raw
@@ -184,7 +183,7 @@ class OnnxFile:
 
 
 def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes: int | str) -> Node:
-    """A node of the default domain, called like its first output."""
+    """A node of the default domain, named after its first output."""
     rest = [
         text_field(3, outputs[0]),
         text_field(4, op_type),
@@ -194,7 +193,7 @@ def make_node(op_type: str, inputs: list[str], outputs: list[str], **attributes:
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
-    """A serialized model with one more entry of metadata; after the others, as a repeated field may lie."""
+    """A serialized model with one more entry of metadata, appended, which protobuf allows for repeated fields."""
     return data + block_field(14, block_field(1, key.encode()) + block_field(2, value.encode()))
 
 

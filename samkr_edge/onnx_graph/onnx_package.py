@@ -1,4 +1,4 @@
-"""A graph as the onnx package has it, for the edits that take that package, or one clear error."""
+"""A graph as the onnx package's model, for edits that need that package, or one clear error."""
 
 from __future__ import annotations
 

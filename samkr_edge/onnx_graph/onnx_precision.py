@@ -1,4 +1,4 @@
-"""The numbers that an ONNX graph computes in; every command that names them asks here."""
+"""The precision of an ONNX graph, as all commands name it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, FP8, INT16, UINT16, 
 
 # ONNX Runtime's own product of INT8 matrices with a float result, which a build for the CPU writes.
 PRODUCT = "MatMulIntegerToFloat"
-# Integer arithmetic in operations of its own, as quantizers other than ours write it; no Q/DQ need stand around them.
+# Integer operations, as other quantizers write them; they need no Q/DQ around them.
 INTEGER_OPERATIONS = frozenset(
     {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 )
 
 
 def precision_of(model: OnnxFile) -> str:
-    """``fp8`` or ``int8`` where something is quantized, by whatever tool; else ``fp16`` or ``fp32``, its weights.
+    """``fp8`` or ``int8`` if something is quantized, by any tool; else ``fp16`` or ``fp32`` by its weights.
 
-    Quantizers of sixteen bits round, and what is between them is computed in floats.
+    Quantizers of sixteen bits do not count: they only round, and floats are computed between them.
     """
     quantized = [node for node in model.nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     zeros = [model.tensors.get(node.inputs[2]) for node in quantized if len(node.inputs) > 2]

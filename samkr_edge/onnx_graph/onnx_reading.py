@@ -1,5 +1,5 @@
-"""The bytes of an ONNX file decoded without the onnx package, and what is said of a file that cannot be read, is cut
-off, or keeps its weights elsewhere.
+"""Decode an ONNX file without the onnx package; the errors for one that cannot be read, is truncated, or keeps its
+weights elsewhere.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from samkr_edge.onnx_graph.protobuf import (
 
 
 class WeightsElsewhere(ValueError):
-    """A tensor's values are in a file beside the model."""
+    """A tensor's values are in a file next to the model."""
 
 
 def weights_elsewhere(path: str | Path, error: WeightsElsewhere) -> SamkrError:
-    """SE-A26: a model in two files; no hash, copy, bundle or engine of the one holds what is in the other."""
+    """SE-A26: a model in two files; a hash, copy, bundle or engine of one would lack the other."""
     path = Path(path)
     joined = path.with_name(f"{path.stem}.whole.onnx")
     return SamkrError(
@@ -55,7 +55,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of an ONNX file: read once, so that what is built and what is hashed are the same.
+    """The bytes of an ONNX file, read once, so that the built and the hashed bytes are the same.
 
     Raises:
         SamkrError: SE-A23 there is no such file, SE-B87 it cannot be read.
@@ -81,7 +81,7 @@ def decoded(data: bytes, path: Path) -> OnnxFile:
 
 
 def not_whole(path: Path, data: bytes, error: Exception) -> SamkrError:
-    """SE-B87: the bytes of ``path`` are no ONNX model, or a part of one."""
+    """SE-B87: the bytes of ``path`` are not an ONNX model, or only part of one."""
     size = f"{len(data)} bytes"
     if path.suffix in (".pt", ".pth"):
         return _unusable(
@@ -104,11 +104,11 @@ def decode_onnx(data: bytes) -> OnnxFile:
     """Bytes -> model.
 
     Raises:
-        ValueError: they are no whole ONNX model; ``WeightsElsewhere`` where only its values are missing.
+        ValueError: not a complete ONNX model; ``WeightsElsewhere`` if only its values are missing.
     """
     try:
         return _decode(data)
-    except (IndexError, KeyError, TypeError, OverflowError) as error:  # what random bytes lead to
+    except (IndexError, KeyError, TypeError, OverflowError) as error:  # what random bytes can raise
         raise ValueError(f"it is damaged ({type(error).__name__})") from error
 
 
@@ -176,7 +176,7 @@ def _node(message: memoryview) -> Node:
 
 
 def _attribute(message: memoryview) -> tuple[str, Any]:
-    """Name and value of an attribute: integer, text, tensor or integers; None for what is never asked about."""
+    """Name and value of an attribute: integer, text, tensor or integers; None for other types."""
     name = ""
     found: Any = None
     integers: list[int] = []

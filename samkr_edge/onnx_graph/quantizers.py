@@ -1,4 +1,4 @@
-"""The quantizers of an ONNX file: the convolutions that they make INT8, and the steps of a build that remove some."""
+"""The quantizers of an ONNX file: the convolutions that they make INT8, and build steps that remove some."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 from samkr_edge.onnx_graph.onnx_file import Node, OnnxFile
 
-# Part of the name that export gives to a quantizer on the branch side of a residual sum.
+# In the name of every quantizer on the branch side of a residual sum.
 BRANCH_QUANTIZER = "branch_input_quantizer"
-# Channels of a group, in and out, of an INT8 convolution are a multiple of this.
+# The channels of a group, in and out, of an INT8 convolution are a multiple of this.
 GROUP_STEP = 4
 
 
@@ -87,7 +87,7 @@ def drop_odd_groups(model: OnnxFile) -> int:
 def _drop_quantizers(model: OnnxFile, part_of_name: str) -> int:
     """Remove the Q/DQ pairs whose names hold a text; returns how many."""
     producer = {output: node for node in model.nodes for output in node.outputs}
-    outputs = {value.name for value in model.outputs}  # they keep their names, and what gives them stays
+    outputs = {value.name for value in model.outputs}  # they keep their names, and their makers stay
     renamed: dict[str, str] = {}
     dropped: set[int] = set()
     for node in model.nodes:
@@ -95,7 +95,7 @@ def _drop_quantizers(model: OnnxFile, part_of_name: str) -> int:
             continue
         quantize = producer.get(node.inputs[0])
         if quantize is None or quantize.op_type != "QuantizeLinear":
-            continue  # weights stored as INT8: there is no float to go back to
+            continue  # weights stored as INT8: there is no float to return to
         renamed[node.outputs[0]] = quantize.inputs[0]
         dropped |= {id(node), id(quantize)}
     kept = [node for node in model.nodes if id(node) not in dropped]
@@ -112,14 +112,14 @@ def _drop_quantizers(model: OnnxFile, part_of_name: str) -> int:
 def _drop_unread(
     model: OnnxFile, operations: Collection[str] = ("DequantizeLinear", "QuantizeLinear", "Constant")
 ) -> None:
-    """Remove the nodes of these operations that nothing reads any more; readers before what they read."""
+    """Remove the nodes of these operations that nothing reads any more, readers first."""
     for operation in operations:
         used = {name for node in model.nodes for name in node.inputs} | {one.name for one in model.outputs}
         model.nodes = [node for node in model.nodes if node.op_type != operation or used & set(node.outputs)]
 
 
 def rename(model: OnnxFile, renamed: dict[str, str]) -> None:
-    """Let the readers of each key read its value; chains are followed, once around where they are circles."""
+    """Make the readers of each key read its value, following chains, once around if they are circular."""
     for node in model.nodes:
         for index, name in enumerate(node.inputs):
             followed: set[str] = set()
