@@ -1,7 +1,7 @@
-"""What the attention is worth to a network: judged before an export leaves it out.
+"""What the attention contributes to a network, judged before an export leaves it out.
 
-By AP where there are labels. Otherwise by the joints of the people on the pictures that travel with the export: its
-heatmaps do not pass the attention, so people stay, and it is their joints that may move.
+With labels, by AP. Without, by the joints of people on the pictures in the export: heatmaps do not pass through the
+attention, so the same people are found, and only their joints can move.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from training.torch_runner import TorchRunner
 
 # AP points: tables of AP are printed to a tenth.
 MAX_DROP = 0.1
-# Input pixels: as far as a joint may move in an FP32 build, which is taken for the same network.
+# Input pixels that a joint may move, as in an FP32 build, which counts as the same network.
 MAX_MOVED = FLOAT_JOINTS["fp32"][0]
 _KEPT_WHOLE = "samkr-edge export CHECKPOINT -o model.onnx   # with its attention"
 
@@ -112,7 +112,7 @@ def judge_by_ap(
 def judge_by_joints(
     network: PoseNet, without: PoseNet, card: ModelCard, probe: Probe, *, max_moved: float = MAX_MOVED
 ) -> dict[str, Any]:
-    """How far the joints of clear people move on a probe's pictures, input pixels at the card's input size.
+    """How far the joints of clearly seen people move on a probe's pictures, input pixels at the card's input size.
 
     Returns:
         Figures for the card; ``judged`` says them in words.

@@ -25,7 +25,7 @@ from training.models.zoo import build_model, model_config, model_names
 
 _AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
-# Of every network here: input pixels per map pixel, and what its lowest resolution divides the input by.
+# For all networks: input pixels per map pixel, and the stride of the lowest resolution.
 _STRIDE, _SIZE_STEP = 4, 32
 
 # Kind of checkpoint -> "module:function" (Checkpoint) -> network. Strings, since no import runs upward.
@@ -40,11 +40,11 @@ class Checkpoint:
     """One network on disk.
 
     Attributes:
-        card: what travels with the network.
+        card: the model card.
         config: its structure.
         state: parameters and buffers by name.
         kind: ``float`` or ``quantized`` (batch norms folded, ModelOpt quantizers inside).
-        training: all that resuming needs; empty in finished files.
+        training: what resuming needs; empty in finished files.
         quantization: the policy and the facts of calibration; empty for ``float``.
     """
 
@@ -57,7 +57,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write atomically; raises SamkrError SE-D01 where the disk refuses, and then leaves the old file."""
+    """Write atomically; raises SamkrError SE-D01 if the disk refuses, and then keeps the old file."""
     payload = {
         "format": FORMAT,
         "card": checkpoint.card.to_dict(),
@@ -127,7 +127,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _way_out(path: Path) -> str:
-    """For what torch cannot read."""
+    """The error for a file that torch cannot read."""
     if path.suffix in (".onnx", ".engine", ".samkr"):
         return f"name the checkpoint that {path.name} was exported from"
     if path.suffix not in (".pt", ".pth", ""):
@@ -146,7 +146,7 @@ def _check_card(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def _table(payload: dict[str, Any], name: str) -> dict[str, Any]:
-    """One part of a file whose parts may be anything that torch reads; TypeError where it is no table."""
+    """One part of a file, which may be anything that torch reads; TypeError if it is not a table."""
     part = payload[name]
     if not isinstance(part, dict):
         raise TypeError(f"{name} is not a dict but of class {type(part).__name__}")
@@ -172,14 +172,14 @@ def restore_float(checkpoint: Checkpoint) -> PoseNet:
     """A float network.
 
     Raises:
-        SamkrError: SE-A33 the weights do not fit the structure, or there can be no such structure, SE-A34 they
+        SamkrError: SE-A33 the weights do not fit the structure, or it is impossible, SE-A34 they
             hold NaN or infinity.
     """
     try:
         network = build_model(checkpoint.config)
         network.load_state_dict(checkpoint.state)
-    except (RuntimeError, TypeError, ValueError) as error:  # a structure that cannot be, or other weights
-        # torch heads its list of misfits with a line that says only that there are some.
+    except (RuntimeError, TypeError, ValueError) as error:  # an impossible structure, or other weights
+        # The first line of torch's list only says that there are mismatches.
         first, *others = str(error).splitlines() or [type(error).__name__]
         raise SamkrError(
             "SE-A33",

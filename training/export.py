@@ -37,13 +37,13 @@ from training.models.fold import fold_batch_norms
 from training.models.pose_net import PoseNet
 
 OPSET = 17
-# Input pixels between a joint decoded in the graph and on the host, from the same maps.
+# Input pixels allowed between a joint decoded in the graph and on the host, from the same maps.
 DECODE_TOLERANCE = 1e-3
 # Relative L2 error between torch and ONNX Runtime that rounding explains in a float network.
 FLOAT_TOLERANCE = 1e-4
-# In a fake-quantized one a value on the edge of a step may fall to either side, and every flip moves the layers
-# behind it: weights changed by a millionth part move the outputs about as far as quantization itself does. A wrong
-# graph is off by 1 and more.
+# In a fake-quantized network a value on the edge of a step may round to either side, and every flip changes the layers
+# after it: changing weights by a millionth moves the outputs about as far as quantization does. A wrong graph is off by
+# 1 or more.
 QUANTIZATION_NOISES, LARGEST_TOLERANCE = 1.5, 0.5
 
 
@@ -63,7 +63,7 @@ def export_onnx(
 
     Args:
         network: float or fake-quantized, eval mode. A float one is exported with its batch norms folded.
-        card: its card; ``input_size`` is replaced where ``size`` (H, W) is given.
+        card: its card; ``size`` (H, W), if given, replaces ``input_size``.
         opset: 16 to 19; FP8 needs 19.
         batch: static batch size.
         half: FP16 next to INT8 or FP8, or in place of FP32 (``builder.tensorrt.half``); INT8 then needs opset 19.
@@ -167,7 +167,7 @@ def check_request(size: tuple[int, int], opset: int, batch: int, precision: str)
 def _export(network: nn.Module, image: Tensor, path: Path, opset: int, outputs: tuple[str, ...]) -> None:
     # The classic exporter is deprecated in name, prints to stdout, and alone takes ModelOpt's quantizers. It opens no
     # file whose name is not UTF-8.
-    written: Any = io.BytesIO()  # which it takes, whatever its types say
+    written: Any = io.BytesIO()  # which it accepts, despite its type hints
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -245,7 +245,7 @@ def _compare(
     reference = Reference(expected, unquantized, clear_people(expected, card), (), probe)
     agreement = judge(reference, found, card, card.precision)
     if not (quantized and half):
-        # Nearer than a build has to be: the same numbers in the same order. FP16 between quantizers is a build already.
+        # Stricter than for builds: the same arithmetic in the same order. FP16 between quantizers counts as a build.
         agreement = replace(agreement, allowed=_exact(agreement, expected, unquantized))
     if not agreement.holds:
         raise SamkrError(
@@ -258,7 +258,7 @@ def _compare(
 
 
 def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tuple[float, float]:
-    """The bounds of heatmap and offset where nothing but rounding is allowed."""
+    """The bounds of heatmap and offset if only rounding is allowed."""
     heatmap, offset = agreement.allowed
     if agreement.precision == "fp32":
         return min(heatmap, FLOAT_TOLERANCE), min(offset, FLOAT_TOLERANCE)
@@ -272,7 +272,7 @@ def _exact(agreement: Agreement, expected: Maps, unquantized: Maps | None) -> tu
 def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
     """Maps of a ``DeployNet`` on the CPU, for images uint8 (N, H, W, 3).
 
-    Image by image: the samples of an adaptive convolution take the most memory.
+    Image by image, since the samples of an adaptive convolution take much memory.
     """
     found = [network(torch.from_numpy(image[None])) for image in images]
     heatmap, offset = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
@@ -281,7 +281,7 @@ def torch_maps(network: nn.Module, images: np.ndarray) -> Maps:
 
 @contextlib.contextmanager
 def _quantizers_off(network: nn.Module) -> Iterator[None]:
-    """The network as float for a while. ModelOpt's quantizers are known by their switch: it is not imported here."""
+    """The network as float inside ``with``. Quantizers are recognised by their switch, without importing ModelOpt."""
     quantizers: list[Any] = [m for m in network.modules() if hasattr(m, "disable_quant") and m.is_enabled]
     for quantizer in quantizers:
         quantizer.disable_quant()
@@ -293,7 +293,7 @@ def _quantizers_off(network: nn.Module) -> Iterator[None]:
 
 
 def _compare_decoding(images: np.ndarray, path: Path, card: ModelCard) -> None:
-    """Hold the candidates of the graph, finished on the host, against host decoding of the same maps."""
+    """Compare the graph's candidates, finished on the host, with host decoding of the same maps."""
     from samkr_edge.pose.decode import decode
     from samkr_edge.pose.proposals import select
     from samkr_edge.runtime.onnx_runtime import OnnxRunner

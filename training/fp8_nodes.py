@@ -1,4 +1,4 @@
-"""ModelOpt's FP8 quantizers in ONNX: nodes of TensorRT's own domain, turned into the standard's.
+"""ModelOpt's FP8 quantizers in ONNX: nodes of TensorRT's own domain, replaced by standard ones.
 
 QuantizeLinear and DequantizeLinear know FP8 from opset 19 on: the type of the zero point names it. ONNX Runtime,
 TensorRT 10 and later and TensorRT for RTX take those; the nodes of the domain ``trt`` only some of NVIDIA's parsers.
@@ -30,7 +30,7 @@ def standardise_fp8(model: Any) -> None:
         node.input.append(zero)
         if node.op_type == "QuantizeLinear":
             quantized.add(node.output[0])
-    # The exporter wrote down that these tensors hold bytes.
+    # The exporter declared these tensors as bytes.
     kept = [value for value in model.graph.value_info if value.name not in quantized]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)

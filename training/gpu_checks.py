@@ -1,6 +1,6 @@
-"""What torch computes on a GPU against elsewhere: the grouped head, a bf16 training step, the export.
+"""Torch's results on a GPU against references: the grouped head, a bf16 training step, the export.
 
-Figures only, as plain values; who asks for them sets the limits. On ``cpu`` all of it runs too.
+It returns plain numbers; the caller sets the limits. All of it runs on ``cpu`` too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def head_errors(
             generator = torch.Generator().manual_seed(1)
             x = torch.randn((2, channels, size, size), generator=generator, dtype=torch.float64)
             found = {form: _offsets_and_gradients(head, x.to(device, kind)) for form, head in forms.items()}
-            # A bias in front of a batch norm has no gradient but rounding: what is far below the others says nothing.
+            # A bias before a batch norm has a gradient of rounding only: gradients far below the others mean nothing.
             floor = 1e-3 * max(_norm(tensor) for tensor in found["looped"][1:])
             pairs = list(zip(found["grouped"], found["looped"], strict=True))
             apart = [

@@ -1,12 +1,12 @@
-"""Sizes of network inputs: which are possible, and the nearest to one that is not."""
+"""Sizes of network inputs: which are possible, and the nearest possible one."""
 
 from __future__ import annotations
 
 from samkr_edge.errors import SamkrError
 
-# The last branch of HRNet has one position for so many pixels.
+# HRNet's last branch has one position per so many pixels.
 STEP = 32
-# What one map of a network of this input takes is counted in gigabytes.
+# With an input of this size, a single map takes gigabytes.
 LARGEST = 8192
 
 
@@ -16,7 +16,7 @@ def is_possible(size: tuple[int, int]) -> bool:
 
 
 def nearest(size: tuple[int, int]) -> tuple[int, int]:
-    """The possible (H, W) nearest to this one, the larger one of two."""
+    """The possible (H, W) nearest to this one; of two, the larger."""
     height, width = (min(LARGEST, STEP * max(1, (side + STEP // 2) // STEP)) for side in size)
     return height, width
 

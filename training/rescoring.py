@@ -23,7 +23,7 @@ HIDDEN = 256
 BATCH = 1024
 LEARNING_RATE = 1e-3
 _LEAST_POSES = 20
-# Every tenth image is held out, to see whether the network learned anything.
+# Every tenth image is held out, to show whether the network learned anything.
 _HELD_OUT = 10
 _LEAST_STEPS = 20  # per epoch: a small set gets smaller batches
 

@@ -1,4 +1,4 @@
-"""Run a checkpoint, float or fake-quantized, behind the same protocol as every other model."""
+"""Run a checkpoint, float or fake-quantized, behind the same interface as every other model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TorchRunner(Runner):
     Args:
         network: float or fake-quantized.
         card: its card.
-        device: where it shall compute; None: where it lies.
+        device: to compute on; None: the network's own.
 
-    One thread at a time is inside the network: ModelOpt's modules note in themselves whether their weight is quantized
-    just now, and a second thread would find it float.
+    One thread at a time runs the network: ModelOpt's modules keep in an attribute whether their weight is currently
+    quantized, and a second thread would find it float.
     """
 
     kind = "checkpoint"
@@ -37,7 +37,7 @@ class TorchRunner(Runner):
 
     @property
     def network(self) -> PoseNet:
-        """What it runs; not to be changed. ValueError where it is closed."""
+        """The network; not to be changed. ValueError if it is closed."""
         with self._lock:
             return self._opened().net
 

@@ -1,7 +1,7 @@
-"""A network without its subspace attention: the same weights otherwise.
+"""A network without its subspace attention, and otherwise with the same weights.
 
 The attention multiplies each value of a feature map by ``1 + A``, where A sums to 1 over the map: its mean is 1/(H*W),
-6e-5 on a map of 128x128. Where training has not made it a sharp peak, a network computes the same without it.
+6e-5 on a map of 128x128. Unless training has made it a sharp peak, a network computes the same without it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from training.models.pose_net import PoseNet
 
 def without_attention(network: PoseNet) -> PoseNet:
     """A copy, float or fake-quantized as the network is, whose offset head has no attention and whose ``config`` says
-    so (``groups`` 0). Every parameter and buffer that is left has the same bits; quantizers inside the attention go
-    with it.
+    so (``groups`` 0). All remaining parameters and buffers have the same bits; quantizers inside the attention are
+    removed too.
 
     Raises:
-        SamkrError: SE-U80 it has none, as DEKR.
+        SamkrError: SE-U80 it has none, like DEKR.
     """
     if not network.config.groups:
         raise SamkrError(

@@ -1,4 +1,4 @@
-"""One similarity for image, mask and joints; mirroring as part of it; jitter of light and colour.
+"""One similarity for image, mask and joints, mirroring included; jitter of light and colour.
 
 Convention: integer coordinates are pixel centres. A matrix (2, 3) maps source (x, y, 1) to network-input pixels;
 divided by the stride it maps to map pixels, since map pixel i is centred on input pixel ``stride * i``.
@@ -22,7 +22,7 @@ from training.data.settings import AugmentSettings
 
 @dataclass(frozen=True)
 class Placement:
-    """One draw: ``matrix`` float64 (2, 3) source -> input pixels, mirroring included, and whether it mirrors."""
+    """One random draw: ``matrix`` float64 (2, 3) source -> input pixels, mirroring included, and whether it mirrors."""
 
     matrix: npt.NDArray[np.float64]
     mirrored: bool
@@ -69,7 +69,7 @@ def draw_placement(
 def place_joints(
     joints: Points, placement: Placement, flip_order: tuple[int, ...], stride: int, *, parity: bool = False
 ) -> Points:
-    """Joints (P, K, 3) x, y, v from source pixels to **map** pixels; mirrored, left and right change places."""
+    """Joints (P, K, 3) x, y, v from source pixels to **map** pixels; in a mirrored image left and right are swapped."""
     moved = joints.copy()
     matrix = placement.matrix / stride
     moved[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]

@@ -1,4 +1,4 @@
-"""The data set doctor: what would break training or flatter its figures, found before it does."""
+"""The data set doctor: finds what would break training or flatter its figures."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_ignored, is_labelled, is_labelled_person
 
-# A labelled keypoint may lie on the border, where rounding takes it out by a pixel.
+# A labelled keypoint on the border may be outside by a pixel of rounding.
 _MARGIN = 1.0
-# Images that are decoded in parallel; where decoders say something, each is asked again alone.
+# Images decoded in parallel; if a decoder prints something, each is decoded again alone.
 _TOGETHER = 32
 _TRAINED_ON = ("train", "trainval")
 
@@ -61,8 +61,8 @@ class SplitReport:
     Attributes:
         skeleton: its name.
         keypoints: their names, which all splits must share.
-        found: kind (see ``PROBLEMS``, ``NOTES``) -> every place it was found at.
-        refused: step of the road that works on such a split and cannot -> why.
+        found: kind (see ``PROBLEMS``, ``NOTES``) -> every place where it was found.
+        refused: step of the pipeline that cannot use this split -> why.
         searched: folders in which the images were looked for.
     """
 
@@ -93,7 +93,7 @@ class SplitReport:
 
 
 def open_splits(root: str | Path) -> list[KeypointDataset]:
-    """All labelled splits of a data directory, or the one that a file is.
+    """All labelled splits of a data directory, or the one of a file.
 
     Raises:
         SamkrError: what ``open_dataset`` raises for a split that cannot be read at all; SE-D81 the file is of images
@@ -112,7 +112,7 @@ def open_splits(root: str | Path) -> list[KeypointDataset]:
 def check_splits(
     datasets: list[KeypointDataset], *, advance: Callable[[int], None] | None = None
 ) -> list[SplitReport]:
-    """Look at every annotation and decode every image.
+    """Check every annotation and decode every image.
 
     Args:
         datasets: the splits of one data set, which should have no image in common.
@@ -141,7 +141,7 @@ def check_splits(
 
 
 def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError | None:
-    """SE-D16 with one fact for each kind of problem, or None where there is none."""
+    """SE-D16 with one fact for each kind of problem, or None without problems."""
     problems = [
         f"{step} refuses {report.split}: {error.sentence()}"
         for report in reports
@@ -189,7 +189,7 @@ def _check_image(record: ImageRecord) -> tuple[str, str | None]:
 
 
 def _complaint(record: ImageRecord) -> str:
-    """What a decoder says about one image alone; nothing of one that it cannot read."""
+    """A decoder's message about this image; none for one that it cannot read."""
     with listening() as said, suppress(SamkrError):
         read_image(record.path)
     return said[0] if said else ""
@@ -233,10 +233,10 @@ def _compare_copies(
     datasets: list[KeypointDataset],
     found: list[Places],
 ) -> None:
-    """File the copies of one image: in another split a problem, in the same one a note."""
+    """Record the copies of one image: in another split a problem, in the same one a note."""
     if len(copies) < 2:
         return
-    # A joint split is made of the others on purpose.
+    # A joint split (trainval) consists of the others on purpose.
     counted = [(index, record) for index, record in copies if datasets[index].split != "trainval"]
     for index, record in counted:
         others = sorted({datasets[other].split for other, _ in counted if other != index})

@@ -1,7 +1,7 @@
 """Targets of DEKR from keypoints: heatmaps, offsets, and the weights of both losses.
 
 Source: Geng et al., "Bottom-Up Human Pose Estimation Via Disentangled Keypoint Regression", CVPR 2021, sections 3
-and 4, and its official code, whose quirks are behind ``parity``.
+and 4, and its official code, whose quirks ``parity`` reproduces.
 
 Convention: all coordinates are map pixels; map pixel i is centred on input pixel ``stride * i``, so a map
 coordinate is the input coordinate divided by the stride, without a half pixel. An offset is location - joint.
@@ -27,7 +27,7 @@ class Targets(NamedTuple):
     Attributes:
         heatmap: (K+1, h, w), the last channel is the person centre.
         mask: (K+1, h, w) weight of the heatmap loss, 0 outside the valid area.
-        valid: (1, h, w) that area alone, 1 or 0, for a loss that weighs the background itself.
+        valid: (1, h, w) 1 in that area, else 0, for a loss that weighs the background itself.
         offset: (2K, h, w), channels x0, y0, x1, y1, ..., location - joint, 0 where there is none.
         offset_weight: (2K, h, w), 1 / extent of the person in input pixels, 0 where there is none.
     """
@@ -65,7 +65,7 @@ def person_size(joints: Points, extent: Extent = "person") -> Points:
     """Squared box diagonal of the labelled joints, (P, K, 3) -> (P,), in the joints' own unit squared.
 
     ``image``: the official code takes the box over an extra row that is still zero, so its box begins at the
-    image's origin and the "size" depends on where the person stands.
+    image's origin and the "size" depends on the person's position.
     """
     labelled = is_labelled(joints)[:, :, None]
     low: Points = np.where(labelled, joints[:, :, :2], np.inf).min(axis=1)
@@ -92,7 +92,7 @@ def encode(
     Args:
         joints: (P, K, 3) x, y in map pixels and v; v > 0 is labelled.
         areas: (P,) squared extents in **input** pixels (``person_size`` times the squared scale).
-        valid: (h, w) 1 where the loss counts, or None: everywhere.
+        valid: (h, w) 1 where the loss counts; None: everywhere.
         map_hw: height and width of the maps.
         settings: see there.
         centers: (P, 3) x, y, v in map pixels; default ``person_centers``. v = 0: no centre, no offsets.
@@ -123,7 +123,7 @@ def encode(
                 offset[:, :, rows, columns], owner[rows, columns], drawn[person, :-1], area
             )
         else:
-            # Where two people's windows meet, the smaller person's offsets stay.
+            # Where two people's windows overlap, the smaller person's offsets are kept.
             held = owner[:, rows, columns]
             write = drawn[person, :-1, None, None] & ~(held < area)
             held[write] = area
@@ -140,9 +140,9 @@ def _parity_writes(
 ) -> npt.NDArray[np.bool_]:
     """Where the official code writes a person's offsets, (K, rows, columns), within the person's window.
 
-    It keeps one area per position for all keypoints together, in float32, and compares it with a float64. So after
-    a person's first keypoint the area found is the person's own, rounded; where it was rounded down, the other
-    person's offsets of all further keypoints stay.
+    It keeps one area per position for all keypoints together, in float32, and compares it with a float64. So after a
+    person's first keypoint it finds the person's own area, rounded; if that was rounded down, the other person's
+    offsets are kept for all further keypoints.
     """
     write = np.zeros((len(drawn), *owner.shape), np.bool_)
     for keypoint in np.flatnonzero(drawn):

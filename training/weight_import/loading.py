@@ -1,4 +1,4 @@
-"""Weights of other people's HRNet, DEKR and mmpose files in a network of ours."""
+"""Load the weights of official HRNet, DEKR and mmpose files into our networks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HEATMAPS = (
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file's weights, and whose they are.
+    """A file's weights and their origin.
 
     Attributes:
         kind: ``hrnet``, ``dekr``, ``mmpose``, or ``samkr-edge`` for the bare weights of our own networks.
         tensors: names as in the file, without wrappers, to tensors.
-        keypoints: K as the heatmap head has it; None for a bare backbone.
+        keypoints: K of the heatmap head; None for a bare backbone.
         width: channels of the stride-4 branch, 32 or 48 in the papers.
     """
 
@@ -43,7 +43,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of every tensor.
+    """Which tensors were used, skipped or missing.
 
     Attributes:
         kind: see ``Foreign``.
@@ -59,10 +59,10 @@ class ImportReport:
 
 
 def recognise(tensors: Mapping[str, Tensor], path: Path) -> Foreign:
-    """Say whose weights these are, of any shape and by name.
+    """Recognise the origin of these weights (any shape, by name).
 
     Raises:
-        SamkrError: SE-A75 nobody's that we know.
+        SamkrError: SE-A75 an unknown origin.
     """
     mmpose = any("heatmap_conv_layers." in name for name in tensors)
     kind = "mmpose" if mmpose else "hrnet"
@@ -104,7 +104,7 @@ def rescoring_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, np
 
 
 def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
-    """Copy everything that fits into ``network``; what does not is reported, never guessed.
+    """Copy everything that fits into ``network``; the rest is reported, never guessed.
 
     Raises:
         SamkrError: SE-A39 less than half of the backbone fits: these are another network's weights.
@@ -132,7 +132,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         filled[place.target][place.rows] = True
         used.setdefault(place.target, []).append(name)
     for name, rows in filled.items():
-        if not rows.all() and name in used:  # a keypoint's branch is missing: leave all of them fresh
+        if not rows.all() and name in used:  # a keypoint's branch is missing: all of them stay fresh
             skipped |= dict.fromkeys(used.pop(name), "parts of it are missing")
     own = [name for name in state if name.startswith("backbone.") and not name.endswith(COUNTER)]
     fitting = sum(name in used for name in own)

@@ -1,4 +1,4 @@
-"""Tensors by name out of other people's files: whatever training scripts wrap them in, and never by running code."""
+"""Read tensors by name from other projects' files, in any training script's wrapping, without running code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 
-# Found in front of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
+# Prefixes of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
 _WRAPPERS = ("module.", "1.", "_orig_mod.")
-# Whatever else stands before a backbone's names, "model." of Lightning for one.
+# Any other prefix of a backbone's names, for example Lightning's "model.".
 _BEFORE_BACKBONE = re.compile(r"(.*?)(?:backbone\.)?stage2\.0\.")
 # Averaged weights: ema_net, model_ema, state_dict_ema.
 _EMA = re.compile(r"(?:^|[._])ema(?:[._]|$)", re.IGNORECASE)
@@ -34,7 +34,7 @@ class Weights:
     Attributes:
         tensors: the table that was taken.
         table: its keys in the file, ``ema_net`` or ``state.net``; empty where the file holds one table and no more.
-        instead_of: other tables that hold weights, too.
+        instead_of: other tables that hold weights.
     """
 
     tensors: dict[str, Tensor]
@@ -59,7 +59,7 @@ def read_weights(path: str | Path) -> Weights:
     except Exception as error:  # unpickling errors come in many classes
         reason = str(error)
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
-        # The message of some classes is a lone number: what the unpickler looked up in something that is no pickle.
+        # The message of some classes is just a number, which the unpickler looked up in something that is not a pickle.
         told = reason_of(error) if " " in reason else f"not a file that torch.save wrote ({error!r:.60})"
         raise SamkrError(
             "SE-A76",
@@ -133,19 +133,19 @@ def _innermost(payload: Any) -> tuple[Any, list[str], list[str]]:
 
 
 def _weights_in(part: Any, name: str) -> int:
-    """How many tensors are called like a module's, with a dot; an optimizer's are not."""
+    """How many tensors have names like a module's, with a dot, unlike an optimizer's."""
     if isinstance(part, dict):
         return sum(_weights_in(inner, str(key)) for key, inner in part.items())
     return int(isinstance(part, Tensor) and "." in name)
 
 
 def _likely(name: Any) -> tuple[bool, bool, bool]:
-    """For the largest of several names: averaged weights, then the usual keys, then a network's."""
+    """Sort key of table names: averaged weights first, then the usual keys, then a network's."""
     return _EMA.search(str(name)) is not None, name in _NESTED, "net" in str(name)
 
 
 def _printable(name: Any) -> str:
-    """A foreign file's names are not to steer the terminal."""
+    """Names of a foreign file, without control characters for terminals."""
     return "".join(c if c.isprintable() else "?" for c in str(name))[:60]
 
 

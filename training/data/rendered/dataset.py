@@ -1,4 +1,4 @@
-"""Rendered people as a data set on disk, in COCO's or CrowdPose's layout.
+"""A data set of rendered people on disk, in COCO's or CrowdPose's layout.
 
 The seed of an image is (seed, split, index): the same pixels come out of any number of processes, and no image of
 one split can be in the other. The data set appears under its name only when it is complete.
@@ -28,12 +28,12 @@ from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
-# Part of the settings: a renderer that draws otherwise makes another data set.
+# Part of the settings: a renderer that draws differently makes another data set.
 RENDERER_VERSION = 1
 SPLITS = ("train", "val")
 JPEG_QUALITY = 92
 _CHUNK = 64
-# Below this many images starting processes takes longer than rendering.
+# For fewer images, starting processes takes longer than rendering.
 _POOL_FROM = 600
 
 
@@ -77,13 +77,13 @@ class SynthSettings:
         # Through JSON, so that tuples compare equal to what is read back from the record.
         settings: dict[str, Any] = json.loads(json.dumps({**asdict(self), "renderer": RENDERER_VERSION}))
         if self.scene.aspect == 1:
-            del settings["scene"]["aspect"]  # records of square images were written before there were others
+            del settings["scene"]["aspect"]  # older records are of square images and have no aspect
         return settings
 
 
 @dataclass(frozen=True)
 class SynthResult:
-    """What lies on disk. ``content_hash`` covers every image and annotation; ``reused`` if it was there before."""
+    """The data set on disk. ``content_hash`` covers every image and annotation; ``reused`` if it existed before."""
 
     root: Path
     settings: SynthSettings
@@ -108,8 +108,8 @@ def write_dataset(
 ) -> SynthResult:
     """Render ``settings`` into the folder ``out``.
 
-    A complete data set of the same settings is reused. Nothing is ever half written: all goes to a hidden folder
-    next to ``out`` that takes its name at the end and vanishes on any failure, Ctrl-C included.
+    A complete data set of the same settings is reused. Nothing is ever half written: all goes to a hidden folder next
+    to ``out`` that is renamed at the end, and deleted on any failure, Ctrl-C included.
 
     Args:
         force: replace a rendered data set of other settings. A folder with anything else in it is never touched.
@@ -206,7 +206,7 @@ def _run(tasks: list[_Task], processes: int) -> Iterator[list[_Rendered]]:
     if processes <= 1 or len(tasks) == 1:
         yield from map(_render_chunk, tasks)
         return
-    # Fresh processes: a fork would inherit the threads' locks of whatever this one has loaded.
+    # Fresh processes: a fork would inherit locks held by this process's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(tasks)), context, _ignore_interrupts) as pool:
         try:
@@ -217,7 +217,7 @@ def _run(tasks: list[_Task], processes: int) -> Iterator[list[_Rendered]]:
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C and a lost terminal reach every process; the parent alone decides."""
+    """Ignore Ctrl-C and a lost terminal, which reach every process: only the parent decides."""
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -254,7 +254,7 @@ def _render_image(settings: SynthSettings, split: str, index: int, folder: Path)
 
 
 def _first_id(split: str) -> int:
-    """Ids of the splits do not meet: CrowdPose keeps all images in one folder."""
+    """Ids differ between splits, since CrowdPose keeps all images in one folder."""
     return SPLITS.index(split) * 500_000_000
 
 
@@ -285,7 +285,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
 
 
 def _is_complete(out: Path, record: dict[str, Any]) -> bool:
-    """Every file has the bytes that were written. To read them all is far less work than to render them again."""
+    """Whether every file has the bytes that were written; reading them is far less work than rendering."""
     settings = record["settings"]
     try:
         digest = hashlib.sha256()
@@ -317,7 +317,7 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder next to ``out`` that takes its name on success and vanishes on failure."""
+    """A hidden folder next to ``out``, renamed on success and deleted on failure."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.part"):

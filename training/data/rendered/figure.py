@@ -1,12 +1,11 @@
-"""An articulated body: a plausible pose is drawn at random in three dimensions and seen from a random side.
+"""An articulated body: a random plausible pose in three dimensions, seen from a random side.
 
 Body frame: X to the person's own left, Y down, Z forward, origin between the hips, unit = standing height.
 Image frame after ``sample_figure``: x right, y down, z towards the viewer. A person who faces the viewer has
 the left hand on the right of the image.
 
-Nothing tells left from right but anatomy and view (face or hair, chest or back, direction of feet and knees): so
-the rule a network learns still holds when the image is mirrored and the labels swap, which a colour per side would
-break.
+Only anatomy and view (face or hair, chest or back, direction of feet and knees) distinguish left from right, so what a
+network learns still holds when the image is mirrored and the labels swapped. A colour per side would break that.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ _HEAD_SHAPE = np.array(
 def _sample_pose(between: _Between, liveliness: float) -> tuple[tuple[_Side, _Side], float, float]:
     """Angles of both sides, forward lean and sideways tilt of the trunk, within anatomical limits."""
     kind = between(0, 1)
-    # Standing takes the share that walking, sitting, raised arms and jumping leave.
+    # Standing gets the share left by walking, sitting, raised arms and jumping.
     jumping = 1 - 0.12 * liveliness
     raised = jumping - 0.14 * (0.5 + 0.5 * liveliness)
     sitting = raised - 0.18 * liveliness

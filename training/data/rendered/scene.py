@@ -1,7 +1,7 @@
 """Scenes of rendered people: crowded, hiding each other, cut off by the border, on cluttered backgrounds.
 
-Good enough to learn a whole road on within CPU minutes, and every keypoint is known exactly. A scene depends on
-nothing but its seed. Convention: coordinates are pixels of the image, the centre of pixel (i, j) is (x=i, y=j).
+Good enough to run the whole pipeline within CPU minutes, and every keypoint is known exactly. A scene depends only on
+its seed. Convention: coordinates are pixels of the image, the centre of pixel (i, j) is (x=i, y=j).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.data.rendered.drawing import Placed, draw_person
 from training.data.rendered.figure import sample_figure
 from training.data.rendered.surroundings import background, draw_occluder, photograph
 
-# A person of whom less than this share can be seen is left without keypoints, as annotators do.
+# A person with a smaller visible share gets no keypoints, as annotators do.
 LEAST_VISIBLE_SHARE = 0.15
 
 
@@ -35,7 +35,7 @@ class SceneSettings:
         aspect: its width as a multiple of its height.
         people: least and most people in an image.
         person_height: least and largest standing height as a share of the image's height.
-        crowded: share of the images in which people may cover each other to a large part.
+        crowded: share of the images in which people may largely cover each other.
         truncated: probability that a person reaches over the border.
         occluders: probability of an object in front of the people.
         liveliness: 1 for all poses and views; towards 0 people stand and walk facing the viewer.
@@ -99,7 +99,7 @@ class Scene:
 
 
 def skeleton_points(skeleton: Skeleton) -> tuple[int, ...]:
-    """Body points behind the keypoints of a skeleton that can be rendered."""
+    """The body points of the keypoints of a skeleton that can be rendered."""
     if skeleton == COCO17:
         return body.COCO_POINTS
     if skeleton == CROWDPOSE14:
@@ -110,7 +110,7 @@ def skeleton_points(skeleton: Skeleton) -> tuple[int, ...]:
 def render_scene(rng: np.random.Generator, settings: SceneSettings, skeleton: Skeleton = COCO17) -> Scene:
     """Render one image; deterministic in the state of ``rng``."""
     image = background(rng, settings.image_hw)
-    # Whose pixel: 0 background, i+1 person i, 255 an object in front.
+    # Owner of each pixel: 0 background, i+1 person i, 255 an object in front.
     owner = np.zeros(settings.image_hw, np.uint8)
     placed = _place_people(rng, settings)
     full_areas = []
@@ -143,7 +143,7 @@ def _place_people(rng: np.random.Generator, settings: SceneSettings) -> list[Pla
         if extent.max() > 1.02 * size and rng.random() >= settings.truncated:
             shrink = 1.02 * size / extent.max()
             scale, points, least, extent = scale * shrink, points * shrink, least * shrink, extent * shrink
-        # Up to a few attempts to stand clear of the others; the best one is kept.
+        # A few attempts to find a place clear of the others; the best one is kept.
         best, best_overlap = None, math.inf
         over = 0.35 * extent if rng.random() < settings.truncated else 0.0
         for _ in range(6):
@@ -174,7 +174,7 @@ def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) ->
 def _ground_truth(
     person: Placed, number: int, full_area: int, owner: Image, indices: tuple[int, ...]
 ) -> Person | None:
-    """Keypoints, box and outline from what can be seen; None for a person of whom nothing can be."""
+    """Keypoints, box and outline of the visible part; None for a person who is not visible."""
     size = np.array(owner.shape[::-1])
     visible = (owner == number).astype(np.uint8)
     area = int(np.count_nonzero(visible))
