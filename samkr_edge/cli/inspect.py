@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from samkr_edge.builder.inspect.lint import Lint
-
-SHOWN = 20
+    from samkr_edge.builder.inspect.finding import Finding
 
 
 def inspect(
@@ -48,151 +44,36 @@ def inspect(
             f"{model.name} is not a TensorRT engine, so it has no layers to time one by one",
             fix=f"samkr-edge bench {quoted(model)}",
         )
+    found: tuple[Finding, ...] = ()
     if model.suffix == ".engine":
         from samkr_edge.cli.inspect_engine import inspect_engine
 
-        wasteful = inspect_engine(model, profile, as_json)
-        if strict and wasteful:
-            first = wasteful[0]
-            where = ", ".join(first.modules[:1])
-            _fail(
-                model,
-                [one.kind for one in wasteful],
-                f"{where}: {first.what}" if where else first.what,
-                as_json,
-            )
-        return
-    if model.suffix == ".samkr":
+        found = inspect_engine(model, profile, as_json)
+    elif model.suffix == ".samkr":
         from samkr_edge.cli.inspect_engine import inspect_bundle
 
-        return inspect_bundle(model, as_json)
-    from samkr_edge.builder.cpu.build import parse_onnx
-    from samkr_edge.builder.inspect.lint import lint
-    from samkr_edge.cli.console import emit
-    from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
-    from samkr_edge.onnx_graph.foreign import refused_by
-    from samkr_edge.onnx_graph.graph import Graph
-    from samkr_edge.onnx_graph.onnx_card import card_of
-    from samkr_edge.onnx_graph.onnx_reading import decoded, read_bytes
-    from samkr_edge.passport import is_built
-    from samkr_edge.preflight import preflight
+        inspect_bundle(model, as_json)
+    else:
+        from samkr_edge.cli.inspect_onnx import inspect_onnx
 
-    data = read_bytes(model)
-    graph = decoded(data, model)
-    card = card_of(graph, model)
-    built = is_built(model) or TARGET_KEY in graph.metadata
-    passport = preflight(model) if built else None
-    refused = {} if built or PREPARED_KEY in graph.metadata else refused_by(graph, model)
-    found = lint(Graph(parse_onnx(data, model)), built=built)
-    lines = [
-        f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
-        f"input {card.input_size[0]}x{card.input_size[1]}, opset {graph.opset}",
-        *_summary(found, built),
-        *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
-    ]
-    lines += [f"  without    its {part}: {judged}" for part, judged in card.left_out.items()]
-    pictures = _pictures(graph.metadata)
-    lines += [f"  not built  for {runtime}: {reason}" for runtime, reason in refused.items()]
-    if pictures:
-        lines.append(f"  pictures   {pictures['what']} travel with it, {pictures['bytes'] / 1e3:.0f} kB")
-    if passport:
-        lines.append(
-            f"  passport   target {passport.target}, built {passport.created} with {passport.versions}"
-        )
-    payload: dict[str, Any] = {
-        "card": card.to_dict(),
-        "passport": passport.model_dump(mode="json") if passport else None,
-        "probe": pictures,
-        "refused": refused,
-        **found.to_dict(),
-    }
-    emit(payload, _with_table(lines, found, card.quantized), as_json)
-    if strict and found.findings:
-        worst = found.findings[0]
-        _fail(model, [one.kind for one in found.findings], f"{worst.modules[0]}: {worst.what}", as_json)
+        found = inspect_onnx(model, as_json)
+    if strict and found:
+        _fail(model, found, as_json)
 
 
-def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
-    """The probe images in the file: whoever shares the file shares them."""
-    from samkr_edge.builder.check.probe import PROBE_KEY, parse_probe
-
-    if PROBE_KEY not in metadata:
-        return None
-    try:
-        probe = parse_probe(metadata[PROBE_KEY])
-        kind, what = probe.kind, str(probe)
-    except SamkrError:
-        kind, what = "damaged", "damaged images"
-    return {"kind": kind, "what": what, "bytes": len(metadata[PROBE_KEY])}
-
-
-def _fail(model: Path, kinds: list[str], first: str, as_json: bool) -> None:
+def _fail(model: Path, found: tuple[Finding, ...], as_json: bool) -> None:
     """End with exit code 6, naming the kinds of findings and the first one."""
+    from samkr_edge.cli.inspect_onnx import findings
     from samkr_edge.terminal import say
 
+    first = ": ".join((*found[0].modules[:1], found[0].what))
     error = SamkrError(
         "SE-Q84",
-        f"{model.name} has {_findings(len(kinds))}",
-        {**dict(Counter(kinds).most_common(3)), "first": first},
+        f"{model.name} has {findings(len(found))}",
+        {**dict(Counter(one.kind for one in found).most_common(3)), "first": first},
         fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that fix them",
     )
     if not as_json:
         raise error
     say(str(error))  # the printed object holds them; the root would print another
     raise typer.Exit(error.exit_code)
-
-
-def _findings(number: int) -> str:
-    return f"{number} finding{'' if number == 1 else 's'}"
-
-
-def _summary(found: Lint, built: bool) -> list[str]:
-    if found.int8_share is None:
-        why = "some map sizes are unknown" if found.convolutions else "it has no convolutions"
-        return [f"  INT8 share not counted: {why}"]
-    int8 = sum(one.int8 for one in found.convolutions)
-    floating = [one for one in found.convolutions if not one.int8]
-    lines = [
-        f"  {found.format.upper():<11}{found.int8_share:.1%} of {found.macs / 1e9:.2f} GMACs; "
-        f"{int8} of {len(found.convolutions)} convolutions, {found.int8_sums} of {found.sums} sums"
-    ]
-    if found.channel_scales and not built:
-        lines.append(
-            f"  weights    {found.channel_scales} of {int8} {found.format.upper()} convolutions have a scale per "
-            "channel; TensorRT for RTX writes the results of these in FP32"
-        )
-    if found.for_rtx:
-        lines.append(
-            "  weights    one scale each, for TensorRT for RTX: INT8 that meets float costs no kernel there"
-        )
-    if found.int8_macs:
-        largest = sorted(floating, key=lambda one: one.macs, reverse=True)[:6]
-        lines += [f"  float      {one.module}  {one.macs / 1e6:.1f} MMACs" for one in largest]
-        if len(floating) > len(largest):
-            lines.append(f"             and {len(floating) - len(largest)} smaller ones")
-    return lines
-
-
-def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableType:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    text = Text("\n".join(lines))
-    if not found.findings:
-        form = found.format.upper()
-        if found.int8_macs:
-            return Group(text, Text(f"  nothing found that breaks {form}"))
-        return text if quantized else Group(text, Text("  no INT8 inside"))
-    table = Table(title=_findings(len(found.findings)))
-    for column in ("kind", "where", "what", "policy line that fixes it"):
-        table.add_column(column, overflow="fold")
-    for finding in found.findings[:SHOWN]:
-        table.add_row(
-            *(
-                Text(value)
-                for value in (finding.kind, finding.modules[0], finding.what, finding.policy or finding.note)
-            )
-        )
-    more = len(found.findings) - SHOWN
-    return Group(text, table, *([Text(f"  and {more} more: --json lists them")] if more > 0 else []))

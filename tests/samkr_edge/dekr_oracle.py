@@ -19,7 +19,7 @@ NMS_DISTANCE = {False: 0.05, True: 0.15}  # by whether there are several scales
 
 
 @dataclass
-class Pass:
+class ForwardPass:
     """The network's outputs for one scale: maps (K+1, h, w) and (2K, h, w), the mirrored image's where flipped."""
 
     scale: float
@@ -39,7 +39,7 @@ class Person:
 
 
 def people_of(
-    passes: Sequence[Pass],
+    passes: Sequence[ForwardPass],
     base_hw: tuple[int, int],
     flip_order: Sequence[int],
     *,
@@ -79,7 +79,7 @@ def people_of(
     return people
 
 
-def flipped(one: Pass, flip_order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def flipped(one: ForwardPass, flip_order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Heatmaps (K+1, h, w), and for every pixel the joints (K, 2, h, w), both averaged with the mirrored image's."""
     heatmap, joints = one.heatmap.astype(np.float64), joints_of(one.offset)
     if one.mirrored_heatmap is None or one.mirrored_offset is None:

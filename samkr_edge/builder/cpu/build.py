@@ -50,36 +50,14 @@ def build_cpu(source: Path, out: Path) -> Built:
 
     onnxruntime = import_onnxruntime()
 
-    from samkr_edge.builder.cpu.retarget import retarget
-
     data = read_bytes(source)
     graph = decoded(data, source)
     card = card_of(graph, source)
-    if card.precision == "fp8":
-        raise _no_fp8(source)
-    if card.quantized and card.provenance.get("floats") == "fp16":
-        raise _no_half_beside_int8(source)
-    if passport_path(behind(source)).exists() or {TARGET_KEY, PREPARED_KEY} & graph.metadata.keys():
-        raise SamkrError(
-            "SE-B52",
-            f"{source} is already built or prepared, so nothing was done",
-            fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
-        )
-    refuse_other_tools(graph, source, "the CPU")
+    _refuse_unbuildable(graph, card, source)
     edited = graph.copy()
     model = parse_onnx(edited.encode() if float_biases(edited) else data, source)
     require_writable(out)
-    settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
-    if platform.machine() in ("x86_64", "AMD64"):
-        model, done = retarget(model)
-        settings = {"retargeted": True, "activations": "unsigned", **done}
-    elif widened := fit_biases(signed := Graph(model)):
-        model = signed.write()
-        settings["widened_channels"] = widened
-    _drop_probe(model)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = TARGET_KEY, "cpu"
-    built = model.SerializeToString()
+    built, settings = _for_this_cpu(model)
     agreement = _compare(graph, built, card)
     if not agreement.holds:
         raise SamkrError(
@@ -105,6 +83,38 @@ def build_cpu(source: Path, out: Path) -> Built:
     )
     write_built(out, built, passport)
     return Built(out, passport, agreement)
+
+
+def _refuse_unbuildable(graph: OnnxFile, card: ModelCard, source: Path) -> None:
+    """What is no graph for a CPU, or one no more."""
+    if card.precision == "fp8":
+        raise _no_fp8(source)
+    if card.quantized and card.provenance.get("floats") == "fp16":
+        raise _no_half_beside_int8(source)
+    if passport_path(behind(source)).exists() or {TARGET_KEY, PREPARED_KEY} & graph.metadata.keys():
+        raise SamkrError(
+            "SE-B52",
+            f"{source} is already built or prepared, so nothing was done",
+            fix="start from the exported ONNX: samkr-edge export CHECKPOINT -o model.onnx",
+        )
+    refuse_other_tools(graph, source, "the CPU")
+
+
+def _for_this_cpu(model: Any) -> tuple[bytes, dict[str, Any]]:
+    """The built ``ModelProto``, serialized, and the settings of its passport."""
+    from samkr_edge.builder.cpu.retarget import retarget
+
+    settings: dict[str, Any] = {"retargeted": False, "activations": "signed, as exported"}
+    if platform.machine() in ("x86_64", "AMD64"):
+        model, done = retarget(model)
+        settings = {"retargeted": True, "activations": "unsigned", **done}
+    elif widened := fit_biases(signed := Graph(model)):
+        model = signed.write()
+        settings["widened_channels"] = widened
+    _drop_probe(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = TARGET_KEY, "cpu"
+    return model.SerializeToString(), settings
 
 
 def parse_onnx(data: bytes, path: Path) -> Any:

@@ -122,31 +122,13 @@ def plan_build(
     check_device(target, features, wishes, precision)
     check_graph(target, features, onnx, precision)
     shape, profile_batch = _shape(onnx, wishes)
-    notes: list[str] = []
     check_precision(features, onnx, wishes, precision)
     typing, typing_note = choose_typing(features, onnx, wishes, precision)
-    if typing_note:
-        notes.append(typing_note)
     steps = _steps(features, onnx, wishes, precision, typing)
-    if "bake_fp16" in steps and features.flavour == "tensorrt":
-        why = "strongly typed" if features.precision_flags else f"{features.title} has no FP16 flag"
-        notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
-    if "drop_odd_groups" in steps:
-        notes.append(
-            f"{onnx.odd_groups} grouped convolutions stay float: INT8 takes groups of a multiple of 4 channels"
-        )
-    if precision == "fp32":
-        notes.append("FP32 is FP32, without TF32; with TF32 an engine of this graph would be faster")
-    if features.number < (8, 6) and features.tensor_names:
-        notes.append("TensorRT 8.5 has no optimisation levels")
-    if features.flavour == "rtx":
-        notes += _rtx_notes(target, features, onnx, wishes, precision)
-    elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
-        notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
-    if wishes.version_compatible:
-        notes.append("version-compatible engines are slower; they load in newer versions (8 to 10, 10 to 11)")
-    if wishes.dla_core is not None:
-        notes.append("DLA is experimental: sampling and attention run on the GPU, each border costs a copy")
+    notes = [
+        *([typing_note] if typing_note else []),
+        *_notes(target, features, onnx, wishes, precision, steps),
+    ]
     level = wishes.level if wishes.level is not None else 3
     return BuildPlan(
         target=target.name,
@@ -178,6 +160,38 @@ def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wish
         return "int8"
     runs = onnx.quantized and not without(onnx.precision, target, features)
     return onnx.precision if runs else "fp16"
+
+
+def _notes(
+    target: Target,
+    features: Features,
+    onnx: OnnxFacts,
+    wishes: Wishes,
+    precision: str,
+    steps: tuple[str, ...],
+) -> list[str]:
+    """What the user should know of a plan, but for its typing."""
+    notes = []
+    if "bake_fp16" in steps and features.flavour == "tensorrt":
+        why = "strongly typed" if features.precision_flags else f"{features.title} has no FP16 flag"
+        notes.append(f"{why}: FP16 is baked into the graph, by the package onnx")
+    if "drop_odd_groups" in steps:
+        notes.append(
+            f"{onnx.odd_groups} grouped convolutions stay float: INT8 takes groups of a multiple of 4 channels"
+        )
+    if precision == "fp32":
+        notes.append("FP32 is FP32, without TF32; with TF32 an engine of this graph would be faster")
+    if features.number < (8, 6) and features.tensor_names:
+        notes.append("TensorRT 8.5 has no optimisation levels")
+    if features.flavour == "rtx":
+        notes += _rtx_notes(target, features, onnx, wishes, precision)
+    elif target.tensorrt and features.number[:2] > version_tuple(target.tensorrt[1]):
+        notes.append(f"TensorRT {features.version} is newer than what is known to work on {target.title}")
+    if wishes.version_compatible:
+        notes.append("version-compatible engines are slower; they load in newer versions (8 to 10, 10 to 11)")
+    if wishes.dla_core is not None:
+        notes.append("DLA is experimental: sampling and attention run on the GPU, each border costs a copy")
+    return notes
 
 
 def _rtx_notes(

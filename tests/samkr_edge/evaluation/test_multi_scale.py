@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dekr_oracle import Pass, Person, people_of
+from dekr_oracle import ForwardPass, Person, people_of
 
 from samkr_edge.evaluation.paper_protocol import paper_matrix, predict
 from samkr_edge.evaluation.protocol import Protocol
@@ -43,7 +43,7 @@ class NoisyPeople(Runner):
         self.people = places[:, None] + reach * self.random.uniform(-0.7, 0.7, (6, len(skeleton), 2))
         self.strength = np.linspace(0.9, 0.15, 6)
         self.ghosts, self.mirrored, self.blind = ghosts, mirrored, blind
-        self.passes: list[Pass] = []
+        self.passes: list[ForwardPass] = []
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = batch.shape[1] / BASE_HW[0]
@@ -52,7 +52,7 @@ class NoisyPeople(Runner):
         if again:
             self.passes[-1].mirrored_heatmap, self.passes[-1].mirrored_offset = heatmap, offset
         else:
-            self.passes.append(Pass(scale, heatmap, offset))
+            self.passes.append(ForwardPass(scale, heatmap, offset))
         return heatmap[None], offset[None]
 
     def draw(self, height: int, width: int, scale: float, *, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
