@@ -1,6 +1,6 @@
-"""What a device says about itself, and what follows from that alone; pure, so that recorded texts can test it.
+"""A device's facts about itself, and what follows from them; pure, so that recorded texts can test it.
 
-It needs the standard library only: ``samkr-edge doctor`` asks it where packages are broken.
+It needs only the standard library: ``samkr-edge doctor`` uses it where packages are broken.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from targets.jetpack import CHIP_IDS, jetpack_of
 # (ga10b: Orin), 6 and later (17000000.gpu: Orin), 7 (gpu-gpc-0: Thor, whose gpu-nvd-0 is its video engine).
 _NAMES = "gm20b|gp10b|gv11b|ga10b|gb10b"
 _GPU_NODE = re.compile(rf"(\w+\.)?(gpu|{_NAMES})|gpu-gpc-\d+")
-# Of these the ones that no other chip has: "ff9a0000.gpu" is a Mali.
+# Those of them that only Jetsons have: "ff9a0000.gpu" is a Mali.
 _TEGRA_NODE = re.compile(rf"[15]7000000\.gpu|\w+\.({_NAMES})|gpu-gpc-\d+")
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the running device says about itself; empty where it does not say.
+    """The running device by its own facts; empty where unknown.
 
     Attributes:
         machine, system: ``aarch64``, ``Linux``; ``kernel`` the kernel's release, ``5.15.148-tegra``.
         model: the device tree's model line; ``compatible`` its list of ids. Docker hides both (``/sys/firmware``).
         l4t: L4T version; None also in a container that was not given a Jetson's ``/etc/nv_tegra_release``.
         soc_family, soc_id: of the kernel's SoC driver, ``Tegra`` and the chip's number in decimals; containers see it.
-        devfreq: names of what has a scalable clock, ``17000000.gpu`` among them.
+        devfreq: names of the nodes with a scalable clock, such as ``17000000.gpu``.
         gpu, compute_capability, sms, memory_bytes: of GPU 0, from the CUDA driver; ``sms`` counts live ones, which a
             power mode can gate, and ``memory_bytes`` is all memory (a Jetson's is shared with its CPU).
         integrated: whether the driver says that GPU 0 has no memory of its own.
@@ -54,10 +54,10 @@ class Device:
 
     @property
     def is_jetson(self) -> bool:
-        """Whether this is a Jetson, by any one thing that only they have: a container shows some of them only.
+        """Whether this is a Jetson, by any one fact that only they have; a container shows only some of them.
 
-        Modules of the kernel named ``tegra*`` are no such thing: a kernel for all 64-bit ARM boards has them as well.
-        Nor is the family alone: that of a Grace server is ``Tegra`` too.
+        Kernel modules named ``tegra*`` do not count, as a kernel for all 64-bit ARM boards has them too. Nor does the
+        family alone: a Grace server's is ``Tegra`` too.
         """
         return bool(
             self.l4t
@@ -82,13 +82,13 @@ class Device:
 
     @property
     def jetpack(self) -> str | None:
-        """JetPack version, where the L4T version belongs to a known one."""
+        """JetPack version, if the L4T version belongs to a known one."""
         release = jetpack_of(self.l4t) if self.l4t else None
         return release.version if release else None
 
     @property
     def release(self) -> str:
-        """L4T and JetPack of a Jetson in words, or why they are not known; '' for other devices."""
+        """L4T and JetPack of a Jetson in words, or why they are unknown; '' for other devices."""
         if not self.is_jetson:
             return ""
         if self.l4t is None:

@@ -1,4 +1,4 @@
-"""The JetPack matrix: what each release brings, found by the L4T version that a Jetson writes into its root.
+"""The JetPack matrix: what each release contains, looked up by the L4T version in a Jetson's ``/etc``.
 
 Sources: NVIDIA's release pages as quoted by jetson-containers, Torch-TensorRT and Jetson wheel builders. Versions
 marked unverified are from general knowledge.
@@ -20,7 +20,7 @@ class JetPack:
     """One release.
 
     Attributes:
-        l4t: L4T versions, or their first two numbers where all of them belong to it.
+        l4t: L4T versions, or their first two numbers if all of those belong to it.
         python, cuda, tensorrt: what it installs; TensorRT as far as it matters for the API.
         chips: which it runs on.
     """
@@ -55,7 +55,7 @@ JETPACKS: tuple[JetPack, ...] = (
 def parse_tegra_release(text: str) -> str | None:
     """``/etc/nv_tegra_release`` -> L4T version.
 
-    ``# R36 (release), REVISION: 4.3, GCID: ...`` -> ``36.4.3``; None where the text is something else.
+    ``# R36 (release), REVISION: 4.3, GCID: ...`` -> ``36.4.3``; None for any other text.
     """
     found = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)", text)
     return f"{found[1]}.{found[2].strip('.')}" if found else None

@@ -23,7 +23,7 @@ class ProfileSection(BaseModel):
 class PowerMode(ProfileSection):
     """A power mode by name (ids differ between boards): live SMs and the GPU's highest clock in MHz.
 
-    ``super`` marks the modes of JetPack 6.2's Super configuration, which has names and a default of its own.
+    ``super`` marks the modes of JetPack 6.2's Super configuration, which has its own names and default.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Target(ProfileSection):
         modules: device-tree ids of the module; ``models`` parts of the device tree's model line.
         gpu_names: as the driver prints them.
         compute_capability: for example ``8.7``.
-        compute_capabilities: of a target that is many GPUs; it has no ``compute_capability``.
+        compute_capabilities: of a target for many GPUs, which has no ``compute_capability``.
         sms: streaming multiprocessors with all of them live.
         max_mhz: the GPU's highest clock in any mode.
         memory_gb, bandwidth_gbs: capacity and GB/s.
@@ -61,7 +61,7 @@ class Target(ProfileSection):
         tensorrt: lowest and highest TensorRT version known to build for it.
         power_modes: nvpmodel modes; they gate SMs as well as clocks.
         cannot: refusals with their reasons.
-        source: where the figures come from; a figure nobody checked is marked unverified in the YAML.
+        source: where the figures come from; an unchecked figure is marked unverified in the YAML.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Target(ProfileSection):
 
 
 def version_tuple(text: str) -> tuple[int, ...]:
-    """``10.3.0.26`` -> (10, 3, 0, 26); what is no number ends it."""
+    """``10.3.0.26`` -> (10, 3, 0, 26); it ends before the first part that is not a number."""
     numbers: list[int] = []
     for part in text.split("."):
         if not part.isdigit():
@@ -129,7 +129,7 @@ def version_tuple(text: str) -> tuple[int, ...]:
 
 
 class UnknownTarget(LookupError):
-    """No profile of this name; ``near`` holds the closest names."""
+    """No profile has this name; ``near`` holds the closest names."""
 
     def __init__(self, name: str, near: list[str]) -> None:
         super().__init__(name)
@@ -138,7 +138,7 @@ class UnknownTarget(LookupError):
 
 
 class BrokenProfile(ValueError):
-    """A profile that cannot be read; ``reasons`` say what is wrong, by key where it is one of them."""
+    """A profile that cannot be read; ``reasons`` say what is wrong, by key where possible."""
 
     def __init__(self, path: Path, reasons: dict[str, str]) -> None:
         super().__init__(f"{path}: {reasons}")
@@ -159,7 +159,7 @@ def read_profile(path: Path) -> Target:
         raise BrokenProfile(path, wrong) from error
     except BrokenProfile:
         raise
-    # ValueError: no UTF-8, or a date that no calendar has; RecursionError: nesting without end.
+    # ValueError: not UTF-8, or a date that does not exist; RecursionError: endless nesting.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BrokenProfile(path, {"reason": str(error)}) from error
 
@@ -181,7 +181,7 @@ def all_targets() -> tuple[Target, ...]:
 
 
 def broken_profiles() -> tuple[BrokenProfile, ...]:
-    """The others, by file name: they stop only who asks for them."""
+    """The others, by file name: they stop only commands that need them."""
     return _profiles()[1]
 
 

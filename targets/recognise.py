@@ -1,4 +1,4 @@
-"""Which target is this? From what a device says about itself; pure, so that recorded texts can test it."""
+"""Which target is this device? By its own facts; pure, so that recorded texts can test it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from targets.profile import Limit, Target, all_targets, broken_profiles, load_ta
 def recognise(device: Device) -> Target:
     """The profile of a device.
 
-    A Jetson is known by its module id, else by its model line and the memory nearest to it, else (a container hides
-    both) by its chip and memory; a card by the name its driver prints. A GPU without a profile gets one made of what
-    the driver says; without any GPU it is ``cpu``.
+    A Jetson is recognised by its module id, else by its model line and the nearest memory size, else (a container hides
+    both) by its chip and memory; a card by its name in the driver. A GPU without a profile gets one from the driver's
+    facts; without a GPU it is ``cpu``.
 
     Raises:
         BrokenProfile: no readable profile is exactly this device's, so that it may be the broken one.
@@ -48,13 +48,13 @@ def recognise(device: Device) -> Target:
 
 
 def _require_all_readable() -> None:
-    """Before a device is described by what comes nearest to it."""
+    """Raise the error of a broken profile, before the device gets the nearest other one."""
     for broken in broken_profiles():
         raise broken
 
 
 def _jetson_by_chip(profiles: tuple[Target, ...], device: Device) -> Target:
-    """The module that its chip, live SMs and memory allow; of two alike the one that promises less: without DLA."""
+    """The module by chip, live SMs and memory; of two that fit, the lesser one, without DLA."""
     likely = [
         target
         for target in profiles

@@ -16,7 +16,7 @@ class Candidate:
         name: unique among the candidates, with its run where there are several.
         p90: milliseconds; constraints are on the p90, as MLPerf counts a single stream.
         ap: 0..100.
-        basis: what it was scored on, and by which protocol. AP of another basis is not comparable.
+        basis: the images and the protocol of its AP; only AP of one basis is comparable.
         stable: whether its times can be trusted.
     """
 

@@ -15,7 +15,7 @@ def gate_failure(
 ) -> SamkrError | None:
     """The error for the rows that break a limit, or None. The baseline is exempt unless it is the only row.
 
-    What is not known breaks it: a gate that lets pass what it cannot judge is none.
+    Unknown values break a limit: a gate must not pass what it cannot judge.
 
     Args:
         models: the rows of a run.

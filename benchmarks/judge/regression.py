@@ -1,4 +1,4 @@
-"""The gate against an earlier run: what got worse fails; so does what could not be compared, unless it may differ."""
+"""The gate against an earlier run: it fails on what got worse or could not be compared, unless that may differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samkr_edge.errors import SamkrError
 
 What = Literal["rows", "accuracy", "speed"]
 WHAT: tuple[What, ...] = get_args(What)
-# Speed against the baseline of the same run that fell by less than this is no regression, however sure.
+# A smaller drop of the speed-up over the run's own baseline is no regression, however certain.
 SLOWER_TOLERANCE = 0.05
 
 
@@ -164,7 +164,7 @@ def _names(pairs: Sequence[Pair]) -> str:
 
 
 def _other_images(results: Results, earlier: Results) -> str:
-    """Why AP of the two runs cannot be compared; empty where it can, or where neither measured any."""
+    """Why AP of the two runs cannot be compared; empty if it can, or if neither measured any."""
     now, before = results.dataset, earlier.dataset
     if now is None and before is None:
         return ""
@@ -190,7 +190,7 @@ def _other_protocol(results: Results, earlier: Results) -> str:
 
 
 def _other_conditions(results: Results, earlier: Results) -> str:
-    """Why speed of the two runs cannot be compared; empty where it can."""
+    """Why speed of the two runs cannot be compared; empty if it can."""
     before, now = _conditions(earlier), _conditions(results)
     different = [f"{name} {before[name]} then, {now[name]} now" for name in now if before[name] != now[name]]
     if different:

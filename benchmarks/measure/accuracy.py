@@ -1,4 +1,4 @@
-"""AP of each model on the same images by the same evaluator, and what was lost against the baseline."""
+"""AP of each model, on the same images and by the same evaluator, and the difference to the baseline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluated_images(dataset: KeypointDataset, limit: int | None) -> tuple[Image
 
 
 def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
-    """What identifies the evaluated images, without any path.
+    """A digest of the evaluated images, independent of paths.
 
     Raises:
         SamkrError: SE-D27 nobody is labelled in them.
@@ -124,7 +124,7 @@ def measure_accuracy(
     known = _known(reuse, facts, measured_by, hashes[baseline])
     image_ids = [record.id for record in evaluated_images(dataset, limit)]
     found: dict[str, Accuracy] = {}
-    # Only the baseline's are needed again; one model's predictions are dropped before the next one's are made.
+    # Only the baseline's predictions are kept; a model's are dropped before the next model's are made.
     kept: dict[str, Predictions] = {}
 
     def predict(name: str) -> Predictions:
@@ -157,12 +157,12 @@ def measure_accuracy(
 def _known(
     reuse: Results | None, facts: DatasetFacts, measured_by: ProtocolFacts, baseline_sha: str
 ) -> dict[str, Accuracy]:
-    """Model SHA-256 -> numbers of an earlier run that hold for this one."""
+    """Model SHA-256 -> numbers of an earlier run that are valid for this one."""
     from samkr_edge.doctor.environment import environment
 
     if reuse is None or reuse.dataset is None or reuse.version != __version__:
         return {}
-    # A bundle is one file that another device, or another runtime, opens as another model.
+    # Another device or runtime opens the same bundle as another model.
     if what_computes(reuse.environment) != what_computes(environment()):
         return {}
     if reuse.dataset.labelled_images != facts.labelled_images or reuse.protocol != measured_by:

@@ -1,4 +1,4 @@
-"""Energy per frame above idle, where the machine has a power meter.
+"""Energy per frame above idle, if the machine has a power meter.
 
 Energy is measured apart from latency: a meter gives ten to a hundred readings a second, so it cannot tell the
 interleaved frames of two models from each other. Each model runs alone, once in the order of the table and once in
@@ -21,7 +21,7 @@ from benchmarks.measure.sensors import ROOT, Nvidia, open_nvidia
 from benchmarks.measure.tegrastats import open_tegrastats
 from benchmarks.schema import Energy, PowerFacts
 
-# Rails that are the whole module's input: where one of them exists, the others are parts of it and not added.
+# Rails of the whole module's input: if one of them exists, the others are parts of it and not added.
 _TOTALS = ("VDD_IN", "POM_5V_IN", "VDD_SYS_IN", "VIN")
 # Where none exists (AGX modules), these are supplied side by side and their sum is the module. VDDQ_VDD2_1V8AO hangs
 # below VIN_SYS_5V0 and would be counted twice.
@@ -51,7 +51,7 @@ class PowerSource:
 
 
 def find_power(*, on_gpu: bool) -> tuple[PowerSource | None, str]:
-    """The meter that sees what the models run on, and the reason where there is none.
+    """The meter for the processor that the models run on, or the reason why there is none.
 
     A Jetson's monitor sees the whole module; elsewhere models on the GPU are metered by its driver, others by the
     CPU's counters.
@@ -70,7 +70,7 @@ def find_power(*, on_gpu: bool) -> tuple[PowerSource | None, str]:
 
 
 def pick_rails(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """(rails to add up, the same in words); nothing where no rail is known."""
+    """(rails to add up, the same in words); empty if no rail is known."""
     for total in _TOTALS:
         if total in names:
             return (total,), f"{total} (module input, the total)"
@@ -130,7 +130,7 @@ def _product(first: Path, second: Path | None, scale: float) -> float | None:
 
 
 def tegrastats_power() -> PowerSource | None:
-    """For modules whose monitor only root may read: the program has the right to."""
+    """For modules whose monitor only root may read; the program may."""
     program = open_tegrastats(interval_ms=100)
     sample = None if program is None else program.read()
     rails, words = pick_rails(list(sample.watts)) if sample else ((), "")
@@ -157,7 +157,7 @@ def nvidia_power(gpu: Nvidia) -> PowerSource | None:
 
 
 class _EnergyCounter:
-    """Watts from a counter of microjoules that starts again at its maximum."""
+    """Watts from a counter of microjoules that wraps at its maximum."""
 
     def __init__(self, counter: Path, maximum: Path, clock: Callable[[], float]) -> None:
         self._counter, self._clock = counter, clock
@@ -177,7 +177,7 @@ class _EnergyCounter:
 
 
 def rapl(root: Path = ROOT, clock: Callable[[], float] = time.perf_counter) -> tuple[PowerSource | None, str]:
-    """The CPU packages through powercap. Only root may read it on most systems; the reason then says so."""
+    """The CPU packages through powercap. On most systems only root may read it; the reason then says so."""
     folders = sorted((root / "sys/class/powercap").glob("*-rapl:[0-9]"))
     if not folders:
         return None, "no power meter: neither INA3221 (Jetson), NVML (NVIDIA GPU) nor RAPL (x86) is available"
@@ -204,7 +204,7 @@ def rapl(root: Path = ROOT, clock: Callable[[], float] = time.perf_counter) -> t
 
 
 class Sampler:
-    """Reads a meter in a thread, from ``with`` to its end; ``samples`` holds the watts."""
+    """Reads a meter in a thread inside ``with``; ``samples`` holds the watts."""
 
     def __init__(self, source: PowerSource) -> None:
         self._source = source
@@ -244,15 +244,15 @@ def measure_energy(
         images: uint8 (H, W, 3) RGB, shown in turn.
         source: the meter.
         seconds: time of each model, in two halves.
-        idle_seconds: time at rest, before; as long again passes unmeasured first, until clocks have come down.
+        idle_seconds: time at rest before the models run; the same time passes unmeasured first, until clocks are down.
 
     Returns:
-        The facts for the results, and the energy of each model that the meter gave enough readings for.
+        The facts for the results, and the energy of each model with enough readings of the meter.
     """
     time.sleep(idle_seconds)
     with Sampler(source) as resting:
         time.sleep(idle_seconds)
-    # Without a figure at rest nothing can be subtracted, and energy that holds the idle power would pass for ours.
+    # Without a figure at rest nothing can be subtracted, and the idle power would count as the models' energy.
     known = len(resting.samples) >= _FEWEST_SAMPLES
     idle = float(np.mean(resting.samples)) if known else 0.0
     joules = dict.fromkeys(models, 0.0)

@@ -1,4 +1,4 @@
-"""How much memory the GPU has in use, in bytes: of the whole machine, so other programs count too.
+"""GPU memory in use, in bytes, on the whole machine: other programs count too.
 
 A card has memory of its own, and the driver says how much of it is free. Where GPU and CPU share one memory (Jetson)
 the driver's free figure is the kernel's ``MemFree``: the host's own pages and the cache of files lower it as well.
@@ -25,7 +25,7 @@ class GpuMemory:
     Attributes:
         source: the figure's name where it comes from.
         shared: whether it is the same memory as the host's.
-        used: bytes in use now, from a zero of its own: only differences mean something.
+        used: bytes in use now, from an arbitrary zero: only differences mean something.
         close: to be called at the end.
     """
 
@@ -60,7 +60,7 @@ def open_gpu_memory(device: Device, root: Path = ROOT) -> GpuMemory:
 
 
 def _taken_by_others(root: Path) -> int:
-    """Minus what is available, minus this process's own pages: grows with what the GPU takes. Files are no loss."""
+    """Minus the available memory, minus this process's own pages: grows with the GPU's use; file caches do not count."""
     status = root / "proc/self/status"
     own = _bytes(status, "RssAnon") + _bytes(status, "RssShmem")
     return -_bytes(root / "proc/meminfo", "MemAvailable") - own

@@ -1,7 +1,7 @@
-"""Time several models on one machine so that their ratio means something.
+"""Time several models on one machine so that their ratio is meaningful.
 
-All models take turns, one frame each a round, on the same image, and the order moves on by one every round. So a
-drifting clock or a busy neighbour hits all alike, and the speed-up can be computed within each round.
+All models take turns, one frame each per round, on the same image, and the order rotates by one every round. So a
+drifting clock or a busy neighbour affects all alike, and the speed-up can be computed within each round.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ STAGES = ("preprocess", "copy_in", "network", "copy_out", "decode")
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rounds before measuring: until every model's median network time stands still, within bounds.
+    """Rounds before measuring, until every model's median network time is steady, within bounds.
 
     Attributes:
         window: the median of this many rounds is compared with that of as many before them.
-        tolerance: the two may differ by this share, or by what the scatter of the times explains.
-        max_rounds, max_seconds: end of the warm-up whatever the medians do; two rounds are always run.
+        tolerance: the two may differ by this share, or by as much as the scatter of the times explains.
+        max_rounds, max_seconds: limits of the warm-up; two rounds are always run.
     """
 
     window: int = 5
@@ -63,7 +63,7 @@ class WarmUp:
 class Frames:
     """Milliseconds of every measured frame of one model, arrays of shape (R,): one entry a round.
 
-    ``total`` is taken by the benchmark's own clock around the call; it holds the stages and what lies between them.
+    ``total`` is by the benchmark's clock around the call; it includes the stages and the time between them.
     Copies are zero where the runtime has no device of its own.
     """
 
@@ -75,7 +75,7 @@ class Frames:
     decode: np.ndarray
 
     def per_image(self, batch: int) -> Frames:
-        """The same of one image, where each entry was a batch of so many."""
+        """The times per image, if each entry is of a batch of so many."""
         return Frames(*(getattr(self, name) / batch for name in ("total", *STAGES)))
 
 
@@ -87,7 +87,7 @@ class LatencyRun:
         frames: model name -> its frames, all of the same length.
         states: clock and temperature, after the warm-up, about twice a second, and at the end.
         warmup_rounds: rounds that were run before measuring.
-        settled: False where the warm-up ended at its bound with medians still moving.
+        settled: False if the warm-up ended at its limit with medians still changing.
         seconds: wall time of the measured rounds.
     """
 
@@ -98,7 +98,7 @@ class LatencyRun:
     seconds: float
 
     def per_image(self, batch: int) -> LatencyRun:
-        """The run with the times of one image, where each round was a batch of so many."""
+        """The run with times per image, if each round was a batch of so many."""
         return replace(self, frames={name: frames.per_image(batch) for name, frames in self.frames.items()})
 
     def network_ms(self) -> np.ndarray:
@@ -127,11 +127,11 @@ def measure(
         models: name -> model, in the order of the table.
         images: uint8 (H, W, 3) RGB, or lists of them (offline); round r shows image r mod len(images) to every model.
         rounds: exactly so many rounds; else
-        seconds: rounds until this much time, for all models together, is over, but at least MIN_ROUNDS.
+        seconds: run rounds for this long, for all models together, but at least MIN_ROUNDS.
         warmup: bounds of the warm-up.
         clock: seconds, monotonic. A test passes its own.
         sensors: reads clock and temperature.
-        advance: called after each round with the rounds (or seconds) that have gone by since the last call.
+        advance: called after each round with the rounds (or seconds) since the last call.
     """
     if (rounds is None) == (seconds is None):
         raise ValueError("give rounds or seconds, not both")
@@ -141,7 +141,7 @@ def measure(
     recorder = {name: _Recorder() for name in names}
     warmup_rounds, settled = _warm_up(models, images, warmup or WarmUp(), clock)
 
-    # A collection in the middle of a frame is the benchmark's own garbage, not the model's time.
+    # Garbage collection during a frame would be the benchmark's time, not the model's.
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -214,7 +214,7 @@ def _warm_up(
         if all(_stands_still(times, bounds) for times in network.values()):
             return done, True
         if done >= 2 and (done >= bounds.max_rounds or clock() - started >= bounds.max_seconds):
-            # Slow models reach the bound in a few rounds: then the halves of what there is are compared.
+            # Slow models reach the limit in a few rounds: then the two halves of these are compared.
             short = replace(bounds, window=min(bounds.window, max(1, done // 2)))
             return done, all(_stands_still(times, short) for times in network.values())
 
@@ -226,7 +226,7 @@ def _stands_still(times: list[float], bounds: WarmUp) -> bool:
     before = float(np.median(times[-2 * bounds.window : -bounds.window]))
     recent = np.array(times[-2 * bounds.window :])
     # 1.48 MAD is the standard deviation of normal times, 1.25 sd / sqrt(n) the error of a median, sqrt(2) of a
-    # difference of two. On a noisy machine medians never stand still more closely than that.
+    # difference of two. On a noisy machine medians never get steadier than that.
     scatter = 1.48 * float(np.median(np.abs(recent - np.median(recent))))
     noise = 1.25 * scatter * np.sqrt(2 / bounds.window)
     return abs(now - before) <= max(bounds.tolerance * before, float(noise))
@@ -242,7 +242,7 @@ class Ratio:
 
 
 def speed_up(baseline: Frames, model: Frames) -> Ratio:
-    """How many times faster than the baseline, total time: median over rounds of baseline / model.
+    """Speed-up over the baseline in total time: median over rounds of baseline / model.
 
     Both saw the same image within the same round. The interval comes from order statistics of the ratios (the
     binomial interval of a median), so no distribution is assumed.

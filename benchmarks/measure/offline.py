@@ -1,4 +1,4 @@
-"""Offline mode, as MLPerf calls it: all images at hand; what counts is images per second, not the latency of one."""
+"""MLPerf's offline mode: all images are at hand; images per second count, not the latency of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samkr_edge.pose_model import PoseModel, StageTimes
 
 
 class Batched:
-    """A model that takes a list of images a call. Times are of the whole batch."""
+    """A model that takes a list of images per call. Times are of the whole batch."""
 
     def __init__(self, model: PoseModel, batch: int) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""Peak memory of a model: what a process of its own needs, from opening the file to the third frame.
+"""Peak memory of a model: that of a separate process, from opening the file to the third frame.
 
 The host's is what is resident, the GPU's what the machine has less of (``gpu_memory``), read after opening
 and between frames. They are two figures also where both are one memory, on a Jetson: what is allocated for the GPU is
@@ -92,7 +92,7 @@ def peak_memory(
     Args:
         open_model: gives what takes an image, uint8 (H, W, 3).
         image: uint8 (H, W, 3).
-        open_gpu: gives a way to read the GPU's memory; None for a model that does not run there.
+        open_gpu: returns a reader of the GPU's memory; None for a model that does not run there.
     """
     before = peak_rss_mb()
     gpu = None if open_gpu is None else open_gpu()
@@ -123,14 +123,14 @@ def _main(path: str, threads: str) -> None:
         measured = peak_memory(
             lambda: load_model(path, threads=int(threads)), random_image(), _gpu_of(Path(path))
         )
-    except SamkrError as error:  # without the memory, the model would fail with it all the same
+    except SamkrError as error:  # too little memory for this fails the model as well
         print(json.dumps({"error": error.to_dict()}))
     else:
         print(measured.model_dump_json())
 
 
 def _gpu_of(path: Path) -> Callable[[], GpuMemory] | None:
-    """How to read the GPU that a model may run on. For the others not even the driver is loaded: it takes memory."""
+    """A reader of the GPU that a model may run on. For other models not even the driver is loaded: it takes memory."""
     from samkr_edge.machine.device import running_device
     from samkr_edge.pose_model import WITH_GRAPH
 

@@ -25,7 +25,7 @@ _JPEG_QUALITY = 82
 # People whose score is below this share of the best one in the image are not drawn: bottom-up networks keep many
 # faint candidates, which the AP evaluation weighs by score and the eye cannot.
 _SHOWN_SHARE = 0.3
-# Below this the network does not believe in the person itself.
+# Below this score the network itself doubts the person.
 _SHOWN_SCORE = 0.05
 _MOST_PEOPLE = 12
 

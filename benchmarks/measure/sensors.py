@@ -1,4 +1,4 @@
-"""What the machine says about itself: clocks, temperatures, throttling and the power mode.
+"""The machine's sensors: clocks, temperatures, throttling and the power mode.
 
 Three families. A CPU is read from sysfs; a Jetson adds its GPU's devfreq node (``tegrastats`` where there is none that
 we know), its over-current counters and ``nvpmodel``; a desktop GPU adds NVML (package ``nvidia-ml-py``), or
@@ -30,10 +30,10 @@ class MachineState:
     """One reading; None where unreadable.
 
     Attributes:
-        mhz: clock of the fastest CPU core: the one that measures is busy, the others may sleep at a low clock.
+        mhz: clock of the fastest CPU core: the measuring one is busy, others may idle at a low clock.
         celsius: the hottest thermal zone.
         gpu_mhz, gpu_celsius: the GPU's.
-        throttled: what holds the clock down at this moment, in words.
+        throttled: what limits the clock at this moment, in words.
         throttle_events: a counter that grows when the hardware cuts power or clock (Jetson over-current, cooling).
     """
 
@@ -72,7 +72,7 @@ def find_sensors(root: Path = ROOT, *, on_gpu: bool = True) -> Sensors:
         on_gpu: False where no model runs on a GPU: a desktop's GPU is then not read.
     """
     if described_by_files(root).is_jetson:
-        # Asked only where it is needed: the program itself takes some of a core.
+        # Used only where needed: the program itself takes some of a core.
         monitor = open_tegrastats(interval_ms=500) if gpu_devfreq(root) is None else None
         return Sensors(
             "jetson",
@@ -135,7 +135,7 @@ def _hottest(root: Path) -> float | None:
 def gpu_devfreq(root: Path = ROOT) -> Path | None:
     """The devfreq folder of a Jetson's GPU, by its name or its device-tree node's.
 
-    Where the device itself lies below ``/sys/devices`` changes with every JetPack; its entry in the class does not.
+    The device's path below ``/sys/devices`` changes with every JetPack; its entry in the class does not.
     """
     for node in sorted((root / "sys/class/devfreq").glob("*")):
         named = is_gpu_node(node.name) or is_gpu_node(_text(node / "device/of_node/name") or "")
@@ -204,7 +204,7 @@ def _zone(root: Path, name: str) -> float | None:
 
 
 def _cooling(root: Path) -> tuple[str, ...]:
-    """Cooling devices in action, without fans: a fan that turns costs no clock."""
+    """Active cooling devices, without fans, which do not reduce clocks."""
     active = []
     for folder in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         kind = _text(folder / "type") or ""
@@ -336,7 +336,7 @@ def _join(cpu: MachineState, gpu: MachineState) -> MachineState:
 
 
 def _output_of(program: str, *arguments: str) -> str | None:
-    """Standard output of a program, None where it is missing or fails."""
+    """Standard output of a program, None if it is missing or fails."""
     if shutil.which(program) is None:
         return None
     try:

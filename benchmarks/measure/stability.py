@@ -1,4 +1,4 @@
-"""Was the machine the same machine from the first frame to the last? Clock, temperature and the spread of times."""
+"""Was the machine in the same state from the first frame to the last? Clock, temperature and the spread of times."""
 
 from __future__ import annotations
 
