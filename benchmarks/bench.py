@@ -178,7 +178,7 @@ def _time(
 
         timed = {name: Batched(model, plan.batch) for name, model in models.items()}
         queries = batches(images, plan.batch)
-    # OpenCV would resize with threads of its own, however few the model was given.
+    # OpenCV would resize with its own threads, even if the model has few.
     with (
         opencv_threads(plan.threads),
         progress("latency", plan.rounds or plan.seconds, unit="rounds" if plan.rounds else "s") as advance,
@@ -234,7 +234,7 @@ def _save_samples(plan: Plan, opened: Opened, folder: Path | None, progress: Pro
     """The folder's name; None where there are no samples."""
     if folder is None:
         return None
-    # Pictures of an earlier run must not stand beside this run's numbers.
+    # Pictures of an earlier run must not be shown with this run's numbers.
     if (folder / INDEX).is_file():
         shutil.rmtree(folder)
     if opened.dataset is None or plan.samples == 0:

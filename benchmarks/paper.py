@@ -1,4 +1,4 @@
-"""The paper's own tables, and which of its figures stand beside ours. They are quoted, never mixed with ours.
+"""The paper's tables, and which of its figures are shown next to ours. They are quoted, never mixed with ours.
 
 Paper: L. Chen, D. Zhou, R. Liu, Q. Zhang, "SAMKR: Bottom-up Keypoint Regression Pose Estimation Method Based On
 Subspace Attention Module". Its figures are quoted as printed, slips included (Table 2 prints g = 8 for 12_SAMKR_24).
@@ -179,7 +179,7 @@ class PaperFigure:
     latency_ms: float | None = None
 
 
-# Tables whose AP stand beside ours, and what they are of. Of a row's networks the first is the paper's own.
+# Tables whose AP is shown next to ours, and what it was measured on. Of a row's networks the first is the paper's.
 _QUOTED = {3: "COCO val2017, Table 3", 5: "CrowdPose test, Table 5"}
 _TIMES = 6
 

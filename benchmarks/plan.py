@@ -32,7 +32,7 @@ class Plan:
         cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
         mode, batch: one image after the other, or ``offline`` in batches of so many.
         power: measure energy too, where there is a meter.
-        memory: measure peak memory too, in a process of its own for each model.
+        memory: measure peak memory too, in a separate process for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
         anyway: measure train-fit AP where a model was trained on these images.

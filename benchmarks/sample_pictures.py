@@ -1,4 +1,4 @@
-"""The schema of ``samples.json``: sample predictions beside a results file, a few images with every model's people."""
+"""The schema of ``samples.json``, next to a results file: sample predictions of every model on a few images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Samples(BaseModel):
 
 
 def read_samples(folder: Path) -> Samples | None:
-    """The samples beside a results file; None where there are none, for example because only the JSON was copied.
+    """The samples next to a results file; None if there are none, for example because only the JSON was copied.
 
     Raises:
         SamkrError: SE-A63 the index is damaged.

@@ -199,7 +199,7 @@ def bench(
 
 
 def _refuse_foreign_files(out: Path | None, target: Path | None, report: bool) -> None:
-    """What lies in the folder ``--out`` and was not written by us is not replaced; a file named there may be."""
+    """Refuse to replace files of other origin in the folder ``--out``; a file named by it may be replaced."""
     from benchmarks.report.page import is_report
     from benchmarks.schema import is_results
     from samkr_edge.files.own_files import refuse_foreign
@@ -331,7 +331,7 @@ def _page(target: Path) -> Path:
 
 
 def _samples_folder(target: Path) -> Path:
-    """``samples`` beside ``results.json``; beside any other name, a folder called after it, so runs can share one."""
+    """``samples`` next to ``results.json``; for any other name a folder named after it, so that runs can share one."""
     from benchmarks.sample_pictures import FOLDER
     from benchmarks.schema import FILE_NAME
 
@@ -339,7 +339,7 @@ def _samples_folder(target: Path) -> Path:
 
 
 def _results_in(target: Path | None) -> Results | None:
-    """The results of an earlier run in the same place; whatever is wrong with them, they are then not reused."""
+    """The results of an earlier run in the same place, for reuse; None if anything is wrong with them."""
     from benchmarks.schema import read_results
 
     if target is None or not target.is_file():

@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
 def variants(
     network: PoseNet, ties: ChannelTies, statistics: ChannelStatistics, batches: list[Any]
 ) -> list[tuple[str, Policy, PoseNet]]:
-    """Name, policy that does not equalise by itself, and the network, rescaled where the name says so."""
+    """Name, a policy without equalisation, and the network, rescaled if the name says so."""
     channel, equalised = load_policy("default"), load_policy("rtx")
     tensor = equalised.model_copy(update={"equalise": False})
     int8 = {a.module for a in assign(tensor, network) if a.precision == "int8" and a.op == "conv"}

@@ -25,7 +25,7 @@ class Day:
         bundle: the folder that `prepare` made.
         work: holds networks and engines, and the records; of one machine.
         out: gets a copy of the records after every step; None for none.
-        pythons: ``torch`` and ``tensorrt`` -> the command of a Python, or nothing where there is none.
+        pythons: ``torch`` and ``tensorrt`` -> the command of a Python, empty without one.
         extra: the same -> a folder in front of its path.
         records: name of a step -> what became of it.
     """
@@ -41,7 +41,7 @@ class Day:
         return self.records.get(step.name, {}).get("state") == "done"
 
     def is_there(self, step: GpuDayStep) -> bool:
-        """Whether what others read of it lies here."""
+        """Whether its outputs that other steps read are here."""
         return all((self.work / name).exists() for name in step.makes)
 
     def keep(self, name: str, record: dict[str, Any]) -> None:

@@ -91,14 +91,14 @@ def wait_for(device: str) -> None:
 def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> float:
     """Peak megabytes of one pass in this process, which must be fresh."""
     head = both_heads(MODEL, KEYPOINTS)[form].to(device)
-    PASSES[name](head, torch.randn(1, CHANNELS, 8, 8, device=device))  # whatever is set up once
+    PASSES[name](head, torch.randn(1, CHANNELS, 8, 8, device=device))  # one-time setup
     x = torch.randn(1, CHANNELS, size, size, device=device)
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
         PASSES[name](head, x)
         return (torch.cuda.max_memory_allocated(device) - held) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed shall not hide what is taken
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory must not hide new allocations
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from here
     before = resident_mb()
     PASSES[name](head, x)

@@ -1,4 +1,4 @@
-"""Peak memory of each step from network to built INT8 model, each in a process of its own.
+"""Peak memory of each step from network to built INT8 model, each in its own process.
 
     python -m benchmarks.host.memory --model samkr_w48 --out benchmarks/results/memory_w48.json
 

@@ -33,7 +33,7 @@ PROTOCOLS = {"deployment": Protocol(), "paper": PAPER}
 
 
 def trained(recipe: str, data: Path, out: Path, settings: list[str]) -> Path:
-    """The network of a run in ``out``, which is begun, gone on with or over."""
+    """The network of the run in ``out``, which is started, resumed, or already finished."""
     options = [option for setting in settings for option in ("--set", setting)]
     line = command("train", recipe, "--data", str(data), "--out", str(out), "--resume", *options)
     subprocess.run(line, check=True, stdout=sys.stderr)
@@ -50,7 +50,7 @@ def scores_of(network: Path, dataset: KeypointDataset) -> dict[str, dict[str, fl
 
 
 def finished(folder: Path, settings: list[str], annotations: dict[str, str]) -> dict[str, Any] | None:
-    """The record of a run that is over; None where there is none.
+    """The record of a finished run, or None.
 
     Raises:
         ValueError: it is of other settings or data.

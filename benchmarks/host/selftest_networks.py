@@ -60,7 +60,7 @@ def _export_trained(checkpoint: Path, out: Path, decode_in: str, batch: int) -> 
 
 
 def _export_untrained(model: str, out: Path, batch: int) -> None:
-    """With biases of its own for every convolution: the exporter lets those that are equal share one."""
+    """With a different bias for every convolution, since the exporter merges equal ones."""
     import torch
 
     from training.checkpoint import network_of, untrained_checkpoint

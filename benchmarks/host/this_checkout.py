@@ -9,5 +9,5 @@ from samkr_edge import child_process
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
-    """`samkr-edge ARGUMENTS` in a process of its own; all it prints goes to stderr."""
+    """`samkr-edge ARGUMENTS` in a child process; all its output goes to stderr."""
     return subprocess.Popen(child_process.command(*arguments), stdout=sys.stderr)

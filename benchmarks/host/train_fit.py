@@ -1,4 +1,4 @@
-"""Two pictures of a network that was fitted to photographs: its people beside the labelled ones, and its curve.
+"""Two pictures of a network fitted to photographs: its people next to the labelled ones, and its curve.
 
     python -m benchmarks.host.train_fit poses fp32.pt int8.pt --data lspet200 -o docs/train-fit.svg
     python -m benchmarks.host.train_fit curve benchmarks/results/lspet-train-fit.log.jsonl -o docs/train-fit-curve.svg
@@ -121,7 +121,7 @@ def _panel(
     drawn = [_person(joints, edges, view, FAINT, 5.0) for joints in under]
     drawn += [_person(joints, edges, view, colour, 1.8) for joints in people]
     at = f'x="{view.left:g}" y="{view.top:g}" width="{PANEL}" height="{PANEL}"'
-    # An inner <svg> cuts off what lies outside its panel.
+    # An inner <svg> clips at its panel.
     return (
         f'<rect {at} rx="4" fill="{GROUND}"/><svg {at} viewBox="{view.left:g} {view.top:g} {PANEL} {PANEL}">'
         f"{''.join(drawn)}</svg>"

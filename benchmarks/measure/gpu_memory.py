@@ -60,7 +60,7 @@ def open_gpu_memory(device: Device, root: Path = ROOT) -> GpuMemory:
 
 
 def _taken_by_others(root: Path) -> int:
-    """Minus the available memory, minus this process's own pages: grows with the GPU's use; file caches do not count."""
+    """Minus available memory, minus this process's own pages: grows with the GPU's use; file caches are neutral."""
     status = root / "proc/self/status"
     own = _bytes(status, "RssAnon") + _bytes(status, "RssShmem")
     return -_bytes(root / "proc/meminfo", "MemAvailable") - own

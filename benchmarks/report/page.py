@@ -37,12 +37,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the page shall answer or hold besides the runs.
+    """What the page must answer or show besides the runs.
 
     Attributes:
         max_latency, min_ap: constraints of the recommendation: milliseconds of the p90, and AP.
         sensitivity: file or folder of `samkr-edge sensitivity`.
-        paper: lay the paper's tables out with ours beside them.
+        paper: show the paper's tables next to our measurements.
     """
 
     max_latency: float | None = None

@@ -1,4 +1,4 @@
-"""The paper's tables with our measurements beside them, each in columns of its own."""
+"""The paper's tables next to our measurements, each in separate columns."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Point:
     """One model in the plot.
 
     Attributes:
-        label: drawn beside the mark.
+        label: drawn next to the mark.
         series: number of its colour and mark.
         p50, p90: latency in ms.
         ap: 0..100.

@@ -1,4 +1,4 @@
-"""Part of the report: sample predictions, every model's beside the baseline's, with the joints that moved."""
+"""Part of the report: sample predictions, every model's next to the baseline's, with the joints that moved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pictures(
     """The pictures of run ``number`` as the template shows them, until the budget is spent.
 
     Args:
-        folder: where the run's file lies; its samples are in a folder beside it.
+        folder: the folder of the run's file; its samples are in a folder next to it.
         labels: model name -> what it is called in the page.
     """
     samples = read_samples(folder / results.samples) if results.samples else None

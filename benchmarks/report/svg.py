@@ -23,7 +23,7 @@ def mark(series: int, cx: float, cy: float) -> str:
 
 
 def mark_icon(series: int) -> str:
-    """The mark of a series, to stand in text."""
+    """The mark of a series, for use in text."""
     return f'<svg class="icon s{series}" viewBox="0 0 18 18" aria-hidden="true">{mark(series, 9, 9)}</svg>'
 
 

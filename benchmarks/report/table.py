@@ -92,7 +92,7 @@ def _memory(model: ModelResult) -> str:
 
 
 def _on_device(model: ModelResult) -> str:
-    """Copy in, network and copy out; a runtime without a device of its own copies nothing."""
+    """Copy in, network and copy out; a runtime without a device copies nothing."""
     ms = model.split_ms
     if not (ms.copy_in or ms.copy_out):
         return f"{ms.network:.2f}"
@@ -108,7 +108,7 @@ def _crowding(model: ModelResult) -> str:
 
 
 def has_paper(results: Results) -> bool:
-    """Whether the paper's AP is shown: only beside AP of ours, never in its place."""
+    """Whether the paper's AP is shown: only next to ours, never in its place."""
     return results.dataset is not None and any(model.paper for model in results.models)
 
 

@@ -176,7 +176,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
         call()
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        # A new order each round: whoever follows the loops would always find cold caches.
+        # A new order each round: what always ran after the loops would always find cold caches.
         for name in random.permutation(names).tolist():
             before = time.perf_counter()
             work[name]()

@@ -10,7 +10,7 @@ _LIMIT_S = 60
 
 
 def can_be_root() -> bool:
-    """Whether ``run_as_root`` can work here; nothing is asked, nothing is changed."""
+    """Whether ``run_as_root`` can work here; without asking for a password or changing anything."""
     if os.geteuid() == 0:
         return True
     return shutil.which("sudo") is not None and _run(["sudo", "-n", "true"], "") is not None

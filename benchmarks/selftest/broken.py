@@ -34,7 +34,7 @@ def with_unknown_operator(source: Path, out: Path) -> Path:
 
 
 def cut_engine(engine: Path, out: Path) -> Path:
-    """Half of an engine beside the passport of the whole."""
+    """Half of an engine, with the passport of the whole."""
     data = engine.read_bytes()
     out.write_bytes(data[: len(data) // 2])
     passport_path(out).write_bytes(passport_path(engine).read_bytes())
@@ -42,7 +42,7 @@ def cut_engine(engine: Path, out: Path) -> Path:
 
 
 def cut_engine_that_is_vouched_for(engine: Path, out: Path) -> Path:
-    """Half of an engine with a passport of its own: only TensorRT can tell."""
+    """Half of an engine with a matching passport: only TensorRT can notice."""
     cut_engine(engine, out)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     write_passport(out, read_passport(out).model_copy(update={"sha256": digest}))

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.selftest.run import run_stage
 from benchmarks.selftest.stage import Check, Rig, Stage
 
-# The last line: without it the process ended before its stage did, whatever its exit code says.
+# The last line: without it the process ended before its stage, whatever its exit code.
 DONE = "done"
 
 
@@ -45,7 +45,7 @@ def main(given: list[str]) -> None:
     """Run the stage that ``arguments`` describes."""
     stage, rig = Stage(needs=(), **json.loads(given[0])), Rig(Path(given[1]), Path(given[2]))
     pipe = int(given[3])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its end is told; gigabytes of it help nobody
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # only its end is shown; gigabytes of it help nobody
     os.set_inheritable(pipe, False)  # a process that the stage starts and leaves behind must not hold it open
     with os.fdopen(pipe, "w", encoding="utf-8") as out:
         for check in run_stage(stage, rig):

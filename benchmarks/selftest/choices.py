@@ -1,4 +1,4 @@
-"""Stage 9: what a build chooses or is asked for: the faster precision, calibration, other GPUs, a bundle's engine."""
+"""Stage 9: choices of a build and its options: the faster precision, calibration, other GPUs, a bundle's engine."""
 
 from __future__ import annotations
 

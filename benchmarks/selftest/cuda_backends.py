@@ -22,7 +22,7 @@ MIB = 1 << 20
 COPIED, TAKEN = 4 * MIB, 64 * MIB
 # More than any GPU has.
 TOO_MUCH = 1 << 42
-# A Jetson shares its memory with all that runs beside this.
+# A Jetson shares its memory with all other processes.
 RETURNED_WITHIN, TRIES = 1 * MIB, 20
 ROUNDS = 50
 
@@ -171,7 +171,7 @@ def _out_of_memory(name: str, cuda: Cuda) -> Check:
 
 
 def _lost(cuda: Cuda) -> int:
-    """Bytes of free memory that are gone after all was given back."""
+    """Bytes of free memory that are missing after everything was freed."""
     cuda.free(cuda.alloc(TAKEN))  # what the driver takes once, for itself
     before, _ = cuda.memory()
     for _ in range(ROUNDS):

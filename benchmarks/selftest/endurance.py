@@ -24,13 +24,13 @@ from samkr_edge.runtime.tensorrt import TensorRTRunner
 THREADS, RUNS = 4, 1000
 OPENINGS = 200
 MOST_GROWTH_MB, ROUNDS = 1.0, 3
-# A Jetson shares its memory with all that runs beside this: what is taken for a moment is not counted.
+# A Jetson shares its memory with all other processes: short peaks are not counted.
 READINGS, BETWEEN_S = 20, 0.1
 Images = list[np.ndarray]
 
 
 def checks(rig: Rig, runs: int = RUNS, openings: int = OPENINGS) -> Iterator[Check]:
-    """With the FP16 engine of the small network: what is asked does not depend on its size."""
+    """With the FP16 engine of the small network: the answer does not depend on its size."""
     for flavour in served_flavours():
         title = TITLES[flavour]
         try:
@@ -89,7 +89,7 @@ def _threads(
 def _closed_in_either_order(
     title: str, engine: Path, image: np.ndarray, expected: tuple[np.ndarray, ...]
 ) -> Check:
-    """That the process lives afterwards is what is asked: TensorRT ends it where its objects go in a wrong order."""
+    """Checks that the process survives: TensorRT ends it if its objects are freed in the wrong order."""
     different = 0
     for first_goes in (True, False):
         runners = [TensorRTRunner(engine), TensorRTRunner(engine)]
@@ -99,7 +99,7 @@ def _closed_in_either_order(
         gone.close()
         different += not _equal(expected, left.run(image))
         left.close()
-    # One that is forgotten, not closed, beside one that works.
+    # One that is forgotten, not closed, next to one in use.
     forgotten, left = TensorRTRunner(engine), TensorRTRunner(engine)
     del forgotten
     gc.collect()

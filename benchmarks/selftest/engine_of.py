@@ -68,7 +68,7 @@ class EngineOutputs:
 
 
 def features_here(flavour: Flavour) -> Features:
-    """Of the TensorRT that is installed; raises SamkrError SE-V91 where there is none."""
+    """Of the installed TensorRT; raises SamkrError SE-V91 without one."""
     return features_of(import_tensorrt(flavour), flavour)
 
 

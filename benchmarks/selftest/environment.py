@@ -29,7 +29,7 @@ from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
 # FP16 goes in and comes out: a weakly typed network of it takes the flag.
 STRONG, WEAK = Form("every type", "strong"), Form("every type", "weak", ("FP16",))
-# What is installed beside TensorRT, and no part of it.
+# Installed next to TensorRT, but not part of it.
 NOT_TENSORRT = {"onnx_package"}
 
 

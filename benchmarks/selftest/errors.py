@@ -32,7 +32,7 @@ from samkr_edge.runtime.cuda import open_cuda
 
 # Seconds that an error may take; the time to start and to look at the device is not counted.
 LONGEST_S = 10.0
-# Megabytes of the GPU that are not back; a Jetson shares its memory with all that runs beside this.
+# Megabytes of the GPU that may be missing; a Jetson shares its memory with all other processes.
 MOST_KEPT_MB = 64.0
 # What one command may take before it is killed.
 TIMEOUT_S = 300.0
@@ -61,7 +61,7 @@ Run = Callable[[Words], CommandRun]
 
 
 def in_a_process(words: Words) -> CommandRun:
-    """``samkr-edge WORDS`` in a process of its own."""
+    """``samkr-edge WORDS`` in a child process."""
     begun = time.perf_counter()
     done = subprocess.run(
         child_process.command(*words),
@@ -169,7 +169,7 @@ def _obeying(rig: Rig, flavour: Flavour) -> Check:
     try:
         built = build_tensorrt(source, rig.folder / "weak.engine", (_weakly_typed(plan),))
     except SamkrError as error:
-        # That layers would not be FP32, or that none of its kernels are: told, and nothing was written.
+        # That layers would not be FP32, or that none of its kernels are: reported, and nothing was written.
         return Check(
             what,
             f"{error.code}: {error.message}",
@@ -201,7 +201,7 @@ def _ctrl_c(rig: Rig, flavour: Flavour, source: Path) -> Check:
 
 
 def stopped(what: str, words: Words, folder: Path, library: str, patience: float = 3.0) -> Check:
-    """Ctrl-C for a build in a process of its own, working in the empty ``folder``, when its builder is at work.
+    """Ctrl-C for a build in a child process, in the empty ``folder``, while its builder is running.
 
     Args:
         library: part of the name of what it loads when it begins.
@@ -217,7 +217,7 @@ def stopped(what: str, words: Words, folder: Path, library: str, patience: float
         encoding="utf-8",
         errors="replace",
         env=environment,  # with a timing cache it could be done before
-        # As a shell's foreground job it hears Ctrl-C, whatever this process was started to ignore.
+        # Like a shell's foreground job it gets Ctrl-C, even if this process was started to ignore it.
         preexec_fn=_hear_ctrl_c,
     )
     _wait_for(process, library)

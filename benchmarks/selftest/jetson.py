@@ -16,7 +16,7 @@ from benchmarks.selftest.stage import Check, Rig, not_run
 from samkr_edge.machine.device import running_device, target_of
 from targets.device import Device
 
-# Live SMs may be fewer, by power mode; memory is what is left beside firmware and carve-outs.
+# A power mode may have fewer live SMs; firmware and carve-outs reduce the memory.
 _MEMORY = (0.75, 1.05)
 _POWER_LIMIT = 0.1
 _POWER_S = 6.0
@@ -77,7 +77,7 @@ def gpu_node(root: Path) -> Check:
 
 
 def power(monitor: PowerSource | None, tegrastats: PowerSource | None, seconds: float = _POWER_S) -> Check:
-    """INA3221 through sysfs beside what `tegrastats` prints, both read for the same seconds."""
+    """INA3221 through sysfs against `tegrastats`, both read for the same seconds."""
     what = "power: INA3221 against tegrastats"
     if monitor is None:
         return not_run(what, "no INA3221 that this user can read")
@@ -99,7 +99,7 @@ def power(monitor: PowerSource | None, tegrastats: PowerSource | None, seconds: 
 
 
 def locked_clocks(store: Path, root: Path) -> Check:
-    """Whether locked clocks are seen as such. What `jetson_clocks` changes it is told to restore from ``store``."""
+    """Whether locked clocks are recognised. `jetson_clocks` restores its changes from ``store``."""
     what = "clocks locked after jetson_clocks"
     if (seen := _clocks(root)) is None:
         return not_run(what, "nvpmodel names no mode, or the GPU's clock has no node")

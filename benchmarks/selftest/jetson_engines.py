@@ -74,7 +74,7 @@ def across_power_modes(engine: Path, root: Path = ROOT) -> Iterator[Check]:
     expected = _outputs(engine)
     try:
         for name, number in others:
-            # Where a mode needs a restart it asks for one, and gets none.
+            # If a mode needs a restart, nvpmodel asks for one, and is told no.
             run_as_root("nvpmodel", "-m", str(number), answer="no\n")
             if parse_nvpmodel(output_of("nvpmodel", "-q")) != (name, number):
                 continue

@@ -66,7 +66,7 @@ def _engine(rig: Rig, wanted: Wanted) -> Iterator[Check]:
     yield _full_precision(wanted, promises, [one for one in broken if one.promised == "FP32"])
     if promises.int8:
         yield _int8(wanted, promises, [one for one in broken if one.promised == "INT8"])
-        # The graph compiler, which makes all that TensorRT for RTX builds, puts sums into kernels of its own.
+        # The graph compiler, which builds everything in TensorRT for RTX, puts sums into separate kernels.
         if wanted.flavour == "tensorrt":
             yield _fused_sums(wanted, graph, promises, report.layers)
     yield _profile(wanted, report)

@@ -1,4 +1,4 @@
-"""What this machine has of what stages need, looked up without ending the process that asks."""
+"""Which of the stages' requirements this machine has, looked up without risk to this process."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
     images = images_of(people)[: None if trained else FEW]
     try:
         engine = built_engine(rig, wanted)
-        # Of one image: that a batch computes the same for each is a part of what is asked.
+        # Of one image: the check includes that a batch computes the same for each image.
         single = source_of(rig, replace(wanted, batch=1))
         expected = look(reference_of(single, engine, rig.folder / "reference.onnx"), images)
         found = look(engine, images)

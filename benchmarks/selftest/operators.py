@@ -1,4 +1,4 @@
-"""Stage 3: the other operators that our networks rest on, each in an engine of its own, against ONNX Runtime."""
+"""Stage 3: the other operators of our networks, each in its own engine, against ONNX Runtime."""
 
 from __future__ import annotations
 

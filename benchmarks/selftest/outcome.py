@@ -44,7 +44,7 @@ def judge(
 ) -> StageOutcome:
     """The outcome of a stage that was run; ``unfinished`` says why it was stopped, where it was.
 
-    A stage none of whose checks could be run was not run itself: nothing is known of it.
+    A stage counts as not run if none of its checks could be run: nothing is known about it.
     """
     failed = [check for check in checks if check.passed is False]
     if failed:

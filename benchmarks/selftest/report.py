@@ -23,7 +23,7 @@ _STYLES: dict[State, str] = {
 
 
 def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
-    """The JSON beside the table. ``begun``: UTC, ISO 8601; ``facts``: ``Machine.facts``."""
+    """The JSON next to the table. ``begun``: UTC, ISO 8601; ``facts``: ``Machine.facts``."""
     return {
         "schema_version": SCHEMA_VERSION,
         "time": begun,

@@ -1,4 +1,4 @@
-"""Run stages in this process; ``benchmarks.selftest.supervise`` gives each a process of its own."""
+"""Run stages in this process; ``benchmarks.selftest.supervise`` runs each in its own process."""
 
 from __future__ import annotations
 

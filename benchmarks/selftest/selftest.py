@@ -19,7 +19,7 @@ FILE = "selftest.json"
 
 
 class Selftest:
-    """Stages run one after the other by whoever asks: the command line, or a test each.
+    """Stages, run one after the other by the command line, or by one test each.
 
     Args:
         folder: gets ``FILE``, which is written again after every check; that of an earlier run is set aside.
@@ -59,7 +59,7 @@ class Selftest:
         ]
 
     def run(self, stage: Stage, measured: Measured) -> StageOutcome:
-        """One stage, unless something is against it; ``measured`` is told of every check at once.
+        """One stage, unless something prevents it; ``measured`` is called for every check immediately.
 
         Raises:
             StoppedByUser: Ctrl-C; what was measured is in the file.

@@ -1,4 +1,4 @@
-"""Each stage in a process of its own, followed: TensorRT can end a process with a signal, and it can hang.
+"""Each stage in its own supervised process: TensorRT can end a process with a signal, and it can hang.
 
 The process has a process group of its own. So Ctrl-C reaches only the one that follows, which keeps what was measured
 and stops the other; and what a stage has started itself is stopped with it.
@@ -51,7 +51,7 @@ def supervise(
 
     Args:
         shared: ``Rig.shared`` of the run; the stage's own folder is made, and thrown away after it.
-        measured: told of every check at once.
+        measured: called for every check immediately.
         seconds_left: what is left of ``--minutes``: a stage that is still running then is stopped, and unfinished.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``trtexec``, NVIDIA's benchmark: where it is, how it is asked to measure as we do, and what it prints."""
+"""``trtexec``, NVIDIA's benchmark: its path, the options to measure as we do, and its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samkr_edge.fixes import quoted
 # Where JetPack's and Debian's packages put it; no pip wheel brings it.
 INSTALLED = Path("/usr/src/tensorrt/bin/trtexec")
 
-# Up to 10 these are asked for; from 11 on they are what it does unless told otherwise.
+# Options up to version 10; from 11 on they are the default.
 _ALIKE_BEFORE_11 = ("--useSpinWait", "--noDataTransfers")
 _VERSION = re.compile(r"\[TensorRT v(\d+(?:\.\d+)*)\]")
 # Not "Total GPU Compute Time". Before the summary every line may begin with a time stamp and a level.
@@ -46,7 +46,7 @@ def find_trtexec() -> Path | None:
 
 
 def release_of(printed: str) -> tuple[int, ...]:
-    """(major, minor, patch) of the head line; empty where there is none.
+    """(major, minor, patch) of the head line; empty without one.
 
     ``[TensorRT v8602]``, ``[TensorRT v100300]`` or ``[TensorRT v11.1.0.106]``.
     """

@@ -64,7 +64,7 @@ def _build(source: Path, cell: Cell, folder: Path) -> Path:
 
 
 def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
-    """One of our commands in a process of its own, unless its output is there and was made from the same things, here.
+    """One of our commands in a child process, unless its output exists, made from the same inputs on this machine.
 
     Raises:
         SamkrError: the command's own; SE-B65 where it ended without one.
@@ -94,7 +94,7 @@ def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
 
 
 def _error_of(printed: bytes, command: str) -> SamkrError | None:
-    """The error in what a command printed under ``--json``; None where there is none: it crashed or was killed."""
+    """The error in a command's ``--json`` output; None if there is none, because it crashed or was killed."""
     try:
         error = json.loads(printed.splitlines()[-1])["error"]
         return SamkrError(error["code"], error["message"], {**error["facts"], "in": command}, error["fix"])

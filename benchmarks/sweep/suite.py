@@ -1,4 +1,4 @@
-"""What a sweep measures, as data: a suite file and the cells that it stands for."""
+"""What a sweep measures, as data: a suite file and its cells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Entry(_SuitePart):
     With neither, the files are those of ``--model``.
 
     Attributes:
-        name: stands in the table and in file names.
+        name: used in the table and in file names.
         files: ONNX files or built models; an ONNX is built for each target, a built model runs as it is.
         network: zoo name.
         checkpoint: its weights; None for random ones, which measure speed and not accuracy.
