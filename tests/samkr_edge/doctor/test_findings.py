@@ -115,8 +115,8 @@ for name in ("numpy", "cv2", "onnxruntime", "pycocotools", "pydantic", "yaml", "
     sys.modules[name] = None
 from samkr_edge.doctor.environment import PACKAGES, environment
 from samkr_edge.doctor.findings import findings
-from samkr_edge.doctor.trial_import import Trial
-found = findings(environment(), {name: Trial(False) for name in PACKAGES})
+from samkr_edge.doctor.trial_import import ImportTrial
+found = findings(environment(), {name: ImportTrial(False) for name in PACKAGES})
 print(json.dumps([finding.detail for finding in found]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
