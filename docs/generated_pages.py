@@ -162,6 +162,8 @@ def text_of(node: ast.expr, texts: dict[str, str]) -> str:
         return "" if "" in ways else _OR.join(filter(has_words, ways)) or _VALUE
     if isinstance(node, ast.Name) and node.id in texts:
         return texts[node.id]
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "counted":
+        return f"{_VALUE} {text_of(node.args[-1], texts)}{'s' * (len(node.args) == 2)}"
     return _VALUE
 
 

@@ -25,3 +25,8 @@ def one_line(text: str) -> str:
 def is_utf8(text: str) -> bool:
     """Whether a text can be written as UTF-8. File names may be other bytes, which Python reads as surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 image``, ``2 images``; ``many`` where it is not ``one`` with an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -22,6 +22,7 @@ from samkr_edge.evaluation.ap import paired_bootstrap, predict_dataset, score
 from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from samkr_edge.progress import Advance
 from samkr_edge.terminal import say
 from training.export import torch_maps
@@ -76,7 +77,7 @@ def judge_by_ap(
     ]
     ap, ap_without = (score(dataset, found, ids).ap for found in results)
     metric = "train-fit AP" if seen.models else "AP"
-    where = f"{len(ids)} images of {dataset.root.resolve().name}, {dataset.split}"
+    where = f"{counted(len(ids), 'image')} of {dataset.root.resolve().name}, {dataset.split}"
     if ap < LEAST_AP:
         raise SamkrError(
             "SE-Q69",
@@ -148,7 +149,7 @@ def judge_by_joints(
             fix=_KEPT_WHOLE,
         )
     return {
-        "judged": f"{moved} without it, of {staying.people} people on {probe}",
+        "judged": f"{moved} without it, of {counted(staying.people, 'person', 'people')} on {probe}",
         "people": staying.people,
         "joints_median": staying.median,
         "joints_largest": staying.largest,

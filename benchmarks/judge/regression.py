@@ -12,6 +12,7 @@ from benchmarks.judge.verdict import DEFAULT_MAX_DROP
 from benchmarks.schema import Results, Spread
 from benchmarks.where_measured import machine_facts
 from samkr_edge.errors import SamkrError
+from samkr_edge.printable import counted
 
 What = Literal["rows", "accuracy", "speed"]
 WHAT: tuple[What, ...] = get_args(What)
@@ -139,8 +140,8 @@ def regression(
         )
         return SamkrError(
             "SE-Q67",
-            f"the quality gate failed: {len(open_points)} "
-            f"{'thing' if len(open_points) == 1 else 'things'} could not be compared with the baseline results",
+            f"the quality gate failed: {counted(len(open_points), 'thing')} "
+            "could not be compared with the baseline results",
             _reasons(open_points),
             fix=f"measure the same models, data and settings, or add {wanted}",
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.report.overview import device_name
 from benchmarks.schema import Machine, Results, Settings
+from samkr_edge.printable import counted
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -18,8 +19,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
         (
             "Timing",
             f"{settings.rounds} rounds in {settings.seconds:.1f} s after {settings.warmup_rounds} warm-up rounds; "
-            f"{_a_round(settings)} of each model a round, in rotating order; {settings.threads} thread"
-            f"{'' if settings.threads == 1 else 's'} per model",
+            f"{_a_round(settings)} of each model a round, in rotating order; "
+            f"{counted(settings.threads, 'thread')} per model",
         ),
         *_machine(results.machine),
         *_energy(results),
@@ -61,7 +62,9 @@ def _data(results: Results) -> list[tuple[str, str]]:
     if dataset is None:
         return []
     part = "" if dataset.images == dataset.images_in_split else f" of {dataset.images_in_split}"
-    scored = f"{dataset.images}{part} images, {dataset.people} people, {dataset.skeleton}"
+    scored = (
+        f"{dataset.images}{part} images, {counted(dataset.people, 'person', 'people')}, {dataset.skeleton}"
+    )
     return [
         ("Data", f"{dataset.name}, split {dataset.split}: {scored}"),
         ("AP by", results.protocol.label),
@@ -72,7 +75,11 @@ def _data(results: Results) -> list[tuple[str, str]]:
 
 
 def _a_round(settings: Settings) -> str:
-    return "one frame" if settings.mode == "single-stream" else f"one batch of {settings.batch} frames"
+    return (
+        "one frame"
+        if settings.mode == "single-stream"
+        else f"one batch of {counted(settings.batch, 'frame')}"
+    )
 
 
 def facts_line(results: Results) -> list[str]:
@@ -81,7 +88,9 @@ def facts_line(results: Results) -> list[str]:
     sizes = sorted({model.input_size for model in results.models})
     line = [", ".join(networks), ", ".join(f"{width}×{height}" for height, width in sizes)]
     if results.dataset is not None:
-        line.append(f"{results.dataset.images} images of {results.dataset.name}/{results.ap_label}")
+        line.append(
+            f"{counted(results.dataset.images, 'image')} of {results.dataset.name}/{results.ap_label}"
+        )
     device = device_name(results)
     if device:
         line.append(device)

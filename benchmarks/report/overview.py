@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.judge.choose import Candidate, Choice, budgets, choose
 from benchmarks.judge.wording import milliseconds, short_labels, with_interval
 from benchmarks.schema import ModelResult, Results
+from samkr_edge.printable import counted
 
 
 def device_name(results: Results) -> str:
@@ -132,7 +133,7 @@ def overview(
 
 def _contents(runs: Sequence[tuple[str, Results]]) -> str:
     models = sum(len(results.models) for _, results in runs)
-    return f"{len(runs)} runs, {models} measured models: {'; '.join(name for name, _ in runs)}."
+    return f"{counted(len(runs), 'run')}, {models} measured models: {'; '.join(name for name, _ in runs)}."
 
 
 def _ranges(best: Sequence[Candidate]) -> list[tuple[str, str, str, str]]:

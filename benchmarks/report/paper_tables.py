@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.judge.wording import milliseconds
 from benchmarks.paper import PaperRow, PaperTable, is_measured_alike
 from benchmarks.schema import ModelResult, Results
+from samkr_edge.printable import counted
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def ours(table: PaperTable, row: PaperRow, runs: Sequence[tuple[str, Results]]) 
                 results.dataset is not None and results.dataset.skeleton == table.skeleton and model.accuracy
             ):
                 data = results.dataset
-                what = f"{_precision(model)}, {data.images} images of {data.name}/{results.ap_label}"
+                what = (
+                    f"{_precision(model)}, {counted(data.images, 'image')} of {data.name}/{results.ap_label}"
+                )
                 cells = tuple(_cell(model.accuracy.get(key)) for key, _ in table.metrics)
                 alike = is_measured_alike(results, table.split or "") and not model.trained_on
             else:

@@ -11,6 +11,7 @@ from benchmarks.report.movement import compare
 from benchmarks.report.svg import skeletons
 from benchmarks.sample_pictures import read_samples
 from benchmarks.schema import Results
+from samkr_edge.printable import counted
 
 
 @dataclass
@@ -73,4 +74,4 @@ def pictures(
 
 
 def _people_text(count: int) -> str:
-    return "nobody found" if count == 0 else "1 person" if count == 1 else f"{count} people"
+    return counted(count, "person", "people") if count else "nobody found"

@@ -20,6 +20,7 @@ from benchmarks.report.pictures import Budget, pictures
 from benchmarks.report.svg import mark_icon
 from benchmarks.report.table import conditions, extras, has_paper
 from benchmarks.schema import ModelResult, Results, SplitMs
+from samkr_edge.printable import counted
 
 STAGES_SHOWN = tuple(SplitMs.model_fields)
 
@@ -150,7 +151,7 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
     if not model.simulated:
         tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
     if model.ap is not None:
-        small = f"{results.dataset.images} images" if results.dataset else ""
+        small = counted(results.dataset.images, "image") if results.dataset else ""
         if model.difference is not None:
             small = f"{with_interval(model.difference)} to {against}"
         tiles.append(("Train-fit" if model.trained_on else "Accuracy", f"{model.ap:.1f}", "AP", small))

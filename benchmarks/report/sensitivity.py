@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchmarks.judge.wording import signed
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json
+from samkr_edge.printable import counted
 
 
 class _Shown(BaseModel):
@@ -108,5 +109,5 @@ def read_sensitivity(path: Path) -> SensitivityPart:
             )
         )
     metric = "train-fit AP" if found.trained_on else "AP"
-    caption = f"{found.checkpoint}, {found.images} images, FP32 {found.fp32_ap:.1f} {metric}"
+    caption = f"{found.checkpoint}, {counted(found.images, 'image')}, FP32 {found.fp32_ap:.1f} {metric}"
     return SensitivityPart(caption, found.conclusion, place(0.0), bars)

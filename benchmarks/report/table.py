@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.judge.wording import with_interval
 from benchmarks.paper import beside_the_paper
 from benchmarks.schema import ModelResult, Results
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -135,16 +136,18 @@ def _cells(model: ModelResult, results: Results) -> list[str]:
 def conditions(results: Results) -> str:
     """How it was measured, in one line."""
     settings = results.settings
-    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    threads = counted(settings.threads, "thread")
     if settings.cuda_graph:
         threads += ", CUDA graph"
-    pictures = "one random image" if settings.random_image else f"{settings.images} images"
+    pictures = "one random image" if settings.random_image else counted(settings.images, "image")
     frames = f"{settings.rounds} interleaved frames each"
     if settings.mode == "offline":
         frames = f"offline, {settings.rounds} interleaved batches of {settings.batch} each, times per image"
     parts = [f"{frames} on {pictures}, {threads}"]
     if results.dataset is not None:
-        parts.append(f"AP on {results.dataset.images} images of {results.dataset.name}/{results.ap_label}")
+        parts.append(
+            f"AP on {counted(results.dataset.images, 'image')} of {results.dataset.name}/{results.ap_label}"
+        )
     before, after = results.machine.mhz_before, results.machine.mhz_after
     if before is not None and after is not None:
         moved = f"clock {before:.0f} to {after:.0f} MHz"

@@ -11,6 +11,7 @@ import typer
 from samkr_edge.cli.options import AsJson, Data, Split, Threads, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +109,9 @@ def _table(stages: Sequence[LedgerStage], images: int, trained_on: bool) -> Tabl
     from rich.table import Table
 
     metric = "train-fit AP; " if trained_on else ""
-    table = Table(title=f"{images} images; {metric}differences to `after`, 95 % intervals over images")
+    table = Table(
+        title=f"{counted(images, 'image')}; {metric}differences to `after`, 95 % intervals over images"
+    )
     for name in ("model", "form", "after"):
         table.add_column(name, overflow="fold")
     for name in ("AP", "AP won", "OKS x 100 won", "map errors"):

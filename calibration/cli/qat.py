@@ -11,6 +11,7 @@ from calibration.cli.options import TRAIN_DATA
 from samkr_edge.cli.options import AsJson, out_file
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 from training.cli.options import Overrides, RunThreads
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def qat(
     facts = finished.card.provenance["control" if control else "qat"]
     emit(
         {"checkpoint": str(out), "card": finished.card.to_dict()},
-        f"{out}: {facts['steps']} steps, {facts['images']} images, {facts['minutes']} minutes of fine-tuning",
+        f"{out}: {counted(facts['steps'], 'step')}, {counted(facts['images'], 'image')}, "
+        f"{facts['minutes']} minutes of fine-tuning",
         as_json,
     )
 

@@ -20,6 +20,7 @@ from calibration.cli.options import (
 )
 from samkr_edge.cli.options import AsJson, out_file, word
 from samkr_edge.errors import SamkrError
+from samkr_edge.printable import counted
 from training.cli.options import Untrained
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _quantize_text(
     equalised: list[Equalised],
     probe: Probe | None,
 ) -> str:
-    lines = [f"{out}: policy {policy}, calibrator {calibrator}, {facts['images']} images"]
+    lines = [f"{out}: policy {policy}, calibrator {calibrator}, {counted(facts['images'], 'image')}"]
     lines += [
         f"  {op:<16}" + " ".join(f"{count:>4} {_SHOWN[name]}" for name, count in counts.items())
         for op, counts in summary.items()

@@ -23,6 +23,7 @@ from samkr_edge.cli.places import file_to_write
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from calibration.analysis.scoring import Bench
@@ -125,7 +126,8 @@ def search(
     }
     emit(
         payload,
-        f"{out}: {difference.text()} {metric} against FP32 on {len(whole.images)} images, budget {max_drop:g}; "
+        f"{out}: {difference.text()} {metric} against FP32 on {counted(len(whole.images), 'image')}, "
+        f"budget {max_drop:g}; "
         f"{100 * found.best.macs_share:.1f} % of the work in INT8; restored: "
         f"{', '.join(found.best.restored) or 'nothing'}\nquantized again by the written policy: {proof:.2f} {metric}",
         as_json,
@@ -148,7 +150,7 @@ def _ranked(analysis: Analysis, bench: Bench, store: TrialStore, max_drop: float
     from calibration.analysis.sensitivity import analyse
     from samkr_edge.terminal import say
 
-    say(f"over the budget of {max_drop:g} AP: ranking the groups on {len(bench.images)} images")
+    say(f"over the budget of {max_drop:g} AP: ranking the groups on {counted(len(bench.images), 'image')}")
     groups = {g: m for g, m in analysis.groups.items() if analysis.chosen & set(m)}
     return analyse(analysis.trials(bench, store), groups, analysis.chosen, analysis.macs, restore=False)
 
@@ -159,7 +161,7 @@ def _nothing_to_lose(
     return SamkrError(
         "SE-Q83",
         f"no policy could lose more than {max_drop:g} AP here, so passing the budget would prove nothing",
-        {"FP32": f"{fp32_ap:.1f} AP on {images} images", "written": f"{written}, untested"},
+        {"FP32": f"{fp32_ap:.1f} AP on {counted(images, 'image')}", "written": f"{written}, untested"},
         fix=f"samkr-edge eval {quoted(checkpoint)} --data {quoted(data)}   "
         "# a network must find people to be judged by AP",
     )

@@ -10,6 +10,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Data, Limit, Model, Rescore, Threads, out_file
 from samkr_edge.cli.protocol import Anyway, ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +113,7 @@ def evaluate(
     if (damaged := reader.note()) is not None:
         say(damaged)
         notes.append(damaged)
-    heading = f"{model.name} on {len(images)} images of {data.name}/{dataset.split}, {by.label}"
+    heading = f"{model.name} on {counted(len(images), 'image')} of {data.name}/{dataset.split}, {by.label}"
     facts = {
         "model": str(model),
         "data": str(data),

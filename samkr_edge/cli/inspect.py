@@ -11,6 +11,7 @@ import typer
 from samkr_edge.cli.options import AsJson
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from samkr_edge.builder.inspect.finding import Finding
@@ -63,13 +64,12 @@ def inspect(
 
 def _fail(model: Path, found: tuple[Finding, ...], as_json: bool) -> None:
     """End with exit code 6, naming the kinds of findings and the first one."""
-    from samkr_edge.cli.inspect_onnx import findings
     from samkr_edge.terminal import say
 
     first = ": ".join((*found[0].modules[:1], found[0].what))
     error = SamkrError(
         "SE-Q84",
-        f"{model.name} has {findings(len(found))}",
+        f"{model.name} has {counted(len(found), 'finding')}",
         {**dict(Counter(one.kind for one in found).most_common(3)), "first": first},
         fix=f"samkr-edge inspect {quoted(model)}   # lists them, and policy lines that fix them",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,11 +81,6 @@ def _pictures(metadata: dict[str, str]) -> dict[str, Any] | None:
     return {"kind": kind, "what": what, "bytes": len(metadata[PROBE_KEY])}
 
 
-def findings(number: int) -> str:
-    """``1 finding``, ``2 findings``."""
-    return f"{number} finding{'' if number == 1 else 's'}"
-
-
 def _summary(found: Lint, built: bool) -> list[str]:
     if found.int8_share is None:
         why = "some map sizes are unknown" if found.convolutions else "it has no convolutions"
@@ -123,7 +119,7 @@ def _with_table(lines: list[str], found: Lint, quantized: bool) -> RenderableTyp
         if found.int8_macs:
             return Group(text, Text(f"  nothing found that breaks {form}"))
         return text if quantized else Group(text, Text("  no INT8 inside"))
-    table = Table(title=findings(len(found.findings)))
+    table = Table(title=counted(len(found.findings), "finding"))
     for column in ("kind", "where", "what", "policy line that fixes it"):
         table.add_column(column, overflow="fold")
     for finding in found.findings[:SHOWN]:

@@ -20,6 +20,7 @@ from samkr_edge.frames.draw import draw_poses, enlarge
 from samkr_edge.frames.pipeline import FrameInFlight, Pipeline, StageFailed, at_frame, pose_stages
 from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from samkr_edge.progress import progress
 from samkr_edge.terminal import say
 
@@ -48,7 +49,7 @@ class ImagesDone:
         """The error for images that could not be read."""
         return SamkrError(
             "SE-D28",
-            f"{len(self.failed)} of {count} images could not be read"
+            f"{len(self.failed)} of {counted(count, 'image')} could not be read"
             + (f"; the others are in {out}" if self.images and out else ""),
             {"problem": [failure.message[:150] for failure in self.failed[:3]]},
             fix=self.failed[0].fix,
@@ -58,7 +59,7 @@ class ImagesDone:
         """One line for people."""
         where = f": {'overlays and ' if overlays else ''}{RESULTS} in {out}" if out and self.images else ""
         stopped = ", stopped before the last one" if self.interrupted else ""
-        return f"{len(self.results)} people in {self.images} images{stopped}{where}"
+        return f"{counted(len(self.results), 'person', 'people')} in {counted(self.images, 'image')}{stopped}{where}"
 
 
 def predict_images(

@@ -23,6 +23,7 @@ from samkr_edge.frames.smooth import Smoother
 from samkr_edge.frames.track import Tracker
 from samkr_edge.frames.video import VideoSource, lost, open_video
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from samkr_edge.progress import progress
 from samkr_edge.stream_address import mark_of, without_secrets
 
@@ -78,7 +79,8 @@ class StreamDone:
 
     def summary(self) -> str:
         """One line for people."""
-        text = f"{self.source}: {self.people} people in {self.frames} frames, {self.fps:.1f} frames/s"
+        people = counted(self.people, "person", "people")
+        text = f"{self.source}: {people} in {counted(self.frames, 'frame')}, {self.fps:.1f} frames/s"
         if self.dropped:
             text += f", {self.dropped} dropped to keep up"
         if self.interrupted:
@@ -200,7 +202,7 @@ class _Finish:
         rate = f"{(len(self._times) - 1) / span:.0f} fps  " if span > 0 else ""
         # A file's frames wait in the pipeline on purpose; their age says nothing.
         age = f"{1e3 * (now - seen.frame.captured):.0f} ms  " if self._live else ""
-        return f"{rate}{age}{len(seen.poses)} {'person' if len(seen.poses) == 1 else 'people'}"
+        return f"{rate}{age}{counted(len(seen.poses), 'person', 'people')}"
 
 
 def _stem_of_address(source: str) -> str:

@@ -16,6 +16,7 @@ from samkr_edge.dataset.picture_sketch import FirstPictures, Sketch
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
     from samkr_edge.model_card import ModelCard
@@ -67,7 +68,7 @@ class TrainedOn:
         return ", ".join(
             [
                 self.split or "a split that its card does not name",
-                *([f"{self.pictures.count} images"] if self.pictures else []),
+                *([counted(self.pictures.count, "image")] if self.pictures else []),
                 f"annotations {self.annotations_sha256[:8]}",
             ]
         )
@@ -104,7 +105,7 @@ class Evaluated:
         return FirstPictures.of([image.path for image in self.images])
 
     def __str__(self) -> str:
-        return f"{len(self.images)} images of {self.dataset.split}"
+        return f"{counted(len(self.images), 'image')} of {self.dataset.split}"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from samkr_edge.dataset.keypoint_dataset import (
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.oks import is_ignored, is_labelled_person
+from samkr_edge.printable import counted
 
 # With fewer images that show people, ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
@@ -128,7 +129,7 @@ def refusal(
     if usable:
         return None
     count = len(dataset.images if images is None else images)
-    facts = {"images": f"{count} with {people.annotations} annotations"}
+    facts = {"images": f"{count} with {counted(people.annotations, 'annotation')}"}
     fix = f"label people in {dataset.annotation_path.name}, or name a data set that has some"
     if people.labelled:
         facts["people"] = f"{len(people.labelled)} with labelled keypoints"
@@ -242,7 +243,7 @@ def require_calibration_images(train: KeypointDataset, asked: int | None = None)
     require_usable(train, "quantize")
     shown = len({person["image_id"] for person in AnnotatedPeople.of(train).labelled})
     if shown < FEWEST_CALIBRATION_IMAGES:
-        found = f"{shown} that show people, of {len(train)} images of {train.annotation_path}"
+        found = f"{shown} that show people, of {counted(len(train), 'image')} of {train.annotation_path}"
         raise too_few_images(shown, found)
     if asked is not None and asked < FEWEST_CALIBRATION_IMAGES:
         raise too_few_images(asked, fix=f"run the same command with --images {min(shown, 128)}")
@@ -310,7 +311,7 @@ def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = Non
     spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]
     turned = [record.path.name for record in spread if orientation_of(record.path) != 1]
     if turned:
-        looked_at = f"{len(spread)} images" + (" looked at" if len(spread) < len(records) else "")
+        looked_at = counted(len(spread), "image") + (" looked at" if len(spread) < len(records) else "")
         lines.append(
             f"data: {len(turned)} of {looked_at} have an EXIF orientation, which is ignored, so labels drawn on the "
             f"rotated image are wrong: {listed(turned)}"

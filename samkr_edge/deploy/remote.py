@@ -18,6 +18,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import behind
 from samkr_edge.files.named import missing_file, one_name
 from samkr_edge.passport import passport_path
+from samkr_edge.printable import counted
 from samkr_edge.terminal import say
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
         say(f"connecting to {host.address}")
         device = remote.probe()
         try:
-            say(f"copying {len(carried)} files to the device")
+            say(f"copying {counted(len(carried), 'file')} to the device")
             if carried:
                 remote.push(carried, device)
             say(f"on the device: samkr-edge {shlex.join(arguments)}")

@@ -25,6 +25,7 @@ from samkr_edge.fixes import quoted
 from samkr_edge.frames.av_video import AvWriter, h264_encoder
 from samkr_edge.frames.opencv_names import name_for_opencv
 from samkr_edge.pose.poses import Poses
+from samkr_edge.printable import counted
 
 # A video without its index cannot be played: recording stops while there is room to finish.
 LEAST_FREE_BYTES = 64 << 20
@@ -98,13 +99,14 @@ class Recording:
         if self.frames and self.lines not in self.kept and not part_of(self.lines).exists():
             return SamkrError(
                 "SE-D98",
-                f"{self.video.parent} was removed, and the recording of {self.frames} frames with it",
+                f"{self.video.parent} was removed, and the recording of {counted(self.frames, 'frame')} with it",
                 {"reason": reason},
                 fix="choose another place with -o, one that nothing clears",
             )
         return SamkrError(
             "SE-D98",
-            f"{self.video.parent} cannot hold more, so the recording ends after {self.frames} frames, which are kept"
+            f"{self.video.parent} cannot hold more, so the recording ends after {counted(self.frames, 'frame')}"
+            ", which it keeps"
             if self.frames
             else f"{self.video.parent} cannot hold a recording, so nothing was done",
             {"reason": reason},

@@ -23,6 +23,7 @@ from samkr_edge.frames.live_capture import is_device, is_live, open_live
 from samkr_edge.frames.opencv_names import name_for_opencv
 from samkr_edge.frames.video_clock import VideoClock, shown_seconds
 from samkr_edge.images import ReadImage, read_image
+from samkr_edge.printable import counted
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
@@ -225,7 +226,7 @@ class VideoSource:
             "SE-D96",
             f"{self.name}: {what}",
             {
-                "read": f"{self.read} frames, up to {self._clock.seconds:.1f} s, whose poses are kept",
+                "read": f"{counted(self.read, 'frame')}, up to {self._clock.seconds:.1f} s, whose poses are kept",
                 "usual": usual,
             },
             fix=fix,
@@ -244,7 +245,7 @@ def lost(name: str, frames: int) -> SamkrError:
         "SE-V96",
         f"{name} stopped giving frames, so the stream was ended",
         {
-            "read": f"{frames} frames before",
+            "read": f"{counted(frames, 'frame')} before",
             "usual": "it has ended, was unplugged, or the network is gone",
         },
         fix="check the camera, then run the same command again",

@@ -9,6 +9,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import INTEGER_OPERATIONS, wide_quantizers
+from samkr_edge.printable import counted
 
 Runtime: TypeAlias = Literal["TensorRT", "the CPU"]
 
@@ -23,7 +24,7 @@ def refused_by(model: OnnxFile, path: Path) -> dict[Runtime, str]:
         except SamkrError as error:
             reasons[runtime] = f"{error.code}, {error.facts['found']}"
     if "TensorRT" not in reasons and (shifted := facts_of(model).zero_points):
-        reasons["TensorRT"] = f"SE-B88 in INT8, {len(shifted)} quantizers with zero points"
+        reasons["TensorRT"] = f"SE-B88 in INT8, {counted(len(shifted), 'quantizer')} with zero points"
     return reasons
 
 
@@ -51,11 +52,11 @@ def refuse_other_tools(model: OnnxFile, path: Path, runtime: Runtime) -> None:
     if runtime == "TensorRT" and integers:  # zero points: see samkr_edge/builder/tensorrt/refusals.py
         found = f"operations {', '.join(integers)}, which TensorRT does not have"
     elif runtime == "the CPU" and shifted:
-        found = f"{len(shifted)} quantizers with zero points, {shifted[0]} first"
+        found = f"{counted(len(shifted), 'quantizer')} with zero points, {shifted[0]} first"
     elif wide := wide_quantizers(model):
         found = f"{len(wide)} 16-bit quantizers, {wide[0]} first"
     elif loose := _loose_quantizers(model, runtime):
-        found = f"{len(loose)} quantizers whose scale or zero point is not a constant, {loose[0]} first"
+        found = f"{counted(len(loose), 'quantizer')} whose scale or zero point is not a constant, {loose[0]} first"
     else:
         return
     raise SamkrError(

@@ -21,7 +21,7 @@ from samkr_edge import child_process, terminal
 from samkr_edge.cli import COMMANDS, run
 from samkr_edge.cli.console import emit, heading, show
 from samkr_edge.errors import SamkrError
-from samkr_edge.printable import one_line, printable
+from samkr_edge.printable import counted, one_line, printable
 from samkr_edge.progress import progress
 from samkr_edge.terminal import console, say
 
@@ -274,6 +274,23 @@ def test_json_has_one_object_for_what_is_not_known_yet(
     assert json.loads(printed)["error"]["code"] == "SE-X01"
     assert "\x1b" not in told
     assert r"ZeroDivisionError: by \x1b[31mnothing" in told
+
+
+def test_one_of_a_thing_is_not_several() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [counted(number, "person", "people") for number in (1, 3)] == ["1 person", "3 people"]
+
+
+def test_no_plural_is_made_by_hand() -> None:
+    by_hand = re.compile(r"""['"]{2} if .* == 1 else ['"]s['"]|['"]person['"] if """)
+    root = Path(__file__).parents[2]
+    names = ("samkr_edge", "targets", "training", "calibration", "benchmarks")
+    found = [
+        str(path.relative_to(root))
+        for path in (path for name in names for path in (root / name).rglob("*.py"))
+        if by_hand.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
 
 
 def test_control_characters_of_names_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import typer
 from samkr_edge.cli.options import AsJson
 from samkr_edge.cli.places import folder_to_write
 from samkr_edge.errors import SamkrError
+from samkr_edge.printable import counted
 
 app = typer.Typer(
     help="Render people as a COCO data set; check a data set; cut one out of another.",
@@ -98,7 +99,7 @@ def synth(
     with progress("rendering", train + val, unit="images") as advance:
         result = write_dataset(out, settings, force=force, advance=advance)
     shown = ", ".join(
-        f"{split} {settings.count(split)} images with {count} people"
+        f"{split} {counted(settings.count(split), 'image')} with {counted(count, 'person', 'people')}"
         for split, count in result.people.items()
     )
     emit(
@@ -203,7 +204,8 @@ def subset(
             "images": written.images,
             "people": written.annotations,
         },
-        f"{written.annotation_path}: {written.images} images, {written.annotations} people",
+        f"{written.annotation_path}: {counted(written.images, 'image')}, "
+        f"{counted(written.annotations, 'person', 'people')}",
         json,
     )
 
@@ -237,7 +239,8 @@ def split(
 
     parts = write_split(open_dataset(data, split), out, share, seed)
     shown = ", ".join(
-        f"{name} {part.images} images, {part.annotations} people" for name, part in parts.items()
+        f"{name} {counted(part.images, 'image')}, {counted(part.annotations, 'person', 'people')}"
+        for name, part in parts.items()
     )
     emit(
         {

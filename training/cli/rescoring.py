@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, Data, Limit, Threads, out_file
 from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
+from samkr_edge.printable import counted
 
 
 def rescore(
@@ -72,7 +73,8 @@ def rescore(
     verdict = "" if report.error < report.error_of_mean else "; it learned nothing, so do not use it"
     emit(
         {"rescoring": str(out), "model": str(model), "split": split, **by.to_dict(), **asdict(report)},
-        f"{out}: {report.poses} poses of {report.images} images; squared error of predicted OKS {report.error:.4f}, "
+        f"{out}: {counted(report.poses, 'pose')} of {counted(report.images, 'image')}; "
+        f"squared error of predicted OKS {report.error:.4f}, "
         f"of its mean {report.error_of_mean:.4f}{verdict}",
         as_json,
     )

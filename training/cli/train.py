@@ -10,6 +10,7 @@ import typer
 from samkr_edge.cli.options import AsJson, Data, out_folder
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 from training.cli.options import Overrides, RunThreads
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def train(
             "card": finished.card.to_dict(),
             "recipe": settings.model_dump(mode="json"),
         },
-        f"{out / FINAL}: {card.model}, {len(card.skeleton)} keypoints ({card.skeleton.name}), {facts['steps']} steps, "
-        f"{facts['images']} images, {facts['minutes']} minutes; {parameters:,} parameters",
+        f"{out / FINAL}: {card.model}, {len(card.skeleton)} keypoints ({card.skeleton.name}), "
+        f"{counted(facts['steps'], 'step')}, "
+        f"{counted(facts['images'], 'image')}, {facts['minutes']} minutes; {parameters:,} parameters",
         as_json,
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from samkr_edge.evaluation.scores import Scores
+from samkr_edge.printable import counted
 from samkr_edge.progress import Advance, progress
 from samkr_edge.terminal import say
 from training.loop.batches import Batches
@@ -70,7 +71,8 @@ class Report:
             return
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         say(
-            f"{run.state.step} steps, {run.state.images} images; trained in {run.updater.precision} at "
+            f"{counted(run.state.step, 'step')}, {counted(run.state.images, 'image')}; "
+            f"trained in {run.updater.precision} at "
             f"{self._images_per_second():.1f} images/s, loader alone {self._loader_images_per_second():.1f}; "
             f"{100 * self._batches.waited / self._clock.seconds:.0f} % of the time spent waiting for data"
             + (f"; peak GPU memory {peak / 2**30:.1f} GiB" if peak else "")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.printable import counted
 from training.loop.batches import Batches
 from training.loop.compiled import compiled
 from training.loop.ema import WeightAverage
@@ -144,7 +145,7 @@ def _too_large(recipe: Recipe, error: torch.OutOfMemoryError) -> SamkrError:
     smaller = f"--set batch_size={size // part} --set accumulate={recipe.accumulate * part}"
     return SamkrError(
         "SE-U59",
-        f"a batch of {size} images does not fit into the GPU's memory, so training stopped",
+        f"a batch of {counted(size, 'image')} does not fit into the GPU's memory, so training stopped",
         {"reason": reason_of(error)},
         fix=smaller if size > 1 else "a smaller input: --set 'data.input_size=[256,256]'",
     )

@@ -21,6 +21,7 @@ from samkr_edge.evaluation.scores import Scores
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from training.loop.recipe import ValidationSection
 from training.loop.resume import RunState
 from training.models.pose_net import PoseNet
@@ -52,13 +53,16 @@ class Validation:
         require_usable(self._dataset, "eval", records)
         self._ids = [record.id for record in records]
         self.label = "train-fit AP" if own else "AP"
-        self.where = f"{len(records)} images of {settings.split}"
+        self.where = f"{counted(len(records), 'image')} of {settings.split}"
         shared = {image.path for image in trained_on.images} & {record.path for record in records}
         if shared and not own:
             raise SamkrError(
                 "SE-D73",
                 f"{len(shared)} of the {self.where} are trained on, so their AP would say nothing",
-                {"training": f"{trained_on.split}, {len(trained_on)} images", "first": min(shared)},
+                {
+                    "training": f"{trained_on.split}, {counted(len(trained_on), 'image')}",
+                    "first": min(shared),
+                },
                 fix=f"run the same command with {_without(settings)}",
             )
 

@@ -13,6 +13,7 @@ from samkr_edge.builder.inspect import myelin
 from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer, operation_of, sum_op
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
+from samkr_edge.printable import counted
 
 # INT8 tensor cores sum over blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
 SMALLEST_CHANNELS = 16
@@ -273,7 +274,7 @@ def ms_of(layers: Sequence[Layer]) -> float | None:
 
 
 def count(layers: Sequence[Layer], what: str) -> str:
-    return f"{len(layers)} {what}{'' if len(layers) == 1 else 's'}"
+    return counted(len(layers), what)
 
 
 def rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:

@@ -28,6 +28,7 @@ from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_precision import PRODUCT
+from samkr_edge.printable import counted
 
 # The input that says where a sampling operation looks.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
@@ -313,7 +314,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
 def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], form: str) -> Finding:
     kinds = sorted({node.op_type for node in work})
     where = module_of(work[0].name)
-    number = f"{len(group)} float operation{'' if len(group) == 1 else 's'}"
+    number = counted(len(group), "float operation")
     what = f"{number} ({', '.join(kinds[:4])}) between {form.upper()} ones: two conversions per map"
     convolutions = [node for node in work if node.op_type == "Conv"]
     if convolutions and not {"GridSample", "DeformConv"} & set(kinds):
