@@ -57,7 +57,7 @@ class CommandRun:
         return found[1] if found else ""
 
 
-Run = Callable[[Words], CommandRun]
+RunCommand = Callable[[Words], CommandRun]
 
 
 def in_a_process(words: Words) -> CommandRun:
@@ -74,7 +74,7 @@ def in_a_process(words: Words) -> CommandRun:
     return CommandRun(done.returncode, done.stderr, time.perf_counter() - begun)
 
 
-def checks(rig: Rig, run: Run = in_a_process, interrupted: str = "samkr_w32") -> Iterator[Check]:
+def checks(rig: Rig, run: RunCommand = in_a_process, interrupted: str = "samkr_w32") -> Iterator[Check]:
     """``interrupted`` is the network whose build Ctrl-C ends; empty for none."""
     flavours = served_flavours()
     # First, since what TensorRT and CUDA load into this process for the first build stays: kernels of hundreds of MB.
@@ -95,7 +95,7 @@ def checks(rig: Rig, run: Run = in_a_process, interrupted: str = "samkr_w32") ->
     )
 
 
-def _refusals(rig: Rig, flavour: Flavour, run: Run) -> Iterator[Check]:
+def _refusals(rig: Rig, flavour: Flavour, run: RunCommand) -> Iterator[Check]:
     title, good = TITLES[flavour], network_file(rig)
 
     def build(source: Path, *more: str) -> CommandRun:

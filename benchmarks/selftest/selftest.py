@@ -12,7 +12,7 @@ from benchmarks.selftest.machine import MachineUnderTest
 from benchmarks.selftest.outcome import StageOutcome, judge, not_run_stage
 from benchmarks.selftest.report import payload
 from benchmarks.selftest.stage import Check, Stage
-from benchmarks.selftest.supervise import Measured, StoppedByUser, supervise
+from benchmarks.selftest.supervise import OnCheck, StoppedByUser, supervise
 from samkr_edge.files.artefact import require_writable, write_json
 
 FILE = "selftest.json"
@@ -58,7 +58,7 @@ class Selftest:
             self._outcomes.get(stage.number) or not_run_stage(stage, self._ended()) for stage in self.stages
         ]
 
-    def run(self, stage: Stage, measured: Measured) -> StageOutcome:
+    def run(self, stage: Stage, measured: OnCheck) -> StageOutcome:
         """One stage, unless something prevents it; ``measured`` is called for every check immediately.
 
         Raises:

@@ -29,7 +29,7 @@ PATIENCE = 5
 GRACE_S = 10.0
 _SAID_LINES, _SAID_BYTES = 12, 16_384
 
-Measured = Callable[[Check], None]
+OnCheck = Callable[[Check], None]
 
 
 class StoppedByUser(KeyboardInterrupt):
@@ -43,7 +43,7 @@ class StoppedByUser(KeyboardInterrupt):
 def supervise(
     stage: Stage,
     shared: Path,
-    measured: Measured,
+    measured: OnCheck,
     seconds_left: float | None = None,
     grace_s: float = GRACE_S,
 ) -> StageOutcome:
@@ -67,7 +67,7 @@ def supervise(
 class _Follower:
     """One child, what it has measured so far, and how it ends."""
 
-    def __init__(self, stage: Stage, rig: Rig, said: IO[bytes], measured: Measured, grace_s: float) -> None:
+    def __init__(self, stage: Stage, rig: Rig, said: IO[bytes], measured: OnCheck, grace_s: float) -> None:
         self.stage, self.measured, self.grace_s = stage, measured, grace_s
         self.checks: list[Check] = []
         self.done = False

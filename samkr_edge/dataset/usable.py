@@ -26,7 +26,7 @@ from samkr_edge.printable import counted
 # With fewer images that show people, ranges measured on them are an accident.
 FEWEST_CALIBRATION_IMAGES = 8
 
-Step: TypeAlias = Literal["train", "eval", "quantize"]
+Purpose: TypeAlias = Literal["train", "eval", "quantize"]
 
 # DEKR: people of COCO with an area below this squared (source pixels) get no centre and no offsets. COCO's photographs
 # are 640 pixels long; for smaller images the limit shrinks with their short side, so that it means the same people.
@@ -116,7 +116,7 @@ def _has_center(person: Annotation, longest: int) -> bool:
 
 def refusal(
     dataset: KeypointDataset,
-    step: Step,
+    step: Purpose,
     images: Sequence[ImageRecord] | None = None,
     *,
     smallest_person: float | None = None,
@@ -156,7 +156,7 @@ def refusal(
     return _nobody(step, dataset.annotation_path, dict(list(facts.items())[:4]), fix)
 
 
-def _nobody(step: Step, path: Path, facts: dict[str, str], fix: str) -> SamkrError:
+def _nobody(step: Purpose, path: Path, facts: dict[str, str], fix: str) -> SamkrError:
     learn = f"no image of {path} shows anybody to learn from, so nothing was trained"
     judge = f"no evaluated image of {path} shows a labelled person, so there is no AP"
     calibrate = f"no image of {path} shows people, so there is nothing to calibrate on"
@@ -180,7 +180,7 @@ def no_labels(dataset: KeypointDataset) -> SamkrError:
 
 def require_usable(
     dataset: KeypointDataset,
-    step: Step,
+    step: Purpose,
     images: Sequence[ImageRecord] | None = None,
     *,
     smallest_person: float | None = None,

@@ -107,7 +107,7 @@ class Channel:
             self._changed.notify_all()
 
 
-Stage = tuple[str, Callable[[Any], Any]]
+PoseStage = tuple[str, Callable[[Any], Any]]
 
 
 class Pipeline:
@@ -128,7 +128,7 @@ class Pipeline:
     def __init__(
         self,
         source: Iterable[Any],
-        stages: Sequence[Stage],
+        stages: Sequence[PoseStage],
         *,
         depth: int = 2,
         newest: bool = False,
@@ -240,7 +240,7 @@ class FrameInFlight:
 
 def pose_stages(
     model: PoseModel, finish: Callable[[FrameInFlight], Any] | None = None, *, depth: int = 2
-) -> list[Stage]:
+) -> list[PoseStage]:
     """The stages of a pose stream: frame -> what ``finish`` makes of ``FrameInFlight``, in the decoding thread."""
     # Inputs in use: those waiting for the network, one in it, and one being written.
     ring = [model.new_input() for _ in range(depth + 2)]

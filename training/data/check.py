@@ -18,7 +18,7 @@ from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, 
 from samkr_edge.dataset.decoder_messages import listening
 from samkr_edge.dataset.exif import orientation
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_splits, open_dataset, split_of
-from samkr_edge.dataset.usable import Step, no_labels, place_of, refusal, smallest_area
+from samkr_edge.dataset.usable import Purpose, no_labels, place_of, refusal, smallest_area
 from samkr_edge.errors import SamkrError
 from samkr_edge.images import read_image
 from samkr_edge.pose.oks import is_ignored, is_labelled, is_labelled_person
@@ -74,7 +74,7 @@ class SplitReport:
     people: int
     crowds: int
     found: Places = field(default_factory=dict)
-    refused: dict[Step, SamkrError] = field(default_factory=dict)
+    refused: dict[Purpose, SamkrError] = field(default_factory=dict)
     searched: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _compare_copies(
 def _summary(dataset: KeypointDataset, found: Places) -> SplitReport:
     annotations = [a for people in dataset.annotations.values() for a in people]
     crowds = sum(bool(a["iscrowd"]) for a in annotations)
-    steps: tuple[Step, ...] = ("train", "quantize") if dataset.split in _TRAINED_ON else ("eval",)
+    steps: tuple[Purpose, ...] = ("train", "quantize") if dataset.split in _TRAINED_ON else ("eval",)
     return SplitReport(
         split=dataset.split,
         kind=dataset.kind,
