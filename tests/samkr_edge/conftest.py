@@ -91,16 +91,20 @@ def sampling_is_tried_on_a_small_map(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samkr_edge.builder.tensorrt.sampling_check.SIZES", (4, 32, 32, 9))
 
 
+@pytest.fixture(scope="session")
+def references() -> dict[Any, Any]:
+    return {}
+
+
 @pytest.fixture(scope="module")
-def references_are_kept() -> Iterator[None]:
+def references_are_kept(references: dict[Any, Any]) -> Iterator[None]:
     """What engines are judged by is computed once for each graph, where tests build the same graph again and again."""
-    kept = {}
 
     def reference_of(graph: OnnxFile, card: ModelCard) -> Any:
         key = hashlib.sha256(graph.encode()).digest(), repr(card)
-        if key not in kept:
-            kept[key] = computed(graph, card)
-        return kept[key]
+        if key not in references:
+            references[key] = computed(graph, card)
+        return references[key]
 
     with pytest.MonkeyPatch.context() as patch:
         computed = samkr_edge.builder.tensorrt.engine_trial.reference_of
