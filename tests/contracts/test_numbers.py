@@ -149,6 +149,7 @@ def engines() -> Iterator[str]:
         ("FP16", "rtx-fp16"),
         ("INT8, policy `default`", "rtx-default"),
         ("INT8, policy `rtx`", "attention-rtx"),
+        ("FP8", "rtx-fp8"),
     ):
         yield engine_row(name, run)
     speed = kept("cpu_build_w32")["int8_speedup_over"]
