@@ -59,6 +59,16 @@ class ModelCard:
         return self.precision in ("int8", "fp8")
 
     @property
+    def title(self) -> str:
+        """For people: ``samkr_tiny, int8 (qat), 17 keypoints, input 192x192``."""
+        # Of a float network's weights there is nothing to say.
+        stage = f" ({self.stage})" if self.stage != "fp32" else ""
+        height, width = self.input_size
+        return (
+            f"{self.model}, {self.precision}{stage}, {len(self.skeleton)} keypoints, input {height}x{width}"
+        )
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's outputs, in order.
 

@@ -78,8 +78,11 @@ def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 
     try:
         yield advance
-    finally:
-        tell()
+    except BaseException:
+        if done:  # what was refused before it began got nowhere
+            tell()
+        raise
+    tell()
 
 
 def _so_far(done: float, total: float | None, unit: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
 from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
@@ -22,6 +22,7 @@ from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config, model_names
+from training.unpickling import unpickling_reason
 
 _AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
@@ -93,7 +94,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "SE-A30",
             f"{path} could not be read as a checkpoint, so nothing was loaded",
             {
-                "reason": reason_of(error),
+                "reason": unpickling_reason(path, error),
                 "size": f"{Path(path).stat().st_size} bytes",
             },
             fix=_way_out(Path(path)),

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.host.kept_run import kept_run
 from calibration.analysis.scoring import Bench, MapRecorder
 from calibration.inputs import use_threads
-from samkr_edge import __version__
 from samkr_edge.builder.check.maps import Maps
 from samkr_edge.builder.check.people import clear_people, stay
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import write_json
 from samkr_edge.runtime.runner import Runner
@@ -34,9 +33,7 @@ from training.without_attention import without_attention
 def main() -> None:
     arguments = parse()
     use_threads(arguments.threads)
-    report: dict[str, Any] = {
-        "schema_version": 1, "version": __version__, "environment": environment(), "networks": {}
-    }  # fmt: skip
+    report: dict[str, Any] = kept_run(networks={})
     for label, checkpoint, data, split in arguments.network:
         found = report["networks"][label] = measure(Path(checkpoint), Path(data), split, arguments.limit)
         print(f"{label}: {text(found)}", flush=True)

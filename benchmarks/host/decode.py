@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.host.kept_run import kept_run
 from benchmarks.scripts.host_cost import STRIDE, K, candidates, interleaved, synthetic_maps
-from samkr_edge import __version__
-from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose.decode import decode
 from samkr_edge.pose.decode_settings import DecodeSettings
@@ -131,16 +130,13 @@ def main() -> None:
                 row["faster"] = base / row["median_ms"]
                 print(f"  {name:26} {row['median_ms']:6.3f} ms  {row['faster']:6.0f}x")
     if given.out:
-        payload = {
-            "schema_version": 1,
-            "kind": "decoding against the procedure of the official DEKR code",
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": "python -m benchmarks.host.decode",
-            "version": __version__,
-            "environment": environment(),
-            "settings": {"map": [128, 128], "keypoints": K, "threads": 1, "rounds": given.rounds},
-            "people": results,
-        }
+        payload = kept_run(
+            kind="decoding against the procedure of the official DEKR code",
+            time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            command="python -m benchmarks.host.decode",
+            settings={"map": [128, 128], "keypoints": K, "threads": 1, "rounds": given.rounds},
+            people=results,
+        )
         write_json(given.out, payload)
 
 

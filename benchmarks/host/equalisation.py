@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.host.kept_run import kept_run
 from calibration.analysis.scoring import Bench, MapRecorder, Measured
 from calibration.channel_statistics import ChannelStatistics, channel_statistics
 from calibration.channel_ties import ChannelTies, trace_ties
@@ -27,9 +28,7 @@ from calibration.equalise import IMAGES, equalise_network, rescale
 from calibration.inputs import calibration_images, float_checkpoint, use_threads
 from calibration.policy import Policy, assign, load_policy
 from calibration.ptq import quantize_network
-from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.scores import Interval
 from samkr_edge.files.artefact import write_json
 from training.checkpoint import network_of
@@ -54,23 +53,20 @@ def main() -> None:
     recorder = MapRecorder(TorchRunner(trained, source.card), keep=True)
     fp32 = bench.run(recorder)
     print(f"FP32: {fp32.ap:.2f} AP on {len(bench.images)} images", flush=True)
-    report: dict[str, Any] = {
-        "schema_version": 1,
-        "version": __version__,
-        "environment": environment(),
-        "data": {
+    report: dict[str, Any] = kept_run(
+        data={
             "name": arguments.data.name,
             "split": arguments.split,
             **bench.facts,
         },
-        "settings": {
+        settings={
             "calibration_images": arguments.images,
             "seed": arguments.seed,
             "spread": arguments.spread,
         },
-        "fp32": {"ap": fp32.ap, "oks": fp32.oks},
-        "networks": {},
-    }
+        fp32={"ap": fp32.ap, "oks": fp32.oks},
+        networks={},
+    )
     modules = [assignment.module for assignment in assign(load_policy("rtx"), trained)]
     ties = trace_ties(trained, modules)
     for label, network in (("trained", trained), ("spread", spread(trained, ties, arguments.spread))):

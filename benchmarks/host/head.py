@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.host.kept_run import kept_run
 from benchmarks.measure.peak_memory import peak_rss_mb, resident_mb
-from samkr_edge import __version__, child_process
-from samkr_edge.doctor.environment import environment
+from samkr_edge import child_process
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.threads import keep_freed_memory
@@ -145,22 +145,19 @@ def main() -> None:
     if arguments.out:
         write_json(
             arguments.out,
-            {
-                "schema_version": 1,
-                "kind": "offset head, grouped against looped",
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "command": "python -m benchmarks.host.head",
-                "version": __version__,
-                "environment": environment(),
-                "settings": {
+            kept_run(
+                kind="offset head, grouped against looped",
+                time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                command="python -m benchmarks.host.head",
+                settings={
                     "model": MODEL,
                     "batch": 1,
                     "threads": 1,
                     "rounds": arguments.rounds,
                     "device": device_title(arguments.device),
                 },
-                "maps": sizes,
-            },
+                maps=sizes,
+            ),
         )
 
 

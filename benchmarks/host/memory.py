@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.host.kept_run import kept_run
 from benchmarks.host.this_checkout import start
-from samkr_edge import __version__
-from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from samkr_edge.pose_model import load_model
 
@@ -42,15 +41,12 @@ def main() -> None:
         }
         measured = {name: measure(command) for name, command in steps.items()}
         size = load_model(onnx).card.input_size
-    report = {
-        "schema_version": 1,
-        "version": __version__,
-        "environment": environment(),
-        "model": arguments.model,
-        "input_size": size,
-        "settings": {"calibration_images": arguments.images, "threads": arguments.threads},
-        "steps": measured,
-    }
+    report = kept_run(
+        model=arguments.model,
+        input_size=size,
+        settings={"calibration_images": arguments.images, "threads": arguments.threads},
+        steps=measured,
+    )
     write_json(arguments.out, report)
     for name, step in measured.items():
         print(f"{name:10} {step['peak_gb']:6.2f} GB  {step['seconds']:6.0f} s")

@@ -20,12 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.host.kept_run import kept_run
 from benchmarks.host.this_checkout import start
 from calibration.analysis.scoring import Bench, Difference, MapRecorder, Measured
 from calibration.inputs import recorded_ap, use_threads, warn_if_meaningless
-from samkr_edge import __version__
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose_model import load_model
 
@@ -42,26 +41,23 @@ def main() -> None:
     for seed in arguments.seeds:
         made = make(arguments, seed, arguments.work / f"seed{seed}")
         seeds.append({"seed": seed, **judge(scorer, made)})
-        report = {
-            "schema_version": 1,
-            "version": __version__,
-            "environment": environment(),
-            "data": {
+        report = kept_run(
+            data={
                 "name": arguments.data.name,
                 "split": arguments.split,
                 **bench.facts,
                 **learned,
             },
-            "settings": {
+            settings={
                 "calibration_images": arguments.images,
                 "steps": arguments.steps,
                 "max_drop": arguments.max_drop,
                 "max_drop_w4": arguments.max_drop_w4,
             },
-            "fp32": {"ap": scorer.float.ap, "oks": scorer.float.oks},
-            "summary": summary(seeds),
-            "seeds": seeds,
-        }
+            fp32={"ap": scorer.float.ap, "oks": scorer.float.oks},
+            summary=summary(seeds),
+            seeds=seeds,
+        )
         write_json(arguments.out, report)
     print(json.dumps(report["summary"], indent=2))
 

@@ -20,10 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from samkr_edge import __version__
+from benchmarks.host.kept_run import kept_run
 from samkr_edge.child_process import command
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
-from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.ap import predict_dataset, score
 from samkr_edge.evaluation.protocol import PAPER, Protocol
 from samkr_edge.files.artefact import sha256_of, write_json
@@ -117,20 +116,17 @@ def main() -> None:
             if given.json:
                 write_json(
                     given.json,
-                    {
-                        "schema_version": 1,
-                        "version": __version__,
-                        "environment": environment(),
-                        "recipe": given.recipe,
-                        "steps": given.steps,
-                        "settings": given.settings,
-                        "variants": variants,
-                        "annotations_sha256": annotations,
-                        "images": {"train": len(train), "scored": len(scored)},
-                        "scored_on": given.split,
-                        "ap": summary(runs),
-                        "runs": runs,
-                    },
+                    kept_run(
+                        recipe=given.recipe,
+                        steps=given.steps,
+                        settings=given.settings,
+                        variants=variants,
+                        annotations_sha256=annotations,
+                        images={"train": len(train), "scored": len(scored)},
+                        scored_on=given.split,
+                        ap=summary(runs),
+                        runs=runs,
+                    ),
                 )
     for variant, protocols in summary(runs).items():
         parts = (

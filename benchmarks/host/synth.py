@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from samkr_edge import __version__
-from samkr_edge.doctor.environment import environment
+from benchmarks.host.kept_run import kept_run
 from samkr_edge.files.artefact import write_json
 from training.data.rendered.dataset import SynthSettings, write_dataset
 from training.data.rendered.scene import SceneSettings
@@ -59,14 +58,11 @@ def main() -> None:
     if given.out:
         write_json(
             given.out,
-            {
-                "schema_version": 1,
-                "kind": "rendering of people",
-                "version": __version__,
-                "environment": environment(),
-                "images": given.images,
-                "results": results,
-            },
+            kept_run(
+                kind="rendering of people",
+                images=given.images,
+                results=results,
+            ),
         )
 
 

@@ -20,9 +20,8 @@ from typing import Any
 import cv2
 import torch
 
-from samkr_edge import __version__
+from benchmarks.host.kept_run import kept_run
 from samkr_edge.dataset.keypoint_dataset import open_dataset
-from samkr_edge.doctor.environment import environment
 from samkr_edge.files.artefact import write_json
 from training.gpu_checks import device_title
 from training.loop.batches import training_set
@@ -122,21 +121,18 @@ def main() -> None:
     if arguments.out:
         write_json(
             arguments.out,
-            {
-                "schema_version": 1,
-                "version": __version__,
-                "environment": environment(),
-                "device": device_title(arguments.device),
-                "peak_gpu_mb": (
-                    round(torch.cuda.max_memory_allocated(device) / 2**20) if device.type == "cuda" else None
-                ),
-                "precision": step.precision,
-                "recipe": recipe.name,
-                "overrides": arguments.overrides,
-                "batch_size": recipe.batch_size,
-                "rounds": arguments.rounds,
-                "threads": result,
-            },
+            kept_run(
+                device=device_title(arguments.device),
+                peak_gpu_mb=round(torch.cuda.max_memory_allocated(device) / 2**20)
+                if device.type == "cuda"
+                else None,
+                precision=step.precision,
+                recipe=recipe.name,
+                overrides=arguments.overrides,
+                batch_size=recipe.batch_size,
+                rounds=arguments.rounds,
+                threads=result,
+            ),
         )
 
 

@@ -21,10 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from samkr_edge import __version__
+from benchmarks.host.kept_run import kept_run
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset, open_dataset
 from samkr_edge.dataset.usable import smallest_area
-from samkr_edge.doctor.environment import environment
 from samkr_edge.evaluation.paper_protocol import paper_matrix, paper_size
 from samkr_edge.files.artefact import sha256_of, write_json
 from samkr_edge.pose.oks import is_ignored, is_labelled
@@ -177,20 +176,17 @@ def main() -> None:
     if given.out:
         write_json(
             given.out,
-            {
-                "schema_version": 1,
-                "version": __version__,
-                "environment": environment(),
-                "annotations_sha256": sha256_of(dataset.annotation_path),
-                "images": len(shown),
-                "draws": given.draws,
-                "recipe": given.recipe,
-                "input_size": size,
-                "input_per_source_pixel_5_50_95": sizes,
-                "offset_loss": shares,
-                "before_against_official": round(before / official, 3),
-                "fitted_factor": round(factor, 5),
-            },
+            kept_run(
+                annotations_sha256=sha256_of(dataset.annotation_path),
+                images=len(shown),
+                draws=given.draws,
+                recipe=given.recipe,
+                input_size=size,
+                input_per_source_pixel_5_50_95=sizes,
+                offset_loss=shares,
+                before_against_official=round(before / official, 3),
+                fitted_factor=round(factor, 5),
+            ),
         )
 
 

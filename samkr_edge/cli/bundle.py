@@ -86,8 +86,7 @@ def describe_lines(bundle: Bundle) -> str:
     """A bundle for people."""
     card, manifest = bundle.card, bundle.manifest
     lines = [
-        f"{bundle.path}: {bundle.path.stat().st_size / 1e6:.1f} MB; {card.model}, {card.precision} ({card.stage}), "
-        f"{len(card.skeleton)} keypoints, input {card.input_size[0]}x{card.input_size[1]}",
+        f"{bundle.path}: {bundle.path.stat().st_size / 1e6:.1f} MB; {card.title}",
         *(f"  without      its {part}: {judged}" for part, judged in card.left_out.items()),
         f"  source       {manifest.source}  {manifest.entries[manifest.source].sha256[:16]}",
     ]

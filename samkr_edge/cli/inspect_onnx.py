@@ -42,8 +42,7 @@ def inspect_onnx(model: Path, as_json: bool) -> tuple[Finding, ...]:
     refused = {} if built or PREPARED_KEY in graph.metadata else refused_by(graph, model)
     found = lint(Graph(parse_onnx(data, model)), built=built)
     lines = [
-        f"{model}: {card.model}, {card.precision} ({card.stage}), {len(card.skeleton)} keypoints, "
-        f"input {card.input_size[0]}x{card.input_size[1]}, opset {graph.opset}",
+        f"{model}: {card.title}, opset {graph.opset}",
         *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]

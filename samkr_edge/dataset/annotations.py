@@ -53,6 +53,11 @@ def listed(places: Sequence[str], most: int = 3) -> str:
     return ", ".join(places[:most]) + (", ..." if len(places) > most else "")
 
 
+def found_line(words: str, places: Sequence[str]) -> str:
+    """What was found, how often, and where first; ``words`` are a plural, so the number stands behind them."""
+    return f"{words} ({len(places)}): {listed(places)}"
+
+
 def malformed(path: Path, problems: Sequence[str]) -> SamkrError:
     """SE-D12."""
     return SamkrError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, listed
+from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, Annotation, ImageRecord, found_line, listed
 from samkr_edge.dataset.exif import orientation_of
 from samkr_edge.dataset.keypoint_dataset import (
     KeypointDataset,
@@ -152,7 +152,7 @@ def refusal(
         facts["uncounted"] = f"{len(people.uncounted)} of them, since their num_keypoints is 0"
         fix = "leave num_keypoints out of the annotations: labelled keypoints are counted then"
     if left := dataset.told.get("category"):
-        facts["left out"] = f"{len(left)} {LEFT_OUT['category']}: {listed(left)}"
+        facts["left out"] = found_line(LEFT_OUT["category"], left)
     return _nobody(step, dataset.annotation_path, dict(list(facts.items())[:4]), fix)
 
 
@@ -307,7 +307,7 @@ def remarks(dataset: KeypointDataset, images: Sequence[ImageRecord] | None = Non
     found.append(("people with labelled keypoints but num_keypoints 0, ignored", _places(people.uncounted)))
     found.append(("people centred outside their image, not trained on", _places(people.outside)))
     found.append(("people without a size, whom no pose can match", _places(people.unsized)))
-    lines = [f"data: {len(places)} {words}: {listed(places)}" for words, places in found if places]
+    lines = [f"data: {found_line(words, places)}" for words, places in found if places]
     spread = [records[index] for index in range(0, len(records), 1 + (len(records) - 1) // _LOOKED_AT)]
     turned = [record.path.name for record in spread if orientation_of(record.path) != 1]
     if turned:

@@ -66,3 +66,9 @@ def test_a_log_says_how_far_a_run_came_that_failed(capsys: pytest.CaptureFixture
     with pytest.raises(ValueError, match="broken"):
         fail()
     assert capsys.readouterr().err.startswith("reading: 1 of 3 images, ")
+
+
+def test_a_log_says_nothing_of_what_was_refused_before_it_began(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="refused"), bar.progress("rendering", 6, unit="images"):
+        raise ValueError("refused")
+    assert capsys.readouterr().err == ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.pose.skeleton import CROWDPOSE14
+from samkr_edge.model_card import ModelCard
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, untrained_checkpoint
+from training.weight_import.reading import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,36 @@ def test_the_name_of_a_network_is_told_from_a_missing_file() -> None:
     with pytest.raises(SamkrError) as caught:
         load_checkpoint("samkr_w32")
     assert "--untrained" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"RIFF a picture WEBP", "not a file that torch.save wrote"),
+        (b"\x80\x02.", "not a file that torch.save wrote"),
+        (b"PK\x03\x04 the start of a zip", "PytorchStreamReader failed reading zip archive"),
+    ],
+)
+@pytest.mark.parametrize("read", [load_checkpoint, read_weights])
+def test_why_a_file_holds_no_weights_is_said_without_the_words_of_the_unpickler(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes, reason: str
+) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(SamkrError) as caught:
+        read(tmp_path / "a.pt")
+    assert str(caught.value.facts["reason"]).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("precision", "stage", "title"),
+    [
+        ("fp32", "fp32", "samkr_tiny, fp32, 17 keypoints, input 96x64"),
+        ("int8", "qat", "samkr_tiny, int8 (qat), 17 keypoints, input 96x64"),
+    ],
+)
+def test_a_card_s_title_says_how_weights_were_quantized_and_of_float_ones_nothing(
+    precision: str, stage: str, title: str
+) -> None:
+    card = ModelCard("samkr_tiny", COCO17, (96, 64), precision=precision, stage=stage)
+    assert card.title == title

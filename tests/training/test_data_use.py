@@ -202,7 +202,7 @@ def test_perfect_poses_of_people_without_a_size_have_all_ap(tmp_path: Path) -> N
     assert score(dataset, results).ap == pytest.approx(100)
     assert TrainingSet(dataset, (64, 64))[0]["offset_weight"].any()
     assert remarks(dataset) == [
-        "data: 2 people without a size, taken from their box or keypoints: "
+        "data: people without a size, taken from their box or keypoints (2): "
         "annotation 1 (image 1), annotation 2 (image 2)"
     ]
     code, payload = _check(root)
@@ -219,7 +219,7 @@ def test_every_missing_image_is_in_the_json_with_its_folder(tmp_path: Path) -> N
     assert code == 3
     expected = [f"images/train2017/cam2/{n}.jpg (image {n})" for n in range(5, 10)]
     assert payload["splits"][0]["places"]["missing"] == expected
-    assert f"10 missing image files: {', '.join(expected[:3])}, ..." in payload["error"]["facts"]["problem"]
+    assert f"missing image files (10): {', '.join(expected[:3])}, ..." in payload["error"]["facts"]["problem"]
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, listed
+from samkr_edge.dataset.annotations import LEFT_OUT, TOLD, ImageRecord, Places, found_line
 from samkr_edge.dataset.decoder_messages import listening
 from samkr_edge.dataset.exif import orientation
 from samkr_edge.dataset.keypoint_dataset import KeypointDataset, available_splits, open_dataset, split_of
@@ -155,7 +155,7 @@ def problems_error(root: str | Path, reports: list[SplitReport]) -> SamkrError |
     for kind, meaning in PROBLEMS.items():
         places = [place for report in reports for place in report.found.get(kind, [])]
         if places:
-            problems.append(f"{len(places)} {meaning}: {listed(places)}")
+            problems.append(found_line(meaning, places))
         if places and kind == "missing":
             first = next(report for report in reports if kind in report.found)
             searched = ", ".join(map(str, first.searched))

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.errors import SamkrError
 from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
+from training.unpickling import unpickling_reason
 
 # Prefixes of all names: by DataParallel, by HigherHRNet's and SWAHR's zoo, by torch.compile.
 _WRAPPERS = ("module.", "1.", "_orig_mod.")
@@ -57,15 +58,12 @@ def read_weights(path: str | Path) -> Weights:
     except NO_FILE as error:
         raise missing_file(path, "file") from error
     except Exception as error:  # unpickling errors come in many classes
-        reason = str(error)
-        foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", reason)
-        # The message of some classes is just a number, which the unpickler looked up in something that is not a pickle.
-        told = reason_of(error) if " " in reason else f"not a file that torch.save wrote ({error!r:.60})"
+        foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", str(error))
         raise SamkrError(
             "SE-A76",
             f"{path} could not be read as weights alone, so nothing was loaded",
             {
-                "reason": told,
+                "reason": unpickling_reason(path, error),
                 "in it": f"an object of class {foreign[1]}" if foreign else None,
                 "size": f"{path.stat().st_size} bytes",
             },

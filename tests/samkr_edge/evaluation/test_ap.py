@@ -168,7 +168,7 @@ def test_eval_tells_what_it_does_not_count(
     shown = capsys.readouterr()
     (note,) = json.loads(shown.out)["notes"]
     assert note.startswith(
-        "data: 1 annotations of a category that the file does not describe, skipped: annotation "
+        "data: annotations of a category that the file does not describe, skipped (1): annotation "
     )
     assert note[:60] in shown.err
 

@@ -86,7 +86,7 @@ def test_the_command_shows_the_table_and_fails(people: Path) -> None:
     assert isinstance(result.exception, SamkrError)
     assert result.exception.exit_code == 3
     facts = result.exception.facts
-    assert facts["problem"][0].startswith("1 missing image files: images/val2017/")
+    assert facts["problem"][0].startswith("missing image files (1): images/val2017/")
     assert facts["looked in"].startswith(f"{people / 'images' / 'val2017'}, {people / 'val2017'}, ")
     assert "missing image files" in result.stdout
 

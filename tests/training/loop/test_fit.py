@@ -124,7 +124,7 @@ def test_a_finished_run_is_not_trained_again(
     people = replace(people, told={"category": ["annotation 1 (image 2): 9"]})
     first = train(tmp_path, people)
     shown = capsys.readouterr().err
-    assert "data: 1 annotations of a category that the file does not describe" in shown
+    assert "data: annotations of a category that the file does not describe, skipped (1)" in shown
     assert "loader alone" in shown
     before = (tmp_path / FINAL).stat().st_mtime_ns
     again = train(tmp_path, people, resume=True, threads=None)
