@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
 from samkr_edge.files.own_files import refuse_foreign
+from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.machine.tensorrt_module import MODULES, Flavour
 from samkr_edge.model_card import ModelCard
@@ -214,7 +215,7 @@ def read_passport(model: Path) -> Passport:
             fix=build,
         ) from error
     except (OSError, ValidationError, ValueError, RecursionError) as error:
-        raise _unreadable(model, error, build) from error
+        raise not_opened(error, path, "passport") or _unreadable(model, error, build) from error
     raise SamkrError(
         "SE-A53",
         f"the passport of {model.name} has another format, so the model was not loaded",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import replacing
-from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.model_card_check import check_card
@@ -84,13 +84,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except NO_FILE as error:
+    except Exception as error:  # unpickling errors come in many classes
         fix = None
         if str(path) in model_names():
             fix = f"{path} is a network without weights, which quantize and export take with --untrained"
-        raise missing_file(path, "checkpoint", fix) from error
-    except Exception as error:  # unpickling errors come in many classes
-        raise SamkrError(
+        raise not_opened(error, path, "checkpoint", fix) or SamkrError(
             "SE-A30",
             f"{path} could not be read as a checkpoint, so nothing was loaded",
             {

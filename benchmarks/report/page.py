@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def _results_files(paths: Sequence[Path]) -> list[Path]:
         else:
             files.append(path / FILE_NAME if path.is_dir() else path)
     # A folder and the file in it are one run.
-    return list({file.resolve(): file for file in files}.values())
+    return list({os.path.realpath(file): file for file in files}.values())
 
 
 def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:

@@ -26,6 +26,7 @@ from samkr_edge.errors import SamkrError, words_of
 from samkr_edge.files.artefact import behind, replacing, sha256_of, undisturbed
 from samkr_edge.files.named import missing_file, one_name
 from samkr_edge.files.one_file import refuse_twice
+from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
@@ -271,7 +272,7 @@ def _whole(path: Path, *also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except _DAMAGE + also as error:
-        raise SamkrError(
+        raise not_opened(error, path, "bundle") or SamkrError(
             "SE-A92",
             f"{path} is not a complete bundle, so nothing was loaded",
             {

@@ -19,7 +19,7 @@ from samkr_edge.dataset.trained_on import TrainedOn
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import Protocol
 from samkr_edge.files.artefact import json_of, replacing
-from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import not_opened
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 
@@ -198,12 +198,10 @@ def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNetwork:
             for part in ("weight", "bias")
         }
         lesson = Lesson.from_json(str(arrays["lesson"])) if "lesson" in arrays else None
-    except NO_FILE as error:
-        raise missing_file(path, "rescoring network") from error
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, SamkrError
     ) as error:  # fmt: skip
-        raise SamkrError(
+        raise not_opened(error, path, "rescoring network") or SamkrError(
             "SE-A77",
             f"{path} is not a rescoring network of samkr-edge",
             {"reason": f"{type(error).__name__}: {str(error)[:150]}"},

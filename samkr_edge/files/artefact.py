@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.named import NO_FILE, missing_file
-from samkr_edge.files.refused import refusal
+from samkr_edge.files.refused import not_opened, refusal
 from samkr_edge.printable import is_utf8
 
 
@@ -210,10 +209,8 @@ def read_json(path: str | Path, what: str) -> Any:
     """
     try:
         return json_of(Path(path).read_text(encoding="utf-8-sig"))
-    except NO_FILE as error:
-        raise missing_file(path, what) from error
     except OSError as error:
-        raise refusal(error) from error
+        raise not_opened(error, path, what) or refusal(error) from error
     except ValueError as error:
         where = (
             f"line {error.lineno}, column {error.colno}: {error.msg}"

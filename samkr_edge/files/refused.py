@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.named import NO_FILE, missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.printable import is_utf8
 
@@ -43,6 +45,20 @@ def refusal(error: OSError) -> SamkrError:
         {"reason": error.strerror or reason_of(error)},
         fix=_way_out(error),
     )
+
+
+def not_opened(
+    error: BaseException, path: str | Path, what: str, fix: str | None = None
+) -> SamkrError | None:
+    """SE-A23 if a user's file is missing, SE-D04 if the system refuses it; None if what is in it is at fault.
+
+    Args:
+        what: kind of file that was expected: ``model``, ``checkpoint``.
+        fix: for the missing file, in place of a look at the nearest folder.
+    """
+    if isinstance(error, NO_FILE):
+        return missing_file(path, what, fix)
+    return refused_file(error) if isinstance(error, OSError) else None
 
 
 def _way_out(error: OSError) -> str:

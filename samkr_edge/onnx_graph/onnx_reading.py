@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from samkr_edge.errors import SamkrError, words_of
-from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import not_opened, refusal
 from samkr_edge.fixes import quoted
 from samkr_edge.onnx_graph.onnx_file import DTYPES, Node, OnnxFile, Tensor, Value
 from samkr_edge.onnx_graph.protobuf import (
@@ -58,16 +58,12 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an ONNX file, read once, so that the built and the hashed bytes are the same.
 
     Raises:
-        SamkrError: SE-A23 there is no such file, SE-B87 it cannot be read.
+        SamkrError: SE-A23 there is no such file, SE-D04 the system refuses it.
     """
     try:
         return path.read_bytes()
-    except NO_FILE as error:
-        raise missing_file(path, "ONNX file") from error
     except OSError as error:
-        raise _unusable(
-            f"{path} cannot be read", {"reason": error.strerror or error}, f"ls -l {quoted(path)}"
-        ) from error
+        raise not_opened(error, path, "ONNX file") or refusal(error) from error
 
 
 def decoded(data: bytes, path: Path) -> OnnxFile:

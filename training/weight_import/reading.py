@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from training.unpickling import unpickling_reason
 
@@ -55,9 +55,9 @@ def read_weights(path: str | Path) -> Weights:
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             payload = torch.load(path, map_location="cpu", weights_only=True)
-    except NO_FILE as error:
-        raise missing_file(path, "file") from error
     except Exception as error:  # unpickling errors come in many classes
+        if (refused := not_opened(error, path, "file")) is not None:
+            raise refused from error
         foreign = re.search(r"[Uu]nsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", str(error))
         raise SamkrError(
             "SE-A76",

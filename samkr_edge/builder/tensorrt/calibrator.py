@@ -15,7 +15,7 @@ import numpy as np
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.files.cache import cache_folder
-from samkr_edge.files.named import NO_FILE, missing_file
+from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.images import read_image
 from samkr_edge.pose.geometry import fit_matrix, warp
@@ -36,10 +36,8 @@ class CalibrationImages:
     def __init__(self, listing: Path, input_size: tuple[int, int]) -> None:
         try:
             lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
-        except NO_FILE as error:
-            raise missing_file(listing, "list of calibration images") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise SamkrError(
+            raise not_opened(error, listing, "list of calibration images") or SamkrError(
                 "SE-D87",
                 f"the list of calibration images {listing} cannot be read",
                 {"reason": error},

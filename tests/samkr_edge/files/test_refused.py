@@ -5,22 +5,66 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from samkr_edge.builder.tensorrt.calibrator import CalibrationImages
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation.rescoring import load_rescoring
+from samkr_edge.files.artefact import read_json
 from samkr_edge.files.refused import refused_file
+from samkr_edge.passport import read_passport
+from samkr_edge.pose.skeleton import COCO17
 
 
-def test_a_link_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "loop.onnx"
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("loop.onnx", ["inspect", "{}"]),
+        ("loop.onnx", ["build", "{}", "--target", "cpu", "-o", "out.cpu.onnx"]),
+        ("loop.pt", ["export", "{}", "-o", "out.onnx"]),
+        ("loop.pth", ["import", "{}", "--model", "dekr_w32", "-o", "out.pt"]),
+        ("loop.json", ["report", "{}", "-o", "out.html"]),
+        ("loop.yaml", ["train", "{}", "--data", "data", "--out", "run"]),
+    ],
+)
+def test_a_link_to_itself_is_one_error_whatever_should_be_behind_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    command: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / name
     file.symlink_to(file)
-    assert run(["inspect", str(file)]) == 5
+    assert run([word.format(file) for word in command]) == 3
     shown = capsys.readouterr().err
-    assert f"error SE-B87: {file} cannot be read" in shown
+    assert f"error SE-D04: {file} could not be read or written" in shown
     assert os.strerror(errno.ELOOP) in shown
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: load_rescoring(path, COCO17),
+        lambda path: CalibrationImages(path, (64, 64)),
+        lambda path: read_json(path, "results"),
+        lambda path: read_passport(path.with_name("m.onnx")),
+    ],
+    ids=["rescoring network", "list of images", "results", "passport"],
+)
+def test_what_the_system_refuses_is_no_fault_of_its_content(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "m.onnx.json"
+    file.symlink_to(file)
+    with pytest.raises(SamkrError) as caught:
+        read(file)
+    assert caught.value.code == "SE-D04"
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that opens and fails when read")
