@@ -44,32 +44,56 @@ def int8_network(exported: ModuleType, float_network: PoseNet) -> PoseNet:
 
 
 @pytest.fixture(scope="session")
-def float_onnx(
-    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return exported.export(float_network, tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+def per_tensor_network(exported: ModuleType, float_network: PoseNet) -> PoseNet:
+    return exported.int8_network(float_network, granularity="tensor")
 
 
 @pytest.fixture(scope="session")
-def int8_onnx(exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported.export(int8_network, tmp_path_factory.mktemp("onnx") / "ptq.onnx", precision="int8")
+def exported_once(
+    exported: ModuleType, request: pytest.FixtureRequest, made_once: Callable[..., Path]
+) -> Callable[..., Path]:
+    """``exported_once("ptq.onnx", "int8_network", precision="int8")``: the ONNX of the network that this fixture
+    gives, which is built only where no other worker has exported it.
+    """
+
+    def path_of(name: str, network: str, **options: Any) -> Path:
+        return made_once(
+            name, lambda path: exported.export(request.getfixturevalue(network), path, **options)
+        )
+
+    return path_of
 
 
 @pytest.fixture(scope="session")
-def decoding_onnx(
-    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def float_onnx(exported_once: Callable[..., Path]) -> Path:
+    return exported_once("tiny.onnx", "float_network")
+
+
+@pytest.fixture(scope="session")
+def int8_onnx(exported_once: Callable[..., Path]) -> Path:
+    return exported_once("ptq.onnx", "int8_network", precision="int8")
+
+
+@pytest.fixture(scope="session")
+def per_tensor_onnx(exported_once: Callable[..., Path]) -> Path:
+    """The calibrated network with one scale a weight, as TensorRT for RTX wants it."""
+    return exported_once("ptq-tensor.onnx", "per_tensor_network", precision="int8")
+
+
+@pytest.fixture(scope="session")
+def half_onnx(exported_once: Callable[..., Path]) -> Path:
+    return exported_once("half.onnx", "float_network", half=True)
+
+
+@pytest.fixture(scope="session")
+def decoding_onnx(exported_once: Callable[..., Path]) -> Path:
     """The float network with decoding in the graph."""
-    path = tmp_path_factory.mktemp("onnx") / "decoding.onnx"
-    return exported.export(float_network, path, decode="graph")
+    return exported_once("decoding.onnx", "float_network", decode="graph")
 
 
 @pytest.fixture(scope="session")
-def decoding_int8_onnx(
-    exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "decoding-ptq.onnx"
-    return exported.export(int8_network, path, precision="int8", decode="graph")
+def decoding_int8_onnx(exported_once: Callable[..., Path]) -> Path:
+    return exported_once("decoding-ptq.onnx", "int8_network", precision="int8", decode="graph")
 
 
 @pytest.fixture(autouse=True)

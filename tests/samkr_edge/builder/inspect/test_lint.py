@@ -161,14 +161,9 @@ def test_one_scale_for_a_weight_is_found_where_it_rounds_channels_away(
 
 
 def test_a_graph_for_tensorrt_for_rtx_is_not_told_to_break_what_costs_nothing_there(
-    exported: ModuleType,
-    float_network: PoseNet,
-    tmp_path: Path,
-    int8_onnx: Path,
-    capsys: pytest.CaptureFixture[str],
+    per_tensor_onnx: Path, tmp_path: Path, int8_onnx: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = exported.int8_network(float_network, "tensor")
-    path = exported.export(network, tmp_path / "rtx.onnx", precision="int8")
+    path = per_tensor_onnx
     found = check(path, lambda model: bypass(model, CONV))
     assert (found.for_rtx, found.channel_scales) == (True, 0)
     assert not kinds(found) & {"float-island", "float-sum"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from samkr_edge.onnx_graph.graph import Graph
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 
 if TYPE_CHECKING:
-    from training.models.pose_net import PoseNet
+    pass
 
 CHANNELS, SIZE = 16, 12
 STEP = np.float32(np.float16(0.05))  # as FP16 has it
@@ -235,15 +234,6 @@ def test_a_convolution_whose_steps_fp16_cannot_hold_stays_float(
     model, found = fused(written.model(written.conv(written.pair(inside))))
     assert (found.kept, found.truncated) == (kept, kept)
     bake(model.SerializeToString())  # is not refused
-
-
-@pytest.fixture(scope="module")
-def per_tensor_onnx(
-    exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """samkr_tiny with one scale a weight."""
-    network = exported.int8_network(float_network, granularity="tensor")
-    return exported.export(network, tmp_path_factory.mktemp("fused") / "tensor.onnx", precision="int8")
 
 
 def maps(model: bytes, image: np.ndarray) -> list[np.ndarray]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -18,22 +17,13 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.pose_model import load_model
 from samkr_edge.runtime.onnx_runtime import rounds_by_half_scales
 
-if TYPE_CHECKING:
-    from training.models.pose_net import PoseNet
-
 SIZE = (64, 64)
 FP32, FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module")
-def half_onnx(exported: ModuleType, float_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported.export(float_network, tmp_path_factory.mktemp("half") / "half.onnx", half=True)
-
-
-@pytest.fixture(scope="module")
-def mixed_onnx(exported: ModuleType, int8_network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("half") / "mixed.onnx"
-    return exported.export(int8_network, path, precision="int8", half=True, opset=19)
+def mixed_onnx(exported_once: Callable[..., Path]) -> Path:
+    return exported_once("mixed.onnx", "int8_network", precision="int8", half=True, opset=19)
 
 
 def types_of(path: Path) -> dict[str, int]:

@@ -202,13 +202,12 @@ def test_samples_that_are_wrong_in_every_form_are_refused_before_the_build(
 
 
 def test_a_graph_that_brings_its_fp16_cannot_be_widened_and_is_told_how(
-    install: Install, exported: Any, float_network: Any, tmp_path: Path
+    install: Install, half_onnx: Path
 ) -> None:
-    path = exported.export(float_network, tmp_path / "half.onnx", half=True)
     trt = install("10.16.1.11")
     trt.typing_faults = TypingFaults(samples_nearest="next to fp16")
     with pytest.raises(SamkrError) as raised:
-        build(trt, path)
+        build(trt, half_onnx)
     assert raised.value.code == "SE-B80"
     assert "without --precision fp16" in (raised.value.fix or "")
 
