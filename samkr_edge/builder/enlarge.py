@@ -1,4 +1,4 @@
-"""Maps enlarged as rarely and as cheaply as possible: sums over resolutions, added from the smallest map up.
+"""Fewer and cheaper enlargements: sums over resolutions are added from the smallest map up.
 
 A pass of both builders: for the CPU, and for TensorRT for RTX.
 """
@@ -19,10 +19,10 @@ def enlarge_sums(graph: Graph) -> int:
         a + up2(b) + up4(c)    =>    a + up2(b + up2(c))
 
     Faster on a CPU: ONNX Runtime enlarges 8-bit maps more slowly than it adds them, and here most additions are on
-    smaller maps. Faster by TensorRT for RTX: fewer bytes of the largest map are written and read again.
+    smaller maps. Faster with TensorRT for RTX: fewer bytes of the largest map are written and read back.
 
     Exact but for the order of additions: nearest up-sampling commutes with sums, with itself and with rounding, so that
-    the quantizers of addends move before it. Sums that become the input of an enlarging are float here.
+    the quantizers of addends move before it. Sums that are enlarged afterwards are float here.
     """
     found = 0
     for root in [node for node in graph.nodes if node.op_type == "Add"]:
@@ -52,7 +52,7 @@ def enlarge_sums(graph: Graph) -> int:
 
 
 def _addends(graph: Graph, node: Any) -> list[str]:
-    """What a tree of additions adds up; a partial sum that something else reads too is one addend."""
+    """The addends of a tree of additions; a partial sum with other readers is one addend."""
     addends: list[str] = []
     for name in node.input:
         source = graph.producer.get(name)
@@ -62,7 +62,7 @@ def _addends(graph: Graph, node: Any) -> list[str]:
 
 
 def _enlarging(graph: Graph, tensor: str) -> Any | None:
-    """The nearest up-sampling that an addend is the result of, quantized or not; None for any other addend."""
+    """The nearest up-sampling that an addend comes from, quantized or not; None for other addends."""
     node = graph.producer.get(tensor)
     for op in ("DequantizeLinear", "QuantizeLinear"):
         if node is not None and node.op_type == op and len(graph.consumers[node.output[0]]) == 1:
@@ -73,7 +73,7 @@ def _enlarging(graph: Graph, tensor: str) -> Any | None:
 
 
 def is_nearest(graph: Graph, resize: Any) -> bool:
-    """Whether a Resize repeats every pixel of a map a whole number of times, as often in rows as in columns."""
+    """Whether a Resize repeats every pixel a whole number of times, the same number in rows and columns."""
     modes = {a.name: a.s for a in resize.attribute}
     nearest = (modes.get("mode"), modes.get("coordinate_transformation_mode"), modes.get("nearest_mode"))
     scales = graph.constants.get(resize.input[2]) if len(resize.input) == 3 else None

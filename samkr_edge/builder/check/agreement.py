@@ -1,10 +1,10 @@
 """Does a built model compute what its source does? Judged on probe images, in people and joints, maps, known faults.
 
-How far a right build may be away depends on what it computes in. FP32 and FP16 have bounds of their own. Behind INT8
-layers every rounding that falls to the other side moves all that follows, so a runtime that computes the same graph is
-about as far from it as the graph is from its own float network: that distance, measured on the same images, is the
-measure. Where a builder chose the INT8 itself there is no such network, and people and joints decide. Known faults are
-looked for by their shape, far below these bounds.
+How large the error of a correct build may be depends on its precision. FP32 and FP16 have bounds of their own. After
+INT8 layers, one value rounded the other way changes everything behind it, so a correct runtime's error is about the
+graph's own quantization error. That error, measured on the same images, sets the bound. If the builder chose the INT8
+itself, there is no float network to measure it with, and people and joints decide. Known faults are found by the shape
+of the error, far below these bounds.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from samkr_edge.builder.check.people import People, Staying, stay
 from samkr_edge.builder.check.suspects import Suspect
 from samkr_edge.model_card import ModelCard
 
-# Relative L2 error of a map, and the largest error of an offset as a share of the largest offset. Right builds of
+# Relative L2 error of a map, and the largest error of an offset as a share of the largest offset. Correct builds of
 # trained and untrained networks: FP32 4e-7 and 0 (builds clear TF32, which rounds like FP16), FP16 2e-3 and, at a few
-# pixels far from everybody, 0.022.
+# pixels far from all people, 0.022.
 FLOAT_BOUNDS = {"fp32": (2e-3, 0.01), "fp16": (5e-3, 0.05)}
-# Noise, which is what ONNX files without probe images are judged on, excites more: sums in FP16 alone move it by 5e-3.
+# ONNX files without probe images are judged on noise, where errors are larger: FP16 sums alone cause 5e-3.
 ON_NOISE = 3.0
 # Input pixels that the joints of clear people may move in float builds, or this share of the person's diagonal.
 FLOAT_JOINTS = {"fp32": (0.25, 0.0025), "fp16": (0.5, 0.005)}
-# INT8: multiples of the quantization error; right builds have up to 1.8. An output of zeros is off by 1.
+# INT8: multiples of the quantization error; correct builds have up to 1.8. The error of an all-zero output is 1.
 QUANTIZATION_ERRORS, LEAST_ALLOWED, MOST_ALLOWED = 3.5, 0.02, 0.9
-# INT8 chosen by the builder: nothing to compare its error with.
+# INT8 chosen by the builder: there is no quantization error to compare with.
 IMPLICIT_ALLOWED = 0.5
-# INT8: median move of a joint as a share of the person's diagonal, right builds have 0.004; share of people lost.
+# INT8: median move of a joint as a share of the person's diagonal (correct builds: 0.004); share of people lost.
 INT8_JOINTS, INT8_LOST = 0.03, 0.25
 
 
@@ -45,9 +45,9 @@ class Reference(NamedTuple):
         maps: of the source.
         unquantized: of the source without its quantizers; None where it has none.
         people: whom the source sees clearly.
-        suspects: known faults; none where only exactness is asked for.
-        probe: what the images are, for people.
-        on_noise: they are none of people.
+        suspects: known faults; empty if only exactness is checked.
+        probe: what the images are, in words.
+        on_noise: the images are noise, without people.
     """
 
     maps: Maps
@@ -58,7 +58,7 @@ class Reference(NamedTuple):
     on_noise: bool = False
 
     def by_quantizing(self, card: ModelCard) -> Staying | None:
-        """What the source's own quantization does to its people; None of a float source."""
+        """What the source's own quantization does to its people; None for a float source."""
         return stay(self.people, self.unquantized, card) if self.unquantized is not None else None
 
 
@@ -70,10 +70,10 @@ class Agreement:
         probe: what they were compared on.
         errors, allowed: relative L2 errors of heatmap and offset.
         largest, largest_allowed: largest error of an offset, map pixels; the bound is None for INT8.
-        people, kept, least_kept: people whom the source sees clearly, of whom this many stay and must stay.
+        people, kept, least_kept: people whom the source sees clearly, how many stay, and how many must.
         joints_median, joints_largest: how far their joints move, input pixels.
         joints_allowed: bound of the largest move in float models, of the median in INT8.
-        faults: known faults that the error has the shape of; in INT8 also a keypoint that is something else.
+        faults: known faults whose shape the error has; in INT8 also keypoints that are computed wrongly.
     """
 
     precision: str
@@ -92,7 +92,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """False also where anything is NaN."""
+        """False also if anything is NaN."""
         moved = self.joints_largest if self.precision in FLOAT_BOUNDS else self.joints_median
         return (
             not self.faults
@@ -103,7 +103,7 @@ class Agreement:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for passports and ``--json``: errors as shares, largest in map pixels, joints in input pixels."""
+        """For passports and ``--json``: errors as shares, largest in map pixels, joints in input pixels."""
         heatmap, offset = (
             {"error": error, "allowed": bound} for error, bound in zip(self.errors, self.allowed, strict=True)
         )
@@ -127,7 +127,7 @@ class Agreement:
         return "; ".join([*self._people(), self._maps()])
 
     def facts(self) -> dict[str, object]:
-        """For an error, the named faults first."""
+        """Lines for an error message, named faults first."""
         facts: dict[str, object] = {"fault": [f"it computes as if {fault}" for fault in self.faults]}
         facts |= {
             name: f"relative error {error:.1e}, allowed {bound:.1e}"
@@ -180,7 +180,7 @@ def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) ->
 def judge_pairs(
     reference: Reference, found: Maps, staying: Staying, by_quantizing: Staying | None, precision: str
 ) -> Agreement:
-    """The bounds and known faults of ``judge``, given what became of the people; also of a few pixels."""
+    """The bounds and known faults of ``judge``, given what became of the people; also for a few pixels instead of maps."""
     source, unquantized = reference.maps, reference.unquantized
     errors = _errors(source, found)
     largest_allowed = None
@@ -225,13 +225,13 @@ def _beside(noise: float) -> float:
 
 
 def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | None) -> tuple[int, float]:
-    """How many must stay, and how far joints may move: the largest move in float models, the median one in INT8."""
+    """How many must stay, and how far joints may move: the largest move in float models, the median in INT8."""
     diagonal = people.diagonals
     size = float(np.median(diagonal)) if len(diagonal) else 0.0
     if precision in FLOAT_JOINTS:
         pixels, share = FLOAT_JOINTS[precision]
         return len(people), max(pixels, share * size)
-    # People of a single joint have no size: FP16's pixels are INT8's too.
+    # People with a single joint have no size: INT8 gets FP16's bound in pixels.
     lost, moved = int(INT8_LOST * len(people)), max(FLOAT_JOINTS["fp16"][0], INT8_JOINTS * size)
     if by_quantizing is not None:
         lost = max(lost, 2 * (by_quantizing.people - by_quantizing.kept))
@@ -240,7 +240,7 @@ def _allowed_of_people(people: People, precision: str, by_quantizing: Staying | 
 
 
 def _faults(reference: Reference, found: Maps, allowed: tuple[float, float]) -> tuple[str, ...]:
-    """The suspect that explains most of the error, and maps that were computed in a narrow type."""
+    """The suspect that explains most of the error, and any maps computed in a narrow type."""
     source = reference.maps
     sizes = [max(float(np.linalg.norm(maps)), 1e-12) for maps in source]
     shares: dict[str, float] = {}

@@ -1,9 +1,9 @@
-"""A built model that gives candidates and no maps, judged by what its source's maps say at the same people.
+"""Judge a built model that outputs candidates instead of maps, by its source's maps at the same people.
 
-Its list may have another order, and rounding moves a flat peak to the next pixel: so the peaks of the source that stand
-out are looked for by where their joints are. What is found is put beside the source's as maps of one pixel each, so
-that all else is judged as maps are. Of few people, noise as large as that of INT8 hides the shape of a fault, and what
-quantizing does to those few is no measure of it: behind INT8, people and joints decide.
+Its list may be in another order, and rounding moves a flat peak to the next pixel. So only the source's distinct peaks
+are matched, by the positions of their joints. Each match is compared with the source as a map of one pixel, so that the
+rest works as for maps. With few people, INT8 noise hides the shape of a fault, and their quantization error is too
+small a sample for a bound: in INT8, people and joints decide.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from samkr_edge.builder.check.suspects import Suspect
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import find_peaks
 
-# Mean distance of joints in input pixels, as a multiple of the stride, up to which two candidates are the same.
+# Two candidates are the same up to this mean distance of their joints: input pixels, as a multiple of the stride.
 NEAR = 2.0
-# How far a peak has to stand out of its neighbours, as a share of the largest value, to be compared.
+# To be compared, a peak must exceed its neighbours by this share of the largest value.
 STANDING_OUT = {"fp32": 0.002, "fp16": 0.005, "int8": 0.05}
-# Where a map has fewer peaks than the list has rows, the graph fills up with scores far below this.
+# If a map has fewer peaks than the list has rows, the graph fills the rest with scores far below this.
 NO_PEAK = -1e3
-# Share of these that must be found.
+# Share of the compared peaks that must be found.
 LEAST_FOUND = 0.5
 
 
@@ -87,7 +87,7 @@ def judge_candidates(
 
 
 def _sure(center: np.ndarray, places: np.ndarray, precision: str) -> np.ndarray:
-    """(P,) whether each peak at x, y stands out so far that rounding moves it to no other pixel."""
+    """(P,) whether each peak at x, y is so distinct that rounding cannot move it to another pixel."""
     neighbours = np.ones((3, 3), np.uint8)
     neighbours[1, 1] = 0
     above = center - cv2.dilate(center, neighbours)
@@ -96,7 +96,7 @@ def _sure(center: np.ndarray, places: np.ndarray, precision: str) -> np.ndarray:
 
 
 def _nearest(wanted: np.ndarray, there: np.ndarray, valid: np.ndarray, stride: int) -> np.ndarray:
-    """For each of (P, K, 2) the index of the nearest valid one of (Q, K, 2), or -1 where none is near."""
+    """For each of (P, K, 2), the index of the nearest valid one of (Q, K, 2), or -1 if none is near."""
     apart = np.linalg.norm(wanted[:, None] - there[None], axis=3).mean(axis=2)  # (P, Q)
     apart[:, ~valid] = np.inf
     best = apart.argmin(axis=1)

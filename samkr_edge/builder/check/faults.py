@@ -1,9 +1,9 @@
-"""Which known fault does a built model have? Told by the shape of its error, not its size.
+"""Which known fault does a built model have? Decided by the shape of its error, not its size.
 
-A sampling grid rounded to FP16 moves offsets by 0.0004 of their size, and a right FP16 graph by 0.0005; nearest
-sampling moves them by 0.05, and a right INT8 graph by as much. But what a fault does is known value by value. So the
-error E is projected on the change D that a suspect would make: beta = <E, D> / <D, D> is 1 where E is that change,
-0 where it is anything else, and noise only spreads it, by about |E| / |D| divided by the root of the number of values.
+A sampling grid rounded to FP16 changes offsets by 0.0004 of their size, and a correct FP16 graph by 0.0005; nearest
+sampling changes them by 0.05, and so does a correct INT8 graph. But a fault's effect is known value by value. So the
+error E is projected on the change D that a suspect would make: beta = <E, D> / <D, D> is 1 if E is that change and 0 if
+it is anything else. Noise only spreads beta, by about |E| / |D| divided by the root of the number of values.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Share of the fault that must be found, and how many standard errors that must be. Right builds of trained and of
-# untrained networks: |beta| up to 0.03 with a spread of up to 0.03, or, where noise hides a suspect, within 2 spreads.
-# The same graphs with a fault: 0.39 to 1.03, at 11 spreads and more. Several times the change is another fault.
+# Smallest and largest beta of a fault, and how many standard errors it must be above 0. Correct builds of trained and
+# untrained networks: |beta| up to 0.03 with a spread up to 0.03, or, where noise hides a suspect, within 2 spreads. The
+# same graphs with a fault: 0.39 to 1.03, at 11 spreads and more. A multiple of the change is another fault.
 LEAST_SHARE, MOST_SHARE, LEAST_SPREADS = 0.25, 1.5, 6.0
 # A suspect that would change the maps by less than this share is within the rounding of FP32.
 LEAST_CHANGE = 2e-5
 TILE = 8
-# Share of values that are exactly FP16 or BF16 numbers where the last operation computed so; of others it is one in a
-# thousand.
+# Share of values that are exact FP16 or BF16 numbers if the last operation computed in that type; otherwise it is about
+# 0.001.
 EXACT = 0.9
 
 
@@ -29,8 +29,8 @@ def project(
 ) -> tuple[float, float]:
     """(beta, its standard error) of pairs of arrays of one shape (B, V), blocks and values; each divided by its size.
 
-    The spread is the jackknife's over the blocks, of which each is left out once: errors of neighbouring pixels are
-    alike, and a fault that one block alone shows must not count as sure.
+    The standard error is the jackknife's over blocks, leaving out one at a time: errors of neighbouring pixels are
+    correlated, and a fault seen in only one block must not count as certain.
     """
     along = power = np.zeros(len(error[0]))
     for e, d, s in zip(error, change, size, strict=True):
@@ -46,28 +46,28 @@ def project(
 
 
 def is_seen(beta: float, spread: float) -> bool:
-    """Whether a projection names the fault."""
+    """Whether a projection shows the fault."""
     return LEAST_SHARE <= beta <= MOST_SHARE and beta >= LEAST_SPREADS * spread
 
 
 def explains(
     beta: float, error: Sequence[np.ndarray], change: Sequence[np.ndarray], allowed: Sequence[float]
 ) -> bool:
-    """Whether what a fault leaves of the error is a right build's, or less than half: else it was something else.
+    """Whether the error without the fault's part is a correct build's, or less than half of what it was.
 
-    Maps of zeros resemble those of an image that was not normalised.
+    Without this test, maps of zeros would pass for those of an image that was not normalised.
 
     Args:
         error: maps of any shape: what the build computes minus what it should.
         change: what the fault changes, of the same shapes.
-        allowed: largest norms of a right build's error.
+        allowed: largest norms of a correct build's error.
     """
     pairs = zip(error, change, allowed, strict=True)
     return all(np.linalg.norm(e - beta * d) <= max(most, np.linalg.norm(e) / 2) for e, d, most in pairs)
 
 
 def tiles(maps: np.ndarray) -> np.ndarray:
-    """Maps (N, C, h, w) as T blocks of neighbours each, (N * T, C * 64); what does not fill a tile is left out."""
+    """Maps (N, C, h, w) as T blocks of neighbouring pixels each, (N * T, C * 64); incomplete tiles are left out."""
     count, channels, height, width = maps.shape
     side = min(TILE, height, width)
     rows, columns = height // side, width // side
@@ -76,7 +76,7 @@ def tiles(maps: np.ndarray) -> np.ndarray:
 
 
 def narrow_type(expected: np.ndarray, found: np.ndarray) -> str | None:
-    """``FP16`` or ``BF16`` where the values are of that type and the source's are not; 0 and NaN are of every type.
+    """``FP16`` or ``BF16`` if the values fit that type and the source's do not; 0 and NaN fit every type.
 
     Both are maps of any shape.
     """

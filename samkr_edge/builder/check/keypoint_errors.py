@@ -1,8 +1,8 @@
-"""One keypoint computed wrongly among many right ones: too little of a whole INT8 map to show in its error.
+"""One wrong keypoint among many correct ones: too small a part of an INT8 map to show in the whole map's error.
 
-Grouped convolutions compute the keypoints apart, so a runtime may get one group wrong. A keypoint that is gone or is
-another's moves the whole map's error by a few tenths, as much as quantization may; its own error is 1 or more. Asked
-of maps only: of the few pixels of candidates a single one has the error of quantization.
+Grouped convolutions compute each keypoint separately, so a runtime may get one group wrong. A missing or swapped
+keypoint changes the whole map's error by a few tenths, as quantization may; its own error is 1 or more. Only for maps:
+among the few pixels of candidates, quantization alone can cause such an error at one pixel.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import numpy as np
 
 from samkr_edge.builder.check.maps import MAPS, Maps
 
-# Error of a keypoint's part of a map: multiples of what quantization does to it, or to the whole map. Right builds of
-# trained and of untrained networks use up to 0.6 of what is allowed.
+# Error of a keypoint's part of a map, as a multiple of its quantization error, or of the whole map's. Correct builds of
+# trained and untrained networks reach 0.6 of the bound.
 NOISES, LEAST, MOST = 5.0, 0.02, 0.9
-# A part that is weaker than this share of the usual one is measured by that: of nothing every share is large.
+# Errors of weaker parts are relative to this share of the mean (RMS) part: relative to almost zero, any is large.
 WEAK = 0.25
 
 
 def strange_keypoints(
     source: Maps, unquantized: Maps | None, found: Maps, keypoints: tuple[str, ...]
 ) -> list[str]:
-    """Keypoints whose maps are farther from the source's than its quantization explains, in words that follow "it
-    computes as if".
+    """Keypoints whose error is larger than quantization explains, in words that follow "it computes as if".
 
     Args:
         source: what should be computed: heatmap (N, C, h, w) and offset (N, 2K, h, w).

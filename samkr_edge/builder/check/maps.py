@@ -1,7 +1,7 @@
-"""The maps of an ONNX model in ONNX Runtime, also where its graph decodes them itself.
+"""The maps of an ONNX model in ONNX Runtime, also if its graph decodes them itself.
 
-What a built model is compared with its source by: candidates hide what went wrong, and the smallest rounding changes
-their order.
+A built model is compared with its source by maps: candidates hide what went wrong, and the smallest rounding changes
+    their order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Maps(NamedTuple):
 
 @contextmanager
 def opened(model: OnnxFile, outputs: Sequence[str] = MAPS, optimise: bool = True) -> Iterator[OnnxRunner]:
-    """A runner that gives these float tensors of ``model``, outputs or not; closed at the end."""
+    """A runner that returns these float tensors of ``model``, inner ones too; closed at the end."""
     model = model.copy()
     for name in outputs:
         # `export` keeps the names of the maps inside the graph.

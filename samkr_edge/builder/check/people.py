@@ -1,6 +1,6 @@
 """The people of the probe images: do they stay in a built model, and how far do their joints move?
 
-A built model is asked at the places where its source sees people, so that the order of its list does not matter.
+A built model is compared at the centres of its source's people, so that the order of its list does not matter.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.decode import find_peaks, sample, suppress
 
-# Whoever scores less may be lost by the smallest change, and says nothing.
+# People who score less are ignored: the smallest change may lose them.
 CLEAR_SCORE = 0.1
-# A person stays whose centre keeps this share of its value, and is above the decoder's threshold.
+# A person stays if the centre keeps this share of its value and is above the decoder's threshold.
 KEPT_SHARE = 0.25
-# Share of its largest value that a map has to change by from picture to picture; float rounding is as large.
+# A map must change from image to image by this share of its largest value; less is float rounding.
 _LEAST_CHANGE = 1e-6
 
 
@@ -43,13 +43,13 @@ class People:
 
     @property
     def diagonals(self) -> np.ndarray:
-        """(P,) of the boxes around their joints, input pixels."""
+        """(P,) diagonals of the boxes around the joints, input pixels."""
         return np.asarray(np.linalg.norm(np.ptp(self.joints, axis=1), axis=1))
 
 
 @dataclass(frozen=True)
 class Staying:
-    """What became of people: how many there are and how many stay; how far the joints of these moved, input pixels."""
+    """What became of people: how many there are, how many stay, and how far the joints of those moved, input pixels."""
 
     people: int
     kept: int
@@ -65,7 +65,7 @@ class Staying:
 
 
 def clear_people(maps: Maps, card: ModelCard) -> People:
-    """Decode the maps and keep whom the network is sure of; of an untrained network nobody."""
+    """Decode the maps and keep the people the network is sure of; none for an untrained network."""
     found: list[tuple[int, np.ndarray, float, np.ndarray]] = []
     if not card.provenance.get("untrained"):
         for image, (heatmap, offset) in enumerate(zip(*maps, strict=True)):
@@ -91,16 +91,16 @@ def clear_people(maps: Maps, card: ModelCard) -> People:
 
 
 def refuse_blind(maps: Maps, probe: str) -> None:
-    """Refuse a network that sees nothing: all pictures give the same, and any build of it would agree.
+    """Refuse a network whose output does not depend on the image: any build of it would agree.
 
-    One that was never trained answers to pictures all the same.
+    The output of an untrained network does depend on it.
 
     Args:
-        maps: of several pictures; of a single one its pixels are compared.
-        probe: what the pictures are, for people.
+        maps: of several images; for a single one, its pixels are compared.
+        probe: what the images are, in words.
 
     Raises:
-        SamkrError: SE-A28 the centre heatmap is the same for all.
+        SamkrError: SE-A28 the centre heatmap is the same for all images.
     """
     centers = maps.heatmap[:, -1]
     change = np.ptp(centers, axis=0 if len(centers) > 1 else None).max()
@@ -123,7 +123,7 @@ def joints_at(offset: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
 
 def stay(people: People, maps: Maps, card: ModelCard) -> Staying:
-    """Look for people in other maps, at the centres they have."""
+    """Look for the people in other maps, at the same centres."""
     moved, kept = [], 0
     for image, center, value, joints in zip(
         people.image, people.centers, people.values, people.joints, strict=True

@@ -1,8 +1,8 @@
 """Probe images: a handful of small pictures that travel with an ONNX file, for judging what is built from it.
 
-What a build gets wrong shows on pictures of people, and a device has none. So `export` puts four of about 4 kB each
-into the metadata, in an entry of its own that is read without the onnx package. They are images that quantizing
-calibrated on, or rendered people.
+A build's faults show on images of people, and a device has none. So `export` puts four of about 4 kB each into the
+metadata, in a separate entry that is read without the onnx package. They are calibration images of `quantize`, or
+rendered people.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.pose.geometry import fit_matrix, warp
 
 PROBE_KEY = "samkr_edge_probe"
-# Pictures in a probe; their longer side in pixels and their JPEG quality: about 4 kB each.
+# Images in a probe; their longer side in pixels and their JPEG quality: about 4 kB each.
 COUNT, SIDE, QUALITY = 4, 192, 80
-# What a file from elsewhere may ask for.
+# Limits for files of other origin.
 _MOST, _LARGEST_SIDE = 16, 1024
 SCHEMA_VERSION = 1
 _KINDS = {
@@ -39,7 +39,7 @@ class Probe:
     jpegs: tuple[bytes, ...]
 
     def to_text(self) -> str:
-        """What the metadata hold; ``parse_probe`` is the inverse."""
+        """Text for the metadata; ``parse_probe`` is the inverse."""
         images = [base64.b64encode(jpeg).decode("ascii") for jpeg in self.jpegs]
         return json.dumps({"schema_version": SCHEMA_VERSION, "kind": self.kind, "images": images})
 
@@ -64,7 +64,7 @@ def make_probe(kind: str, images: Sequence[np.ndarray]) -> Probe:
 
 
 def parse_probe(text: str) -> Probe:
-    """The probe in a text; raises SamkrError SE-A24 where it is damaged."""
+    """The probe in a text; raises SamkrError SE-A24 if it is damaged."""
     try:
         data = json.loads(text)
         if data["schema_version"] != SCHEMA_VERSION or data["kind"] not in _KINDS:
@@ -85,12 +85,12 @@ def parse_probe(text: str) -> Probe:
 
 
 def probe_of(metadata: Mapping[str, str]) -> Probe | None:
-    """The probe in an ONNX file's metadata; None in files from before there were any."""
+    """The probe in an ONNX file's metadata; None for older files, which have none."""
     return parse_probe(metadata[PROBE_KEY]) if PROBE_KEY in metadata else None
 
 
 def probe_batch(probe: Probe | None, input_size: tuple[int, int]) -> np.ndarray:
-    """The pictures as the network gets them: uint8 RGB (N, H, W, 3), fitted into ``input_size`` as for inference.
+    """The images as the network gets them: uint8 RGB (N, H, W, 3), fitted into ``input_size`` as for inference.
 
     Without a probe: one image of noise, always the same.
     """

@@ -1,4 +1,4 @@
-"""What a build is judged by, computed by ONNX Runtime from the source: maps, people, and what known faults would do."""
+"""What a build is judged by, computed from the source by ONNX Runtime: maps, people, the effects of known faults."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 
 def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarray]:
-    """What to judge by, and the images to run, uint8 (N, H, W, 3), of a model with its metadata; it stays as it is.
+    """The reference, and the images to run, uint8 (N, H, W, 3), of a model with its metadata, which is not changed.
 
-    One session is open at a time. What a float model computes and what faults would do takes one run of its images and
-    of two more; a quantized one takes another run of its images.
+    One session is open at a time. The maps of a float model and the effects of faults take one run of its images and
+    two more; a quantized model takes another run of its images.
 
     Raises:
-        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A28 it
-            does not see them.
+        SamkrError: SE-A24 its probe images are damaged, SE-B55 it gives NaN or infinity on them, SE-A28 its output does
+            not depend on them.
     """
     probe = probe_of(model.metadata)
     images = probe_batch(probe, card.input_size)
@@ -53,7 +53,7 @@ def reference_of(model: OnnxFile, card: ModelCard) -> tuple[Reference, np.ndarra
 
 
 def probe_words(probe: Probe | None) -> str:
-    """What was looked at; where it was noise, also what to do about it."""
+    """What the images are; for noise, also what to do about it."""
     if probe is None:
         return "noise (this ONNX is older than probe images: export it again)"
     return str(probe)

@@ -1,10 +1,10 @@
-"""Faults that are known to happen: what each would do to the maps, computed by ONNX Runtime.
+"""Faults that are known to happen, and the effect of each on the maps, computed by ONNX Runtime.
 
-Most move the maps by less than a right FP16 or INT8 build does, so their size cannot tell them; their shape can. Where
-two maps differ as they would by a fault, it is that fault (``samkr_edge.builder.check.faults``).
+Most change the maps by less than a correct FP16 or INT8 build does, so they are recognised by the shape of the change,
+not by its size (``samkr_edge.builder.check.faults``).
 
-Faults of sampling are computed beside the network itself: everything after its GridSample nodes is there once more
-for each of them, which costs one offset head and not one network.
+Sampling faults are computed next to the network itself: each adds a copy of everything after the GridSample nodes,
+    which costs an offset head instead of a network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from samkr_edge.builder.check.maps import MAPS, Maps, opened
 from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, Node, OnnxFile, make_node
 
-# What the images of ImageNet are normalised by, RGB: zoo networks are trained so.
+# Normalisation of ImageNet, RGB, with which the zoo networks are trained.
 _MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -54,7 +54,7 @@ def _swap_channels(images: np.ndarray) -> np.ndarray:
 
 
 def _unnormalised(images: np.ndarray) -> np.ndarray:
-    """The images which, normalised, have the values that these have between 0 and 1."""
+    """Images whose normalised values are these images' values between 0 and 1."""
     return np.rint(255 * _MEAN + _STD * images).astype(np.uint8)
 
 
@@ -93,7 +93,7 @@ def _difference(right: Maps, wrong: Maps) -> Maps:
 def _add_branch(
     model: OnnxFile, edit: Callable[[Node, list[str], str], list[Node]], suffix: str
 ) -> dict[str, str]:
-    """Copy all that lies between sampling and maps, and edit the sampling of the copy; map -> its name there."""
+    """Copy everything between sampling and maps, and edit the copy's sampling; map -> its name in the copy."""
     renamed: dict[str, str] = {}
     needed = _above(model, MAPS)
     for node in list(model.nodes):
@@ -109,7 +109,7 @@ def _add_branch(
 
 
 def _above(model: OnnxFile, names: tuple[str, ...]) -> set[str]:
-    """All tensors that these depend on, and themselves."""
+    """These tensors and all that they depend on."""
     makers = {output: node for node in model.nodes for output in node.outputs}
     found: set[str] = set()
     waiting = list(names)

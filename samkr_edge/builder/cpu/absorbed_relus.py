@@ -13,7 +13,7 @@ def absorb_relus(graph: Graph) -> int:
         Conv -> Relu -> Q(uint8 0)    =>    Conv -> Q(uint8 0)
 
     Faster: between a convolution or a sum and its quantizer ONNX Runtime fuses nothing else into its INT8 kernels.
-    Exact: what a ReLU sets to 0 such a quantizer clips to 0.
+    Exact: such a quantizer clips to 0 what the ReLU sets to 0.
     """
     absorbed = 0
     for node in list(graph.nodes):

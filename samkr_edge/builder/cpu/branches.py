@@ -1,8 +1,8 @@
-"""Run the grouped part of a network branch by branch: the same numbers, from a core's cache instead of from memory.
+"""Run the grouped part of a network branch by branch: the same numbers, from the cache instead of from memory.
 
-The offset head is one chain per keypoint, written side by side as grouped operations. Done group by group, what one
-step of a chain leaves is still in the cache for the next; done layer by layer, every map of all the chains goes out
-to memory and back, and ONNX Runtime's grouped convolutions are slower than as many plain ones.
+The offset head is one chain per keypoint, exported as grouped operations. Run group by group, the output of one step of
+a chain is still in the cache for the next step; run layer by layer, every map of all chains goes to memory and back,
+and ONNX Runtime's grouped convolutions are slower than the same number of plain ones.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from samkr_edge.onnx_graph.graph import Graph, integers
 
 # Elementwise, or on every channel by itself.
 _BY_CHANNEL = ("Relu", "Add", "Mul", "Sub", "MaxPool")
-# Makes one branch of a node: (index, number of branches, names of its inputs' branches) -> inputs, attributes changed.
+# Makes one branch of a node: (index, number of branches, names of its inputs' branches) -> inputs, new attributes.
 _Part = Callable[[int, int, list[str]], tuple[list[str], dict[str, int]]]
 
 
 def take_apart(graph: Graph, start: str, branches: int, grouped: tuple[str, ...] = ()) -> int:
-    """Cut everything that follows from the map ``start`` (N, C, H, W) into branches of C / B channels.
+    """Split everything computed from the map ``start`` (N, C, H, W) into branches of C / B channels.
 
         x -> Conv(group B) -> Relu    =>    Split x -> B times (Conv(group 1) -> Relu) -> Concat
 
-    Faster: what a branch's layer writes is in the cache when its next layer reads it, and plain convolutions are faster
-    than grouped ones. Exact. Whatever mixes the branches, or is not known to keep them apart, reads them joined again.
+    Faster: the output of a branch's layer is still in the cache when its next layer reads it, and plain convolutions
+        are faster than grouped ones. Exact. Operations that mix the branches, or are not known to keep them separate,
+        read them concatenated again.
 
     Args:
-        grouped: more operations that, like Conv, have constants with the output channels in front and a ``group``.
+        grouped: more operations that, like Conv, have constants with the output channels first and a ``group``.
 
     Returns:
-        How many operations were cut.
+        How many operations were split.
     """
     apart = {start: _split(graph, start, branches)}
     cut = 0
@@ -76,7 +77,7 @@ def _split(graph: Graph, tensor: str, parts: int) -> list[str]:
 def _rule(
     graph: Graph, node: Any, apart: dict[str, list[str]], branches: int, grouped: tuple[str, ...]
 ) -> _Part | None:
-    """How to make one branch of a node, None where it does not keep the branches apart."""
+    """How to make one branch of a node; None if it does not keep the branches separate."""
     constants = {name: graph.constants.get(name) for name in node.input if name and name not in apart}
     if any(value is None for value in constants.values()) or len(node.output) != 1:
         return None

@@ -38,11 +38,11 @@ class Built:
 def build_cpu(source: Path, out: Path) -> Built:
     """Build ``source`` for this machine's CPU.
 
-    On x86 the graph is retargeted (``retarget``). On ARM the signed Q/DQ is what the kernels want, and it stays as
-    exported, but for channels whose biases would be clipped.
+    On x86 the graph is retargeted (``retarget``). On ARM the kernels want the signed Q/DQ as exported; only channels
+    whose biases would be clipped are changed.
 
     Raises:
-        SamkrError: SE-A23 no such file, SE-B87 not ONNX or cut off, SE-A21 and SE-A27 not a model of ours, SE-A26 in
+        SamkrError: SE-A23 no such file, SE-B87 not ONNX or cut off, SE-A21 and SE-A27 not a samkr-edge model, SE-A26 in
             two files, SE-B52 already built, SE-B53 the built graph does not compute what the source does, SE-B54 FP8,
             or FP16 beside INT8, SE-B56 and SE-B57 changed by other tools.
     """
@@ -86,7 +86,7 @@ def build_cpu(source: Path, out: Path) -> Built:
 
 
 def _refuse_unbuildable(graph: OnnxFile, card: ModelCard, source: Path) -> None:
-    """What is no graph for a CPU, or one no more."""
+    """Refuse graphs that are not for a CPU or were built already."""
     if card.precision == "fp8":
         raise _no_fp8(source)
     if card.quantized and card.provenance.get("floats") == "fp16":
@@ -118,7 +118,7 @@ def _for_this_cpu(model: Any) -> tuple[bytes, dict[str, Any]]:
 
 
 def parse_onnx(data: bytes, path: Path) -> Any:
-    """The same as the ``ModelProto`` of the onnx package, checked; raises SamkrError SE-B87."""
+    """The model as a checked ``ModelProto`` of the onnx package; raises SamkrError SE-B87."""
     import onnx
 
     try:
@@ -130,7 +130,7 @@ def parse_onnx(data: bytes, path: Path) -> Any:
 
 
 def _drop_probe(model: Any) -> None:
-    """Its images have done their work when the build is judged."""
+    """The probe images are not needed once the build has been judged."""
     kept = [entry for entry in model.metadata_props if entry.key != PROBE_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)

@@ -11,12 +11,12 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def enlarge_bytes(graph: Graph) -> int:
-    """Enlarge 8-bit maps by looking rows and columns up, channels last; returns how many.
+    """Enlarge 8-bit maps by look-up of rows and columns, channels last; returns how many.
 
         DQ -> Resize(nearest) -> Q    =>    Transpose -> Gather(columns) -> Gather(rows) -> Transpose
 
-    Faster: ONNX Runtime keeps what lies between INT8 convolutions channels last, and cancels the transposes; its Resize
-    takes longer there than two look-ups. Exact.
+    Faster: ONNX Runtime keeps maps between INT8 convolutions channels last, and cancels the transposes; its Resize is
+        slower in that layout than two look-ups. Exact.
     """
     resizes = [node for node in graph.nodes if node.op_type == "Resize"]
     sizes = graph.map_sizes() if resizes else {}
@@ -43,7 +43,7 @@ def enlarge_bytes(graph: Graph) -> int:
 
 
 def _same_steps(graph: Graph, restored: Any, quantizer: Any) -> bool:
-    """Whether a QuantizeLinear gives back the very numbers that a DequantizeLinear read."""
+    """Whether a QuantizeLinear restores exactly the numbers that a DequantizeLinear read."""
     if quantizer.op_type != "QuantizeLinear":
         return False
     pairs = zip(restored.input[1:], quantizer.input[1:], strict=True)

@@ -1,7 +1,8 @@
 """Adaptive convolutions as ONNX ``DeformConv``: the same numbers as GridSample, less memory traffic on a CPU.
 
-The exported graph samples nine taps per pixel with GridSample and multiplies them by a 1x1 convolution: it runs
-everywhere, TensorRT included. ONNX Runtime's CPU kernel of DeformConv does both at once and keeps the taps in cache.
+The exported graph samples nine taps per pixel with GridSample and multiplies them by a 1x1 convolution, which runs
+everywhere, TensorRT included. ONNX Runtime's CPU kernel of DeformConv does both in one step and keeps the taps in
+cache.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ OPSET = 19
 TAPS = 9
 # a00 a01 a10 a11, acting on (y, x), then t_y t_x: training/models/adaptive_conv.py.
 AFFINE = 6
-# Bytes of float taps of one DeformConv: more, and each is written to memory and read back; much less, and the calls
-# themselves cost time. Twice and half of this were slower for samkr_w32's head (AMD Zen 4).
+# Bytes of float taps of one DeformConv. With more, they leave the cache; with much less, the calls themselves cost
+# time. Twice and half of this were slower for samkr_w32's head (AMD Zen 4).
 LARGEST_TAPS = 5 << 18
 
 
 def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of the grouped 1x1 convolution from affine parameters to DeformConv's offsets.
+    """Weight and bias of the grouped 1x1 convolution that turns affine parameters into DeformConv's offsets.
 
     Tap k of the adaptive convolution lies at ``p + A g_k + t`` (paper eq. (7)-(8)); DeformConv adds its offset to
     ``p - pad + dilation * (0, 1, 2)``, rows and columns: for a pad and a dilation of 1 the offset is
     ``A g_k + t - g_k``. It is linear in the six parameters.
 
     Args:
-        top: added to every row: the top pad, and the row of the map at which DeformConv's first one is to be.
+        top: added to every row: the top pad, plus the row of the map where DeformConv's first row must be.
         dilation: of the rows; columns have 1, and a pad of 1.
 
     Returns:
@@ -52,14 +53,14 @@ def offsets_from_affine(branches: int, top: int = 1, dilation: int = 1) -> tuple
 
 
 def raise_opset(model: Any) -> Any:
-    """The model at the first opset with DeformConv, where it is older and this ONNX Runtime has that operation."""
+    """The model, raised to the first opset with DeformConv if it is older and this ONNX Runtime has the operation."""
     from onnx import version_converter
 
     if opset_of(model) >= OPSET or not runs_here():
         return model
     try:
         return version_converter.convert_version(model, OPSET)
-    except Exception:  # of C++: an operation of another tool has no rule
+    except Exception:  # from C++: no conversion rule for another tool's operation
         return model  # its samplings stay as they are
 
 
@@ -94,13 +95,13 @@ def use_deform_conv(graph: Graph) -> int:
 
         GridSample(x, grid of A, t) -> Reshape -> Conv 1x1    =>    DeformConv(x, Conv 1x1 of A, t)
 
-    Faster: ONNX Runtime's kernel gathers the nine taps of a pixel and multiplies them while they are in the cache; the
-    other form writes nine maps for every map and reads them again. On large maps the work is cut so that what one step
-    leaves is still in the cache for the next: into the keypoints' branches
-    (``samkr_edge.builder.cpu.branches``), and every branch's sampling into blocks of rows.
+    Faster: ONNX Runtime's kernel gathers the nine taps of a pixel and multiplies them while they are in the cache;
+        GridSample writes nine maps for every map, to be read back. On large maps the work is split so that the output
+        of one step is still in the cache for the next: into the keypoints' branches
+        (``samkr_edge.builder.cpu.branches``), and each branch's sampling into blocks of rows.
 
-    Exact but for the order of sums. A sampling whose surroundings are not what the exporter writes (a quantized
-    adaptive kernel, say) stays as it is, and so do all where ONNX Runtime or the model's opset has no DeformConv.
+    Exact but for the order of sums. A sampling with other neighbours than the exporter writes (a quantized adaptive
+    kernel, say) stays unchanged, as do all if ONNX Runtime or the model's opset has no DeformConv.
     """
     if opset_of(graph.model) < OPSET or not runs_here():
         return 0
@@ -111,7 +112,7 @@ def use_deform_conv(graph: Graph) -> int:
             graph.nodes[graph.nodes.index(convolution)] = adaptive
             found += 1
     graph.drop_dead()
-    tried: set[str] = set()  # what cannot be taken apart stays as it is
+    tried: set[str] = set()  # what cannot be split stays unchanged
     while large := [n for n in _adaptives(graph) if _is_large(graph, n) and n.output[0] not in tried]:
         tried.add(large[0].output[0])
         take_apart(graph, large[0].input[0], integers(large[0])["group"], (_ADAPTIVE,))
@@ -140,7 +141,7 @@ def _is_large(graph: Graph, node: Any) -> bool:
 
 
 def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
-    """The convolution after a GridSample, and what both are together; None for other surroundings."""
+    """The convolution after a GridSample, and both as one adaptive convolution; None with other neighbours."""
     source = _produced_by(graph, node.input[0], "Reshape")
     grid = _produced_by(graph, node.input[1], "Reshape")
     affine = _affine_convolution(graph, node.input[1])
@@ -169,14 +170,14 @@ def _adaptive(graph: Graph, node: Any) -> tuple[Any, Any] | None:
 
 
 def _lower(graph: Graph, node: Any) -> None:
-    """An adaptive convolution as DeformConv, in as many blocks of rows as keep the taps of one small."""
+    """An adaptive convolution as DeformConv, in enough blocks of rows that the taps of each fit."""
     graph.nodes.remove(node)
     features, affine, kernel, bias = node.input
     sizes = integers(node)
     blocks = 1
     while _taps_bytes(graph, node) > LARGEST_TAPS * blocks and sizes["rows"] % (2 * blocks) == 0:
         blocks *= 2
-    # Without its width: a convolution of one dimension is a plain matrix product, without a change of layout.
+    # One-dimensional: ONNX Runtime computes that as a plain matrix product, without a change of layout.
     shape = np.array([0, AFFINE * sizes["group"], -1], np.int64)
     flat = graph.append("Reshape", [affine, graph.constant(shape, "columns")])
     names = [graph.name(f"{affine}_rows") for _ in range(blocks)]
@@ -211,8 +212,8 @@ def _lower(graph: Graph, node: Any) -> None:
 def _block(rows: int, blocks: int) -> tuple[list[int], int]:
     """Pads (top, left, bottom, right) and row dilation of a DeformConv that gives ``rows / blocks`` rows.
 
-    It gives as many as its input has, less what the kernel spans: dilated far enough, a block of them. The offsets undo
-    the dilation and move to the block's first row.
+    DeformConv outputs as many rows as its input has, less the kernel's span: enough dilation leaves one block of rows.
+    The offsets undo the dilation and move to the block's first row.
     """
     if blocks == 1:
         return [1, 1, 1, 1], 1
@@ -226,7 +227,7 @@ def _produced_by(graph: Graph, tensor: str, op: str) -> Any | None:
 
 
 def _affine_convolution(graph: Graph, grid: str) -> Any | None:
-    """The one convolution that a sampling grid is computed from, None where there are several."""
+    """The only convolution that a sampling grid is computed from; None if there are several."""
     makers = graph.makers(grid, lambda node: node.op_type != "Conv")
     found = {node.output[0]: node for node in makers if node.op_type == "Conv"}
     return next(iter(found.values())) if len(found) == 1 else None

@@ -19,7 +19,7 @@ def fold_weights(graph: Graph) -> int:
     for node in list(graph.nodes):
         if node.op_type != "QuantizeLinear" or node.input[0] not in graph.constants:
             continue
-        if graph.constants[node.input[2]].any():  # not ours: we export symmetric weights only
+        if graph.constants[node.input[2]].any():  # another tool's: samkr-edge exports symmetric weights only
             continue
         weight, scale = graph.constants[node.input[0]], graph.constants[node.input[1]]
         steps = whole_steps(weight, scale, axis_of(node)).astype(np.int8)

@@ -7,13 +7,13 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def hoist_quantizers(graph: Graph) -> int:
-    """Quantize what goes into a resize, a pooling or a concat whose output is quantized; returns how many quantizers.
+    """Quantize the inputs of a resize, pooling or concat whose output is quantized; returns how many quantizers.
 
         Conv -> Resize -> Q -> DQ    =>    Conv -> Q -> DQ -> Resize -> Q -> DQ    (all with the same scale)
 
     Faster: the convolution writes INT8, and the operation after it moves a quarter of the bytes. Exact for nearest
     resizing, max pooling and concatenation, which commute with rounding; not for a bilinear resize, which averages
-    rounded values: with its own rounding it is a whole step off at most.
+    rounded values and rounds again: off by a whole step at most.
     """
     hoisted = 0
     waiting = [node for node in graph.nodes if is_activation_quantizer(graph, node)]
@@ -31,6 +31,6 @@ def hoist_quantizers(graph: Graph) -> int:
             q, dq = graph.add_pair(name, scale, zero)
             graph.replace_input(name, dq.output[0], [mover])
             graph.index()
-            waiting.append(q)  # before it there may be another such operation
+            waiting.append(q)  # another such operation may precede it
             hoisted += 1
     return hoisted

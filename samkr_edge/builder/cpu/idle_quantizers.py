@@ -9,15 +9,16 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def drop_idle_quantizers(graph: Graph) -> int:
-    """Drop the quantizers that no INT8 operation writes and none will read; returns how many.
+    """Drop quantizers that have no INT8 operation before or after them; returns how many.
 
         float Conv -> Q -> DQ -> Add of floats    =>    float Conv -> Add of floats
 
-    Faster: such a pair converts there and back for nothing. The inputs of a residual sum between float layers have
-    them: the policy quantizes all such sums. Not exact: nothing is rounded there any more.
+    Faster: such a pair converts back and forth for nothing. They are found at residual sums between float layers, since
+        the policy quantizes all such sums. Not exact: the rounding is dropped too.
     """
     dropped = 0
-    # Every round leaves fewer quantizers: what only DequantizeLinear nodes inside the graph read can always go.
+    # Every round leaves fewer quantizers: one that only DequantizeLinear nodes inside the graph read can always be
+    # dropped.
     while idle := [
         node
         for node in graph.nodes
@@ -35,7 +36,7 @@ def drop_idle_quantizers(graph: Graph) -> int:
 
 
 def _is_inside(graph: Graph, quantizer: Any) -> bool:
-    """Whether nothing but DequantizeLinear reads a quantizer, and no output of the graph is one of them."""
+    """Whether only DequantizeLinear nodes read a quantizer, none of them an output of the graph."""
     readers = graph.consumers[quantizer.output[0]]
     return not graph.outputs & {quantizer.output[0], *(reader.output[0] for reader in readers)} and all(
         reader.op_type == "DequantizeLinear" for reader in readers
@@ -54,7 +55,7 @@ def _comes_from_int8(graph: Graph, tensor: str) -> bool:
 
 
 def _goes_to_int8(graph: Graph, node: Any) -> bool:
-    """Whether an INT8 convolution reads what a quantizer writes, if only after sums and moves, which INT8 has too."""
+    """Whether an INT8 convolution reads a quantizer's output, directly or after sums and moves, also INT8."""
     passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *MOVERS)
     readers = graph.readers(node.output, lambda reader: reader.op_type in passing)
     return any(_is_int8_convolution(graph, reader) for reader in readers)

@@ -1,4 +1,4 @@
-"""The image's bytes as the first convolution's INT8 input."""
+"""The image bytes as the first convolution's INT8 input."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def take_image_bytes(graph: Graph) -> int:
-    """Let the first convolution read the image's bytes, and its weights and bias normalise them; returns how many.
+    """Let the first convolution read the image bytes and normalise them by its weights and bias; returns how many.
 
         image -> Cast -> Mul a -> Sub m -> Q -> DQ -> Conv(w, b)    =>    image -> DQ(max a, mean m/a) -> Conv(w', b')
 
-    Faster: a byte is an 8-bit number already, and four kernels that each read and write the largest map of the network
-    are saved. Not exact: bytes have finer steps than the quantized normalised image had, weights of channels with a
-    smaller ``a`` are rounded again, and beyond the border lies the grey of the zero point in place of each channel's
-    own mean.
+    Faster: bytes are INT8 input already, which saves four kernels that each read and write the largest map of the
+        network. Not exact: bytes have finer steps than the quantized normalised image, weights of channels with a
+        smaller ``a`` are rounded again, and the padding is the grey of the zero point instead of each channel's mean.
     """
     found = 0
     for quantizer in list(graph.nodes):
@@ -29,7 +28,8 @@ def take_image_bytes(graph: Graph) -> int:
         weight, scale = (graph.constants[name] for name in weight_quantizer.input[:2])
         axis = axis_of(weight_quantizer)
         rounded = whole_steps(weight, scale, axis) * along(scale, weight.ndim, axis)
-        # w (a x - m) = w a/step (step (x - zero)) + w (a zero - m). The largest factor: no weight grows, so none clips.
+        # w (a x - m) = w a/step (step (x - zero)) + w (a zero - m). With the largest factor no weight grows, so none
+        # clips.
         step = np.float32(factor.max())
         zero = np.uint8(np.rint((shift / factor).mean()))
         bias = (rounded * (factor * zero - shift)).sum(axis=(1, 2, 3))
@@ -54,7 +54,7 @@ def take_image_bytes(graph: Graph) -> int:
 
 
 def _normalisation(graph: Graph, quantizer: Any) -> tuple[str, np.ndarray, np.ndarray, Any, Any] | None:
-    """Transposed image, factor and shift (1, 3, 1, 1), convolution and the quantizer of its weight, or None.
+    """Transposed image, factor and shift (1, 3, 1, 1), convolution and its weight's quantizer, or None.
 
     The chain is what the exporter writes: Cast, Mul, Sub, QuantizeLinear, DequantizeLinear, Conv.
     """

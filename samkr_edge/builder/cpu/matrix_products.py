@@ -1,8 +1,8 @@
-"""INT8 convolutions that float layers read, as matrix products: ONNX Runtime has no such convolution.
+"""INT8 convolutions with float output, as matrix products: ONNX Runtime has no such convolution.
 
-A convolution runs in INT8 where its output is quantized too. Elsewhere its input is dequantized and it runs in float,
-which takes three times as long. A 1x1 convolution is a matrix product over the channels, and of INT8 products it has
-one with a float result.
+A convolution runs in INT8 only if its output is quantized too. Otherwise its input is dequantized and it runs in float,
+which takes three times as long. A 1x1 convolution is a matrix product over the channels, and ONNX Runtime has an INT8
+product with a float result.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def multiply_to_float(graph: Graph) -> int:
 
         DQ x, DQ w -> Conv 1x1 -> float    =>    Transpose x -> MatMulIntegerToFloat(x, w) -> Transpose -> float
 
-    Faster: the convolution is computed in float from what was dequantized for it, the product in INT8. Exact but for
-    the order of sums.
+    Faster: the convolution would run in float on dequantized inputs; the product runs in INT8. Exact but for the order
+        of sums.
 
-    Activations must be unsigned and weights stored as INT8 already.
+    Activations must already be unsigned, and weights stored as INT8.
     """
     candidates = [(node, *factors) for node in graph.nodes if (factors := _factors(graph, node)) is not None]
     sizes = graph.map_sizes() if candidates else {}
@@ -33,7 +33,7 @@ def multiply_to_float(graph: Graph) -> int:
         rows, columns = sizes[node.output[0]]
         kernel = graph.constants[weight.input[0]]
         matrix = graph.constant(kernel[:, :, 0, 0].T, "product_weight")
-        # Channels last, as ONNX Runtime keeps what lies between INT8 convolutions: it cancels this transpose.
+        # Channels last, the layout that ONNX Runtime uses between INT8 convolutions: it cancels this transpose.
         pixels = graph.append("Transpose", [image.input[0]], perm=[0, 2, 3, 1])
         inputs = [pixels, matrix, image.input[1], weight.input[1], image.input[2], ""]
         product = graph.append(PRODUCT, [*inputs, *node.input[2:]], domain=DOMAIN)
@@ -47,7 +47,7 @@ def multiply_to_float(graph: Graph) -> int:
 
 
 def _factors(graph: Graph, node: Any) -> tuple[Any, Any] | None:
-    """The DequantizeLinear nodes of map and weight of a convolution to be rewritten, None for any other."""
+    """The DequantizeLinear nodes of map and weight of a convolution to rewrite; None for any other."""
     if node.op_type != "Conv":
         return None
     readers = graph.consumers[node.output[0]]

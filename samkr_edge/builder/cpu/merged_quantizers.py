@@ -10,14 +10,14 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 def merge_quantizers(graph: Graph) -> int:
-    """Let every reader of a tensor read one Q/DQ pair; returns how many pairs went.
+    """Let all readers of a tensor read the same Q/DQ pair; returns how many pairs were dropped.
 
         t -> Q(s) -> DQ -> Conv, t -> Q(S) -> DQ -> Add, t -> Mul    =>    t -> Q(S) -> DQ -> Conv, Add, Mul    (S >= s)
 
-    Faster: a convolution and the skip of a residual sum quantize the same tensor, and ONNX Runtime fuses only where
-    both read one pair. A reader that was to stay float reads the quantized value too: the tensor's kernel then writes
-    INT8 once, and nothing keeps a float copy. Exact where all readers were quantized with one scale; not where scales
-    differ, of which the largest is taken so that nothing clips, nor for readers that were float.
+    Faster: a convolution and the skip of a residual sum quantize the same tensor, and ONNX Runtime fuses only if both
+        read the same pair. Float readers read the quantized value too, so that the tensor's kernel writes INT8 once,
+        without a float copy. Exact if all readers were quantized with one scale. Not exact for readers that were float,
+        or if scales differ: the largest is used, so that nothing clips.
     """
     merged = 0
     by_tensor: dict[str, list[Any]] = defaultdict(list)
@@ -33,7 +33,7 @@ def merge_quantizers(graph: Graph) -> int:
             for dq in graph.consumers[other.output[0]]:
                 graph.replace_input(dq.output[0], restored, graph.consumers[dq.output[0]])
             merged += 1
-        # A Shape reads sizes, which are those of the float tensor too.
+        # A Shape reads only sizes, which are the float tensor's.
         readers = [n for n in graph.consumers[tensor] if n.op_type not in ("QuantizeLinear", "Shape")]
         if tensor not in graph.outputs:
             graph.replace_input(tensor, restored, readers)

@@ -12,9 +12,9 @@ def quantize_intermediate_sums(graph: Graph) -> int:
 
         Add(DQ a, DQ b) -> Add(., DQ c) -> Q    =>    Add(DQ a, DQ b) -> Q -> DQ -> Add(., DQ c) -> Q
 
-    Faster: ONNX Runtime adds in INT8 only what is quantized on all three sides. A partial sum that is enlarged before
-    it is added is quantized on both sides of that. Not exact: its range is the sum of its inputs' ranges, so that
-    nothing clips, at the price of up to one bit of resolution in the partial sum.
+    Faster: ONNX Runtime adds in INT8 only if both inputs and the output are quantized. A partial sum that is enlarged
+        before it is added is quantized before and after the enlarging. Not exact: its range is the sum of its inputs'
+        ranges, so that nothing clips, which costs the partial sum up to one bit of resolution.
     """
     quantized = 0
     for node in list(graph.nodes):
@@ -29,13 +29,13 @@ def quantize_intermediate_sums(graph: Graph) -> int:
         scale = np.float32(sum(r for r in ranges if r is not None) / 127)
         _, dq = graph.add_pair(node.output[0], scale, np.int8(0))
         graph.replace_input(node.output[0], dq.output[0], readers)
-        graph.index()  # the sum that reads this one finds it quantized
+        graph.index()  # the next sum must find this one quantized
         quantized += node.op_type == "Add"
     return quantized
 
 
 def _range_of(graph: Graph, tensor: str) -> float | None:
-    """amax of a dequantized tensor, None for a float one."""
+    """amax of a dequantized tensor; None for a float one."""
     node = graph.producer.get(tensor)
     if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
         return None

@@ -1,9 +1,9 @@
-"""Turn a Q/DQ ONNX as ModelOpt exports it into the form that ONNX Runtime runs fast on x86-64: the passes, in order.
+"""Turn a Q/DQ ONNX, as ModelOpt exports it, into the form that ONNX Runtime runs fast on x86-64: the passes, in order.
 
-As exported, INT8 is slower there than FP32: activations are signed (x86 kernels want unsigned), a tensor read by
-several consumers is quantized several times over, ReLUs stand between a sum and its quantizer, and sums are computed
-in float. Every pass changes a ``samkr_edge.onnx_graph.graph.Graph`` and returns how many rewrites it made; its
-docstring says what it turns into what, why that is faster here, and whether it is exact.
+As exported, INT8 is slower there than FP32: activations are signed (x86 kernels want unsigned), a tensor with several
+    readers is quantized several times, ReLUs lie between a sum and its quantizer, and sums are float. Every pass
+    changes a ``samkr_edge.onnx_graph.graph.Graph`` and returns how many rewrites it made; its docstring gives the
+    rewrite, why it is faster here, and whether it is exact.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from samkr_edge.onnx_graph.graph import Graph
 
 
 class Pass(NamedTuple):
-    """One pass of the build: its count in the passport, the words for it, and what does it."""
+    """One pass of the build: its field in the passport, the words for its count, and its function."""
 
     field: str
     words: str
@@ -41,19 +41,19 @@ PASSES = (
     Pass("dropped_quantizers", "idle quantizers dropped", drop_idle_quantizers),
     Pass("merged_quantizers", "quantizers merged", merge_quantizers),
     Pass("deform_convolutions", "samplings as DeformConv", deform.use_deform_conv),
-    # The offset heads' thin convolutions are single ones once their branches are apart.
+    # After the offset heads' branches, whose thin convolutions are grouped until they are split.
     Pass("thin_convolutions", "thin convolutions transposed", transpose_thin_convolutions),
     Pass("enlarged_sums", "sums over resolutions enlarged late", enlarge_sums),
-    # Scales are given from here to `make_unsigned`, which changes all of them alike.
+    # These two add scales, so they come before `make_unsigned`, which changes all scales in the same way.
     Pass("quantized_sums", "partial sums in INT8", quantize_intermediate_sums),
     Pass("hoisted_quantizers", "resizes and concats in INT8", hoist_quantizers),
     Pass("unsigned_activations", "activations unsigned", make_unsigned),
-    # Only a zero point of 0 does a ReLU's work.
+    # Only a zero point of 0 replaces a ReLU.
     Pass("absorbed_relus", "ReLUs absorbed", absorb_relus),
     Pass("image_bytes", "normalisations in the first convolution", take_image_bytes),
-    # Scales on both sides of a resize must be the last to be known for equal.
+    # The scales on both sides of a resize are only comparable when they are final.
     Pass("byte_enlargements", "8-bit maps enlarged by look-up", enlarge_bytes),
-    # A bias's steps follow from the last scales of activations, and weights are rounded by the widened ones.
+    # Bias steps follow from the final activation scales, and weights are rounded with the widened scales.
     Pass("widened_channels", "weight scales widened for their biases", fit_biases),
     Pass("folded_weights", "weights stored as INT8", fold_weights),
     Pass("float_products", "INT8 convolutions with float results", multiply_to_float),

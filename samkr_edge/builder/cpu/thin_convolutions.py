@@ -1,8 +1,8 @@
-"""Convolutions with few outputs as transposed ones: the same numbers, without the outputs that nobody reads.
+"""Convolutions with few outputs as transposed ones: the same numbers, without computing unused outputs.
 
-ONNX Runtime computes a float convolution's outputs 16 at a time (AVX-512), on maps that it reorders for that: where six
-are affine parameters, ten more are computed and thrown away. A transposed convolution multiplies the map as it lies by
-the kernel, in one matrix product with a row for every output and tap, and adds the products up where they belong.
+ONNX Runtime computes a float convolution's outputs 16 at a time (AVX-512), on maps that it reorders for that: for six
+affine parameters, ten more outputs are computed and thrown away. A transposed convolution multiplies the map in its own
+layout by the kernel, in one matrix product with a row for every output and tap, and sums the products at their pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from samkr_edge.onnx_graph.graph import Graph, attributes
 
-# Half of the 16. With more outputs little is thrown away, and a chain of convolutions stays in the reordered layout.
+# Half of the 16. With more outputs, little is thrown away, and a chain of convolutions stays in the reordered layout.
 MOST_OUTPUTS = 8
 
 
@@ -22,10 +22,10 @@ def transpose_thin_convolutions(graph: Graph) -> int:
 
         Conv(w: M of C channels, M <= 8, pads p)    =>    ConvTranspose(w turned around, pads (k - 1) d - p)
 
-    Faster: the convolution kernel computes 16 outputs whatever is asked, the matrix product as many as there are. Exact
-    but for the order of sums.
+    Faster: the convolution kernel always computes 16 outputs, the matrix product only as many as there are. Exact but
+        for the order of sums.
 
-    Those with strides or groups stay; once an offset head's branches are apart, its thin convolutions have neither.
+    Those with strides or groups stay; once an offset head's branches are split, its thin convolutions have neither.
     """
     found = 0
     for index, node in enumerate(graph.nodes):
@@ -53,7 +53,7 @@ def transpose_thin_convolutions(graph: Graph) -> int:
 
 
 def _pads(given: dict[str, Any], sizes: tuple[int, ...]) -> list[int] | None:
-    """What the transposed convolution cuts off, so that the map has the size it had; None where it cannot be one."""
+    """The pads that keep the map's size in the transposed convolution; None if it cannot be one."""
     strided = any(stride != 1 for stride in given.get("strides", ()))
     if strided or given.get("group", 1) != 1 or given.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None

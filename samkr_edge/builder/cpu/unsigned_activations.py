@@ -14,8 +14,8 @@ def make_unsigned(graph: Graph) -> int:
         Relu -> Q(s, int8 0)        =>    Relu -> Q(s 127/255, uint8 0)
         anything -> Q(s, int8 0)    =>    anything -> Q(s, uint8 128)
 
-    Faster: the INT8 instructions of x86 multiply unsigned activations by signed weights. Behind a ReLU it is not
-    exact: 255 steps serve the range that 127 had, finer than before. Elsewhere it is exact.
+    Faster: the INT8 instructions of x86 multiply unsigned activations by signed weights. After a ReLU it is not exact:
+        the range gets 255 steps instead of 127. Elsewhere it is exact.
     """
     turned = 0
     for node in list(graph.nodes):
@@ -34,7 +34,7 @@ def make_unsigned(graph: Graph) -> int:
 
 
 def _is_nonnegative(graph: Graph, tensor: str) -> bool:
-    """Whether a tensor is a ReLU's output, or made of such by operations that keep signs."""
+    """Whether a tensor is a ReLU's output, or made from ReLU outputs by operations that keep signs."""
     seen, waiting = {tensor}, [tensor]
     while waiting:
         node = graph.producer.get(waiting.pop())
