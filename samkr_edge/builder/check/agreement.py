@@ -180,7 +180,7 @@ def judge(reference: Reference, found: Maps, card: ModelCard, precision: str) ->
 def judge_pairs(
     reference: Reference, found: Maps, staying: Staying, by_quantizing: Staying | None, precision: str
 ) -> Agreement:
-    """The bounds and known faults of ``judge``, given what became of the people; also for a few pixels instead of maps."""
+    """The bounds and known faults of ``judge``, given what became of the people; also for a few pixels of maps."""
     source, unquantized = reference.maps, reference.unquantized
     errors = _errors(source, found)
     largest_allowed = None

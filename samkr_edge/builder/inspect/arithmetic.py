@@ -1,7 +1,7 @@
 """How much of a network's arithmetic is INT8: counted in its ONNX graph, no inference needed.
 
-Arithmetic is the multiply-accumulates of convolutions and matrix products, whatever operation does them: a build and
-other tools write operations of their own. `bench`, its report and `inspect` all show what is counted here.
+Arithmetic is the multiply-accumulates of convolutions and matrix products, whichever operations compute them: builds
+and other tools use special ones. `bench`, its report and `inspect` all show the counts of this module.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOVERS = {
     "Unsqueeze",
     "Identity",
 }
-# Those of other tools and of a built model too, as thin_convolutions and matrix_products write them.
+# Including those of other tools and of built models (thin_convolutions, matrix_products).
 _CONVOLUTIONS = ("Conv", "DeformConv", "ConvInteger", "QLinearConv")
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", PRODUCT)
 
@@ -41,7 +41,7 @@ class Product:
     """One convolution or matrix product.
 
     Attributes:
-        module: that it came from.
+        module: of the network.
         macs: multiply-accumulates of the whole batch; 0 where the shapes are unknown.
         int8: whether it runs in INT8, or in the FP8 that takes its place.
     """
@@ -52,9 +52,9 @@ class Product:
 
 
 def int8_share(path: Path) -> float | None:
-    """``quantized_share`` of an ONNX file, 0..1; of one in FP8 it is 0.
+    """``quantized_share`` of an ONNX file, 0..1; 0 for one in FP8.
 
-    None also for what is no ONNX file, and where the package ``onnx`` is missing.
+    None also if the file is not ONNX or the package ``onnx`` is missing.
     """
     try:
         import onnx
@@ -62,7 +62,7 @@ def int8_share(path: Path) -> float | None:
         graph = Graph(onnx.load(path, format="protobuf"))
         share = quantized_share(products(graph, int8_nodes(graph)))
     except Exception:
-        # protobuf's, the checker's and the inference's own classes: a figure is missing, no run failed.
+        # protobuf, checker and shape inference raise their own classes; a missing figure must not fail a run.
         return None
     return 0.0 if share is not None and format_of(graph) == "fp8" else share
 
@@ -93,7 +93,7 @@ def format_of(graph: Graph) -> str:
 
 
 def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Multiply-accumulates of one node, 0 for what is neither convolution nor matrix product; None: unknown shapes.
+    """Multiply-accumulates of one node; 0 if it is neither convolution nor matrix product, None if shapes are unknown.
 
     Args:
         shapes: as ``samkr_edge.onnx_graph.graph.Graph.shapes`` gives them.
@@ -111,7 +111,7 @@ def macs_of(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
         reads = left[:1] if attributes(node).get("transA") else left[-1:]
     else:
         return 0
-    # Output positions and channels, times what one output reads.
+    # Output positions and channels, times the inputs that one output reads.
     return prod(out) * prod(reads) or None if out and reads else None
 
 
@@ -124,7 +124,7 @@ def int8_nodes(graph: Graph) -> set[int]:
         return node is not None and (dequantizes_bytes(graph, node) or id(node) in found)
 
     def from_dq(tensor: str) -> bool:
-        """Dequantized, or dequantized and then only moved."""
+        """Whether a tensor is dequantized, or dequantized and then only moved."""
         node = graph.producer.get(tensor)
         while node is not None and id(node) in found and moves(node):
             node = graph.producer.get(node.input[0])
@@ -140,7 +140,7 @@ def int8_nodes(graph: Graph) -> set[int]:
         if node.op_type in ("Conv", "MatMul", "Gemm"):
             runs = from_dq(node.input[0]) and from_dq(node.input[1])
         elif is_sum(graph, node):
-            # One addend may be what an INT8 convolution, or a sum before this one, writes for this sum alone.
+            # One addend may be the output of an INT8 convolution or of a previous sum, if nothing else reads it.
             loose = [name for name in data if not from_dq(name)]
             runs = len(loose) < len(data) and all(fuses(name) for name in loose)
         elif node.op_type == PRODUCT or node.op_type in INTEGER_OPERATIONS:
@@ -168,16 +168,16 @@ def is_sum(graph: Graph, node: Any) -> bool:
 
 
 def zero_of(graph: Graph, node: Any) -> np.ndarray | None:
-    """The zero point of a quantizer, () or one for every channel (C,); None where it has none or it is computed."""
+    """The zero point of a quantizer, () or one per channel (C,); None if it has none or a computed one."""
     return graph.constants.get(node.input[2]) if len(node.input) > 2 else None
 
 
 def dequantizes_bytes(graph: Graph, node: Any) -> bool:
-    """Not so where another tool quantized to sixteen bits: that is computed in floats."""
+    """False for the 16-bit quantization of other tools, which runs in float."""
     zero = zero_of(graph, node) if node.op_type == "DequantizeLinear" else None
     return node.op_type == "DequantizeLinear" and (zero is None or zero.dtype.itemsize == 1)
 
 
 def is_fp8(zero: np.ndarray) -> bool:
-    """Whether a zero point, () or (C,), is FP8. By name: the type is not numpy's, but of a package that onnx brings."""
+    """Whether a zero point, () or (C,), is FP8. By name, since numpy has no such type."""
     return zero.dtype.name == "float8_e4m3fn"

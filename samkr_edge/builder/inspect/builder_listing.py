@@ -2,11 +2,11 @@
 
 The inspector needs a GPU; the builder does not. At ``Logger.VERBOSE`` and ``ProfilingVerbosity.DETAILED`` it ends every
 build with one message: ``Layers:``, a line for each layer, an empty line and the network's inputs and outputs. A build
-for several compute capabilities makes one engine, and prints one listing that holds for all of them.
+    for several compute capabilities makes one engine and prints one listing for all of them.
 
-A layer's line is no format made for reading back: names of ONNX nodes and tensors stand in it as they are, with their
-commas and brackets. So it is read from left to right against the fields that must follow, and a line that does not
-read so is an error: a layer passed over would be a wrong count.
+The lines are not made for parsing: names of ONNX nodes and tensors appear unescaped, with their commas and brackets. So
+    a line is read from left to right against the fields that must follow, and one that does not fit is an error: a
+    skipped layer would make the counts wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from samkr_edge.errors import SamkrError
 
-# The message begins after whatever the logger puts before it.
+# The message follows the logger's prefix.
 _HEADER = re.compile(r"(?:^|.*[|\]:] ?)Layers:\s*")
 _CAPABILITIES = re.compile(r"Number of target compute capabilities: (\d+)\s*$")
 _START = re.compile(r", LayerType: ([\w .+-]+), Inputs: \[(?= \{ Name: |\], Constants: \[)")
@@ -38,20 +38,20 @@ _BINDING = re.compile(
 
 
 def listings_of_log(log: str) -> list[dict[str, Any]]:
-    """Every engine that a log lists, in its order.
+    """All engines that a log lists, in order.
 
     Args:
-        log: the messages of one or more builds, joined by line feeds; what a logger puts before a message may stand.
+        log: the messages of one or more builds, joined by line feeds; prefixes of a logger are allowed.
 
     Returns:
         Objects with ``Layers`` (``Name``, ``LayerType``, ``Inputs``, ``Constants``, ``Outputs``, ``TacticName``,
         ``StreamId``, ``Metadata``; a tensor has ``Name``, ``Dimensions``, ``Datatype`` and ``Format``;
-        an open dimension is -1), ``I/O Tensors`` and, where the log tells it, ``Number of Compute Capabilities``.
+        an open dimension is -1), ``I/O Tensors`` and, if the log has it, ``Number of Compute Capabilities``.
 
     Raises:
         SamkrError: SE-B62 a listing that is cut off, or in an unknown form.
     """
-    # No `splitlines`: it would also split at separators that metadata may hold.
+    # Not `splitlines`, which would also split at separators that metadata may contain.
     lines = log.replace("\r\n", "\n").split("\n")
     found = []
     capabilities: int | None = None
@@ -65,7 +65,7 @@ def listings_of_log(log: str) -> list[dict[str, Any]]:
 
 
 def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]:
-    """The one engine that a build's log lists; ``capabilities`` (``SM89``, ...) are noted in it.
+    """The only engine that a build's log lists; ``capabilities`` (``SM89``, ...) are added to it.
 
     Raises:
         SamkrError: SE-B61 none is listed, or more than one; SE-B62 as ``listings_of_log``.
@@ -87,13 +87,13 @@ def listing_of_log(log: str, capabilities: Sequence[str] = ()) -> dict[str, Any]
 
 
 def layers_text(listing: Mapping[str, Any]) -> str:
-    """What ``ENGINE.layers.json`` holds, which `samkr-edge inspect` reads without a GPU."""
+    """Text of ``ENGINE.layers.json``, which `samkr-edge inspect` reads without a GPU."""
     sections = [f"{json.dumps(key)}: {_rows(value)}" for key, value in listing.items()]
     return "{\n" + ",\n".join(sections) + "\n}\n"
 
 
 def _rows(value: Any) -> str:
-    """JSON with a line for each layer, so that two listings can be compared by eye."""
+    """JSON with one line per layer, so that two listings can be compared by eye."""
     if not isinstance(value, list):
         return json.dumps(value)
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value) + "\n]"
@@ -153,7 +153,7 @@ def _layer(line: str, number: int) -> dict[str, Any]:
 
 
 def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]], int]:
-    """The tensors of a list that was opened before ``place``, and the place after its closing bracket."""
+    """The tensors of a list whose opening bracket is before ``place``, and the place after its closing bracket."""
     found: list[Mapping[str, Any]] = []
     if line.startswith("]", place):
         return found, place + 1
@@ -161,7 +161,7 @@ def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]
         name = _behind(" { Name: ", line, place, number)
         rest = _TENSOR.search(line, name)
         if rest is None or _FIELD.search(line, name, rest.start()):
-            # With a field within the name, it may be a tensor before the one that was found.
+            # A field within the name means that a tensor before this one may have been swallowed.
             raise _unreadable(
                 number, "a tensor's dimensions, strides, type and format should follow", line[name:]
             )
@@ -173,7 +173,7 @@ def _tensors(line: str, place: int, number: int) -> tuple[list[Mapping[str, Any]
                 "Format": rest["format"],
             }
         )
-        place = rest.end() + 1  # the pattern saw that a comma or the closing bracket follows
+        place = rest.end() + 1  # the pattern has checked that a comma or the closing bracket follows
         if line[rest.end()] == "]":
             return found, place
 

@@ -1,6 +1,6 @@
 """An engine's layers by precision, MACs and time, and why its INT8 is not faster.
 
-Reads what ``engine_layers`` parsed; what it finds there is in ``engine_findings``.
+``engine_layers`` parses the layers, ``engine_findings`` has the findings.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.passport import Passport, passport_path, read_passport
 
-# Inferences whose layers are timed: a few seconds, and enough for a mean.
+# Inferences whose layers are timed: a few seconds, enough for a mean.
 PROFILED_RUNS = 100
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Layers, sums over them and findings, the costliest first.
+    """Layers, sums over them and findings, most expensive first.
 
     Attributes:
-        unlisted_ms: time that the profile gives to layers that are not listed.
+        unlisted_ms: time in the profile of layers that are not listed.
     """
 
     layers: tuple[Layer, ...]
@@ -53,7 +53,7 @@ class EngineReport:
         return self._sum(lambda layer: 1)
 
     def macs(self) -> dict[str, int]:
-        """Multiply-accumulates by precision, of the layers whose JSON tells them."""
+        """Multiply-accumulates by precision, of the layers where they are known."""
         return self._sum(lambda layer: layer.macs or 0)
 
     def ms(self) -> dict[str, float] | None:
@@ -65,7 +65,7 @@ class EngineReport:
         return found
 
     def measures(self) -> EngineMeasures:
-        """Kernels, bytes moved and what convolutions write."""
+        """Kernels, bytes moved and output types of convolutions."""
         return measure(self.layers)
 
     def conversions(self) -> list[Layer]:
@@ -111,15 +111,12 @@ def inspect_layers(text: str, profile: str | None = None) -> EngineReport:
     return EngineReport(tuple(layers), tuple(findings), unlisted)
 
 
-# Asking TensorRT itself.
-
-
 def layers_of_engine(engine: Path) -> str:
-    """The inspector's JSON of an engine: from ``ENGINE.layers.json`` beside it, else from TensorRT here.
+    """The inspector's JSON of an engine: from ``ENGINE.layers.json`` next to it, else from this machine's TensorRT.
 
     Raises:
-        SamkrError: SE-A23 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list beside it is damaged; and
-            what opening the engine refuses.
+        SamkrError: SE-A23 no such engine, SE-V92 there is neither, SE-B92 or SE-B93 the list next to it is damaged; and
+            those of opening the engine.
     """
     beside = layers_path(behind(engine))
     why = f"there is no {beside.name}"
@@ -159,7 +156,7 @@ def _unlisted(engine: Path, why: str) -> SamkrError:
 
 
 def _lister(engine: Path) -> str:
-    """The command that writes the list next to an engine again."""
+    """The command that rewrites the list next to an engine."""
     passport = _passport(engine)
     if passport is not None and passport.runtime == "rtx":
         return passport.build_again(engine)
@@ -176,7 +173,7 @@ def _passport(engine: Path) -> Passport | None:
 
 @contextmanager
 def _naming(file: Path, fix: str) -> Iterator[None]:
-    """Errors of reading its text name the file, and how to make it again."""
+    """Make errors of parsing name the file and how to rewrite it."""
     try:
         yield
     except SamkrError as error:
@@ -184,7 +181,7 @@ def _naming(file: Path, fix: str) -> Iterator[None]:
 
 
 def profile_of_engine(engine: Path) -> tuple[str | None, str]:
-    """The profile beside an engine, ``ENGINE.profile.json``; where there is none of this engine, None and why."""
+    """The profile next to an engine, ``ENGINE.profile.json``; None and the reason if there is none of this engine."""
     beside = profile_path(behind(engine))
     if not beside.is_file():
         return None, f"no profile; on the device: samkr-edge inspect {quoted(engine.name)} --profile"
@@ -199,10 +196,10 @@ def profile_of_engine(engine: Path) -> tuple[str | None, str]:
 
 
 def profile_engine(engine: Path) -> tuple[str, str]:
-    """Layers and profile of an engine, measured here; the profile is kept beside it as ``ENGINE.profile.json``.
+    """Layers and profile of an engine, measured here; the profile is saved next to it as ``ENGINE.profile.json``.
 
     Raises:
-        SamkrError: SE-A23 no such engine, SE-D01 the profile cannot be written; what opening the engine refuses.
+        SamkrError: SE-A23 no such engine, SE-D01 the profile cannot be written; and those of opening the engine.
     """
     _require(engine)
     from samkr_edge.runtime.tensorrt import TensorRTRunner

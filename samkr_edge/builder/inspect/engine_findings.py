@@ -1,6 +1,6 @@
-"""What in an engine's layers costs time: islands, sums that did not fuse, conversions; with the policy line that helps.
+"""What costs time in an engine's layers: islands, unfused sums, conversions; with the policy line that fixes it.
 
-A finding names modules of the network, and where a rule of the quantization policy would change it, that rule.
+A finding names modules of the network and, if there is one, the rule of the quantization policy that fixes it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from samkr_edge.printable import counted
 
 # INT8 tensor cores sum over blocks of 32 channels: a convolution with fewer than half of that computes mostly padding.
 SMALLEST_CHANNELS = 16
-# Below this share of the time, conversions are not what makes an engine slow.
+# Below this share of the time, conversions are not what slows an engine down.
 NOTABLE_SHARE = 0.02
 _KEPT_FLOAT = "check first whether the policy keeps it in float for accuracy"
 
 
 def find(layers: Sequence[Layer]) -> list[Finding]:
-    """Everything worth saying, the costliest first; without a profile, in the order of the rules.
+    """All findings, most expensive first; without a profile, in the order of the rules.
 
-    Islands, sums and conversions cost what they do by full TensorRT's rules of fusion. TensorRT for RTX has others: a
-    float convolution there may write INT8, and a sum of floats fuses. Of its engines they are not said.
+    Islands, sums and conversions are costly by the fusion rules of full TensorRT, so they are not reported for engines
+        of TensorRT for RTX: there a float convolution can write INT8, and a float sum fuses.
     """
     graph = _DataFlow(layers)
     found = [*_small_convolutions(graph), *_fp32_remainder(graph)]
@@ -40,8 +40,9 @@ def find(layers: Sequence[Layer]) -> list[Finding]:
 
 
 class _DataFlow:
-    """Who feeds whom, looking through conversions and generated kernels: in some engines there is one after every
-    convolution."""
+    """Which layer feeds which, skipping conversions and generated kernels, which follow every convolution in some
+    engines.
+    """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
@@ -52,13 +53,13 @@ class _DataFlow:
                 self._consumers[tensor.name].append(layer)
 
     def before(self, layer: Layer) -> list[Layer]:
-        """Layers whose results ``layer`` reads."""
+        """Layers whose outputs ``layer`` reads."""
         return self._reach(
             layer, lambda near: [self._producer[t.name] for t in near.inputs if t.name in self._producer]
         )
 
     def after(self, layer: Layer) -> list[Layer]:
-        """Layers that read the results of ``layer``."""
+        """Layers that read the outputs of ``layer``."""
         return self._reach(layer, lambda near: [c for t in near.outputs for c in self._consumers[t.name]])
 
     def _reach(self, layer: Layer, step: Callable[[Layer], list[Layer]]) -> list[Layer]:
@@ -132,7 +133,7 @@ def _float_islands(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Fin
 
 
 def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> list[Finding]:
-    """Sums that are layers of their own; a fused one is part of a convolution."""
+    """Sums that are separate layers; a fused one is part of a convolution."""
     findings = []
     for operation, title in (("residual_add", "residual sum"), ("resolution_sum", "cross-resolution sum")):
         for quantized in (False, True):
@@ -177,10 +178,10 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
 
 
 def _small_convolutions(graph: _DataFlow) -> list[Finding]:
-    """INT8 convolutions that compute mostly padding; the first one, which sees the image, is left alone.
+    """INT8 convolutions that compute mostly padding, except the first one, which reads the image.
 
-    Full TensorRT pads what a group reads and what it writes alike. Of TensorRT for RTX only what it reads counts, the
-    channels that are summed over: what it writes is FP16 there, and bytes are read because that is less to move.
+    Full TensorRT pads the inputs and the outputs of a group. In TensorRT for RTX only the inputs count, the channels
+        that are summed over: outputs are FP16 there, and INT8 inputs pay by moving fewer bytes.
     """
     found = [
         layer
@@ -246,8 +247,9 @@ def _conversions(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Findi
 
 
 def _fp32_remainder(graph: _DataFlow) -> list[Finding]:
-    """FP32 convolutions in an engine that has INT8 ones: what is not INT8 should be FP16, but for the last ones, whose
-    results are offsets and heatmaps."""
+    """FP32 convolutions in an engine with INT8 ones: the rest should be FP16, except the last ones, which output
+    offsets and heatmaps.
+    """
     convolutions = [layer for layer in graph.layers if layer.role == "conv"]
     found = [layer for layer in convolutions if layer.precision == "fp32" and graph.after(layer)]
     if not found or not any(layer.precision == "int8" for layer in convolutions):
@@ -284,7 +286,7 @@ def rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:
 
 
 def _policy_op(layer: Layer) -> str | None:
-    """What a policy's rule calls this layer's operation; None for what no rule can make INT8."""
+    """The policy's name for this layer's operation; None if no rule can make it INT8."""
     if layer.role == "conv":
         return "conv"
     if any(operation_of(node) == "MaxPool" for node in layer.nodes):

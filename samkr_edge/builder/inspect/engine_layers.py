@@ -1,11 +1,11 @@
 """The layers of a TensorRT engine, from the engine inspector's JSON and a per-layer profile. Pure: no TensorRT needed.
 
-The formats of TensorRT 8.5 to 11 differ: up to 10 a tensor has one text ``Format/Datatype``, a sentence
-(``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split in two fields,
-and ``Bindings`` became ``I/O Tensors``. TensorRT for RTX's listing (``builder_listing``) names a convolution's
-constants in place of its kernel and groups, so these follow from the shapes of its weights.
+The formats of TensorRT 8.5 to 11 differ: up to 10 a tensor has one string ``Format/Datatype``, a sentence
+(``Thirty-two wide channel vectorized row major Int8 format``) or a word (``Half``); in 11 it is split into two fields,
+and ``Bindings`` became ``I/O Tensors``. TensorRT for RTX's listing (``builder_listing``) has a convolution's constants
+instead of its kernel and groups, which are derived from the shapes of the weights.
 
-A layer's name and metadata name the ONNX nodes fused into it, and these carry the network's module names.
+A layer's name and metadata list the ONNX nodes fused into it, which contain the network's module names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import json_of
 
 _DTYPES = (
-    # The first that matches; `uint8` before `int8`, and `float` last since `bfloat16` and `float8` hold it.
+    # The first match counts: `uint8` before `int8`, and `float` last, since `bfloat16` and `float8` contain it.
     ("uint8", r"uint8"),
     ("int8", r"int8"),
     ("int4", r"int4"),
@@ -37,7 +37,7 @@ _DTYPES = (
     ("fp32", r"fp32|float"),
 )  # fmt: skip
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
-# What layers compute in that no quantizer made.
+# Types of layers without quantizers.
 FLOATS = ("fp32", "fp16", "bf16")
 _QUANTIZED = ("int8", "fp8")
 
@@ -58,17 +58,17 @@ class Layer:
     """One layer of an engine.
 
     Attributes:
-        name: TensorRT's name of it.
-        kind: TensorRT's type of it: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
+        name: TensorRT's name.
+        kind: TensorRT's layer type: ``CaskConvolution``, ``Reformat``, ``kgen``, ...
         role: ``conv``, ``conversion`` (of format or precision, no arithmetic), ``sum``, ``elementwise`` (a generated
-            kernel that does more than that), ``none`` (it launches no kernel) or ``other``.
+            kernel that does more than that), ``none`` (launches no kernel) or ``other``.
         nodes: ONNX nodes fused into it.
         inputs, outputs: activations.
-        precision: what it computes in; of a convolution, the type of its weights.
-        macs: multiply-accumulates, None where the JSON does not tell.
+        precision: what it computes in; for a convolution, the type of its weights.
+        macs: multiply-accumulates; None if unknown.
         channels: (input, output) channels per group of a convolution.
         ms: time from the profile.
-        constants: weights, scales and the like, where the listing names them.
+        constants: weights, scales and the like, if the listing has them.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Layer:
 
     @property
     def module(self) -> str:
-        """The network's module that this layer mostly is; TensorRT's name where it is none of ours."""
+        """The network's module that most of this layer belongs to, else TensorRT's name."""
         for node in self.nodes:
             if operation_of(node) == "Conv":
                 return module_of(node)
@@ -98,7 +98,7 @@ class Layer:
 
 
 def parse_layers(text: str, times: Mapping[str, float] | None = None) -> list[Layer]:
-    """Layers in the engine's order, with their times, from JSON as text; raises as ``layers_in``."""
+    """``layers_in`` from JSON text; raises the same."""
     return layers_in(_load(text, "engine layers"), times)
 
 
@@ -106,7 +106,7 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
     """Layers in the engine's order, with their times.
 
     Raises:
-        SamkrError: SE-B92 not in a form that is known, SE-B93 names only.
+        SamkrError: SE-B92 not in a known format, SE-B93 names only.
     """
     entries = loaded.get("Layers") if isinstance(loaded, dict) else loaded
     if not isinstance(entries, list):
@@ -133,15 +133,15 @@ def layers_in(loaded: Any, times: Mapping[str, float] | None = None) -> list[Lay
 
 
 def listed_engine(text: str) -> str | None:
-    """SHA-256 of the engine whose layers these are; None where they do not say, as the inspector's."""
+    """SHA-256 of the engine whose layers these are; None if not given, as in the inspector's JSON."""
     loaded = _load(text, "engine layers")
     return loaded.get("engine_sha256") if isinstance(loaded, dict) else None
 
 
 def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> list[dict[str, Any]]:
-    """A profile as ``trtexec --exportProfile`` writes it, from layer name -> milliseconds of every inference.
+    """A profile in the format of ``trtexec --exportProfile``, from layer name -> milliseconds of every inference.
 
-    The first record, which counts the inferences, also names the engine that was measured.
+    The first record, the number of inferences, also identifies the measured engine.
     """
     names = dict.fromkeys(name for run in runs for name in run)
     totals = {name: sum(run.get(name, 0.0) for run in runs) for name in names}
@@ -162,7 +162,7 @@ def profile_records(runs: Sequence[Mapping[str, float]], engine_sha256: str) -> 
 
 
 def profiled_engine(text: str) -> str | None:
-    """SHA-256 of the engine that a profile is of; None where it does not say, as trtexec's."""
+    """SHA-256 of the profiled engine; None if not given, as in trtexec's profiles."""
     loaded = _load(text, "profile")
     first = loaded[0] if isinstance(loaded, list) and loaded else None
     return first.get("engine_sha256") if isinstance(first, dict) else None
@@ -244,12 +244,12 @@ def _tensor(entry: Mapping[str, Any]) -> LayerTensor:
 
 
 def dtype_of(text: str) -> str:
-    """``int8``, ``fp16``, ``fp32``, ... from any of the ways TensorRT words a type; ``?`` where it tells none."""
+    """``int8``, ``fp16``, ``fp32``, ... from any of TensorRT's names for a type; ``?`` if there is none."""
     return next((name for name, pattern in _DTYPES if re.search(pattern, text.lower())), "?")
 
 
 def _precision(inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]) -> str:
-    """INT8 or FP8 where all inputs are; else the first float type among inputs, then outputs."""
+    """INT8 or FP8 if all inputs are; else the first float type among inputs, then outputs."""
     kinds = [tensor.dtype for tensor in inputs]
     if kinds and kinds[0] in _QUANTIZED and len(set(kinds)) == 1:
         return kinds[0]
@@ -258,7 +258,7 @@ def _precision(inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]) ->
 
 
 def _nodes(name: str, metadata: str) -> tuple[str, ...]:
-    """ONNX nodes of a layer: the metadata names them all, the name of an older engine most of them."""
+    """ONNX nodes of a layer: the metadata lists all of them; in older engines the name lists most."""
     found = re.findall(r"\[ONNX Layer: ([^\]]+)\]", metadata)
     if not found:
         found = [part for token in re.findall(r"/[\w./-]+", name) for part in token.split("...")]
@@ -290,7 +290,7 @@ def _role(name: str, kind: str, nodes: Sequence[str], entry: Mapping[str, Any]) 
 
 
 def _role_of_generated(name: str, nodes: Sequence[str]) -> str:
-    """A generated kernel is no convolution, though it may do what the graph has at a convolution's node: its bias."""
+    """A generated kernel is not a convolution, though it may carry the node of one, whose bias it adds."""
     if myelin.converts(name) or (nodes and all(operation_of(node) in _QUANTIZERS for node in nodes)):
         return "conversion"
     return "sum" if myelin.adds(name) and _sums(nodes) else "elementwise"
@@ -311,7 +311,7 @@ def sum_op(module: str) -> str | None:
 def _work(
     entry: Mapping[str, Any], inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> tuple[int, tuple[int, int]] | None:
-    """(multiply-accumulates, channels per group) of a convolution, from its kernel and the shapes of its maps."""
+    """(multiply-accumulates, channels per group) of a convolution, from its kernel and map shapes."""
     kernel, groups = entry.get("Kernel"), int(entry.get("Groups", 1) or 1)
     if not kernel or not inputs or not outputs or min(len(inputs[0].shape), len(outputs[0].shape)) < 3:
         return None
@@ -323,9 +323,9 @@ def _work(
 def _listed_weights(
     inputs: Sequence[LayerTensor], constants: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> LayerTensor | None:
-    """Weights (out, in / groups, height, width) of a convolution, among its constants or, computed, its inputs.
+    """Weights (out, in / groups, height, width) of a convolution, among its constants or, if computed, its inputs.
 
-    Those of a 1x1 convolution that became a matrix product are (1, out, in); they are returned as (out, in).
+    A 1x1 convolution that became a matrix product has (1, out, in), returned as (out, in).
     """
     if not outputs or len(outputs[0].shape) not in (3, 4):
         return None
@@ -338,25 +338,25 @@ def _listed_weights(
         fits = len(tensor.shape) == rank and len(shape) in (2, 4) and shape[0] == c_out
         if fits and any(_groups(weights, one) for one in maps if one is not tensor):
             found.append(weights)
-    # A bias of (1, out, 1, 1) passes for the weights of a convolution with one output.
+    # A bias of (1, out, 1, 1) looks like the weights of a convolution with one output.
     return max(found, key=lambda weights: prod(weights.shape), default=None)
 
 
 def _listed_work(
     weights: LayerTensor | None, inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> tuple[int, tuple[int, int]] | None:
-    """The same as ``_work``, from the shape of the weights."""
+    """``_work`` from the shape of the weights."""
     if weights is None:
         return None
     c_out, c_in = weights.shape[:2]
     macs = _images(outputs[0]) * prod(outputs[0].shape[2:]) * prod(weights.shape)
-    # What is added to the result is an input too: of those that fit, the one that needs no groups is convolved.
+    # A fused addend is an input too: of the inputs that fit, the one that needs no groups is the convolved one.
     groups = min(n for one in inputs if one.name != weights.name and (n := _groups(weights, one)))
     return macs, (c_in, c_out // groups)
 
 
 def _groups(weights: LayerTensor, image: LayerTensor) -> int:
-    """Groups of the convolution of ``image`` with ``weights``; 0 where they do not fit."""
+    """Groups of the convolution of ``image`` with ``weights``; 0 if they do not fit."""
     if len(image.shape) not in (3, 4) or weights.shape[1] <= 0:
         return 0
     groups, rest = divmod(image.shape[1], weights.shape[1])

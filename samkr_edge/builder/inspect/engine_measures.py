@@ -1,7 +1,7 @@
-"""What an engine costs by the list of its layers alone, where there is no card to time it.
+"""What an engine costs by its list of layers alone, without a GPU to time it on.
 
-Activations moved and kernels launched are what tells INT8 from FP16 in networks like these: a convolution that reads
-one byte and writes four, for another kernel to make one of them again, moves more than FP16 does.
+The bytes moved and the kernels launched decide between INT8 and FP16 in networks like these: a convolution that reads
+    one byte and writes four, which another kernel turns into one again, moves more than FP16 does.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from samkr_edge.builder.inspect import myelin
 from samkr_edge.builder.inspect.engine_layers import Layer, LayerTensor
 
-# Bytes of an element; what a layer's type tells nothing of counts as FP32.
+# Bytes of an element; unknown types count as FP32.
 _BYTES = {
     "int64": 8, "fp32": 4, "int32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1, "fp8": 1, "bool": 1, "int4": 0.5,
 }  # fmt: skip
 
 
-# Bytes that a card moves in the microseconds between two kernels: 1 us at 1 TB/s, 2 us at 500 GB/s. An assumption.
+# Bytes that a GPU could move in the gap between two kernels: 1 us at 1 TB/s, 2 us at 500 GB/s. An assumption.
 LAUNCH = 1_000_000
 
 
@@ -30,15 +30,15 @@ class EngineMeasures:
     """Sums over an engine's layers.
 
     Attributes:
-        macs: multiply-accumulates of convolutions by the type they compute in; where the batch is open, of one image.
-        kernels: layers that launch something: not the waits of streams for each other.
-        elementwise: kernels that the compiler generated, TensorRT's own pointwise ones, and reformats; not what is
-            compiled on the card (a resize alone), and not poolings.
-        requantizing: of these, such that write INT8 or FP8, or round to the steps of INT8 in float.
+        macs: multiply-accumulates of convolutions by the type they compute in; of one image if the batch is open.
+        kernels: layers that launch a kernel, so not streams waiting for each other.
+        elementwise: kernels that the compiler generated, TensorRT's pointwise ones, and reformats; not those compiled
+            on the GPU (a single resize), and not poolings.
+        requantizing: elementwise kernels that write INT8 or FP8, or round to INT8 steps in float.
         bytes_moved: bytes of all inputs and outputs of kernels, in their real types; constants are not counted.
-        convolutions: (type computed in, type written) -> how many.
+        convolutions: (type computed in, type written) -> count.
         conversions: kernels that change layout, precision or quantization only.
-        unknown_macs: convolutions whose listing does not tell their work.
+        unknown_macs: convolutions whose work the listing does not show.
     """
 
     macs: dict[str, int]
@@ -52,7 +52,7 @@ class EngineMeasures:
 
     @property
     def cost(self) -> int:
-        """What predicts time where nothing can be timed: bytes moved, and ``LAUNCH`` for every kernel."""
+        """Predicts time if nothing can be timed: bytes moved, plus ``LAUNCH`` for every kernel."""
         return self.bytes_moved + LAUNCH * self.kernels
 
     @property
@@ -106,7 +106,7 @@ class EngineMeasures:
 
 
 def measure(layers: Sequence[Layer]) -> EngineMeasures:
-    """Sum up the layers of the engine inspector's JSON or of the builder's listing alike."""
+    """Sum up the layers of the engine inspector's JSON or of the builder's listing."""
     kernels = [layer for layer in layers if layer.role != "none"]
     convolutions = [layer for layer in kernels if layer.role == "conv"]
     macs: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def measure(layers: Sequence[Layer]) -> EngineMeasures:
 
 
 def is_elementwise(layer: Layer) -> bool:
-    """Whether a kernel only walks over maps: generated, pointwise, or a change of format."""
+    """Whether a kernel is elementwise: generated, pointwise, or a change of format."""
     return (
         layer.role in ("elementwise", "sum", "conversion")
         or layer.kind == myelin.GENERATED
@@ -135,14 +135,14 @@ def is_elementwise(layer: Layer) -> bool:
 
 
 def requantizes(layer: Layer) -> bool:
-    """Whether a generated kernel writes INT8 or FP8, or rounds in float to the steps of INT8; whatever else it does."""
+    """Whether a generated kernel, among other things, writes INT8 or FP8, or rounds to INT8 steps in float."""
     return layer.kind == myelin.GENERATED and (
         myelin.quantizes(layer.name) or any(tensor.dtype in ("int8", "fp8") for tensor in layer.outputs)
     )
 
 
 def moved(layer: Layer) -> int:
-    """Bytes of activations that a kernel reads and writes; of an open batch, for one image."""
+    """Bytes of activations that a kernel reads and writes; for one image if the batch is open."""
     return sum(_bytes(tensor) for tensor in (*layer.inputs, *layer.outputs))
 
 

@@ -1,4 +1,4 @@
-"""What an inspection says of a graph or of an engine."""
+"""A finding of an inspection of a graph or an engine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class Finding:
     """One thing that costs speed or joints.
 
     Attributes:
-        kind: of a graph ``float-island``, ``float-sum``, ``asymmetric``, ``per-tensor-weight``,
-            ``per-channel-activation``, ``bad-scale``, ``quantized-grid`` or ``nearest-grid``; of an engine
+        kind: for a graph ``float-island``, ``float-sum``, ``asymmetric``, ``per-tensor-weight``,
+            ``per-channel-activation``, ``bad-scale``, ``quantized-grid`` or ``nearest-grid``; for an engine
             ``float-island``, ``unfused-sum``, ``small-convolution``, ``conversions``, ``fp32-remainder``,
             ``int8-writes-float``, ``many-elementwise-kernels`` or ``not-int8``.
         what: one sentence.
-        modules: of the network, whom it concerns; a node of the graph that belongs to none.
-        ms: time of the layers concerned, where an engine's profile tells.
-        policy: rules of a quantization policy that would fix it; empty where no rule can.
-        note: what to know before doing so, or what to do instead.
+        modules: of the network that it concerns; a graph node if it belongs to none.
+        ms: time of the layers concerned, if the engine has a profile.
+        policy: rules of a quantization policy that would fix it; empty if no rule can.
+        note: caveats of that fix, or what to do instead.
     """
 
     kind: str

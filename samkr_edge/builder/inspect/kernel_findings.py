@@ -1,8 +1,8 @@
-"""What in an engine's layers keeps INT8 from paying although it is used: the kernels around its convolutions.
+"""Why INT8 does not pay in an engine that uses it: the kernels around its convolutions.
 
-TensorRT for RTX writes the result of an INT8 convolution in FP32 where the scales of its weights are per channel, and
-multiplies by them, adds the bias, cuts off and quantizes again in a kernel of its own. Such an engine moves more bytes
-than FP16 does. Full TensorRT does all of this inside the convolution.
+TensorRT for RTX writes the result of an INT8 convolution in FP32 if its weight scales are per channel; another kernel
+multiplies by the scales, adds the bias, applies the ReLU and quantizes again. Such an engine moves more bytes than FP16
+does. Full TensorRT does all of this inside the convolution.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer
 from samkr_edge.builder.inspect.engine_measures import is_elementwise, moved, requantizes
 from samkr_edge.builder.inspect.finding import Finding
 
-# Elementwise kernels a convolution; FP16 engines of these networks have a quarter and less, of INT8 ones up to 0.9.
+# Elementwise kernels per convolution: FP16 engines of these networks have 0.25 at most, INT8 ones up to 0.9.
 MANY_ELEMENTWISE = 0.5
-# Modules that a finding's policy names one by one; above, it gives the rule for all convolutions.
+# A finding's policy names up to this many modules; for more, it gives the rule for all convolutions.
 _NAMED = 8
 
 
 def find_kernels(layers: Sequence[Layer]) -> list[Finding]:
-    """Findings about the kernels around INT8 convolutions, the weightiest first."""
+    """Findings about the kernels around INT8 convolutions, most important first."""
     return [*_not_int8(layers), *_int8_writes_float(layers), *_many_elementwise(layers)]
 
 
@@ -30,7 +30,7 @@ def _int8_writes_float(layers: Sequence[Layer]) -> list[Finding]:
     """INT8 convolutions that write FP32: 4 bytes where FP16 writes 2 and INT8 could write 1."""
     int8 = [layer for layer in layers if layer.role == "conv" and layer.precision == "int8"]
     findings = []
-    for compiled in (True, False):  # by the graph compiler, which needs a kernel more; or not
+    for compiled in (True, False):  # by the graph compiler, which adds another kernel, or not
         found = [
             layer
             for layer in int8
@@ -68,7 +68,7 @@ def _rule(match: str, why: str) -> str:
 
 
 def _many_elementwise(layers: Sequence[Layer]) -> list[Finding]:
-    """Elementwise kernels, where many of them are there to quantize."""
+    """Elementwise kernels, if many of them quantize."""
     convolutions = [layer for layer in layers if layer.role == "conv"]
     elementwise = [layer for layer in layers if is_elementwise(layer)]
     quantizing = [layer for layer in elementwise if requantizes(layer)]
@@ -89,7 +89,7 @@ def _many_elementwise(layers: Sequence[Layer]) -> list[Finding]:
 
 
 def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
-    """Float convolutions whose weights are stored in INT8 and made float by kernels of the engine."""
+    """Float convolutions whose weights are stored as INT8 and dequantized by kernels of the engine."""
     makers = {tensor.name: layer for layer in layers for tensor in layer.outputs}
     found, conversions = [], []
     for layer in layers:
@@ -116,7 +116,7 @@ def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
 
 
 def _maker_of_weights(makers: Iterable[Layer | None]) -> Layer | None:
-    """The kernel that only reads constants, INT8 weights among them."""
+    """The kernel whose only inputs are constants, including INT8 weights."""
     return next(
         (
             maker

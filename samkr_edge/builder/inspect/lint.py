@@ -1,4 +1,4 @@
-"""Read a Q/DQ graph as a runtime will: what runs in INT8, what breaks it, and the policy line that fixes it.
+"""Read a Q/DQ graph as a runtime does: what runs in INT8, what prevents it, and the policy line that fixes it.
 
 TensorRT and ONNX Runtime fuse by looking at a node's neighbours: a convolution is INT8 when its input and its weight
 come from a DequantizeLinear, a sum when both addends do (TensorRT also takes a convolution on one side). One float
@@ -30,11 +30,11 @@ from samkr_edge.onnx_graph.graph import Graph, opset_of
 from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 from samkr_edge.printable import counted
 
-# The input that says where a sampling operation looks.
+# The input with the coordinates of a sampling operation.
 _COORDINATES = {"GridSample": 1, "DeformConv": 2}
-# Of the 127 that the largest weight of a channel may have; three bits are left of them.
+# Steps of a channel's largest weight, of 127 possible: three bits are left.
 FEWEST_STEPS = 8
-# From opset 20 on GridSample's modes have other names, and TensorRT takes those it does not know for `nearest`.
+# From opset 20 on, GridSample's modes have other names, and TensorRT treats unknown ones as `nearest`.
 LAST_SAFE_GRID_OPSET = 19
 
 
@@ -43,11 +43,12 @@ class Lint:
     """What ``lint`` found.
 
     Attributes:
-        convolutions: and the matrix products.
-        channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT fuses these, ONNX
-            Runtime too; TensorRT for RTX writes their results in FP32.
-        format: ``fp8`` where that is what runs in place of INT8.
-        for_rtx: every INT8 weight has one scale, as TensorRT for RTX fuses it; islands and sums are no findings then.
+        convolutions: number of convolutions and matrix products.
+        channel_scales: INT8 convolutions whose weights have a scale per output channel. TensorRT and ONNX Runtime fuse
+            these; TensorRT for RTX writes their results in FP32.
+        format: ``fp8`` if it is used instead of INT8.
+        for_rtx: every INT8 weight has one scale, the form that TensorRT for RTX fuses; islands and sums are then not
+            reported.
     """
 
     convolutions: tuple[Product, ...]
@@ -89,11 +90,11 @@ class Lint:
 def lint(graph: Graph, *, built: bool = False) -> Lint:
     """Check a graph whose nodes are in topological order.
 
-    Of a graph for TensorRT for RTX it is no finding where INT8 meets float: a build for it keeps INT8 only where a
-    kernel that is there anyway writes the bytes (``samkr_edge.builder.tensorrt.fused_int8``).
+    Borders between INT8 and float are not reported in a graph for TensorRT for RTX: its build keeps INT8 only where an
+        existing kernel writes the bytes (``samkr_edge.builder.tensorrt.fused_int8``).
 
     Args:
-        built: the model was built for a target, which may want zero points; they are no finding then.
+        built: the model was built for a target, which may need zero points; they are then not reported.
     """
     int8 = int8_nodes(graph)
     on_grid = _on_the_way_to_a_grid(graph)
@@ -119,7 +120,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
 
 
 def _above(graph: Graph, tensor: str, stop: Iterable[str]) -> Iterator[Any]:
-    """Nodes after a tensor, up to and with those of the kinds in ``stop``."""
+    """Nodes after a tensor, up to and including those of the kinds in ``stop``."""
     stops, seen, waiting = set(stop), set(), [tensor]
     while waiting:
         node = graph.producer.get(waiting.pop())
@@ -143,7 +144,7 @@ def _on_the_way_to_a_grid(graph: Graph) -> set[int]:
 
 
 def _weight_scales(graph: Graph, int8: set[int]) -> list[int]:
-    """How many scales the weights of each INT8 convolution have."""
+    """Number of weight scales of each INT8 convolution."""
     weights = [
         graph.producer.get(node.input[1])
         for node in graph.nodes
@@ -177,7 +178,7 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
         seen.add(tuple(node.input[1:]))
         zero = zero_of(graph, node)
         if zero is not None and zero.dtype == np.int32 and not zero.any():
-            continue  # a bias, which every build makes a float
+            continue  # a bias, which every build turns into float
         weight = graph.constants.get(node.input[0])
         where = module_of(node.name)
         match = f'match: "{where}"'
@@ -196,7 +197,7 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
                 (where,),
                 policy=f"{match}, precision: float   # or calibrate on more images",
             )
-        one = scale.size == 1 and not fp8  # every number of FP8 has an exponent of its own
+        one = scale.size == 1 and not fp8  # FP8 numbers have their own exponents
         if weight is not None and weight.ndim == 4 and one and (lost := _coarse(weight, scale)):
             yield Finding(
                 "per-tensor-weight",
@@ -216,7 +217,7 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
 
 
 def _coarse(weight: np.ndarray, scale: np.ndarray) -> int:
-    """How many output channels one scale leaves hardly a step; those that are all zero lose nothing."""
+    """Number of output channels that get hardly any steps from the single scale; all-zero channels lose nothing."""
     if not scale.item() > 0:
         return 0  # a finding of its own
     steps = np.abs(weight.astype(np.float32)).reshape(len(weight), -1).max(axis=1)
@@ -260,7 +261,7 @@ def _float_sums(graph: Graph, sums: list[Any], int8: set[int]) -> Iterator[Findi
 
 
 def _is_quantized_later(graph: Graph, node: Any) -> bool:
-    """Whether a node's output meets a quantizer, moved before or not."""
+    """Whether a node's output is quantized, directly or after being moved."""
     waiting, seen = [node], set()
     while waiting:
         current = waiting.pop()
@@ -276,9 +277,10 @@ def _is_quantized_later(graph: Graph, node: Any) -> bool:
 
 
 def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
-    """Connected float operations that INT8, or what takes its place, flows into and out of again.
+    """Connected float operations with INT8, or its replacement, before and after them.
 
-    Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy changes it.
+    Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy can change
+        it.
     """
     floats = {
         id(node): node
@@ -305,7 +307,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
                 for maker in makers
             )
             waiting += [other for other in (*makers, *readers) if id(other) in floats]
-        # A sum with a float addend has a finding of its own.
+        # A sum with a float addend is a separate finding.
         work = [n for n in group if not moves(n) and not is_sum(graph, n) and n.op_type != "Resize"]
         if entered and left and work:
             yield _island(graph, group, work, left, form)
@@ -322,7 +324,7 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
         more = f"   # and {len(convolutions) - 1} more" if len(convolutions) > 1 else ""
         rule = f'match: "{where}", op: conv, precision: int8{more}'
         return Finding("float-island", what, (where,), policy=rule)
-    # What cannot be INT8 itself costs least where its reader is float too.
+    # An operation that cannot be INT8 costs least if its reader is float too.
     reader = _reader(graph, left[0])
     op = {"Add": "residual_add", "Conv": "conv", PRODUCT: "conv"}.get(reader.op_type)
     if op is not None:
@@ -333,7 +335,7 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
 
 
 def _reader(graph: Graph, quantizer: Any) -> Any:
-    """The operation that computes with what a QuantizeLinear gives, as far as one does."""
+    """The operation that computes with a QuantizeLinear's output, or else the last one that moves it."""
     node = quantizer
     while (node.op_type in ("QuantizeLinear", "DequantizeLinear") or moves(node)) and (
         readers := graph.consumers[node.output[0]]

@@ -1,4 +1,4 @@
-"""Modules of the network by the names that its exported nodes have, in a graph and in the layers of an engine."""
+"""Modules of the network from the names of exported nodes, in a graph and in the layers of an engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def module_of(node_name: str) -> str:
     """Module of the network behind a node of the exported graph.
 
     ``/net/backbone/stage3/stage3.1/branches.0/branches.0.2/conv1/Conv`` -> ``backbone.stage3.1.branches.0.2.conv1``:
-    the exporter writes every container's name again with its child's.
+    the exporter repeats every container's name in its child's.
     """
     parts: list[str] = []
     for part in node_name.strip("/").split("/")[:-1]:
