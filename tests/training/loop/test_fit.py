@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,18 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(schedule, done, now)
 
     monkeypatch.setattr(fit_module, "rate_factor", interrupting)
+
+
+def every_step_takes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the run, however busy this machine is."""
+    whole, now = fit_module.rate_factor, [0.0]
+
+    def ticking(schedule: Any, done: float, step: int) -> float:
+        now[0] += seconds
+        return whole(schedule, done, step)
+
+    monkeypatch.setattr(fit_module, "rate_factor", ticking)
+    monkeypatch.setattr("training.loop.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
 
 
 @pytest.mark.parametrize(
@@ -175,15 +188,15 @@ def test_a_run_of_another_version_is_not_told_that_its_settings_would_do(
 def test_a_run_measured_in_minutes_goes_on_with_the_minutes_left(
     tmp_path: Path, people: KeypointDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    minutes = 0.02
+    schedule = {"kind": "cosine", "minutes": 1}
+    every_step_takes(25, monkeypatch)
     with monkeypatch.context() as patch:
         interrupt_at(1, patch)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, people, schedule={"kind": "cosine", "minutes": minutes})
-    used = load_checkpoint(tmp_path / LAST).training["minutes"]
-    assert 0 < used < minutes
-    finished = train(tmp_path, people, resume=True, schedule={"kind": "cosine", "minutes": minutes})
-    assert minutes <= finished.card.provenance["training"]["minutes"] + 0.005 < minutes + 0.02
+            train(tmp_path, people, schedule=schedule)
+    assert load_checkpoint(tmp_path / LAST).training["minutes"] == pytest.approx(50 / 60)
+    finished = train(tmp_path, people, resume=True, schedule=schedule)
+    assert finished.card.provenance["training"]["minutes"] == pytest.approx(75 / 60, abs=0.005)
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
