@@ -1,4 +1,4 @@
-"""Build an engine as a plan says, by this device's TensorRT, 8.5 to 11, or TensorRT for RTX; its passport beside it."""
+"""Build an engine from a plan with this device's TensorRT, 8.5 to 11, or TensorRT for RTX, and write its passport."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class BuiltEngine:
     """A built engine: where it is, its passport, and what was measured.
 
     Attributes:
-        agreement: with the graph in ONNX Runtime; None where no GPU of this machine can run the engine.
-        milliseconds: precision -> median GPU time of its candidate; only of ``best``, and only where it was timed.
-        measures: precision -> what the builder's list of its layers amounts to; empty where it gave none. Where
-            nothing could be timed, ``best`` goes by it.
-        notes: what the user should know, of the plan and of the build.
+        agreement: with the graph in ONNX Runtime; None if no GPU of this machine can run the engine.
+        milliseconds: precision -> median GPU time of its candidate; only for ``best``, if it was timed.
+        measures: precision -> sums over the builder's list of layers; empty without a list. ``best`` decides by them if
+            nothing could be timed.
+        notes: what the user should know about the plan and the build.
     """
 
     path: Path
@@ -66,19 +66,19 @@ def build_tensorrt(
     calibration: Path | None = None,
     report: Report | None = None,
 ) -> BuiltEngine:
-    """Build each plan's engine from ``source``, keep the fastest in ``out``, with its passport beside it.
+    """Build each plan's engine from ``source`` and keep the fastest in ``out``, with its passport next to it.
 
     Args:
         plans: one, or the candidates of ``best``.
-        graph: what ``source`` holds, where it has been read already.
+        graph: of ``source``, if it has already been read.
         calibration: list of images, for plans that calibrate.
-        report: told of every step of the builder, where TensorRT reports them (10 and later).
+        report: called for every step of the builder, if TensorRT reports them (10 and later).
 
     Raises:
         SamkrError: SE-V87 no GPU, where one is needed, SE-V91 no TensorRT, SE-D01 ``out`` cannot be written, SE-B91
             the parser refuses the graph, SE-B90 the build fails, SE-B96 the memory is short, SE-B89 the engine does not
-            compute what the ONNX does, SE-B83 it computes in fewer bits what has to be FP32, SE-B80 this TensorRT
-            samples wrong.
+            compute what the ONNX does, SE-B83 it computes in fewer bits what must be FP32, SE-B80 this TensorRT samples
+            wrongly.
     """
     ahead_of_time = plans[0].compute_capabilities
     if not ahead_of_time:
@@ -126,7 +126,7 @@ def _fastest_that_agrees(
     paths: Sequence[Path],
     milliseconds: dict[str, float],
 ) -> tuple[_BuiltPlan, Agreement]:
-    """The first candidate by time that computes what its graph does; raises SamkrError SE-B89 where none does."""
+    """The fastest candidate that computes what its graph does; raises SamkrError SE-B89 if none does."""
     refused: list[_Refused] = []
     pairs = zip(candidates, paths, strict=True)
     for one, path in sorted(pairs, key=lambda pair: milliseconds.get(pair[0].plan.precision, 0.0)):
@@ -150,9 +150,9 @@ def _build_nearest(
     images: CalibrationImages | None,
     report: Report | None,
 ) -> tuple[BuildPlan, SerializedEngine]:
-    """The engine of the plan, or of the nearest one that this TensorRT builds; with the plan that it was.
+    """The engine of the plan, or of the nearest plan that this TensorRT builds; with the plan used.
 
-    Where none is built, the error is the first plan's.
+    If none can be built, the error is the first plan's.
     """
     failure: SamkrError | None = None
     attempt: BuildPlan | None = plan
@@ -168,13 +168,13 @@ def _build_nearest(
 
 
 def reason_in(error: SamkrError) -> str:
-    """TensorRT's own words in an error, or the error's."""
+    """TensorRT's words in an error, or else the error's."""
     return str(error.facts.get("TensorRT", error.message))
 
 
 @dataclass(frozen=True)
 class _BuiltPlan:
-    """One built plan; ``layers`` is the inspector's JSON, where the builder says what it made."""
+    """One built plan; ``layers`` is in the structure of the inspector's JSON, if the builder lists them."""
 
     plan: BuildPlan
     engine: SerializedEngine
@@ -186,7 +186,7 @@ class _BuiltPlan:
 
 @dataclass(frozen=True)
 class _Origin:
-    """The ONNX file that is built, as it was read."""
+    """The ONNX file to build, as it was read."""
 
     name: str
     sha256: str
@@ -214,7 +214,7 @@ def _candidate(
 
 @dataclass(frozen=True)
 class _Refused:
-    """A plan whose engine is not to be used, which must not stop the other of `best`."""
+    """A plan whose engine is refused, which must not stop the other plan of `best`."""
 
     plan: BuildPlan
     error: SamkrError
@@ -226,14 +226,14 @@ class _Refused:
 
 
 def _set_aside(refused: list[_Refused], plan: BuildPlan, error: SamkrError) -> None:
-    """Keep the error of an engine that is not what it should be, or cannot be; any other is raised again."""
+    """Keep the error of an engine that is wrong or cannot be built; re-raise any other."""
     if error.code not in ("SE-B83", "SE-B89", "SE-B90") or is_about_memory(reason_in(error)):
         raise error
     refused.append(_Refused(plan, error))
 
 
 def _kept(candidates: Sequence[_BuiltPlan], refused: Sequence[_Refused]) -> list[_BuiltPlan]:
-    """The candidates, with a note on each that was refused; raises the first refusal where none is left."""
+    """The candidates, with a note on each refused one; raises the first refusal if none is left."""
     if not candidates:
         raise refused[0].error
     notes = tuple(one.note() for one in refused)
@@ -241,7 +241,7 @@ def _kept(candidates: Sequence[_BuiltPlan], refused: Sequence[_Refused]) -> list
 
 
 def _sound(candidates: Sequence[_BuiltPlan], paths: Sequence[Path]) -> list[_BuiltPlan]:
-    """Those that keep their graph's promises; raises SamkrError SE-B83 where none does."""
+    """Those that keep their graph's promises; raises SamkrError SE-B83 if none does."""
     kept: list[_BuiltPlan] = []
     refused: list[_Refused] = []
     for candidate, path in zip(candidates, paths, strict=True):
@@ -253,7 +253,7 @@ def _sound(candidates: Sequence[_BuiltPlan], paths: Sequence[Path]) -> list[_Bui
 
 
 def _inspected(candidate: _BuiltPlan, path: Path) -> _BuiltPlan:
-    """With what the engine inspector says of it, now that a GPU can load it; raises SamkrError SE-B83."""
+    """Add what the engine inspector reports once a GPU has loaded the engine; raises SamkrError SE-B83."""
     runner = TensorRTRunner(path)
     try:
         text = runner.layers()
@@ -264,7 +264,7 @@ def _inspected(candidate: _BuiltPlan, path: Path) -> _BuiltPlan:
 
 
 def _cheapest(candidates: Sequence[_BuiltPlan]) -> _BuiltPlan:
-    """The one of the least predicted cost; where a list is missing, the first, which is FP16."""
+    """The one with the lowest predicted cost; if a list is missing, the first, which is FP16."""
     costs = [one.measures.cost for one in candidates if one.measures is not None]
     if len(costs) < len(candidates):
         return candidates[0]
@@ -278,7 +278,7 @@ def _write(
     agreement: Agreement | None,
     milliseconds: dict[str, float],
 ) -> BuiltEngine:
-    """The engine and its passport, with what was measured of it, and the list of its layers."""
+    """Write the engine, its passport with the measurements, and its list of layers."""
     measured: dict[str, Any] = {}
     if agreement is not None:
         measured["agreement"] = agreement.to_dict()

@@ -1,8 +1,8 @@
 """Why a build gave no engine: memory, a missing kernel, a bug in TensorRT, or what its log says. Pure.
 
-The last message is seldom the reason: in 8.x it is "Assertion engine != nullptr failed", and that memory was short is
-said in warnings only. Texts as NVIDIA/TensorRT's issues 758 (of onnx-tensorrt), 2232, 2647, 3291, 3579, 3748, 3983 and
-4797 and Model-Optimizer's 50 have them.
+The last message is rarely the reason: in 8.x it is "Assertion engine != nullptr failed", and only warnings say that
+    memory was short. The texts are from issues 2232, 2647, 3291, 3579, 3748, 3983 and 4797 of NVIDIA/TensorRT, 758 of
+    onnx-tensorrt and 50 of Model-Optimizer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from samkr_edge.runtime.tensorrt_log import Messages, is_about_memory
 
 _NO_KERNEL = "could not find any implementation for node"
 _LAYER = re.compile(re.escape(_NO_KERNEL) + r" (.*?)\.?\)?\s*$", re.IGNORECASE | re.DOTALL)
-# Says no more than that there is no engine.
+# Only says that there is no engine.
 _EMPTY = ("engine != nullptr", "engineptr != nullptr", "engine could not be created")
-# Part of an error, lower case -> meaning; None for what to do means another precision or another TensorRT.
+# Part of an error, lower case -> (meaning, remedy); remedy None: another precision or another TensorRT.
 _CAUSES: tuple[tuple[str, str, str | None], ...] = (
     (
         "unable to load library",
@@ -90,9 +90,9 @@ def build_error(model: str, title: str, messages: Messages, plan: BuildPlan, gra
 
 
 def _memory(said: list[tuple[bool, str]]) -> str | None:
-    """What says that memory was the reason: an error, or the last word before a layer was given up.
+    """The message that says memory was the reason: an error, or the last one before a layer was given up.
 
-    A builder skips tactics that need too much memory in builds that succeed, too; these warnings say nothing.
+    Warnings of skipped tactics are ignored: successful builds also skip tactics that need too much memory.
     """
     before = ""
     for is_error, text in said:
@@ -105,7 +105,7 @@ def _memory(said: list[tuple[bool, str]]) -> str | None:
 
 
 def _missing_kernel(said: list[tuple[bool, str]], title: str, layer: str) -> _Reason:
-    """Why there is no kernel, where the message before says it (a tactic of TensorRT's compiler that failed)."""
+    """Why there is no kernel, if the previous message says it (a failed tactic of TensorRT's compiler)."""
     texts = [text for _, text in said]
     place = next(index for index, text in enumerate(texts) if _NO_KERNEL in text.lower())
     before = texts[place - 1] if place else ""
@@ -116,7 +116,7 @@ def _missing_kernel(said: list[tuple[bool, str]], title: str, layer: str) -> _Re
 
 
 def _reason(said: list[tuple[bool, str]], graph: OnnxFile) -> _Reason:
-    """The first error whose meaning is known, else the last that says anything."""
+    """The first error with a known meaning, else the last informative one."""
     errors = [
         text for is_error, text in said if is_error and not any(part in text.lower() for part in _EMPTY)
     ]
@@ -124,7 +124,7 @@ def _reason(said: list[tuple[bool, str]], graph: OnnxFile) -> _Reason:
         for part, meaning, remedy in _CAUSES:
             if part in text.lower():
                 return _Reason(text, meaning, remedy)
-        # Without the node's name, which may hold a word that means something ("/head/GridSample").
+        # Without the node's name, which may contain a word that is searched for ("/head/GridSample").
         meaning, remedy = explain(text.replace(locate(Complaint(text), graph)[1] or "\0", ""))
         if meaning:
             return _Reason(text, meaning, remedy)

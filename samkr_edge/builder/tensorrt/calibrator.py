@@ -1,6 +1,6 @@
 """Implicit INT8 for TensorRT up to 10: its entropy calibrator, fed with images, with a cache of known origin.
 
-The way to INT8 is Q/DQ in the graph (``samkr-edge quantize``); this one is for networks that have none, and for DLA.
+The usual way to INT8 is Q/DQ in the graph (``samkr-edge quantize``); this is for networks without it, and for DLA.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.runtime.cuda import Cuda
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 
-# Whole paths, whatever folder the list is in; and more of them than one command line holds.
+# Absolute paths work from any folder, and there may be more than fit on a command line.
 _DATA = "\"$(realpath DIR)\" -name '*.jpg'"
 
 
 class CalibrationImages:
-    """The images that a text file lists, one path a line, relative to the file.
+    """The images listed in a text file, one path a line, relative to the file.
 
     Raises:
-        SamkrError: SE-A23 there is no list, SE-D87 it cannot be read, is empty, or names a file that is not there.
+        SamkrError: SE-A23 there is no list, SE-D87 it cannot be read, is empty, or names a missing file.
     """
 
     def __init__(self, listing: Path, input_size: tuple[int, int]) -> None:
@@ -59,11 +59,11 @@ class CalibrationImages:
             )
 
     def digest(self) -> str:
-        """One hash over the bytes of all images, in their order."""
+        """One hash over the bytes of all images, in order."""
         return hashlib.sha256("".join(sha256_of(path) for path in self.paths).encode()).hexdigest()
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """uint8 (N, H, W, 3) of ``size`` images, preprocessed as for inference; what fills no batch is left out."""
+        """uint8 (N, H, W, 3) of ``size`` images, preprocessed as for inference; an incomplete batch is left out."""
         for start in range(0, len(self.paths) - size + 1, size):
             part = []
             for path in self.paths[start : start + size]:
@@ -74,7 +74,7 @@ class CalibrationImages:
 
 
 def calibration_cache(prepared: bytes, images: CalibrationImages, version: str) -> Path:
-    """Where the ranges of this graph, these images and this TensorRT are kept."""
+    """Cache file for the ranges of this graph, these images and this TensorRT."""
     key = hashlib.sha256(f"{hashlib.sha256(prepared).hexdigest()} {images.digest()} {version}".encode())
     return cache_folder() / f"calibration-{key.hexdigest()[:24]}.cache"
 
@@ -82,8 +82,9 @@ def calibration_cache(prepared: bytes, images: CalibrationImages, version: str) 
 def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int, cache: Path) -> Any:
     """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``.
 
-    TensorRT prints what a calibrator raises, takes it for the end of the images and goes on: the engine would have the
-    ranges of a part of them, and the cache would keep these. So no ranges are kept, and ``close()`` raises it.
+    TensorRT prints an exception of a calibrator, treats it as the end of the images and continues: engine and cache
+        would get the ranges of some of the images only. So no ranges are cached then, and ``close()`` raises the
+        exception.
     """
 
     class Calibrator(trt.IInt8EntropyCalibrator2):
@@ -123,7 +124,7 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
                 store_cache(cache, bytes(ranges))
 
         def close(self) -> None:
-            """Free the buffer and ``cuda``; raises ``failure`` if there is one, else what freeing raises."""
+            """Free the buffer and ``cuda``; raises ``failure`` if there is one, else any error of freeing."""
             try:
                 if self._address:
                     address, self._address = self._address, 0
@@ -131,7 +132,7 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
                         cuda.free(address)
                         cuda.free_stream(self._stream)
             except SamkrError as error:
-                self.failure = self.failure or error  # what happened first is the one to tell
+                self.failure = self.failure or error  # report the first one
             finally:
                 cuda.close()
             if self.failure is not None:

@@ -1,6 +1,6 @@
-"""A plan's edits of an exported graph, in order, and the bytes that TensorRT parses.
+"""A plan's edits of an exported graph, in order, and the resulting bytes that TensorRT parses.
 
-Each says what it turns into what, why that is faster by TensorRT or possible at all, and whether it is exact.
+The docstring of each gives the rewrite, why TensorRT needs it or is faster with it, and whether it is exact.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from samkr_edge.onnx_graph.quantizers import (
 
 
 class Step(NamedTuple):
-    """One step, by the name that plans have for it; a pass, which returns how many rewrites it made.
+    """One step, by its name in plans; a pass, which returns how many rewrites it made.
 
-    ``on_file`` changes an ONNX file as it is, so that a device needs no onnx package for it; ``on_graph`` takes that
+    ``on_file`` edits the serialized ONNX, so that a device needs no onnx package for it; ``on_graph`` needs the
     package, and ``opset`` is the oldest that it works on.
     """
 
@@ -48,13 +48,13 @@ STEPS = (
     Step("float_input", on_file=float_input),
     Step("enlarge_sums", on_graph=enlarge_sums),
     Step("fuse_int8", on_graph=fuse_int8),
-    # The last: all others know floats by their being FP32.
+    # Last, because all others recognise floats by FP32.
     Step("bake_fp16", on_graph=half.bake_fp16, opset=half.OPSET),
 )
 
 
 def edit(model: OnnxFile, steps: Collection[str]) -> None:
-    """Do those steps of a plan that take no onnx package; biases are made floats in any case."""
+    """Do the steps of a plan that need no onnx package; biases become floats in any case."""
     float_biases(model)
     for step in STEPS:
         if step.on_file is not None and step.name in steps:
@@ -62,13 +62,13 @@ def edit(model: OnnxFile, steps: Collection[str]) -> None:
 
 
 def prepare(model: OnnxFile, steps: Collection[str]) -> bytes:
-    """Do a plan's steps and give the bytes TensorRT parses. The model stays as it is.
+    """Do a plan's steps and return the bytes that TensorRT parses. The model is not changed.
 
-    ``wide_sampling`` is no edit: it tells ``bake_fp16`` to keep more in FP32, or the builder where nothing is baked.
+    ``wide_sampling`` is not an edit: it makes ``bake_fp16``, or without it the builder, keep more in FP32.
 
     Raises:
-        SamkrError: SE-B82 ``fuse_int8`` would leave no INT8, SE-B04 the onnx package is missing, SE-B84 this is no
-            valid ONNX; what ``samkr_edge.builder.tensorrt.half.bake_fp16`` refuses.
+        SamkrError: SE-B82 ``fuse_int8`` would leave no INT8, SE-B04 the onnx package is missing, SE-B84 the ONNX is not
+            valid; and those of ``samkr_edge.builder.tensorrt.half.bake_fp16``.
     """
     model = model.copy()
     edit(model, steps)

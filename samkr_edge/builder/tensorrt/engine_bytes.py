@@ -1,8 +1,8 @@
-"""One plan, one serialized engine, by the TensorRT that is installed here.
+"""Build the serialized engine of one plan with the TensorRT installed here.
 
 Names and arguments of every TensorRT call here and in the runtime are checked against the bindings of 8.6, 10.3,
-10.13, 10.16, 11.0, 11.4 and of TensorRT for RTX (tests/contracts/tensorrt_api.py); what a version may lack is used only
-where the plan, which knows the version's features, asks for it.
+10.13, 10.16, 11.0, 11.4 and of TensorRT for RTX (tests/contracts/tensorrt_api.py); optional features are used only if
+the plan, which knows the version's features, asks for them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 from samkr_edge.stopping import Stopped, exit_code
 
-# Seconds that a builder which is told to stop is given: one kernel may take some.
+# Seconds that a cancelled builder gets to stop: a single kernel may take several.
 STOPS_WITHIN_S = 7
 # (phase, step, of how many)
 Report = Callable[[str, int, int], None]
@@ -48,8 +48,8 @@ class SerializedEngine:
     """An engine's bytes.
 
     Attributes:
-        parsed: the ONNX that it was built from, as the plan prepared it.
-        listing: what the builder said of its layers, where it says it without a GPU.
+        parsed: the ONNX it was built from, as prepared by the plan.
+        listing: the builder's list of layers, from builders that give it without a GPU.
     """
 
     data: bytes
@@ -58,7 +58,7 @@ class SerializedEngine:
 
     @cached_property
     def graph(self) -> OnnxFile:
-        """What ``parsed`` holds; decoded once."""
+        """The graph in ``parsed``; decoded once."""
         return decode_onnx(self.parsed)
 
 
@@ -73,15 +73,15 @@ def build_bytes(
     """The serialized engine of one plan.
 
     Args:
-        graph: what ``source`` holds, where it has been read already.
+        graph: of ``source``, if it has already been read.
 
-    The build runs in a thread of its own: TensorRT works in native code for minutes, and Ctrl-C is only noticed by a
-    thread that runs Python. From TensorRT 10 on the build is then told to stop.
+    The build runs in a separate thread: TensorRT stays in native code for minutes, and only a thread that runs Python
+        notices Ctrl-C. From TensorRT 10 on, the build is then cancelled.
     """
     trt = import_tensorrt(plan.flavour)
     graph = graph or read_onnx(source)
     prepared = prepare(graph, plan.steps)
-    # Not Thread.join: interrupted, it takes the thread for dead (Python 3.11).
+    # Not Thread.join: when interrupted, it considers the thread dead (Python 3.11).
     stop, done = threading.Event(), threading.Event()
     result: list[SerializedEngine | BaseException] = []
 
@@ -100,7 +100,7 @@ def build_bytes(
             pass
     except KeyboardInterrupt as stopped:
         stop.set()
-        # A builder without a progress monitor (8.x) cannot be told: it is left behind.
+        # A builder without a progress monitor (8.x) cannot be cancelled and is left running.
         if not done.wait(STOPS_WITHIN_S if hasattr(trt, "IProgressMonitor") else 0):
             code = exit_code([stopped.number] if isinstance(stopped, Stopped) else [])
             atexit.register(_leave_behind, done, code)
@@ -112,10 +112,10 @@ def build_bytes(
 
 
 def _leave_behind(done: threading.Event, code: int) -> None:
-    """End the process, at its exit, beside a builder that is still at work.
+    """At exit, end the process immediately although a builder is still running.
 
-    An orderly end would take Python from under its next message and the libraries' own objects from under its kernels:
-    the process would die of a signal.
+    An orderly exit would free Python and the libraries' objects while the builder still uses them, and the process
+    would die of a signal.
     """
     if not done.is_set():
         sys.stdout.flush()
@@ -170,16 +170,16 @@ def _build(
         raise build_error(name, title, messages, plan, graph)
     timing_cache = config.get_timing_cache() if cache_file is not None else None
     if cache_file is not None and timing_cache is not None:
-        # Without it the next build takes longer; no reason to lose this one.
+        # Without it the next build only takes longer; that must not fail this one.
         with suppress(SamkrError):
             store_cache(cache_file, bytes(timing_cache.serialize()))
     return SerializedEngine(bytes(serialized), prepared, messages.listing)
 
 
 def _take_timings(config: Any, known: bytes) -> None:
-    """Let a build use what was measured before; what is of another device or version counts for nothing."""
+    """Let a build use earlier timings; those of another device or version are ignored."""
     for timings in (known, b""):
-        cache = config.create_timing_cache(timings)  # None of bytes that this TensorRT cannot read
+        cache = config.create_timing_cache(timings)  # None if this TensorRT cannot read the bytes
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return
 
@@ -188,7 +188,7 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
     """The plan's settings as a builder configuration."""
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, plan.workspace_bytes)
-    # What the inspector shows is written now or never.
+    # The inspector only shows what the build stores.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
@@ -216,7 +216,7 @@ def _configure(trt: Any, builder: Any, plan: BuildPlan) -> Any:
 
 
 def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) -> None:
-    """Mark the layers of a weakly typed network that FP16 would lose joints in.
+    """Mark the layers of a weakly typed network in which FP16 would lose joints.
 
     Args:
         wide_sampling: see ``samkr_edge.builder.tensorrt.full_precision.full_precision``.
@@ -228,13 +228,13 @@ def keep_full_precision(trt: Any, network: Any, *, wide_sampling: bool = False) 
         trt.LayerType.GRID_SAMPLE: "GridSample",
         trt.LayerType.SOFTMAX: "Softmax",
     }
-    # A cast has its types from the graph; TensorRT 8.5 calls it an identity.
+    # A cast's types are fixed by the graph; TensorRT 8.5 calls it an identity.
     kinds |= {
         getattr(trt.LayerType, name): "Cast" for name in ("CAST", "IDENTITY") if hasattr(trt.LayerType, name)
     }
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     outputs = [[layer.get_output(index) for index in range(layer.num_outputs)] for layer in layers]
-    # An optional input that is not there is None.
+    # A missing optional input is None.
     inputs = [[layer.get_input(index) for index in range(layer.num_inputs)] for layer in layers]
     inputs = [[tensor for tensor in taken if tensor is not None] for taken in inputs]
     operations = [
@@ -259,7 +259,7 @@ def _complaints(parser: Any) -> list[Complaint]:
     found = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
-        # node_name and node_operator came with TensorRT 10; before, the text may hold the name.
+        # node_name and node_operator exist from TensorRT 10; before, the text may contain the name.
         names = [
             str(getattr(error, key)()) if hasattr(error, key) else ""
             for key in ("node_operator", "node_name")

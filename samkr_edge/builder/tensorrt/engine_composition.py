@@ -1,4 +1,4 @@
-"""What an engine is made of, by its list of layers, and whether it keeps its graph's promises."""
+"""What an engine consists of, by its list of layers, and whether it keeps its graph's promises."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class MadeOf:
     """Layers of an engine.
 
     Attributes:
-        layers: in the structure of the engine inspector's JSON; None where the list cannot be read.
-        measures: sums over them; likewise.
+        layers: in the structure of the engine inspector's JSON; None if the list cannot be read.
+        measures: sums over them, or None.
         notes: what the user should know.
     """
 
@@ -32,7 +32,7 @@ class MadeOf:
 
 
 def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
-    """Read what the builder listed of an engine, and compare it with the graph that was built.
+    """Read the builder's list of layers and compare it with the graph that was built.
 
     Raises:
         SamkrError: SE-B83 softmax, sampling or a last convolution is not FP32.
@@ -40,13 +40,13 @@ def made_of(engine: SerializedEngine, plan: BuildPlan) -> MadeOf:
     try:
         layers = listing_of_log(engine.listing or "", plan.compute_capabilities)
         parsed = layers_in(layers)
-    except SamkrError as error:  # the engine is whole all the same
+    except SamkrError as error:  # the engine itself is intact
         return MadeOf(None, None, (_not_known(error),))
     return MadeOf(layers, measure(parsed), _kept(parsed, engine.graph, plan))
 
 
 def inspect_built(text: str, engine: SerializedEngine, plan: BuildPlan) -> tuple[str, ...]:
-    """Notes on what the engine inspector's JSON says of an engine that was loaded.
+    """Notes from the engine inspector's JSON on a loaded engine.
 
     Raises:
         SamkrError: SE-B83 as ``made_of``.
@@ -63,9 +63,9 @@ def _not_known(error: SamkrError) -> str:
 
 
 def _kept(layers: Sequence[Layer], graph: OnnxFile, plan: BuildPlan) -> tuple[str, ...]:
-    """A note on what is not seen to be kept; raises SamkrError SE-B83 for what is seen not to be."""
+    """A note on promises that cannot be verified; raises SamkrError SE-B83 for broken ones."""
     broken = broken_promises(layers, promises_of(graph))
-    # What no layer names is not known to be wrong.
+    # A node that no layer names is not known to be wrong.
     rounded = [one for one in broken if one.promised == "FP32" and one.found]
     if rounded:
         raise SamkrError(

@@ -1,7 +1,7 @@
-"""What a graph promises of its engine, and whether the engine's layers keep it.
+"""What a graph promises about its engine, and whether the engine's layers keep it.
 
-A builder is free in what it computes in, within what the graph says: it may run a convolution that is quantized in
-FP16, and one that should be FP32 in FP16 with casts around. The list of layers tells.
+A builder may choose another precision than the graph suggests: it may run a quantized convolution in FP16, and one that
+    should be FP32 in FP16 between casts. The list of layers shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from samkr_edge.builder.tensorrt.full_precision import Operation, full_precision
 from samkr_edge.onnx_graph.onnx_file import INT8, Node, OnnxFile
 from samkr_edge.onnx_graph.quantizers import quantized_convolutions
 
-# Beside FP32 what is no value of the network: indices and sizes, and what the list does not tell.
+# FP32, types of indices and sizes, which are not network values, and unknown types.
 _NO_FEWER_BITS = ("fp32", "int32", "int64", "bool", "?")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm")
 
@@ -26,9 +26,9 @@ class Promises:
 
     Attributes:
         int8, fp8: convolutions that are quantized to it.
-        fp32: convolutions whose results are offsets and heatmaps, unless the policy has these quantized too.
-        softmaxes, samplings: ``Softmax`` and ``GridSample``, FP32 in what they read and compute.
-        grids: the arithmetic of the coordinates that are sampled at, FP32.
+        fp32: convolutions that output offsets and heatmaps, unless the policy quantizes these too.
+        softmaxes, samplings: ``Softmax`` and ``GridSample``, whose inputs and arithmetic are FP32.
+        grids: the arithmetic of sampling coordinates, FP32.
     """
 
     int8: tuple[str, ...]
@@ -41,12 +41,12 @@ class Promises:
 
 @dataclass(frozen=True)
 class BrokenPromise:
-    """One node that the engine computes otherwise than the graph promises, or is not seen to compute.
+    """One node that the engine computes differently than promised, or that none of its layers names.
 
     Attributes:
         node: its name in the graph.
         promised: ``INT8``, ``FP8`` or ``FP32``.
-        found: what the engine does instead; empty where none of its layers names the node.
+        found: what the engine does instead; empty if none of its layers names the node.
     """
 
     node: str
@@ -58,9 +58,10 @@ class BrokenPromise:
 
 
 def promises_of(model: OnnxFile) -> Promises:
-    """Of the graph that the builder gets (``samkr-edge build --prepared``), whose nodes the engine's layers name.
+    """Promises of the graph that the builder gets (``samkr-edge build --prepared``), whose nodes the engine's layers
+    name.
 
-    What stays FP32 is ``samkr_edge.builder.tensorrt.full_precision.full_precision``'s to say.
+    ``samkr_edge.builder.tensorrt.full_precision.full_precision`` decides what stays FP32.
     """
     operations = [Operation(node.op_type, node.inputs, node.outputs) for node in model.nodes]
     inputs = [value.name for value in model.inputs]
@@ -85,13 +86,15 @@ def promises_of(model: OnnxFile) -> Promises:
 
 
 def _stored_type(model: OnnxFile, dequantize: Node) -> str:
-    """Of quantized weights: the type of their zero point."""
+    """Type of quantized weights, which is that of their zero point."""
     zero = model.tensors.get(dequantize.inputs[2]) if len(dequantize.inputs) > 2 else None
     return "int8" if zero is None or zero.data_type == INT8 else "fp8"
 
 
 def _grids(model: OnnxFile) -> tuple[str, ...]:
-    """What is computed between a convolution and the coordinates of a sampling; moving values about loses none."""
+    """The arithmetic between a convolution and the coordinates of a sampling; operations that only move values are left
+    out.
+    """
     makers = {output: node for node in model.nodes for output in node.outputs}
     found: dict[str, None] = {}
     waiting = [node.inputs[1] for node in model.nodes if node.op_type == "GridSample"]
@@ -109,11 +112,11 @@ def _grids(model: OnnxFile) -> tuple[str, ...]:
 
 
 def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenPromise]:
-    """What the engine does not keep, in the graph's order; a node that no layer names is not kept either.
+    """Broken promises, in the graph's order; a node that no layer names counts as broken.
 
-    A block of TensorRT's graph compiler that is listed as one layer, and a kernel of its that tells neither operations
-    nor weights, are as if they named none: what they compute in is not what they read. Coordinates that no layer names
-    are passed over, since constants among them are folded.
+    Two kinds of layers count as naming no node, since the type they read is not the one they compute in: a block of
+        TensorRT's graph compiler listed as one layer, and a kernel of the compiler that shows neither operations nor
+        weights. Coordinates that no layer names are skipped, since constants among them are folded.
     """
     layers_of: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -136,7 +139,7 @@ def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenP
             if wrong or not kernels:
                 found.append(BrokenPromise(node, "FP32", _computed(wrong)))
     for node in promises.grids:
-        # What they read is a convolution's result, which may be FP16.
+        # They read a convolution's result, which may be FP16.
         if wrong := [layer for layer in _kernels(layers_of.get(node, ()), "") if _rounds(layer)]:
             found.append(BrokenPromise(node, "FP32", _computed(wrong)))
     return found
@@ -157,21 +160,21 @@ def _computed(wrong: Sequence[Layer]) -> str:
 
 
 def _kernels(layers: Iterable[Layer], operation: str) -> list[Layer]:
-    """The layers that compute a node, among those that name it: some only begin what others go on with.
+    """The layers that compute a node, among those that name it: some only start what others continue.
 
-    A kernel of the graph compiler's tells its operations, but for the last of a long name.
+    A compiled kernel's name lists its operations; a long name lacks the last ones.
     """
     found = [layer for layer in layers if layer.role not in ("none", "conv", "conversion")]
     return [layer for layer in found if operation in myelin.operations(layer.name)] or found
 
 
 def _rounds(layer: Layer) -> bool:
-    """Whether a layer writes a float of fewer bits, where its name does not tell that it only does so at the end."""
+    """Whether a layer writes a float of fewer bits and its name does not show that the cast is its last operation."""
     return layer.writes in ("fp16", "bf16") and not myelin.operations(layer.name)
 
 
 def _in_fp32(layer: Layer, layers: Sequence[Layer]) -> bool:
-    """Whether a softmax or a sampling reads FP32, or makes it FP32 before it computes; and its coordinates alike."""
+    """Whether a softmax or a sampling reads FP32, or casts to FP32 before it computes; the same for its coordinates."""
     reads = all(tensor.dtype in _NO_FEWER_BITS for tensor in layer.inputs)
     if not (reads or myelin.casts_first(layer.name)):
         return False

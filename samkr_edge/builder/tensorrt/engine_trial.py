@@ -1,4 +1,4 @@
-"""A built engine on the GPU of this machine: does it compute what its graph does, and how fast?"""
+"""Run a built engine on this machine's GPU: does it compute what its graph does, and how fast?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from samkr_edge.onnx_graph.onnx_file import OnnxFile
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
-# Inferences of each candidate of `best`: warm-up, then rounds of a few, in turn, so that a clock hits both alike.
+# Inferences of each candidate of `best`: warm-up, then short alternating rounds, so that clock changes affect both.
 WARM_UP, ROUNDS, PER_ROUND = 50, 20, 10
 
 
@@ -39,8 +39,8 @@ def compare_speed(engines: list[Path]) -> list[float]:
 def agree(graph: OnnxFile, plan: BuildPlan, built: Path, card: ModelCard) -> Agreement:
     """Compare the engine with its graph in ONNX Runtime, on the probe images that the graph carries.
 
-    The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; its
-    input stays the image bytes that ONNX Runtime is given, and its float part FP32.
+    The graph is the one that TensorRT got, with or without its quantizers, so that only TensorRT's part is judged; for
+    ONNX Runtime its input stays the image bytes, and its float part FP32.
     """
     prepared = prepare(graph, set(plan.steps) - {"cast_first", "float_input", "bake_fp16"})
     reference, images = reference_of(decode_onnx(prepared), card)

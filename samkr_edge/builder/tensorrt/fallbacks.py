@@ -1,6 +1,6 @@
-"""What a plan becomes where a builder does not do what it should. Pure.
+"""Fallback plans for a builder that fails or computes wrongly. Pure.
 
-Each keeps FP32 where it is asked for, or leaves it to the inspection of what was built to say that it is not.
+Each keeps the requested FP32, or relies on the inspection of the built engine to find where it is not kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from samkr_edge.runtime.tensorrt_log import is_about_memory
 def after_failure(plan: BuildPlan, code: str, reason: str) -> BuildPlan | None:
     """The next plan to try, or None.
 
-    Strong typing fails where Myelin does not take the graph (Model-Optimizer#4832 on 10.16.2), and weak typing where no
-    kernel obeys a constraint (TensorRT#3552). A parser that refuses a graph refuses it for weak typing's flags alike.
+    Strong typing fails if Myelin rejects the graph (Model-Optimizer#4832 on 10.16.2), weak typing if no kernel meets a
+    constraint (TensorRT#3552). A graph that the parser refuses is refused with weak typing's flags too.
 
     Args:
         code: of the error: SE-B90 the build failed, SE-B91 the parser refused.
         reason: TensorRT's, for the plan's note.
     """
-    if code not in ("SE-B90", "SE-B91") or is_about_memory(reason):  # which types do not mend
+    if code not in ("SE-B90", "SE-B91") or is_about_memory(reason):  # which other types do not fix
         return None
     if "STRONGLY_TYPED" in plan.network_flags and "bake_fp16" in plan.steps and plan.precision != "fp8":
         return _weakly_typed(plan, reason)
@@ -53,7 +53,7 @@ def _preferring(plan: BuildPlan, reason: str) -> BuildPlan:
 
 
 def sampling_widely(plan: BuildPlan) -> BuildPlan | None:
-    """The plan with the adaptive blocks wholly FP32; None where it is so, or where the graph brings its own FP16."""
+    """The plan with the adaptive blocks entirely FP32; None if they already are, or if the graph has its own FP16."""
     if "wide_sampling" in plan.steps or (plan.typing == "strong" and "bake_fp16" not in plan.steps):
         return None
     baked = plan.steps[-1:] == ("bake_fp16",)

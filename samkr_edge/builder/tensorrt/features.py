@@ -1,4 +1,4 @@
-"""What a TensorRT version can do here, by what is there (``hasattr``), or for a device elsewhere by its version."""
+"""What a TensorRT version can do: detected (``hasattr``) if it is installed, or by version for another device."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from samkr_edge.machine.tensorrt_module import TITLES, Flavour
 from targets.profile import version_tuple
 
 OLDEST, NEWEST_MAJOR = (8, 5), 11
-# TensorRT for RTX counts its own versions. 1.7 has the API and the parser of TensorRT 11.
+# TensorRT for RTX has its own version numbers. 1.7 has the API and the parser of TensorRT 11.
 RTX_GENERATION, RTX_NEWEST = (11, 0), "1.7"
-# Before it, it was built with flags, fails with them on a machine without a GPU, and lists layers in another form.
+# Before it, builds use flags, fail with them on a machine without a GPU, and list layers in another format.
 RTX_OLDEST = (1, 5)
 # Before it, the builder refused INT8 convolutions.
 RTX_INT8 = (1, 7)
-# On these it runs what is INT8 in FP16, and in an engine that serves other cards too, on those as well.
+# On these it runs INT8 in FP16; an engine that also serves other GPUs then runs in FP16 on all of them.
 RTX_NO_INT8 = ("7.5",)
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 @dataclass(frozen=True)
 class Features:
-    """Parts of the Python API that come and go, and what else a build may lack.
+    """Parts of the Python API, and other features of a build, that only some versions have.
 
     Attributes:
         version: ``10.3.0``; of TensorRT for RTX ``1.7.1``.
         flavour: ``tensorrt``, or ``rtx`` for TensorRT for RTX.
         capabilities: compute capabilities that it builds for where no GPU is; empty where it builds for its own only.
-        precision_flags: FP16 and INT8 as builder flags (weak typing); gone in 11.
+        precision_flags: FP16 and INT8 as builder flags (weak typing); removed in 11.
         strongly_typed: networks that take every type from the ONNX; from 10.
         explicit_batch: the network flag exists; needed in 8.x.
-        calibrators: implicit INT8; gone in 11.
+        calibrators: implicit INT8; removed in 11.
         optimization_level: 0 to 5; from 8.6.
         progress_monitor: from 10.
         version_compatible: engines that newer versions load; from 8.6.
         hardware_compatibility: names of the levels; from 8.6.
         uint8: image bytes as an input, which is cast first.
         tensor_names: the only inference API that exists up to 11; from 8.5.
-        onnx_package: the package onnx, which writes FP16 into a graph; taken to be there on a device elsewhere.
+        onnx_package: the package onnx, which writes FP16 into a graph; assumed to be installed on another device.
     """
 
     version: str
@@ -59,7 +59,7 @@ class Features:
 
     @property
     def number(self) -> tuple[int, ...]:
-        """The TensorRT version that this one is like."""
+        """The TensorRT version that this one corresponds to."""
         return RTX_GENERATION if self.flavour == "rtx" else version_tuple(self.version)
 
     @property
@@ -69,7 +69,7 @@ class Features:
 
 
 def features_of(trt: Any, flavour: Flavour = "tensorrt") -> Features:
-    """Ask an imported ``tensorrt`` or ``tensorrt_rtx`` module; touches classes only, never the GPU."""
+    """Features of an imported ``tensorrt`` or ``tensorrt_rtx`` module; looks at classes only, never at the GPU."""
     config, flags = trt.IBuilderConfig, trt.BuilderFlag
     levels = getattr(trt, "HardwareCompatibilityLevel", None)
     return Features(
@@ -93,13 +93,13 @@ def features_of(trt: Any, flavour: Flavour = "tensorrt") -> Features:
 
 
 def _capabilities(known: Any) -> tuple[str, ...]:
-    """``SM89``, ``SM120`` -> ``8.9``, ``12.0``, out of the members of an enum."""
+    """``SM89``, ``SM120`` -> ``8.9``, ``12.0``, from the members of an enum."""
     numbers = sorted(int(name[2:]) for name in dir(known) if name.startswith("SM") and name[2:].isdigit())
     return tuple(f"{number // 10}.{number % 10}" for number in numbers)
 
 
 def features_for(version: str, flavour: Flavour = "tensorrt") -> Features:
-    """What a version is known to have; for plans of a device elsewhere. Tests hold it against real bindings."""
+    """Known features of a version, for plans of another device. Tests compare it with real bindings."""
     if flavour == "rtx":
         like = features_for(".".join(map(str, (*RTX_GENERATION, 0))))
         return replace(like, version=version, flavour=flavour, capabilities=RTX_CAPABILITIES)

@@ -1,6 +1,6 @@
 """Which operations of a pose network stay FP32 where the rest is FP16: one rule, for ONNX graphs and TensorRT networks.
 
-In FP32 stay
+These stay FP32:
 
 * the attention's softmax and what it is multiplied into: its mean weight on a 128x128 map is 2^-14, the smallest normal
   number of FP16, and most weights are smaller;
@@ -9,7 +9,7 @@ In FP32 stay
   heatmap values, and joints decoded in the graph would be rounded to a quarter of a pixel at 512;
 * the normalisation of the image bytes.
 
-Some versions of TensorRT sample wrong in FP32 where FP16 lies around it (pytorch/TensorRT#4074). For these the whole
+Some versions of TensorRT sample wrongly in FP32 between FP16 operations (pytorch/TensorRT#4074). For these the whole
 adaptive block can stay FP32: up to and including the convolutions above the sampling, and the one that reads it.
 """
 
@@ -46,7 +46,7 @@ def full_precision(
         operations: of the graph, in order.
         inputs: names of the network's.
         outputs: names of the network's.
-        wide_sampling: also the convolutions around a sampling, and all between.
+        wide_sampling: also the convolutions around a sampling, and everything between them.
     """
     graph = _Tensors(operations)
     wide: set[int] = set()
@@ -73,12 +73,13 @@ def constrained(
     *,
     wide_sampling: bool = False,
 ) -> list[int]:
-    """Indices of the operations that weak typing has to be told to compute in FP32, in order.
+    """Indices of the operations that weak typing needs marked as FP32, in order.
 
-    Not those whose types the graph decides: INT8 convolutions, casts, and what reads no floats (constants, indices).
+    Not those whose types the graph fixes: INT8 convolutions, casts, and operations without float inputs (constants,
+        indices).
 
     Args:
-        operations: of the graph, in order; a conversion of types is a ``Cast``.
+        operations: of the graph, in order; a type conversion is a ``Cast``.
         inputs: names of the network's.
         outputs: names of the network's.
         floats: names of the tensors that are FP32.
@@ -102,7 +103,7 @@ def full_precision_nodes(graph: Graph, *, wide_sampling: bool = False) -> set[in
 
 
 class _Tensors:
-    """Who makes and who reads a tensor."""
+    """Which operations write and read a tensor."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self.operations = operations

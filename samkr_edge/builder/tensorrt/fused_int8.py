@@ -1,15 +1,15 @@
-"""INT8 in the form in which TensorRT for RTX's builder needs no kernel for it: bytes between two convolutions.
+"""INT8 in the form that costs TensorRT for RTX's builder no extra kernel: bytes between two convolutions.
 
-What its listings show (docs/rtx-int8-forms.md): a convolution of INT8 input never writes INT8. With a weight scale per
-tensor and FP16 around it, it writes FP16, with bias, a residual addend and ReLU inside, and to quantize again is a
-kernel of its own, which costs more traffic than INT8 saves. A convolution in FP16 can end in more arithmetic, a
-conversion to bytes included, but not in a rounding. So INT8 is kept where a kernel that is there anyway writes bytes:
+What its listings show (docs/rtx-int8-forms.md): a convolution with INT8 input never writes INT8. With one weight scale
+per tensor and FP16 around it, it writes FP16, with bias, residual addend and ReLU fused, and quantizing again takes a
+separate kernel, which costs more traffic than INT8 saves. An FP16 convolution can fuse more arithmetic, including a
+conversion to bytes, but no rounding. So INT8 is kept where an existing kernel can write bytes:
 
-* an FP16 convolution whose ReLU'd result only INT8 convolutions read: it adds one half and truncates;
+* an FP16 convolution with a ReLU whose result only INT8 convolutions read: it adds one half and truncates;
 * an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
 
-Not in front of the last convolutions, which are FP32: an FP16 convolution writes FP32 too, an INT8 one does not.
-Everywhere else the quantizers go, and what they were before runs in FP16.
+Not before the last convolutions, which are FP32: an FP16 convolution can write FP32, an INT8 one cannot. All other
+    quantizers are dropped, and the operations after them run in FP16.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from samkr_edge.onnx_graph.graph import Graph
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
-# From here on the neighbours of a number of steps are a whole step apart in FP16, and one half is lost.
+# From here on, neighbouring FP16 numbers are a whole step apart, and one half is lost.
 LARGEST_BIAS = 1023.0
-# Passed through on the way from a quantizer to the kernel that makes its input: they only name or arrange its values.
+# Skipped between a quantizer and the kernel that writes its input: they only rename or rearrange values.
 _ARRANGED = ("Reshape", "Cast", "Transpose")
-# Made by a kernel that is there in FP16 too, and that writes bytes as well as halves.
+# Computed by kernels that FP16 needs too, and that can write bytes as well as FP16.
 _ELEMENTWISE = ("Concat", "GridSample")
 
 
 def fuse_int8(graph: Graph) -> int:
-    """Keep INT8 only where it costs no kernel, in the form that fuses; returns the INT8 convolutions that are left.
+    """Keep INT8 only where it costs no extra kernel, in the form that fuses; returns the INT8 convolutions that are
+    left.
 
     For every tensor ``t = Relu(Conv(x, w, b))`` whose readers all stay INT8:
 
         Conv(x, w, b) -> Relu -> Q(s)    =>    Conv(x, w / s, b / s + 1/2) -> Clip(0, 127) -> Cast(int8)
 
-    Quantizers stay on the weights of what is still INT8, and where an elementwise kernel writes bytes;
-    every other one is dropped, and what it was before is computed in float. Faster by TensorRT for RTX:
-    each quantizer that stays is part of a kernel that is there anyway. The bytes are exact but where ``t / s``, with s
-    as FP16 has it, is a half within rounding; what is float again is not, being no longer rounded.
+    Quantizers stay on the weights of the remaining INT8 convolutions, and where an elementwise kernel writes bytes;
+    every other one is dropped, and the operations after it run in float. Faster with TensorRT for RTX: each remaining
+    quantizer is part of a kernel that is needed anyway. The bytes are exact except where ``t / s``, with s in FP16, is
+    a half within rounding; what becomes float is not exact, since its rounding is dropped.
     """
     kept = _choose(graph)
     _drop_quantizers(graph, kept)
@@ -57,7 +58,7 @@ def fuse_int8(graph: Graph) -> int:
 
 
 def _quantized_input(graph: Graph, node: Any) -> str | None:
-    """The float tensor that a convolution of INT8 input and INT8 weights quantizes; None for any other node."""
+    """The float tensor behind the INT8 input of a convolution with INT8 weights; None for other nodes."""
     if node.op_type != "Conv":
         return None
     restored, weights = (graph.producer.get(name) for name in node.input[:2])
@@ -70,7 +71,9 @@ def _quantized_input(graph: Graph, node: Any) -> str | None:
 
 
 def _per_tensor(graph: Graph, node: Any) -> bool:
-    """Whether a convolution's weights have one scale: with more it writes Float, and scale and bias are a kernel."""
+    """Whether a convolution's weights have one scale: with more, it writes FP32, and scale and bias take another
+    kernel.
+    """
     scale = graph.constants.get(graph.producer[node.input[1]].input[1])
     return scale is not None and scale.size == 1
 
@@ -79,7 +82,7 @@ def _choose(graph: Graph) -> set[str]:
     """Outputs of the convolutions that stay INT8."""
     kept: set[str] = set()
     last = _last_convolutions(graph)
-    for node in graph.nodes:  # as a file has them: each after those whose outputs it reads
+    for node in graph.nodes:  # in the file's order, which is topological
         source = _quantized_input(graph, node)
         if source is None or node.output[0] in kept:
             continue
@@ -110,7 +113,7 @@ def _may_stay(graph: Graph, node: Any, last: set[str]) -> bool:
 
 
 def _weight(graph: Graph, node: Any) -> np.ndarray | None:
-    """Weights of a convolution, float or, where they are stored so, INT8."""
+    """Weights of a convolution, float or, if stored so, INT8."""
     name = node.input[1]
     while name not in graph.constants:
         maker = graph.producer.get(name)
@@ -121,7 +124,7 @@ def _weight(graph: Graph, node: Any) -> np.ndarray | None:
 
 
 def _readers(graph: Graph, tensor: str) -> list[Any]:
-    """Who reads a tensor, through quantizers."""
+    """Readers of a tensor, looking through quantizers."""
     found = []
     for node in graph.consumers[tensor]:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -132,7 +135,7 @@ def _readers(graph: Graph, tensor: str) -> list[Any]:
 
 
 def _written(graph: Graph, node: Any) -> str:
-    """The tensor that a convolution's kernel writes: after the sum and the ReLU that it takes in."""
+    """The tensor that a convolution's kernel writes, after the fused sum and ReLU."""
     tensor = str(node.output[0])
     while len(readers := _readers(graph, tensor)) == 1 and readers[0].op_type in ("Add", "Relu"):
         tensor = str(readers[0].output[0])
@@ -142,13 +145,13 @@ def _written(graph: Graph, node: Any) -> str:
 
 
 def _scales(graph: Graph, tensor: str) -> set[float]:
-    """The scales by which a tensor is quantized."""
+    """The scales a tensor is quantized with."""
     quantizers = [node for node in graph.consumers[tensor] if node.op_type == "QuantizeLinear"]
     return {float(scale) for node in quantizers for scale in graph.constants[node.input[1]].reshape(-1)}
 
 
 def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
-    """Whether the kernel that makes a tensor can write it as INT8 at no cost."""
+    """Whether the kernel that computes a tensor can write it as INT8 at no cost."""
     if tensor in graph.outputs:
         return False
     maker = graph.producer.get(tensor)
@@ -166,7 +169,7 @@ def _written_as_bytes(graph: Graph, tensor: str, kept: set[str]) -> bool:
 
 
 def _fits_half(graph: Graph, convolution: Any, step: float) -> bool:
-    """Whether weights and bias in steps keep their bits in FP16, the half that rounds among them."""
+    """Whether weights and bias in steps keep their bits in FP16, including the half that rounds."""
     if _weight(graph, convolution) is None:
         return False
     kernel, bias = _float_values(graph, convolution), _bias(graph, convolution)
@@ -175,7 +178,7 @@ def _fits_half(graph: Graph, convolution: Any, step: float) -> bool:
 
 
 def _convolution_of(graph: Graph, tensor: str) -> Any | None:
-    """The convolution whose ReLU'd output a tensor is, where nothing else reads that output."""
+    """The convolution whose output after a ReLU is this tensor, if nothing else reads that output."""
     relu = graph.producer.get(tensor)
     if relu is None or relu.op_type != "Relu" or len(graph.consumers[relu.input[0]]) != 1:
         return None
@@ -184,7 +187,7 @@ def _convolution_of(graph: Graph, tensor: str) -> Any | None:
 
 
 def _drop_quantizers(graph: Graph, kept: set[str]) -> None:
-    """Let all that is not INT8 any more read what it read before it was quantized."""
+    """Let operations that are no longer INT8 read the tensors before their quantizers."""
     needed = {name for node in graph.nodes if node.output[0] in kept for name in node.input}
     for node in graph.nodes:
         if node.op_type == "Conv" and node.output[0] not in kept and node.input[1] not in graph.constants:
@@ -217,7 +220,7 @@ def _float_values(graph: Graph, node: Any) -> np.ndarray:
 
 
 def _bias(graph: Graph, node: Any) -> np.ndarray:
-    """A convolution's bias, 0 where it has none."""
+    """A convolution's bias; 0 if it has none."""
     given = node.input[2] if len(node.input) > 2 else ""
     if given:
         return graph.constants[given]
@@ -225,7 +228,7 @@ def _bias(graph: Graph, node: Any) -> np.ndarray:
 
 
 def _quantize_once(graph: Graph, tensor: str) -> None:
-    """Let all that reads a tensor's bytes read those of its first quantizer."""
+    """Let all readers of a tensor's bytes read those of its first quantizer."""
     first, *others = graph.consumers[tensor]
     for quantizer in others:
         graph.replace_input(quantizer.output[0], first.output[0], graph.consumers[quantizer.output[0]])
@@ -233,13 +236,14 @@ def _quantize_once(graph: Graph, tensor: str) -> None:
 
 
 def _truncate(graph: Graph, tensor: str) -> None:
-    """Let the convolution whose ReLU'd output is ``tensor`` write it as the bytes that its quantizer would make of it;
-    nothing where another kernel makes it."""
+    """Let the convolution behind ``tensor``, with its ReLU, write the bytes that the quantizer would; no change if
+    another kernel writes it.
+    """
     convolution = _convolution_of(graph, tensor)
     if convolution is None:
         return
     (quantizer,) = graph.consumers[tensor]
-    # The step that FP16 has for it, in which the readers make floats of the bytes again.
+    # The scale rounded to FP16, with which the readers dequantize the bytes.
     scale = half_scale(graph.constants[quantizer.input[1]]).astype(np.float32)
     for reader in graph.consumers[quantizer.output[0]]:
         reader.input[1] = graph.constant(scale, "step")

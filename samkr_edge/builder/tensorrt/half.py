@@ -1,9 +1,8 @@
 """FP16 baked into a graph, for strongly typed TensorRT: FP16 everywhere except where 16 bits lose joints.
 
 TensorRT 11 has no precision flags, and from 10 on a strongly typed network runs in the types the graph says. Q/DQ pairs
-stay, with FP16 scales, so that what is between INT8 islands is FP16. What stays FP32, and why, says
-``full_precision``. Inputs and outputs keep their types. Scales in FP16 need opset 19 (facts of
-ONNX: QuantizeLinear-19).
+stay, with FP16 scales, so that everything between INT8 islands is FP16. ``full_precision`` says what stays FP32, and
+why. Inputs and outputs keep their types. FP16 scales need opset 19 (ONNX: QuantizeLinear-19).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from samkr_edge.onnx_graph.onnx_package import load_checked
 # The first opset whose QuantizeLinear takes FP16.
 OPSET = 19
 LARGEST = float(np.finfo(np.float16).max)
-# Scales below this lose more than four of FP16's eleven bits; only channels that are dead, or nearly, have them.
+# Scales below this lose more than four of FP16's eleven bits; only dead or almost dead channels have them.
 SMALLEST_SCALE = np.float16(2.0**-20)
 
 
@@ -35,7 +34,7 @@ def bake_fp16(graph: Graph, *, wide_sampling: bool = False) -> int:
         wide_sampling: see ``samkr_edge.builder.tensorrt.full_precision.full_precision``.
 
     Raises:
-        SamkrError: SE-B85 a weight or scale is larger than FP16 can be, SE-B86 Q/DQ below opset 19.
+        SamkrError: SE-B85 a weight or scale is too large for FP16, SE-B86 Q/DQ below opset 19.
     """
     opset = opset_of(graph.model)
     if opset < OPSET and any(node.op_type == "QuantizeLinear" for node in graph.nodes):
@@ -63,9 +62,9 @@ def bake_fp16(graph: Graph, *, wide_sampling: bool = False) -> int:
 
 
 def raise_opset(model: Any, opset: int = OPSET) -> Any:
-    """A quantized ``ModelProto`` of an older opset at this one; any other as it is.
+    """Raise a quantized ``ModelProto`` of an older opset to this one; any other is returned unchanged.
 
-    The operators of our exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
+    The operators of samkr-edge's exports mean the same in opsets 17 and 19 (a test compares the results bit by bit).
     """
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if not quantized or opset_of(model) >= opset:
@@ -76,7 +75,7 @@ def raise_opset(model: Any, opset: int = OPSET) -> Any:
 
 
 def to_half(model: Any, *, wide_sampling: bool = False) -> Any:
-    """A ``ModelProto`` after ``bake_fp16``, which onnx's checker has passed."""
+    """A ``ModelProto`` after ``bake_fp16``, checked by onnx's checker."""
     graph = Graph(model)
     bake_fp16(graph, wide_sampling=wide_sampling)
     result = graph.write()
@@ -88,7 +87,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
     """A serialized model with FP16 baked in; one whose quantizers are of an older opset is raised first.
 
     Raises:
-        SamkrError: what ``samkr_edge.onnx_graph.onnx_package.load_checked`` and ``bake_fp16`` refuse.
+        SamkrError: those of ``samkr_edge.onnx_graph.onnx_package.load_checked`` and ``bake_fp16``.
     """
     return bytes(to_half(raise_opset(load_checked(data)), wide_sampling=wide_sampling).SerializeToString())
 
@@ -96,7 +95,7 @@ def bake(data: bytes, *, wide_sampling: bool = False) -> bytes:
 def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
     """ids of the nodes that compute in FP32."""
     wide = {id(graph.nodes[index]) for index in full_precision_nodes(graph, wide_sampling=wide_sampling)}
-    # A ReLU of halves gives halves: after it instead of before it the cast costs less, and changes nothing.
+    # A ReLU of FP16 values gives FP16: a cast after it instead of before it costs less and changes nothing.
     for node in graph.nodes:
         maker = graph.producer.get(node.input[0]) if node.op_type == "Relu" else None
         if maker is not None and id(maker) not in wide and node.output[0] not in graph.outputs:
@@ -105,11 +104,11 @@ def _full_precision_nodes(graph: Graph, wide_sampling: bool) -> set[int]:
 
 
 def _dequantize_wide(graph: Graph, wide: set[int]) -> None:
-    """Let what a convolution in FP32 dequantizes come as FP32: a cast in between would keep it from being INT8.
+    """Dequantize to FP32 for convolutions in FP32: a cast in between would keep them from being INT8.
 
-    What is dequantized into an output of the graph comes as FP32 as well: outputs keep their types. A tensor that
-    others read too is dequantized once more, and a weight is quantized in FP32 as well. What was quantized in FP16 is
-    dequantized by the same scale, rounded as there.
+    A dequantized output of the graph is FP32 too: outputs keep their types. A tensor with other readers gets a second
+        DequantizeLinear, and a weight is also quantized in FP32. Values quantized in FP16 are dequantized with the same
+        FP16-rounded scale.
     """
     for dequantize in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
         readers = graph.consumers[dequantize.output[0]]
@@ -147,7 +146,7 @@ def _once_more(graph: Graph, dequantize: Any, readers: list[Any]) -> Any:
 def _float_tensors(graph: Graph) -> set[str]:
     """Names of the inputs and computed tensors that are float."""
     onnx = graph.onnx
-    inferred = onnx.shape_inference.infer_shapes(graph.write()).graph  # with the nodes that have come
+    inferred = onnx.shape_inference.infer_shapes(graph.write()).graph  # with the new nodes
     return {
         value.name
         for value in (*inferred.value_info, *inferred.input, *inferred.output)
@@ -162,7 +161,7 @@ def _is_wide(graph: Graph, tensor: str, wide: set[int]) -> bool:
 
 
 def _typed_constant(graph: Graph, node: Any, index: int, name: str, half: bool) -> str:
-    """The constant in the precision of the node that reads it; integers, and Resize's scales, stay as they are."""
+    """The constant in the precision of the node that reads it; integers and Resize's scales are not changed."""
     value = graph.constants[name]
     if value.dtype != np.float32 or not half or node.op_type == "Resize":
         return name
@@ -186,14 +185,14 @@ def _refuse_large(name: str, value: np.ndarray) -> None:
 
 
 def half_scale(scale: np.ndarray) -> np.ndarray:
-    """A quantization scale, of any shape, as FP16, never smaller than it was: nothing clips that did not."""
+    """A quantization scale, of any shape, as FP16, rounded up so that nothing clips that did not before."""
     rounded = scale.astype(np.float16)
     up = np.where(rounded.astype(np.float32) < scale, np.nextafter(rounded, np.float16(np.inf)), rounded)
     return np.maximum(up, SMALLEST_SCALE).astype(np.float16)
 
 
 def _cast(graph: Graph, tensor: str, half: bool, casts: dict[tuple[str, bool], str]) -> str:
-    """Name of the tensor in the other precision; readers share one Cast."""
+    """Name of the tensor in the other precision; all readers share one Cast."""
     if (tensor, half) not in casts:
         to = graph.onnx.TensorProto.FLOAT16 if half else graph.onnx.TensorProto.FLOAT
         name = f"{tensor}_{'fp16' if half else 'fp32'}"

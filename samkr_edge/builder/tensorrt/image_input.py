@@ -1,4 +1,4 @@
-"""The image input as TensorRT takes it."""
+"""The image input in the form that TensorRT accepts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from samkr_edge.onnx_graph.quantizers import rename
 
 
 def cast_first(model: OnnxFile) -> int:
-    """Cast the image's bytes to float before they are transposed; returns 1, or 0 where the graph has no such start.
+    """Cast the image bytes to float before they are transposed; returns 1, or 0 if the graph does not start like this.
 
         uint8 image -> Transpose -> Cast    =>    uint8 image -> Cast -> Transpose
 
-    Not faster, but possible: TensorRT allows nothing but a cast on a uint8 input. Exact.
+    Not faster, but required: TensorRT allows only a cast on a uint8 input. Exact.
     """
     by_input = {name: node for node in model.nodes for name in node.inputs}
     transpose = by_input.get(model.inputs[0].name)
@@ -27,7 +27,7 @@ def cast_first(model: OnnxFile) -> int:
 
 
 def float_input(model: OnnxFile) -> int:
-    """Take the image as float32; returns 1, or 0 where no cast reads it. Behind ``cast_first``.
+    """Take the image as float32; returns 1, or 0 if no cast reads it. After ``cast_first``.
 
         uint8 image -> Cast -> Transpose    =>    float32 image -> Transpose
 

@@ -1,4 +1,4 @@
-"""One inference of an engine that was just built, without a passport: for engines of one operation, in their tests."""
+"""One inference of a just-built engine without a passport, for tests of engines of one operation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from samkr_edge.runtime.tensorrt_start import start
 def run_once(
     data: bytes, inputs: Mapping[str, np.ndarray], flavour: Flavour = "tensorrt"
 ) -> dict[str, np.ndarray]:
-    """Outputs by name, of any shape, for inputs by name, which have the engine's shapes and types.
+    """Outputs by name, of any shape, for inputs by name with the engine's shapes and types.
 
     Args:
-        data: bytes that this process built: they are deserialised as they are.
+        data: built by this process, since the bytes are deserialised unchecked.
 
     Raises:
         SamkrError: SE-B81 TensorRT does not load it, SE-V83 a CUDA call fails.
@@ -47,7 +47,7 @@ def run_once(
                 found = {name: np.array(values) for name, values in lane.outputs.items()}
             finally:
                 lane.close()
-            del engine, runtime  # what came from another goes first, and both before the context
+            del engine, runtime  # children before their parents, and both before the context
             return found
     finally:
         cuda.close()

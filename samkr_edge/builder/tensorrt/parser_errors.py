@@ -1,4 +1,4 @@
-"""What TensorRT's parser refuses, in words: which ONNX node, what it means, what to do. Pure."""
+"""Errors of TensorRT's parser explained: which ONNX node, what it means, what to do. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samkr_edge.onnx_graph.onnx_file import OnnxFile
 
 @dataclass(frozen=True)
 class Complaint:
-    """One parser error: TensorRT's description, and the node where it is known."""
+    """One parser error: TensorRT's description, and the node if it is known."""
 
     text: str
     operation: str = ""
@@ -85,7 +85,7 @@ def parser_error(model: str, title: str, complaints: list[Complaint], graph: Onn
 
 
 def locate(complaint: Complaint, graph: OnnxFile) -> tuple[str, str]:
-    """Operation and name of the ONNX node: as given, or the node of the graph that the text names."""
+    """Operation and name of the ONNX node, as given or found in the text."""
     known = {node.name: node.op_type for node in graph.nodes if node.name}
     if complaint.node in known:
         return known[complaint.node], complaint.node
@@ -95,6 +95,6 @@ def locate(complaint: Complaint, graph: OnnxFile) -> tuple[str, str]:
 
 
 def explain(text: str) -> tuple[str, str]:
-    """Meaning and remedy of a text of TensorRT's; empty where it is not known."""
+    """Meaning and remedy of a text of TensorRT; empty if unknown."""
     lower = text.lower()
     return next(((meaning, remedy) for part, meaning, remedy in MEANINGS if part in lower), ("", ""))

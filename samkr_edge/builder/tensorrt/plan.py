@@ -1,7 +1,7 @@
-"""What to tell TensorRT: target, version, graph and wishes in; explicit settings or a refusal out. Pure.
+"""Plan a build: target, version, graph and wishes in; explicit settings or a refusal out. Pure.
 
-Nothing here touches TensorRT, so that ``build --dry-run`` shows on any machine what a device would do, and every row
-of the JetPack matrix is a test. Where a version forces a choice the plan says so in a note.
+Nothing here touches TensorRT, so that ``build --dry-run`` shows on any machine what a device would do, and every row of
+the JetPack matrix is a test. If a version forces a choice, a note says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
 
 MIB = 1 << 20
-# Tactics of a pose network at 512x512 want some hundred MiB; more than this buys nothing and starves a shared memory.
+# Tactics of a pose network at 512x512 need some hundred MiB; more than this gains nothing and starves shared memory.
 MOST_WORKSPACE, LEAST_WORKSPACE = 4096 * MIB, 128 * MIB
 
 
@@ -37,18 +37,18 @@ class BuildPlan:
 
     Attributes:
         target, tensorrt: profile name and version; ``flavour`` is ``tensorrt``, or ``rtx`` for TensorRT for RTX.
-        compute_capabilities: that the engine is built for ahead of time; empty where a GPU builds for itself.
+        compute_capabilities: that the engine is built for ahead of time; empty if a GPU builds for itself.
         precision: of the engine; ``typing`` is ``weak`` (flags) or ``strong`` (types of the graph).
-        steps: edits of the graph, what ``samkr_edge.builder.tensorrt.edits.prepare`` knows.
-        network_flags, builder_flags: names of enum members; ``cleared_flags`` of those that are set by default.
-        input_shape: (N, H, W, 3); ``profile_batch`` is set where the graph leaves N open.
+        steps: edits of the graph, by the names of ``samkr_edge.builder.tensorrt.edits.prepare``.
+        network_flags, builder_flags: names of enum members; ``cleared_flags``: those set by default that are cleared.
+        input_shape: (N, H, W, 3); ``profile_batch`` is set if the graph leaves N open.
         workspace_bytes: cap of the scratch memory.
-        optimization_level: None where the version has none.
+        optimization_level: None if the version has none.
         hardware_compatibility: name of the level, or None.
         dla_core: or None.
         calibrate: with the entropy calibrator.
-        timing_cache: file name of the timing cache; None where nothing is timed.
-        by_hand: the version cannot run our runtime; this command builds on the device.
+        timing_cache: file name of the timing cache; None if nothing is timed.
+        by_hand: command that builds on the device, for versions that samkr-edge cannot run on.
         notes: what the user should know.
     """
 
@@ -77,7 +77,7 @@ class BuildPlan:
         return asdict(self)
 
     def describe(self) -> str:
-        """The plan for people, one setting a line."""
+        """The plan as text, one setting a line."""
         flags = " ".join((*self.network_flags, *self.builder_flags)) or "none"
         lines = {
             "precision": f"{self.precision}, {self.typing} typing",
@@ -111,12 +111,12 @@ def plan_build(
     """Decide every setting of a build.
 
     Args:
-        free_bytes: memory the build may use (the GPU's; on a Jetson what is left of the shared one); None takes half
-            of what the profile says.
+        free_bytes: memory the build may use (the GPU's; on a Jetson the free shared memory); None: half of the target
+            profile's.
 
     Raises:
-        SamkrError: SE-U90 the graph has another shape, SE-U85 the memory is less, SE-U83 an option is not for here;
-            and what ``samkr_edge.builder.tensorrt.refusals`` refuses.
+        SamkrError: SE-U90 the graph has another shape, SE-U85 there is less memory, SE-U83 an option does not apply
+            here; and those of ``samkr_edge.builder.tensorrt.refusals``.
     """
     precision = wishes.precision or _default_precision(target, features, onnx, wishes)
     check_device(target, features, wishes, precision)
@@ -155,7 +155,7 @@ def plan_build(
 
 
 def _default_precision(target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes) -> str:
-    """What a quantized graph holds, where the target runs it; else FP16."""
+    """The precision of a quantized graph if the target runs it, else FP16."""
     if wishes.calibrate:
         return "int8"
     runs = onnx.quantized and not without(onnx.precision, target, features)
@@ -170,7 +170,7 @@ def _notes(
     precision: str,
     steps: tuple[str, ...],
 ) -> list[str]:
-    """What the user should know of a plan, but for its typing."""
+    """Notes for the user on a plan, except on its typing."""
     notes = []
     if "bake_fp16" in steps and features.flavour == "tensorrt":
         why = "strongly typed" if features.precision_flags else f"{features.title} has no FP16 flag"
@@ -214,10 +214,10 @@ def _rtx_notes(
 def plan_best(
     target: Target, features: Features, onnx: OnnxFacts, wishes: Wishes, free_bytes: int | None = None
 ) -> tuple[BuildPlan, ...]:
-    """The two plans of ``--precision best``: FP16 and INT8 (or the graph's FP8), of which the faster engine is kept.
+    """The two plans of ``--precision best``, FP16 and INT8 (or the graph's FP8); the faster engine is kept.
 
     Raises:
-        SamkrError: SE-U88 nothing to build INT8 from; and what ``plan_build`` refuses.
+        SamkrError: SE-U88 nothing to build INT8 from; and those of ``plan_build``.
     """
     if not onnx.quantized and not wishes.calibrate:
         raise SamkrError(
@@ -239,7 +239,7 @@ def make_plans(
     precision: str | None,
     free_bytes: int | None,
 ) -> tuple[BuildPlan, ...]:
-    """One plan, or the two of `best`; of the rest see `plan_build`."""
+    """One plan, or the two of `best`; for the rest see `plan_build`."""
     if precision == "best":
         return plan_best(target, features, onnx, wishes, free_bytes)
     return (plan_build(target, features, onnx, replace(wishes, precision=precision), free_bytes),)
@@ -266,7 +266,7 @@ def workspace(target: Target, wishes: Wishes, free_bytes: int | None) -> int:
 
 
 def timing_cache_name(target: Target, version: str) -> str:
-    """A timing cache holds for one GPU model and one TensorRT version only."""
+    """A timing cache is valid for one GPU model and one TensorRT version only."""
     gpu = (
         re.sub(r"[^a-z0-9]+", "-", target.title.lower()).strip("-") if target.family == "gpu" else target.name
     )
@@ -297,9 +297,9 @@ def _int8_note(features: Features, onnx: OnnxFacts) -> str:
 
 
 def _fuses(features: Features, onnx: OnnxFacts, precision: str) -> bool:
-    """Whether the INT8 of a graph is put into the form of ``samkr_edge.builder.tensorrt.fused_int8``.
+    """Whether to bring a graph's INT8 into the form of ``samkr_edge.builder.tensorrt.fused_int8``.
 
-    It takes float weights with one scale each; what has one for every channel would not stay INT8.
+    It needs float weights with one scale per tensor; with a scale per channel they would not stay INT8.
     """
     per_tensor = onnx.tensor_scales > onnx.channel_scales
     floats = onnx.weights == "fp32"

@@ -1,9 +1,9 @@
-"""What cannot be built, and why: the device, the graph and the wishes, each against the TensorRT version. Pure.
+"""What cannot be built, and why: device, graph and wishes are checked against the TensorRT version. Pure.
 
 Codes: SE-V88 the device cannot compute this precision, SE-V80 this TensorRT is not for the device, SE-V81 there is no
-such DLA, SE-B88 TensorRT cannot take this graph (or would, and compute something else), SE-U88 the graph has another
-precision than the one asked for, SE-U36 calibration where none is possible or none is given, SE-U83 this build has no
-such option.
+such DLA, SE-B88 TensorRT cannot build this graph (or builds it and computes something else), SE-U88 the graph has
+another precision than the one asked for, SE-U36 calibration that is impossible here, or needed but not given, SE-U83
+this build has no such option.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 from targets.profile import Target, version_tuple
 
-# Tensor cores compute with FP8 from Ada on.
+# Tensor cores support FP8 from Ada on.
 FP8_CAPABILITY = (8, 9)
 
-# TensorRT versions between the last DLA of the Jetson packages and its return: docs 11.3.0 and 11.4.1.
+# TensorRT versions between the Jetson packages' last DLA support and its return: docs 11.3.0 and 11.4.1.
 DLA_GONE = (10, 8)
 
 
@@ -98,7 +98,7 @@ def _check_fp8(target: Target, features: Features) -> None:
 def without(precision: str, target: Target, features: Features) -> list[str]:
     """Compute capabilities of a target for which TensorRT for RTX builds no INT8 or no FP8.
 
-    INT8 becomes FP16 in every engine that serves one of them; FP8 is refused.
+    INT8 becomes FP16 in any engine that serves one of them; FP8 is refused.
     """
     if features.flavour != "rtx":
         return []
@@ -231,7 +231,7 @@ def check_graph(target: Target, features: Features, onnx: OnnxFacts, precision: 
             {"graph": f"{onnx.ops['DeformConv']} of them", "instead": "GridSample, which export writes"},
             "samkr-edge export CHECKPOINT -o model.onnx",
         )
-    # 18 and 19 read scales of other types than the 8.x parser does.
+    # Opsets 18 and 19 allow scale types that the 8.x parser does not.
     highest = 17 if features.number < (10,) else 19 if onnx.samples else 21
     if onnx.opset > highest:
         raise _refused(

@@ -1,8 +1,8 @@
-"""Does this TensorRT sample correctly on this GPU, in the form that a plan asks for? Measured once, and remembered.
+"""Does this TensorRT sample correctly on this GPU, in the form that a plan uses? Measured once and cached.
 
-GridSample in FP32 inside an FP16 network gives wrong samples on some versions (pytorch/TensorRT#4074, since 10.14), and
-in a network of hundreds of layers that is easily taken for rounding. So before one is built, the smallest network that
-samples as ours do is built in the same form, and what it computes is held against ONNX Runtime.
+GridSample in FP32 inside an FP16 network gives wrong samples on some versions (pytorch/TensorRT#4074, since 10.14),
+which in a network of hundreds of layers is easily mistaken for rounding. So first, the smallest network with the same
+sampling is built in the same form, and its results are compared with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ SIZES = (16, 128, 128, 9)
 
 
 def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
-    """The plan, or one with the adaptive blocks wholly FP32 where this TensorRT needs that; with a note.
+    """The plan, or one with the adaptive blocks entirely FP32 if this TensorRT needs that; with a note.
 
-    FP32 plans, graphs that do not sample, and engines for other GPUs than this one are left alone.
+    FP32 plans, graphs without sampling, and engines for other GPUs are not checked.
 
     Raises:
         SamkrError: SE-B80 this TensorRT samples wrongly in both forms.
@@ -60,7 +60,7 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
     while tried is not None:
         try:
             found = _measured(tried)
-        except SamkrError as error:  # the network itself may build all the same
+        except SamkrError as error:  # the network itself may still build
             note = (
                 f"whether this TensorRT samples correctly could not be tested: {error.message} ({error.code})"
             )
@@ -83,7 +83,7 @@ def settle_sampling(plan: BuildPlan, model: OnnxFile) -> BuildPlan:
 
 
 def _measured(plan: BuildPlan) -> Sampled:
-    """How far samples are off in the plan's form, by a build of seconds, or from the cache."""
+    """How far samples are off in the plan's form, from a build of a few seconds or from the cache."""
     graph = sampling_graph(*SIZES, "fp32")
     model = decode_onnx(graph)
     small = _small(plan, model)
@@ -103,7 +103,7 @@ def _measured(plan: BuildPlan) -> Sampled:
 
 
 def _small(plan: BuildPlan, graph: OnnxFile) -> BuildPlan:
-    """The plan for the small network: typing and steps as the plan's, and nothing of what belongs to its network."""
+    """The plan for the small network: the plan's typing and steps, without the settings of its network."""
     steps = ("wide_sampling",) if "wide_sampling" in plan.steps else ()
     shape = tuple(size or 1 for size in graph.inputs[0].shape)
     return replace(
@@ -121,7 +121,7 @@ def _small(plan: BuildPlan, graph: OnnxFile) -> BuildPlan:
 
 
 def _known(file: Path) -> dict[str, Sampled]:
-    """What was measured before; a file that is damaged is as good as none."""
+    """Earlier measurements; a damaged file counts as none."""
     try:
         return {
             str(key): Sampled(float(one["error"]), float(one["from_nearest"]))

@@ -1,8 +1,8 @@
-"""The smallest network that samples as ours do, and how to tell whether its engine samples correctly.
+"""The smallest network with samkr-edge's sampling, and the test whether its engine samples correctly.
 
-An engine can sample at the nearest pixel, or at a grid that was rounded, and still look right from afar. Here every tap
-lies a part of a pixel off, so that either shows. The values and shifts are exact in FP16, and every convolution
-passes on what it reads: what an engine gets wrong is its sampling.
+An engine can sample at the nearest pixel, or on a rounded grid, and still look right at first sight. Here every tap is
+off by a fraction of a pixel, so that both show. Values and shifts are exact in FP16, and every convolution is the
+identity, so that any error of an engine is its sampling.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 from samkr_edge.machine.onnx_runtime_module import import_onnxruntime
 from samkr_edge.runtime.onnx_runtime import session_options
 
-# `fp32`: nothing but FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
+# `fp32`: only FP32. `fp16`: the same graph, for a weakly typed network with the FP16 flag.
 # `fp32_in_fp16`: strongly typed, FP16 around a sampling in FP32, as samkr_edge/builder/tensorrt/half.py writes it.
 Form = Literal["fp32", "fp16", "fp32_in_fp16"]
 FEATURES, SHIFTS, SAMPLED = "features", "shifts", "sampled"
-# The largest difference that is right: of TF32 and of the order of sums; of the samples rounded to FP16.
+# The largest allowed difference: from TF32 and the order of sums; from rounding samples to FP16.
 LARGEST_ERROR: dict[Form, float] = {"fp32": 1e-3, "fp16": 1e-2, "fp32_in_fp16": 1e-2}
-# What bilinear sampling is away from the nearest pixel, at least.
+# The least difference between bilinear and nearest sampling.
 FROM_NEAREST = 0.1
 OPSET = 17
 
 
 @dataclass(frozen=True)
 class SamplingCase:
-    """One sampling, and what it should give.
+    """One sampling and its expected result.
 
     Attributes:
         inputs: ``features`` float32 (1, C, H, W) and ``shifts`` float32 (1, 2P, H, W): for every pixel and tap, the
-            way to the place where it samples, x then y, in map pixels.
+            shift to the sampled point, x then y, in map pixels.
         expected: ``sampled`` float32 (1, C*P, H, W), channel then tap, by ONNX Runtime.
         nearest: the same at the nearest pixel.
     """
@@ -44,7 +44,7 @@ class SamplingCase:
 
 @dataclass(frozen=True)
 class Sampled:
-    """How far samples are from what is right, and from the nearest pixel's: largest absolute differences."""
+    """How far samples are from the expected ones, and from nearest sampling: largest absolute differences."""
 
     error: float
     from_nearest: float
@@ -55,16 +55,16 @@ class Sampled:
 
 
 def sampling_graph(channels: int, height: int, width: int, points: int, form: Form) -> bytes:
-    """A serialized ONNX model that samples a map, with the arithmetic and the convolutions of an adaptive block.
+    """A serialized ONNX model that samples a map, with an adaptive block's arithmetic and convolutions.
 
     Bilinear, zeros outside the map, ``align_corners`` 0: pixel i lies at ``(2 i + 1) / size - 1``, as
     ``training.models.adaptive_conv.sample_taps`` exports it.
 
     Args:
-        channels: of the map; ours has 16 for each keypoint.
+        channels: of the map; the networks have 16 for each keypoint.
         height: of the map; 128 with ``samkr_w32`` at 512x512.
         width: of the map.
-        points: taps at every pixel; ours have nine.
+        points: taps at every pixel; the networks have nine.
     """
     from samkr_edge.builder.tensorrt.half import to_half
 
@@ -77,8 +77,8 @@ def sampling_case(channels: int, height: int, width: int, points: int) -> Sampli
     random = np.random.default_rng(0)
     # 7 bits and a sign: exact in FP16, and in the TF32 of a convolution.
     features = random.integers(-127, 128, (1, channels, height, width)).astype(np.float32) / 128
-    far_x, far_y = width // 2, height // 2  # the far border, where FP16 has the widest steps, and past it
-    # Halves and quarters of a pixel, which tell bilinear from nearest; 47/128 shows a grid that was rounded to FP16.
+    far_x, far_y = width // 2, height // 2  # the far border, where FP16 steps are widest, and beyond it
+    # Halves and quarters of a pixel distinguish bilinear from nearest; 47/128 shows a grid rounded to FP16.
     ways = [
         (0.25, 0.25), (0.5, -0.25), (-0.25, 0.5), (47 / 128, -47 / 128), (far_x + 0.25, far_y + 0.5),
         (-0.5, -0.25), (-far_x - 0.25, 0.25), (0.5, 0.5), (far_x - 0.5, -far_y + 0.25),
@@ -96,7 +96,7 @@ def sampling_case(channels: int, height: int, width: int, points: int) -> Sampli
 
 
 def compare_samples(case: SamplingCase, found: np.ndarray) -> Sampled:
-    """``found``: what an engine gave for the case's inputs, float (1, C*P, H, W)."""
+    """``found``: an engine's output for the case's inputs, float (1, C*P, H, W)."""
     return Sampled(*(float(np.abs(found - one).max()) for one in (case.expected, case.nearest)))
 
 
@@ -111,7 +111,7 @@ def _float_graph(channels: int, height: int, width: int, points: int, mode: str)
     constants = {
         "map_weight": np.eye(channels, dtype=np.float32)[:, :, None, None],
         "shift_weight": np.eye(2 * points, dtype=np.float32)[:, :, None, None],
-        # One group for every channel, as the kernels of an adaptive convolution have one for every branch.
+        # One group per channel, as the kernels of an adaptive convolution have one per branch.
         "tap_weight": np.tile(np.eye(points, dtype=np.float32), (channels, 1))[:, :, None, None],
         "apart": np.array([1, points, 2, height * width], np.int64),
         "pixels": np.stack([columns, rows]).astype(np.float32)[None, None],

@@ -1,7 +1,7 @@
-"""A build plan as the line that ``trtexec`` takes, for a device without samkr-edge. Pure.
+"""A build plan as a ``trtexec`` command line, for a device without samkr-edge. Pure.
 
-``--fp16`` alone would let TensorRT round what has to stay FP32: a weakly typed graph needs every such layer by name.
-Flags are those of NVIDIA's ``sampleOptions.cpp``, TensorRT 8.0 to 11.1. ``trtexec`` writes no passport, so `predict`,
+``--fp16`` alone would let TensorRT round what must stay FP32: a weakly typed graph needs every such layer by name.
+Flags are from NVIDIA's ``sampleOptions.cpp``, TensorRT 8.0 to 11.1. ``trtexec`` writes no passport, so `predict`,
 `eval` and `bench` refuse its engine.
 """
 
@@ -18,9 +18,9 @@ from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile
 from targets.profile import version_tuple
 
 ENGINE = "model.engine"
-# The releases whose trtexec has these flags first.
+# The first releases whose trtexec has these flags.
 NAMES_LAYERS, LISTS_LAYERS = (8, 4), (8, 2)
-# ONNX operations of our graphs whose results are no floats, whatever they read; of TopK it is the second.
+# ONNX operations in samkr-edge's graphs whose results are never floats; for TopK, its second result.
 _WHOLE = frozenset({"Equal", "Greater", "Less", "Shape", "QuantizeLinear"})
 _NO_PASSPORT = (
     "trtexec measures its engine itself; without a passport `predict`, `eval` and `bench` refuse it (SE-A51)"
@@ -29,10 +29,10 @@ _NO_PASSPORT = (
 
 @dataclass(frozen=True)
 class TrtexecBuild:
-    """How ``trtexec`` builds what a plan says.
+    """How ``trtexec`` builds a plan.
 
     Attributes:
-        words: of the command; empty where it cannot build this.
+        words: of the command; empty if it cannot build this.
         notes: what the user should know, the reason first.
     """
 
@@ -41,21 +41,21 @@ class TrtexecBuild:
 
     @property
     def command(self) -> str | None:
-        """The line for a shell."""
+        """The command line for a shell."""
         return shlex.join(self.words) if self.words else None
 
     def to_dict(self) -> dict[str, Any]:
         return {"command": self.command, "notes": list(self.notes)}
 
     def describe(self) -> str:
-        """For people: the notes, and the command on a line of its own."""
+        """As text: the notes, and the command on a separate line."""
         head = "  on the device, without samkr-edge:" if self.words else "  not for trtexec"
         lines = [head, *(f"  note         {note}" for note in self.notes)]
         return "\n".join([*lines, *([self.command] if self.command else [])])
 
 
 def trtexec(plan: BuildPlan, graph: OnnxFile, name: str) -> TrtexecBuild:
-    """The command that builds a prepared graph as ``plan`` says.
+    """The command that builds a prepared graph with the settings of ``plan``.
 
     Args:
         graph: as the plan prepared it.
@@ -127,7 +127,9 @@ def _output_types(node: Node) -> str:
 
 
 def _floats(graph: OnnxFile) -> set[str]:
-    """Names of the FP32 tensors: an operation gives what it reads, a choice what it chooses from."""
+    """Names of the FP32 tensors: an operation's type is that of its inputs, a selection's that of the values it
+    selects.
+    """
     known = {name for name, tensor in graph.tensors.items() if tensor.data_type == FLOAT}
     known |= {value.name for value in graph.inputs if value.elem_type == FLOAT}
     for node in graph.nodes:

@@ -1,8 +1,8 @@
-"""Strong or weak typing, and the flags that tell TensorRT so. Pure.
+"""Strong or weak typing, and TensorRT's flags for it. Pure.
 
-A strongly typed network runs in the types its graph says, so FP32 is kept where the graph has it. Weakly typed,
-TensorRT chooses, and the constraints on single layers are not always heeded (TensorRT#3941, #4505, #3889) or let the
-build fail (#3552): it is for versions and devices without the other, and its layers are inspected after the build.
+A strongly typed network runs in its graph's types, so FP32 stays where the graph has it. With weak typing TensorRT
+chooses; constraints on single layers are sometimes ignored (TensorRT#3941, #4505, #3889) or make the build fail
+(#3552). So it is only used on versions and devices without strong typing, and its layers are inspected after the build.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from samkr_edge.builder.tensorrt.wishes import Wishes
 from samkr_edge.onnx_graph.onnx_facts import OnnxFacts
 
 OBEY, PREFER = "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"
-# Set by default, and with it convolutions in FP32 would read no more bits than in FP16.
+# Set by default; with it, FP32 convolutions would use no more bits than FP16 ones.
 CLEARED = ("TF32",)
 
 
@@ -50,14 +50,14 @@ def network_flags(features: Features, typing: str) -> tuple[str, ...]:
     flags = []
     if features.explicit_batch and features.number < (10,):
         flags.append("EXPLICIT_BATCH")
-    if typing == "strong" and features.precision_flags:  # later versions know nothing else
+    if typing == "strong" and features.precision_flags:  # later versions have only strong typing
         flags.append("STRONGLY_TYPED")
     return tuple(flags)
 
 
 def precision_flags(precision: str, typing: str) -> tuple[str, ...]:
-    """Builder flags of a weakly typed network; what must stay FP32 in it the builder marks."""
+    """Builder flags of a weakly typed network; the builder marks what must stay FP32."""
     if typing == "strong" or precision not in ("fp16", "int8"):
         return ()
-    # For INT8 too: what is not INT8 runs as FP16.
+    # For INT8 too: the rest runs as FP16.
     return ("FP16", "INT8", OBEY) if precision == "int8" else ("FP16", OBEY)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked for; None leaves it to the plan.
+    """The user's options; None leaves the choice to the plan.
 
     Attributes:
-        precision: ``int8``, ``fp8``, ``fp16`` or ``fp32``; by default that of a Q/DQ graph, else FP16.
+        precision: ``int8``, ``fp8``, ``fp16`` or ``fp32``; by default that of the Q/DQ graph, else FP16.
         batch: images per inference.
         workspace_mib: cap of the builder's scratch memory.
         level: builder optimisation level, 0 to 5.
-        dla_core: run on this DLA core, with what it cannot run on the GPU.
+        dla_core: run on this DLA core; what it cannot run runs on the GPU.
         hardware_compatible: ``same`` (any GPU of this compute capability) or ``ampere+``.
         version_compatible: let newer TensorRT versions load the engine.
         calibrate: calibration images were given, for implicit INT8.
