@@ -1,4 +1,4 @@
-"""One benchmark run: open the models, time them in turns, score them, judge, and write it all down."""
+"""One benchmark run: open the models, time them in turn, score them, judge, and record everything."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
 
 @dataclass(frozen=True)
 class _EnergyByModel:
-    """The meter, what each model's frame costs by it, and why there is none."""
+    """The meter, each model's energy per frame, and the reason if there is no meter."""
 
     meter: PowerFacts | None = None
     of: Mapping[str, Energy] = field(default_factory=dict)
@@ -53,10 +53,10 @@ def run_bench(
 ) -> Results:
     """Measure and return the results; sample pictures are written to ``samples_folder``.
 
-    ``sensors`` is how this machine is read; a test passes its own.
+    ``sensors`` reads this machine; tests pass their own.
 
     Raises:
-        SamkrError: what ``open_plan`` raises; SE-A29 a model replaced meanwhile.
+        SamkrError: those of ``open_plan``; SE-A29 a model was replaced meanwhile.
     """
     opened = open_plan(plan)
     sensors = sensors or find_sensors(on_gpu=opened.on_gpu)
@@ -102,7 +102,7 @@ def _results(
     energy: _EnergyByModel,
     samples: str | None,
 ) -> Results:
-    """Everything that was measured, judged."""
+    """All measurements, with the verdict."""
     from samkr_edge.doctor.environment import environment
 
     unstable = _reasons(run, opened, sensors, power_modes)
@@ -134,7 +134,7 @@ def _results(
 def _reasons(
     run: LatencyRun, opened: Opened, sensors: Sensors, power_modes: tuple[str | None, str | None]
 ) -> list[str]:
-    """Why the run as a whole cannot be trusted."""
+    """Reasons why the whole run cannot be trusted."""
     reasons = reasons_of_run(
         run.states,
         run.network_ms(),
@@ -231,7 +231,7 @@ def _energy(plan: Plan, opened: Opened, images: list[np.ndarray], progress: Prog
 
 
 def _save_samples(plan: Plan, opened: Opened, folder: Path | None, progress: Progress) -> str | None:
-    """The folder's name; None where there are no samples."""
+    """The folder's name; None without samples."""
     if folder is None:
         return None
     # Pictures of an earlier run must not be shown with this run's numbers.
@@ -250,7 +250,7 @@ def _save_samples(plan: Plan, opened: Opened, folder: Path | None, progress: Pro
 
 
 def _notes(models: Mapping[str, PoseModel], protocol: Protocol) -> list[str]:
-    """What must be known of how the models run, and of what their AP is."""
+    """What users must know about how the models ran and what their AP is."""
     notes = [note for model in models.values() for note in (*model.notes, *notes_of(model.card, protocol))]
     if protocol.rescoring is not None:
         notes += protocol.rescoring.doubts(protocol)

@@ -17,7 +17,7 @@ class PaperRow:
 
     Attributes:
         cells: as printed, in the order of the table's columns.
-        networks: our zoo names for it; none for other people's methods.
+        networks: our zoo names for it; empty for other methods.
     """
 
     cells: tuple[str, ...]
@@ -31,10 +31,10 @@ class PaperTable:
     Attributes:
         title: what it shows.
         columns: headings of the paper's cells.
-        metrics: keys of our accuracy, or ``p50_ms``, for our columns; with their headings.
+        metrics: keys of our accuracy, or ``p50_ms``, with the headings of our columns.
         skeleton: ours must be scored on these keypoints; None for a table of times.
-        split: what the printed AP are of.
-        note: what differs between their figure and ours.
+        split: on which the printed AP were measured.
+        note: how their figures differ from ours.
     """
 
     number: int
@@ -47,7 +47,7 @@ class PaperTable:
     note: str = ""
 
     def printed(self, network: str, heading: str) -> float | None:
-        """The figure in the row of one of our networks; None where there is no such row."""
+        """The figure in the row of one of our networks; None if there is no such row."""
         column = self.columns.index(heading)
         return next((float(row.cells[column]) for row in self.rows if row.networks[:1] == (network,)), None)
 
@@ -65,7 +65,7 @@ _COCO_HEADS = tuple(heading for _, heading in _COCO)
 
 
 def _row(text: str, *networks: str) -> PaperRow:
-    """Cells from one line, parted by ``|``."""
+    """Cells of one line, separated by ``|``."""
     return PaperRow(tuple(cell.strip() for cell in text.split("|")), networks)
 
 
@@ -171,7 +171,7 @@ class PaperFigure:
     Attributes:
         ap: its AP, 0..100.
         where: data split and table.
-        latency_ms: its cost time (Table 6, RTX 3090), where it gives one.
+        latency_ms: its cost time (Table 6, RTX 3090); None if not given.
     """
 
     ap: float
@@ -198,13 +198,14 @@ def _latency(model: str, skeleton: str) -> float | None:
     return TABLES[_TIMES - 1].printed(model, "ms, RTX 3090") if skeleton == "coco17" else None
 
 
-# (skeleton, split) -> images that published AP are of.
+# (skeleton, split) -> number of images of published AP.
 _PUBLISHED = {("coco17", "val"): 5000, ("crowdpose14", "test"): 8000}
 
 
 def is_measured_alike(results: Results, split: str) -> bool:
-    """Whether AP of ours may be read against published single-scale AP of a split: all of its images, by flip and the
-    paper's resize. Rescoring makes no difference here: DEKR's figures have it, and the paper does not say."""
+    """Whether our AP is comparable with published single-scale AP of a split: all images, flip and the paper's resize.
+    Rescoring may be on or off: DEKR's figures include it, and the paper does not say.
+    """
     dataset, protocol = results.dataset, results.protocol
     return (
         dataset is not None
@@ -217,7 +218,7 @@ def is_measured_alike(results: Results, split: str) -> bool:
 
 
 def beside_the_paper(results: Results) -> str:
-    """What the paper's AP and ours, side by side, are each of; empty where the run shows none of the paper's."""
+    """What the paper's AP and ours were each measured on; empty if the run shows none of the paper's."""
     figures = {model.paper.where for model in results.models if model.paper}
     if not figures or results.dataset is None:
         return ""

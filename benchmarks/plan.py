@@ -1,4 +1,4 @@
-"""What one run measures; its models and images, opened and checked before anything is measured."""
+"""What one run measures; models and images are opened and checked before anything is measured."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Plan:
 
     Attributes:
         models: model files; names in the table are made from their cards.
-        baseline: the file that the others are compared with.
+        baseline: the model file that the others are compared with.
         data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
-        protocol: what AP is measured by, without its rescoring network, which is read from the file ``rescore``.
+        protocol: of the AP, without its rescoring network, which is read from the file ``rescore``.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
         cuda_graph: launch the network of each TensorRT engine as one CUDA graph.
-        mode, batch: one image after the other, or ``offline`` in batches of so many.
-        power: measure energy too, where there is a meter.
+        mode, batch: one image after the other, or ``offline`` in batches of this size.
+        power: measure energy too, if there is a meter.
         memory: measure peak memory too, in a separate process for each model.
         samples: images with predictions to save.
         max_drop: AP budget of the verdict.
-        anyway: measure train-fit AP where a model was trained on these images.
+        anyway: measure train-fit AP if a model was trained on these images.
         reuse: take the AP of unchanged models from the results that are already in the output folder.
-        command: the command line, to be recorded.
+        command: the command line, for the record.
     """
 
     models: Sequence[Path]
@@ -68,9 +68,9 @@ class Opened:
 
     Attributes:
         models, files, hashes: by the names of the rows.
-        dataset, facts, records: what AP is measured on; none for latency alone.
-        protocol, measured_by: what AP is measured by, and what is recorded of that.
-        seen: who was trained on these images.
+        dataset, facts, records: what AP is measured on; None without data.
+        protocol, measured_by: the AP protocol, and its record.
+        seen: models trained on these images.
     """
 
     models: dict[str, PoseModel]
@@ -90,10 +90,10 @@ class Opened:
 
 
 def open_plan(plan: Plan) -> Opened:
-    """Open data and models, and refuse what does not fit together.
+    """Open data and models; refuse combinations that do not fit.
 
     Raises:
-        SamkrError: what opening a model or the data raises; SE-D27 and SE-D26 data that does not fit; SE-U75 a model
+        SamkrError: those of opening a model or the data; SE-D27 and SE-D26 data that does not fit; SE-U75 a model
             that cannot follow the protocol; SE-U62 the same model twice; SE-D45 a model was trained on these images.
     """
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
@@ -147,7 +147,7 @@ def _open_models(plan: Plan) -> tuple[dict[str, PoseModel], dict[str, Path]]:
 def _judged_by(
     plan: Plan, models: Mapping[str, PoseModel], dataset: KeypointDataset, records: Sequence[ImageRecord]
 ) -> tuple[Protocol, ProtocolFacts, Seen]:
-    """What AP is measured by, what is recorded of that, and who was trained on these images: asked before the work."""
+    """The AP protocol, its record, and the models trained on these images; determined before the work."""
     from benchmarks.measure.accuracy import check_skeletons, open_protocol
 
     check_skeletons(models, dataset)

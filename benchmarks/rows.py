@@ -1,4 +1,4 @@
-"""What a run says in figures: a row for each model (name, times, accuracy, the paper's AP), and the machine's state."""
+"""The figures of a run: a row for each model (name, times, accuracy, the paper's AP), and the machine's state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def row_names(models: Sequence[PoseModel]) -> list[str]:
-    """``samkr_tiny INT8 QAT``; where several rows would be called alike, the kind or else the file is added."""
+    """``samkr_tiny INT8 QAT``; if several rows would have the same name, the kind or else the file is added."""
     plain = [_title(model) for model in models]
     with_kind = [f"{title}, {model.kind}" for title, model in zip(plain, models, strict=True)]
     with_file = [f"{title}, {model.path.name}" for title, model in zip(plain, models, strict=True)]

@@ -23,7 +23,7 @@ class SamplePerson(BaseModel):
 
 
 class SampleImage(BaseModel):
-    """One saved image and what each model sees in it."""
+    """One saved image and each model's predictions."""
 
     model_config = ConfigDict(extra="forbid")
     file: str

@@ -1,4 +1,4 @@
-"""The schema of ``results.json``: one file a run, with everything that is needed to trust or repeat it."""
+"""The schema of ``results.json``: one file per run, with everything needed to trust or repeat it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SplitMs(_Strict):
 
 
 class MemoryMb(_Strict):
-    """Memory of a process of the model's own, MB of 2^20 bytes."""
+    """Memory of a separate process per model, MB of 2^20 bytes."""
 
     peak: float = Field(
         description="highest resident memory, from opening the file to the third frame, Python included"
@@ -75,7 +75,7 @@ class MemoryMb(_Strict):
 
 
 class Energy(_Strict):
-    """What one frame costs, above idle."""
+    """Energy of one frame, above idle."""
 
     millijoules_per_frame: float
     watts: float = Field(description="mean while the model ran, idle included")
@@ -139,7 +139,7 @@ class ModelResult(_Strict):
 
     @property
     def simulated(self) -> bool:
-        """A quantized checkpoint: torch computes its INT8 in floats, so its time says nothing of INT8."""
+        """A quantized checkpoint: torch computes its INT8 in floats, so its time says nothing about INT8."""
         return self.kind == "checkpoint" and self.precision in ("int8", "fp8")
 
 
@@ -158,12 +158,12 @@ class DatasetFacts(_Strict):
 
     @property
     def labelled_images(self) -> str:
-        """Two runs were scored on the same images with the same labels where this is equal."""
+        """Equal for two runs that were scored on the same images with the same labels."""
         return f"{self.annotations_sha256} {self.images_digest} {self.images}"
 
 
 class ProtocolFacts(_Strict):
-    """What AP was measured by. Times are always those of one pass as deployed."""
+    """The AP protocol. Times are always of one pass, as deployed."""
 
     name: Literal["deployment", "paper"] = "deployment"
     flip: bool = Field(default=False, description="averaged with the mirrored image")
@@ -185,7 +185,7 @@ class ProtocolFacts(_Strict):
 
 
 class Machine(_Strict):
-    """Clocks, temperature and power mode around the measurement; None where unreadable."""
+    """Clocks, temperature and power mode around the measurement; None if unreadable."""
 
     family: str = "cpu"
     power_mode_before: str | None = None
@@ -238,7 +238,7 @@ class Results(_Strict):
     reasons: list[str] = []
     stability_fix: str | None = None
     dataset: DatasetFacts | None = None
-    protocol: ProtocolFacts = ProtocolFacts()  # runs from before it was recorded were deployment
+    protocol: ProtocolFacts = ProtocolFacts()  # older runs did not record it and were deployment
     verdict: str
     notes: list[str] = []
     recommended: str | None = None
@@ -258,24 +258,24 @@ class Results(_Strict):
 
     @property
     def ap_label(self) -> str:
-        """What an AP of this run is of: ``val, deployment``; empty where none was measured."""
+        """Split and protocol of this run's AP: ``val, deployment``; empty if none was measured."""
         train_fit = ", train-fit" if any(model.trained_on for model in self.models) else ""
         return f"{self.dataset.split}, {self.protocol.label}{train_fit}" if self.dataset else ""
 
     @property
     def ap_basis(self) -> str:
-        """AP of two runs can be compared where this is equal: images, labels and protocol."""
+        """Images, labels and protocol: AP of two runs can be compared if these are equal."""
         return f"{self.dataset.labelled_images} {self.protocol.model_dump_json()}" if self.dataset else ""
 
 
 def common_ap_label(runs: Sequence[Results]) -> str:
-    """The label of all AP of these runs; empty where they differ, so that each must say its own."""
+    """The common label of the AP of these runs; empty if they differ, so that each needs its own."""
     labels = {results.ap_label for results in runs if results.dataset is not None}
     return labels.pop() if len(labels) == 1 else ""
 
 
 def all_reasons(results: Results) -> list[str]:
-    """Why the times cannot be trusted: of the run, then of single models."""
+    """Why the times cannot be trusted: reasons of the run, then of single models."""
     return [
         *results.reasons,
         *(f"{model.name}: {reason}" for model in results.models for reason in model.reasons),
@@ -288,7 +288,7 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def is_results(path: Path) -> bool:
-    """Whether a file is a results file, of whatever version."""
+    """Whether a file is a results file of any version."""
     payload = json_in(path)
     return isinstance(payload, dict) and payload.keys() >= {"schema_version", "models"}
 
@@ -297,7 +297,7 @@ def read_results(path: Path) -> Results:
     """Read a results file; a folder stands for the ``results.json`` in it.
 
     Raises:
-        SamkrError: SE-A23 missing, SE-D03 no JSON; SE-A60 not a results file; SE-A61 another schema
+        SamkrError: SE-A23 missing, SE-D03 not JSON; SE-A60 not a results file; SE-A61 another schema
             version; SE-A62 damaged.
     """
     if path.is_dir():

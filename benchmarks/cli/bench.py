@@ -25,14 +25,14 @@ _DEFAULT_BATCH = 8
 
 
 class Mode(str, Enum):
-    """How images come to a model that is timed."""
+    """How images are fed to the timed model."""
 
     single_stream = "single-stream"
     offline = "offline"
 
 
 class MayDiffer(str, Enum):
-    """What need not be comparable with earlier results."""
+    """What may differ from the earlier results."""
 
     rows = "rows"
     accuracy = "accuracy"
@@ -154,7 +154,7 @@ def bench(
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
     if batch is not None and mode is not Mode.offline:
         raise SamkrError("SE-U66", "--batch is for offline mode only", fix="add --mode offline")
-    # Read before anything is measured: a mistake in it should not cost the run.
+    # Read before the measurement, so that a mistake in it does not cost the run.
     earlier = _earlier_run(baseline, may_differ or ())
     paths, first = _with_baseline(models, baseline if earlier is None else None)
     if max_drop is not None and earlier is None and len(paths) == 1:
@@ -211,7 +211,7 @@ def _refuse_foreign_files(out: Path | None, target: Path | None, report: bool) -
 
 
 def _earlier_run(baseline: Path | None, may_differ: Sequence[MayDiffer]) -> Results | None:
-    """The results that ``--baseline`` names; None where it names a model, or nothing."""
+    """The results that ``--baseline`` names; None if it names a model or is not given."""
     from benchmarks.schema import read_results
 
     if baseline is not None and (baseline.is_dir() or baseline.suffix == ".json"):
@@ -226,7 +226,7 @@ def _earlier_run(baseline: Path | None, may_differ: Sequence[MayDiffer]) -> Resu
 
 
 def _with_baseline(models: Sequence[Path], baseline: Path | None) -> tuple[list[Path], Path]:
-    """(the models to measure, the one that they are compared with): the first, or ``baseline``, measured too."""
+    """(models to measure, the baseline): the first model, or ``baseline``, which is measured too."""
     from samkr_edge.files.one_file import is_same_file
 
     if baseline is None:
@@ -236,7 +236,7 @@ def _with_baseline(models: Sequence[Path], baseline: Path | None) -> tuple[list[
 
 
 def _require_places(target: Path | None, report: bool, baseline: Path | None) -> None:
-    """What is written at the end can be, and does not replace the results ``baseline``."""
+    """Check that the output can be written at the end and does not replace the results ``baseline``."""
     from benchmarks.report.page import require_jinja2
     from samkr_edge.files.one_file import is_same_file
 
@@ -245,7 +245,7 @@ def _require_places(target: Path | None, report: bool, baseline: Path | None) ->
             raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
         return
     if baseline is not None and is_same_file(target, _results_path(baseline)):
-        # The next run would be compared with the one that failed.
+        # Otherwise the next run would be compared with the failed one.
         raise SamkrError(
             "SE-U74",
             f"--out would replace {target}, the results that this run is compared with",
@@ -268,7 +268,7 @@ def _judged(
     may_differ: Sequence[str],
     require_stable: bool,
 ) -> tuple[SamkrError | None, list[Uncompared]]:
-    """(why the command fails, what of an earlier run could not be compared)."""
+    """(why the command fails, what could not be compared with the earlier run)."""
     from benchmarks.judge.gate import gate_failure
     from benchmarks.judge.regression import compare_runs, drop_of, regression
     from benchmarks.measure.stability import unstable_error
@@ -299,7 +299,7 @@ def _tell(
     if target is not None and report:
         from benchmarks.report.page import write_report
 
-        # Before anything is printed: where it fails, there is one object all the same.
+        # Before anything is printed, so that a failure still prints only one object.
         write_report([target], page := _page(target))
         say(f"wrote {page}")
     gate = failed.to_dict() if failed else None
@@ -310,7 +310,7 @@ def _tell(
     if target is not None:
         say(f"wrote {target}")
     if failed and as_json:
-        # The object that was printed holds the failure; the root would print a second one.
+        # The printed object already has the failure; the root command would print a second one.
         say(str(failed))
         raise typer.Exit(failed.exit_code)
     if failed:

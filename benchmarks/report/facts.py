@@ -83,7 +83,7 @@ def _a_round(settings: Settings) -> str:
 
 
 def facts_line(results: Results) -> list[str]:
-    """What stands above the verdict."""
+    """The line above the verdict."""
     networks = sorted({model.network for model in results.models})
     sizes = sorted({model.input_size for model in results.models})
     line = [", ".join(networks), ", ".join(f"{width}×{height}" for height, width in sizes)]

@@ -1,4 +1,4 @@
-"""Which joints of a sample prediction moved against the baseline's, and which people are lost or new."""
+"""Which joints of a sample prediction moved relative to the baseline's, and which people are lost or new."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.sample_pictures import SamplePerson
 from samkr_edge.pose.oks import box_area, joint_similarities
 
-# A joint has moved when it went further than OKS forgives at this value, AP75's threshold.
+# A joint has moved if its OKS term is below this, AP75's threshold.
 MOVED_OKS = 0.75
 # Below this OKS two poses are two people, not one that moved.
 _SAME_PERSON_OKS = 0.1
@@ -36,7 +36,7 @@ class Movement:
 def compare(
     baseline: Sequence[SamplePerson], people: Sequence[SamplePerson], sigmas: Sequence[float]
 ) -> Movement:
-    """Match people by OKS over all joints, the best pair first; joints whose own term is below MOVED_OKS have moved."""
+    """Match people by OKS over all joints, best pair first; joints whose own term is below MOVED_OKS have moved."""
     if not baseline or not people:
         return Movement(frozenset(), len(people), len(baseline), 0)
     truth, others = (np.array([person.joints for person in each])[..., :2] for each in (baseline, people))

@@ -1,4 +1,4 @@
-"""What comes above the single runs of a report: names of runs, the choice under a constraint, one table of all."""
+"""The part above the single runs of a report: names of runs, the choice under a constraint, one table of all."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from samkr_edge.printable import counted
 
 
 def device_name(results: Results) -> str:
-    """The Jetson, else the CPU; '' where the results do not say."""
+    """The Jetson, else the CPU; '' if the results do not say."""
     for key in ("jetson", "cpu"):
         value = results.environment.get(key)
-        if isinstance(value, dict):  # results of other tools of ours may nest it
+        if isinstance(value, dict):  # other commands nest it in their results
             value = value.get("model") or value.get("name")
         if isinstance(value, str) and value:
-            # Behind a Jetson's model stands its release: "... R36 (release), ...", or "... L4T unknown".
+            # The release follows a Jetson's model: "... R36 (release), ...", or "... L4T unknown".
             return re.split(r" (?:R\d|L4T )", value)[0].removeprefix("NVIDIA ").strip()
     return ""
 
 
 def run_names(runs: Sequence[Results]) -> list[str]:
-    """The shortest names that tell the runs apart: by device, cell or data, power mode, threads, batch, what was scored
-    by which protocol, else time."""
+    """The shortest names that distinguish the runs: by device, cell or data, power mode, threads, batch, split and
+    protocol, else time.
+    """
 
     def parts(results: Results) -> list[str]:
         settings = results.settings
@@ -55,7 +56,7 @@ def run_names(runs: Sequence[Results]) -> list[str]:
 
 
 def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
-    """Every model with AP."""
+    """All models with AP."""
     return [
         Candidate(
             label,
@@ -72,7 +73,7 @@ def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
 def chosen(
     runs: Sequence[tuple[str, Results]], max_latency: float | None, min_ap: float | None
 ) -> Choice | None:
-    """The choice among all models under a constraint; None where there is none."""
+    """The choice among all models under a constraint; None without one."""
     if max_latency is None and min_ap is None:
         return None
     found = candidates(runs)
@@ -82,7 +83,7 @@ def chosen(
 
 
 def _labelled(runs: Sequence[tuple[str, Results]]) -> list[tuple[str, ModelResult, Results]]:
-    """Every model under the name it has among all."""
+    """Every model with its name among all runs."""
     found = []
     for name, results in runs:
         labels = short_labels(results.models)
@@ -97,10 +98,10 @@ class Overview:
     """The head of the page.
 
     Attributes:
-        headline: the choice, where one was asked for; else what the page holds. ``lead``: why.
+        headline: the choice, if there is a constraint, else what the page shows. ``lead``: why.
         chosen: name of the chosen model.
-        budgets: (range of latency budgets, model, AP, p90) of the models worth having.
-        rows: every model of every run as text: run, model, AP, what it is of, difference, p50, p90, speed-up.
+        budgets: (range of latency budgets, model, AP, p90) of the models on the Pareto front.
+        rows: every model of every run as text: run, model, AP, its split and protocol, difference, p50, p90, speed-up.
     """
 
     headline: str
@@ -113,7 +114,7 @@ class Overview:
 def overview(
     runs: Sequence[tuple[str, Results]], max_latency: float | None, min_ap: float | None
 ) -> Overview | None:
-    """None for a page of one run without a constraint: its own verdict is the head."""
+    """None for a page of one run without a constraint, which starts with its verdict."""
     choice = chosen(runs, max_latency, min_ap)
     if len(runs) < 2 and choice is None:
         return None

@@ -53,7 +53,7 @@ class Asked:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a page of ours."""
+    """Whether a file is a page written by this module."""
     try:
         with open(path, "rb") as stream:
             return b'content="samkr-edge"' in stream.read(2048)
@@ -71,14 +71,14 @@ def write_report(paths: Sequence[Path], output: Path, wishes: Asked | None = Non
         wishes: constraints and further parts.
 
     Raises:
-        SamkrError: what ``read_results`` raises; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
+        SamkrError: those of ``read_results``; SE-U70 when jinja2 is not installed; SE-A69 when a sweep has no
             finished cell.
     """
     wishes = wishes or Asked()
     runs = [(read_results(path), path.parent) for path in _results_files(paths)]
     sensitivity = None if wishes.sensitivity is None else read_sensitivity(wishes.sensitivity)
     page = render(runs, wishes, sensitivity)
-    with replacing(output) as temporary:  # names of files need be no UTF-8, a page is
+    with replacing(output) as temporary:  # a page is UTF-8, file names need not be
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     verdicts = [results.verdict for results, _ in runs]
     choice = chosen(_named([results for results, _ in runs]), wishes.max_latency, wishes.min_ap)
@@ -110,7 +110,7 @@ def _named(runs: Sequence[Results]) -> list[tuple[str, Results]]:
 
 
 def require_jinja2() -> None:
-    """SE-U70 where pages cannot be made: asked before anything is measured for one."""
+    """SE-U70 if pages cannot be made; checked before anything is measured for one."""
     try:
         import jinja2  # noqa: F401
     except ModuleNotFoundError as error:
@@ -122,7 +122,7 @@ def render(
     wishes: Asked | None = None,
     sensitivity: SensitivityPart | None = None,
 ) -> str:
-    """The page for (results, folder that holds its samples) pairs."""
+    """The page for (results, folder of its samples) pairs."""
     require_jinja2()
     import jinja2
     from markupsafe import Markup

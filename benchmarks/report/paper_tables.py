@@ -16,9 +16,9 @@ class OursRow:
     """What we measured for a printed row.
 
     Attributes:
-        what: which model, on what, by what.
-        cells: as text, '' where it was not measured.
-        alike: on the images and by the protocol of the printed row; times are never, and say where they are from.
+        what: model, data and protocol.
+        cells: as text, '' if not measured.
+        alike: on the images and by the protocol of the printed row; never for times, which name their machine instead.
     """
 
     what: str
@@ -27,10 +27,10 @@ class OursRow:
 
 
 def ours(table: PaperTable, row: PaperRow, runs: Sequence[tuple[str, Results]]) -> list[OursRow]:
-    """What the runs (name, results) have for a printed row; empty where it was not measured.
+    """Our measurements in the runs (name, results) for a printed row; empty if there are none.
 
-    What was measured as the printed row was comes first. Of a run by the paper's protocol no time is shown: it times
-    checkpoints, and no device runs those.
+    Those measured like the printed row come first. Runs by the paper's protocol show no time: they time checkpoints,
+    which no device runs.
     """
     found: list[OursRow] = []
     for name, results in runs:

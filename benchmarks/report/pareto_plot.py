@@ -88,8 +88,9 @@ class _Axis:
 
 
 def pareto_plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
-    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, and none
-    where the runs scored different images or by different protocols: their AP share no axis."""
+    """The plot in a wide and a narrow drawing (text must not shrink with the screen); none without accuracy, or if the
+    runs scored different images or by different protocols, since their AP cannot share an axis.
+    """
     if len({results.ap_basis for _, results in runs if results.dataset}) > 1:
         return []
     points: list[Point] = []
@@ -202,7 +203,7 @@ def _axes(x: _Axis, y: _Axis, width: float, height: float) -> list[str]:
 
 
 def _front_line(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
-    """What is reachable: a step down to the left of each model of the front, and level to its right."""
+    """What is reachable: a step down to the left of each model on the front, and flat to its right."""
     best = [points[index] for index in front([(p.p50, p.ap) for p in points])]
     if not best:
         return []
@@ -262,7 +263,7 @@ def place_labels(
     width: float,
     height: float,
 ) -> list[Box]:
-    """A box for every label: near its mark, inside the plot, on top of nothing where that can be had.
+    """A box for every label: near its mark, inside the plot, without overlap if possible.
 
     Greedy: each label in turn takes the cheapest of the places around its mark, in growing circles.
     """

@@ -51,7 +51,7 @@ class ModelRow:
 
 
 def run_part(number: int, results: Results, folder: Path, budget: Budget, name: str) -> dict[str, Any]:
-    """What the template shows of run ``number``; ``name`` stands above it where there are several."""
+    """What the template shows of run ``number``; ``name`` is its heading if there are several."""
     labels = short_labels(results.models)
     slowest = max(model.split_ms.total for model in results.models)
     rows = [
@@ -119,7 +119,7 @@ def _row(model: ModelResult, label: str, series: int, results: Results, slowest:
 
 
 def _split(parts: SplitMs, slowest: float) -> list[tuple[str, float, str]]:
-    """(stage, share of the longest bar in percent, text) of each stage that can be seen at all."""
+    """(stage, share of the longest bar in percent, text) of each visible stage."""
     values = [(stage, float(getattr(parts, stage))) for stage in STAGES_SHOWN]
     return [
         (stage, 100 * value / slowest, milliseconds(value))
@@ -164,7 +164,7 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
 
 
 def _accuracy_table(results: Results, labels: dict[str, str]) -> dict[str, Any] | None:
-    """Every AP number, numbers down, models across."""
+    """All AP figures: one row per figure, one column per model."""
     scored = [model for model in results.models if model.accuracy]
     if not scored or scored[0].accuracy is None:
         return None

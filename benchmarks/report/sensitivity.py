@@ -16,7 +16,7 @@ from samkr_edge.printable import counted
 class _Shown(BaseModel):
     model_config = ConfigDict(
         extra="ignore"
-    )  # written by another command, which may say more than is shown here
+    )  # another command's file, which may hold more than is shown here
 
 
 class _ShownDifference(_Shown):
@@ -38,7 +38,7 @@ class _ShownSensitivity(_Shown):
     checkpoint: str
     images: int
     fp32_ap: float
-    trained_on: bool = False  # files from before it was recorded do not say
+    trained_on: bool = False  # older files did not record it
     groups: list[_ShownGroup]
     conclusion: str
 
@@ -69,10 +69,10 @@ class SensitivityPart:
 
 
 def read_sensitivity(path: Path) -> SensitivityPart:
-    """The file, or the folder that holds it.
+    """Read the file, or the one in a folder.
 
     Raises:
-        SamkrError: SE-A23 missing, SE-D03 no JSON; SE-A68 not a sensitivity file.
+        SamkrError: SE-A23 missing, SE-D03 not JSON; SE-A68 not a sensitivity file.
     """
     path = path / "sensitivity.json" if path.is_dir() else path
     try:

@@ -12,7 +12,7 @@ from benchmarks.sample_pictures import SamplePerson
 
 
 def mark(series: int, cx: float, cy: float) -> str:
-    """Colour is never the only difference: circle, square, diamond, triangle."""
+    """Marks differ by shape too, not only by colour: circle, square, diamond, triangle."""
     at = f"{cx:.1f} {cy:.1f}"
     return (
         f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="6"/>',

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def render(results: Results) -> RenderableType:
-    """Table, verdict and notes for people."""
+    """Table, verdict and notes as text."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    # The names alone give way on a narrow terminal: a number that is cut is worse than a name on two lines.
+    # Only names wrap on a narrow terminal: a truncated number is worse than a name on two lines.
     table.add_column("model", overflow="fold", min_width=12)
     has_ap = results.dataset is not None
     if has_ap:
@@ -53,14 +53,14 @@ def render(results: Results) -> RenderableType:
 
 @dataclass(frozen=True)
 class Extra:
-    """A column that is shown only where a row of the run has it."""
+    """A column that is only shown if a row of the run has it."""
 
     heading: str
     cell: Callable[[ModelResult], str]
 
 
 def extras(results: Results) -> list[Extra]:
-    """The optional columns of a run, in order. Energy stays, empty, where it was asked for and there is no meter."""
+    """The optional columns of a run, in order. A requested energy column is shown, empty, even without a meter."""
     models = results.models
     columns = []
     if any(m.accuracy and "hard" in m.accuracy for m in models):
@@ -68,7 +68,7 @@ def extras(results: Results) -> list[Extra]:
     if results.settings.mode == "offline":
         columns.append(Extra("img/s", lambda m: f"{m.latency.throughput_fps:.1f}"))
     if any(m.split_ms.copy_in or m.split_ms.copy_out for m in models):
-        # By the GPU's clock; the rest of a frame is preprocessing, decoding, and work of the host between them.
+        # GPU time; the rest of a frame is preprocessing, decoding, and host work between them.
         columns.append(Extra("in+network+out ms", _on_device))
     if any(m.int8_share for m in models):
         columns.append(Extra("INT8", lambda m: "" if m.int8_share is None else f"{m.int8_share:.0%}"))
@@ -83,7 +83,7 @@ def extras(results: Results) -> list[Extra]:
 
 
 def _memory(model: ModelResult) -> str:
-    """One sum where host and GPU share their memory, two figures where the GPU has its own."""
+    """One sum if host and GPU share their memory, two figures if the GPU has its own."""
     memory = model.memory_mb
     if memory is None:
         return ""
@@ -101,7 +101,7 @@ def _on_device(model: ModelResult) -> str:
 
 
 def _crowding(model: ModelResult) -> str:
-    """AP of CrowdPose's three levels; a level without images has none."""
+    """AP of CrowdPose's three crowding levels; a level without images has none."""
     scores = model.accuracy or {}
     return "/".join(
         f"{scores[level]:.1f}" if level in scores else "–" for level in ("easy", "medium", "hard")
@@ -109,7 +109,7 @@ def _crowding(model: ModelResult) -> str:
 
 
 def has_paper(results: Results) -> bool:
-    """Whether the paper's AP is shown: only next to ours, never in its place."""
+    """Whether the paper's AP is shown: only next to ours, never instead of it."""
     return results.dataset is not None and any(model.paper for model in results.models)
 
 

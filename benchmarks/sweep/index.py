@@ -1,4 +1,4 @@
-"""The list of a sweep's cells, ``sweep.json``: what the report finds them by; a resume does not need it."""
+"""The list of a sweep's cells, ``sweep.json``, by which the report finds them; resuming does not need it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class CellOutcome:
     """What became of a cell.
 
     Attributes:
-        state: ``waiting`` for another power mode; ``skipped`` since its weights or data are not here.
-        note: why, for people.
+        state: ``waiting`` for another power mode; ``skipped`` because its weights or data are missing.
+        note: why, as text.
         results: the file, for finished and reused cells.
-        error: of a failed cell.
+        error: the failed cell's.
     """
 
     cell: Cell

@@ -1,4 +1,4 @@
-"""What a cell's results depend on, as a key: where it is the same, they need not be measured again."""
+"""What a cell's results depend on, as a key: if it is unchanged, they are not measured again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from samkr_edge.files.artefact import sha256_of
 
 @dataclass(frozen=True)
 class Pictures:
-    """What identifies the pictures that an entry is scored and calibrated on; None where there are none."""
+    """Identifies the images that an entry is scored and calibrated on; None without any."""
 
     scored: str | None = None
     calibrated: str | None = None
 
 
 def pictures_of(data: Path | None, split: str, limit: int | None, calibrates: bool) -> Pictures:
-    """Of the scored ones by their bytes; of the training split, which may be a hundred times as large, by the disk."""
+    """Scored images by their bytes; the training split, perhaps a hundred times as large, by file sizes and times."""
     if data is None:
         return Pictures()
     from benchmarks.measure.accuracy import dataset_facts

@@ -1,4 +1,4 @@
-"""The models of a sweep's cells, made by our own commands, each once: quantized, exported, built."""
+"""The models of a sweep's cells, each quantized, exported and built once by samkr-edge's commands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from samkr_edge.terminal import say
 
 
 def make_models(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> list[Path]:
-    """The models of a cell, made where they are not there yet: built ones, or for AP by the paper's protocol, which no
-    built model can follow, checkpoints."""
+    """The models of a cell, made if missing: built models, or checkpoints for the paper's protocol, which no built
+    model can follow.
+    """
     entry = cell.entry
     if entry.network is None:
         stems = [path.stem for path in entry.files]
-        # Files of one name from two folders must not be built over one another.
+        # Files of the same name from two folders must not overwrite each other's builds.
         return [
             _build(path, cell, folder / str(number) if stems.count(path.stem) > 1 else folder)
             for number, path in enumerate(entry.files)
@@ -64,10 +65,10 @@ def _build(source: Path, cell: Cell, folder: Path) -> Path:
 
 
 def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
-    """One of our commands in a child process, unless its output exists, made from the same inputs on this machine.
+    """Run a samkr-edge command in a child process, unless its output exists, made from the same inputs on this machine.
 
     Raises:
-        SamkrError: the command's own; SE-B65 where it ended without one.
+        SamkrError: the command's own; SE-B65 if it failed without one.
     """
     stamp = output.with_name(f".{output.name}.made")
     key = digest(__version__, here(), origin, *arguments)
@@ -77,7 +78,7 @@ def run_command(arguments: Sequence[str], output: Path, origin: str) -> None:
     command = [*arguments, "-o", str(output)]
     shown = f"samkr-edge {shlex.join(command)}"
     say(f"$ {shown}")
-    # As JSON, for its error: this sweep goes on, stops and ends with an exit code by what it was.
+    # As JSON, since the sweep continues or stops, and sets its exit code, by the command's error.
     child = subprocess.Popen(child_process.command(*command, "--json"), stdout=subprocess.PIPE)
     with taking_along(child):
         printed, _ = child.communicate()

@@ -1,9 +1,8 @@
-"""Measure a suite cell by cell; what is finished is never measured again and never lost.
+"""Measure a suite cell by cell; finished cells are never measured again and never lost.
 
-A cell's results lie in ``OUT/cells/SLUG-KEY.json``, and KEY is a hash of everything they depend on: the bytes of the
-models or how they are made, the pictures, the settings, this machine, its runtimes, and our version. So a sweep that
-was killed goes on with the first cell that has no file, and a cell whose inputs changed is measured again under another
-name.
+A cell's results are in ``OUT/cells/SLUG-KEY.json``; KEY is a hash of everything they depend on: the bytes of the models
+or how they are made, the images, the settings, this machine, its runtimes, and samkr-edge's version. So a killed sweep
+resumes with the first cell that has no file, and a cell whose inputs changed is measured again under another name.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def run_sweep(
     sensors: Sensors | None = None,
     finished: Callable[[CellOutcome, int, int], None] = lambda outcome, number, count: None,
 ) -> list[CellOutcome]:
-    """Measure what is not measured yet.
+    """Measure all cells that are not measured yet.
 
     Args:
         suite: what to measure.
@@ -50,13 +49,13 @@ def run_sweep(
         files: stand in for an entry without files and network.
         data: stands in for the data of every entry.
         resume: False measures everything again.
-        dry_run: only say what would be done.
-        sensors: how this machine is read; a test passes its own.
-        finished: called after each cell with (outcome, its number, all).
+        dry_run: only report what would be done.
+        sensors: read this machine; tests pass their own.
+        finished: called after each cell with (outcome, its number, number of cells).
 
     Raises:
-        SamkrError: SE-D65 nothing more can be written: finished cells are kept. A
-            cell that fails for another reason is recorded, and the sweep goes on.
+        SamkrError: SE-D65 nothing more can be written: finished cells are kept. A cell that fails for another reason is
+            recorded, and the sweep continues.
     """
     given, sensors = sensors, sensors or find_sensors()
     if suite.power_modes == (ALL_MODES,):
@@ -64,7 +63,7 @@ def run_sweep(
     mode = sensors.power_mode() if any(suite.power_modes) else None
     cells = [replace(cell, entry=_completed(cell.entry, files, data)) for cell in cells_of(suite)]
     outcomes: list[CellOutcome] = []
-    pictures = cache(pictures_of)  # read once a sweep, not once a cell
+    pictures = cache(pictures_of)  # read once per sweep, not per cell
     for number, cell in enumerate(cells, 1):
         try:
             outcome = _visit(
@@ -143,7 +142,7 @@ def _visit(
 
 
 def _lacking(entry: Entry) -> str:
-    """What is not here that the entry needs; empty where all is."""
+    """What the entry needs and is missing; empty if nothing is."""
     for path in (*entry.files, entry.checkpoint, entry.data, entry.rescore):
         if path is not None and not path.exists():
             return f"there is no {path}"
@@ -153,7 +152,7 @@ def _lacking(entry: Entry) -> str:
 
 
 def _other_mode(cell: Cell, mode: str | None, modes: Sequence[tuple[str, int]]) -> str:
-    """Which power mode the cell wants, and the command that sets it; empty where the machine is in it."""
+    """The power mode that the cell needs, and the command to set it; empty if the machine is already in it."""
     if cell.power_mode is None or (mode is not None and mode.split(" ")[0] == cell.power_mode):
         return ""
     number = dict(modes).get(cell.power_mode)

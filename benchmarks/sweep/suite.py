@@ -27,9 +27,9 @@ class _SuitePart(BaseModel):
 
 
 class Entry(_SuitePart):
-    """One line of models that belong together: they are timed interleaved, the first is the baseline.
+    """Models that belong together: they are timed interleaved, the first is the baseline.
 
-    Either ``files`` (made elsewhere), or ``network`` (made here: exported, quantized and built by our own commands).
+    Either ``files`` (made elsewhere), or ``network`` (exported, quantized and built here by samkr-edge's commands).
     With neither, the files are those of ``--model``.
 
     Attributes:
@@ -38,10 +38,10 @@ class Entry(_SuitePart):
         network: zoo name.
         checkpoint: its weights; None for random ones, which measure speed and not accuracy.
         precisions: ``fp32`` and ``int8`` (PTQ by the default policy).
-        sizes: inputs as ``HxW``; none for the network's own.
+        sizes: inputs as ``HxW``; empty for the network's own.
         data: COCO or CrowdPose directory; None for latency only.
-        split: of the data; None for the suite's.
-        protocol: what AP is measured by. ``paper`` (flip, the paper's resize) needs inputs of any size, so checkpoints
+        split: of the data; None takes the suite's.
+        protocol: of the AP. ``paper`` (flip, the paper's resize) needs inputs of any size, so checkpoints
             are measured as they are: the FP32 one and the quantized one, unbuilt.
         scales, rescore: of the protocol ``paper``: sizes of the input, and the file of a rescoring network.
     """
@@ -77,7 +77,7 @@ class Entry(_SuitePart):
 
     @property
     def calibrates(self) -> bool:
-        """Something is quantized for it here, on the training split of its data."""
+        """Whether a model is quantized for it here, on the training split of its data."""
         return self.network is not None and "int8" in self.precisions
 
     def measured_by(self) -> Protocol:
@@ -98,13 +98,13 @@ class Suite(_SuitePart):
 
     Attributes:
         why: what the suite answers; printed.
-        targets: profile names, ``auto``, or ``as-is`` for ONNX files that shall run unbuilt.
-        batches: 1 is single stream, more is offline in batches of so many.
-        power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the present one waits.
-        seconds: timing of one cell, all its models together.
+        targets: profile names, ``auto``, or ``as-is`` for ONNX files to run unbuilt.
+        batches: 1 is single stream, more is offline in batches of this size.
+        power_modes: nvpmodel names, or ``all`` that the board has. A cell of another mode than the current one waits.
+        seconds: timing of one cell with all its models.
         split, limit: images that are scored; ``limit=None`` for all.
-        anyway: score models on what they were trained on too: train-fit AP.
-        calibration_images: images of noise for networks without data, else of the training split.
+        anyway: also score models on images they were trained on: train-fit AP.
+        calibration_images: from the training split; noise for networks without data.
     """
 
     schema_version: Literal[1] = 1
@@ -138,7 +138,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people: ``samkr_tiny 128x128, cpu, 2 threads``, and what AP is of where that is not deployment on val."""
+        """``samkr_tiny 128x128, cpu, 2 threads``, and split and protocol of the AP unless it is deployment on val."""
         parts = [" ".join(filter(None, (self.entry.name, self.size))), self.target]
         parts += [f"batch {self.batch}"] if self.batch > 1 else []
         parts += [f"{self.threads} threads"] if self.threads > 1 else []
@@ -170,14 +170,14 @@ class Cell:
         )
 
     def axes(self) -> dict[str, Any]:
-        """The cell without what its entry's models are made of, for the key."""
+        """The cell's settings without its models, for the key."""
         names = ("split", "size", "target", "batch", "threads", "power_mode")
         of_entry = {name: getattr(self.entry, name) for name in ("protocol", "scales")}
         return {**{name: getattr(self, name) for name in names}, **of_entry}
 
 
 def cells_of(suite: Suite) -> list[Cell]:
-    """Every cell. Power modes change slowest: a change may mean a reboot."""
+    """All cells. Power modes change slowest: a change may need a reboot."""
     return [
         Cell(entry, entry.split or suite.split, size, target, batch, threads, mode)
         for mode, entry in product(suite.power_modes, suite.models)

@@ -1,7 +1,7 @@
 """The maps of an ONNX model in ONNX Runtime, also if its graph decodes them itself.
 
 A built model is compared with its source by maps: candidates hide what went wrong, and the smallest rounding changes
-    their order.
+their order.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Most change the maps by less than a correct FP16 or INT8 build does, so they are
 not by its size (``samkr_edge.builder.check.faults``).
 
 Sampling faults are computed next to the network itself: each adds a copy of everything after the GridSample nodes,
-    which costs an offset head instead of a network.
+which costs an offset head instead of a network.
 """
 
 from __future__ import annotations

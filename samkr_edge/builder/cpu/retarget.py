@@ -1,9 +1,9 @@
 """Turn a Q/DQ ONNX, as ModelOpt exports it, into the form that ONNX Runtime runs fast on x86-64: the passes, in order.
 
 As exported, INT8 is slower there than FP32: activations are signed (x86 kernels want unsigned), a tensor with several
-    readers is quantized several times, ReLUs lie between a sum and its quantizer, and sums are float. Every pass
-    changes a ``samkr_edge.onnx_graph.graph.Graph`` and returns how many rewrites it made; its docstring gives the
-    rewrite, why it is faster here, and whether it is exact.
+readers is quantized several times, ReLUs lie between a sum and its quantizer, and sums are float. Every pass changes a
+``samkr_edge.onnx_graph.graph.Graph`` and returns how many rewrites it made; its docstring gives the rewrite, why it is
+faster here, and whether it is exact.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 The inspector needs a GPU; the builder does not. At ``Logger.VERBOSE`` and ``ProfilingVerbosity.DETAILED`` it ends every
 build with one message: ``Layers:``, a line for each layer, an empty line and the network's inputs and outputs. A build
-    for several compute capabilities makes one engine and prints one listing for all of them.
+for several compute capabilities makes one engine and prints one listing for all of them.
 
 The lines are not made for parsing: names of ONNX nodes and tensors appear unescaped, with their commas and brackets. So
-    a line is read from left to right against the fields that must follow, and one that does not fit is an error: a
-    skipped layer would make the counts wrong.
+a line is read from left to right against the fields that must follow, and one that does not fit is an error: a skipped
+layer would make the counts wrong.
 """
 
 from __future__ import annotations

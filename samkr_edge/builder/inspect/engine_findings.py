@@ -26,7 +26,7 @@ def find(layers: Sequence[Layer]) -> list[Finding]:
     """All findings, most expensive first; without a profile, in the order of the rules.
 
     Islands, sums and conversions are costly by the fusion rules of full TensorRT, so they are not reported for engines
-        of TensorRT for RTX: there a float convolution can write INT8, and a float sum fuses.
+    of TensorRT for RTX: there a float convolution can write INT8, and a float sum fuses.
     """
     graph = _DataFlow(layers)
     found = [*_small_convolutions(graph), *_fp32_remainder(graph)]
@@ -181,7 +181,7 @@ def _small_convolutions(graph: _DataFlow) -> list[Finding]:
     """INT8 convolutions that compute mostly padding, except the first one, which reads the image.
 
     Full TensorRT pads the inputs and the outputs of a group. In TensorRT for RTX only the inputs count, the channels
-        that are summed over: outputs are FP16 there, and INT8 inputs pay by moving fewer bytes.
+    that are summed over: outputs are FP16 there, and INT8 inputs pay by moving fewer bytes.
     """
     found = [
         layer

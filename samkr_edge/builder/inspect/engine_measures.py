@@ -1,7 +1,7 @@
 """What an engine costs by its list of layers alone, without a GPU to time it on.
 
 The bytes moved and the kernels launched decide between INT8 and FP16 in networks like these: a convolution that reads
-    one byte and writes four, which another kernel turns into one again, moves more than FP16 does.
+one byte and writes four, which another kernel turns into one again, moves more than FP16 does.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def lint(graph: Graph, *, built: bool = False) -> Lint:
     """Check a graph whose nodes are in topological order.
 
     Borders between INT8 and float are not reported in a graph for TensorRT for RTX: its build keeps INT8 only where an
-        existing kernel writes the bytes (``samkr_edge.builder.tensorrt.fused_int8``).
+    existing kernel writes the bytes (``samkr_edge.builder.tensorrt.fused_int8``).
 
     Args:
         built: the model was built for a target, which may need zero points; they are then not reported.
@@ -280,7 +280,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
     """Connected float operations with INT8, or its replacement, before and after them.
 
     Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy can change
-        it.
+    it.
     """
     floats = {
         id(node): node

@@ -1,8 +1,8 @@
 """Kernel names of TensorRT's graph compiler, Myelin, which list the operations fused into a kernel.
 
 TensorRT for RTX builds everything with it, full TensorRT only parts of a network. A generated kernel is called, for
-    example, ``__myl_MulCastAddReluMulMinMaxRounCast_myl0_4``: scale, bias, ReLU and requantization. A long name is cut
-    off and ends in ``Etc``.
+example, ``__myl_MulCastAddReluMulMinMaxRounCast_myl0_4``: scale, bias, ReLU and requantization. A long name is cut off
+and ends in ``Etc``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Why a build gave no engine: memory, a missing kernel, a bug in TensorRT, or what its log says. Pure.
 
 The last message is rarely the reason: in 8.x it is "Assertion engine != nullptr failed", and only warnings say that
-    memory was short. The texts are from issues 2232, 2647, 3291, 3579, 3748, 3983 and 4797 of NVIDIA/TensorRT, 758 of
-    onnx-tensorrt and 50 of Model-Optimizer.
+memory was short. The texts are from issues 2232, 2647, 3291, 3579, 3748, 3983 and 4797 of NVIDIA/TensorRT, 758 of
+onnx-tensorrt and 50 of Model-Optimizer.
 """
 
 from __future__ import annotations

@@ -83,8 +83,7 @@ def make_calibrator(trt: Any, cuda: Cuda, images: CalibrationImages, batch: int,
     """An ``IInt8EntropyCalibrator2`` over ``images``; ``close()`` frees its buffer and ``cuda``.
 
     TensorRT prints an exception of a calibrator, treats it as the end of the images and continues: engine and cache
-        would get the ranges of some of the images only. So no ranges are cached then, and ``close()`` raises the
-        exception.
+    would get the ranges of some of the images only. So no ranges are cached then, and ``close()`` raises the exception.
     """
 
     class Calibrator(trt.IInt8EntropyCalibrator2):

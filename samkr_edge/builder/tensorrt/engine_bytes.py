@@ -76,7 +76,7 @@ def build_bytes(
         graph: of ``source``, if it has already been read.
 
     The build runs in a separate thread: TensorRT stays in native code for minutes, and only a thread that runs Python
-        notices Ctrl-C. From TensorRT 10 on, the build is then cancelled.
+    notices Ctrl-C. From TensorRT 10 on, the build is then cancelled.
     """
     trt = import_tensorrt(plan.flavour)
     graph = graph or read_onnx(source)

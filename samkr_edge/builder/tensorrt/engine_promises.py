@@ -1,7 +1,7 @@
 """What a graph promises about its engine, and whether the engine's layers keep it.
 
 A builder may choose another precision than the graph suggests: it may run a quantized convolution in FP16, and one that
-    should be FP32 in FP16 between casts. The list of layers shows it.
+should be FP32 in FP16 between casts. The list of layers shows it.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def broken_promises(layers: Sequence[Layer], promises: Promises) -> list[BrokenP
     """Broken promises, in the graph's order; a node that no layer names counts as broken.
 
     Two kinds of layers count as naming no node, since the type they read is not the one they compute in: a block of
-        TensorRT's graph compiler listed as one layer, and a kernel of the compiler that shows neither operations nor
-        weights. Coordinates that no layer names are skipped, since constants among them are folded.
+    TensorRT's graph compiler listed as one layer, and a kernel of the compiler that shows neither operations nor
+    weights. Coordinates that no layer names are skipped, since constants among them are folded.
     """
     layers_of: dict[str, list[Layer]] = {}
     for layer in layers:

@@ -76,7 +76,7 @@ def constrained(
     """Indices of the operations that weak typing needs marked as FP32, in order.
 
     Not those whose types the graph fixes: INT8 convolutions, casts, and operations without float inputs (constants,
-        indices).
+    indices).
 
     Args:
         operations: of the graph, in order; a type conversion is a ``Cast``.

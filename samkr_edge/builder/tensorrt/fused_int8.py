@@ -9,7 +9,7 @@ conversion to bytes, but no rounding. So INT8 is kept where an existing kernel c
 * an elementwise kernel (a concatenation, the taps of the adaptive convolutions).
 
 Not before the last convolutions, which are FP32: an FP16 convolution can write FP32, an INT8 one cannot. All other
-    quantizers are dropped, and the operations after them run in FP16.
+quantizers are dropped, and the operations after them run in FP16.
 """
 
 from __future__ import annotations

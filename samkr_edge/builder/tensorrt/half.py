@@ -107,8 +107,8 @@ def _dequantize_wide(graph: Graph, wide: set[int]) -> None:
     """Dequantize to FP32 for convolutions in FP32: a cast in between would keep them from being INT8.
 
     A dequantized output of the graph is FP32 too: outputs keep their types. A tensor with other readers gets a second
-        DequantizeLinear, and a weight is also quantized in FP32. Values quantized in FP16 are dequantized with the same
-        FP16-rounded scale.
+    DequantizeLinear, and a weight is also quantized in FP32. Values quantized in FP16 are dequantized with the same
+    FP16-rounded scale.
     """
     for dequantize in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
         readers = graph.consumers[dequantize.output[0]]
