@@ -1,4 +1,4 @@
-"""What an evaluation costs beyond the network itself: blocks of images, evaluated and run through the network by turns.
+"""What an evaluation costs beyond the network itself: blocks of images, evaluated and run through the network in turn.
 
     python -m benchmarks.scripts.eval_overhead demo/qat.cpu.onnx --data demo/data \
         -o benchmarks/results/eval_overhead_int8.json

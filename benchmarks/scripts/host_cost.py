@@ -63,7 +63,7 @@ def synthetic_maps(people: int = 30, side: int = 128, seed: int = 0) -> tuple[np
 
 
 def candidates(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, ...]:
-    """What a graph that decodes gives for these maps: poses, scores and, where joints are refined, proposals."""
+    """Outputs of a decoding graph for these maps: poses, scores and, where joints are refined, proposals."""
     centers, scores = find_peaks(heatmap[-1], settings)
     at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, K, 2)
     joints = centers[:, None].astype(np.float32) - at
@@ -176,7 +176,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
         call()
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        # A new order each round: what always ran after the loops would always find cold caches.
+        # A new order each round: otherwise the contender after the loops would always find cold caches.
         for name in random.permutation(names).tolist():
             before = time.perf_counter()
             work[name]()

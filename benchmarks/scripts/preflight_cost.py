@@ -1,6 +1,6 @@
 """How long the check of an engine takes before it is loaded, by the size of the file.
 
-The passport is read, the engine's bytes are hashed in memory, and with the ONNX beside it its bytes too; then the
+The passport is read, the engine's bytes are hashed in memory, and so are the ONNX's if it is next to it; then the
 passport is compared with a device. Nothing is loaded, so neither a GPU nor TensorRT is needed:
 
     python -m benchmarks.scripts.preflight_cost --megabytes 40 --source-megabytes 119 --json
@@ -34,7 +34,7 @@ HERE = Device(
 
 
 def write_engine(folder: Path, megabytes: float, source_megabytes: float) -> Path:
-    """Random bytes in place of an engine, with its passport; and of its source, unless that has 0 bytes."""
+    """Random bytes instead of an engine, with its passport; and of its source, unless that has 0 bytes."""
     random = np.random.default_rng(0)
     engine, source = random.bytes(int(megabytes * 1e6)), random.bytes(int(source_megabytes * 1e6))
     path = folder / "pose.engine"
@@ -55,7 +55,7 @@ def write_engine(folder: Path, megabytes: float, source_megabytes: float) -> Pat
 
 
 def measure(path: Path, repeats: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each check, by the wall's clock and by the processor's, which counts no neighbours."""
+    """Milliseconds of each check, wall time and processor time, which other processes do not affect."""
     wall, processor = [], []
     for _ in range(repeats):
         started, busy = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""An engine against its network in ONNX Runtime, on the same images: maps, joints, AP."""
+"""Compare an engine with its network in ONNX Runtime on the same images: maps, joints, AP."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from samkr_edge.passport import read_passport
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import load_model
 
-# Steps of a plan that are for TensorRT's eyes, or for its types: ONNX Runtime is given bytes, and computes in FP32.
+# Steps of a plan that only TensorRT needs: ONNX Runtime gets bytes and computes in FP32.
 FOR_TENSORRT = ("cast_first", "float_input", "bake_fp16", "wide_sampling")
-# Whoever scores less can be lost by the smallest change.
+# People who score less may be lost by the smallest change.
 CLEAR_SCORE = 0.1
 
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """What a model gives for some images: its outputs for them all, by name, and the people in each, image pixels."""
+    """A model's results for some images: its outputs by name, and the people in each image, image pixels."""
 
     outputs: dict[str, np.ndarray]
     poses: list[Poses]
@@ -39,14 +39,14 @@ class ModelOutputs:
 
 
 def reference_of(source: Path, engine: Path, out: Path) -> Path:
-    """The graph that an engine's plan made of its source, as ONNX Runtime runs it, written to ``out``."""
+    """Write the graph that an engine's plan made from its source, in the form for ONNX Runtime, to ``out``."""
     steps = set(read_passport(engine).settings["steps"]) - set(FOR_TENSORRT)
     out.write_bytes(prepare(read_onnx(source), steps))
     return out
 
 
 def look(model: Path, images: Sequence[np.ndarray]) -> ModelOutputs:
-    """Run a model on images of any size, uint8 RGB; raises what opening it refuses."""
+    """Run a model on images of any size, uint8 RGB; raises the errors of opening it."""
     with closing(load_model(model)) as opened:
         inputs = opened.new_input(len(images))
         fits = [opened.preprocess(image, out) for image, out in zip(images, inputs, strict=True)]
@@ -56,7 +56,9 @@ def look(model: Path, images: Sequence[np.ndarray]) -> ModelOutputs:
 
 
 def joint_moves(expected: Sequence[Poses], found: Sequence[Poses]) -> np.ndarray:
-    """How far each joint of each clear person is from that of the nearest person found, image pixels; inf: nobody."""
+    """Distance of each joint of each clear person from the nearest found person's, image pixels; inf if nobody was
+    found.
+    """
     moves = []
     for before, after in zip(expected, found, strict=True):
         for joints in before.keypoints[before.scores >= CLEAR_SCORE]:
@@ -68,7 +70,7 @@ def joint_moves(expected: Sequence[Poses], found: Sequence[Poses]) -> np.ndarray
 
 
 def ap_of(dataset: KeypointDataset, poses: Sequence[Poses]) -> float:
-    """AP in 0..100 of the poses of its images, in their order; raises SamkrError SE-D27."""
+    """AP in 0..100 of the poses of the data set's images, in order; raises SamkrError SE-D27."""
     found = Predictions(len(dataset.skeleton), dataset.category_id)
     for record, people in zip(dataset.images, poses, strict=True):
         found.add(record.id, people)
@@ -76,5 +78,5 @@ def ap_of(dataset: KeypointDataset, poses: Sequence[Poses]) -> float:
 
 
 def images_of(dataset: KeypointDataset) -> list[np.ndarray]:
-    """All its images, uint8 RGB; raises SamkrError SE-D15."""
+    """All images of the data set, uint8 RGB; raises SamkrError SE-D15."""
     return [read_image(record.path) for record in dataset.images]

@@ -1,4 +1,4 @@
-"""Stage 10: the GPU time that we measure is the one that NVIDIA's own program measures, on the same engine."""
+"""Stage 10: our GPU time of an engine agrees with that of NVIDIA's trtexec."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from targets.profile import version_tuple
 
 WHAT = "GPU time against trtexec"
 LIMIT = 0.05
-# A clock that moves by this much between our own two measurements can hide or make a difference to trtexec's.
+# A clock change of this size between our two measurements could hide or cause a difference from trtexec's.
 STEADY = 0.02
 ATTEMPTS = 3
 WARM_UP_S, SECONDS = 2.0, 5.0
@@ -25,7 +25,7 @@ _AT_A_TIME = 20
 
 
 def checks(rig: Rig) -> Iterator[Check]:
-    """The largest FP16 engine that an earlier stage has left, else samkr_tiny's."""
+    """Use the largest FP16 engine left by an earlier stage, else samkr_tiny's."""
     program = find_trtexec()
     if program is None:
         yield not_run(WHAT, f"there is no trtexec in PATH or at {INSTALLED}")
@@ -38,7 +38,9 @@ def checks(rig: Rig) -> Iterator[Check]:
 
 
 def _of_another_version(program: Path) -> str:
-    """An engine is loaded by the version that built it alone; empty where trtexec is of that, or does not say."""
+    """Why trtexec cannot load the engine, which only the version that built it can; empty if versions match or are
+    unknown.
+    """
     theirs, ours = release(program), version_tuple(import_tensorrt().__version__)[:3]
     if not theirs or theirs == ours:
         return ""
@@ -47,7 +49,7 @@ def _of_another_version(program: Path) -> str:
 
 
 def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, seconds: float = SECONDS) -> Check:
-    """Ours before and after trtexec's, with a CUDA graph on both sides, or on none where one of them cannot."""
+    """Measure ours before and after trtexec's, both with a CUDA graph, or both without if one cannot."""
     graph = True
     for _ in range(ATTEMPTS):
         before, captured = _ours(engine, graph, warm_up_s, seconds)
@@ -86,7 +88,7 @@ def compare(engine: Path, program: Path, *, warm_up_s: float = WARM_UP_S, second
 
 
 def _ours(engine: Path, graph: bool, warm_up_s: float, seconds: float) -> tuple[float, bool]:
-    """(median GPU milliseconds, whether the graph that was wanted could be captured)."""
+    """(median GPU milliseconds, whether the requested graph could be captured)."""
     from samkr_edge.runtime.tensorrt import TensorRTRunner
 
     runner = TensorRTRunner(engine, cuda_graph=graph)

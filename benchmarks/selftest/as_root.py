@@ -1,4 +1,4 @@
-"""Commands that only root may run, where this user may become root without being asked for a password."""
+"""Commands that only root may run, for users who can become root without a password."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def can_be_root() -> bool:
 
 
 def run_as_root(*command: str, answer: str = "") -> bool:
-    """Run it with ``answer`` as what is typed; False where it is missing, fails or hangs."""
+    """Run a command with ``answer`` as its input; False if it is missing, fails or hangs."""
     return _run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *command], answer) is not None
 
 
 def output_of(*command: str) -> str:
-    """What a command prints, as this user; empty where it is missing, fails or hangs."""
+    """Output of a command run as this user; empty if it is missing, fails or hangs."""
     return _run(list(command), "") or ""
 
 

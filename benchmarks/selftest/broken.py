@@ -1,4 +1,4 @@
-"""Carried networks and engines made wrong, for what a build or a runtime must refuse; without the onnx package."""
+"""Broken variants of the carried networks and engines, which a build or runtime must refuse; without package onnx."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def at_opset_20(source: Path, out: Path) -> Path:
 
 
 def with_unknown_operator(source: Path, out: Path) -> Path:
-    """The network with an operator that nobody has in place of its first ReLU."""
+    """The network with an unknown operator instead of its first ReLU."""
     model = read_onnx(source)
     place, relu = next((place, node) for place, node in enumerate(model.nodes) if node.op_type == "Relu")
     model.nodes[place] = make_node("Frobnicate", relu.inputs, relu.outputs)

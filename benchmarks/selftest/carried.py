@@ -1,9 +1,10 @@
-"""The networks that the self-test brings along, as ONNX files like those of `samkr-edge export`; without torch.
+"""The networks shipped with the self-test, as ONNX files like those of `samkr-edge export`; without torch.
 
-In ``carried/`` lie graphs without weights, ``MODEL-DECODE-BATCH.onnx.gz``, and one set of weights: a samkr_tiny trained
-on rendered people and quantized, 8 bits a weight. Their scales are in its graph. Multiplied by them in front of the
-quantizers they give the quantized network exactly; without quantizers, a float network whose weights lie on the 8-bit
-grid. The other networks get random weights, the same bytes on every machine: for what a device computes, they do.
+``carried/`` has graphs without weights, ``MODEL-DECODE-BATCH.onnx.gz``, and one set of weights: a samkr_tiny trained on
+rendered people and quantized, 8 bits a weight. The scales are in its graph. Weights times scales, before the
+quantizers, give the quantized network exactly; without quantizers, they give a float network with weights on the 8-bit
+grid. The other networks get random weights, the same bytes on every machine, which are enough to test what a device
+computes.
 
 ``benchmarks.host.selftest_networks`` made the folder and measures what is in it.
 """
@@ -27,14 +28,14 @@ from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 FOLDER = Path(__file__).parent / "carried"
-# The one that is trained, and holds quantizers.
+# The trained network, which has quantizers.
 TRAINED = "samkr_tiny"
 NETWORKS = (TRAINED, "samkr_w32", "dekr_w32")
 BATCHES = (1, 4)
-# What export puts in front of a network that decodes itself.
+# Prefix that export adds to the names of a network that decodes itself.
 DECODING_PREFIX = "deployed."
-# Second moment of what a convolution gives, for inputs of one: two keeps it through ReLU (He et al. 2015,
-# arXiv:1502.01852), and what is added to something must not make it grow: a hundred sums follow each other.
+# Second moment of a convolution's output for inputs of one: two keeps it through ReLU (He et al. 2015,
+# arXiv:1502.01852); addends get less, so that a hundred sums in a row do not make it grow.
 KEPT, ADDED = 2.0, 0.05
 BIAS = 0.05
 
@@ -76,7 +77,7 @@ def write_network(
 
 
 def trained_weights(graph: OnnxFile) -> dict[str, np.ndarray]:
-    """Name -> float32 weights, by the graph's own scales."""
+    """Name -> float32 weights, scaled by the graph's scales."""
     stored, quantizers = _stored(), _quantizers(graph)
     found = {}
     for name in _weightless(graph):
@@ -90,7 +91,7 @@ def trained_weights(graph: OnnxFile) -> dict[str, np.ndarray]:
 def random_weights(graph: OnnxFile) -> dict[str, np.ndarray]:
     """Name -> float32 weights and biases that keep activations about one through any number of convolutions."""
     added = _added(graph)
-    # Of two convolutions that share a bias, either.
+    # If two convolutions share a bias, either one.
     readers = {name: node for node in graph.nodes for name in node.inputs}
     found = {}
     for name in _weightless(graph):
@@ -117,12 +118,12 @@ def _weightless(graph: OnnxFile) -> list[str]:
 
 
 def _quantizers(graph: OnnxFile) -> dict[str, Node]:
-    """What is quantized -> its quantizer."""
+    """Quantized tensor -> its quantizer."""
     return {node.inputs[0]: node for node in graph.nodes if node.op_type == "QuantizeLinear"}
 
 
 def _scale(graph: OnnxFile, quantizer: Node, dimensions: int) -> np.ndarray:
-    """The scale of a quantizer, float32, to be multiplied with weights of so many dimensions."""
+    """The scale of a quantizer, float32, shaped for weights of this many dimensions."""
     scale = graph.tensors[quantizer.inputs[1]].array()
     assert scale is not None
     axis = int(quantizer.attributes.get("axis", 1))
@@ -130,7 +131,7 @@ def _scale(graph: OnnxFile, quantizer: Node, dimensions: int) -> np.ndarray:
 
 
 def _added(graph: OnnxFile) -> set[str]:
-    """Tensors that are a term of a sum, also those that are enlarged before."""
+    """Tensors that are addends of a sum, also those enlarged first."""
     found: set[str] = set()
     for node in reversed(graph.nodes):
         if node.op_type == "Add" or (node.op_type == "Resize" and node.outputs[0] in found):
@@ -139,9 +140,9 @@ def _added(graph: OnnxFile) -> set[str]:
 
 
 def _uniform(name: str, dims: tuple[int, ...], deviation: float) -> np.ndarray:
-    """Uniform random float32 of this standard deviation, by the name alone.
+    """Uniform random float32 of this standard deviation, seeded by the name alone.
 
-    Of NumPy only the bits of PCG64 are used: its distributions may change from version to version.
+    Uses only the bits of NumPy's PCG64, since NumPy's distributions may change between versions.
     """
     bits = np.random.PCG64(crc32(name.encode())).random_raw(prod(dims))
     unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0  # in [-1, 1)

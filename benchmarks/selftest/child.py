@@ -1,6 +1,6 @@
 """A stage's own process: checks go out on a pipe, one JSON line each, as they are measured.
 
-Not on stdout, where TensorRT, torch and the driver print as they like.
+Not on stdout, where TensorRT, torch and the driver print too.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def main(given: list[str]) -> None:
     """Run the stage that ``arguments`` describes."""
     stage, rig = Stage(needs=(), **json.loads(given[0])), Rig(Path(given[1]), Path(given[2]))
     pipe = int(given[3])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # only its end is shown; gigabytes of it help nobody
-    os.set_inheritable(pipe, False)  # a process that the stage starts and leaves behind must not hold it open
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps: gigabytes that nobody reads
+    os.set_inheritable(pipe, False)  # a process left behind by the stage must not keep it open
     with os.fdopen(pipe, "w", encoding="utf-8") as out:
         for check in run_stage(stage, rig):
             print(json.dumps(plain(check.to_dict())), file=out, flush=True)
@@ -62,5 +62,5 @@ def read_line(line: str) -> Check | None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except KeyboardInterrupt:  # by the process that follows this one, which knows what it did
+    except KeyboardInterrupt:  # sent by the parent process, which reports it
         sys.exit(130)

@@ -24,7 +24,7 @@ from samkr_edge.machine.tensorrt_module import TITLES, Flavour, import_tensorrt
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
-# Candidates of `best` whose times are closer than this may win in turn.
+# If times of `best`'s candidates are closer than this, either may win.
 NOISE = 0.05
 LEVELS = ("same", "ampere+")
 
@@ -54,7 +54,7 @@ def _best_twice(rig: Rig, flavour: Flavour) -> Check:
 
 
 def same_winner(what: str, winners: Sequence[str], milliseconds: Sequence[Mapping[str, float]]) -> Check:
-    """Whether both builds chose the same precision, or one of them could not tell the two apart."""
+    """Whether both builds chose the same precision, or the times in one of them were too close."""
     apart = [_apart(one) for one in milliseconds]
     times = [", ".join(f"{name} {ms:.3f} ms" for name, ms in one.items()) for one in milliseconds]
     return Check(
@@ -101,7 +101,7 @@ def _for_other_gpus(rig: Rig, flavour: Flavour, level: str) -> Check:
         errors = _errors(source, built.path)
     except SamkrError as error:
         return refused(what, error, "builds and loads")
-    worst = float(np.max(errors))  # NaN where one is, which Python's `max` may pass over
+    worst = float(np.max(errors))  # NaN if any is NaN, which Python's `max` may miss
     return Check(
         what,
         f"loads, relative error {worst:.1e}",
@@ -120,7 +120,7 @@ def _errors(source: Path, engine: Path) -> list[float]:
 
 
 def _bundle(rig: Rig) -> Iterator[Check]:
-    """By the road that `samkr-edge predict POSE.samkr` takes: built once by the public command, then found again."""
+    """Test the path of `samkr-edge predict POSE.samkr`: built once by the public command, then reused."""
     what = "a bundle's engine, used a second time"
     bundle = rig.folder / f"{TRAINED}.samkr"
     try:

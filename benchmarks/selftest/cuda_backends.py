@@ -1,7 +1,7 @@
 """Stage 1: every way to the driver allocates, copies, times, captures, serves two threads and reports full memory.
 
-The driver itself has to; cuda-python and pycuda are for processes that use them anyway, and one that does not fit this
-driver is told and no failure, as long as it says so by our errors.
+The driver itself must work. cuda-python and pycuda are for processes that already use them: one that does not fit this
+driver is reported and is no failure, as long as it gives a samkr-edge error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.runtime.cuda import BACKENDS, DRIVER, Cuda, open_cuda
 
 MIB = 1 << 20
-# What is copied, and what is taken again and again: large enough to be seen in the free memory.
+# Bytes that are copied, and bytes allocated repeatedly: enough to show in the free memory.
 COPIED, TAKEN = 4 * MIB, 64 * MIB
 # More than any GPU has.
 TOO_MUCH = 1 << 42
@@ -71,7 +71,7 @@ def _checks_of(name: str, cuda: Cuda) -> Iterator[Check]:
 
 
 def _copies(cuda: Cuda, seed: int) -> bool:
-    """Whether bytes come back from the device as they went."""
+    """Whether bytes come back from the device unchanged."""
     stream, address = cuda.stream(), cuda.alloc(COPIED)
     there, back = cuda.pinned((COPIED,), np.uint8), cuda.pinned((COPIED,), np.uint8)
     try:
@@ -107,7 +107,7 @@ def _timed_copy(cuda: Cuda) -> float:
 
 
 def _graph(name: str, cuda: Cuda) -> Check:
-    """A way there and back is captured once and launched on other bytes."""
+    """Capture a copy to the device and back once, and launch it on other bytes."""
     what = f"{name}: graph"
     stream, address = cuda.stream(), cuda.alloc(COPIED)
     there, back = cuda.pinned((COPIED,), np.uint8), cuda.pinned((COPIED,), np.uint8)
@@ -139,7 +139,7 @@ def _graph(name: str, cuda: Cuda) -> Check:
 
 
 def _threads(cuda: Cuda) -> str:
-    """What went wrong in two threads that copy at the same time; empty where nothing did."""
+    """What went wrong in two threads that copy at the same time; empty if nothing did."""
     wrong: list[str] = []
 
     def work(seed: int) -> None:
@@ -172,7 +172,7 @@ def _out_of_memory(name: str, cuda: Cuda) -> Check:
 
 def _lost(cuda: Cuda) -> int:
     """Bytes of free memory that are missing after everything was freed."""
-    cuda.free(cuda.alloc(TAKEN))  # what the driver takes once, for itself
+    cuda.free(cuda.alloc(TAKEN))  # the driver's one-time allocations
     before, _ = cuda.memory()
     for _ in range(ROUNDS):
         cuda.free(cuda.alloc(TAKEN))
@@ -180,6 +180,6 @@ def _lost(cuda: Cuda) -> int:
     for _ in range(TRIES):
         if lost <= RETURNED_WITHIN:
             break
-        time.sleep(0.1)  # it may be something else's
+        time.sleep(0.1)  # another process may have taken it
         lost = min(lost, before - cuda.memory()[0])
     return max(lost, 0)

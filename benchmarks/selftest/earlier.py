@@ -15,17 +15,17 @@ from samkr_edge.fixes import quoted
 
 
 def still_holding(file: Path, facts: Mapping[str, Any], stages: Sequence[Stage]) -> list[StageOutcome]:
-    """Those of these stages that passed in ``file``, where machine, versions and code are the same; else none.
+    """The stages that passed in ``file``, if machine, versions and code are the same; else none.
 
     Raises:
-        SamkrError: SE-A64 the file is there and is not what a self-test writes.
+        SamkrError: SE-A64 the file exists and is not a self-test's.
     """
     if not file.is_file():
         return []
     wanted = {stage.number for stage in stages}
     try:
         found = json_of(file.read_text(encoding="utf-8"))
-        # As they are after a way through JSON, where a tuple is a list.
+        # As read back from JSON, where a tuple is a list.
         if found["schema_version"] != SCHEMA_VERSION or any(
             json_text(found.get(name)) != json_text(fact) for name, fact in facts.items()
         ):

@@ -1,4 +1,4 @@
-"""Stage 8: an engine gives the same results from every thread and with a CUDA graph, and leaves no memory behind."""
+"""Stage 8: an engine gives the same results in every thread and with a CUDA graph, and leaks no memory."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _closed_in_either_order(
         gone.close()
         different += not _equal(expected, left.run(image))
         left.close()
-    # One that is forgotten, not closed, next to one in use.
+    # An engine that is dropped without being closed, next to one in use.
     forgotten, left = TensorRTRunner(engine), TensorRTRunner(engine)
     del forgotten
     gc.collect()
@@ -121,7 +121,7 @@ def _graph(title: str, engine: Path, images: Images, expected: list[tuple[np.nda
     with closing(TensorRTRunner(engine, cuda_graph=True)) as runner:
         if runner.graph_note:
             return not_run(what, f"it cannot be captured: {runner.graph_note}")
-        # More than once: what a graph reads and writes must be what the next image is copied to.
+        # More than once: a graph must read and write the buffers that the next image is copied to.
         found = [runner.run(image) for _ in range(2) for image in images]
     different = sum(not _equal(a, b) for a, b in zip(expected * 2, found, strict=True))
     return Check(
@@ -134,10 +134,10 @@ def _graph(title: str, engine: Path, images: Images, expected: list[tuple[np.nda
 
 
 def _opened_and_closed(title: str, engine: Path, image: np.ndarray, times: int) -> Iterator[Check]:
-    """Growth over the second half: in the first, allocators and the driver take what they keep.
+    """Growth over the second half: in the first, allocators and the driver take memory that they keep.
 
-    Memory of the GPU is everybody's, and on a Jetson that of the whole machine: what others take in those seconds looks
-    the same. What leaks leaks again, so that growth is measured up to ``ROUNDS`` times.
+    GPU memory is shared with other processes, on a Jetson with the whole machine: what they take meanwhile looks like a
+    leak. A real leak repeats, so growth is measured up to ``ROUNDS`` times.
     """
 
     def open_and_close() -> None:

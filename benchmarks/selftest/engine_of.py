@@ -1,4 +1,4 @@
-"""An engine of a few operations, built as a network's is and run once: what this TensorRT makes of an operator."""
+"""An engine of a few operations, built like a network's and run once, to test this TensorRT's operators."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WORKSPACE = 512 * MIB
 
 @dataclass(frozen=True)
 class Form:
-    """How the types of an engine come about.
+    """How the types of an engine are chosen.
 
     Attributes:
         title: for people.
-        typing: ``strong``, ``weak``, or None: strong where this version has it.
+        typing: ``strong``, ``weak``, or None: strong if this version has it.
         flags: of the builder.
         steps: what ``samkr_edge.builder.tensorrt.edits.prepare`` does to the graph.
     """
@@ -39,7 +39,7 @@ class Form:
     steps: tuple[str, ...] = ()
 
     def lacking(self, features: Features) -> str:
-        """Why this version has no such engines; empty where it has."""
+        """Why this version has no such engines; empty if it has."""
         if self.typing == "weak" and not features.precision_flags:
             return f"{features.title} has no weak typing"
         if self.typing == "strong" and features.precision_flags and not features.strongly_typed:
@@ -48,19 +48,19 @@ class Form:
 
 
 FP32 = Form("FP32")
-# FP16 wherever TensorRT likes, but where it is told to keep FP32.
+# FP16 wherever TensorRT chooses it, except where it must keep FP32.
 WEAK_FP16 = Form("weak FP16", "weak", ("FP16", OBEY))
-# FP16 written into the graph, but where full precision has to stay.
+# FP16 written into the graph, except where full precision must stay.
 STRONG_FP16 = Form("FP32 inside strong FP16", "strong", steps=("bake_fp16",))
 
 
 @dataclass(frozen=True)
 class EngineOutputs:
-    """What an engine gave.
+    """An engine's outputs.
 
     Attributes:
         outputs: by name.
-        note: how it was built where it was not built as asked; else empty.
+        note: how it was built, if not as requested; else empty.
     """
 
     outputs: dict[str, np.ndarray]
@@ -104,7 +104,7 @@ def plan_of(graph: bytes, form: Form, flavour: Flavour) -> BuildPlan:
 
 
 def run_plan(graph: bytes, plan: BuildPlan, inputs: Mapping[str, np.ndarray], name: str) -> EngineOutputs:
-    """Build and run; where a build fails for which network builds have something else to try, that.
+    """Build and run; if the build fails, try the same fallback as for networks.
 
     Args:
         inputs: by name, of the graph's shapes and types.

@@ -1,4 +1,4 @@
-"""Stage 0: the driver knows the CUDA that TensorRT is made for, TensorRT starts, and has the API that plans go by."""
+"""Stage 0: the driver supports TensorRT's CUDA version; TensorRT starts and has the API that plans rely on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from samkr_edge.machine.tensorrt_module import (
 from samkr_edge.runtime.tensorrt_log import listen
 from samkr_edge.runtime.tensorrt_start import require_fitting_driver, start
 
-# FP16 goes in and comes out: a weakly typed network of it takes the flag.
+# Inputs and outputs are FP16: a weakly typed network with these needs the flag.
 STRONG, WEAK = Form("every type", "strong"), Form("every type", "weak", ("FP16",))
 # Installed next to TensorRT, but not part of it.
 NOT_TENSORRT = {"onnx_package"}
@@ -72,7 +72,7 @@ def _cuda(title: str, trt: Any, flavour: Flavour, known: str | None) -> Check:
 def _starts(title: str, trt: Any, flavour: Flavour) -> Check:
     messages = listen(trt)
     try:
-        require_fitting_driver(trt, flavour)  # the runtime of one that does not fit may end the process
+        require_fitting_driver(trt, flavour)  # an unsuitable TensorRT's runtime may end the process
         for make in (trt.Builder, trt.Runtime):
             start(make, trt, flavour, messages)
     except SamkrError as error:
@@ -100,7 +100,7 @@ def _features(title: str, found: Features) -> Check:
 
 
 def _types(title: str, flavour: Flavour) -> Check:
-    """Values of every type that goes in or comes out are read as what they are."""
+    """Values of every input and output type are read correctly."""
     features = features_here(flavour)
     operator, expected = every_type(with_bytes=features.uint8)
     form = WEAK if STRONG.lacking(features) else STRONG

@@ -1,4 +1,4 @@
-"""Stage 7: what cannot be built, or is broken, gives one of our errors, soon, and leaves nothing behind."""
+"""Stage 7: what cannot be built or is broken gives a samkr-edge error quickly and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from samkr_edge.runtime.cuda import open_cuda
 LONGEST_S = 10.0
 # Megabytes of the GPU that may be missing; a Jetson shares its memory with all other processes.
 MOST_KEPT_MB = 64.0
-# What one command may take before it is killed.
+# Seconds after which a command is killed.
 TIMEOUT_S = 300.0
 INTERRUPTED = 130
-# What a process has mapped once it has begun with TensorRT.
+# Library that a process has mapped once TensorRT has started.
 LIBRARIES: dict[Flavour, str] = {"tensorrt": "libnvinfer", "rtx": "libtensorrt_rtx"}
 Words = Sequence[str]
 
@@ -115,7 +115,7 @@ def _refusals(rig: Rig, flavour: Flavour, run: RunCommand) -> Iterator[Check]:
     opset = build(at_opset_20(good, rig.folder / "opset-20.onnx"))
     yield told(f"{title}: opset 20", opset, start, ("SE-B88",))
     unknown = build(with_unknown_operator(good, rig.folder / "unknown.onnx"))
-    # By the parser, or by ONNX's own checker where FP16 is baked in.
+    # Refused by the parser, or by ONNX's checker if FP16 is baked in.
     yield told(f"{title}: unknown operator", unknown, start, ("SE-B91", "SE-B84"))
     small = build(good, "--workspace", "16")
     yield told(f"{title}: workspace of 16 MiB", small, start, ("SE-B90", "SE-B96"), may_work=True)
@@ -132,11 +132,12 @@ def _refusals(rig: Rig, flavour: Flavour, run: RunCommand) -> Iterator[Check]:
 
 
 def told(what: str, ran: CommandRun, start: float, codes: Words, may_work: bool = False) -> Check:
-    """Whether a command ended with one of our codes, in time, by no signal and without a traceback.
+    """Whether a command ended with a samkr-edge code, in time, without a signal or a traceback.
 
     Args:
         start: seconds that are not counted.
-        may_work: that it succeeds is right too, and that takes its time, as does the way to the layer that fails.
+        may_work: success is right too; then the time is not limited, since success or reaching the failing layer may be
+            slow.
     """
     seconds = max(ran.seconds - start, 0.0)
     works = may_work and ran.status == 0
@@ -159,7 +160,7 @@ def told(what: str, ran: CommandRun, start: float, codes: Words, may_work: bool 
 
 
 def _obeying(rig: Rig, flavour: Flavour) -> Check:
-    """A weakly typed build that insists on FP32 for some layers is built, or is built otherwise and says so."""
+    """A weakly typed build with some layers forced to FP32 succeeds, or is built in another way and reports it."""
     what = f"{TITLES[flavour]}: weak typing that insists on FP32"
     source = network_file(rig)
     (plan,) = plans_for(source, flavour, "fp16")
@@ -169,7 +170,7 @@ def _obeying(rig: Rig, flavour: Flavour) -> Check:
     try:
         built = build_tensorrt(source, rig.folder / "weak.engine", (_weakly_typed(plan),))
     except SamkrError as error:
-        # That layers would not be FP32, or that none of its kernels are: reported, and nothing was written.
+        # Layers would not be FP32, or have no FP32 kernel: reported, and nothing was written.
         return Check(
             what,
             f"{error.code}: {error.message}",
@@ -216,8 +217,8 @@ def stopped(what: str, words: Words, folder: Path, library: str, patience: float
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=environment,  # with a timing cache it could be done before
-        # Like a shell's foreground job it gets Ctrl-C, even if this process was started to ignore it.
+        env=environment,  # with a timing cache it could finish earlier
+        # It gets Ctrl-C like a shell's foreground job, even if this process ignores it.
         preexec_fn=_hear_ctrl_c,
     )
     _wait_for(process, library)

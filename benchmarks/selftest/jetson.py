@@ -23,7 +23,7 @@ _POWER_S = 6.0
 
 
 def checks(rig: Rig, root: Path = ROOT) -> Iterator[Check]:
-    """The machine first, then engines on it, then the clocks, which are locked for a moment and left as they were."""
+    """The machine first, then engines on it, then the clocks, which are locked briefly and restored."""
     device = running_device()
     yield recognised(device)
     yield jetpack(device)
@@ -34,7 +34,7 @@ def checks(rig: Rig, root: Path = ROOT) -> Iterator[Check]:
 
 
 def recognised(device: Device) -> Check:
-    """The profile by the module's own id, and whether the driver says of the GPU what the profile does."""
+    """Identify the profile by the module's id, and compare the driver's facts about the GPU with it."""
     what, target = "module", target_of(device)
     ids = sorted({found for text in device.compatible for found in re.findall(r"p\d{4}-\d{4}", text)})
     memory = (device.memory_bytes or 0) / 2**30
@@ -121,6 +121,6 @@ def locked_clocks(store: Path, root: Path) -> Check:
 
 
 def _clocks(root: Path) -> str | None:
-    """``MAXN (id 0), clocks locked``; None where it cannot be said."""
+    """``MAXN (id 0), clocks locked``; None if unknown."""
     mode = jetson_power_mode(output_of("nvpmodel", "-q"), root)
     return mode if mode and mode.rpartition(", ")[2] in ("clocks locked", "clocks free") else None

@@ -21,15 +21,15 @@ from samkr_edge.machine.device import target_of
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 from targets.device import Device
 
-# An engine that computes the same picks the same kernels; what another mode may move is the order of a sum.
+# The same engine uses the same kernels; another mode may only change the order of a sum.
 SAME = 1e-3
-# Milliseconds that a DLA core other than the one meant may be awake, of those of the one meant.
+# Share of the intended DLA core's awake time that the other core may be awake.
 _OTHER = 0.1
 _DLA_S = 2.0
 
 
 def engine_checks(rig: Rig, device: Device, root: Path = ROOT) -> Iterator[Check]:
-    """samkr_tiny in FP16, by the TensorRT that JetPack brings."""
+    """samkr_tiny in FP16, with JetPack's TensorRT."""
     if "tensorrt" not in served_flavours():
         yield not_run("engines on a Jetson", "no TensorRT supports it")
         return
@@ -41,7 +41,7 @@ def engine_checks(rig: Rig, device: Device, root: Path = ROOT) -> Iterator[Check
 
 
 def memory(engine: Path) -> Check:
-    """Whether what the GPU holds is in the memory column: its weights at least."""
+    """Whether the memory column includes the GPU's share, at least the weights."""
     measured = measure_memory(engine, 1)
     weights = engine.stat().st_size / 2**20
     gpu = measured.gpu
@@ -55,7 +55,7 @@ def memory(engine: Path) -> Check:
 
 
 def across_power_modes(engine: Path, root: Path = ROOT) -> Iterator[Check]:
-    """The engine, built in the mode of now, in every mode that can be entered without a restart; then back to it."""
+    """Run the engine, built in the current mode, in every mode that needs no restart; then restore the mode."""
     what = "engine in another power mode"
     now = parse_nvpmodel(output_of("nvpmodel", "-q"))
     modes = parse_nvpmodel_conf(_text(root / "etc/nvpmodel.conf"))
@@ -74,7 +74,7 @@ def across_power_modes(engine: Path, root: Path = ROOT) -> Iterator[Check]:
     expected = _outputs(engine)
     try:
         for name, number in others:
-            # If a mode needs a restart, nvpmodel asks for one, and is told no.
+            # If a mode needs a restart, nvpmodel asks for it and gets no as the answer.
             run_as_root("nvpmodel", "-m", str(number), answer="no\n")
             if parse_nvpmodel(output_of("nvpmodel", "-q")) != (name, number):
                 continue
@@ -137,7 +137,7 @@ def _in_mode(engine: Path, expected: list[np.ndarray], what: str) -> Check:
     except SamkrError as error:
         return refused(what, error, "it loads and computes the same")
     moves = [relative_error(a, b) for a, b in zip(expected, found, strict=True)]
-    moved = float(np.max(moves))  # NaN where one is, which Python's `max` may pass over
+    moved = float(np.max(moves))  # NaN if any is NaN, which Python's `max` may miss
     return Check(
         what,
         f"it loads; relative error {moved:.1e}",

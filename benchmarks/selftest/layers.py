@@ -1,4 +1,4 @@
-"""Stage 5: what the engines are made of, by TensorRT's own list of layers and its profiler."""
+"""Stage 5: what the engines consist of, by TensorRT's list of layers and its profiler."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.passport import read_passport
 from samkr_edge.runtime.tensorrt import TensorRTRunner
 
-# Share of the convolutions that are quantized whose layers are INT8.
+# Share of the quantized convolutions whose layers are INT8.
 LEAST_INT8 = 0.95
-# Share of the time in layers that the list does not name.
+# Share of the time in unlisted layers.
 MOST_UNLISTED = 0.05
 PROFILED_RUNS = 20
 
 
 def inspected(flavour: Flavour) -> tuple[Wanted, ...]:
-    """The engines that are looked into."""
+    """The engines to inspect."""
     tiny = Wanted(flavour, TRAINED, "int8")
     return (tiny, replace(tiny, precision="fp16"), Wanted(flavour, "samkr_w32", "fp16"))
 
 
 def checks(rig: Rig, only: Sequence[str] | None = None) -> Iterator[Check]:
-    """Of every engine, or of those whose names are in ``only``."""
+    """Checks of every engine, or of those named in ``only``."""
     for flavour in served_flavours():
         for wanted in inspected(flavour):
             if only is None or str(wanted) in only:
@@ -73,7 +73,7 @@ def _engine(rig: Rig, wanted: Wanted) -> Iterator[Check]:
 
 
 def _full_precision(wanted: Wanted, promises: Promises, broken: Sequence[BrokenPromise]) -> Check:
-    """Of what a list does not name nothing is known; that alone is no failure."""
+    """Unlisted nodes are unknown, which alone is no failure."""
     what, limit = f"{wanted}, softmax, grid, sampling and last convolutions FP32", "all that are named"
     kinds = (promises.softmaxes, promises.grids, promises.samplings, promises.fp32)
     promised = sum(len(nodes) for nodes in kinds)
@@ -89,7 +89,7 @@ def _full_precision(wanted: Wanted, promises: Promises, broken: Sequence[BrokenP
 
 
 def _int8(wanted: Wanted, promises: Promises, broken: Sequence[BrokenPromise]) -> Check:
-    """Of those that the list names: a block of the graph compiler's hides what is in it."""
+    """Only of listed nodes: a block of the graph compiler hides its contents."""
     what, limit = f"{wanted}, quantized convolutions INT8", f"at least {LEAST_INT8:.0%}"
     wrong = [one for one in broken if one.found]
     total, unnamed = len(promises.int8), len(broken) - len(wrong)
@@ -109,7 +109,7 @@ def _int8(wanted: Wanted, promises: Promises, broken: Sequence[BrokenPromise]) -
 
 
 def _fused_sums(wanted: Wanted, graph: OnnxFile, promises: Promises, layers: Sequence[Layer]) -> Check:
-    """The sums of residual blocks, whose one term is an INT8 convolution, are part of its kernel."""
+    """The sums of residual blocks are fused into the INT8 convolution that gives one addend."""
     convolutions = {node.outputs[0] for node in graph.nodes if node.name in set(promises.int8)}
     sums = [
         node.name

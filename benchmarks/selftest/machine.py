@@ -25,11 +25,11 @@ NO_ONNX = 'the package onnx is not installed: pip install "samkr-edge[build]"'
 
 @dataclass(frozen=True)
 class MachineUnderTest:
-    """What stages find here.
+    """What this machine has for the stages.
 
     Attributes:
-        lacking: what some need and is not here -> why, in a few words.
-        versions: of the TensorRT flavours that import, and of torch where it was asked for: ``TensorRT`` -> ``10.3.0``.
+        lacking: missing requirement -> why, in a few words.
+        versions: of the TensorRT flavours that can be imported, and of torch if requested: ``TensorRT`` -> ``10.3.0``.
     """
 
     device: Device
@@ -49,7 +49,7 @@ class MachineUnderTest:
 
 
 def look_around(stages: Iterable[Stage]) -> MachineUnderTest:
-    """What these stages need and find. TensorRT and torch are imported in another process: that can end one."""
+    """What these stages need and have. TensorRT and torch are imported in another process, since that can end it."""
     needed = {need for stage in stages for need in stage.needs}
     lacking: dict[Needs, str] = {}
     device = running_device()
@@ -60,7 +60,7 @@ def look_around(stages: Iterable[Stage]) -> MachineUnderTest:
     if "onnx" in needed and find_spec("onnx") is None:
         lacking["onnx"] = NO_ONNX
     modules: dict[str, str] = {}
-    if "gpu" not in lacking:  # without a GPU nothing else is worth the seconds
+    if "gpu" not in lacking:  # without a GPU the other look-ups are pointless
         modules |= {TITLES[flavour]: MODULES[flavour] for flavour in MODULES} if "tensorrt" in needed else {}
         modules |= {"torch": "torch"} if "torch" in needed else {}
     trials = trial_imports(list(modules.values()))
@@ -85,13 +85,13 @@ def look_around(stages: Iterable[Stage]) -> MachineUnderTest:
 
 
 def require_gpu_here() -> None:
-    """Raises SamkrError SE-V61, one line, where there is no GPU to test."""
+    """Raises SamkrError SE-V61, one line, if there is no GPU to test."""
     if reason := _no_gpu():
         raise SamkrError("SE-V61", f"the self-test needs an NVIDIA GPU, and there is none: {reason}")
 
 
 def code_digest() -> str:
-    """SHA-256 over our own Python files: a stage that passed with other code says nothing of this one."""
+    """SHA-256 over samkr-edge's Python files: a stage that passed with other code says nothing about this code."""
     digest = hashlib.sha256()
     for name in NAMES:
         for path in sorted((Path(HOME) / name).rglob("*.py")):
@@ -116,7 +116,7 @@ def served_flavours() -> tuple[Flavour, ...]:
 
 
 def _no_gpu() -> str:
-    """Why there is no GPU; empty where there is one."""
+    """Why there is no GPU; empty if there is one."""
     try:
         require_gpu()
     except SamkrError as error:

@@ -51,7 +51,7 @@ def network_file(
 
 
 def source_of(rig: Rig, wanted: Wanted) -> Path:
-    """The network that an engine is built from: with quantizers only where they are wanted."""
+    """The network that an engine is built from, with quantizers only if requested."""
     return network_file(
         rig,
         wanted.model,
@@ -89,7 +89,7 @@ def build(
 
 
 def built_engine(rig: Rig, wanted: Wanted) -> Path:
-    """The engine, built where no stage has built it yet; raises as ``build``."""
+    """The engine, built unless an earlier stage has built it; raises as ``build``."""
     path = rig.shared / "engines" / wanted.file
     if not (path.is_file() and passport_path(path).is_file()):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,15 +24,15 @@ from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from samkr_edge.errors import SamkrError
 from samkr_edge.machine.tensorrt_module import Flavour
 
-# Relative L2 error of a map. Builds clear TF32, so that right ones in FP32 are far below.
+# Relative L2 error of a map. Builds clear TF32, so that correct FP32 builds are far below.
 FLOAT_ERRORS = {"fp32": 2e-3, "fp16": 5e-3}
 # Behind INT8 layers a value on the edge of a step falls to either side, and runtimes that compute the same graph are
 # 1.3 times as far from each other as the graph is from its own float network (ONNX Runtime with FP16 and FP32 scales).
 QUANTIZATION_NOISES = 2.0
-# Image pixels that this share of the joints may move: one that is refined sits on the larger of two places that are
-# almost equal, and may take the other.
+# Image pixels that this share of the joints may move: a refined joint is at the larger of two almost equal peaks and
+# may switch to the other.
 MOVE = 0.5
-# In INT8 half of them: right builds move them by 0.2 in the median, and some by many.
+# In INT8, half of the joints: correct builds move them by 0.2 in the median, and a few by many pixels.
 SHARES = {"fp32": 0.99, "fp16": 0.99, "int8": 0.5}
 AP_POINTS = {"fp32": 0.1, "fp16": 0.1, "int8": 1.0}
 # Images that the maps of large networks are compared on.
@@ -40,7 +40,7 @@ FEW = 4
 
 
 def networks(flavour: Flavour) -> tuple[Wanted, ...]:
-    """What is built and compared."""
+    """The networks to build and compare."""
     tiny = Wanted(flavour, TRAINED, "fp32")
     return (
         tiny,
@@ -69,7 +69,7 @@ def checks(rig: Rig, images: int = IMAGES, only: Sequence[str] | None = None) ->
 
 
 def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Check]:
-    """The engine against ONNX Runtime. A network without training sees nobody, so that only its maps are compared."""
+    """The engine against ONNX Runtime. An untrained network sees nobody, so only its maps are compared."""
     try:
         plans_for(source_of(rig, wanted), wanted.flavour, wanted.precision)
     except SamkrError as error:
@@ -79,7 +79,7 @@ def compared(rig: Rig, wanted: Wanted, people: KeypointDataset) -> Iterator[Chec
     images = images_of(people)[: None if trained else FEW]
     try:
         engine = built_engine(rig, wanted)
-        # Of one image: the check includes that a batch computes the same for each image.
+        # Of single images, so that the check also covers that a batch computes the same for each image.
         single = source_of(rig, replace(wanted, batch=1))
         expected = look(reference_of(single, engine, rig.folder / "reference.onnx"), images)
         found = look(engine, images)

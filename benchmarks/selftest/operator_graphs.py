@@ -1,6 +1,7 @@
-"""The operators of our networks as graphs of one or a few nodes, with the shapes and attributes that `export` writes.
+"""The networks' operators as graphs of one or a few nodes, with the shapes and attributes that `export` writes.
 
-Inputs are multiples of 1/128 and at most 1, which FP16 and TF32 hold exactly: what is measured is the operator.
+Inputs are multiples of 1/128 and at most 1, which FP16 and TF32 represent exactly, so that only the operator's error is
+measured.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def computed(operator: Operator) -> dict[str, np.ndarray]:
 
 
 def every_type(*, with_bytes: bool) -> tuple[Operator, dict[str, np.ndarray]]:
-    """Inputs of every type that an engine of ours can have; and what comes out, without ONNX Runtime."""
+    """Inputs of every type that an engine can have, and the expected outputs, without ONNX Runtime."""
     from onnx import TensorProto, helper
 
     shape = (1, 2, 8, 16)
@@ -115,7 +116,7 @@ def resize(factor: int) -> Operator:
 def softmax(*, half: bool = False) -> Operator:
     """x (1, 136, 16384) -> y: attention over the 128x128 places of a map, whose mean weight is 2^-14.
 
-    ``half``: what goes in comes as FP16, as in a network with FP16 baked in.
+    ``half``: the input is FP16, as in a network with FP16 baked in.
     """
     from onnx import TensorProto, helper
 
@@ -154,7 +155,7 @@ def convolution(channels: int, groups: int, outputs: int, *, half: bool = False)
 
 
 def decode_tail() -> Operator:
-    """heatmap, offset -> poses, scores, and proposals where it refines: what a decoding export does after its maps."""
+    """heatmap, offset -> poses, scores, and proposals if it refines: the part of a decoding export after the maps."""
     import onnx
     from onnx import TensorProto
 
@@ -179,9 +180,9 @@ def decode_tail() -> Operator:
 
 
 def _maps(graph: Any) -> dict[str, np.ndarray]:
-    """Noise with more peaks than people are looked for, and joints on both sides of the border.
+    """Noise with more peaks than the decoder takes, and joints on both sides of the border.
 
-    No two values are alike: of equal ones TopK may choose any.
+    All values differ, since TopK may choose any of equal ones.
     """
     sizes = {value.name: _shape(value) for value in (*graph.input, *graph.output)}
     batch, height, width, _ = sizes["image"]

@@ -1,4 +1,4 @@
-"""Stage 3: the other operators of our networks, each in its own engine, against ONNX Runtime."""
+"""Stage 3: the networks' other operators, each in its own engine, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CONVOLUTION_ERROR, HALF_ERROR = 1e-3, 5e-3
 # Of joints in input pixels, and of heat: a product and a sum are rounded once or twice. Which people are found, and
 # their order, is equal.
 JOINT_ERROR, HEAT_ERROR = 1e-3, 1e-5
-# The graph has its FP16 already, with the types of what goes in and comes out as they are.
+# The graph already has its FP16; input and output types stay.
 HALF = Form("FP16", "strong")
 HALF_BY_FLAG = Form("FP16", "weak", ("FP16",))
-# As network builds do it: TensorRT reads bytes by a cast alone.
+# As in network builds: TensorRT allows only a cast on bytes.
 BYTES = Form("FP32", steps=("cast_first",))
 
 
@@ -109,7 +109,7 @@ def _convolution(
     except SamkrError as error:
         if error.code not in ("SE-B90", "SE-B96"):
             raise
-        # Which kernels are missing is worth the rest of this stage.
+        # Continue the stage, to report all missing kernels.
         return Check(what, f"not built: {error.message}", "an engine", False, {"error": error.to_dict()})
     expected = computed(operator)["y"]
     found = relative_error(expected, ran.outputs["y"])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from benchmarks.selftest.stage import Check, Stage
 
-# `unfinished`: stopped before it was through, by Ctrl-C or by the end of `--minutes`, with nothing failed until then.
+# `unfinished`: stopped by Ctrl-C or by the end of `--minutes` before it was done, without a failure so far.
 State = Literal["passed", "failed", "not run", "unfinished"]
 
 
@@ -18,9 +18,9 @@ class StageOutcome:
 
     Attributes:
         checks: in the order in which they were measured.
-        why: of a stage that was not run or not finished: the reason; of one that failed: its first failed check.
+        why: the reason why a stage was not run or not finished, or the first failed check.
         seconds: wall time of its process.
-        said: the last lines that its process wrote to stderr, where it failed.
+        said: the last lines that its process wrote to stderr, if it failed.
     """
 
     number: int
@@ -42,7 +42,7 @@ def not_run_stage(stage: Stage, why: str) -> StageOutcome:
 def judge(
     stage: Stage, checks: Sequence[Check], seconds: float, said: Sequence[str] = (), unfinished: str = ""
 ) -> StageOutcome:
-    """The outcome of a stage that was run; ``unfinished`` says why it was stopped, where it was.
+    """The outcome of a stage that was run; ``unfinished`` is the reason if it was stopped.
 
     A stage counts as not run if none of its checks could be run: nothing is known about it.
     """

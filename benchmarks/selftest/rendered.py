@@ -7,7 +7,7 @@ from samkr_edge.dataset.keypoint_dataset import KeypointDataset, open_dataset
 from samkr_edge.packages import resolve
 
 IMAGES = 50
-# What the carried samkr_tiny was trained on, at 128 x 128 pixels; on other images than these.
+# Like the training data of the carried samkr_tiny, at 128 x 128 pixels, but other images.
 LIVELINESS = 0.3
 
 

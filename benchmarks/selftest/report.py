@@ -1,4 +1,4 @@
-"""What a self-test found: the JSON, the table, and one sentence."""
+"""The results of a self-test: the JSON, the table, and one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SCHEMA_VERSION = 1
-# The stage that compares whole networks: what the sentence says of engines rests on it.
+# The stage that compares whole networks, on which the sentence's statement on engines is based.
 NETWORKS = 4
 _STYLES: dict[State, str] = {
     "passed": "green",
@@ -35,7 +35,7 @@ def payload(begun: str, facts: Mapping[str, Any], outcomes: Sequence[StageOutcom
 
 
 def passed(outcomes: Sequence[StageOutcome]) -> bool | None:
-    """False where a stage failed, True where some passed and none failed, None where nothing is known."""
+    """False if a stage failed, True if some passed and none failed, None if nothing is known."""
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
         return False
@@ -74,7 +74,7 @@ def verdict(
 
 
 def table(outcomes: Sequence[StageOutcome]) -> RenderableType:
-    """One row a check; of a stage without checks its reason."""
+    """One row a check; for a stage without checks, its reason."""
     from rich.table import Table
     from rich.text import Text
 
@@ -94,7 +94,7 @@ def table(outcomes: Sequence[StageOutcome]) -> RenderableType:
 
 
 def summary(outcomes: Sequence[StageOutcome], facts: Mapping[str, Any]) -> RenderableType:
-    """Table, what a stage that failed said before its end, and the verdict."""
+    """Table, the last output of a failed stage, and the verdict."""
     from rich.console import Group
     from rich.text import Text
 

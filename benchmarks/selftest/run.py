@@ -10,7 +10,7 @@ from samkr_edge.packages import resolve
 
 
 def run_stage(stage: Stage, rig: Rig) -> Iterator[Check]:
-    """The stage's checks as they are measured; what it raises is the last one, failed."""
+    """The stage's checks as they are measured; an exception becomes the last one, failed."""
     rig.folder.mkdir(parents=True, exist_ok=True)
     rig.shared.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,6 +1,6 @@
-"""Stage 2: engines that do nothing but sample, at places between pixels, against ONNX Runtime.
+"""Stage 2: engines that only sample, between pixels, compared with ONNX Runtime.
 
-What is wrong here is wrong in every adaptive block, where it looks like rounding.
+An error here affects every adaptive block, where it would look like rounding.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def checks(rig: Rig) -> Iterator[Check]:
 def _check(
     what: str, graph: bytes, case: SamplingCase, form: Form, judged: Judged, flavour: Flavour
 ) -> Check:
-    """Where this TensorRT samples wrong next to FP16, network builds keep adaptive blocks FP32 whole: so does this."""
+    """If this TensorRT samples wrongly next to FP16, network builds keep adaptive blocks entirely FP32; so does this
+    check.
+    """
     plan = plan_of(graph, form, flavour)
     ran = run_plan(graph, plan, case.inputs, "sampling")
     found = compare_samples(case, ran.outputs[SAMPLED])

@@ -1,4 +1,4 @@
-"""One run of the self-test: which stages, in which order, until when; what became of them is on disk at any time."""
+"""One run of the self-test: which stages, in which order, for how long; their outcomes are always on disk."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Selftest:
 
     @property
     def outcomes(self) -> list[StageOutcome]:
-        """Of every stage of the run, in order; those that it has not come to are not run."""
+        """Outcomes of all stages of the run, in order; those not reached count as not run."""
         return [
             self._outcomes.get(stage.number) or not_run_stage(stage, self._ended()) for stage in self.stages
         ]
@@ -71,7 +71,7 @@ class Selftest:
         begun = time.monotonic()
 
         def note(check: Check) -> None:
-            # A machine that loses power in the middle of a stage has measured something all the same.
+            # Saved after every check, in case the machine loses power during a stage.
             checks.append(check)
             self._keep(judge(stage, checks, time.monotonic() - begun, unfinished="it did not finish"))
             measured(check)
@@ -89,7 +89,7 @@ class Selftest:
             self._keep(replace(outcome, why="kept from an earlier run"))
 
     def _against(self, stage: Stage) -> str:
-        """Why a stage is not run; empty where it is."""
+        """Why a stage is not run; empty if it is."""
         failed = self._first_failed()
         if failed is not None and not self.keep_going:
             return f"stage {failed.number} failed"
@@ -117,7 +117,7 @@ class Selftest:
         return outcome
 
     def _set_aside(self) -> None:
-        """A run of some stages must not take the place of one of all: its file gets its time as a part of its name."""
+        """Rename the earlier file, with its time in the name: a run of some stages must not replace a full one."""
         self._is_ours = True
         if self.file.is_file():
             written = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.file.stat().st_mtime))

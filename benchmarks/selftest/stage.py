@@ -18,9 +18,9 @@ class Check:
 
     Attributes:
         what: in a few words, unique within its stage.
-        found: what was measured, for people; of a check that could not be run, why.
-        limit: what it is held against, for people.
-        passed: None where it was not run.
+        found: what was measured, as text; for a check that could not be run, the reason.
+        limit: the limit, as text.
+        passed: None if it was not run.
         figures: the numbers behind ``found``, plain JSON, names with units: ``largest_error``, ``gpu_ms``.
     """
 
@@ -35,7 +35,7 @@ class Check:
 
 
 def not_run(what: str, why: str) -> Check:
-    """A check that this machine, or this version, has nothing to run on."""
+    """A check that cannot run on this machine or version."""
     return Check(what, why, "", None)
 
 
@@ -44,8 +44,8 @@ class Rig:
     """Where a stage works.
 
     Attributes:
-        folder: an empty folder of the stage's own; what it leaves there is thrown away.
-        shared: a folder for what several stages need (rendered people, built engines), by name; made where missing.
+        folder: an empty folder for this stage, deleted afterwards.
+        shared: a folder for what several stages need (rendered people, built engines), by name; made if missing.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Rig:
 
 
 def refused(what: str, error: SamkrError, limit: str = "no error") -> Check:
-    """A check that failed with an error of ours, where a figure was wanted."""
+    """A check that failed with a samkr-edge error instead of a figure."""
     return Check(what, f"{error.code}: {error.message}", limit, False, {"error": error.to_dict()})
 
 
@@ -68,8 +68,8 @@ class Stage:
         number: 0 to 12, the order in which they run.
         title: for people.
         checks: "module:function" of a ``Checks``; imported only when the stage runs.
-        needs: what has to be there; where it is not, the stage is not run, which is no failure.
-        minutes: about what it takes on an Orin Nano, for ``--minutes``.
+        needs: requirements; if one is missing, the stage is not run, which is no failure.
+        minutes: approximate time on an Orin Nano, for ``--minutes``.
     """
 
     number: int

@@ -25,7 +25,7 @@ STAGES = (
 
 
 def chosen_stages(wanted: Sequence[str]) -> tuple[Stage, ...]:
-    """``["0-3", "5,7", "9 12"]`` -> those stages, in their order; all of them where nothing is wanted.
+    """``["0-3", "5,7", "9 12"]`` -> those stages, in order; all of them for an empty list.
 
     Raises:
         SamkrError: SE-U53 there is no such stage.
@@ -37,7 +37,7 @@ def chosen_stages(wanted: Sequence[str]) -> tuple[Stage, ...]:
     for text in ",".join(wanted).replace(" ", ",").split(","):
         first, dash, last = text.partition("-")
         ends = (first, last if dash else first)
-        # Both ends are known before all between them are listed: there may be billions.
+        # Check both ends before listing the range, which may have billions of numbers.
         there = all(end.isdecimal() and int(end) in known for end in ends)
         asked = set(range(int(ends[0]), int(ends[1]) + 1)) if there else set()
         if not asked or not asked <= known:

@@ -1,7 +1,7 @@
 """Each stage in its own supervised process: TensorRT can end a process with a signal, and it can hang.
 
-The process has a process group of its own. So Ctrl-C reaches only the one that follows, which keeps what was measured
-and stops the other; and what a stage has started itself is stopped with it.
+Each process has its own process group. So Ctrl-C reaches only the supervisor, which keeps the measurements and stops
+the stage, together with any processes that the stage has started.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from benchmarks.selftest.stage import Check, Rig, Stage
 from samkr_edge import child_process
 from samkr_edge.files.temporary import temporary_folder
 
-# A stage that takes this many times what it takes on an Orin Nano hangs.
+# A stage counts as hanging after this many times its time on an Orin Nano.
 PATIENCE = 5
-# Seconds that a process has to end after it was asked to, before it is killed.
+# Seconds that a process gets to end before it is killed.
 GRACE_S = 10.0
 _SAID_LINES, _SAID_BYTES = 12, 16_384
 
@@ -33,7 +33,7 @@ OnCheck = Callable[[Check], None]
 
 
 class StoppedByUser(KeyboardInterrupt):
-    """Ctrl-C, or what is heard as it, while a stage ran; ``outcome`` is what it had measured."""
+    """Ctrl-C, or a signal treated like it, during a stage; ``outcome`` has its measurements so far."""
 
     def __init__(self, outcome: StageOutcome) -> None:
         super().__init__(outcome.why)
@@ -52,7 +52,7 @@ def supervise(
     Args:
         shared: ``Rig.shared`` of the run; the stage's own folder is made, and thrown away after it.
         measured: called for every check immediately.
-        seconds_left: what is left of ``--minutes``: a stage that is still running then is stopped, and unfinished.
+        seconds_left: of ``--minutes``: a stage still running then is stopped and unfinished.
 
     Raises:
         StoppedByUser: Ctrl-C; the child has ended by then.
@@ -74,7 +74,7 @@ class _Follower:
         self.said, self.begun, self.rest = said, time.monotonic(), b""
         self.reader, writer = os.pipe()
         command = child_process.module("benchmarks.selftest.child", *arguments(stage, rig, writer))
-        # Caches of the user's are neither relied on nor changed.
+        # The user's caches are neither used nor changed.
         own = {**os.environ, "SAMKR_EDGE_CACHE": str(rig.shared / "cache")}
         try:
             self.child = subprocess.Popen(
@@ -122,11 +122,11 @@ class _Follower:
         return self._outcome()
 
     def _read(self, until: float) -> bool:
-        """Take checks until the pipe is closed; False where that took too long."""
+        """Read checks until the pipe is closed; False if that took too long."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.reader, selectors.EVENT_READ)
             while (left := until - time.monotonic()) > 0:
-                # In short waits: what the child leaves behind may hold the pipe open when it has ended itself.
+                # In short waits: processes left behind by the child may keep the pipe open after it has ended.
                 if not selector.select(min(left, 0.5)):
                     if self.child.poll() is not None and not selector.select(0):
                         return True
@@ -177,20 +177,20 @@ class _Follower:
         self.measured(check)
 
     def _stop(self) -> None:
-        """Ask for an end as Ctrl-C does, which lets a build stop and temporary files vanish; then insist."""
+        """Interrupt it like Ctrl-C, so that a build can stop and remove temporary files; then kill it."""
         for ask in (signal.SIGINT, signal.SIGTERM):
             self._signal(ask)
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(self.grace_s)
                 break
-        # What it measured while it was being stopped counts, too.
+        # Checks measured while it was being stopped count too.
         os.set_blocking(self.reader, False)
         with suppress(BlockingIOError):
             while data := os.read(self.reader, 65_536):
                 self._take(data)
 
     def _kill(self) -> None:
-        """Whatever is left of its process group."""
+        """Kill the rest of its process group."""
         self._signal(signal.SIGKILL)
         self.child.wait()
 

@@ -1,4 +1,4 @@
-"""Stage 6: a timing cache makes a second build fast, and one that is foreign or damaged does no harm."""
+"""Stage 6: a timing cache makes a second build fast; a foreign or damaged one does no harm."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
 from samkr_edge.runtime.tensorrt_caches import load_cache, store_cache
 
-# Of the seconds of the first build.
+# Share of the first build's seconds.
 SECOND_BUILD = 0.5
-# A build that takes less without a cache times too little for the ratio to mean anything.
+# A build that takes less without a cache times too few kernels for a meaningful ratio.
 LEAST_SECONDS = 2.0
 
 
@@ -32,7 +32,7 @@ def checks(rig: Rig, model: str = "samkr_w32") -> Iterator[Check]:
     (plan,) = plans_for(source, "tensorrt", "fp16")
     assert plan.timing_cache is not None
     file = cache_folder() / plan.timing_cache
-    # Other stages go on with theirs.
+    # Other stages keep their cache.
     kept = file.read_bytes() if file.is_file() else None
     file.unlink(missing_ok=True)
     try:
@@ -52,11 +52,11 @@ def _with_cache(source: Path, plan: BuildPlan, file: Path) -> Iterator[Check]:
     yield Check("cache kept", f"{len(cache)} bytes", "more than none", bool(cache), {"bytes": len(cache)})
     yield second_build(first, second)
     spoilt: dict[str, Callable[[], object]] = {
-        # Whole for us, and nothing that TensorRT has written.
+        # Intact by our checksum, but not written by TensorRT.
         "foreign cache": lambda: store_cache(file, bytes(range(256)) * 16),
-        # Whole for us, cut for TensorRT.
+        # Intact by our checksum, cut off for TensorRT.
         "cache that was cut before it was kept": lambda: store_cache(file, cache[: len(cache) // 2]),
-        # As a full disk leaves it: what we do not hand on.
+        # As a full disk leaves it: not passed on to TensorRT.
         "cut cache": lambda: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     }
     for name, spoil in spoilt.items():
@@ -88,7 +88,7 @@ def second_build(first: float, second: float) -> Check:
 
 
 def _seconds(source: Path, plan: BuildPlan) -> float:
-    """Wall time of the builder alone: all else is the same each time."""
+    """Wall time of the builder alone: the rest is the same each time."""
     begun = time.perf_counter()
     build_bytes(source, plan)
     return time.perf_counter() - begun

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.selftest.stage import Check, Rig
 from samkr_edge.packages import resolve
 
-# Relative L2 error of the grouped head against the loop. float64: both round the same sums, in another order.
+# Relative L2 error of the grouped head against the loop. float64: both round the same sums in different order.
 HEAD_LIMITS = {"float64": 1e-9, "float32": 1e-4}
 # bf16 has eight bits: its loss on the same images may differ by this from fp32's, averaged over the steps.
 LOSS_LIMIT = 0.1

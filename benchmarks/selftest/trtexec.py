@@ -24,7 +24,7 @@ _NO_GRAPH = re.compile(r"CUDA graph capture on the stream has failed|useCudaGrap
 
 @dataclass(frozen=True)
 class TrtexecResult:
-    """What it printed.
+    """Its output.
 
     Attributes:
         major: of its TensorRT.
@@ -38,7 +38,7 @@ class TrtexecResult:
 
 
 def find_trtexec() -> Path | None:
-    """From PATH, else from where packages put it."""
+    """Path from PATH, else from the packages' folders."""
     found = shutil.which("trtexec")
     if found is not None:
         return Path(found)
@@ -61,7 +61,7 @@ def release_of(printed: str) -> tuple[int, ...]:
 
 
 def release(program: Path) -> tuple[int, ...]:
-    """Of a program; raises SamkrError SE-V64 where it does not start."""
+    """Release of a program; raises SamkrError SE-V64 if it does not start."""
     return release_of(_output(program, ["--help"], 60))
 
 

@@ -171,7 +171,7 @@ def check(
         return
     if not json:
         raise error
-    # One object holds both: every place, and what the exit code says.
+    # One object has both: all places, and the error behind the exit code.
     say(str(error))
     raise typer.Exit(error.exit_code)
 

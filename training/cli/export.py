@@ -30,7 +30,7 @@ class DecodeIn(str, Enum):
 
 
 class ProbeFrom(str, Enum):
-    """Which pictures travel with the file."""
+    """Which images the file carries."""
 
     checkpoint = "checkpoint"
     rendered = "rendered"
@@ -176,7 +176,7 @@ def export(
 def _without_attention(
     network: PoseNet, card: ModelCard, probe: Probe, data: Path | None, split: str, limits: dict[str, Any]
 ) -> tuple[PoseNet, ModelCard]:
-    """The network without its attention, if it may be, and the card that says how that was judged."""
+    """The network without its attention, if allowed, and the card with the reason."""
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.dataset.usable import remarks
     from samkr_edge.progress import progress
@@ -228,5 +228,5 @@ def _not_a_precision(precision: str, checkpoint: str, is_float: bool, untrained:
 
 
 def _opset(card: ModelCard, half: bool) -> int:
-    """The oldest opset that has what is asked: FP8, and FP16 scales, begin at 19."""
+    """The oldest opset with the requested types: FP8 and FP16 scales need 19."""
     return 19 if card.precision == "fp8" or (half and card.quantized) else 17

@@ -62,7 +62,7 @@ def import_weights(
 
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
-    model_config(model, keypoints)  # a mistyped name is answered before a large file is read
+    model_config(model, keypoints)  # report a mistyped name before reading a large file
     read = read_weights(weights)
     foreign = recognise(read.tensors, weights)
     count = foreign.keypoints or keypoints

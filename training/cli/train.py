@@ -83,7 +83,7 @@ def train(
     card = ModelCard(model, dataset.skeleton, size, decode=decode)
     torch.manual_seed(settings.seed)
     network = build_model(config)
-    if not resuming:  # else weights and card are those that the run left
+    if not resuming:  # otherwise weights and card are the run's
         start = load_start(network, settings.init)
         card = card.with_provenance(**start.provenance)
         if start.told and is_first_process():
@@ -112,7 +112,7 @@ def _model_of(recipe: Recipe, data: Path) -> str:
     """The network that a recipe trains.
 
     Raises:
-        SamkrError: SE-U32 it trains none of its own, SE-U87 its loss needs another one.
+        SamkrError: SE-U32 it does not train a network itself, SE-U87 its loss needs another network.
     """
     from training.models.zoo import model_config
 

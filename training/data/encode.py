@@ -94,7 +94,7 @@ def encode(
         areas: (P,) squared extents in **input** pixels (``person_size`` times the squared scale).
         valid: (h, w) 1 where the loss counts; None: everywhere.
         map_hw: height and width of the maps.
-        settings: see there.
+        settings: see ``EncodeSettings``.
         centers: (P, 3) x, y, v in map pixels; default ``person_centers``. v = 0: no centre, no offsets.
     """
     height, width = map_hw

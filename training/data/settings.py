@@ -19,7 +19,7 @@ class AugmentSettings:
         translation: largest shift in x and in y as a share of the input's short side.
         flip: probability of mirroring.
         jitter: strength of brightness, contrast and colour changes, 0 to 1.
-        crop: what is shown before anything is varied. ``fit``: the whole image, as deployment sees it. ``short``:
+        crop: the part of the image before any augmentation. ``fit``: the whole image, as deployment sees it. ``short``:
             the image's short side fills the input's, as DEKR and its kin train; the ends of the long side are cut off.
         parity: DEKR's alignment, half a pixel from the image's middle, and its joints' bias when mirrored; it is
             defined for ``short`` alone.
@@ -54,7 +54,7 @@ class EncodeSettings:
         background_weight: weight of the heatmap loss away from every Gaussian's window.
         offset_extent: what weighs a person's offsets, see ``encode.person_size``.
         smallest_extent: input pixels. No ``person`` weighs more than one of this box diagonal: the box of a single
-            labelled joint has none, which says nothing of how large the person is.
+            labelled joint has none, which says nothing about the person's size.
         smallest_person: source pixels. People of COCO whose area is less than its square get no centre and no
             offsets; None: as ``samkr_edge.dataset.usable.smallest_area`` has it.
         parity: reproduce the official code: the centre has ``sigma`` where its channel is below 17 (CrowdPose);

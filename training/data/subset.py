@@ -26,7 +26,7 @@ from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.oks import is_ignored
 
-# A key of the annotation file, by which a later run knows the subset for one.
+# A key of the annotation file, by which a later run recognises a subset.
 MARK = "samkr_edge_subset"
 
 
@@ -129,7 +129,7 @@ def _copy_images(source: KeypointDataset, out: Path, chosen: list[ImageRecord], 
     for copy, original in copies.items():
         with replacing(copy) as temporary:
             _copy(original, temporary, source)
-    # The annotations last: a subset that was interrupted is not one yet.
+    # The annotations last, so that an interrupted subset is not taken for a complete one.
     return _write_annotations(source.annotation_path, target, names)
 
 
@@ -156,7 +156,7 @@ def _copy(image: Path, target: Path, source: KeypointDataset) -> None:
         shutil.copyfile(image, target)
     except OSError as error:
         if error.filename != str(image):
-            raise  # the disk that is written to
+            raise  # an error of the output disk
         raise SamkrError(
             "SE-D49",
             f"the image {image} could not be copied, so there is no subset",

@@ -33,7 +33,7 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class _Sample:
-    """What is known of one image before it is opened."""
+    """What is known about an image before it is opened."""
 
     record: ImageRecord
     joints: Points  # (P, K, 3) source pixels
@@ -87,7 +87,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
             if dataset.annotations[record.id]
         ]
         self.skipped = len(dataset.images) - len(self._samples)
-        # In shared memory, so that workers which already run see a new epoch.
+        # In shared memory, so that running workers see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cache_left = cache_mb << 20
@@ -169,8 +169,8 @@ def valid_area(
 ) -> Maps:
     """(h, w) float32 1 where the heatmap loss counts: outside every ignored segmentation.
 
-    ``padding`` says whether that holds for what lies beyond the image. DEKR leaves it out; a network that was never
-    told what padding is finds people in it, and a camera's frame in a square input is 44 % padding.
+    ``padding`` says whether that holds for what lies beyond the image. DEKR leaves it out; a network that never learned
+    what padding is finds people in it, and a camera's frame in a square input is 44 % padding.
     """
     known = np.ones(source_hw, np.float32)
     for segmentation in ignored:

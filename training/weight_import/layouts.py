@@ -1,4 +1,4 @@
-"""Where each tensor of somebody else's network goes in ours.
+"""Where each tensor of another project's network goes in ours.
 
 The official code (HRNet/DEKR) has one module per keypoint where ours is grouped, so several of its tensors fill
 consecutive rows of one of ours; the two convolutions that predict the affine map (four and two channels) lie side by
@@ -38,11 +38,11 @@ class Place:
 
 
 def layout_of(kind: str, tensors: Mapping[str, Tensor]) -> Callable[[str, Tensor], Place | None]:
-    """The function (name, tensor) -> place, None for no such part here, of files of a kind.
+    """The function (name, tensor) -> place for files of a kind; its result is None if our network has no such part.
 
     Args:
         kind: ``hrnet``, ``dekr``, ``mmpose`` or ``samkr-edge``.
-        tensors: the file's, any shape; which version of mmpose wrote it is seen by its names.
+        tensors: the file's, any shape; their names show which version of mmpose wrote it.
     """
     if kind == "mmpose":
         return _Mmpose(tensors)

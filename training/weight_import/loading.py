@@ -107,7 +107,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     """Copy everything that fits into ``network``; the rest is reported, never guessed.
 
     Raises:
-        SamkrError: SE-A39 less than half of the backbone fits: these are another network's weights.
+        SamkrError: SE-A39 less than half of the backbone fits: the weights are another network's.
     """
     state = network.state_dict()
     place_of = layout_of(foreign.kind, foreign.tensors)

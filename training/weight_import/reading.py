@@ -33,9 +33,9 @@ class Weights:
     """The tensors of a file by name, wrappers removed.
 
     Attributes:
-        tensors: the table that was taken.
-        table: its keys in the file, ``ema_net`` or ``state.net``; empty where the file holds one table and no more.
-        instead_of: other tables that hold weights.
+        tensors: the chosen table.
+        table: its keys in the file, ``ema_net`` or ``state.net``; empty if the file has only one table.
+        instead_of: other tables of weights in the file.
     """
 
     tensors: dict[str, Tensor]
@@ -46,10 +46,11 @@ class Weights:
 def read_weights(path: str | Path) -> Weights:
     """Tensors by name, without the wrappers of training scripts; of several tables the averaged weights (EMA).
 
-    Nothing in the file is executed: tensors, plain values and NumPy arrays are all that is allowed.
+    Nothing in the file is executed: only tensors, plain values and NumPy arrays are allowed.
 
     Raises:
-        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, SE-A80 ours already.
+        SamkrError: SE-A76 unreadable, or it wants to run code; SE-A75 no weights, SE-A80 a samkr-edge checkpoint
+            already.
     """
     path = Path(path)
     try:

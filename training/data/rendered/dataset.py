@@ -28,7 +28,7 @@ from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.data.rendered.scene import Scene, SceneSettings, annotation_of, crowd_index, render_scene
 
 RECORD = "synth.json"
-# Part of the settings: a renderer that draws differently makes another data set.
+# Part of the settings, since a renderer that draws differently makes another data set.
 RENDERER_VERSION = 1
 SPLITS = ("train", "val")
 JPEG_QUALITY = 92
