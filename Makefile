@@ -11,7 +11,7 @@ DEMO_ARGS ?=
 export PYTHON INSTALLER
 
 # make takes a name with a space for two, and `clean` would remove both.
-$(foreach name,VENV BIN,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a space, which make cannot take)))
+$(foreach name,VENV BIN,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a space, which make cannot take: choose another folder)))
 
 # An environment whose Python was removed is looked at again, whatever the stamp says.
 ifeq ($(wildcard $(BIN)/python),)

@@ -37,9 +37,9 @@ class ChannelStatistics:
     Attributes:
         inputs: one entry a tensor.
         sensitivity: float32 (C,): squared relative error of the network's outputs, summed, for an independent
-        error of variance 1 in every pixel of the channel.
+            error of variance 1 in every pixel of the channel.
         weights: of convolutions, float32 (O, I / groups): the same for an error of variance 1 in every tap of a
-        weight, which affects all pixels alike.
+            weight, which affects all pixels alike.
     """
 
     inputs: dict[str, list[InputStatistics]]

@@ -91,7 +91,7 @@ class Policy(BaseModel):
         activation_bits: of activations; below 8 for analysis only.
         shared_scales: tensors that meet in a sum, and all readers of one tensor, get one range: their largest.
         equalise: channels are rescaled before calibration so that ranges cost least, without changing what the float
-        network computes: calibration/equalise.py.
+            network computes: calibration/equalise.py.
         rules: first match wins.
     """
 

@@ -52,7 +52,7 @@ def quantize_network(
         advance: called with the number of images after each batch.
         equalised: called with the result if the policy equalises channels.
         room_for_biases: False does not widen weights' ranges for biases, for a caller that changes ranges afterwards
-        and then makes room itself.
+            and then makes room itself.
 
     Raises:
         SamkrError: SE-U42 a rule matches nothing, SE-U46 not for FP8, SE-D43 too few images, SE-A44 a range is NaN or

@@ -45,8 +45,8 @@ class SamkrError(Exception):
         code: ``SE-`` + family letter + two digits; stable, so that users can search for it.
         message: one line: what happened, and so what was or was not done.
         facts: label -> value, expected against found, up to about four lines in the order given. A list is one line
-        for each of its entries, under one label; None and an empty list are left out. Other types are kept as
-        their text.
+            for each of its entries, under one label; None and an empty list are left out. Other types are kept as
+            their text.
         fix: one runnable command, or the shortest sentence if no command can help.
     """
 

@@ -38,7 +38,7 @@ class Passport(BaseModel):
         source: file name of the ONNX it was built from; ``source_sha256`` its hash.
         hashes: of its sources: ``onnx``, ``weights``, ``policy``, ``calibration_images``, as far as known.
         device: where it runs: machine and CPU features, or ``gpu_device`` or ``any_gpu`` of
-        ``samkr_edge.machine.device``.
+            ``samkr_edge.machine.device``.
         versions: of samkr-edge and of the runtime.
         precision: the precisions that the engine was built with, and how many operations are quantized.
         settings: how it was built.

@@ -161,7 +161,14 @@ def read_profile(path: Path) -> Target:
         raise
     # ValueError: not UTF-8, or a date that does not exist; RecursionError: endless nesting.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise BrokenProfile(path, {"reason": str(error)}) from error
+        raise BrokenProfile(path, {"reason": _reason_of(error)}) from error
+
+
+def _reason_of(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', None)}"
 
 
 @cache
@@ -190,8 +197,9 @@ def load_target(name: str) -> Target:
     for target in all_targets():
         if name in (target.name, *target.aliases):
             return target
+    # An alias is in the file, which cannot be read; ours are the beginning of its name.
     for broken in broken_profiles():
-        if broken.path.stem == name:
+        if f"{broken.path.stem}-".startswith(f"{name}-"):
             raise broken
     names = [n for target in all_targets() for n in (target.name, *target.aliases)]
     raise UnknownTarget(name, difflib.get_close_matches(name, names, n=3, cutoff=0.4))

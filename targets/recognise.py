@@ -16,7 +16,7 @@ def recognise(device: Device) -> Target:
     facts; without a GPU it is ``cpu``.
 
     Raises:
-        BrokenProfile: no readable profile is exactly this device's, so that it may be the broken one.
+        BrokenProfile: no readable profile is exactly this device's, and one of its family is broken.
     """
     profiles = all_targets()
     ids = {found for text in device.compatible for found in re.findall(r"p\d{4}-\d{4}", text)}
@@ -25,17 +25,17 @@ def recognise(device: Device) -> Target:
             return target
     named = [t for t in profiles if any(part.lower() in device.model.lower() for part in t.models)]
     if device.model and named:
-        _require_all_readable()
+        _require_readable(jetsons=True)
         return _nearest(named, device)
     if device.gpu is None:
         return load_target("cpu")
     if device.is_jetson:
-        _require_all_readable()
+        _require_readable(jetsons=True)
         return _jetson_by_chip(profiles, device)
     for target in profiles:
         if device.gpu.lower() in (name.lower() for name in target.gpu_names):
             return target
-    _require_all_readable()
+    _require_readable(jetsons=False)
     return Target(
         name=f"gpu-sm{(device.compute_capability or '0.0').replace('.', '')}",
         title=device.gpu,
@@ -47,10 +47,11 @@ def recognise(device: Device) -> Target:
     )
 
 
-def _require_all_readable() -> None:
-    """Raise the error of a broken profile, before the device gets the nearest other one."""
+def _require_readable(*, jetsons: bool) -> None:
+    """Raise the error of a broken profile that may be this device's, before it gets the nearest other one."""
     for broken in broken_profiles():
-        raise broken
+        if broken.path.stem.startswith("jetson") == jetsons:
+            raise broken
 
 
 def _jetson_by_chip(profiles: tuple[Target, ...], device: Device) -> Target:

@@ -31,7 +31,7 @@ class Switches:
     Args:
         network: float.
         policy: its calibrators, granularities, bits and shared scales apply; its precisions are the set
-        ``policy_modules``.
+            ``policy_modules``.
         batches: calibration images, uint8 (N, H, W, 3).
     """
 

@@ -73,7 +73,8 @@ def build_engine(
                 "this is": target_of(device).title,
                 "it would": f"be {plans[0].precision}, {plans[0].typing} typing",
             },
-            fix=plans[0].by_hand or f"on the device: samkr-edge build {quoted(model.name)} --target auto",
+            fix=plans[0].by_hand
+            or f"samkr-edge build {quoted(model)} --target auto --on ssh://USER@DEVICE   # or copy it there and build",
         )
     else:
         _require_installed(plans[0], version)
@@ -163,7 +164,9 @@ def find_features(
                 "SE-U89",
                 f"{version!r} is not a TensorRT version",
                 {"known": "like 10.3, or like jetpack-6.2"},
-                fix="leave --tensorrt out: the target's own version is used",
+                fix="--tensorrt 10.3"
+                if not target.jetpack
+                else f"--tensorrt jetpack-{target.jetpack[-1]}   # or leave it out: the target's own is used",
             )
         return features_for(release.tensorrt if release else version)
     if here and target.family != "cpu":

@@ -49,7 +49,7 @@ class StreamDone:
         dropped: frames of a live source that were skipped to stay up to date.
         stage_ms: mean milliseconds per frame of each stage; the largest bounds the rate.
         cpu_ms: the same in CPU time of the stage's own thread; their sum, plus the CPU time of libraries' threads,
-        divided by the number of cores bounds the rate too.
+            divided by the number of cores bounds the rate too.
         missing: frames that were certainly lost, of a file that was read to its end.
         interrupted: by Ctrl-C or an equivalent signal, or by closing the window, before the end of a file.
         note: a remark on a file that was read to its end.

@@ -50,7 +50,7 @@ def targets(
         table.add_column(column)
     for target in all_targets():
         table.add_row(
-            target.name,
+            ", ".join((target.name, *target.aliases)),
             target.title,
             ", ".join(target.capabilities),
             f"{target.memory_gb:g} GB" if target.memory_gb else "",
@@ -82,9 +82,7 @@ def find_target(name: str) -> Target:
     except UnknownTarget as error:
         facts = {
             "nearest": ", ".join(error.near) or None,
-            "not valid": [
-                broken.path.name for broken in broken_profiles()
-            ],  # one of them may have this alias
+            "not valid": [broken.path.name for broken in broken_profiles()],
         }
         raise SamkrError("SE-U50", f"there is no target {name!r}", facts, fix="samkr-edge targets") from error
 

@@ -101,7 +101,7 @@ def open_dataset(
     Args:
         root: the data directory, or an annotation file.
         split: ``train``, ``val``, or another one that the directory holds. For a file: the split that it counts as,
-        unless it is a file of images without labels, which says so itself.
+            unless it is a file of images without labels, which says so itself.
         annotations: annotation file to use in place of the one found.
         images: image folder to use in place of the one found.
 

@@ -157,14 +157,14 @@ def refusal(
 
 
 def _nobody(step: Purpose, path: Path, facts: dict[str, str], fix: str) -> SamkrError:
-    learn = f"no image of {path} shows anybody to learn from, so nothing was trained"
-    judge = f"no evaluated image of {path} shows a labelled person, so there is no AP"
+    if step == "train":
+        learn = f"no image of {path} shows anybody to learn from, so nothing was trained"
+        return SamkrError("SE-D18", learn, facts, fix=fix)
+    if step == "eval":
+        judge = f"no evaluated image of {path} shows a labelled person, so there is no AP"
+        return SamkrError("SE-D27", judge, facts, fix=fix)
     calibrate = f"no image of {path} shows people, so there is nothing to calibrate on"
-    return {
-        "train": SamkrError("SE-D18", learn, facts, fix=fix),
-        "eval": SamkrError("SE-D27", judge, facts, fix=fix),
-        "quantize": SamkrError("SE-D40", calibrate, facts, fix=fix),
-    }[step]
+    return SamkrError("SE-D40", calibrate, facts, fix=fix)
 
 
 def no_labels(dataset: KeypointDataset) -> SamkrError:

@@ -126,7 +126,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
 
     Raises:
         SamkrError: SE-A54 an added model is not what its passport describes, SE-A95 it was built from another ONNX,
-            SE-U92 the source is a built model, SE-U93 two files have the same name; SE-A21 and SE-A22 no
+            SE-U92 the source is a built model, SE-U93 two files have the same name; SE-A21, SE-A22 and SE-B87 no
             ONNX of ours.
     """
     from samkr_edge.runtime.onnx_runtime import OnnxRunner

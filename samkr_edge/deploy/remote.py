@@ -41,7 +41,7 @@ def run_there(on: str, context: typer.Context, inputs: Sequence[str]) -> int:
         on: the device's address.
         context: of the command, with its parsed parameters.
         inputs: names of the command's parameters that are paths to copy; a path that begins with ``remote:`` is
-        already on the device. All other paths are the device's.
+            already on the device. All other paths are the device's.
 
     Returns:
         The exit code of the command there.

@@ -30,4 +30,8 @@ def yaml_of(text: str) -> Any:
         return yaml.safe_load(text)
     # ValueError: a date that does not exist; RecursionError: endless nesting.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(words_of(error, 200)) from error
+        mark = getattr(error, "problem_mark", None)
+        if mark is None:
+            raise ValueError(words_of(error, 200)) from error
+        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        raise ValueError(f"{place}: {getattr(error, 'problem', None)}") from error

@@ -32,7 +32,7 @@ class Sources:
         streams: video files, cameras and addresses, in the same order.
         left_out: file or folder -> why it is skipped.
         damaged: why videos of a folder or glob do not open, and later cameras and addresses, which are opened when
-        their turn comes; the other sources are processed.
+            their turn comes; the other sources are processed.
     """
 
     images: list[Path] = field(default_factory=list)

@@ -86,7 +86,7 @@ class VideoSource:
         lasts: seconds that a file should last if ``frames`` is only an estimate from them; None if it is a count.
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
         cut: whether an end before ``lasts`` is an error although not ``sure``: bytes are missing in a file, or may be
-        missing in one from a server. How many pictures that cost is unknown.
+            missing in one from a server. How many pictures that cost is unknown.
         read: frames read so far.
     """
 
@@ -259,7 +259,7 @@ def open_video(source: str, *, ring: int = 0) -> VideoSource:
 
     Raises:
         SamkrError: SE-D97 a file or pipe that is missing, not a video or of a codec that nothing here decodes, SE-V97 a
-        camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
+            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
     """
     path = Path(source)
     # By os.path: a pipeline may be longer than a file name may be.

@@ -15,7 +15,7 @@ from samkr_edge.model_card_check import check_first_outputs
 from samkr_edge.onnx_graph.bias_range import clips_biases
 from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_file import DTYPES, OnnxFile
-from samkr_edge.onnx_graph.onnx_reading import WeightsElsewhere, decode_onnx, weights_elsewhere
+from samkr_edge.onnx_graph.onnx_reading import decoded
 from samkr_edge.passport import is_built, read_passport
 from samkr_edge.preflight import admit
 from samkr_edge.runtime.runner import Runner
@@ -61,7 +61,8 @@ class OnnxRunner(Runner):
         outputs: tensors to give instead of the card's.
 
     Raises:
-        SamkrError: SE-A21 and SE-A27 not a model of ours, SE-A22 truncated or not ONNX, SE-A26 in two files.
+        SamkrError: SE-A21 and SE-A27 not a model of ours, SE-B87 truncated or not ONNX, SE-A26 in two files,
+            SE-A22 ONNX Runtime refuses it.
     """
 
     kind = "onnx"
@@ -78,7 +79,7 @@ class OnnxRunner(Runner):
     ) -> None:
         if data is None:
             data = Path(path).read_bytes()
-        model = model or _decoded(path, data)
+        model = model or decoded(data, Path(path))
         self._path = path
         self.target: str | None = model.metadata.get(TARGET_KEY)
         self.card = card_of(model, path)
@@ -136,24 +137,6 @@ class OnnxRunner(Runner):
         self._session = None
 
 
-def _decoded(path: str | Path, data: bytes) -> OnnxFile:
-    try:
-        return decode_onnx(data)
-    except WeightsElsewhere as error:
-        raise weights_elsewhere(path, error) from error
-    except ValueError as error:
-        raise _unloadable(path, data, error) from error
-
-
-def _unloadable(path: str | Path, data: bytes, error: Exception) -> SamkrError:
-    return SamkrError(
-        "SE-A22",
-        f"ONNX Runtime cannot load {path}",
-        {"reason": reason_of(error), "size": f"{len(data)} bytes"},
-        fix=_EXPORT,
-    )
-
-
 def _open_session(path: str | Path, data: bytes, options: Any, without: Sequence[str]) -> Any:
     onnxruntime = import_onnxruntime()
 
@@ -162,7 +145,12 @@ def _open_session(path: str | Path, data: bytes, options: Any, without: Sequence
             data, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
         )
     except Exception as error:  # ONNX Runtime raises a dozen classes of its own
-        raise _unloadable(path, data, error) from error
+        raise SamkrError(
+            "SE-A22",
+            f"ONNX Runtime cannot load {path}",
+            {"reason": reason_of(error), "size": f"{len(data)} bytes"},
+            fix=_EXPORT,
+        ) from error
 
 
 def wrong_optimisations(model: OnnxFile, card: ModelCard) -> tuple[str, ...]:

@@ -176,8 +176,8 @@ class TensorRTRunner:
         cuda_graph: launch the network as one CUDA graph. Where it cannot be captured the runner works without, and
             ``graph_note`` says why.
         backend: the way to the driver, one of ``samkr_edge.runtime.cuda.BACKENDS``. The default, ``driver``, needs no
-        package and can do all that the others can; ``cuda-python`` and ``pycuda`` are for a process that works with
-        that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
+            package and can do all that the others can; ``cuda-python`` and ``pycuda`` are for a process that works with
+            that package anyway and wants one set of bindings. ``pycuda`` has no CUDA graphs.
 
     Raises:
         SamkrError: what ``samkr_edge.preflight.preflight`` refuses; SE-A27 its card is of another network; SE-V86

@@ -205,12 +205,12 @@ def test_a_cell_that_fails_is_recorded_and_the_others_are_measured(
     pair[1].write_bytes(b"broken")
     file = tmp_path / "suite.yaml"
     file.write_text(yaml.safe_dump(suite.model_copy(update={"threads": (1,)}).model_dump(mode="json")))
-    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 4
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 5
     shown = capsys.readouterr()
     cells = json.loads(shown.out)["cells"]
     assert [cell["state"] for cell in cells] == ["failed", "finished"]
-    assert cells[0]["error"]["code"] == "SE-A22"
-    assert "SE-A22" in shown.err
+    assert cells[0]["error"]["code"] == "SE-B87"
+    assert "SE-B87" in shown.err
 
 
 def test_models_are_not_scored_on_what_they_were_trained_on_unless_the_suite_says_so(
@@ -242,7 +242,7 @@ def test_a_sweep_with_a_failed_cell_prints_one_object_that_says_so(
     file.write_text(
         f"name: mine\nwhy: to see a failure\nmemory: false\ntargets: [as-is]\nmodels: [{entry}]\n"
     )
-    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 4
+    assert run(["sweep", str(file), "--out", str(tmp_path / "out"), "--json"]) == 5
     printed = json.loads(capsys.readouterr().out)
     assert printed["cells"][0]["state"] == "failed"
     assert printed["error"]["code"] == printed["cells"][0]["error"]["code"]

@@ -123,6 +123,25 @@ def test_docstrings_are_markdown() -> None:
                 assert not re.search(r"::$|:[a-z]+:`", said, flags=re.MULTILINE), f"{path}: {said[:80]}"
 
 
+SECTION = re.compile(r"^(?:Args|Attributes|Raises):\n((?: {4}.*\n?|\n)+)", flags=re.MULTILINE)
+ITEM = re.compile(r" {4}[\w.*]+(?:, [\w.*]+)*(?: \([^)]*\))?: | {5,}|$")
+
+
+def strays(said: str) -> list[str]:
+    """Lines at the indentation of names that name nothing: the site would drop them."""
+    lines = [line for block in SECTION.findall(said) for line in block.splitlines()]
+    return [line for line in lines if not ITEM.match(line)]
+
+
+def test_what_goes_on_is_indented_deeper_than_its_name() -> None:
+    for path, source in sources():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                assert strays(ast.get_docstring(node) or "") == [], path
+    assert strays("Do.\n\nArgs:\n    a: one,\n        and more.\n    b, c: two.\n") == []
+    assert strays("Do.\n\nArgs:\n    a: one,\n    and more.\n") == ["    and more."]
+
+
 def test_a_function_without_shapes_is_found() -> None:
     bare = 'def area(points: np.ndarray) -> float:\n    """Area of a polygon."""\n'
     assert without_shapes(bare, "x.py") == ["x.py:1 area: points"]

@@ -30,7 +30,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.cli.data import app
 from training.data.check import check_splits, open_splits
-from training.data.settings import AugmentSettings
+from training.data.settings import AugmentSettings, EncodeSettings
 from training.data.subset import write_split, write_subset
 from training.data.training_set import TrainingSet
 from training.loop.recipe import ValidationSection
@@ -139,6 +139,22 @@ def test_people_without_a_centre_are_refused_by_training_alone(
         TrainingSet(open_dataset(root, "train"), (64, 64))
     assert words in caught.value.sentence()
     assert fix in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("values", "by_parity"),
+    [({"iscrowd": 1}, True), ({"num_keypoints": 0}, True), ({"iscrowd": 1, "num_keypoints": 0}, False)],
+)
+def test_parity_keeps_the_official_rule_of_who_is_trained_on(
+    tmp_path: Path, values: dict[str, Any], by_parity: bool
+) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][1].update(values, area=2500)
+
+    dataset = open_dataset(_write(tmp_path, change))
+    for settings, trained in ((EncodeSettings(), False), (EncodeSettings(parity=True), by_parity)):
+        samples = TrainingSet(dataset, (64, 64), settings, AugmentSettings.off())
+        assert bool(samples[1]["offset_weight"].any()) == trained
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
     Raises:
         SamkrError: SE-A23 no such file, SE-U30 no recipe of this name, SE-U31 not valid; for an unknown key
-        it names the nearest one.
+            it names the nearest one.
     """
     content = _read(name)
     for override in overrides or []:

@@ -40,7 +40,7 @@ class Validation:
 
     Raises:
         SamkrError: SE-D21 no such split, SE-D73 the two splits share images, SE-D27 nobody is labelled in the
-        images to validate on.
+            images to validate on.
     """
 
     def __init__(self, settings: ValidationSection, trained_on: KeypointDataset) -> None:

@@ -96,7 +96,7 @@ def test_a_model_that_does_not_run_is_refused_as_everywhere(tmp_path: Path) -> N
         with pytest.raises(SamkrError) as caught:
             use(tmp_path / "cut.onnx")
         errors.append(caught.value.to_dict())
-    assert errors[0]["code"] == "SE-A22"
+    assert errors[0]["code"] == "SE-B87"
     assert errors[1] == errors[0]  # the way out too: to leave its memory out is none
 
 
