@@ -176,8 +176,9 @@ def errors_page() -> str:
         "# Errors by code",
         "",
         "A mistake that is not ours ends with one error: what happened, two to four facts, and a fix, most of them a "
-        "command that can be pasted. Codes are stable. `…` stands for a value; several lines are several wordings of "
-        "the same. `--debug` shows the traceback, `--json` prints the error as one object.",
+        "command that can be pasted; where none is shown here, it depends on what was given. Codes are stable. `…` "
+        "stands for a value; several lines are several wordings of the same. `--debug` shows the traceback, "
+        "`--json` prints the error as one object.",
         "",
     ]
     for family, title in FAMILIES.items():

@@ -86,7 +86,7 @@ def recipes() -> Iterator[str]:
     yield f"{bare['positions_percent']['1']:.1f} % of the positions on those photographs"
     yield f"had {bare['weight_percent']['1']:.0f} % of the weight"
     yield f"they have {floored['weight_percent']['1']:.1f} %"
-    yield f"{targets['fitted_factor']:.3f} with `person` is on average what 0.03 is with `image`"
+    yield f"{targets['fitted_factor']:.3f} with `person` weighs as much as 0.03 with `image`"
 
 
 def quantization() -> Iterator[str]:
