@@ -27,6 +27,7 @@ from calibration.ranges import ActivationRange, range_for_bias, weight_range
 from calibration.scale_groups import scale_groups, trace_readers
 from samkr_edge.dataset.usable import FEWEST_CALIBRATION_IMAGES, too_few_images
 from samkr_edge.errors import SamkrError, reason_of, words_of
+from samkr_edge.printable import counted
 from training.checkpoint import Checkpoint, refuse_broken_weights
 from training.models.deploy import normalise
 from training.models.fold import fold_batch_norms
@@ -266,7 +267,7 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
     if bad:
         raise SamkrError(
             "SE-A44",
-            f"{len(bad)} quantizers have a range that is NaN, infinite or missing, so nothing was written",
+            f"the range of {counted(len(bad), 'quantizer')} is NaN, infinite or missing, so nothing was written",
             {"quantizer": bad[:3]},
             fix="look at the calibration images and at the FP32 AP first: samkr-edge eval CHECKPOINT --data DIR",
         )
@@ -278,7 +279,7 @@ def _check_ranges(network: PoseNet, policy: Policy, assignments: Iterable[Assign
         )
         raise SamkrError(
             "SE-A44",
-            f"nothing but zeros reaches {len(modules)} modules, which have no range then, so nothing was written",
+            f"only zeros reach {counted(len(modules), 'module')}, so there is no range and nothing was written",
             {
                 "module": [
                     f"{module}, by rule {decided[module] + 1} of {policy.name}" for module in modules[:4]

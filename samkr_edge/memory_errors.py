@@ -31,10 +31,10 @@ def short_of_memory(error: BaseException) -> SamkrError | None:
         import resource
     except ImportError:  # Windows
         return SamkrError("SE-V52", _MESSAGE, facts, fix=fix)
-    facts["used"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most"
+    facts["used"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB at most"
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
-        facts["allowed"] = f"{limit / 2**20:.0f} MB of addresses (ulimit -v)"
+        facts["allowed"] = f"{limit / 2**20:.0f} MiB of addresses (ulimit -v)"
         fix = "ulimit -v unlimited"
     return SamkrError("SE-V52", _MESSAGE, facts, fix=fix)
 

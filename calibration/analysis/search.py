@@ -13,6 +13,7 @@ import yaml
 from calibration.analysis.sensitivity import Sensitivity
 from calibration.analysis.trials import FLOAT, Modules, Trial, Trials
 from calibration.policy import Policy, Rule
+from samkr_edge.printable import counted
 
 # The first line of a written policy: a digest of the lines below, so that an edited policy is not taken for ours.
 _MARK = "# written by samkr-edge search; sha256 of what follows: "
@@ -149,7 +150,7 @@ def found_policy(base: Policy, name: str, found: SearchResult, max_drop: float) 
             rules.append(Rule(match=pattern, precision="float", why=why))
     drop = found.best.trial.difference.ap
     about = (
-        f"{base.name} with {len(found.restored)} groups restored to float: {drop.text()} AP "
+        f"{base.name} with {counted(len(found.restored), 'group')} restored to float: {drop.text()} AP "
         f"against FP32, {100 * found.best.macs_share:.1f} % of the work in INT8; "
         f"the budget of {max_drop:g} AP {'holds' if found.within else 'does not hold'}."
     )

@@ -217,7 +217,8 @@ def require_images(dataset: KeypointDataset, images: Sequence[ImageRecord]) -> N
     if missing:
         raise SamkrError(
             "SE-D22",
-            f"{len(missing)} of {len(images)} images of {dataset.annotation_path} are missing, so nothing was done",
+            f"{len(missing)} of {counted(len(images), 'image')} of {dataset.annotation_path} cannot be found, so "
+            "nothing was done",
             {
                 "missing": listed([place_of(image, dataset) for image in missing]),
                 "looked in": ", ".join(map(str, dataset.searched)),
@@ -257,7 +258,7 @@ def too_few_images(
     """SE-D43."""
     return SamkrError(
         "SE-D43",
-        f"{count} images are too few to calibrate on, so nothing was done",
+        f"{counted(count, 'image is', 'images are')} too few to calibrate on, so nothing was done",
         {"needed": f"at least {FEWEST_CALIBRATION_IMAGES}; 128 to 512 is usual", "found": found},
         fix=fix,
     )

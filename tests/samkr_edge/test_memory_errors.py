@@ -83,7 +83,7 @@ def test_a_limit_of_the_shell_is_named_with_the_way_to_lift_it(monkeypatch: pyte
     monkeypatch.setattr(resource, "getrlimit", lambda which: (250 << 20, resource.RLIM_INFINITY))
     found = short_of_memory(MemoryError())
     assert found is not None
-    assert found.facts["allowed"] == "250 MB of addresses (ulimit -v)"
+    assert found.facts["allowed"] == "250 MiB of addresses (ulimit -v)"
     assert found.fix == "ulimit -v unlimited"
 
 

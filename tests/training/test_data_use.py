@@ -249,7 +249,7 @@ def test_missing_images_are_refused_before_the_work_with_the_count_of_data_check
         assert run([*command, "--data", str(root), "--out", str(out)]) == 3
         printed = capsys.readouterr().err
         file = root / "annotations" / f"person_keypoints_{split}2017.json"
-        assert f"error SE-D22: 9 of 9 images of {file} are missing" in printed
+        assert f"error SE-D22: 9 of 9 images of {file} cannot be found" in printed
         assert f"samkr-edge data check '{root}'" in printed
         assert not out.exists()
     found = {report.split: report.found.get("missing", []) for report in check_splits(open_splits(root))}

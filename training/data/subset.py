@@ -25,6 +25,7 @@ from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.fixes import quoted
 from samkr_edge.pose.oks import is_ignored
+from samkr_edge.printable import counted
 
 # A key of the annotation file, by which a later run recognises a subset.
 MARK = "samkr_edge_subset"
@@ -58,7 +59,7 @@ def write_subset(source: KeypointDataset, out: Path, count: int, seed: int = 0) 
             f"the split {source.split!r} has fewer images with people than asked for, so nothing was copied",
             {
                 "asked": count,
-                "found": f"{len(shown)} that show a labelled person, of {len(source)} images",
+                "found": f"{len(shown)} that show a labelled person, of {counted(len(source), 'image')}",
             },
             fix=f"samkr-edge data subset {quoted(source.named)} {quoted(out)} "
             f"--split {quoted(source.split)} --images {len(shown)}"
@@ -83,7 +84,10 @@ def write_split(source: KeypointDataset, out: Path, share: float, seed: int = 0)
         raise SamkrError(
             "SE-D47",
             f"the split {source.split!r} has too few images with people to divide in two",
-            {"needed": "2", "found": f"{len(shown)} that show a labelled person, of {len(source)} images"},
+            {
+                "needed": "2",
+                "found": f"{len(shown)} that show a labelled person, of {counted(len(source), 'image')}",
+            },
             fix=f"samkr-edge data check {quoted(source.named)}",
         )
     numbers = {image.id for image in shown}
