@@ -15,7 +15,7 @@ from torch import nn
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.named import NO_FILE, missing_file
-from samkr_edge.files.yaml_file import read_yaml
+from samkr_edge.files.yaml_file import own_or_shipped, read_yaml
 from samkr_edge.fixes import quoted
 from training.models.sums import ResidualAdd, ResolutionSum
 
@@ -143,7 +143,7 @@ def load_policy(name: str) -> Policy:
     Raises:
         SamkrError: SE-A23 no such file, SE-U40 no policy of this name, SE-U41 not valid.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else POLICIES / f"{name}.yaml"
+    path = own_or_shipped(name, POLICIES)
     try:
         return Policy.model_validate({"name": path.stem, **read_yaml(path)})
     except NO_FILE as error:

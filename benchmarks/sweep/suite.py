@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.evaluation.protocol import PAPER, Protocol
 from samkr_edge.files.named import missing_file
-from samkr_edge.files.yaml_file import read_yaml
+from samkr_edge.files.yaml_file import own_or_shipped, read_yaml
 
 AS_IS = "as-is"
 SUITES = Path(__file__).parent / "suites"
@@ -194,12 +194,9 @@ def read_suite(name: str) -> Suite:
     Raises:
         SamkrError: SE-A23 no such file, SE-U68 no suite of this name, SE-A66 not a suite.
     """
-    path = Path(name)
-    shipped = SUITES / f"{name}.yaml"
+    path = Path(name) if Path(name).is_file() else own_or_shipped(name, SUITES)
     if not path.is_file():
-        path = shipped
-    if not path.is_file():
-        if name.endswith((".yaml", ".yml")):
+        if path.parent != SUITES:
             raise missing_file(name, "suite")
         names = sorted(file.stem for file in SUITES.glob("*.yaml"))
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)

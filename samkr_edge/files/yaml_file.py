@@ -9,6 +9,13 @@ import yaml
 
 from samkr_edge.errors import words_of
 
+_ENDINGS = (".yaml", ".yml")
+
+
+def own_or_shipped(name: str, folder: Path) -> Path:
+    """The user's file if ``name`` ends as one, else the shipped one of this name in ``folder``; it need not exist."""
+    return Path(name) if name.endswith(_ENDINGS) else folder / f"{name}.yaml"
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file.

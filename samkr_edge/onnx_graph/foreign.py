@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.onnx_facts import facts_of
-from samkr_edge.onnx_graph.onnx_file import OnnxFile
+from samkr_edge.onnx_graph.onnx_file import Q_DQ, OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import INTEGER_OPERATIONS, wide_quantizers
 from samkr_edge.printable import counted
 
@@ -77,6 +77,6 @@ def _loose_quantizers(model: OnnxFile, runtime: Runtime) -> list[str]:
     return [
         node.name
         for node in model.nodes
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        if node.op_type in Q_DQ
         and (len(node.inputs) < least or not set(node.inputs[1:]) <= model.tensors.keys())
     ]

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from samkr_edge.model_card import PREPARED_KEY, TARGET_KEY
-from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, UINT8, OnnxFile
+from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, Q_DQ, UINT8, OnnxFile
 from samkr_edge.onnx_graph.onnx_precision import float_type, precision_of
 from samkr_edge.onnx_graph.quantizers import BRANCH_QUANTIZER, odd_groups, quantized_convolutions
 
@@ -69,7 +69,7 @@ def facts_of(model: OnnxFile) -> OnnxFacts:
     ops = Counter(node.op_type for node in model.nodes)
     zero_points, bad_scales, fp16_scales, bare, branches = [], [], 0, 0, 0
     for node in model.nodes:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type not in Q_DQ:
             continue
         scale = model.tensors.get(node.inputs[1])
         values = scale.array() if scale else None

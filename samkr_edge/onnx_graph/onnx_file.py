@@ -28,6 +28,8 @@ FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, FLOAT16, FP8 = 1, 2, 3, 4, 5, 6
 DTYPES: dict[int, Any] = {
     FLOAT: np.float32, UINT8: np.uint8, INT8: np.int8, INT32: np.int32, INT64: np.int64, FLOAT16: np.float16,
 }  # fmt: skip
+# The operations around what is quantized.
+Q_DQ = ("QuantizeLinear", "DequantizeLinear")
 # TensorProto fields that hold values where raw_data does not.
 _FLOATS, _INT32S, _INT64S = 4, 5, 7
 

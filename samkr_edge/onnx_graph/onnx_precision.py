@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, FP8, INT16, UINT16, OnnxFile
+from samkr_edge.onnx_graph.onnx_file import FLOAT, FLOAT16, FP8, INT16, Q_DQ, UINT16, OnnxFile
 
 # ONNX Runtime's own product of INT8 matrices with a float result, which a build for the CPU writes.
 PRODUCT = "MatMulIntegerToFloat"
@@ -17,7 +17,7 @@ def precision_of(model: OnnxFile) -> str:
 
     Quantizers of sixteen bits do not count: they only round, and floats are computed between them.
     """
-    quantized = [node for node in model.nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    quantized = [node for node in model.nodes if node.op_type in Q_DQ]
     zeros = [model.tensors.get(node.inputs[2]) for node in quantized if len(node.inputs) > 2]
     if any(zero is not None and zero.data_type == FP8 for zero in zeros):
         return "fp8"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.named import NO_FILE, missing_file
-from samkr_edge.files.yaml_file import read_yaml, yaml_of
+from samkr_edge.files.yaml_file import own_or_shipped, read_yaml, yaml_of
 from training.loop.recipe import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -70,7 +70,7 @@ def recipe_about(name: str) -> str:
 
 def recipe_comment(name: str) -> list[str]:
     """The comment at a recipe's top, by line; if it is one line, the rest comes from the recipe it extends."""
-    path = _path(name)
+    path = own_or_shipped(name, RECIPES)
     text = path.read_text(encoding="utf-8-sig")
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
     base = read_yaml(path).get("extends")
@@ -84,13 +84,9 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
         raise _invalid(name, dict(map(_explain, error.errors()[:4]))) from error
 
 
-def _path(name: str) -> Path:
-    return Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-
-
 def _read(name: str) -> dict[str, Any]:
     """The mapping in a recipe file, what it extends included."""
-    path = _path(name)
+    path = own_or_shipped(name, RECIPES)
     try:
         content = read_yaml(path)
     except NO_FILE as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from samkr_edge.builder.cpu.quantizer_nodes import MOVERS, is_activation_quantizer
 from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_file import Q_DQ
 
 
 def drop_idle_quantizers(graph: Graph) -> int:
@@ -56,7 +57,7 @@ def _comes_from_int8(graph: Graph, tensor: str) -> bool:
 
 def _goes_to_int8(graph: Graph, node: Any) -> bool:
     """Whether an INT8 convolution reads a quantizer's output, directly or after sums and moves, also INT8."""
-    passing = ("QuantizeLinear", "DequantizeLinear", "Add", "Relu", *MOVERS)
+    passing = (*Q_DQ, "Add", "Relu", *MOVERS)
     readers = graph.readers(node.output, lambda reader: reader.op_type in passing)
     return any(_is_int8_convolution(graph, reader) for reader in readers)
 

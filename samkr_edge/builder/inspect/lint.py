@@ -27,6 +27,7 @@ from samkr_edge.builder.inspect.arithmetic import (
 from samkr_edge.builder.inspect.finding import Finding
 from samkr_edge.builder.inspect.module_names import module_of
 from samkr_edge.onnx_graph.graph import Graph, opset_of
+from samkr_edge.onnx_graph.onnx_file import Q_DQ
 from samkr_edge.onnx_graph.onnx_precision import PRODUCT
 from samkr_edge.printable import counted
 
@@ -170,7 +171,7 @@ def _quantizers(graph: Graph, built: bool) -> Iterator[Finding]:
     """Zero points, granularity and scales of every quantizer; a Q and its DQ share constants and count once."""
     seen: set[tuple[str, ...]] = set()
     for node in graph.nodes:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or tuple(node.input[1:]) in seen:
+        if node.op_type not in Q_DQ or tuple(node.input[1:]) in seen:
             continue
         scale = graph.constants.get(node.input[1])
         if scale is None:
@@ -282,11 +283,7 @@ def _islands(graph: Graph, int8: set[int], form: str) -> Iterator[Finding]:
     Not those that only move values and enlarge maps bilinearly: no build does that in INT8, and no policy can change
     it.
     """
-    floats = {
-        id(node): node
-        for node in graph.nodes
-        if id(node) not in int8 and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
-    }
+    floats = {id(node): node for node in graph.nodes if id(node) not in int8 and node.op_type not in Q_DQ}
     seen: set[int] = set()
     for start in floats.values():
         if id(start) in seen:
@@ -337,8 +334,6 @@ def _island(graph: Graph, group: list[Any], work: list[Any], left: list[Any], fo
 def _reader(graph: Graph, quantizer: Any) -> Any:
     """The operation that computes with a QuantizeLinear's output, or else the last one that moves it."""
     node = quantizer
-    while (node.op_type in ("QuantizeLinear", "DequantizeLinear") or moves(node)) and (
-        readers := graph.consumers[node.output[0]]
-    ):
+    while (node.op_type in Q_DQ or moves(node)) and (readers := graph.consumers[node.output[0]]):
         node = readers[0]
     return node

@@ -21,6 +21,7 @@ import numpy as np
 from samkr_edge.builder.tensorrt.full_precision import full_precision_nodes
 from samkr_edge.builder.tensorrt.half import LARGEST, half_scale
 from samkr_edge.onnx_graph.graph import Graph
+from samkr_edge.onnx_graph.onnx_file import Q_DQ
 
 # INT8 units work on 16 channels or more at a time.
 FEWEST_CHANNELS = 16
@@ -127,7 +128,7 @@ def _readers(graph: Graph, tensor: str) -> list[Any]:
     """Readers of a tensor, looking through quantizers."""
     found = []
     for node in graph.consumers[tensor]:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type in Q_DQ:
             found += _readers(graph, node.output[0])
         else:
             found.append(node)

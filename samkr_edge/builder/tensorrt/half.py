@@ -14,6 +14,7 @@ import numpy as np
 from samkr_edge.builder.tensorrt.full_precision import full_precision_nodes
 from samkr_edge.errors import SamkrError
 from samkr_edge.onnx_graph.graph import Graph, opset_of
+from samkr_edge.onnx_graph.onnx_file import Q_DQ
 from samkr_edge.onnx_graph.onnx_package import load_checked
 
 # The first opset whose QuantizeLinear takes FP16.
@@ -167,7 +168,7 @@ def _typed_constant(graph: Graph, node: Any, index: int, name: str, half: bool) 
         return name
     typed = f"{name}_fp16"
     if typed not in graph.constants:
-        scales = node.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 1
+        scales = node.op_type in Q_DQ and index == 1
         _refuse_large(name, value)
         graph.constants[typed] = half_scale(value) if scales else value.astype(np.float16)
     return typed
