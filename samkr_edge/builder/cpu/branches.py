@@ -26,8 +26,8 @@ def take_apart(graph: Graph, start: str, branches: int, grouped: tuple[str, ...]
         x -> Conv(group B) -> Relu    =>    Split x -> B times (Conv(group 1) -> Relu) -> Concat
 
     Faster: the output of a branch's layer is still in the cache when its next layer reads it, and plain convolutions
-        are faster than grouped ones. Exact. Operations that mix the branches, or are not known to keep them separate,
-        read them concatenated again.
+    are faster than grouped ones. Exact. Operations that mix the branches, or are not known to keep them separate,
+    read them concatenated again.
 
     Args:
         grouped: more operations that, like Conv, have constants with the output channels first and a ``group``.

@@ -16,7 +16,7 @@ def enlarge_bytes(graph: Graph) -> int:
         DQ -> Resize(nearest) -> Q    =>    Transpose -> Gather(columns) -> Gather(rows) -> Transpose
 
     Faster: ONNX Runtime keeps maps between INT8 convolutions channels last, and cancels the transposes; its Resize is
-        slower in that layout than two look-ups. Exact.
+    slower in that layout than two look-ups. Exact.
     """
     resizes = [node for node in graph.nodes if node.op_type == "Resize"]
     sizes = graph.map_sizes() if resizes else {}

@@ -96,9 +96,9 @@ def use_deform_conv(graph: Graph) -> int:
         GridSample(x, grid of A, t) -> Reshape -> Conv 1x1    =>    DeformConv(x, Conv 1x1 of A, t)
 
     Faster: ONNX Runtime's kernel gathers the nine taps of a pixel and multiplies them while they are in the cache;
-        GridSample writes nine maps for every map, to be read back. On large maps the work is split so that the output
-        of one step is still in the cache for the next: into the keypoints' branches
-        (``samkr_edge.builder.cpu.branches``), and each branch's sampling into blocks of rows.
+    GridSample writes nine maps for every map, to be read back. On large maps the work is split so that the output
+    of one step is still in the cache for the next: into the keypoints' branches
+    (``samkr_edge.builder.cpu.branches``), and each branch's sampling into blocks of rows.
 
     Exact but for the order of sums. A sampling with other neighbours than the exporter writes (a quantized adaptive
     kernel, say) stays unchanged, as do all if ONNX Runtime or the model's opset has no DeformConv.

@@ -15,7 +15,7 @@ def drop_idle_quantizers(graph: Graph) -> int:
         float Conv -> Q -> DQ -> Add of floats    =>    float Conv -> Add of floats
 
     Faster: such a pair converts back and forth for nothing. They are found at residual sums between float layers, since
-        the policy quantizes all such sums. Not exact: the rounding is dropped too.
+    the policy quantizes all such sums. Not exact: the rounding is dropped too.
     """
     dropped = 0
     # Every round leaves fewer quantizers: one that only DequantizeLinear nodes inside the graph read can always be

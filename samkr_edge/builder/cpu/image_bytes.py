@@ -16,8 +16,8 @@ def take_image_bytes(graph: Graph) -> int:
         image -> Cast -> Mul a -> Sub m -> Q -> DQ -> Conv(w, b)    =>    image -> DQ(max a, mean m/a) -> Conv(w', b')
 
     Faster: bytes are INT8 input already, which saves four kernels that each read and write the largest map of the
-        network. Not exact: bytes have finer steps than the quantized normalised image, weights of channels with a
-        smaller ``a`` are rounded again, and the padding is the grey of the zero point instead of each channel's mean.
+    network. Not exact: bytes have finer steps than the quantized normalised image, weights of channels with a
+    smaller ``a`` are rounded again, and the padding is the grey of the zero point instead of each channel's mean.
     """
     found = 0
     for quantizer in list(graph.nodes):

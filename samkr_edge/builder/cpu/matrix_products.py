@@ -22,7 +22,7 @@ def multiply_to_float(graph: Graph) -> int:
         DQ x, DQ w -> Conv 1x1 -> float    =>    Transpose x -> MatMulIntegerToFloat(x, w) -> Transpose -> float
 
     Faster: the convolution would run in float on dequantized inputs; the product runs in INT8. Exact but for the order
-        of sums.
+    of sums.
 
     Activations must already be unsigned, and weights stored as INT8.
     """

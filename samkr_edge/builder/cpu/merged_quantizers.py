@@ -15,9 +15,9 @@ def merge_quantizers(graph: Graph) -> int:
         t -> Q(s) -> DQ -> Conv, t -> Q(S) -> DQ -> Add, t -> Mul    =>    t -> Q(S) -> DQ -> Conv, Add, Mul    (S >= s)
 
     Faster: a convolution and the skip of a residual sum quantize the same tensor, and ONNX Runtime fuses only if both
-        read the same pair. Float readers read the quantized value too, so that the tensor's kernel writes INT8 once,
-        without a float copy. Exact if all readers were quantized with one scale. Not exact for readers that were float,
-        or if scales differ: the largest is used, so that nothing clips.
+    read the same pair. Float readers read the quantized value too, so that the tensor's kernel writes INT8 once,
+    without a float copy. Exact if all readers were quantized with one scale. Not exact for readers that were float,
+    or if scales differ: the largest is used, so that nothing clips.
     """
     merged = 0
     by_tensor: dict[str, list[Any]] = defaultdict(list)

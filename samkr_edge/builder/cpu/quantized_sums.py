@@ -13,8 +13,8 @@ def quantize_intermediate_sums(graph: Graph) -> int:
         Add(DQ a, DQ b) -> Add(., DQ c) -> Q    =>    Add(DQ a, DQ b) -> Q -> DQ -> Add(., DQ c) -> Q
 
     Faster: ONNX Runtime adds in INT8 only if both inputs and the output are quantized. A partial sum that is enlarged
-        before it is added is quantized before and after the enlarging. Not exact: its range is the sum of its inputs'
-        ranges, so that nothing clips, which costs the partial sum up to one bit of resolution.
+    before it is added is quantized before and after the enlarging. Not exact: its range is the sum of its inputs'
+    ranges, so that nothing clips, which costs the partial sum up to one bit of resolution.
     """
     quantized = 0
     for node in list(graph.nodes):

@@ -23,7 +23,7 @@ def transpose_thin_convolutions(graph: Graph) -> int:
         Conv(w: M of C channels, M <= 8, pads p)    =>    ConvTranspose(w turned around, pads (k - 1) d - p)
 
     Faster: the convolution kernel always computes 16 outputs, the matrix product only as many as there are. Exact but
-        for the order of sums.
+    for the order of sums.
 
     Those with strides or groups stay; once an offset head's branches are split, its thin convolutions have neither.
     """

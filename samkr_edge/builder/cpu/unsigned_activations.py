@@ -15,7 +15,7 @@ def make_unsigned(graph: Graph) -> int:
         anything -> Q(s, int8 0)    =>    anything -> Q(s, uint8 128)
 
     Faster: the INT8 instructions of x86 multiply unsigned activations by signed weights. After a ReLU it is not exact:
-        the range gets 255 steps instead of 127. Elsewhere it is exact.
+    the range gets 255 steps instead of 127. Elsewhere it is exact.
     """
     turned = 0
     for node in list(graph.nodes):
