@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
 
 
 class Beside(Runner):
-    """A runner whose maps it passes on; compares them, image by image, with those of another one."""
+    """Passes on a runner's maps and compares them with another runner's, image by image."""
 
     kind = "checkpoint"
 
@@ -73,11 +73,11 @@ class Beside(Runner):
         return maps
 
     def close(self) -> None:
-        """Nothing of its own to free."""
+        """Nothing to free."""
 
 
 def measure(checkpoint: Path, data: Path, split: str, limit: int | None) -> dict[str, Any]:
-    """One network with and without, on the first ``limit`` images of a split."""
+    """One network with and without attention, on the first ``limit`` images of a split."""
     source = load_checkpoint(checkpoint)
     network = network_of(source)
     bench = Bench(open_dataset(data, split), limit)

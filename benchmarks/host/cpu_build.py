@@ -36,7 +36,7 @@ from samkr_edge.onnx_graph.onnx_card import card_of
 from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.runtime.onnx_runtime import session_options
 
-# Issue 4: against ONNX Runtime FP32, samkr_w32 at 512x512, one thread, a CPU with VNNI.
+# Over ONNX Runtime FP32: samkr_w32 at 512x512, one thread, a CPU with VNNI.
 TARGET_SPEEDUP = 2.5
 WARM_UP = 2
 PROFILED_RUNS = 4
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def make_models(arguments: argparse.Namespace, work: Path) -> dict[str, Path]:
-    """The three ONNX Runtime models; what is in the work folder already is used again."""
+    """The three ONNX Runtime models; those already in the work folder are reused."""
     exported, quantized = arguments.float, arguments.int8
     if arguments.untrained:
         name = arguments.untrained
@@ -111,7 +111,7 @@ def open_session(path: Path, threads: int) -> Runner:
 
 
 def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
-    """OpenVINO FP32 and NNCF INT8, or nothing where they are not installed."""
+    """OpenVINO FP32 and NNCF INT8; empty if either package is not installed."""
     try:
         nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
     except ImportError:
@@ -143,7 +143,7 @@ def open_vino(path: Path, kept: Path, threads: int) -> dict[str, Runner]:
 def measure(
     contenders: dict[str, Runner], image: np.ndarray, rounds: int
 ) -> list[dict[str, dict[str, float]]]:
-    """Wall and CPU milliseconds of one run each, a dictionary a round."""
+    """Wall and CPU milliseconds of one run per contender; one dictionary per round."""
     for runner in contenders.values():
         for _ in range(WARM_UP):
             runner(image)
@@ -166,7 +166,7 @@ def measure(
 
 
 def profile(path: Path, image: np.ndarray, threads: int) -> list[dict[str, Any]]:
-    """Operation, nodes and milliseconds, the longest first; of every node its fastest run."""
+    """Operation, node count and milliseconds, slowest first; each node counts with its fastest run."""
     onnxruntime = import_onnxruntime()
 
     with tempfile.TemporaryDirectory() as folder:

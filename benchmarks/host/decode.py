@@ -31,7 +31,7 @@ from samkr_edge.pose.decode import decode
 from samkr_edge.pose.decode_settings import DecodeSettings
 from samkr_edge.pose.proposals import select
 
-# How much faster ours must be.
+# Required speedup over the official procedure.
 TARGET_RATIO = 75.0
 
 
@@ -39,10 +39,10 @@ def official(heatmap: Tensor, offset: Tensor, settings: DecodeSettings) -> tuple
     """DEKR's steps (HRNet/DEKR, lib/core/inference.py and nms.py), in its order.
 
     1. a pose for every map pixel: location - offset;
-    2. all heatmaps up-sampled to input resolution: bilinear with aligned corners, then repeated at the far edges;
-    3. centre peaks: equal to their max-pooled neighbourhood, the best 30 above the threshold;
-    4. heat values: the up-sampled maps at the floored joints; a joint scores centre value times heat value;
-    5. pose NMS by counting near joints, greedy in the order of the centre values.
+    2. all heatmaps upsampled to input resolution: bilinear with aligned corners, then far edges replicated;
+    3. centre peaks: pixels equal to their max-pooled neighbourhood, the best 30 above the threshold;
+    4. heat values: the upsampled maps at the floored joints; a joint's score is centre value times heat value;
+    5. pose NMS by counting near joints, greedy by descending centre value.
 
     Args:
         heatmap: float32 (1, K+1, h, w).

@@ -24,7 +24,7 @@ _AT_A_TIME = 10
 
 
 def first_answer(model: Path, imported: float) -> dict[str, float]:
-    """Seconds for the imports, for opening the file, and for the poses of the first image."""
+    """Seconds to import the package, open the file, and get the poses of the first image."""
     begun = time.perf_counter()
     pose = load_model(model)
     opened = time.perf_counter()
@@ -38,8 +38,9 @@ def first_answer(model: Path, imported: float) -> dict[str, float]:
 
 
 def since_start() -> float:
-    """Seconds since this process was started, to a hundredth."""
-    # Behind the name, which may hold anything, the 20th: ticks from the machine's start.
+    """Seconds since this process started, to a hundredth."""
+    # Field 22 of /proc/self/stat, the start time in ticks since boot, is the 20th after the name. Split there: the name
+    # may contain spaces and parentheses.
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - ticks / os.sysconf(
         "SC_CLK_TCK"
@@ -47,7 +48,7 @@ def since_start() -> float:
 
 
 def gpu_times(engine: Path, seconds: float) -> dict[str, Any]:
-    """Images a batch and median milliseconds of a batch; ``graph_note`` says why there is no CUDA graph."""
+    """Batch size and median milliseconds per batch; ``graph_note`` says why there is no CUDA graph."""
     from samkr_edge.runtime.tensorrt import TensorRTRunner
 
     found: dict[str, Any] = {}

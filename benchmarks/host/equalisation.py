@@ -37,7 +37,7 @@ from training.models.pose_net import PoseNet
 from training.torch_runner import TorchRunner
 
 ROUNDS, DAMPING, EXPONENT = 200, 0.3, 0.5
-# Of a range: smaller weights have no say, else a dead channel would be blown up.
+# Share of a range at which smaller weights are clamped; otherwise a dead channel would be scaled up without limit.
 SMALLEST_SHARE = 2.0**-12
 
 
@@ -99,7 +99,7 @@ def parse() -> argparse.Namespace:
 def variants(
     network: PoseNet, ties: ChannelTies, statistics: ChannelStatistics, batches: list[Any]
 ) -> list[tuple[str, Policy, PoseNet]]:
-    """Name, a policy without equalisation, and the network, rescaled if the name says so."""
+    """(name, policy, network) of each variant; the network is already rescaled where the variant says so."""
     channel, equalised = load_policy("default"), load_policy("rtx")
     tensor = equalised.model_copy(update={"equalise": False})
     int8 = {a.module for a in assign(tensor, network) if a.precision == "int8" and a.op == "conv"}
@@ -120,7 +120,7 @@ def variants(
 
 
 def spread(network: PoseNet, ties: ChannelTies, deviation: float) -> PoseNet:
-    """The same function with channels of very different size."""
+    """A network that computes the same function with channels of very different magnitude."""
     logarithms = deviation * torch.randn(ties.factors + 1, generator=torch.Generator().manual_seed(0))
     logarithms[0] = 0.0
     changed = copy.deepcopy(network)
@@ -129,16 +129,16 @@ def spread(network: PoseNet, ties: ChannelTies, deviation: float) -> PoseNet:
 
 
 def magnitudes(network: PoseNet, name: str) -> Tensor:
-    """Largest weight (O, I / groups) over the taps."""
+    """Largest absolute weight over the taps, (O, I / groups)."""
     weight: Tensor = network.get_submodule(name).weight  # type: ignore[assignment]
     return weight.detach().abs().amax((2, 3)).clamp(min=1e-30)
 
 
 def balanced_weights(network: PoseNet, ties: ChannelTies, int8: set[str]) -> Tensor:
-    """log2 of the factors that balance ranges of weights: s = sqrt(r2 / r1), over and over until it settles.
+    """log2 of the factors that balance weight ranges: s = sqrt(r2 / r1), iterated until it converges.
 
-    Ranges are shares of the weight's, and of several writers or readers the largest counts. Where only one side is
-    quantized it gets the whole range.
+    A channel's range is relative to that of its whole weight tensor; with several writers or readers, the largest
+    counts. If only one side is quantized, it gets the whole range.
     """
     factors = torch.zeros(ties.factors + 1)
     for _ in range(ROUNDS):

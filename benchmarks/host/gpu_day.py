@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:
-    # Started by its path, as a machine with nothing but the checkout is told to: again as a module of the checkout.
+    # Started by path, as on a machine that has only the checkout: restart as a module so that imports resolve.
     launcher = Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py"
     os.execv(sys.executable, [sys.executable, str(launcher), "benchmarks.host.gpu_day", *sys.argv[1:]])
 
@@ -47,7 +47,7 @@ from benchmarks.host.gpu_day_steps import MODELS, steps
 from benchmarks.host.gpu_day_summary import table
 
 NO_GPU, DIFFERS, NO_BUNDLE, NO_RECORDS = 7, 6, 2, 3
-# Relative L2 error between two exports of one network: the same weights, ONNX Runtime on another processor.
+# Largest relative L2 error between two exports of one network: same weights, ONNX Runtime on different processors.
 SAME = 1e-3
 
 
@@ -82,7 +82,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def records_in(file: Path) -> dict[str, dict[str, Any]]:
-    """Name of a step -> its record; ends the program where the file holds none."""
+    """Step name -> its record; exits if the file has none."""
     try:
         found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["steps"]
     except (OSError, ValueError, TypeError, KeyError) as error:

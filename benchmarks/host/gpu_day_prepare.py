@@ -1,4 +1,4 @@
-"""What ``gpu_day`` carries to the machine with the GPU: wheels, and what its networks must compute."""
+"""What ``gpu_day`` takes to the GPU machine: wheels, and reference outputs of its networks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.host.gpu_day_steps import program
 
-# What a machine with torch, onnxruntime, OpenCV, typer and rich still lacks for training, quantizing and AP; and what
-# a Python with TensorRT that can run models lacks for looking at graphs.
+# FOR_TORCH: what a machine with torch, onnxruntime, OpenCV, typer and rich still needs for training, quantizing and AP.
+# FOR_TENSORRT: what a Python with TensorRT that can run models still needs to inspect graphs.
 FOR_TORCH = (
     "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "pycocotools",
     "nvidia-modelopt", "omegaconf", "pulp", "onnx", "ml-dtypes",
@@ -33,10 +33,10 @@ PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
 def prepare(
     bundle: Path, models: Sequence[str], torch_version: str, tensorrt_version: str, pip: Sequence[str]
 ) -> dict[str, int]:
-    """Wheels for the other machine's two Pythons, and references of these networks; what is there already is left.
+    """Wheels for the GPU machine's two Pythons, and references of these networks; existing files are kept.
 
     Returns:
-        The files of ``bundle`` and their bytes.
+        Each file in ``bundle`` -> its size in bytes.
     """
     bundle.mkdir(parents=True, exist_ok=True)
     (bundle / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -55,7 +55,7 @@ def prepare(
 
 
 def download(bundle: Path, version: str, packages: Sequence[str], pip: Sequence[str]) -> None:
-    """The versions that are installed here, as wheels for another Python; without what they need themselves."""
+    """Wheels of the versions installed here for another Python, without their dependencies."""
     from importlib.metadata import version as installed
 
     folder = bundle / f"wheels-{version}"
@@ -82,7 +82,7 @@ def reference_image(size: tuple[int, int]) -> Any:
 
 
 def maps_of(onnx: Path) -> dict[str, Any]:
-    """What ONNX Runtime computes of it, by name, every fourth pixel: enough to know a network by."""
+    """Output name -> ONNX Runtime's map at every fourth pixel, enough to identify a network."""
     import numpy as np
 
     from samkr_edge.runtime.onnx_runtime import OnnxRunner
@@ -100,7 +100,7 @@ def write_reference(onnx: Path, reference: Path) -> None:
 
 
 def errors_of(onnx: Path, reference: Path) -> dict[str, float]:
-    """Map -> relative L2 error of a network that was exported here against the one that was exported there."""
+    """Output name -> relative L2 error of a network exported here against the reference."""
     import numpy as np
 
     from samkr_edge.builder.check.agreement import relative_error
@@ -111,9 +111,9 @@ def errors_of(onnx: Path, reference: Path) -> dict[str, float]:
 
 
 def install(bundle: Path, version: str, into: Path) -> Path | None:
-    """What ``prepare`` brought for a Python of this version, now or in an earlier call, unpacked below ``into``.
+    """The folder below ``into`` with the wheels for this Python version, unpacked now or by an earlier call.
 
-    None where it brought nothing. Wheels are archives, and these hold nothing that an installer would have to move.
+    None if ``bundle`` has no wheels for it. Unpacking is enough: no wheel here has files that an installer would move.
     """
     site = into / f"site-{version}"
     marker = site / ".whole"

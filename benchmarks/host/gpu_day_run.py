@@ -1,4 +1,4 @@
-"""Running the steps of ``gpu_day``: in order, in the time available, each kept as soon as it is done."""
+"""Runs the steps of ``gpu_day`` in order within the time available, and saves each record when its step ends."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ATTEMPTS = 2
 
 @dataclass
 class Day:
-    """What is known, and where.
+    """Folders, interpreters and records of one day.
 
     Attributes:
         bundle: the folder that `prepare` made.
-        work: holds networks and engines, and the records; of one machine.
-        out: gets a copy of the records after every step; None for none.
-        pythons: ``torch`` and ``tensorrt`` -> the command of a Python, empty without one.
-        extra: the same -> a folder in front of its path.
-        records: name of a step -> what became of it.
+        work: networks, engines and records of one machine.
+        out: gets a copy of the records after every step; None for no copy.
+        pythons: ``torch`` and ``tensorrt`` -> that Python's command, None if there is none.
+        extra: ``torch`` and ``tensorrt`` -> a folder to put first on that Python's path.
+        records: step name -> its result.
     """
 
     bundle: Path
@@ -41,7 +41,7 @@ class Day:
         return self.records.get(step.name, {}).get("state") == "done"
 
     def is_there(self, step: GpuDayStep) -> bool:
-        """Whether its outputs that other steps read are here."""
+        """Whether the files it makes for other steps exist."""
         return all((self.work / name).exists() for name in step.makes)
 
     def keep(self, name: str, record: dict[str, Any]) -> None:
@@ -55,24 +55,24 @@ class Day:
 
 
 def pending(day: Day, steps: Sequence[GpuDayStep], only: str | None = None) -> list[GpuDayStep]:
-    """What is to be run, in order: steps that are not done, what they read and is not here, failed ones at the end.
+    """Steps to run, in order: those not done and those that make their missing inputs, failed ones last.
 
     Args:
-        only: of steps that need this, ``torch`` or ``tensorrt``, and of what they read.
+        only: ``torch`` or ``tensorrt``: just the steps that need it, and those that make their inputs.
     """
     by_name = {step.name: step for step in steps}
     needed: set[str] = set()
     for step in steps:
         if only in (None, step.needs) and not day.is_done(step):
             chain = _chain(day, by_name, step)
-            if all(tries(day, by_name[name]) < ATTEMPTS for name in chain):  # else it can never be run
+            if all(tries(day, by_name[name]) < ATTEMPTS for name in chain):  # else it can never run
                 needed |= chain
     chosen = [step for step in steps if step.name in needed]
     return [s for s in chosen if not tries(day, s)] + [s for s in chosen if tries(day, s)]
 
 
 def _chain(day: Day, by_name: dict[str, GpuDayStep], step: GpuDayStep) -> set[str]:
-    """The step and all that has to be made before it."""
+    """The step and all steps that must run before it."""
     found = {step.name}
     for name in missing_for(day, by_name, step):
         found |= _chain(day, by_name, by_name[name])
@@ -80,7 +80,7 @@ def _chain(day: Day, by_name: dict[str, GpuDayStep], step: GpuDayStep) -> set[st
 
 
 def missing_for(day: Day, by_name: dict[str, GpuDayStep], step: GpuDayStep) -> list[str]:
-    """Steps whose files it reads and that are not here."""
+    """Steps whose files it reads and that are not done or have lost those files."""
     return [name for name in step.after if not (day.is_done(by_name[name]) and day.is_there(by_name[name]))]
 
 
@@ -96,7 +96,7 @@ def run(
     only: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """As many pending steps as fit into the minutes; returns how many are still pending."""
+    """Run as many pending steps as fit into the minutes; returns how many are still pending."""
     end = clock() + 60 * minutes
     by_name = {step.name: step for step in steps}
     for step in pending(day, steps, only):
@@ -123,7 +123,7 @@ def why(record: dict[str, Any]) -> str:
 
 
 def attempt(day: Day, step: GpuDayStep, limit_s: float) -> dict[str, Any]:
-    """Run a step and say what became of it."""
+    """Run a step; returns its record."""
     command = [str(day.pythons[step.needs]), *(fill(day, text) for text in step.command)]
     environment = dict(os.environ)
     if step.needs in day.extra:
@@ -153,7 +153,7 @@ def attempt(day: Day, step: GpuDayStep, limit_s: float) -> dict[str, Any]:
 
 
 def call(command: list[str], environment: dict[str, str], limit_s: float) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr); 124 where it was ended for running too long, with what it had printed by then."""
+    """(exit code, stdout, stderr); on a timeout, 124 and what it had printed by then."""
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         encoding="utf-8", errors="replace",
@@ -173,7 +173,7 @@ def fill(day: Day, text: str) -> str:
 
 
 def parsed(printed: str) -> Any:
-    """The JSON that a command printed; its last line where it printed none."""
+    """The JSON that a command printed; its last line if it printed none."""
     start = printed.find("{")
     try:
         return json.loads(printed[start:]) if start >= 0 else printed.strip().splitlines()[-1:]
@@ -182,7 +182,7 @@ def parsed(printed: str) -> Any:
 
 
 def version_of(python: str) -> str | None:
-    """``3.12``, of a Python by its command; None where it does not start."""
+    """A Python's version as ``3.12``; None if the command does not start."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         return subprocess.run(
@@ -198,7 +198,7 @@ def version_of(python: str) -> str | None:
 
 
 def works(python: str, module: str, extra: Path | None) -> bool:
-    """Whether a Python imports it, with this folder in front of its path."""
+    """Whether a Python can import ``module`` with the folder ``extra`` first on its path."""
     environment = dict(os.environ)
     if extra is not None:
         environment |= {"PYTHONPATH": str(extra), "EXTRA_PYTHONPATH": str(extra)}

@@ -1,11 +1,11 @@
-"""The steps of ``gpu_day``: what is made and measured on a GPU, the most wanted first."""
+"""The steps of ``gpu_day``: what is made and measured on a GPU, most important first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-# Runs a module of this checkout in whichever Python a step needs.
+# Runs a module of this checkout in the Python a step needs.
 CHILD_PROCESS = str(Path(__file__).resolve().parents[2] / "samkr_edge" / "child_process.py")
 MODELS = ("samkr_w32", "samkr_w32_nodc", "dekr_w32")
 BATCHES = (8, 1)
@@ -16,13 +16,13 @@ class GpuDayStep:
     """One thing to make or to measure.
 
     Attributes:
-        name: also of its record; letters, digits and dashes.
-        needs: ``torch`` or ``tensorrt``: by which Python it runs.
-        command: its arguments, that Python left out; ``{work}`` and ``{bundle}`` are filled in.
-        minutes: about what it takes; it is ended after three times that.
+        name: names its record too; letters, digits and dashes.
+        needs: ``torch`` or ``tensorrt``: the Python that runs it.
+        command: the arguments after that Python; ``{work}`` and ``{bundle}`` are filled in.
+        minutes: roughly how long it takes; it is stopped after three times that.
         after: steps whose files it reads.
-        makes: what it leaves in WORK for others; a step that leaves nothing is done once it was recorded.
-        result: the JSON file in WORK that is kept in its record; None keeps what it prints.
+        makes: files in WORK for other steps; a step without any is done once recorded.
+        result: the JSON file in WORK to keep in its record; None keeps what it prints.
     """
 
     name: str
@@ -35,7 +35,7 @@ class GpuDayStep:
 
 
 def steps() -> list[GpuDayStep]:
-    """All of them, what is wanted most first."""
+    """All steps, most important first."""
     return [*torch_steps(), *export_steps(), *tensorrt_steps()]
 
 
@@ -62,7 +62,7 @@ def torch_steps() -> list[GpuDayStep]:
 
 
 def export_steps() -> list[GpuDayStep]:
-    """Random weights of one seed: on every machine the same network."""
+    """Exports with random weights from one seed: the same network on every machine."""
     found = []
     for model in MODELS:
         found.append(

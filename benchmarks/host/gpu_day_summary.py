@@ -1,4 +1,4 @@
-"""Which target numbers the records of ``benchmarks.host.gpu_day`` show: nothing but what was measured."""
+"""Target numbers against the records of ``benchmarks.host.gpu_day``; nothing is estimated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.host.gpu_day_run import why
 
 @dataclass(frozen=True)
 class Goal:
-    """A number to reach; ``found`` is None where it was not measured."""
+    """A number to reach; ``found`` is None if it was not measured."""
 
     what: str
     found: float | None
@@ -27,7 +27,7 @@ class Goal:
 
 
 def goals(records: dict[str, dict[str, Any]]) -> list[Goal]:
-    """The numbers to reach, of what was measured and nothing else."""
+    """The numbers to reach, each with what was measured."""
     milliseconds = {
         precision: measured(records, f"times-samkr_w32-{precision}-8", "gpu_ms")
         for precision in ("fp32", "fp16", "int8")
@@ -63,7 +63,7 @@ def ratio(milliseconds: dict[str, float | None], other: str) -> float | None:
 
 
 def head_share(records: dict[str, dict[str, Any]]) -> float | None:
-    """Of the time of all layers, those that belong to the offset head by their names."""
+    """Share of the time of all layers spent in the offset head, identified by layer name."""
     report = result_of(records, "layers-samkr_w32-int8-8")
     layers = [layer for layer in report.get("layers", []) if layer.get("ms") is not None]
     total = sum(layer["ms"] for layer in layers) + report.get("unlisted_ms", 0.0)

@@ -32,7 +32,7 @@ from training.models.looped_head import both_heads
 
 MODEL, KEYPOINTS, CHANNELS = "samkr_w32", 17, 480
 SIZES = (32, 64, 128)
-# Speed of the loop over that of the grouped head, forward and backward; megabytes of a forward pass.
+# Lowest ratio of the loop's time to the grouped head's, forward and backward; most megabytes of a forward pass.
 TARGET_RATIO = {32: 2.0, 64: 1.4, 128: 1.0}
 TARGET_MEMORY = {128: 200.0}
 
@@ -56,7 +56,7 @@ PASSES: dict[str, Callable[[nn.Module, Tensor], None]] = {
 
 
 def measure_times(size: int, rounds: int, device: str = "cpu") -> dict[str, Any]:
-    """Median milliseconds by pass and form, and the loop's over the grouped head's."""
+    """Median milliseconds by pass and form, and the ratio of the loop's time to the grouped head's."""
     both = {form: head.to(device) for form, head in both_heads(MODEL, KEYPOINTS).items()}
     result: dict[str, Any] = {}
     for name, run in PASSES.items():
@@ -74,7 +74,7 @@ def measure_times(size: int, rounds: int, device: str = "cpu") -> dict[str, Any]
         result[name] = {
             **{f"{form}_ms": round(value, 2) for form, value in median.items()},
             "ratio": round(median["looped"] / median["grouped"], 3),
-            # Each round's own ratio: what the machine did to one form it mostly did to the other.
+            # Per-round ratios: most noise from other load hits both forms of a round alike.
             "ratios": [
                 round(loop / group, 3) for loop, group in zip(times["looped"], times["grouped"], strict=True)
             ],
@@ -83,13 +83,13 @@ def measure_times(size: int, rounds: int, device: str = "cpu") -> dict[str, Any]
 
 
 def wait_for(device: str) -> None:
-    """Until the GPU has computed what it was given."""
+    """Wait until the GPU has finished its queued work."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
 
 def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> float:
-    """Peak megabytes of one pass in this process, which must be fresh."""
+    """Peak megabytes of one pass; run it in a fresh process."""
     head = both_heads(MODEL, KEYPOINTS)[form].to(device)
     PASSES[name](head, torch.randn(1, CHANNELS, 8, 8, device=device))  # one-time setup
     x = torch.randn(1, CHANNELS, size, size, device=device)
@@ -99,7 +99,7 @@ def measure_memory(form: str, name: str, size: int, device: str = "cpu") -> floa
         PASSES[name](head, x)
         return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     ctypes.CDLL(None).malloc_trim(0)  # freed memory must not hide new allocations
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
     before = resident_mb()
     PASSES[name](head, x)
     return peak_rss_mb() - before

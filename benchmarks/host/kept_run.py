@@ -1,4 +1,4 @@
-"""What every kept run of these scripts begins with: its schema, the version and the machine."""
+"""The facts at the top of every saved run of these scripts: schema, version and machine."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from samkr_edge.doctor.environment import environment
 
 
 def kept_run(**facts: Any) -> dict[str, Any]:
-    """Plain JSON of one run, as it is kept in ``benchmarks/results``."""
+    """One run as plain JSON, in the form saved to ``benchmarks/results``."""
     return {"schema_version": 1, "version": __version__, "environment": environment(), **facts}

@@ -53,15 +53,15 @@ def main() -> None:
 
 
 def measure(command: list[str]) -> dict[str, Any]:
-    """Run one `samkr-edge` command; its peak resident memory and its seconds.
+    """Run one `samkr-edge` command; returns its peak resident memory and its seconds.
 
     Raises:
         SystemExit: the command failed; it has printed its own error.
     """
     started = time.monotonic()
     process = start(*command)
-    # wait4 tells of this very process; getrusage(RUSAGE_CHILDREN) keeps the largest of all so far. What this script
-    # holds itself is the least that it says.
+    # wait4 reports this one process; getrusage(RUSAGE_CHILDREN) the largest child so far. The result is never below
+    # this script's own resident memory.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -5,9 +5,9 @@
     samkr-edge predict wide.onnx moving.mp4 -o poses --track --smooth --no-boxes
     python -m benchmarks.host.moving_people docs/predict.webp --from poses/moving.mp4
 
-Every frame is the scene of one seed (``training.data.rendered.scene.render_scene``); only the draws that decide the
-joints' angles sway around their values, so that the last frame leads to the first. The
-second form makes an animated WebP of a video. Both need PyAV (the extra ``video``).
+Every frame is the scene of one seed (``training.data.rendered.scene.render_scene``); only the draws that set the
+joints' angles sway around their values, so that the video loops. The second form turns a video into an animated WebP.
+Both need PyAV (the extra ``video``).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import numpy.typing as npt
 from samkr_edge.files.artefact import replacing
 from training.data.rendered.scene import SceneSettings, render_scene
 
-# `sample_figure` takes 80 numbers for a person, from the last to the first: the kind of pose, then lean and tilt, then
-# the angles of arms and legs. Those that choose between an arm down and an arm up stay as they are.
+# `sample_figure` uses 80 numbers per person, last to first: the kind of pose, then lean and tilt, then the angles of
+# arms and legs. The numbers that choose between arm down and arm up do not sway.
 _BODY = 80
 _SWAYING = [index for index in range(59, 79) if index not in (69, 74)]
 
 
 class _Swaying(np.random.Generator):
-    """The generator of one seed, whose people move with ``phase`` (0 to 1)."""
+    """A generator whose draws for people's joint angles vary with ``phase`` (0 to 1)."""
 
     def __init__(self, seed: int, phase: float, extent: float) -> None:
         super().__init__(np.random.PCG64(seed))
@@ -43,10 +43,10 @@ class _Swaying(np.random.Generator):
         drawn = super().random(size, *args, **kwargs)
         if size != _BODY:
             return drawn
-        # An own beginning for every draw: its value, turned into an angle, is as good as a random one.
+        # Every draw starts at a different phase. Its value serves as the phase; it is random already.
         turns = 1 + np.arange(_BODY) % 2
         moved = drawn + self._extent * np.sin(2 * math.pi * (turns * self._phase + 7 * drawn))
-        # Reflected at both ends, so that no angle leaves what is anatomically possible.
+        # Reflected at both ends, so that every angle stays anatomically possible.
         moved = 1 - np.abs(1 - np.abs(moved))
         return np.where(np.isin(np.arange(_BODY), _SWAYING), moved, drawn)
 
@@ -54,7 +54,7 @@ class _Swaying(np.random.Generator):
 def moving_people(
     seed: int, settings: SceneSettings, frames: int, extent: float
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Images of one scene, uint8 (H, W, 3) RGB, whose people sway once forth and back."""
+    """Images of one scene, uint8 (H, W, 3) RGB, over one cycle of its people's motion."""
     for number in range(frames):
         yield render_scene(_Swaying(seed, number / frames, extent), settings).image
 
@@ -69,7 +69,7 @@ def frames_of(video: Path) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def write(path: Path, images: Iterator[npt.NDArray[np.uint8]], fps: int, quality: int) -> int:
-    """Write a video (.mp4) or an animated WebP of images, uint8 (H, W, 3) RGB; returns how many there were."""
+    """Write images, uint8 (H, W, 3) RGB, as a video (.mp4) or an animated WebP; returns the number of frames."""
     import av
 
     written = 0

@@ -97,7 +97,7 @@ def parse() -> argparse.Namespace:
 
 
 def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path]:
-    """All artefacts of one seed: name -> checkpoint."""
+    """Make all artefacts of one seed: name -> checkpoint."""
     source, threads = str(arguments.checkpoint), ["--threads", str(arguments.threads)]
     data = ["--data", str(arguments.data)]
     calibration = [*data, "--images", str(arguments.images), "--seed", str(seed), *threads]
@@ -117,7 +117,7 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
         policy, found = work / f"found{label}.yaml", work / f"found{label}.pt"
         drop = arguments.max_drop_w4 if bits else arguments.max_drop
         budget = ["--max-drop", str(drop), "--rank-images", str(arguments.rank_images), *judged]
-        # Exit code 6: no policy holds the budget; the best one is written all the same.
+        # Exit code 6: no policy meets the budget; the best one is still written.
         command(
             "search", source, *calibration, *bits, *budget, "-o", str(policy), made=policy, allowed=(0, 6)
         )
@@ -129,7 +129,7 @@ def make(arguments: argparse.Namespace, seed: int, work: Path) -> dict[str, Path
 
 
 def command(*arguments: str, made: Path, allowed: Sequence[int] = (0,)) -> None:
-    """Run `samkr-edge` unless what it makes is there already."""
+    """Run `samkr-edge` unless its output already exists."""
     if made.exists():
         return
     print("$ samkr-edge", *arguments, file=sys.stderr)
@@ -179,7 +179,7 @@ def judge(scorer: Scorer, made: Mapping[str, Path]) -> dict[str, Any]:
     return {
         "models": models,
         "compared": {name: difference.to_dict() for name, difference in compared.items()},
-        # 1: all that 4-bit PTQ lost is back. Measured from FP32, and from the control, which trained as long.
+        # 1: QAT recovered all that 4-bit PTQ lost, relative to FP32 and to the control, which trained just as long.
         "w4_recovered": {
             signal: {
                 "of_fp32": recovered(scorer.float, measured["ptq_w4"], measured["qat_w4"], signal),
@@ -191,13 +191,13 @@ def judge(scorer: Scorer, made: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def recovered(whole: Measured, ptq: Measured, qat: Measured, signal: str) -> float | None:
-    """Share of what PTQ lost that QAT has back; None where PTQ lost nothing."""
+    """Share of PTQ's loss that QAT recovered; None if PTQ lost nothing."""
     lost = getattr(whole, signal) - getattr(ptq, signal)
     return (getattr(qat, signal) - getattr(ptq, signal)) / lost if lost > 0 else None
 
 
 def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds and spread between them (standard deviation) of each AP difference to FP32."""
+    """Mean and standard deviation over seeds of each AP difference from FP32."""
     found = {}
     for name in seeds[0]["models"]:
         values = [seed["models"][name]["against_fp32"]["ap"][0] for seed in seeds]

@@ -32,7 +32,7 @@ PROTOCOLS = {"deployment": Protocol(), "paper": PAPER}
 
 
 def trained(recipe: str, data: Path, out: Path, settings: list[str]) -> Path:
-    """The network of the run in ``out``, which is started, resumed, or already finished."""
+    """The network of the run in ``out``; starts or resumes the run if it is not finished."""
     options = [option for setting in settings for option in ("--set", setting)]
     line = command("train", recipe, "--data", str(data), "--out", str(out), "--resume", *options)
     subprocess.run(line, check=True, stdout=sys.stderr)
@@ -40,7 +40,7 @@ def trained(recipe: str, data: Path, out: Path, settings: list[str]) -> Path:
 
 
 def scores_of(network: Path, dataset: KeypointDataset) -> dict[str, dict[str, float]]:
-    """AP and AR by each protocol."""
+    """AP and AR under each protocol."""
     model = load_model(network)
     return {
         name: score(dataset, predict_dataset(model, dataset, protocol=protocol)).to_dict()
@@ -52,7 +52,7 @@ def finished(folder: Path, settings: list[str], annotations: dict[str, str]) -> 
     """The record of a finished run, or None.
 
     Raises:
-        ValueError: it is of other settings or data.
+        ValueError: the run had other settings or data.
     """
     record = folder / "scores.json"
     if not record.is_file():
@@ -64,7 +64,7 @@ def finished(folder: Path, settings: list[str], annotations: dict[str, str]) -> 
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Variant -> protocol -> mean, least and largest AP over its seeds."""
+    """Variant -> protocol -> mean, lowest and highest AP over its seeds."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for variant in dict.fromkeys(run["variant"] for run in runs):
         aps = {

@@ -1,4 +1,4 @@
-"""Small ONNX graphs in many INT8 forms, for ``rtx_forms``: written by hand, so that nothing but the form differs."""
+"""Small ONNX graphs in many INT8 forms, for ``rtx_forms``; hand-written, so that only the form differs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-# Types by the keys below; a grain is how many scales a weight has: one a ``tensor`` or one a ``channel``.
+# A kind is a key below; a grain is the granularity of a weight's scales, per ``tensor`` or per ``channel``.
 Kind = str
 Grain = str
 NUMPY = {
@@ -19,13 +19,13 @@ ONNX = {
     "fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "int8": TensorProto.INT8,
     "fp8": TensorProto.FLOAT8E4M3FN, "int4": TensorProto.INT4, "int32": TensorProto.INT32,
 }  # fmt: skip
-STEP = 0.05  # of activations, where a form does not say
+STEP = 0.05  # of activations, unless a form sets another
 
 
 class Chain:
     """An ONNX graph being written; every method adds nodes and returns the name of their result.
 
-    Inputs and outputs are FP32; between, floats and scales are of one type.
+    Inputs and outputs are FP32; all floats and scales in between have one type.
     """
 
     def __init__(self, floats: Kind = "fp16", quantized: Kind = "int8", opset: int = 19) -> None:
@@ -88,12 +88,12 @@ class Chain:
         return self.dq(self.q(x, step), step)
 
     def written_out(self, x: str, step: float = STEP) -> str:
-        """Quantized by multiplication, rounding, limits and a cast."""
+        """Quantized by multiply, round, clip and cast."""
         y = self.op("Round", self.op("Mul", x, self.number(1 / step)))
         return self.dq(self.cast(self.op("Clip", y, self.number(-128), self.number(127)), "int8"), step)
 
     def truncated(self, x: str, step: float = STEP, floor: bool = False) -> str:
-        """Quantized by adding one half, limits and a cast, which truncates; negative values become 0."""
+        """Quantized by adding one half, clip and a truncating cast; negative values become 0."""
         y = self.op("Add", self.op("Mul", x, self.number(1 / step)), self.number(0.5))
         y = self.op("Floor", y) if floor else y
         return self.dq(self.cast(self.op("Clip", y, self.number(0), self.number(127)), "int8"), step)
@@ -106,7 +106,7 @@ class Chain:
     def weights(
         self, shape: tuple[int, ...], grain: Grain | None, stored: bool = False, axis: int = 0
     ) -> str:
-        """Weights: float (no grain), or behind Q and DQ, or stored as integers behind DQ."""
+        """Weights: float (no grain), float through Q and DQ, or stored integers through DQ."""
         value = self.random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
         if grain is None:
             return self.constant(value, self.floats)
@@ -170,7 +170,7 @@ def chain(
     opset: int = 19,
     **layer: Any,
 ) -> ModelProto:
-    """Convolutions in a row: ``before`` and ``after`` name what quantizes their input and their output."""
+    """A chain of convolutions; ``before`` and ``after`` name the quantizers of their inputs and outputs."""
     chain = Chain(floats, quantized, opset)
     x = chain.input(batch, channels, *[size] * layer.get("dims", 2))
     for _ in range(depth):
@@ -189,7 +189,7 @@ def chain(
 
 
 def integer_operator(kind: str) -> ModelProto:
-    """One convolution by ONNX's other ways to write integer arithmetic."""
+    """One convolution written with one of ONNX's integer operators."""
     chain = Chain()
     x, kernel = chain.q(chain.input(1, 64, 64, 64)), chain.constant(np.ones((64, 64, 3, 3)), "int8")
     if kind == "QLinearConv":
@@ -206,7 +206,7 @@ def integer_operator(kind: str) -> ModelProto:
 def products(
     quantized: Kind = "int8", bias: bool = False, relu: bool = True, grain: Grain = "tensor", batch: int = 1
 ) -> ModelProto:
-    """1x1 convolutions as matrix products, channels last."""
+    """1x1 convolutions written as matrix products, channels last."""
     chain = Chain("fp16", quantized)
     x = chain.qdq(chain.input(batch, 64, 64, 64))
     for _ in range(3):
@@ -217,12 +217,12 @@ def products(
 
 
 def pairs(quantizer: str, first: Grain | None = None, quantized: Kind = "int8") -> ModelProto:
-    """Two pairs of convolutions, the second of each INT8 and the first not, unless it has a grain."""
+    """Two pairs of convolutions: the second of each is INT8, the first only if ``first`` gives a grain."""
     chain = Chain("fp16", quantized)
     x = chain.input(1, 64, 64, 64)
     for _ in range(2):
         y = chain.conv(chain.qdq(x) if first else x, 64, 64, grain=first)
-        # What truncates cuts negative values itself.
+        # These quantizers clip negative values themselves: no ReLU.
         if quantizer == "limited":
             y = chain.op("Clip", y, chain.number(0), chain.number(127))
             y = chain.dq(chain.cast(y, quantized))
@@ -287,7 +287,7 @@ def bottlenecks(int8: bool) -> ModelProto:
 
 
 def resolution_sum(form: str) -> ModelProto:
-    """A map, two smaller ones behind 1x1 convolutions enlarged, their sum, ReLU, and a convolution that reads it."""
+    """The sum of a map and two smaller ones, upsampled after 1x1 convolutions; then ReLU and a convolution."""
     chain = Chain()
     total = chain.input(1, 32, 128, 128)
     for factor in (2, 4):
@@ -304,7 +304,7 @@ def resolution_sum(form: str) -> ModelProto:
 
 
 def concatenation(form: str) -> ModelProto:
-    """Four resolutions enlarged and joined, read by the first convolutions of two heads."""
+    """Four resolutions upsampled and concatenated, read by the first convolutions of two heads."""
     chain = Chain()
     parts = []
     for level in range(4):
@@ -318,7 +318,7 @@ def concatenation(form: str) -> ModelProto:
 
 
 def taps(form: str) -> ModelProto:
-    """The adaptive convolution: nine taps a pixel sampled in FP32, a grouped 1x1 convolution, the input added."""
+    """The adaptive convolution: nine taps per pixel sampled in FP32, a grouped 1x1 convolution, the input added."""
     chain, branches, channels = Chain(), 17, 16
     x = chain.relu(chain.input(1, branches * channels, 64, 64))
     grid = chain.cast(chain.input(branches, 9 * 64, 64, 2), "fp32")

@@ -40,7 +40,7 @@ Settings = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class FormRow:
-    """One form: what became of it, or the builder's reason to refuse it."""
+    """One form: what the builder made of it, or why it refused."""
 
     group: str
     form: str
@@ -75,7 +75,7 @@ class Builder:
         settings: Settings | None = None,
         targets: Sequence[str] = (),
     ) -> FormRow:
-        """What a graph becomes; for other compute capabilities than usual where they are given."""
+        """What the builder makes of a graph, for the compute capabilities ``targets`` if any are given."""
         self.messages.clear()
         network = self.builder.create_network(0)
         parser = self.trt.OnnxParser(network, self.logger)
@@ -110,7 +110,7 @@ def refused(group: str, form: str, reason: str) -> FormRow:
 
 
 def builder_settings(trt: Any) -> Iterator[tuple[str, Settings]]:
-    """(name, what sets it) of every setting of the builder that might change fusion."""
+    """(name, function that applies it) of every builder setting that might change fusion."""
     for name, value in trt.TilingOptimizationLevel.__members__.items():
         yield f"tiling {name}", partial(_assign, "tiling_optimization_level", value)
     for level in range(6):
@@ -148,7 +148,7 @@ def _title(group: str) -> str:
 
 
 def table(rows: list[FormRow]) -> str:
-    """Markdown, one table for every group."""
+    """Markdown, one table per group."""
     lines: list[str] = []
     for before, one in zip([None, *rows], rows, strict=False):
         if before is None or before.group != one.group:
@@ -161,7 +161,7 @@ def table(rows: list[FormRow]) -> str:
 
 
 def settings_rows(builder: Builder, group: str, model: ModelProto) -> Iterator[FormRow]:
-    """One row for all settings under which the same comes out."""
+    """One row per distinct outcome, naming all settings that give it."""
     outcomes: dict[FormRow, list[str]] = {}
     for name, settings in builder_settings(builder.trt):
         outcomes.setdefault(builder.row(group, "", model, settings), []).append(name)
@@ -170,7 +170,7 @@ def settings_rows(builder: Builder, group: str, model: ModelProto) -> Iterator[F
 
 
 def card_rows(builder: Builder) -> Iterator[FormRow]:
-    """What other cards get, and what an engine for several gets."""
+    """The basic blocks built for other compute capabilities, one at a time and several in one engine."""
     group = "the four basic blocks for other cards"
     everything = [name for name in builder.trt.ComputeCapability.__members__ if name.startswith("SM")]
     for targets in ([name] for name in everything):
@@ -183,7 +183,7 @@ def card_rows(builder: Builder) -> Iterator[FormRow]:
 
 
 def network_rows(builder: Builder, path: Path) -> Iterator[FormRow]:
-    """A whole network in FP16 and, where it has quantizers, in INT8 as it is and in the form that fuses."""
+    """A whole network in FP16 and, if it has quantizers, in INT8 as is and in the form that fuses."""
     forms = {"FP16": ("strip_quantizers",)}
     if facts_of(read_onnx(path)).precision == "int8":
         forms |= {"INT8": ("drop_branch_quantizers",), "INT8, fused": ("fuse_int8",)}

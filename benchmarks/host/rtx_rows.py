@@ -1,4 +1,4 @@
-"""The rows of ``rtx_forms``: which INT8 form of which small graph, in the order of its table."""
+"""The rows of ``rtx_forms``, each an INT8 form of a small graph, in table order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, ModelProto]
 
 
 def forms() -> Iterator[Row]:
-    """Every row but those of the builder's settings."""
+    """Every row except those of the builder's settings."""
     yield from plain_chains()
     yield from varied_chains()
     yield from matrix_products()

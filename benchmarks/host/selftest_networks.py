@@ -32,7 +32,7 @@ from samkr_edge.files.artefact import replacing
 
 
 def make(checkpoint: Path) -> None:
-    """Export the networks and write ``carried/`` again."""
+    """Export the networks and rewrite ``carried/``."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         for decode_in in ("host", "graph"):
@@ -106,13 +106,13 @@ def _write_weights(source: Path) -> None:
         for name, array in sorted(values.items()):
             member = io.BytesIO()
             np.save(member, array)
-            # Dated as nothing is, so that the same weights are the same file.
+            # ZipInfo's fixed default date: the same weights give the same file.
             entry = zipfile.ZipInfo(f"{name.removeprefix(DECODING_PREFIX)}.npy")
             archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 9)
 
 
 def measure(data: Path) -> None:
-    """AP of the trained network on the split ``val``, and what the random ones give on an image of it."""
+    """Print the trained network's AP on the split ``val``, and map statistics of the random ones on its first image."""
     from samkr_edge.dataset.keypoint_dataset import open_dataset
     from samkr_edge.evaluation.ap import predict_dataset, score
     from samkr_edge.pose_model import load_model
@@ -138,7 +138,7 @@ def measure(data: Path) -> None:
 
 
 def _maps(path: Path, dataset: Any) -> str:
-    """What the maps of a network are like on the first image, in FP32 and with FP16 baked in."""
+    """Statistics of a network's maps on the first image, in FP32 and with FP16 baked in."""
     from samkr_edge.builder.check.agreement import relative_error
     from samkr_edge.builder.tensorrt.half import bake
     from samkr_edge.images import read_image

@@ -24,7 +24,7 @@ TARGET_SIZE, TARGET_CORES = 256, 2
 
 
 def images_per_second(size: int, images: int, processes: int, seed: int) -> float:
-    """One data set, made in a temporary folder; starting the processes counts."""
+    """Rate of making one data set in a temporary folder, process start-up included."""
     settings = SynthSettings(train=images - 1, val=1, seed=seed, scene=SceneSettings(size=size))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

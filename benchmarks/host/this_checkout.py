@@ -1,4 +1,4 @@
-"""Run `samkr-edge` with the code of this checkout, whatever is installed."""
+"""Run `samkr-edge` from this checkout, whichever version is installed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from samkr_edge.pose.oks import is_labelled
 from samkr_edge.pose.poses import SURE_JOINT
 from samkr_edge.pose_model import PoseModel, load_model
 
-# People below this share of the image's best score are not drawn: evaluation weighs by score, the eye cannot.
+# People scoring below this share of the image's best are not drawn: evaluation weighs by score, a reader cannot.
 SHOWN_SHARE = 0.3
 PANEL, GAP, HEAD, COLUMNS = 104, 14, 30, 3  # user units; images side by side
 INK, FAINT, PAPER, GROUND = "#1f2328", "#c4cad1", "#ffffff", "#f4f5f7"
@@ -41,7 +41,7 @@ Joints = np.ndarray  # (K, 3) x, y in image pixels, and whether to draw it
 
 
 def poses_picture(models: Sequence[Path], data: Path, split: str, count: int) -> str:
-    """A panel with the labels of each image, and one for each model with its people over the labels in gray."""
+    """For each image, a panel with the labels, and one per model with its people over the labels in gray."""
     dataset = open_dataset(data, split)
     labelled = [record for record in dataset.images if dataset.annotations[record.id]]
     chosen = labelled[:: max(1, len(labelled) // count)][:count]
@@ -88,7 +88,7 @@ def _found(model: PoseModel, record: ImageRecord) -> list[Joints]:
 
 @dataclass(frozen=True)
 class View:
-    """A square cut out of an image, (x, y, side) in its pixels, shown in a square panel at (left, top)."""
+    """A square crop (x, y, side) in image pixels, shown in a square panel at (left, top)."""
 
     x: float
     y: float
@@ -102,7 +102,7 @@ class View:
 
 
 def _view(people: Sequence[Joints], left: float, top: float) -> View:
-    """Of the labelled people, with room around them."""
+    """A view of the labelled people with a margin."""
     points = np.concatenate([joints[is_labelled(joints), :2] for joints in people])
     low, high = points.min(axis=0), points.max(axis=0)
     side = 1.3 * float((high - low).max())
@@ -117,7 +117,7 @@ def _panel(
     view: View,
     colour: str,
 ) -> str:
-    """People in a panel, the labels in gray below them."""
+    """People in a panel, drawn over the labels in gray."""
     drawn = [_person(joints, edges, view, FAINT, 5.0) for joints in under]
     drawn += [_person(joints, edges, view, colour, 1.8) for joints in people]
     at = f'x="{view.left:g}" y="{view.top:g}" width="{PANEL}" height="{PANEL}"'
@@ -145,7 +145,7 @@ def _person(joints: Joints, edges: Sequence[tuple[int, int]], view: View, colour
 
 @dataclass(frozen=True)
 class PlotArea:
-    """A plot's rectangle in user units, and where its values lie."""
+    """A plot's rectangle in user units and its value ranges."""
 
     x0: float
     x1: float
@@ -163,7 +163,7 @@ class PlotArea:
 
 
 def curve_picture(log: Path) -> str:
-    """Train-fit AP and the loss against the updates of the weights."""
+    """Train-fit AP and loss against the number of weight updates."""
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     scores = [(e["step"], e["ap"]) for e in entries if "ap" in e]
     losses = [(e["step"], math.log10(e["heatmap"] + e["offset"])) for e in entries if "heatmap" in e]

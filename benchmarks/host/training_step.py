@@ -37,7 +37,7 @@ STAGES = ("loader", "forward", "backward", "update")
 
 
 class TimedStep:
-    """One training step that says how long each part took."""
+    """A training step that times each of its stages."""
 
     def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
         dataset = open_dataset(data, "train")
@@ -51,7 +51,7 @@ class TimedStep:
         self.half = half_type(self.precision)
 
     def run(self, number: int) -> list[float]:
-        """Milliseconds of each stage; the same few images again and again, so that all are in memory."""
+        """Milliseconds of each stage; reuses the same few images so that all are in memory."""
         marks = [time.perf_counter()]
         items = [
             self.samples.sample(number, index % len(self.samples)) for index in range(self.recipe.batch_size)
@@ -72,7 +72,7 @@ class TimedStep:
         return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
 
     def _now(self) -> float:
-        """When the device has computed what it was given; copying a batch there counts as forward."""
+        """The time once the device has finished its queued work; copying a batch to it counts as forward."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

@@ -40,7 +40,7 @@ CLASSES = {"1": (1, 1), "2": (2, 2), "3-5": (3, 5), "6+": (6, 99)}  # labelled j
 
 
 class Draw(NamedTuple):
-    """People of one image, before (``labelled`` (P, K, 3), source pixels) and after an augmentation (map pixels)."""
+    """People of one image, before (``labelled`` (P, K, 3), source pixels) and after augmentation (map pixels)."""
 
     labelled: Points
     joints: Points
@@ -68,18 +68,18 @@ def draws(
 
 
 def people_sizes(found: list[float]) -> list[float]:
-    """5, 50 and 95 % of these scales."""
+    """5th, 50th and 95th percentiles."""
     return [round(float(value), 3) for value in np.percentile(found, (5, 50, 95))]
 
 
 def test_scale(record: ImageRecord, short_side: int) -> float:
-    """Input pixels per source pixel at the papers' test."""
+    """Input pixels per source pixel in the papers' test protocol."""
     source_hw = (record.height, record.width)
     return float(paper_matrix(source_hw, paper_size(source_hw, short_side))[0, 0])
 
 
 def offset_shares(drawn: list[Draw], size: tuple[int, int], settings: EncodeSettings) -> dict[str, Any]:
-    """Mean weight of a position, and each class's share of the positions, of the weight and of the loss."""
+    """Mean weight of a position, and each class's share of positions, weight and loss."""
     map_hw = (size[0] // STRIDE, size[1] // STRIDE)
     sums: dict[str, dict[str, float]] = {
         share: dict.fromkeys(CLASSES, 0.0) for share in ("positions", "weight", "loss")
@@ -111,7 +111,7 @@ def offset_shares(drawn: list[Draw], size: tuple[int, int], settings: EncodeSett
 def _owners(
     joints: Points, areas: Points, centers: Points, map_hw: tuple[int, int], settings: EncodeSettings
 ) -> np.ndarray:
-    """Whose offset each position holds, (2K, h, w), -1 where there is none: read off weights that tell people apart."""
+    """Person whose offset each position holds, (2K, h, w), -1 for none; found by encoding with a unique weight each."""
     apart = np.maximum(areas, 1.0) + 0.01 * np.arange(len(areas))
     settings = replace(settings, smallest_extent=1.0)
     weights = encode(joints, apart, None, map_hw, settings, centers=centers).offset_weight
