@@ -25,7 +25,7 @@ _EVERY = 250
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write JSON if ``--out`` is given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +49,7 @@ def main() -> None:
 
     results = predict_dataset(model, dataset, limit=given.images, advance=advance)
     images, megabytes = np.array(seen).T
-    # From the second reading on: before it buffers and caches fill, however many images follow.
+    # Skip the first reading: until then buffers and caches fill, a cost that does not grow with the number of images.
     slope = float(np.polyfit(images[1:], megabytes[1:], 1)[0]) if len(seen) > 2 else float("nan")
     predicted = peak_rss_mb()
     ids = [record.id for record in dataset.images[: given.images]]

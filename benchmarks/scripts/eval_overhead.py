@@ -30,14 +30,14 @@ _BLOCK = 50
 
 
 def seconds(work: Callable[[], object]) -> np.ndarray:
-    """(by the clock, of all threads' processor time)."""
+    """Seconds that ``work`` takes: (wall time, processor time of all threads)."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return np.array([time.perf_counter() - wall, time.process_time() - processor])
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write JSON if ``--out`` is given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,7 +55,7 @@ def main() -> None:
     ratios = []
     for _ in range(max(2, given.images // _BLOCK)):
         block = replace(dataset, images=tuple(islice(records, _BLOCK)))
-        # The block's own images: zeros are another load (subnormal numbers are slow).
+        # Time the network on the block's own images: zeros are a different load (subnormal numbers are slow).
         for record, batch in zip(block.images, inputs, strict=True):
             model.preprocess(read_image(record.path), batch[0])
         model.runner.run(inputs[0])

@@ -3,9 +3,9 @@
     python -m benchmarks.scripts.host_cost -o benchmarks/results/host_cost.json
     python -m benchmarks.scripts.host_cost --maps maps.npz        # on real maps: arrays `heatmap` and `offset`
 
-Each round times every contender once, in a new order; medians are reported. The plainest correct Python
-loop (``decode_by_loops``) is held against the decoder in use: first that both find the same people, then in time.
-The comparison with the official DEKR procedure needs torch: benchmarks.host.decode.
+Each round times every contender once, in a new order; medians are reported. The decoder in use is compared with the
+plainest correct Python loop (``decode_by_loops``): first that both find the same people, then their times.
+The comparison with the official DEKR procedure needs torch and is in benchmarks.host.decode.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from samkr_edge.pose.proposals import select
 
 K, STRIDE = 17, 4
 FRAME, INPUT = (720, 1280), (512, 512)
-# What must hold on one thread of the machine this was written on, milliseconds.
+# Upper limits in milliseconds, on one thread of the machine this was written on.
 TARGETS = {
     "decode on the host": 0.5,
     "decode on the host, refined": 0.5,
@@ -43,7 +43,7 @@ TARGETS = {
 
 
 def synthetic_maps(people: int = 30, side: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Maps as a good network gives them: heatmap (K+1, h, w), offset (2K, h, w), a regular crowd with some noise."""
+    """Maps like a good network's, of a regular crowd with some noise: heatmap (K+1, h, w), offset (2K, h, w)."""
     random = np.random.default_rng(seed)
     ys, xs = np.mgrid[:side, :side].astype(np.float32)
     heatmap = random.uniform(0, 0.005, (K + 1, side, side)).astype(np.float32)
@@ -63,7 +63,7 @@ def synthetic_maps(people: int = 30, side: int = 128, seed: int = 0) -> tuple[np
 
 
 def candidates(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings) -> tuple[np.ndarray, ...]:
-    """Outputs of a decoding graph for these maps: poses, scores and, where joints are refined, proposals."""
+    """Outputs of a decoding graph for these maps: poses, scores and, if joints are refined, proposals."""
     centers, scores = find_peaks(heatmap[-1], settings)
     at = offset[:, centers[:, 1], centers[:, 0]].T.reshape(-1, K, 2)
     joints = centers[:, None].astype(np.float32) - at
@@ -76,7 +76,7 @@ def candidates(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings
 
 
 def decode_by_loops(heatmap: np.ndarray, offset: np.ndarray, settings: DecodeSettings) -> list[list[float]]:
-    """The plainest correct decoder: what ``samkr_edge.pose.decode.decode`` computes unrefined, pixel by pixel.
+    """The plainest correct decoder: the same as ``samkr_edge.pose.decode.decode`` without refinement, pixel by pixel.
 
     Returns:
         Per person, best first: x0 y0 x1 y1 ... in network-input pixels.
@@ -135,7 +135,7 @@ def _bilinear(channel: np.ndarray, x: float, y: float) -> float:
 def contenders(
     heatmap: np.ndarray, offset: np.ndarray
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-    """What is timed, and the facts that they agree on.
+    """What to time, by name, and the facts that the decoders agree on.
 
     Raises:
         AssertionError: the decoders find different people.
@@ -176,7 +176,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
         call()
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        # A new order each round: otherwise the contender after the loops would always find cold caches.
+        # A new order each round: in a fixed one, the contender after the loops would always start with cold caches.
         for name in random.permutation(names).tolist():
             before = time.perf_counter()
             work[name]()
@@ -192,7 +192,7 @@ def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, di
 
 
 def of_a_process(code: str, runs: int = 7) -> float:
-    """Median of what a fresh Python prints for ``code``."""
+    """Median over ``runs`` of the number that ``code`` prints in a fresh Python."""
     run = child_process.code(code)
     printed = [
         subprocess.run(
@@ -204,7 +204,7 @@ def of_a_process(code: str, runs: int = 7) -> float:
 
 
 def start_up() -> dict[str, float]:
-    """Seconds to import the package, seconds of --help without starting Python, megabytes resident."""
+    """Seconds to import the package, seconds for --help after Python has started, resident megabytes."""
     clock = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
     quiet = (
         "import io, contextlib, time; t = time.perf_counter(); from samkr_edge.cli import run\n"
@@ -226,7 +226,7 @@ def start_up() -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write JSON if ``--out`` is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--maps", type=Path, help="npz with heatmap (K+1, h, w) and offset (2K, h, w)")
     parser.add_argument("--rounds", type=int, default=200)
@@ -266,7 +266,7 @@ def main() -> None:
 
 
 def _maps(arrays: Any, name: str) -> np.ndarray:
-    """An array by its name, or by its name with a scale's number after it; without a batch axis."""
+    """The array ``name``, or else that of scale 0 (``name_0``), without its batch axis."""
     found = np.asarray(arrays[name] if name in arrays else arrays[f"{name}_0"], np.float32)
     return found[0] if found.ndim == 4 else found
 

@@ -34,7 +34,7 @@ HERE = Device(
 
 
 def write_engine(folder: Path, megabytes: float, source_megabytes: float) -> Path:
-    """Random bytes instead of an engine, with its passport; and of its source, unless that has 0 bytes."""
+    """Write random bytes as an engine with a passport, and as its ONNX source unless that has 0 bytes."""
     random = np.random.default_rng(0)
     engine, source = random.bytes(int(megabytes * 1e6)), random.bytes(int(source_megabytes * 1e6))
     path = folder / "pose.engine"
@@ -55,7 +55,7 @@ def write_engine(folder: Path, megabytes: float, source_megabytes: float) -> Pat
 
 
 def measure(path: Path, repeats: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each check, wall time and processor time, which other processes do not affect."""
+    """Milliseconds of each check: wall time, and processor time, which other processes affect less."""
     wall, processor = [], []
     for _ in range(repeats):
         started, busy = time.perf_counter(), time.process_time()

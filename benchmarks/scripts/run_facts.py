@@ -1,4 +1,4 @@
-"""What every kept measurement of one model begins with: when, on which machine, which model."""
+"""The facts at the top of every saved measurement of one model: time, machine and model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samkr_edge.pose_model import PoseModel
 
 
 def run_facts(model: PoseModel, file: Path) -> dict[str, Any]:
-    """Plain JSON; of the file its name alone, since results are published and folders are private."""
+    """Plain JSON, with the file's name but not its folder: results are published, folders are private."""
     return {
         "schema_version": 1,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -4,14 +4,14 @@
     python -m benchmarks.scripts.stream_rate qat.cpu.onnx --images people/images/val2017 \
         -o benchmarks/results/stream_rate.json
 
-A video is made of rendered people that drift over a 1280x720 frame. Each round runs the network alone on as many
-inputs as the video has frames, and `predict` on the video: with keypoints only, and with overlays; medians are
-reported.
+The video shows rendered people drifting in a 1280x720 frame. Each round runs the network alone on as many inputs as
+the video has frames, then `predict` on the video, with keypoints only and with overlays; medians are reported.
 
-Processor time bounds the rate as well: with C cores and T milliseconds of it a frame, no more than C / T frames a
-millisecond. OpenCV's mp4 encoder alone takes about 4 ms for a 720p frame and cannot be told to take less (it ignores
-OPENCV_FFMPEG_WRITER_OPTIONS, the other codecs of its wheels are slower), so behind a small network two cores may not
-be enough for overlays. Printed is the processor time of each stage's thread, and the share that the cores allow.
+Processor time limits the rate too: C cores at T milliseconds per frame allow at most C / T frames per millisecond.
+OpenCV's mp4 encoder alone takes about 4 ms for a 720p frame and cannot be made faster (it ignores
+OPENCV_FFMPEG_WRITER_OPTIONS, and the other codecs in OpenCV's wheels are slower), so with a small network two cores may
+not be enough for overlays. The script prints the processor time of each stage's thread and the share of the network's
+rate that the cores allow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FRAME = (720, 1280)
 
 
 def drifting(paths: list[Path], frames: int) -> Iterator[np.ndarray]:
-    """BGR frames of 1280x720: three pictures side by side that sway, others every 25 frames."""
+    """BGR frames, uint8 (720, 1280, 3): three pictures side by side that sway, replaced every 25 frames."""
     side = 420
     pictures = [
         cv2.resize(cv2.imread(str(path)), (side, side), interpolation=cv2.INTER_CUBIC) for path in paths
@@ -65,21 +65,21 @@ def write_video(path: Path, frames: Iterator[np.ndarray]) -> None:
 
 @dataclass
 class Runs:
-    """Of one contender: frames a second and milliseconds of processor time a frame, each run."""
+    """Frames per second and processor milliseconds per frame of each run of one contender."""
 
     fps: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
     def one(self, frames: int) -> Iterator[None]:
-        """Count the processor time of all threads."""
+        """Record the processor time of all threads over one run."""
         before = time.process_time()
         yield
         self.cpu_ms.append(1e3 * (time.process_time() - before) / frames)
 
 
 def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
-    """Frames a second of the runtime on one input, nothing else running."""
+    """Frames per second of the runtime on one input, with nothing else running."""
     batch = model.new_input()
     model.preprocess(frame, batch[0], bgr=True)
     started = time.perf_counter()
@@ -89,14 +89,14 @@ def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
 
 
 def stream(model: PoseModel, video: Path, out: Path, *, overlays: bool) -> StreamDone:
-    """`predict` on the video; its progress bar is not shown."""
+    """Run `predict` on the video, without its progress bar."""
     with contextlib.redirect_stderr(io.StringIO()), Window("", enabled=False) as window:
         options = Options(out, overlays=overlays)
         return run_stream(model, open_stream(str(video)), video.stem, options, window)
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write JSON if ``--out`` is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", type=Path)
     parser.add_argument("--images", type=Path, required=True, help="folder of rendered people")
@@ -126,7 +126,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     medians = {name: float(np.median(run.fps)) for name, run in runs.items()}
     cpu = {name: float(np.median(run.cpu_ms)) for name, run in runs.items()}
-    # Of the network's rate, were every core busy all the time; one thread of the network bounds it at 1.
+    # Share of the network's rate with every core busy all the time; at most 1, since the network runs on one thread.
     allowed = {name: min(1.0, cores * cpu["network alone"] / ms) for name, ms in cpu.items()}
     for name, rate in medians.items():
         stages = last[name].cpu_ms if name in last else {}
