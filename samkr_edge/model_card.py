@@ -12,6 +12,7 @@ from math import inf, isfinite
 from typing import Any
 
 from samkr_edge.errors import reason_of
+from samkr_edge.files.artefact import json_of
 from samkr_edge.pose.decode_settings import DECODE_LIMITS, DecodeSettings
 from samkr_edge.pose.skeleton import Skeleton
 
@@ -142,10 +143,7 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         """The same of a text; raises ValueError."""
-        try:
-            return cls.from_dict(json.loads(text))
-        except RecursionError as error:
-            raise ValueError("model card: it is nested too deeply") from error
+        return cls.from_dict(json_of(text))
 
 
 def _of(kind: type[Any], data: dict[str, Any], name: str) -> Any:

@@ -7,7 +7,6 @@ before a model is opened: ``samkr_edge.preflight``.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -17,7 +16,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from samkr_edge.errors import SamkrError, reason_of
-from samkr_edge.files.artefact import behind, json_text, replacing, replacing_together, sha256_of, undisturbed
+from samkr_edge.files.artefact import (
+    behind,
+    json_of,
+    json_text,
+    replacing,
+    replacing_together,
+    sha256_of,
+    undisturbed,
+)
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
@@ -25,6 +32,7 @@ from samkr_edge.machine.tensorrt_module import MODULES, Flavour
 from samkr_edge.model_card import ModelCard
 
 SCHEMA_VERSION = 1
+CPU_MODEL = ".cpu.onnx"  # how the names of models built for a CPU end
 
 
 class Passport(BaseModel):
@@ -127,7 +135,7 @@ def passport_path(model: Path) -> Path:
 def is_built(model: Path) -> bool:
     """True for models that must have a passport: engines, ``*.cpu.onnx``, and any other with one next to it."""
     model = behind(model)
-    return model.suffix == ".engine" or model.name.endswith(".cpu.onnx") or passport_path(model).exists()
+    return model.suffix == ".engine" or model.name.endswith(CPU_MODEL) or passport_path(model).exists()
 
 
 def own_place(model: Path) -> Path:
@@ -203,7 +211,7 @@ def read_passport(model: Path) -> Passport:
     target = "auto" if model.suffix == ".engine" else "cpu"
     build = f"samkr-edge build SOURCE.onnx --target {target} -o {quoted(model)}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_of(path.read_text(encoding="utf-8"))
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version in (None, SCHEMA_VERSION):
             return Passport.model_validate(content)
@@ -214,7 +222,7 @@ def read_passport(model: Path) -> Passport:
             {"looked for": path},
             fix=build,
         ) from error
-    except (OSError, ValidationError, ValueError, RecursionError) as error:
+    except (OSError, ValidationError, ValueError) as error:
         raise not_opened(error, path, "passport") or _unreadable(model, error, build) from error
     raise SamkrError(
         "SE-A53",

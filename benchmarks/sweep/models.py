@@ -54,11 +54,11 @@ def make_models(suite: Suite, cell: Cell, folder: Path, pictures: Pictures) -> l
 
 
 def _build(source: Path, cell: Cell, folder: Path) -> Path:
-    from samkr_edge.passport import is_built
+    from samkr_edge.passport import CPU_MODEL, is_built
 
     if cell.target == AS_IS or source.suffix != ".onnx" or is_built(source):
         return source
-    suffix = ".cpu.onnx" if cell.target == "cpu" else f".{cell.target}.engine"
+    suffix = CPU_MODEL if cell.target == "cpu" else f".{cell.target}.engine"
     built = folder / f"{source.stem}{suffix}"
     run_command(["build", str(source), "--target", cell.target], built, sha256_of(source))
     return built

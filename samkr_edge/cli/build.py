@@ -210,18 +210,20 @@ def _build_for_cpu(model: Path, out: Path, dry_run: bool, as_json: bool) -> None
 
 def _check_suffix(model: Path, out: Path | None, suffix: str, *, unseen: bool) -> None:
     """``unseen``: the target was detected on this machine."""
+    from samkr_edge.passport import CPU_MODEL
+
     if out is None or out.suffix == suffix:
         return
     if unseen and out.suffix == ".engine":
         raise SamkrError(
             "SE-U07",
             f"{out.name} would be a TensorRT engine, and no GPU is visible here, so nothing was built",
-            {"instead": f"for this CPU: -o {quoted(out.with_suffix('.cpu.onnx'))}"},
+            {"instead": f"for this CPU: -o {quoted(out.with_suffix(CPU_MODEL))}"},
             fix="samkr-edge doctor   # says what a GPU lacks here; or name the card: --target rtx-4090",
         )
     named = out.with_suffix(suffix)
     if is_same_place(named, model):
-        named = out.with_suffix(".cpu.onnx")
+        named = out.with_suffix(CPU_MODEL)
     raise SamkrError(
         "SE-U07",
         f"{out.name} would not be recognised by its name, so nothing was built",
@@ -244,8 +246,8 @@ def _refuse_options_of_tensorrt(target: str, model: Path, options: dict[str, obj
 def _refuse_to_bring_back(model: Path, target: str) -> None:
     """A result that the device names comes back next to the model, as after a build here; SE-D05."""
     from samkr_edge.files.artefact import behind
-    from samkr_edge.passport import own_place
+    from samkr_edge.passport import CPU_MODEL, own_place
 
     stem = behind(model).stem
-    for suffix in {"cpu": [".cpu.onnx"], "auto": [".cpu.onnx", ".engine"]}.get(target, [".engine"]):
+    for suffix in {"cpu": [CPU_MODEL], "auto": [CPU_MODEL, ".engine"]}.get(target, [".engine"]):
         own_place(model.with_name(stem + suffix))

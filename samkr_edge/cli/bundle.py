@@ -65,9 +65,9 @@ def unpack(bundle: Path, out: Path | None, target: str) -> tuple[Path, Path]:
     """The exported ONNX of a bundle, and where `build` writes what it makes of it: beside the bundle by default."""
     from samkr_edge.cli.targets import find_target
     from samkr_edge.deploy.bundle_cache import source_model
-    from samkr_edge.passport import own_place
+    from samkr_edge.passport import CPU_MODEL, own_place
 
-    suffix = ".cpu.onnx" if find_target(target).family == "cpu" else ".engine"
+    suffix = CPU_MODEL if find_target(target).family == "cpu" else ".engine"
     return source_model(bundle), out or own_place(bundle.with_suffix(suffix))
 
 

@@ -18,6 +18,7 @@ from samkr_edge import child_process
 from samkr_edge.deploy.bundle import Bundle, read_bundle
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.cache import cache_folder
+from samkr_edge.passport import CPU_MODEL
 from samkr_edge.preflight import preflight
 from samkr_edge.runtime.runner import Runner
 from samkr_edge.stopping import taking_along
@@ -48,7 +49,7 @@ def ready_model(path: Path) -> Path:
         SamkrError: what reading the bundle, building, or writing to the cache refuses.
     """
     bundle = read_bundle(path)
-    suffix = ".engine" if _wants_engine() else ".cpu.onnx"
+    suffix = ".engine" if _wants_engine() else CPU_MODEL
     built = _folder(bundle) / "built" / f"{Path(bundle.manifest.source).stem}{suffix}"
     included = [
         _folder(bundle) / "included" / name for name in bundle.manifest.built if name.endswith(suffix)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.files.artefact import json_of
 from samkr_edge.pose.geometry import fit_matrix, warp
 
 PROBE_KEY = "samkr_edge_probe"
@@ -66,7 +67,7 @@ def make_probe(kind: str, images: Sequence[np.ndarray]) -> Probe:
 def parse_probe(text: str) -> Probe:
     """The probe in a text; raises SamkrError SE-A24 if it is damaged."""
     try:
-        data = json.loads(text)
+        data = json_of(text)
         if data["schema_version"] != SCHEMA_VERSION or data["kind"] not in _KINDS:
             raise ValueError(f"schema {data['schema_version']!r}, kind {data['kind']!r}")
         if not 1 <= len(data["images"]) <= _MOST:
