@@ -196,7 +196,7 @@ def read_suite(name: str) -> Suite:
     """
     path = Path(name) if Path(name).is_file() else own_or_shipped(name, SUITES)
     if not path.is_file():
-        if path.parent != SUITES:
+        if path == Path(name):
             raise missing_file(name, "suite")
         names = sorted(file.stem for file in SUITES.glob("*.yaml"))
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
