@@ -147,7 +147,7 @@ def load_policy(name: str) -> Policy:
     try:
         return Policy.model_validate({"name": path.stem, **read_yaml(path)})
     except NO_FILE as error:
-        if path.parent != POLICIES:
+        if path == Path(name):
             raise missing_file(path, "policy") from error
         near = difflib.get_close_matches(name, policy_names(), n=1, cutoff=0.4)
         raise SamkrError(

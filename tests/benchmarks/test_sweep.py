@@ -395,6 +395,9 @@ def test_a_suite_that_is_none_is_refused_with_the_place(tmp_path: Path) -> None:
     with pytest.raises(SamkrError) as caught:
         read_suite("quikc")
     assert (caught.value.code, caught.value.fix) == ("SE-U68", "samkr-edge sweep quick")
+    with pytest.raises(SamkrError) as caught:
+        read_suite("mine/quick")
+    assert caught.value.code == "SE-U68"
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\nwhy: x\nmodels:\n  - {name: a, sizs: [1x1]}\n")
     with pytest.raises(SamkrError) as caught:

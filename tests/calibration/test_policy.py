@@ -136,6 +136,9 @@ def test_an_unknown_policy_names_the_shipped_ones() -> None:
         load_policy("defualt")
     assert caught.value.code == "SE-U40"
     assert "default" in str(caught.value)
+    with pytest.raises(SamkrError) as caught:
+        load_policy("mine/default")
+    assert caught.value.code == "SE-U40"
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

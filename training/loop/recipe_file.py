@@ -90,7 +90,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except NO_FILE as error:
-        if path.parent != RECIPES:
+        if path == Path(name):
             raise missing_file(path, "recipe") from error
         near = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
         raise SamkrError(

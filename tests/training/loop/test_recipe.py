@@ -106,6 +106,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     error = refused("samkr_tini")
     assert error.code == "SE-U30"
     assert error.facts["nearest"].startswith("samkr_tiny")
+    assert refused("mine/samkr_tiny").code == "SE-U30"
 
 
 @pytest.mark.parametrize(
