@@ -37,6 +37,7 @@ def yaml_of(text: str) -> Any:
         return yaml.safe_load(text)
     # ValueError: a date that does not exist; RecursionError: endless nesting.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # As `targets.profile` words it, which imports nothing of this package.
         mark = getattr(error, "problem_mark", None)
         if mark is None:
             raise ValueError(words_of(error, 200)) from error

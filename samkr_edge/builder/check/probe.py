@@ -75,7 +75,7 @@ def parse_probe(text: str) -> Probe:
         probe = Probe(data["kind"], tuple(base64.b64decode(image, validate=True) for image in data["images"]))
         for jpeg in probe.jpegs:
             _decode(jpeg)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise SamkrError(
             "SE-A24",
             "the probe images in this ONNX file are damaged, so nothing built from it could be judged",

@@ -123,7 +123,7 @@ def _float_islands(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Fin
     return [
         Finding(
             "float-island",
-            f"{count(found, 'float convolution')} between INT8 layers, with conversions on both sides",
+            f"{counted(len(found), 'float convolution')} between INT8 layers, with conversions on both sides",
             modules,
             ms_of(_with_borders(found, borders)),
             rules(modules, "conv", "int8", "it breaks a chain of INT8 layers"),
@@ -167,7 +167,7 @@ def _unfused_sums(layers: Sequence[Layer], borders: Mapping[str, _Border]) -> li
             findings.append(
                 Finding(
                     "unfused-sum",
-                    f"{count(found, title)} not fused, {how}",
+                    f"{counted(len(found), title)} not fused, {how}",
                     modules,
                     ms_of(_with_borders(found, borders)),
                     policy,
@@ -197,8 +197,8 @@ def _small_convolutions(graph: _DataFlow) -> list[Finding]:
     return [
         Finding(
             "small-convolution",
-            f"{count(found, 'INT8 convolution')} with fewer than {SMALLEST_CHANNELS} channels per group: INT8 works "
-            "on 32 at a time",
+            f"{counted(len(found), 'INT8 convolution')} with fewer than {SMALLEST_CHANNELS} channels per group: INT8 "
+            "works on 32 at a time",
             modules_of(found),
             ms_of(found),
             f'- match: "*"\n  op: conv\n  below_channels: {SMALLEST_CHANNELS}\n  precision: float\n'
@@ -236,7 +236,7 @@ def _conversions(graph: _DataFlow, borders: Mapping[str, _Border]) -> list[Findi
         findings.append(
             Finding(
                 "conversions",
-                f"{count(border.conversions, 'conversion')} between INT8 and {cause.precision} around {module}",
+                f"{counted(len(border.conversions), 'conversion')} between INT8 and {cause.precision} around {module}",
                 (module,),
                 ms,
                 policy,
@@ -257,7 +257,7 @@ def _fp32_remainder(graph: _DataFlow) -> list[Finding]:
     return [
         Finding(
             "fp32-remainder",
-            f"{count(found, 'convolution')} in FP32 next to INT8 ones",
+            f"{counted(len(found), 'convolution')} in FP32 next to INT8 ones",
             modules_of(found),
             ms_of(found),
             note="no policy rule: build again with FP16 allowed (TensorRT 8 to 10) or baked in (11), "
@@ -273,10 +273,6 @@ def modules_of(layers: Iterable[Layer]) -> tuple[str, ...]:
 def ms_of(layers: Sequence[Layer]) -> float | None:
     known = [layer.ms for layer in layers if layer.ms is not None]
     return sum(known) if known else None
-
-
-def count(layers: Sequence[Layer], what: str) -> str:
-    return counted(len(layers), what)
 
 
 def rules(modules: Iterable[str], op: str, precision: str, why: str) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from samkr_edge.builder.inspect import myelin
-from samkr_edge.builder.inspect.engine_findings import count, modules_of, ms_of
+from samkr_edge.builder.inspect.engine_findings import modules_of, ms_of
 from samkr_edge.builder.inspect.engine_layers import FLOATS, Layer
 from samkr_edge.builder.inspect.engine_measures import is_elementwise, moved, requantizes
 from samkr_edge.builder.inspect.finding import Finding
+from samkr_edge.printable import counted
 
 # Elementwise kernels per convolution: FP16 engines of these networks have 0.25 at most, INT8 ones up to 0.9.
 MANY_ELEMENTWISE = 0.5
@@ -39,7 +40,7 @@ def _int8_writes_float(layers: Sequence[Layer]) -> list[Finding]:
         if not found:
             continue
         modules = modules_of(found)
-        what = f"{len(found)} of {count(int8, 'INT8 convolution')} write FP32"
+        what = f"{len(found)} of {counted(len(int8), 'INT8 convolution')} write FP32"
         if compiled:
             what += ": scale, bias, ReLU and re-quantization are a kernel of their own"
             policy = _per_tensor(modules, everything=len(found) == len(int8))
@@ -78,7 +79,7 @@ def _many_elementwise(layers: Sequence[Layer]) -> list[Finding]:
     return [
         Finding(
             "many-elementwise-kernels",
-            f"{count(elementwise, 'elementwise kernel')} for {count(convolutions, 'convolution')}; "
+            f"{counted(len(elementwise), 'elementwise kernel')} for {counted(len(convolutions), 'convolution')}; "
             f"{len(quantizing)} of them quantize, and move {share:.0%} of all bytes",
             (),
             ms_of(quantizing),
@@ -105,7 +106,7 @@ def _not_int8(layers: Sequence[Layer]) -> list[Finding]:
     return [
         Finding(
             "not-int8",
-            f"{count(found, 'convolution')} quantized to INT8 but computed in {precision}, "
+            f"{counted(len(found), 'convolution')} quantized to INT8 but computed in {precision}, "
             "the weights of each converted by a kernel",
             modules_of(found),
             ms_of([*found, *conversions]),
