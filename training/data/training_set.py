@@ -6,7 +6,7 @@ seen, whatever the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,15 +148,19 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
 
 def _describe(record: ImageRecord, dataset: KeypointDataset, settings: EncodeSettings) -> _Sample:
     annotations = dataset.annotations[record.id]
-    people = [a for a in annotations if not is_ignored(a)]
-    if settings.parity:  # DEKR's people, some of whom have no joint, and a centre at the origin
-        people = [a for a in annotations if not a["iscrowd"] or a["num_keypoints"] > 0]
+    people = [a for a in annotations if _is_trained_on(a, settings.parity)]
     joints = np.array([a["keypoints"] for a in people], np.float64).reshape(-1, len(dataset.skeleton), 3)
     smallest = smallest_area(record, dataset.kind, settings.smallest_person)
     has_center = np.array([a["area"] >= smallest for a in people], np.bool_)
     outlines = [a.get("segmentation") for a in annotations if is_ignored(a)]
     ignored = tuple(outlines) if dataset.kind == "coco" else ()
     return _Sample(record, joints, has_center, ignored)
+
+
+def _is_trained_on(annotation: Mapping[str, Any], parity: bool) -> bool:
+    if parity:  # DEKR's people, some of whom have no joint, and a centre at the origin
+        return not annotation["iscrowd"] or annotation["num_keypoints"] > 0
+    return not is_ignored(annotation)
 
 
 def valid_area(

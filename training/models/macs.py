@@ -52,12 +52,15 @@ def count_macs(network: PoseNet, input_size: tuple[int, int]) -> dict[str, int]:
         if isinstance(module, nn.Conv2d)
     ]
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:  # half of the time, for nothing that counts
-        norm.forward = nn.Identity().forward  # type: ignore[method-assign]
-    with torch.no_grad():
-        network(torch.empty(1, 3, *input_size, device="meta"))
-    for handle in handles:
-        handle.remove()
-    for norm in norms:
-        del norm.forward
+    through = nn.Identity().forward
+    try:
+        for norm in norms:  # half of the time, for nothing that counts
+            norm.forward = through  # type: ignore[method-assign]
+        with torch.no_grad():
+            network(torch.empty(1, 3, *input_size, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in norms:
+            vars(norm).pop("forward", None)
     return dict(macs)
