@@ -70,10 +70,9 @@ def recipe_about(name: str) -> str:
 
 def recipe_comment(name: str) -> list[str]:
     """The comment at a recipe's top, by line; if it is one line, the rest comes from the recipe it extends."""
-    path = own_or_shipped(name, RECIPES)
-    text = path.read_text(encoding="utf-8-sig")
+    text = own_or_shipped(name, RECIPES).read_text(encoding="utf-8-sig")
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    base = read_yaml(path).get("extends")
+    base = yaml_of(text).get("extends")
     return lines if len(lines) > 1 or base is None else [*lines, *recipe_comment(base)[1:]]
 
 
