@@ -20,6 +20,7 @@ from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
 from samkr_edge.packages import PACKAGES, does_not_import, foreign_behind, not_installed, resolve
 from samkr_edge.pose.decode import decode
+from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
@@ -99,15 +100,20 @@ class PoseModel:
         found = (self.runner.power_note, self.graph_note)
         return [note for note in found if note]
 
-    def __call__(self, image: np.ndarray) -> Poses:
+    def __call__(self, image: np.ndarray, threshold: float | None = SURE_PERSON) -> Poses:
         """People in a uint8 (H, W, 3) RGB image of any size.
+
+        Args:
+            image: the image (H, W, 3).
+            threshold: least score of a person, as of `predict`; None gives all candidates, which evaluation needs.
 
         Raises:
             ValueError: not such an image, or the model is closed.
         """
-        return self.timed(image)[0]
+        found = self.timed(image)[0]
+        return found if threshold is None else found.above(threshold)
 
-    def batch(self, images: Iterable[np.ndarray]) -> list[Poses]:
+    def batch(self, images: Iterable[np.ndarray], threshold: float | None = SURE_PERSON) -> list[Poses]:
         """The same for images (H, W, 3) that may differ in size; at most ``BATCH`` inputs are held at a time."""
         if not isinstance(images, Iterable) or isinstance(images, str | bytes):
             raise ValueError(f"expected several images, found {type(images).__name__}")
@@ -115,15 +121,15 @@ class PoseModel:
         waiting = iter(images)
         while part := list(islice(waiting, BATCH)):
             found += self.timed_batch(part, self.new_input(len(part)))[0]
-        return found
+        return found if threshold is None else [poses.above(threshold) for poses in found]
 
     def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """The poses of an image (H, W, 3), and the time of each stage by a monotonic clock."""
+        """All candidates in an image (H, W, 3), and the time of each stage by a monotonic clock."""
         (poses,), times = self.timed_batch([image], self._buffers.input)
         return poses, times
 
     def timed_batch(self, images: Sequence[np.ndarray], inputs: np.ndarray) -> tuple[list[Poses], StageTimes]:
-        """One run over several images (H, W, 3): the poses of each, and the times of all together.
+        """One run over several images (H, W, 3): all candidates of each, and the times of all together.
 
         ``inputs`` (N, H, W, 3) is overwritten: ``new_input`` makes one.
         """
@@ -158,7 +164,7 @@ class PoseModel:
         return own.fit
 
     def poses(self, outputs: Sequence[np.ndarray], fit: Fit) -> Poses:
-        """The network's outputs for one image, in the order of ``card.outputs`` -> poses in image pixels.
+        """The network's outputs for one image, in the order of ``card.outputs`` -> all candidates in image pixels.
 
         Heatmap (K+1, h, w) and offset (2K, h, w), or candidates (P, K, 3) and scores (P,): without the batch.
         """
@@ -166,11 +172,16 @@ class PoseModel:
             heatmap, offset = outputs
             return self.decode(heatmap, offset, fit)
         candidates, scores, *proposals = outputs
-        return _in_image(select(candidates, scores, self.card.decode, *proposals), fit)
+        return self._in_image(select(candidates, scores, self.card.decode, *proposals), fit)
 
     def decode(self, heatmap: np.ndarray, offset: np.ndarray, fit: Fit) -> Poses:
         """Maps of one image, heatmap (K+1, h, w) and offset (2K, h, w) -> poses in image pixels."""
-        return _in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
+        return self._in_image(decode(heatmap, offset, self.card.decode, self.card.stride), fit)
+
+    def _in_image(self, poses: Poses, fit: Fit) -> Poses:
+        joints = apply(invert(fit.matrix), poses.keypoints)
+        found = Poses(joints, poses.joint_scores, poses.scores, skeleton=self.card.skeleton)
+        return found.centred_in(fit.image_hw)
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""
@@ -181,11 +192,6 @@ class PoseModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _in_image(poses: Poses, fit: Fit) -> Poses:
-    joints = apply(invert(fit.matrix), poses.keypoints)
-    return Poses(joints, poses.joint_scores, poses.scores).centred_in(fit.image_hw)
 
 
 def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:

@@ -78,7 +78,7 @@ def _labelled(dataset: KeypointDataset, record: ImageRecord) -> list[Joints]:
 
 
 def _found(model: PoseModel, record: ImageRecord) -> list[Joints]:
-    poses = model(read_image(record.path))
+    poses = model(read_image(record.path), None)
     if not len(poses):
         return []
     shown = poses.above(SHOWN_SHARE * float(poses.scores.max()))

@@ -56,7 +56,7 @@ def write_samples(
         small, scale = _shrink(image)
         name = f"{number:02d}.jpg"
         _write_jpeg(folder / name, small)
-        people = {key: _people(model(image), scale) for key, model in models.items()}
+        people = {key: _people(model(image, None), scale) for key, model in models.items()}
         images.append(SampleImage(file=name, width=small.shape[1], height=small.shape[0], people=people))
         if advance is not None:
             advance(1)

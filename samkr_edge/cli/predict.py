@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
 from samkr_edge.cli.places import folder_to_write
+from samkr_edge.pose.decode_settings import SURE_PERSON
 
 
 def predict(
@@ -23,7 +24,7 @@ def predict(
         Path | None, out_folder("Folder for overlays and keypoints [default: poses; none with --show].")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
-    threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = 0.1,
+    threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = SURE_PERSON,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
     overlays: Annotated[
         bool, typer.Option(help="Draw overlays; without them only keypoints are written.")

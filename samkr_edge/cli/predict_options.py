@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.poses import Poses
 
 
@@ -13,7 +14,7 @@ class Options:
     """What to keep, what to draw and where to write; ``out`` None writes nothing."""
 
     out: Path | None
-    threshold: float = 0.1
+    threshold: float = SURE_PERSON
     max_people: int | None = None
     overlays: bool = True
     boxes: bool = True

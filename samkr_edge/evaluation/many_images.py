@@ -32,7 +32,7 @@ Done = TypeVar("Done")
 def stream(
     model: PoseModel, records: Iterable[ImageRecord], read: ReadImage = read_image
 ) -> Iterator[tuple[ImageRecord, Poses]]:
-    """(record, poses in image pixels) in the order of ``records``; the same poses as ``model(image)``.
+    """(record, poses in image pixels) in the order of ``records``; the same poses as ``model(image, None)``.
 
     Raises:
         SamkrError: SE-D15 an image cannot be read; all before it have been yielded.

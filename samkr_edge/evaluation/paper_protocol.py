@@ -1,7 +1,7 @@
 """DEKR's test protocol, by which papers measure AP: resize, flip, several scales, matching, rescoring.
 
-The deployment path (``model(image)``) is one pass over an image fitted into a fixed input. Each part here is optional,
-gains some AP and costs time; none is meant for a device.
+The deployment path (``model(image, None)``) is one pass over an image fitted into a fixed input. Each part here is
+optional, gains some AP and costs time; none is meant for a device.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def predict(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses:
     Raises:
         SamkrError: SE-U75 the protocol needs other input sizes, or maps, and the model has neither.
     """
-    return rescored(model(image) if protocol.deployment else _augmented(model, image, protocol), protocol)
+    return rescored(
+        model(image, None) if protocol.deployment else _augmented(model, image, protocol), protocol
+    )
 
 
 def rescored(poses: Poses, protocol: Protocol) -> Poses:
@@ -77,7 +79,7 @@ def _augmented(model: PoseModel, image: np.ndarray, protocol: Protocol) -> Poses
         from samkr_edge.evaluation.match import match_to_heatmaps
 
         joints = match_to_heatmaps(maps, joints, poses.joint_scores, base_hw, card.stride)
-    poses = Poses(apply(invert(matrix), joints), poses.joint_scores, poses.scores)
+    poses = replace(poses, keypoints=apply(invert(matrix), joints), skeleton=card.skeleton)
     # DEKR's resize leaves almost no padding, and its protocol drops nobody.
     return poses if protocol.paper_resize else poses.centred_in(source_hw)
 

@@ -156,7 +156,7 @@ class RescoringNetwork:
         predicted = np.nan_to_num(self.predict(self.features(poses.keypoints, poses.joint_scores)), nan=0.0)
         scores = (poses.scores * predicted).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
-        return Poses(poses.keypoints[order], poses.joint_scores[order], scores[order])
+        return replace(poses, scores=scores).take(order)
 
 
 def with_rescoring(protocol: Protocol, path: Path | None, skeleton: Skeleton) -> Protocol:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,14 +11,8 @@ import numpy as np
 from samkr_edge.pose.geometry import require_image
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose.skeleton import Skeleton
+from samkr_edge.pose.stick_figures import Colour, colour_of
 
-Colour = tuple[int, int, int]
-
-# One colour a person, RGB; distinct in brightness too, so that a gray print can be read.
-PALETTE: tuple[Colour, ...] = (
-    (255, 176, 0), (0, 170, 255), (254, 97, 0), (120, 94, 240), (0, 200, 140), (220, 38, 127),
-    (250, 240, 110), (90, 220, 255), (180, 120, 60), (160, 230, 80),
-)  # fmt: skip
 _DARK: Colour = (24, 24, 28)
 _WHITE: Colour = (255, 255, 255)
 # A joint of this score is drawn solid; below it, down to SURE_JOINT, as a ring.
@@ -61,8 +56,7 @@ def draw_poses(
     edges = np.array(skeleton.edges, np.intp).reshape(-1, 2)
     # The best person is drawn last, on top.
     for index in range(len(poses) - 1, -1, -1):
-        number = index if poses.ids is None else int(poses.ids[index]) - 1
-        colour = PALETTE[number % len(PALETTE)]
+        colour = colour_of(index, None if poses.ids is None else int(poses.ids[index]))
         colour = colour[::-1] if bgr else colour
         box = frames[index]
         width = _line_width(box, canvas.shape)
@@ -92,7 +86,7 @@ def enlarge(image: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
     # Pixel centres: x_large = (x + 0.5) * factor - 0.5.
     joints = (poses.keypoints + np.float32(0.5)) * np.float32(factor) - np.float32(0.5)
     large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    return large, Poses(joints, poses.joint_scores, poses.scores, poses.ids)
+    return large, replace(poses, keypoints=joints)
 
 
 def draw_status(canvas: np.ndarray, text: str) -> None:

@@ -7,7 +7,7 @@ are measured in units of the person's size, so one setting fits near and far peo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -83,4 +83,4 @@ class Smoother:
         stale = [n for n, f in self._filters.items() if seconds - f.time > self.settings.forget]
         for number in stale:
             del self._filters[number]
-        return Poses(joints, poses.joint_scores, poses.scores, poses.ids)
+        return replace(poses, keypoints=joints)

@@ -4,6 +4,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from red_dot import dots
 
 import samkr_edge
 from samkr_edge.errors import SamkrError
+from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose_model import BATCH, PoseModel
 from samkr_edge.runtime.runner import Runner
 
@@ -132,6 +134,28 @@ def test_every_thread_gets_the_poses_of_its_own_image(pose: PoseModel) -> None:
         together = list(threads.map(shared, images))
     for found, expected in zip(together, alone, strict=True):
         np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+
+
+class Eager(Runner):
+    """A network that takes faint places for people too."""
+
+    kind = "onnx"
+
+    def __init__(self, inner: Runner) -> None:
+        self.run = inner.run  # type: ignore[method-assign]
+        self.card = replace(inner.card, decode=replace(inner.card.decode, center_threshold=0.01))
+
+
+def test_faint_candidates_are_left_out_unless_asked_for(pose: PoseModel) -> None:
+    eager = PoseModel(Eager(pose.runner), pose.path)
+    image = rgb(dots((30, 40)) + dots((100, 60)) // 12)
+    everyone = eager(image, threshold=None)
+    assert [score >= SURE_PERSON for score in everyone.scores] == [True, False]
+    for found in (eager(image), eager.batch([image])[0]):
+        assert len(found) == 1
+        assert found.skeleton is eager.card.skeleton
+    assert len(eager.batch([image], threshold=None)[0]) == len(eager.timed(image)[0]) == 2
+    assert len(eager(image, threshold=float(everyone.scores[0]) + 0.01)) == 0
 
 
 def test_a_model_is_closed_by_with_and_refuses_afterwards(red_dot_model: Path) -> None:

@@ -3,13 +3,19 @@
 import sys
 import types
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import samkr_edge
 from samkr_edge.errors import SamkrError
+from samkr_edge.frames.draw import enlarge
+from samkr_edge.frames.smooth import Smoother
+from samkr_edge.frames.track import Tracker
 from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.skeleton import COCO17
+from samkr_edge.pose.stick_figures import colour_of
 
 
 def three_people() -> Poses:
@@ -125,3 +131,73 @@ def test_the_package_offers_its_types_and_says_what_it_has_not() -> None:
 def test_lists_are_no_poses() -> None:
     with pytest.raises(ValueError, match="joint_scores must be a NumPy array, found list"):
         Poses(np.zeros((0, 2, 2), np.float32), [], np.zeros(0, np.float32))  # type: ignore[arg-type]
+
+
+def walkers() -> Poses:
+    """Two tracked people of COCO's joints, each joint at (its number, 10 times its number)."""
+    place = np.stack([np.arange(17), 10 * np.arange(17)], axis=1).astype(np.float32)
+    scores = np.array([0.9, 0.4], np.float32)
+    return Poses(
+        np.stack([place, place + 100]),
+        np.tile(scores[:, None], (1, 17)),
+        scores,
+        np.array([4, 2]),
+        skeleton=COCO17,
+    )
+
+
+def test_people_are_iterated_and_joints_have_names() -> None:
+    poses = walkers()
+    assert [person.id for person in poses] == [4, 2]
+    x, y, score = poses[0]["left_wrist"]
+    assert (x, y, round(score, 3)) == (9, 90, 0.9)
+    assert poses[-1]["nose"] == poses[1][0] == poses[1].joints["nose"]
+    assert list(poses[0].joints) == list(COCO17.keypoints)
+    assert poses[0].box == tuple(poses.boxes[0]) == (0, 0, 16, 160)
+    assert isinstance(poses[:1], Poses)
+    assert poses[poses.scores < 0.5].ids.tolist() == [2]  # type: ignore[union-attr]
+    with pytest.raises(IndexError):
+        poses[2]
+
+
+def test_a_joint_that_is_not_there_is_named_with_its_nearest() -> None:
+    with pytest.raises(KeyError, match="did you mean 'left_wrist'"):
+        walkers()[0]["left_wirst"]
+    with pytest.raises(KeyError, match="no skeleton"):
+        three_people()[0]["nose"]
+
+
+def test_names_of_joints_survive_what_chooses_and_changes_people() -> None:
+    poses = walkers()
+    for changed in (
+        poses.above(0.5),
+        poses.best(1),
+        poses.take(np.array([1])),
+        poses.without_ids(),
+        poses.with_ids(np.array([1, 2])),
+        poses.centred_in((10, 10)),
+        Tracker(COCO17)(poses, 0.0),
+        Smoother()(poses, 0.0),
+        enlarge(np.zeros((20, 20, 3), np.uint8), poses)[1],
+    ):
+        assert changed.skeleton is COCO17
+
+
+def test_people_are_drawn_into_a_copy_of_their_image() -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    drawn = walkers().plot(image)
+    assert not image.any()
+    red, green, blue = colour_of(0, 4)
+    assert (drawn == (red, green, blue)).all(axis=2).any()  # RGB in, RGB out
+    with pytest.raises(ValueError, match="no skeleton"):
+        three_people().plot(image)
+
+
+def test_a_notebook_shows_stick_figures_of_the_sure_joints() -> None:
+    drawing = walkers()._repr_html_()
+    figure = ElementTree.fromstring(drawing[: drawing.index("<div>")])
+    titles = [title.text for title in figure.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == 34
+    assert "left_wrist 0.90" in titles
+    assert "2 people (coco17): scores 0.90, 0.40" in drawing
+    assert Poses.empty(17)._repr_html_() == "<div><code>&lt;Poses of 0 people (17 joints)&gt;</code></div>"
