@@ -93,7 +93,7 @@ def test_poses_are_in_the_pixels_of_the_image(model: PoseModel) -> None:
     image = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     heatmap, offset = model.runner.run(image[None])
     expected = decode(heatmap[0], offset[0], model.card.decode, model.card.stride).centred_in((64, 64))
-    np.testing.assert_allclose(model(image).keypoints, expected.keypoints, atol=1e-3)
+    np.testing.assert_allclose(model(image, None).keypoints, expected.keypoints, atol=1e-3)
     # Twice the size with every pixel doubled: the same network input, and joints at twice the coordinates.
     fit = model.preprocess(np.zeros((128, 128, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
     larger = model.decode(heatmap[0], offset[0], fit)

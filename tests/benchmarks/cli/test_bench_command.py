@@ -136,7 +136,7 @@ def test_a_batch_gives_the_poses_of_its_images(pair: Pair, dots: Path) -> None:
     poses, stages = Batched(model, 3).timed(images)
     for found, image in zip(poses, images, strict=True):
         assert len(found) > 0
-        np.testing.assert_array_equal(found.keypoints, model(image).keypoints)
+        np.testing.assert_array_equal(found.keypoints, model(image, None).keypoints)
     assert min(stages.preprocess, stages.network, stages.decode) > 0
     assert [len(batch) for batch in batches(images, 2)] == [2, 2]
 

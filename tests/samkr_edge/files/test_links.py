@@ -42,7 +42,7 @@ def test_a_link_opens_as_what_it_leads_to(link: Path, built: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     opened = load_model(link)
     assert opened.path == link
-    np.testing.assert_array_equal(opened(image).keypoints, load_model(built)(image).keypoints)
+    np.testing.assert_array_equal(opened(image, None).keypoints, load_model(built)(image, None).keypoints)
 
 
 def test_the_ledger_calls_it_built(link: Path) -> None:
