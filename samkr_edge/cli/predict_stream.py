@@ -29,6 +29,7 @@ from samkr_edge.stream_address import mark_of, without_secrets
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
+    from samkr_edge.serve.live import LiveStream
 
 # Seconds after which a live source that blocks in its driver is abandoned.
 PATIENCE_S = 15.0
@@ -101,16 +102,18 @@ def run_stream(
     options: Options,
     window: Window,
     done: StreamDone | None = None,
+    live: LiveStream | None = None,
 ) -> StreamDone:
     """Process every frame of a file, or the newest ones of a camera until Ctrl-C or q; closes the source.
 
-    ``done`` is filled on the way, for callers that need the results so far when this raises.
+    ``done`` is filled on the way, for callers that need the results so far when this raises. ``live`` gets every frame
+    for the page of `--serve`.
 
     Raises:
         SamkrError: a camera disappears (SE-V96), the disk is full (SE-D98); what was written before is kept.
     """
     done = StreamDone(frames.name) if done is None else done
-    stages = pose_stages(model, _Finish(model, frames, options, window), depth=_DEPTH)
+    stages = pose_stages(model, _Finish(model, frames, options, window, live), depth=_DEPTH)
     pipeline = Pipeline(
         frames, stages, depth=_DEPTH, newest=frames.live, patience=PATIENCE_S if frames.live else None
     )
@@ -170,7 +173,15 @@ def run_stream(
 class _Finish:
     """The last step of the decoding thread: filter, track, smooth and draw."""
 
-    def __init__(self, model: PoseModel, frames: VideoSource, options: Options, window: Window) -> None:
+    def __init__(
+        self,
+        model: PoseModel,
+        frames: VideoSource,
+        options: Options,
+        window: Window,
+        page: LiveStream | None = None,
+    ) -> None:
+        self._page = page
         self._skeleton = model.card.skeleton
         self._live = frames.live
         self._options = options
@@ -180,6 +191,7 @@ class _Finish:
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
 
     def __call__(self, seen: FrameInFlight) -> FrameInFlight:
+        everybody = seen.poses
         poses = self._options.choose(seen.poses)
         if self._tracker is not None:
             poses = self._tracker(poses, seen.frame.seconds)
@@ -188,6 +200,8 @@ class _Finish:
         if not self._options.track:
             poses = poses.without_ids()
         seen.poses = poses
+        if self._page is not None:  # before anything is drawn into the image
+            self._page.offer(seen, everybody)
         if self._draw and seen.frame.image is not None:
             draw_poses(
                 seen.frame.image, poses, self._skeleton, boxes=self._options.boxes, bgr=True, in_place=True

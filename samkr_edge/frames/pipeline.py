@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
@@ -229,13 +230,24 @@ class Pipeline:
 
 @dataclass
 class FrameInFlight:
-    """One frame in the pipeline: after all stages ``poses`` are in its image's pixels."""
+    """One frame in the pipeline: after all stages ``poses`` are in its image's pixels.
+
+    ``ms`` is how long each stage worked on it, in milliseconds.
+    """
 
     frame: Frame
     input: Any = None
     fit: Any = None
     outputs: Any = None
     poses: Poses = field(default_factory=lambda: Poses.empty(0))
+    ms: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def _clocked(seen: FrameInFlight, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seen.ms[stage] = 1e3 * (time.perf_counter() - started)
 
 
 def pose_stages(
@@ -251,17 +263,20 @@ def pose_stages(
         turn = (turn + 1) % len(ring)
         seen = FrameInFlight(frame, ring[turn])
         if frame.image is not None:
-            seen.fit = model.preprocess(frame.image, seen.input[0], bgr=True)
+            with _clocked(seen, "preprocess"):
+                seen.fit = model.preprocess(frame.image, seen.input[0], bgr=True)
         return seen
 
     def network(seen: FrameInFlight) -> FrameInFlight:
         if seen.frame.image is not None:
-            seen.outputs = model.runner.run(seen.input)
+            with _clocked(seen, "network"):
+                seen.outputs = model.runner.run(seen.input)
         return seen
 
     def decode(seen: FrameInFlight) -> Any:
         if seen.frame.image is not None:
-            seen.poses = model.poses([output[0] for output in seen.outputs], seen.fit)
+            with _clocked(seen, "decode"):
+                seen.poses = model.poses([output[0] for output in seen.outputs], seen.fit)
             seen.outputs = None
         return seen if finish is None else finish(seen)
 

@@ -41,6 +41,7 @@ class Frame:
         image: uint8 (H, W, 3) BGR, as OpenCV reads and writes it; None where it could not be read.
         seconds: time in the video, or since the camera was opened.
         captured: ``time.perf_counter()`` when it was read.
+        read_ms: milliseconds that reading it took; for a camera most of it is waiting for the next picture.
         path: the file, for images.
         error: why there is no image.
     """
@@ -50,6 +51,7 @@ class Frame:
     seconds: float = 0.0
     captured: float = 0.0
     path: Path | None = None
+    read_ms: float = 0.0
     error: SamkrError | None = None
 
 
@@ -128,6 +130,7 @@ class VideoSource:
         started = time.perf_counter()
         misses = 0
         while True:
+            asked = time.perf_counter()
             image = self._next()
             now = time.perf_counter()
             if image is not None:
@@ -135,7 +138,8 @@ class VideoSource:
                 misses = 0
                 index = self.read
                 self.read += 1
-                yield Frame(index, image, now - started if self.live else self._file_time(), now)
+                seconds = now - started if self.live else self._file_time()
+                yield Frame(index, image, seconds, now, read_ms=1e3 * (now - asked))
                 continue
             misses += 1
             if self.live:
