@@ -169,7 +169,7 @@ def _time(
     progress: Progress,
 ) -> LatencyRun:
     """The interleaved measurement; in offline mode with the times of one image."""
-    from samkr_edge.evaluation.many_images import opencv_threads
+    from samkr_edge.machine.opencv_threads import opencv_threads
 
     timed: Mapping[str, Timed] = models
     queries: Sequence[Any] = images

@@ -31,10 +31,11 @@ import numpy as np
 
 from benchmarks.scripts.run_facts import run_facts
 from samkr_edge.cli.predict_options import Options
-from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
+from samkr_edge.cli.predict_stream import StreamDone, run_stream
 from samkr_edge.cli.window import Window
 from samkr_edge.files.artefact import require_writable, write_json
 from samkr_edge.frames.sources import find_sources
+from samkr_edge.frames.streams import open_stream
 from samkr_edge.pose_model import PoseModel, load_model
 
 FRAME = (720, 1280)

@@ -16,8 +16,10 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import fitting, replacing, write_json
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.files.own_files import marked_png
+from samkr_edge.frames.channel import StageFailed
 from samkr_edge.frames.draw import draw_poses, enlarge
-from samkr_edge.frames.pipeline import FrameInFlight, Pipeline, StageFailed, at_frame, pose_stages
+from samkr_edge.frames.pipeline import Pipeline, at_frame
+from samkr_edge.frames.pose_stages import FrameInFlight, pose_stages
 from samkr_edge.frames.video import image_frames
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.printable import counted
@@ -92,9 +94,11 @@ def predict_images(
     try:
         with (
             progress("predicting", len(paths), unit="images") as advance,
-            Pipeline(image_frames(paths, reader.read), pose_stages(model, finish)) as pipeline,
+            Pipeline(
+                ([(0, frame)] for frame in image_frames(paths, reader.read)), pose_stages(model, finish)
+            ) as pipeline,
         ):
-            for seen, drawn, coded in pipeline:
+            for [(seen, drawn, coded)] in pipeline:
                 frame = seen.frame
                 if frame.error is not None:
                     done.failed.append(frame.error)

@@ -20,6 +20,7 @@ class Options:
     boxes: bool = True
     track: bool = False
     smooth: bool = False
+    reconnect: bool = False
 
     def choose(self, poses: Poses) -> Poses:
         """The people to keep."""

@@ -9,12 +9,15 @@ from typing import Any
 
 from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
 from samkr_edge.cli.predict_options import Options
-from samkr_edge.cli.predict_stream import StreamDone, open_stream, run_stream
+from samkr_edge.cli.predict_stream import Stream, StreamDone, run_stream, run_streams
 from samkr_edge.cli.window import Window
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable
 from samkr_edge.files.own_files import refuse_foreign
+from samkr_edge.frames.live_capture import is_live
+from samkr_edge.frames.opening import FrameSource
 from samkr_edge.frames.sources import Sources, left_out
+from samkr_edge.frames.streams import open_stream
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.terminal import say
 
@@ -75,9 +78,10 @@ class Looked:
 
 
 def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Options, window: Window) -> None:
-    """Process every image and then every stream; ``looked`` is filled on the way.
+    """Process every image, then every video file, and then all cameras and addresses at the same time.
 
-    ``names`` are those of the streams' results, see ``samkr_edge.cli.predict_stream.stream_names``.
+    ``looked`` is filled on the way. ``names`` are those of the streams' results, see
+    ``samkr_edge.cli.predict_stream.stream_names``.
     """
     found = looked.found
     try:
@@ -85,28 +89,59 @@ def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Option
             looked.images = ImagesDone()
             predict_images(model, found.images, options, window, looked.images)
             looked.stopped = looked.images.interrupted
-        for source, name in zip(found.streams, names, strict=True):
-            if looked.stopped or window.closed:
-                break
-            try:
-                frames = open_stream(source)
-            except SamkrError as error:  # a camera or an address: they are opened when their turn comes
-                if looked.images is None and not looked.streams:
-                    raise
-                found.damaged.append(left_out(error))
-                say(found.damaged[-1].message)
-                continue
-            looked.streams.append(done := StreamDone(frames.name))
-            run_stream(model, frames, name, options, window, done)
-            if done.note is not None:
-                say(done.note)
-            looked.stopped = done.interrupted
+        named = list(zip(found.streams, names, strict=True))
+        for source, name in named:
+            if not is_live(source) and not looked.stopped and not window.closed:
+                _one(model, looked, open_stream(source), name, options, window)
+        live = [(source, name) for source, name in named if is_live(source)]
+        if live and not looked.stopped and not window.closed:
+            _together(model, looked, live, options, window)
     except SamkrError as error:  # the results so far are reported all the same
         looked.failure = error
     except KeyboardInterrupt:  # while opening a camera
         looked.stopped = True
     looked.closed = window.closed
     looked.stopped = looked.stopped and not window.closed
+
+
+def _one(
+    model: PoseModel, looked: Looked, frames: FrameSource, name: str, options: Options, window: Window
+) -> None:
+    looked.streams.append(done := StreamDone(frames.name))
+    run_stream(model, frames, name, options, window, done)
+    if done.note is not None:
+        say(done.note)
+    looked.stopped = done.interrupted
+
+
+def _together(
+    model: PoseModel, looked: Looked, live: Sequence[tuple[str, str]], options: Options, window: Window
+) -> None:
+    """Cameras and addresses; one that does not open is left out, unless there is nothing else."""
+    opened: list[tuple[FrameSource, str]] = []
+    alone = len(live) == 1 and looked.images is None and not looked.streams
+    try:
+        for source, name in live:
+            try:
+                opened.append((open_stream(source, reconnect=options.reconnect), name))
+            except SamkrError as error:
+                if alone:
+                    raise
+                looked.found.damaged.append(left_out(error))
+                say(looked.found.damaged[-1].message)
+        for frames, name in opened:  # an address may be that of a file
+            if not frames.live and not looked.stopped and not window.closed:
+                _one(model, looked, frames, name, options, window)
+        cameras = [Stream(frames, name, StreamDone(frames.name)) for frames, name in opened if frames.live]
+        if len(cameras) == 1 and not looked.stopped:
+            _one(model, looked, cameras[0].frames, cameras[0].name, options, window)
+        elif cameras and not looked.stopped:
+            looked.streams += [camera.done for camera in cameras]
+            run_streams(model, cameras, options, window)
+    finally:
+        for frames, _ in opened:
+            if frames.live:
+                frames.close()
 
 
 def refuse_to_replace(

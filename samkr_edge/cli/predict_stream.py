@@ -1,4 +1,4 @@
-"""A video, camera or network stream in; overlays and keypoints out, at the speed of the slowest stage."""
+"""Videos, cameras or network streams in; overlays and keypoints out, at the speed of the slowest stage."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import os
 import re
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.errors import SamkrError
-from samkr_edge.evaluation.many_images import opencv_threads
 from samkr_edge.files.artefact import fitting
 from samkr_edge.files.one_file import is_same_place
+from samkr_edge.frames.channel import StageFailed
 from samkr_edge.frames.draw import draw_poses, draw_status
-from samkr_edge.frames.pipeline import FrameInFlight, Pipeline, StageFailed, at_frame, pose_stages
+from samkr_edge.frames.opening import FrameSource
+from samkr_edge.frames.pipeline import Pipeline, Spent, at_frame
+from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.recording import Recording
 from samkr_edge.frames.smooth import Smoother
+from samkr_edge.frames.streams import Streams
 from samkr_edge.frames.track import Tracker
-from samkr_edge.frames.video import VideoSource, lost, open_video
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.printable import counted
 from samkr_edge.progress import progress
 from samkr_edge.stream_address import mark_of, without_secrets
+from samkr_edge.terminal import say
 
 if TYPE_CHECKING:
     from samkr_edge.cli.window import Window
     from samkr_edge.serve.live import LiveStream
 
-# Seconds after which a live source that blocks in its driver is abandoned.
-PATIENCE_S = 15.0
-_STAGES, _DEPTH = 3, 2
 # Frames over which the displayed rate is averaged.
 _RATE_OVER = 30
 # Bytes of a file name reserved for what follows the stem: a number and the longest suffix.
@@ -90,84 +91,163 @@ class StreamDone:
         return text + (f": {made}" if made else "")
 
 
-def open_stream(source: str) -> VideoSource:
-    """``samkr_edge.frames.video.open_video`` with a ring of as many frames as ``run_stream`` holds."""
-    return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH))
-
-
 def run_stream(
     model: PoseModel,
-    frames: VideoSource,
+    frames: FrameSource,
     name: str,
     options: Options,
     window: Window,
     done: StreamDone | None = None,
     live: LiveStream | None = None,
 ) -> StreamDone:
-    """Process every frame of a file, or the newest ones of a camera until Ctrl-C or q; closes the source.
-
-    ``done`` is filled on the way, for callers that need the results so far when this raises. ``live`` gets every frame
-    for the page of `--serve`.
+    """``run_streams`` of one source; ``live`` gets every frame for the page of `--serve`.
 
     Raises:
-        SamkrError: a camera disappears (SE-V96), the disk is full (SE-D98); what was written before is kept.
+        SamkrError: a camera disappears (SE-V96) too.
     """
     done = StreamDone(frames.name) if done is None else done
-    stages = pose_stages(model, _Finish(model, frames, options, window, live), depth=_DEPTH)
-    pipeline = Pipeline(
-        frames, stages, depth=_DEPTH, newest=frames.live, patience=PATIENCE_S if frames.live else None
-    )
-    recording: Recording | None = None
-    started, writing, writing_cpu = time.perf_counter(), 0.0, 0.0
+    run_streams(model, [Stream(frames, name, done, live)], options, window)
+    if frames.live and done.problem is not None:
+        raise done.problem
+    return done
+
+
+def run_streams(model: PoseModel, streams: Sequence[Stream], options: Options, window: Window) -> None:
+    """Process every frame of files, or the newest ones of cameras until Ctrl-C or q; closes the sources.
+
+    All run at the same time. ``done`` of each is filled on the way, for callers that need the results so far when this
+    raises. One that fails has a ``problem``, and the others go on.
+
+    Raises:
+        SamkrError: the disk is full (SE-D98), or the network fails; what was written before is kept.
+    """
+    sources = [stream.frames for stream in streams]
+    finishers = [_Finish(model, stream.frames, options, window, stream.page) for stream in streams]
+    live = all(source.live for source in sources)
+    running = Streams(model, sources, lambda seen: finishers[seen.source](seen))
+    started = time.perf_counter()
+    total = sum(source.frames or 0 for source in sources) if not live else None
+    stopped = False
     try:
         with contextlib.ExitStack() as stack:
-            # The stages are the threads; OpenCV's own would take the network's cores.
-            stack.enter_context(opencv_threads(1))
             advance = stack.enter_context(
-                progress("live" if frames.live else "predicting", frames.frames, unit="frames")
+                progress("live" if live else "predicting", total or None, unit="frames")
             )
             if options.out is not None:
-                recording = stack.enter_context(Recording(options.out, name, frames.fps))
+                for stream in streams:
+                    recording = Recording(options.out, stream.name, stream.frames.fps)
+                    stream.recording = stack.enter_context(recording)
             # Entered last: threads stop before the files are closed.
-            stack.enter_context(pipeline)
-            for seen in pipeline:
-                taken, began = time.perf_counter(), time.thread_time()
-                if recording is not None:
-                    drawn = seen.frame.image if options.overlays else None
-                    recording.write(seen.frame.index, seen.frame.seconds, seen.poses, drawn)
-                done.frames += 1
-                done.people += len(seen.poses)
-                advance(note=f"{done.frames / (time.perf_counter() - started):.1f} frames/s")
-                window.show(seen.frame.image)
-                writing += time.perf_counter() - taken
-                writing_cpu += time.thread_time() - began
+            stack.enter_context(running)
+            for seen in running:
+                stream = streams[seen.source]
+                if isinstance(seen, SourceEnded):
+                    stream.end(seen.failure, alone=len(streams) == 1)
+                    continue
+                with stream.writing():
+                    stream.take(seen, overlays=options.overlays)
+                    advance(note=_rates(streams, time.perf_counter() - started))
+                    window.show(seen.frame.image, source=stream.title(streams))
                 if window.closed:
-                    done.interrupted = not frames.live
+                    stopped = True
                     break
     except KeyboardInterrupt:
-        # The usual end for a camera; a file is incomplete then.
-        done.interrupted = not frames.live
+        stopped = True  # the usual end for cameras; files are incomplete then
     except StageFailed as failure:
-        raise at_frame(failure, f"frame {failure.frame} of {frames.name}") from failure.__cause__
-    except TimeoutError:
-        raise lost(frames.name, frames.read) from None
+        raise at_frame(failure, _place(failure, streams)) from failure.__cause__
     finally:
-        if pipeline.stopped:  # a hanging driver must not be closed while its thread is inside
-            frames.close()
-        done.seconds = time.perf_counter() - started
-        done.dropped = pipeline.dropped
+        seconds = time.perf_counter() - started
+        for number, stream in enumerate(streams):
+            stream.report(running.pipeline, number, seconds, stopped=stopped)
+        _share_times(streams, running.pipeline)
+
+
+def _share_times(streams: Sequence[Stream], pipeline: Pipeline) -> None:
+    """The stages' times a frame: capturing and writing are a source's own, the others are all sources'."""
+    frames = sum(stream.done.frames for stream in streams)
+    for stream, captured in zip(streams, pipeline.captured, strict=True):
+        own = stream.done.frames
+        spent = [("capture", captured, own), *((name, each, frames) for name, each in pipeline.spent.items())]
+        spent.append(("write", stream.written, own))
+        stream.done.stage_ms = {name: 1e3 * each.busy / max(count, 1) for name, each, count in spent}
+        stream.done.cpu_ms = {name: 1e3 * each.cpu / max(count, 1) for name, each, count in spent}
+
+
+def _rates(streams: Sequence[Stream], seconds: float) -> str:
+    rates = ", ".join(f"{stream.done.frames / seconds:.1f}" for stream in streams)
+    return f"{rates} frames/s"
+
+
+def _place(failure: StageFailed, streams: Sequence[Stream]) -> str:
+    return f"frame {failure.frame} of {', '.join(stream.frames.name for stream in streams)}"
+
+
+@dataclass
+class Stream:
+    """One source of ``run_streams``, and what came of it so far.
+
+    Attributes:
+        name: of its files, without an ending.
+        page: gets every frame for the page of `--serve`.
+        ended: whether it gave its last frame.
+    """
+
+    frames: FrameSource
+    name: str
+    done: StreamDone
+    page: LiveStream | None = None
+    recording: Recording | None = None
+    ended: bool = False
+    written: Spent = field(default_factory=Spent)
+
+    def title(self, streams: Sequence[Stream]) -> str:
+        """What its window is called beside others; empty if it is alone."""
+        return self.frames.name if len(streams) > 1 else ""
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Count the time inside ``with`` as that of writing."""
+        taken, began = time.perf_counter(), time.thread_time()
+        yield
+        self.written.since(taken, began)
+
+    def take(self, seen: FrameInFlight, *, overlays: bool) -> None:
+        """Write and count one frame."""
+        if self.recording is not None:
+            drawn = seen.frame.image if overlays else None
+            self.recording.write(seen.frame.index, seen.frame.seconds, seen.poses, drawn)
+        self.done.frames += 1
+        self.done.people += len(seen.poses)
+
+    def end(self, failure: StageFailed | None, *, alone: bool) -> None:
+        """Note that it gave its last frame, and why.
+
+        Raises:
+            StageFailed: what is no error of ours.
+        """
+        self.ended = True
+        if failure is not None:
+            error = at_frame(failure, f"frame {failure.frame} of {self.frames.name}")
+            if not isinstance(error, SamkrError):
+                raise failure
+            self.done.problem = error
+            if not alone:
+                say(error.message)
+
+    def report(self, pipeline: Pipeline, number: int, seconds: float, *, stopped: bool) -> None:
+        """Fill in ``done`` what is known at the end; ``stopped`` by a user."""
+        done, recording = self.done, self.recording
+        done.seconds = seconds
+        done.dropped = pipeline.dropped_of(number)
         if recording is not None:  # a frame counts if it was written before the interrupt
             done.frames, done.people = recording.frames, recording.people
             done.keypoints, done.video = (
                 str(path) if path in recording.kept else None for path in (recording.lines, recording.video)
             )
-        a_frame = 1e3 / max(done.frames, 1)
-        done.stage_ms = {k: a_frame * s for k, s in {**pipeline.busy, "write": writing}.items()}
-        done.cpu_ms = {k: a_frame * s for k, s in {**pipeline.cpu, "write": writing_cpu}.items()}
-    if not done.interrupted and not window.closed:
-        done.missing, done.note = frames.missing, frames.note
-        done.problem = frames.ended_early() if frames.broken else None
-    return done
+        if self.ended and done.problem is None:
+            done.missing, done.note = self.frames.missing, self.frames.note
+            done.problem = self.frames.ended_early() if self.frames.broken else None
+        done.interrupted = stopped and not self.frames.live and not self.ended
 
 
 class _Finish:
@@ -176,7 +256,7 @@ class _Finish:
     def __init__(
         self,
         model: PoseModel,
-        frames: VideoSource,
+        frames: FrameSource,
         options: Options,
         window: Window,
         page: LiveStream | None = None,

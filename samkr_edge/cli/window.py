@@ -22,7 +22,7 @@ _SIGNS = {cv2.WND_PROP_VISIBLE: 1.0, cv2.WND_PROP_AUTOSIZE: 0.0}
 
 
 class Window:
-    """A context manager; does nothing unless enabled.
+    """A context manager; does nothing unless enabled. Several sources have a window each.
 
     Attributes:
         closed: by q, Escape or its close button; after that nothing is shown.
@@ -35,39 +35,40 @@ class Window:
         self.title = title
         self.enabled = enabled
         self.closed = False
-        self._signs: set[int] | None = None
+        self._signs: dict[str, set[int]] = {}
 
     def __enter__(self) -> Window:
         if self.enabled:
             _require_windows()
-            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.enabled:
             cv2.destroyAllWindows()
 
-    def show(self, image: np.ndarray, *, hold: bool = False) -> None:
-        """Show uint8 (H, W, 3) BGR; ``hold`` waits for a key."""
+    def show(self, image: np.ndarray, *, hold: bool = False, source: str = "") -> None:
+        """Show uint8 (H, W, 3) BGR in the window of a source; ``hold`` waits for a key."""
         if not self.enabled or self.closed:
             return
-        cv2.imshow(self.title, image)
+        title = f"{self.title}: {source}" if source else self.title
+        if title not in self._signs:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        cv2.imshow(title, image)
         while True:
             key = cv2.waitKey(_TICK_MS if hold else 1)
-            self.closed = key & 0xFF in (ord("q"), 27) or self._gone()
+            self.closed = key & 0xFF in (ord("q"), 27) or self._gone(title)
             if self.closed or not hold or key != -1:
                 return
 
-    def _gone(self) -> bool:
+    def _gone(self, title: str) -> bool:
         """Whether a property that the window had when first shown is missing; showing an image would reopen it."""
-        signs = {name for name, least in _SIGNS.items() if self._property(name) >= least}
-        if self._signs is None:
-            self._signs = signs
-        return not self._signs <= signs
+        signs = {name for name, least in _SIGNS.items() if self._property(title, name) >= least}
+        return not self._signs.setdefault(title, signs) <= signs
 
-    def _property(self, name: int) -> float:
+    @staticmethod
+    def _property(title: str, name: int) -> float:
         try:
-            return float(cv2.getWindowProperty(self.title, name))
+            return float(cv2.getWindowProperty(title, name))
         except cv2.error:  # Qt, for a closed window
             return -1.0
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
 from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.images import ReadImage, read_image
+from samkr_edge.machine.opencv_threads import opencv_threads
 from samkr_edge.pose.geometry import Fit
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
@@ -82,14 +81,3 @@ def ahead(
             raise failure
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def opencv_threads(count: int) -> Iterator[None]:
-    """Set the number of OpenCV's own threads, a setting of the process, inside ``with``."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

@@ -15,7 +15,7 @@ from samkr_edge.files.named import missing_file
 from samkr_edge.files.own_files import made_by_predict
 from samkr_edge.fixes import look_beside, quoted
 from samkr_edge.frames.live_capture import is_live
-from samkr_edge.frames.video import open_video
+from samkr_edge.frames.opening import open_video
 from samkr_edge.stream_address import is_like_address, without_secrets
 
 _NOTHING_DONE = ", so nothing was done"

@@ -10,7 +10,7 @@ import numpy as np
 
 from samkr_edge.files.temporary import temporary_folder
 from samkr_edge.frames.opencv_names import name_for_opencv
-from samkr_edge.frames.video import open_video
+from samkr_edge.frames.opening import open_video
 from samkr_edge.images import read_image
 
 _KEPT = 128  # frames on disk, of a video that cannot be searched

@@ -1,35 +1,24 @@
-"""Sources of frames: images, video files, cameras, network streams; and how much of them could be read."""
+"""Frames of images and video files, and how much of them could be read."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
-from samkr_edge.frames.av_video import AvCapture, is_installed
-from samkr_edge.frames.cut_off import is_cut_off
-from samkr_edge.frames.live_capture import is_device, is_live, open_live
-from samkr_edge.frames.opencv_names import name_for_opencv
-from samkr_edge.frames.video_clock import VideoClock, shown_seconds
+from samkr_edge.frames.video_clock import VideoClock
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.printable import counted
-from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
-_CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
-_NO_LENGTH = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".h265"}
-# After so many failed reads, at this interval, a live source counts as lost. A file's next frame is tried as often.
-_LIVE_TRIES, _LIVE_PAUSE_S, _FILE_TRIES = 20, 0.1, 30
+# So often a file's next frame is tried.
+_TRIES = 30
 
 
 @dataclass
@@ -63,28 +52,14 @@ class Capture(Protocol):
     def release(self) -> None: ...
 
 
-class _Begun:
-    """A capture whose first frame was already grabbed to test decoding: an address may serve only once."""
-
-    def __init__(self, capture: cv2.VideoCapture) -> None:
-        self._capture = capture
-        self._read: Callable[..., tuple[bool, Any]] = capture.retrieve
-        self.get, self.release = capture.get, capture.release
-
-    def read(self, image: Any = None) -> tuple[bool, Any]:
-        read, self._read = self._read, self._capture.read
-        return read(image)
-
-
 class VideoSource:
-    """Frames of a video file or a live source.
+    """Frames of a video file.
 
     Attributes:
         name: of the source, for messages, without passwords.
         place: for other programs: a file's path, else the name.
-        live: a camera or network stream, which does not end and must not be kept waiting.
-        fps: frames a second by the source; 30 if it does not say.
-        frames: expected number; None for live sources and files that do not say.
+        fps: frames a second by the file; 30 if it does not say.
+        frames: expected number; None for files that do not say.
         lasts: seconds that a file should last if ``frames`` is only an estimate from them; None if it is a count.
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
         cut: whether an end before ``lasts`` is an error although not ``sure``: bytes are missing in a file, or may be
@@ -92,12 +67,13 @@ class VideoSource:
         read: frames read so far.
     """
 
+    live = False
+
     def __init__(
         self,
         capture: Capture,
         name: str,
         *,
-        live: bool,
         fps: float = 30.0,
         frames: int | None = None,
         lasts: float | None = None,
@@ -105,15 +81,10 @@ class VideoSource:
         cut: bool = False,
         place: Path | None = None,
         ring: int = 0,
-        pause: float = _LIVE_PAUSE_S,
     ) -> None:
-        """``ring`` frames are reused in turn, for readers that hold fewer; with 0 each gets its own memory.
-
-        If frames may be dropped (a live source in newest mode), use 0: it is unknown how long the others are held.
-        """
+        """``ring`` frames are reused in turn, for readers that hold fewer; with 0 each gets its own memory."""
         self.name = name
         self.place = place or name
-        self.live = live
         self.fps = usable_rate(fps)
         self.frames = frames
         self.lasts = lasts
@@ -124,12 +95,11 @@ class VideoSource:
         self._clock = VideoClock(self.fps)
         self._capture = capture
         self._ring: list[Any] = [None] * ring
-        self._pause = pause
+        self._stopping = False
 
     def __iter__(self) -> Iterator[Frame]:
-        started = time.perf_counter()
         misses = 0
-        while True:
+        while not self._stopping:
             asked = time.perf_counter()
             image = self._next()
             now = time.perf_counter()
@@ -138,15 +108,10 @@ class VideoSource:
                 misses = 0
                 index = self.read
                 self.read += 1
-                seconds = now - started if self.live else self._file_time()
-                yield Frame(index, image, seconds, now, read_ms=1e3 * (now - asked))
+                yield Frame(index, image, self._file_time(), now, read_ms=1e3 * (now - asked))
                 continue
             misses += 1
-            if self.live:
-                if misses >= _LIVE_TRIES:
-                    raise self._gone()
-                time.sleep(self._pause)
-            elif not self._to_come or misses >= _FILE_TRIES:
+            if not self._to_come or misses >= _TRIES:
                 return
 
     def _next(self) -> np.ndarray | None:
@@ -156,11 +121,8 @@ class VideoSource:
             ok, image = self._capture.read() if slot is None else self._capture.read(self._ring[slot])
         except cv2.error:
             return None
-        if not ok or image is None or image.size == 0:
-            return None
-        if image.ndim == 2:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        if slot is not None:
+        image = usable_image(image) if ok else None
+        if slot is not None and image is not None:
             self._ring[slot] = image
         return image
 
@@ -205,9 +167,7 @@ class VideoSource:
     @property
     def broken(self) -> bool:
         """Whether a file had no frame, was cut, or lacks more frames than rounding by containers explains."""
-        return not self.live and (
-            self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
-        )
+        return self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
 
     @property
     def _was_cut(self) -> bool:
@@ -236,149 +196,19 @@ class VideoSource:
             fix=fix,
         )
 
-    def _gone(self) -> SamkrError:
-        return lost(self.name, self.read)
+    def stop(self) -> None:
+        """End the iteration after the frame that is being read."""
+        self._stopping = True
 
     def close(self) -> None:
         self._capture.release()
 
 
-def lost(name: str, frames: int) -> SamkrError:
-    """The error for a live source that stopped giving frames."""
-    return SamkrError(
-        "SE-V96",
-        f"{name} stopped giving frames, so the stream was ended",
-        {
-            "read": f"{counted(frames, 'frame')} before",
-            "usual": "it has ended, was unplugged, or the network is gone",
-        },
-        fix="check the camera, then run the same command again",
-    )
-
-
-def open_video(source: str, *, ring: int = 0) -> VideoSource:
-    """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
-
-    ``ring`` is for files: see ``VideoSource``.
-
-    Raises:
-        SamkrError: SE-D97 a file or pipe that is missing, not a video or of a codec that nothing here decodes, SE-V97 a
-            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
-    """
-    path = Path(source)
-    # By os.path: a pipeline may be longer than a file name may be.
-    if os.path.isfile(source) and not is_device(source):
-        with name_for_opencv(path) as name:
-            capture = cv2.VideoCapture(name)
-            if capture.isOpened() and capture.grab():
-                return _file_source(_Begun(capture), path, ring)
-        if not capture.isOpened():
-            raise SamkrError(
-                "SE-D97",
-                f"{source} could not be opened as a video, so nothing was done",
-                {"size": f"{path.stat().st_size} bytes", "usual": "cut off while it was being written"},
-                fix=f"ffprobe {quoted(os.path.abspath(source))}",
-            )
-        return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
-    if not os.path.exists(source) and not is_live(source):
-        raise missing_file(without_secrets(source), "video")
-    capture, name = open_live(source)
-    # The writer of a pipe waits: no frame is dropped, and its end is not a lost source.
-    if os.path.exists(source) and path.is_fifo():
-        if not (capture.isOpened() and capture.grab()):
-            raise SamkrError(
-                "SE-D97",
-                f"no frame came through the pipe {name}, so nothing was done",
-                {"usual": "no video was written into it: pipes are read as videos, whatever they are called"},
-                fix="write a video into it; name an image by its own file",
-            )
-        return VideoSource(_Begun(capture), name, live=False, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
-    if not capture.isOpened():
-        raise SamkrError(
-            "SE-V97",
-            f"{name} does not open, so nothing was done",
-            {
-                "asked for": without_secrets(source)[:100],
-                "usual": "no such camera, in use by another program, or not reachable",
-            },
-            fix=f"ffprobe {quoted(name)}"
-            if is_stream_address(source)
-            else "ls /dev/video*   # cameras of this machine",
-        )
-    if source.lower().startswith("http") and (_announced(capture) or _names_bare_packets(source)):
-        if capture.grab():
-            return _file_source(_Begun(capture), name, ring)
-        return _file_source(_other_capture(in_small_letters(source), name, capture), name, ring)
-    return VideoSource(capture, name, live=True, fps=capture.get(cv2.CAP_PROP_FPS))
-
-
-def _other_capture(source: Path | str, name: str, capture: cv2.VideoCapture) -> Capture:
-    """A capture by PyAV for a file, local or on a server, that OpenCV cannot decode; ``name`` is for messages.
-
-    Raises:
-        SamkrError: SE-D97 nothing here decodes it.
-    """
-    tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-    codec = tag.decode("ascii", "replace").strip("\0 ").lower()
-    codec = _CODECS.get(codec, codec) if codec.isprintable() and codec else "not named"
-    installed = is_installed()
-    if installed:
-        with contextlib.suppress(ValueError, OSError):
-            other = AvCapture(source)
-            if other.read()[0]:
-                other.release()
-                return AvCapture(source)
-            other.release()
-    raise SamkrError(
-        "SE-D97",
-        f"no frame of {name} could be decoded, codec {codec}, so nothing was done",
-        {
-            "tried": f"OpenCV {cv2.__version__}{', PyAV' if installed else ''}",
-            "usual": f"{'' if installed else 'a codec that this OpenCV lacks, '}cut off or damaged"
-            + ("" if isinstance(source, Path) else ", or a server without range requests"),
-        },
-        fix=f"ffprobe {quoted(source if isinstance(source, Path) else name)}"
-        if installed
-        else 'pip install "samkr-edge[video]"',
-    )
-
-
-def _names_bare_packets(address: str) -> bool:
-    """Whether an address names a file of a format whose beginning does not contain its length.
-
-    A server that sends no parts of files leaves it unknown. In other formats only live streams lack a length.
-    """
-    return PurePosixPath(urlsplit(address).path).suffix.lower() in _NO_LENGTH
-
-
-def _announced(capture: Capture) -> int | None:
-    """The number of frames by the capture; None if it does not say."""
-    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    return int(count) if 0 < count < 1e9 else None
-
-
-def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
-    """A file's frames. A count is trusted only if it fits the time for which the track is shown."""
-    fps, frames = capture.get(cv2.CAP_PROP_FPS), _announced(capture)
-    path = place if isinstance(place, Path) else None
-    shown = None if path is None else shown_seconds(path)
-    lasts = None if frames is None else frames / (fps if fps > 0 else usable_rate(fps))
-    if lasts is not None and fps != usable_rate(fps):
-        frames = max(1, round(lasts * usable_rate(fps)))
-    if shown is not None and lasts is not None:
-        lasts = None if abs(shown - lasts) <= max(0.1, 0.01 * shown) else shown
-    return VideoSource(
-        capture,
-        str(place) if path is None else path.name,
-        live=False,
-        fps=fps,
-        frames=frames,
-        lasts=lasts,
-        sure=shown is not None,
-        cut=path is None or is_cut_off(path),
-        place=path,
-        ring=ring,
-    )
+def usable_image(image: Any) -> np.ndarray | None:
+    """A frame as OpenCV gave it -> uint8 (H, W, 3) BGR; None if there is none."""
+    if image is None or image.size == 0:
+        return None
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
 
 
 def usable_rate(fps: float) -> float:

@@ -92,6 +92,11 @@ class OnnxRunner(Runner):
         self._outputs = list(outputs or self.card.outputs)
         self._checked = False  # a graph may leave the outputs' shapes open
 
+    @property
+    def batch(self) -> int:
+        """Images per inference."""
+        return self._batch
+
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Maps (N, K+1, h, w) and (N, 2K, h, w), or what ``Runner`` says, of a batch uint8 (N, H, W, 3).
 

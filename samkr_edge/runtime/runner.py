@@ -31,6 +31,11 @@ class Runner(Protocol):
         return None
 
     @property
+    def batch(self) -> int:
+        """Inputs that the network takes at a time; ``run`` cuts and pads to it."""
+        return 1
+
+    @property
     def last_run_ms(self) -> tuple[float, float, float] | None:
         """(copy in, network, copy out) of the calling thread's last ``run``, milliseconds by the device's clock.
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import reason_of
-from samkr_edge.frames.pipeline import FrameInFlight
+from samkr_edge.frames.pose_stages import FrameInFlight
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
 

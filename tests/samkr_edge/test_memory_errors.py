@@ -14,7 +14,7 @@ from tiny_model import tiny_onnx
 
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
-from samkr_edge.frames.pipeline import StageFailed
+from samkr_edge.frames.channel import StageFailed
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.pose_model import load_model
 

@@ -10,7 +10,7 @@ from samkr_edge.cli import run
 from samkr_edge.cli.predict_stream import stream_names
 from samkr_edge.errors import SamkrError
 from samkr_edge.frames.live_capture import is_live
-from samkr_edge.frames.video import open_video
+from samkr_edge.frames.opening import open_video
 from samkr_edge.stream_address import hide_secrets, is_stream_address, mark_of, without_secrets
 
 SECRETS = ("p@ssw0rd", "ssw0rd", "s3cret", "w0rd", "admin", "5544")

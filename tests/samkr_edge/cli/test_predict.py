@@ -26,9 +26,12 @@ from samkr_edge.cli.window import Window
 from samkr_edge.dataset.keypoint_dataset import ImageRecord
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.many_images import stream as evaluation_stream
-from samkr_edge.frames.pipeline import Pipeline, StageFailed
+from samkr_edge.frames.channel import StageFailed
+from samkr_edge.frames.live_source import LiveSource
+from samkr_edge.frames.opening import open_video
+from samkr_edge.frames.pipeline import Pipeline
 from samkr_edge.frames.recording import Recording, _cut_to_whole_lines, _SteadyWriter
-from samkr_edge.frames.video import VideoSource, open_video
+from samkr_edge.frames.video import VideoSource
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel, load_model
 
@@ -278,7 +281,7 @@ class Broken:
 
 def test_corrupt_frames_are_counted_and_the_others_used(pose: PoseModel, tmp_path: Path) -> None:
     capture = Broken(walk(), bad={5, 6, 11, 12, 13})
-    source = VideoSource(capture, "bad.mp4", live=False, fps=25, frames=FRAMES)
+    source = VideoSource(capture, "bad.mp4", fps=25, frames=FRAMES)
     done = run_stream(pose, source, "bad", Options(tmp_path), NO_WINDOW)
     assert done.frames == FRAMES - 5
     assert done.problem is not None
@@ -291,9 +294,7 @@ def test_corrupt_frames_are_counted_and_the_others_used(pose: PoseModel, tmp_pat
 
 def test_a_video_that_ends_early_is_told_about(pose: PoseModel, tmp_path: Path) -> None:
     place = Path("my videos/short.mp4")
-    source = VideoSource(
-        Broken(walk(10), bad=set()), place.name, live=False, fps=25, frames=FRAMES, place=place
-    )
+    source = VideoSource(Broken(walk(10), bad=set()), place.name, fps=25, frames=FRAMES, place=place)
     done = run_stream(pose, source, "short", Options(tmp_path, overlays=False), NO_WINDOW)
     assert done.frames == 10
     assert done.problem is not None
@@ -329,9 +330,7 @@ def test_memory_of_a_stream_stands_still_with_everything_drawn_and_written(
             peaks.append(tracemalloc.get_traced_memory()[1])
 
     monkeypatch.setattr(Recording, "write", measured)
-    source = VideoSource(
-        Endless([], set()), "e", live=False, fps=25, frames=140, ring=Pipeline.in_flight(3, 2)
-    )
+    source = VideoSource(Endless([], set()), "e", fps=25, frames=140, ring=Pipeline.in_flight(3, 2))
     tracemalloc.start()
     try:
         run_stream(pose, source, "e", Options(tmp_path, track=True, smooth=True), NO_WINDOW)
@@ -351,7 +350,7 @@ def test_a_camera_that_disappears_ends_the_stream_and_keeps_the_recording(
     pose: PoseModel, tmp_path: Path
 ) -> None:
     capture = Broken(walk(200), bad={3}, dead_from=12)
-    source = VideoSource(capture, "camera0", live=True, fps=25, pause=0.001)
+    source = LiveSource(capture, "camera0", fps=25, pause=0.001)
     with pytest.raises(SamkrError) as caught:
         run_stream(pose, source, "camera0", Options(tmp_path), NO_WINDOW)
     assert caught.value.code == "SE-V96"
@@ -375,9 +374,8 @@ def test_a_camera_that_hangs_does_not_hang_the_program(
                 released.wait(20)
             return super().read(image)
 
-    monkeypatch.setattr("samkr_edge.cli.predict_stream.PATIENCE_S", 0.2)
     monkeypatch.setattr("samkr_edge.frames.pipeline._JOIN_S", 0.2)
-    source = VideoSource(Hanging(walk(9), set()), "camera0", live=True, fps=25)
+    source = LiveSource(Hanging(walk(9), set()), "camera0", fps=25, patience=0.2)
     with pytest.raises(SamkrError) as caught:
         run_stream(pose, source, "camera0", Options(tmp_path), NO_WINDOW)
     released.set()
@@ -387,7 +385,7 @@ def test_a_camera_that_hangs_does_not_hang_the_program(
 
 def test_a_gray_camera_is_taken(pose: PoseModel, tmp_path: Path) -> None:
     gray = [image.max(axis=2) for image in walk(6)]
-    source = VideoSource(Broken(gray, set()), "gray.avi", live=False, fps=25, frames=6)
+    source = VideoSource(Broken(gray, set()), "gray.avi", fps=25, frames=6)
     assert run_stream(pose, source, "gray", Options(tmp_path), NO_WINDOW).frames == 6
 
 
@@ -411,7 +409,7 @@ def test_a_full_disk_ends_the_recording_and_keeps_it(
         return type("Usage", (), {"free": 10**9 if len(asked) < 2 else 1000})
 
     monkeypatch.setattr("samkr_edge.frames.recording.shutil.disk_usage", usage)
-    source = VideoSource(Broken(walk(60), set()), "walk.mp4", live=False, fps=25, frames=60)
+    source = VideoSource(Broken(walk(60), set()), "walk.mp4", fps=25, frames=60)
     with pytest.raises(SamkrError) as caught:
         run_stream(pose, source, "walk", Options(tmp_path), NO_WINDOW)
     assert caught.value.code == "SE-D98"
@@ -445,7 +443,7 @@ def test_a_folder_that_is_removed_meanwhile_is_said_to_be(pose: PoseModel, tmp_p
                 shutil.rmtree(tmp_path / "out")
             return super().read(image)
 
-    source = VideoSource(Removing(walk(90), set()), "walk.mp4", live=False, fps=25, frames=90)
+    source = VideoSource(Removing(walk(90), set()), "walk.mp4", fps=25, frames=90)
     done = StreamDone("walk.mp4")
     with pytest.raises(SamkrError, match=r"was removed, and the recording of (32|64) frames") as caught:
         run_stream(pose, source, "walk", Options(tmp_path / "out"), NO_WINDOW, done)
@@ -491,7 +489,7 @@ def test_a_frame_whose_writing_is_interrupted_counts_as_it_does_in_the_files(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_SteadyWriter, "write", interrupted)
-    source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
+    source = VideoSource(Broken(walk(), set()), "walk.mp4", fps=25, frames=FRAMES)
     done = run_stream(pose, source, "walk", Options(tmp_path), NO_WINDOW)
     assert done.interrupted
     assert done.frames == len(lines_of(tmp_path / "walk.jsonl")) == frames_of(tmp_path / "walk.mp4") == 8
@@ -524,7 +522,7 @@ def test_a_window_that_is_closed_ends_a_video_early_and_that_is_told(
         def __init__(self, title: str, *, enabled: bool) -> None:
             super().__init__(title, enabled=False)
 
-        def show(self, image: np.ndarray, *, hold: bool = False) -> None:
+        def show(self, image: np.ndarray, *, hold: bool = False, source: str = "") -> None:
             self.shown += 1
             self.closed = self.shown == 5
 
@@ -661,7 +659,7 @@ def test_a_network_that_fails_names_the_frame_and_keeps_those_before(
         return run_network(batch)
 
     monkeypatch.setattr(pose.runner, "run", failing)
-    source = VideoSource(Broken(walk(), set()), "walk.mp4", live=False, fps=25, frames=FRAMES)
+    source = VideoSource(Broken(walk(), set()), "walk.mp4", fps=25, frames=FRAMES)
     with pytest.raises(StageFailed, match="frame 5, network: RuntimeError: out of memory") as caught:
         run_stream(pose, source, "walk", Options(tmp_path, overlays=False), NO_WINDOW)
     assert isinstance(caught.value.__cause__, RuntimeError)  # which says where in a traceback

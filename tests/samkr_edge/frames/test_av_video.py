@@ -17,8 +17,8 @@ from red_dot import dots, write_video
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.frames.av_video import AvCapture, AvWriter, h264_encoder
+from samkr_edge.frames.opening import open_video
 from samkr_edge.frames.recording import Recording
-from samkr_edge.frames.video import open_video
 from samkr_edge.pose.poses import Poses
 
 TIMES = [0.0, 0.04, 0.08, 0.5, 2.0, 2.033]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from samkr_edge.frames.pipeline import Channel, Ended, Pipeline, StageFailed
+from samkr_edge.frames.channel import Channel, Ended, StageFailed
+from samkr_edge.frames.pipeline import Pipeline
 
 
 def threads_of_pipelines() -> list[str]:

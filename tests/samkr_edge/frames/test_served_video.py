@@ -14,7 +14,7 @@ import pytest
 from red_dot import dots, write_video
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.frames.video import open_video
+from samkr_edge.frames.opening import open_video
 from samkr_edge.stream_address import in_small_letters
 
 FRAMES = [dots((20 + i, 30)) for i in range(12)]

@@ -11,8 +11,9 @@ from mp4_boxes import begin_late, hide_beginning, set_times
 from red_dot import dots, write_video
 
 from samkr_edge.frames.cut_off import is_cut_off
+from samkr_edge.frames.opening import _file_source, open_video
 from samkr_edge.frames.recording import Recording
-from samkr_edge.frames.video import VideoSource, _file_source, open_video
+from samkr_edge.frames.video import VideoSource
 from samkr_edge.frames.video_clock import VideoClock, shown_seconds
 from samkr_edge.pose.poses import Poses
 
@@ -54,7 +55,7 @@ class Capture:
 
 
 def source_of(times: list[float | None], **facts: Any) -> VideoSource:
-    return VideoSource(Capture(times), "a.mkv", live=False, fps=25, **facts)
+    return VideoSource(Capture(times), "a.mkv", fps=25, **facts)
 
 
 def test_lost_frames_shift_the_time_of_no_other() -> None:
@@ -210,7 +211,7 @@ def test_what_does_not_tell_its_size_was_not_cut_off(tmp_path: Path, data: bytes
 
 def test_a_rate_that_cannot_be_makes_no_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matroska from a cut: OpenCV says 30000 frames a second."""
-    monkeypatch.setattr("samkr_edge.frames.video.is_cut_off", lambda path: True)
+    monkeypatch.setattr("samkr_edge.frames.opening.is_cut_off", lambda path: True)
     capture = Capture(np.arange(0, 2.4, 0.04).tolist())
     facts = {cv2.CAP_PROP_FPS: 30_000.0, cv2.CAP_PROP_FRAME_COUNT: 144_990.0}
     times = capture.get

@@ -224,7 +224,7 @@ def _ignore_interrupts() -> None:
 
 
 def _render_chunk(task: _Task) -> list[_Rendered]:
-    from samkr_edge.evaluation.many_images import opencv_threads
+    from samkr_edge.machine.opencv_threads import opencv_threads
 
     settings, split, first, last, folder = task
     with opencv_threads(1):
