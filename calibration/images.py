@@ -10,6 +10,7 @@ import numpy as np
 
 from samkr_edge.dataset.decoder_messages import ListeningReader
 from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+from samkr_edge.dataset.photos import Photos
 from samkr_edge.dataset.usable import require_usable
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
@@ -17,10 +18,13 @@ from samkr_edge.fixes import quoted
 from samkr_edge.images import read_image, unreadable_image
 from samkr_edge.pose.geometry import fit_matrix, warp
 from samkr_edge.pose.oks import crowding_level, is_labelled, is_labelled_person
+from samkr_edge.pose_model import PoseModel
 from samkr_edge.terminal import say
 
 # A person is small below this share of the image.
 _SMALL = 0.3
+# Photographs in which a float network looks for people.
+_ASKED = 32
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,25 @@ def probe_images(train: KeypointDataset, images: Sequence[ImageRecord], count: i
 
     # Stable: the first chosen are of different strata.
     return [read_image(image.path) for image in sorted(images, key=hard_to_see)[:count]]
+
+
+def photo_probe(model: PoseModel, photos: Photos, count: int) -> list[np.ndarray]:
+    """Images, uint8 (H, W, 3) RGB, of photographs in which the model finds few people, none of them tiny, if there are.
+
+    Args:
+        model: the float network.
+        photos: of which the first ``_ASKED`` are looked at.
+        count: how many are wanted; all of them where there are fewer.
+    """
+    ranked: list[tuple[tuple[bool, bool, bool], int]] = []
+    records = photos.records[:_ASKED]
+    for number, record in enumerate(records):
+        boxes = model(read_image(record.path)).boxes
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / max(record.width, record.height)
+        ranked.append(((len(sides) == 0, bool((sides < _SMALL).any()), len(sides) > 3), number))
+        if sum(not any(hard) for hard, _ in ranked) == count:
+            break
+    return [read_image(records[number].path) for _, number in sorted(ranked)[:count]]
 
 
 def _digest(image: ImageRecord, dataset: KeypointDataset) -> str:

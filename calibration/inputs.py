@@ -11,20 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from calibration.images import load_batches, probe_images, select_images
+from calibration.images import load_batches, photo_probe, probe_images, select_images
 from samkr_edge.builder.check.probe import COUNT, Probe, make_probe
 from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
+from samkr_edge.dataset.photos import Photos
 from samkr_edge.dataset.usable import (
+    FEWEST_CALIBRATION_IMAGES,
     remarks,
     require_calibration_images,
     require_splits,
+    too_few_images,
 )
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.model_card import ModelCard
+from samkr_edge.pose_model import PoseModel
 from samkr_edge.terminal import say
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
+from training.models.pose_net import PoseNet
+from training.torch_runner import TorchRunner
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,23 @@ def calibration_images(
     count: int,
     seed: int,
     noise: int | None = None,
+    photos: Photos | None = None,
+    network: PoseNet | None = None,
 ) -> CalibrationSet:
-    """``count`` images of the train split of ``data``, or ``noise`` images of noise.
+    """``count`` images of the train split of ``data``, or ``photos``, or ``noise`` images of noise.
+
+    Args:
+        card: of the float network.
+        data: the data set.
+        count: images of it.
+        seed: of the choice.
+        noise: number of images of noise.
+        photos: the pictures themselves; where they are fewer than were asked for, half of them are left to judge on.
+        network: the float network, which finds the people in photographs that travel; None: none travel.
 
     Raises:
-        SamkrError: SE-U45 neither is given, SE-D26 other keypoints; the errors of choosing images.
+        SamkrError: SE-U45 nothing is given, SE-D26 other keypoints, SE-D43 too few images; the errors of choosing
+            images.
     """
     batch = 8 if card.input_size[0] * card.input_size[1] <= 256 * 256 else 1
     if noise is not None:
@@ -74,11 +92,13 @@ def calibration_images(
         shape = (*card.input_size, 3)
         batches = (random.integers(0, 256, (1, *shape), dtype=np.uint8) for _ in range(noise))
         return CalibrationSet(batches, {"images": noise, "noise": True, "seed": seed}, {})
+    if photos is not None:
+        return _of_photos(card, calibrating_half(photos), batch, network)
     if data is None:
         raise SamkrError(
             "SE-U45",
             "calibration needs images",
-            fix="add --data DIR, or --random-images 8 to measure speed alone",
+            fix="add --data DIR, --photos DIR, or --random-images 8 to measure speed alone",
         )
     require_splits(data, ("train",))
     train = open_dataset(data, "train")
@@ -92,6 +112,28 @@ def calibration_images(
     probe = make_probe("calibration", probe_images(train, selection.images, COUNT))
     shown = load_batches(selection.images, card.input_size, batch)
     return CalibrationSet(shown, facts, selection.coverage, probe)
+
+
+def calibrating_half(photos: Photos) -> Photos:
+    """The photographs to calibrate on: all, or half of them where there are fewer than were asked for.
+
+    Raises:
+        SamkrError: SE-D43 they are too few.
+    """
+    few, fix = len(photos) < photos.asked, "add pictures, or longer videos, to what --photos names"
+    if photos.asked < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(photos.asked, fix="run the same command with --images 128")
+    if len(photos) < FEWEST_CALIBRATION_IMAGES:
+        raise too_few_images(len(photos), "; ".join(photos.notes()), fix)
+    return photos.first(max(FEWEST_CALIBRATION_IMAGES, len(photos) // 2)) if few else photos
+
+
+def _of_photos(card: ModelCard, photos: Photos, batch: int, network: PoseNet | None) -> CalibrationSet:
+    probe = None
+    if network is not None:
+        model = PoseModel(TorchRunner(network, card), Path(card.model))
+        probe = make_probe("calibration", photo_probe(model, photos, COUNT))
+    return CalibrationSet(load_batches(photos.records, card.input_size, batch), photos.facts, {}, probe)
 
 
 def use_threads(threads: int | None) -> None:

@@ -19,6 +19,7 @@ from calibration.cli.options import (
     Threads,
 )
 from samkr_edge.cli.options import AsJson, out_file, word
+from samkr_edge.cli.photos import PhotoWords, chosen_photos
 from samkr_edge.errors import SamkrError
 from samkr_edge.printable import counted
 from training.cli.options import Untrained
@@ -46,6 +47,7 @@ def quantize(
     ],
     out: Annotated[Path | None, out_file("Quantized checkpoint to write.")] = None,
     data: Annotated[Path | None, TRAIN_DATA] = None,
+    photos: PhotoWords = None,
     policy: PolicyName = "default",
     calibrator: Calibrator = None,
     number_format: Annotated[
@@ -62,7 +64,7 @@ def quantize(
     ] = False,
     untrained: Untrained = False,
     random_images: Annotated[
-        int | None, typer.Option(min=8, help="Calibrate on noise instead of --data.")
+        int | None, typer.Option(min=8, help="Calibrate on noise instead of pictures.")
     ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -72,6 +74,8 @@ def quantize(
     Examples:
 
       samkr-edge quantize fp32/final.pt --data people -o ptq.pt
+
+      samkr-edge quantize fp32/final.pt --photos my_pictures -o ptq.pt
 
       samkr-edge quantize fp32/final.pt --policy trunk_only --dry-run
 
@@ -110,14 +114,23 @@ def quantize(
     if out is None:
         raise SamkrError("SE-U44", "no place to write to", fix="run the same command with -o ptq.pt")
     warn_if_meaningless(recorded_ap(source.card.provenance))
-    shown = calibration_images(source.card, data=data, count=images, seed=seed, noise=random_images)
-    facts, coverage = shown.facts, shown.coverage
-    network.to(best_device())
     equalised: list[Equalised] = []
-    with progress("calibrating", facts["images"], unit="images") as advance:
-        quantized, assignments = quantize_network(
-            network, chosen, shown.batches, advance=advance, equalised=equalised.append
+    with chosen_photos(photos, data, images, seed=seed) as pictures:
+        shown = calibration_images(
+            source.card,
+            data=data,
+            count=images,
+            seed=seed,
+            noise=random_images,
+            photos=pictures,
+            network=network,
         )
+        facts, coverage = shown.facts, shown.coverage
+        network.to(best_device())
+        with progress("calibrating", facts["images"], unit="images") as advance:
+            quantized, assignments = quantize_network(
+                network, chosen, shown.batches, advance=advance, equalised=equalised.append
+            )
     quantization = _how(chosen, facts, shown.probe)
     card = replace(source.card, precision=chosen.format, stage="ptq").with_provenance(
         policy=chosen.name,
@@ -184,8 +197,12 @@ def _quantize_text(
         lines.append(
             "  images of each kind: " + "; ".join(f"{n} {t}/{of}" for n, (t, of) in coverage.items())
         )
-    else:
+    elif "noise" in facts:
         lines.append("  calibrated on noise: for measuring speed, never accuracy")
+    else:
+        lines.append(
+            "  photos: folders and videos by turns, whoever they show; `bench --photos` takes others of them"
+        )
     if probe is not None:
         lines.append(f"  {probe}, small, travel with it (`export --probe rendered` leaves them out)")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,10 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def first(self, count: int) -> Photos:
+        """The first ``count`` of them."""
+        return replace(self, chosen=self.chosen[:count])
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:

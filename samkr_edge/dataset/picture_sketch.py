@@ -79,6 +79,15 @@ class Sketch:
         first = FirstPictures.of(files)
         return cls(len(files), frozenset(place[_BYTES:] for place in first.places), first.up_to)
 
+    @classmethod
+    def of_hashes(cls, hashes: Sequence[Any]) -> Sketch | None:
+        """All of these pictures, by the SHA-256 of each, in hex digits; None for anything else."""
+        try:
+            contents = frozenset(bytes.fromhex(digest)[:_BYTES] for digest in hashes)
+        except (TypeError, ValueError):
+            return None
+        return cls(len(hashes), contents, None) if hashes else None
+
     def to_dict(self) -> dict[str, Any]:
         """For a card: about 5 kB at most."""
         contents = base64.b64encode(b"".join(sorted(self.contents))).decode()

@@ -1,7 +1,8 @@
-"""Was a model trained on the images that evaluate it? Then AP measures what it remembers.
+"""Was a model trained, or calibrated, on the images that evaluate it? Then AP measures what it remembers.
 
-A training run leaves on the card the hash of its annotation file and a sketch of its pictures. They are recognised by
-it even where annotation files were edited or merged (CrowdPose's trainval holds val) and pictures renamed.
+A training run leaves on the card the hash of its annotation file and a sketch of its pictures, a calibration the hashes
+of its pictures. They are recognised by these even where annotation files were edited or merged (CrowdPose's trainval
+holds val) and pictures renamed.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ class TrainedOn:
 
     Attributes:
         split: as the command had it; empty for cards that do not say.
-        annotations_sha256: of the annotation file.
+        annotations_sha256: of the annotation file; None for a calibration, which reads no labels.
         pictures: None for cards that do not say.
     """
 
     split: str
-    annotations_sha256: str
+    annotations_sha256: str | None
     pictures: Sketch | None = None
+
+    @property
+    def how(self) -> str:
+        """The network was ``trained`` or ``calibrated`` on it."""
+        return "calibrated" if self.annotations_sha256 is None else "trained"
 
     @classmethod
     def of(
@@ -64,7 +70,16 @@ class TrainedOn:
             split if isinstance(split, str) else "", annotations, Sketch.from_dict(data.get("pictures"))
         )
 
+    @classmethod
+    def of_calibration(cls, facts: Any) -> TrainedOn | None:
+        """From the ``calibration`` of a card; None where it names no pictures, as for noise."""
+        hashes = facts.get("sha256") if isinstance(facts, dict) else None
+        sketch = Sketch.of_hashes(hashes) if isinstance(hashes, list) else None
+        return None if sketch is None else cls("", None, sketch)
+
     def __str__(self) -> str:
+        if self.annotations_sha256 is None:
+            return counted(self.pictures.count if self.pictures else 0, "image")
         return ", ".join(
             [
                 self.split or "a split that its card does not name",
@@ -75,15 +90,15 @@ class TrainedOn:
 
 
 def trainings_of(card: ModelCard) -> list[TrainedOn]:
-    """Every training of its weights: the float one, QAT, and that of the weights that it started from."""
+    """Every training of its weights: the float one, QAT, and that of the weights that it started from; and its
+    calibration."""
     found: list[TrainedOn] = []
     left: list[Any] = [card.provenance]
     while left:
         facts = left.pop(0)
         if isinstance(facts, dict):
-            record = TrainedOn.from_dict(facts)
-            if record is not None and record not in found:
-                found.append(record)
+            records = (TrainedOn.from_dict(facts), TrainedOn.of_calibration(facts.get("calibration")))
+            found += [record for record in records if record is not None and record not in found]
             facts = list(facts.values())
         left += facts if isinstance(facts, list) else []
     return found
@@ -135,7 +150,7 @@ def require_unseen(
         anyway: measure all the same; the result is train-fit AP.
 
     Raises:
-        SamkrError: SE-D45 a model was trained on them, and ``anyway`` is not given.
+        SamkrError: SE-D45 a model was trained or calibrated on them, and ``anyway`` is not given.
     """
     evaluated = Evaluated(dataset, images)
     seen: dict[str, tuple[TrainedOn, str]] = {}
@@ -151,13 +166,13 @@ def require_unseen(
                     continue
                 what = f"{evaluated}: {common} of {compared} compared are among them"
                 if common <= TOLERATED * compared:
-                    notes.append(f"{name} was trained on {training}; it is evaluated on {what}")
+                    notes.append(f"{name} was {training.how} on {training}; it is evaluated on {what}")
                     continue
             seen.setdefault(name, (training, what))
     if seen and not anyway:
         raise _refused(seen, dataset)
     told = (
-        f"train-fit AP: {name} was trained on {training}; it is evaluated on {what}"
+        f"train-fit AP: {name} was {training.how} on {training}; it is evaluated on {what}"
         for name, (training, what) in seen.items()
     )
     return Seen(frozenset(seen), (*told, *notes))
@@ -174,9 +189,9 @@ def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset
     )
     return SamkrError(
         "SE-D45",
-        f"{name} was trained on images it would be evaluated on, so nothing was measured",
+        f"{name} was {training.how} on images it would be evaluated on, so nothing was measured",
         {
-            "trained on": training,
+            f"{training.how} on": training,
             "evaluated": what,
             "likewise": ", ".join(other for other in seen if other != name) or None,
         },

@@ -105,7 +105,7 @@ def load_start(network: PoseNet, init: str | None) -> Start:
     imported = checkpoint.card.provenance.get("imported", {})
     if imported.get("missing"):
         told += f"; its import found no weights for {imported['missing']} and left them fresh"
-    learned = [each.to_dict() for each in trainings_of(checkpoint.card)]
+    learned = [each.to_dict() for each in trainings_of(checkpoint.card) if each.how == "trained"]
     return Start(told, {"init": {"trained_on": learned}} if learned else {})
 
 
