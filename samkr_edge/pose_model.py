@@ -24,6 +24,7 @@ from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
+from samkr_edge.ready_name import model_file
 from samkr_edge.runtime.runner import Runner
 
 # Suffix -> "module:function" of (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since
@@ -197,6 +198,8 @@ class PoseModel:
 def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> PoseModel:
     """Open a checkpoint (.pt), an ONNX file (.onnx, plain or built), a TensorRT engine (.engine) or a bundle (.samkr).
 
+    ``zoo:NAME`` is the checkpoint of a ready network, which is fetched once.
+
     ``cuda_graph`` launches an engine's kernels as one graph; if that fails, the model works without, and its
     ``graph_note`` says why.
 
@@ -214,6 +217,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             {"reason": reason_of(error)},
             fix='samkr_edge.load("model.onnx")',
         ) from error
+    path = model_file(path)
     if not path.is_file():
         raise missing_file(path, "model")
     opener = OPENERS.get(path.suffix)

@@ -20,6 +20,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.model_card_check import check_card
 from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
+from samkr_edge.ready_name import model_file
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config, model_names
 from training.unpickling import unpickling_reason
@@ -76,12 +77,14 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, or that of the ready network ``zoo:NAME``.
 
     Raises:
         SamkrError: SE-A23 missing, SE-A30 not readable as weights (truncated, or a pickle that wants to run code),
-            SE-A31 weights, but not a checkpoint of this program, SE-A27 its card is another network's.
+            SE-A31 weights, but not a checkpoint of this program, SE-A27 its card is another network's; what fetching a
+            ready network raises.
     """
+    path = model_file(Path(path))
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling errors come in many classes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
-from samkr_edge.cli.places import file_to_write
+from samkr_edge.cli.places import file_to_write, model_named, models_named, rescoring_named
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
@@ -43,7 +43,11 @@ def bench(
     context: typer.Context,
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, built models, in any mix."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Checkpoints, ONNX files, built models, zoo:NAME, in any mix.",
+            callback=models_named,
+        ),
     ],
     data: Annotated[Path | None, data_dir("; without it only latency is measured")] = None,
     split: Split = "val",
@@ -59,7 +63,10 @@ def bench(
     scales: Scales = "1",
     rescore: Annotated[
         Path | None,
-        typer.Option(help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`."),
+        typer.Option(
+            help="With --protocol paper: rescoring network (.npz), see `samkr-edge rescore`.",
+            callback=rescoring_named,
+        ),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Frames per model [default: as --seconds allows].")
@@ -83,7 +90,8 @@ def bench(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            help="Model to compare with [default: the first], or a results.json that no row may fall behind."
+            help="Model to compare with [default: the first], or a results.json that no row may fall behind.",
+            callback=model_named,
         ),
     ] = None,
     out: Annotated[

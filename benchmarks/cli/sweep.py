@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samkr_edge.cli.options import AsJson, data_dir, out_folder
+from samkr_edge.cli.places import models_named
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
@@ -20,7 +21,10 @@ def sweep(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="quick, paper, jetson, or a YAML file.")],
     out: Annotated[Path, out_folder("Folder for the cells and the models made for them.")] = Path("sweep"),
     model: Annotated[
-        list[Path] | None, typer.Option(help="A model for a suite that has none, FP32 first; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="A model for a suite that has none, FP32 first; repeatable.", callback=models_named
+        ),
     ] = None,
     data: Annotated[Path | None, data_dir(", in place of the suite's")] = None,
     anyway: Anyway = False,

@@ -24,6 +24,7 @@ from benchmarks.sweep.suite import ALL_MODES, Cell, Entry, Suite, cells_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.one_file import refuse_twice
 from samkr_edge.fixes import quoted
+from samkr_edge.ready_name import model_file, rescoring_file
 
 _NOT_WRITTEN = "SE-D01"  # of samkr_edge.files.artefact: a full disk, no permission
 
@@ -96,7 +97,11 @@ def _stopped(
 
 
 def _completed(entry: Entry, files: Sequence[Path], data: Path | None) -> Entry:
-    update: dict[str, Any] = {}
+    update: dict[str, Any] = {
+        "files": tuple(model_file(file) for file in entry.files),
+        "checkpoint": entry.checkpoint and model_file(entry.checkpoint),
+        "rescore": entry.rescore and rescoring_file(entry.rescore),
+    }
     if not entry.files and entry.network is None:
         refuse_twice(files, "measured")
         if not files:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, Data, Split, Threads, out_file
+from samkr_edge.cli.places import models_named
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.printable import counted
@@ -25,6 +26,7 @@ def ledger(
         typer.Argument(
             metavar="CKPT MODEL...",
             help="FP32 checkpoint first, then its other forms in order: .pt, .onnx, ...",
+            callback=models_named,
         ),
     ],
     data: Data,

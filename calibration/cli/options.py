@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from samkr_edge.cli.options import data_dir
+from samkr_edge.cli.places import model_named
 
 
 class CalibratorName(str, Enum):
@@ -20,7 +21,7 @@ class CalibratorName(str, Enum):
     mse = "mse"
 
 
-Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint.")]
+Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint, or zoo:NAME.", callback=model_named)]
 Data = Annotated[Path, data_dir(": train to calibrate on, --split to judge on")]
 TRAIN_DATA = data_dir("; its train split is used")
 PolicyName = Annotated[str, typer.Option("--policy", help="Name of a shipped policy, or a YAML file.")]

@@ -9,6 +9,7 @@ import typer
 
 from calibration.cli.options import TRAIN_DATA
 from samkr_edge.cli.options import AsJson, out_file
+from samkr_edge.cli.places import model_named
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
 from samkr_edge.printable import counted
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def qat(
-    checkpoint: Annotated[Path, typer.Argument(help="A quantized checkpoint; with --control the FP32 one.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="A quantized checkpoint; with --control the FP32 one.", callback=model_named),
+    ],
     data: Annotated[Path, TRAIN_DATA],
     out: Annotated[Path, out_file("Fine-tuned checkpoint to write.")],
     recipe: Annotated[str, typer.Option(help="Recipe of the fine-tuning.")] = "qat",
@@ -28,7 +32,10 @@ def qat(
     ] = None,
     overrides: Overrides = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="FP32 checkpoint whose maps are additional targets (distillation).")
+        Path | None,
+        typer.Option(
+            help="FP32 checkpoint whose maps are additional targets (distillation).", callback=model_named
+        ),
     ] = None,
     teacher_weight: Annotated[
         float, typer.Option(min=0.0, help="Weight of the teacher's maps relative to the labels.")

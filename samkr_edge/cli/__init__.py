@@ -129,6 +129,13 @@ COMMANDS: dict[str, Command] = {
         LOOK,
         "train",
     ),
+    "zoo": Command(
+        "training.cli.zoo:app",
+        "List networks that are ready to use, and get one.",
+        LOOK,
+        "train",
+        goes_on=True,
+    ),
     "targets": Command("samkr_edge.cli.targets:targets", "List the device profiles.", LOOK),
     "inspect": Command(
         "samkr_edge.cli.inspect:inspect",

@@ -8,13 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from samkr_edge.cli.places import file_to_write, folder_to_write, results_to_write
+from samkr_edge.cli.places import (
+    file_to_write,
+    folder_to_write,
+    model_named,
+    rescoring_named,
+    results_to_write,
+)
 
-Model = Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, built model or engine.")]
+Model = Annotated[
+    Path, typer.Argument(help="Checkpoint, ONNX file, built model, engine or zoo:NAME.", callback=model_named)
+]
 Data = Annotated[Path, typer.Option(help="COCO or CrowdPose directory, or an annotation file.")]
 Split = Annotated[str, typer.Option(help="Split to evaluate.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
-Rescore = Annotated[Path | None, typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.")]
+Rescore = Annotated[
+    Path | None,
+    typer.Option(help="Rescoring network (.npz), see `samkr-edge rescore`.", callback=rescoring_named),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads per network.")]
 CudaGraph = Annotated[
     bool, typer.Option("--cuda-graph", help="TensorRT: launch a network as one CUDA graph.")

@@ -90,7 +90,7 @@ def parse(words: list[str], *, whole: bool) -> None:
     ``whole``: what is required must be there, values of options too. A mention in a sentence may leave it out.
     """
     assert words[0] in COMMANDS, f"there is no `samkr-edge {words[0]}`"
-    split = 2 if words[0] == "data" else 1
+    split = 2 if words[0] == "data" or words[:2] == ["zoo", "get"] else 1
     try:
         reader_of(tuple(words[:split])).main(words[split:], standalone_mode=False)
     except Exception as error:

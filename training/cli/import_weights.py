@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samkr_edge.cli.options import AsJson, out_file
-from samkr_edge.errors import SamkrError
+from samkr_edge.fixes import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from samkr_edge.pose.skeleton import Skeleton
+    from training.imported import Imported
     from training.weight_import.loading import ImportReport
 
 RESCORING = "rescoring"
@@ -36,7 +37,8 @@ def import_weights(
     """Convert official weights to a checkpoint, and list what was loaded, skipped and missing.
 
     Only what fits is loaded: DEKR's backbone and heatmap head fit SAMKR, its 15-channel branches do not. What is
-    missing stays freshly initialised: a start for training (--set init=CKPT), not a finished network.
+    missing stays freshly initialised: a start for training (--set init=CKPT), not a finished network. The rescoring
+    network inside mmpose's DEKR is written next to the checkpoint.
 
     Examples:
 
@@ -46,63 +48,63 @@ def import_weights(
 
       samkr-edge import final_rescore_coco_kpt.pth --model rescoring -o rescore.npz
     """
-    from dataclasses import asdict
-
-    import torch
     from rich.console import Group
 
     from samkr_edge.cli.console import emit
-    from samkr_edge.files.artefact import sha256_of
-    from samkr_edge.model_card import ModelCard
-    from samkr_edge.pose.decode_settings import DecodeSettings
-    from training.checkpoint import Checkpoint, refuse_broken_weights, save_checkpoint, skeleton_for
-    from training.models.zoo import build_model, model_config
-    from training.weight_import.loading import load_into, recognise
-    from training.weight_import.reading import read_weights
+    from samkr_edge.evaluation.rescoring import save_rescoring
+    from training.checkpoint import save_checkpoint
+    from training.imported import import_network, rescoring_beside
+    from training.models.zoo import model_config
 
     if model == RESCORING:
         return _import_rescoring(weights, out, as_json)
-    model_config(model, keypoints)  # report a mistyped name before reading a large file
-    read = read_weights(weights)
-    foreign = recognise(read.tensors, weights)
-    count = foreign.keypoints or keypoints
-    config = model_config(model, count)
-    skeleton = _skeleton_of(data, count) if data else skeleton_for(count)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_model(config)
-    report = load_into(network, foreign)
-    refuse_broken_weights(network)
-    decode = DecodeSettings(nms_joints=round(count * 8 / 17))
-    card = ModelCard(model, skeleton, config.input_size, decode=decode).with_provenance(
-        imported={
-            "file": weights.name,
-            "sha256": sha256_of(weights),
-            "kind": report.kind,
-            "table": read.table,
-            "loaded": len(report.loaded),
-            "missing": len(report.missing),
-        }
-    )
-    save_checkpoint(out, Checkpoint(card, config, network.state_dict()))
-    state = "complete" if not report.missing else "a start for training, not a finished network"
-    chosen = (
-        f"\nof its weight tables {read.table} was loaded, not {', '.join(read.instead_of)}"
-        if read.instead_of
-        else ""
-    )
+    model_config(model, keypoints)  # report a mistyped name before opening the data set
+    imported = import_network(weights, model, keypoints, _skeleton_of(data) if data else None)
+    beside = rescoring_beside(out)
+    save_checkpoint(out, imported.checkpoint)
+    if imported.rescoring is not None:
+        save_rescoring(beside, imported.rescoring)
     emit(
         {
             "checkpoint": str(out),
-            "model": model,
-            "keypoints": count,
-            "table": read.table,
-            "instead_of": read.instead_of,
-            **asdict(report),
+            "rescoring": str(beside) if imported.rescoring is not None else None,
+            **described(imported),
         },
-        Group(_table(report), f"{out}: {model}, {count} keypoints, from {report.kind}; {state}{chosen}"),
+        Group(*told(imported, out)),
         as_json,
     )
+
+
+def described(imported: Imported) -> dict[str, Any]:
+    """What was loaded, skipped and missing, as ``--json`` prints it."""
+    from dataclasses import asdict
+
+    read, config = imported.read, imported.checkpoint.config
+    return {
+        "model": config.name,
+        "keypoints": config.keypoints,
+        "table": read.table,
+        "instead_of": read.instead_of,
+        **asdict(imported.report),
+    }
+
+
+def told(imported: Imported, out: Path) -> list[Table | str]:
+    """The same for people, and where it was written."""
+    from training.imported import rescoring_beside
+
+    report, read, config = imported.report, imported.read, imported.checkpoint.config
+    state = "complete" if not report.missing else "a start for training, not a finished network"
+    lines = [f"{out}: {config.name}, {config.keypoints} keypoints, from {report.kind}; {state}"]
+    if read.instead_of:
+        lines.append(f"of its weight tables {read.table} was loaded, not {', '.join(read.instead_of)}")
+    if imported.rescoring is not None:
+        beside = rescoring_beside(out)
+        lines.append(
+            f"{beside}: its rescoring network, for: samkr-edge eval {quoted(out)} --data DIR --protocol paper "
+            f"--rescore {quoted(beside)}"
+        )
+    return [_table(report), *lines]
 
 
 def _table(report: ImportReport) -> Table:
@@ -119,42 +121,24 @@ def _table(report: ImportReport) -> Table:
     return table
 
 
-def _skeleton_of(data: Path, count: int) -> Skeleton:
+def _skeleton_of(data: Path) -> Skeleton:
     from samkr_edge.dataset.keypoint_dataset import available_splits, open_dataset
-    from samkr_edge.pose.skeleton import different_keypoints
 
     # Without any split the reader's error names the places that were searched.
-    skeleton = open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
-    if len(skeleton) != count:
-        raise different_keypoints(
-            {"weights": f"{count} keypoints", "data": f"{len(skeleton)} keypoints ({skeleton.name})"},
-            fix="name the data set that these weights were trained on",
-        )
-    return skeleton
+    return open_dataset(data, next(iter(available_splits(data)), "train")).skeleton
 
 
 def _import_rescoring(weights: Path, out: Path, as_json: bool) -> None:
     from samkr_edge.cli.console import emit
-    from samkr_edge.evaluation.rescoring import PoseFeatures, RescoringNetwork, save_rescoring
-    from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
-    from training.weight_import.loading import rescoring_weights
+    from samkr_edge.evaluation.rescoring import save_rescoring
+    from training.imported import rescoring_of
     from training.weight_import.reading import read_weights
 
-    arrays = rescoring_weights(read_weights(weights).tensors, weights)
-    inputs = arrays["l1.weight"].shape[1]
-    for skeleton in (COCO17, CROWDPOSE14):
-        features = PoseFeatures.of(skeleton)
-        if inputs == 3 * len(features.links) + len(skeleton):
-            save_rescoring(out, RescoringNetwork(features, arrays))
-            emit(
-                {"rescoring": str(out), "skeleton": skeleton.name, "features": inputs},
-                f"{out}: rescoring of {skeleton.name} poses, {inputs} features",
-                as_json,
-            )
-            return
-    raise SamkrError(
-        "SE-A78",
-        f"{weights} rescores poses of no skeleton we know, so nothing was written",
-        {"found": f"{inputs} features", "expected": "74 (COCO's 17 keypoints) or 59 (CrowdPose's 14)"},
-        fix="samkr-edge rescore MODEL --data DIR -o rescore.npz",
+    network, skeleton = rescoring_of(read_weights(weights), weights)
+    save_rescoring(out, network)
+    inputs = network.weights["l1.weight"].shape[1]
+    emit(
+        {"rescoring": str(out), "skeleton": skeleton.name, "features": inputs},
+        f"{out}: rescoring of {skeleton.name} poses, {inputs} features",
+        as_json,
     )

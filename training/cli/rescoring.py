@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, Data, Limit, Threads, out_file
+from samkr_edge.cli.places import model_named
 from samkr_edge.cli.protocol import ByProtocol, Flip, Match, ResizedBy, Scales, protocol_of
 from samkr_edge.printable import counted
 
 
 def rescore(
-    model: Annotated[Path, typer.Argument(help="Any model whose poses are to be rescored.")],
+    model: Annotated[
+        Path, typer.Argument(help="Any model whose poses are to be rescored.", callback=model_named)
+    ],
     data: Data,
     out: Annotated[Path, out_file("Rescoring network to write, .npz.")],
     split: Annotated[

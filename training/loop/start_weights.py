@@ -1,4 +1,4 @@
-"""The weights that a run starts from: a recipe's ``init`` names a checkpoint, or says ``none``."""
+"""The weights that a run starts from: a recipe's ``init`` names a checkpoint or a ready network, or says ``none``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any, NamedTuple
 from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.named import missing_file
-from samkr_edge.fixes import quoted
+from samkr_edge.ready_name import PREFIX, is_ready_name
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet
+from training.ready.table import ready_network
 
 FROM_SCRATCH = "none"
-# Width of HRNet -> the authors' file of its weights, trained on ImageNet.
-_IMAGENET = {32: "hrnet_w32-36af842e.pth", 48: "hrnet_w48-8ef0771d.pth"}
+# Width of HRNet -> its authors' weights, trained on ImageNet, among the ready networks.
+_IMAGENET = {32: "zoo:hrnet_w32_imagenet", 48: "zoo:hrnet_w48_imagenet"}
 
 
-def imagenet_file(config: ModelConfig) -> str | None:
-    """The official file that fills this network's backbone; None where there is none."""
+def imagenet_start(config: ModelConfig) -> str | None:
+    """The official weights that fill this network's backbone; None where there are none."""
     official = ModelConfig(config.name)
     trunk = {
         name: getattr(official, name) for name in ("stem_channels", "bottlenecks", "stage_modules", "blocks")
@@ -31,9 +32,10 @@ def require_start(init: str | None, config: ModelConfig) -> None:
     """Refuse a new run of ``config`` that does not say what it starts from.
 
     Raises:
-        SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A23 no such file.
+        SamkrError: SE-U86 nothing is said, and there are ImageNet weights for this backbone; SE-A23 no such file;
+            SE-U08 no such ready network.
     """
-    official = imagenet_file(config)
+    official = imagenet_start(config)
     if init is None and official is not None:
         raise SamkrError(
             "SE-U86",
@@ -43,10 +45,13 @@ def require_start(init: str | None, config: ModelConfig) -> None:
                 "official": f"{official}, of HRNet's authors",
                 "scratch": f"--set init={FROM_SCRATCH} trains from scratch on purpose",
             },
-            fix=f"samkr-edge import {quoted(official)} --model {quoted(config.name)} -o imagenet.pt   "
-            "# then the same command with --set init=imagenet.pt",
+            fix=f"run the same command with --set init={official}",
         )
-    if init not in (None, FROM_SCRATCH) and not Path(init).is_file():
+    if init is None or init == FROM_SCRATCH:
+        return
+    if is_ready_name(init):
+        ready_network(init.removeprefix(PREFIX))
+    elif not Path(init).is_file():
         raise missing_file(init, "checkpoint", _another(config))
 
 
@@ -63,11 +68,11 @@ class Start(NamedTuple):
 
 
 def load_start(network: PoseNet, init: str | None) -> Start:
-    """Load into ``network`` what fits of the checkpoint ``init``.
+    """Load into ``network`` what fits of the checkpoint, or the ready network, that ``init`` names.
 
     Raises:
         SamkrError: SE-A39 nothing fits, the backbone does not, or the checkpoint is quantized; SE-A23, SE-A30 or
-            SE-A31 it cannot be read.
+            SE-A31 it cannot be read; what fetching it raises.
     """
     if init is None:
         return Start("", {})
@@ -102,11 +107,16 @@ def load_start(network: PoseNet, init: str | None) -> Start:
         )
     network.load_state_dict(fitting, strict=False)
     told = f"{len(fitting)} of {len(own)} tensors start from {init}, {found or 'none'} of the backbone's {backbone}"
+    provenance: dict[str, Any] = {}
     imported = checkpoint.card.provenance.get("imported", {})
     if imported.get("missing"):
         told += f"; its import found no weights for {imported['missing']} and left them fresh"
     learned = [each.to_dict() for each in trainings_of(checkpoint.card) if each.how == "trained"]
-    return Start(told, {"init": {"trained_on": learned}} if learned else {})
+    if learned:
+        provenance["trained_on"] = learned
+    if "ready" in imported:
+        provenance["imported"] = imported
+    return Start(told, {"init": provenance} if provenance else {})
 
 
 def _another(config: ModelConfig) -> str:

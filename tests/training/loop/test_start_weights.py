@@ -12,7 +12,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.loop.recipe_file import load_recipe, recipe_names
-from training.loop.start_weights import imagenet_file, load_start, require_start
+from training.loop.start_weights import imagenet_start, load_start, require_start
 from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names
 
@@ -42,8 +42,8 @@ def other(network: PoseNet, *starts: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", [*model_names(), "samkr_w48_1block"])
 def test_every_network_of_the_papers_has_an_official_backbone_and_no_other(name: str) -> None:
     config = model_config(name, 14)
-    expected = {32: "hrnet_w32-36af842e.pth", 48: "hrnet_w48-8ef0771d.pth", 16: None}
-    assert imagenet_file(config) == expected[config.width]
+    expected = {32: "zoo:hrnet_w32_imagenet", 48: "zoo:hrnet_w48_imagenet", 16: None}
+    assert imagenet_start(config) == expected[config.width]
     for changed in (
         {"stem_channels": 32},
         {"bottlenecks": 1},
@@ -51,17 +51,14 @@ def test_every_network_of_the_papers_has_an_official_backbone_and_no_other(name:
         {"blocks": 2},
         {"width": 18},
     ):
-        assert imagenet_file(replace(config, **changed)) is None
+        assert imagenet_start(replace(config, **changed)) is None
 
 
-def test_a_recipe_of_the_papers_without_a_start_is_answered_with_the_import_of_its_own_network() -> None:
+def test_a_recipe_of_the_papers_without_a_start_is_answered_with_the_backbone_of_its_own_network() -> None:
     with pytest.raises(SamkrError) as caught:
         require_start(None, model_config("dekr_w48"))
     assert caught.value.code == "SE-U86"
-    assert caught.value.fix == (
-        "samkr-edge import hrnet_w48-8ef0771d.pth --model dekr_w48 -o imagenet.pt   "
-        "# then the same command with --set init=imagenet.pt"
-    )
+    assert caught.value.fix == ("run the same command with --set init=zoo:hrnet_w48_imagenet")
     assert "--set init=none" in caught.value.sentence()
 
 

@@ -1,0 +1,40 @@
+"""``zoo:NAME`` in place of a model's path names a ready network; `samkr-edge zoo` lists them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from samkr_edge.packages import PACKAGES, not_installed, resolve
+
+PREFIX = "zoo:"
+
+
+def is_ready_name(path: str | Path) -> bool:
+    """Whether this is ``zoo:NAME``, and not a file that has such a name."""
+    return str(path).startswith(PREFIX) and not os.path.lexists(path)
+
+
+def model_file(path: Path) -> Path:
+    """The checkpoint of a ready network, which is fetched first if it is not here yet; any other path unchanged.
+
+    Raises:
+        SamkrError: SE-U08 there is no such network, SE-U70 torch is missing; and whatever fetching it raises.
+    """
+    return _file("checkpoint_of", path) if is_ready_name(path) else path
+
+
+def rescoring_file(path: Path) -> Path:
+    """The same for the rescoring network that belongs to a ready network."""
+    return _file("rescoring_of", path) if is_ready_name(path) else path
+
+
+def _file(which: str, path: Path) -> Path:
+    try:
+        found: Path = resolve(f"training.ready.get:{which}")(str(path).removeprefix(PREFIX))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "?").split(".")[0]
+        if missing in PACKAGES:
+            raise
+        raise not_installed(str(path), missing, 'pip install "samkr-edge[train]"') from error
+    return found

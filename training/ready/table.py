@@ -1,0 +1,111 @@
+"""The ready networks: what others trained and published, and what is shipped with this package.
+
+The published APs are their authors', by their protocol; nothing here was measured by us.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from samkr_edge.errors import SamkrError
+
+_MMPOSE = "https://download.openmmlab.com/mmpose"
+_DEKR = f"{_MMPOSE}/v1/body_2d_keypoint/dekr"
+
+
+@dataclass(frozen=True)
+class ReadyNetwork:
+    """One entry.
+
+    Attributes:
+        name: after ``zoo:``.
+        model: the network of `samkr-edge models` that the weights fill.
+        keypoints: K; of a bare backbone those of the network that it starts.
+        by: who published it.
+        address: of the published file; empty for one that is shipped.
+        sha256: of that file, its first digits or all; the publisher puts the first eight into its name.
+        published: its publisher's AP, in words: a number under the key ``ap`` would be taken for a measured one.
+        trained_on: in words.
+        licence: of the weights, as their publisher gives it.
+        whole: a finished network; else a start for training.
+        shipped: a checkpoint in the folder ``shipped`` here, in place of an address.
+    """
+
+    name: str
+    model: str
+    keypoints: int
+    by: str
+    trained_on: str
+    licence: str
+    address: str = ""
+    sha256: str = ""
+    published: str = ""
+    whole: bool = True
+    shipped: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the published file."""
+        return self.address.rpartition("/")[2]
+
+
+def _dekr(
+    width: int, data: str, keypoints: int, ap: float, file: str, digits: str, date: str
+) -> ReadyNetwork:
+    on, split = {17: ("COCO train2017", "COCO val2017"), 14: ("CrowdPose trainval", "CrowdPose test")}[
+        keypoints
+    ]
+    return ReadyNetwork(
+        f"dekr_w{width}_{data}",
+        f"dekr_w{width}",
+        keypoints,
+        by="mmpose",
+        trained_on=on,
+        licence="Apache-2.0",
+        address=f"{_DEKR}/{data}/{file}_{digits}-{date}.pth",
+        sha256=digits,
+        published=f"{ap} AP on {split}, flipped and rescored, by mmpose",
+    )
+
+
+def _hrnet(width: int, digits: str) -> ReadyNetwork:
+    return ReadyNetwork(
+        f"hrnet_w{width}_imagenet",
+        f"samkr_w{width}",
+        17,
+        by="HRNet, kept by mmpose",
+        trained_on="ImageNet",
+        licence="MIT",
+        address=f"{_MMPOSE}/pretrain_models/hrnet_w{width}-{digits}.pth",
+        sha256=digits,
+        whole=False,
+    )
+
+
+NETWORKS: tuple[ReadyNetwork, ...] = (
+    _dekr(32, "coco", 17, 68.6, "dekr_hrnet-w32_8xb10-140e_coco-512x512", "ac7c17bf", "20221228"),
+    _dekr(48, "coco", 17, 71.4, "dekr_hrnet-w48_8xb10-140e_coco-640x640", "74796c32", "20230124"),
+    _dekr(32, "crowdpose", 14, 66.3, "dekr_hrnet-w32_8xb10-300e_crowdpose-512x512", "147bae97", "20221228"),
+    _dekr(48, "crowdpose", 14, 67.9, "dekr_hrnet-w48_8xb5-300e_crowdpose-640x640", "4ea6031e", "20230128"),
+    _hrnet(32, "36af842e"),
+    _hrnet(48, "8ef0771d"),
+)
+
+
+def ready_network(name: str) -> ReadyNetwork:
+    """The entry of this name.
+
+    Raises:
+        SamkrError: SE-U08 there is none.
+    """
+    for network in NETWORKS:
+        if network.name == name:
+            return network
+    near = difflib.get_close_matches(name, [network.name for network in NETWORKS], n=2, cutoff=0.4)
+    raise SamkrError(
+        "SE-U08",
+        f"there is no ready network named {name!r}, so nothing was fetched",
+        {"nearest": ", ".join(near) or None},
+        fix="samkr-edge zoo",
+    )
