@@ -43,6 +43,7 @@ KNOWN = {
         "sweep",
     ),
     "train",
+    "zoo get",
 }
 
 

@@ -38,12 +38,12 @@ def train(
 
       samkr-edge train samkr_tiny --data people --out runs/tiny --minutes 7
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=zoo:hrnet_w32_imagenet
 
-      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=imagenet.pt --resume
+      samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32 --set init=zoo:hrnet_w32_imagenet --resume
 
       torchrun --nproc-per-node 4 --no-python samkr-edge train samkr_w32_coco --data /data/coco --out runs/w32
-      --set init=imagenet.pt
+      --set init=zoo:hrnet_w32_imagenet
     """
     import torch
 

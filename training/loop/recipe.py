@@ -242,8 +242,8 @@ class Recipe(Section):
     )
     init: str | None = Field(
         default=None,
-        description="checkpoint whose fitting weights a run starts from; `none`: from scratch, on purpose; null: "
-        "the same, and an error where papers start from ImageNet weights",
+        description="checkpoint or zoo:NAME whose fitting weights a run starts from; `none`: from scratch, on purpose; "
+        "null: the same, and an error where papers start from ImageNet weights",
     )
     seed: int = Field(default=0, description="seed of weights, order and augmentation")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; null: what is fastest")

@@ -117,11 +117,10 @@ def _receive(network: ReadyNetwork, address: str, part: Path) -> None:
         total = begun + int(length) if length else None
         if total and shutil.disk_usage(part.parent).free < total - begun:
             raise _full(part, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        if not begun:  # nothing has come yet, or the server does not resume
+            part.unlink(missing_ok=True)
         megabytes = total and total / 1e6
-        with (
-            open(part, "ab" if begun else "wb") as stream,
-            progress(network.name, megabytes, unit="MB") as advance,
-        ):
+        with open(part, "ab") as stream, progress(network.name, megabytes, unit="MB") as advance:
             advance(begun / 1e6)
             while first:
                 try:
