@@ -62,6 +62,7 @@ class LiveStream:
         self.number = 0
         self.body = b""
         self._state = "waiting"
+        self._last: tuple[dict[str, Any], bytes] = {}, b""
         self._threshold = threshold
         self._changed = changed
         self._offered: _Offered | None = None
@@ -100,16 +101,19 @@ class LiveStream:
         return offered
 
     def show(self, facts: dict[str, Any], jpeg: bytes) -> None:
-        """Make this the newest picture; without a JPEG, viewers keep the one before."""
+        """Make this the newest picture."""
         with self._changed:
+            self._last = facts, jpeg
             text = json.dumps({"number": self.number + 1, "state": self._state, **facts}).encode()
             # A third thread reads them without waiting: the number last.
             self.body = struct.pack(">II", len(text), len(jpeg)) + text + jpeg
             self.number += 1
 
     def end(self, state: str) -> None:
-        """No more frames come: ``ended``, or ``failed``."""
-        self._state = state
+        """No more frames come: ``ended`` or ``failed``. The last picture stays, also for who comes later."""
+        with self._changed:
+            self._state = state
+            self.show(*self._last)
 
 
 class LivePictures:
@@ -117,6 +121,7 @@ class LivePictures:
 
     Attributes:
         encoded: pictures encoded so far, however many viewers got each.
+        asked: ``time.monotonic()`` when a viewer last asked for a picture.
         on_news: called by other threads after a stream has something newer.
     """
 
@@ -132,6 +137,7 @@ class LivePictures:
         self._changed = Condition()
         self.streams = [LiveStream(name, rate, threshold, self._changed) for name in names]
         self.encoded = 0
+        self.asked = float("-inf")
         self.on_news: Callable[[], None] = lambda: None
         self._compared = compared
         self._input = None if compared is None else compared.new_input()
@@ -153,7 +159,6 @@ class LivePictures:
     def end(self, stream: LiveStream, state: str = "ended") -> None:
         """Tell the viewers of a stream that nothing more comes."""
         stream.end(state)
-        stream.show({}, b"")
         self.on_news()
 
     def _work(self) -> None:
@@ -226,7 +231,7 @@ def as_numbers(poses: Poses) -> list[list[Any]]:
     """A list for each person: score, tracking id or None, then x, y and score of each joint in image pixels."""
     triples = np.concatenate([poses.keypoints, 100 * poses.joint_scores[..., None]], axis=2)
     ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
-    joints = np.rint(10 * triples).astype(int).reshape(len(poses), -1).tolist()
+    joints = np.rint(10 * triples).astype(int).reshape(len(poses), triples.shape[1] * 3).tolist()
     # Whole numbers are short: tenths of a pixel, thousandths of a score.
     return [
         [round(score, 3), number, joint]

@@ -1,0 +1,105 @@
+"""The web server of `predict --serve`, in a thread of its own: it starts, says where, and ends with the command."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from threading import Thread
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from samkr_edge.serve.address import Listening
+from samkr_edge.serve.application import application
+from samkr_edge.serve.guard import new_token
+from samkr_edge.serve.live import LivePictures
+
+# Most open connections: a browser has up to six for a page.
+CONNECTIONS = 64
+# Bytes of a request's line and headers.
+_LONGEST_REQUEST = 16 << 10
+# Seconds after which a connection that has not got on, to its end or to its next request, is cut. Longer than a
+# request waits for a picture.
+PATIENCE_S = 20.0
+_LOOK_S = 1.0
+_END_S = 1.0
+_JOIN_S = 5.0
+
+
+class ImpatientConnection(H11Protocol):
+    """A connection of uvicorn's that is cut where the other side sends its request by the byte, or reads no answer."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._answers = 0
+        self._progress = (0, 0)
+        self._since = time.monotonic()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        else:
+            self._look()
+
+    def on_response_complete(self) -> None:
+        self._answers += 1
+        super().on_response_complete()
+
+    def _look(self) -> None:
+        """Cut it unless an answer was completed, or more of one was read, within ``PATIENCE_S``; look again later."""
+        progress = (self._answers, self.transport.get_write_buffer_size())
+        if progress != self._progress:
+            self._progress, self._since = progress, time.monotonic()
+        if time.monotonic() - self._since > PATIENCE_S:
+            self.transport.abort()
+        elif self in self.connections:
+            self.loop.call_later(_LOOK_S, self._look)
+
+
+class PageServer:
+    """A context manager around the server's thread.
+
+    Attributes:
+        token: of the link; None on the loopback.
+    """
+
+    def __init__(self, listening: Listening, live: LivePictures, facts: Mapping[str, Any]) -> None:
+        self.token = None if listening.loopback else new_token()
+        self.link = listening.link(self.token)
+        self._listening = listening
+        self._live = live
+        config = uvicorn.Config(
+            application(live, facts, token=self.token, port=listening.port),
+            http=ImpatientConnection,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_LONGEST_REQUEST,
+            timeout_graceful_shutdown=round(_END_S),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(
+            target=self._server.run, args=([listening.socket],), daemon=True, name="page-server"
+        )
+
+    def __enter__(self) -> PageServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell who watches that it has ended, then close every connection."""
+        for stream in self._live.streams:
+            self._live.end(stream)
+        if time.monotonic() - self._live.asked < _END_S:
+            time.sleep(_END_S / 2)  # who is drawing a picture asks once more
+        self._server.should_exit = True
+        self._thread.join(_JOIN_S)
+        self._listening.socket.close()
