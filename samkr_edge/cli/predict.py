@@ -21,9 +21,21 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path | None, out_folder("Folder for overlays and keypoints [default: poses; none with --show].")
+        Path | None,
+        out_folder("Folder for overlays and keypoints [default: poses; none with --show or --serve]."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
+    serve: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Show videos and cameras live, on a page for browsers."),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="With --serve: a second model, shown on the same frames.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="With --serve: play videos again and again.")] = False,
+    page_rate: Annotated[
+        float, typer.Option(min=0.1, max=120, help="With --serve: most pictures a second on the page.")
+    ] = 15.0,
     threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = SURE_PERSON,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
     overlays: Annotated[
@@ -55,9 +67,12 @@ def predict(
       samkr-edge predict qat.cpu.onnx walk.mp4 -o overlays --track --smooth
 
       samkr-edge predict qat.cpu.onnx 0 --show
+
+      samkr-edge predict qat.cpu.onnx 0 --serve 8080 --compare fp32.cpu.onnx
     """
     from samkr_edge.cli.console import emit
     from samkr_edge.cli.predict_options import Options
+    from samkr_edge.cli.predict_serve import ServeOptions, listen_for, serving
     from samkr_edge.cli.predict_sources import Looked, look, refuse_to_replace
     from samkr_edge.cli.predict_stream import stream_names
     from samkr_edge.cli.window import Window
@@ -70,7 +85,9 @@ def predict(
         say(note)
     for damaged in found.damaged:
         say(damaged.message)
-    if out is None and not show:
+    served = ServeOptions(serve, compare, loop, page_rate)
+    listening = listen_for(served, found, out)
+    if out is None and not show and listening is None:
         out = folder_to_write(Path("poses"))
     options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
     names = stream_names(found.streams, out)
@@ -86,8 +103,11 @@ def predict(
         raise
     for note in opened.notes:
         say(note)
-    with Window("samkr-edge", enabled=show) as window:
-        look(opened, looked, names, options, window)
+    with (
+        Window("samkr-edge", enabled=show) as window,
+        serving(listening, served, opened, found.streams, options, threads) as page,
+    ):
+        look(opened, looked, names, options, window, page)
     problems, lines = looked.problems(out), looked.summary(options)
     if lines or as_json:
         emit(looked.to_dict(out, problems), "\n".join(lines), as_json)

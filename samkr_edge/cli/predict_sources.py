@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
 from samkr_edge.cli.predict_options import Options
@@ -20,6 +20,9 @@ from samkr_edge.frames.sources import Sources, left_out
 from samkr_edge.frames.streams import open_stream
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.terminal import say
+
+if TYPE_CHECKING:
+    from samkr_edge.cli.predict_serve import ServedPage
 
 
 @dataclass
@@ -77,11 +80,18 @@ class Looked:
         }
 
 
-def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Options, window: Window) -> None:
+def look(
+    model: PoseModel,
+    looked: Looked,
+    names: Sequence[str],
+    options: Options,
+    window: Window,
+    page: ServedPage | None = None,
+) -> None:
     """Process every image, then every video file, and then all cameras and addresses at the same time.
 
-    ``looked`` is filled on the way. ``names`` are those of the streams' results, see
-    ``samkr_edge.cli.predict_stream.stream_names``.
+    For a page, files are played at their own speed, and at the same time too. ``looked`` is filled on the way.
+    ``names`` are those of the streams' results, see ``samkr_edge.cli.predict_stream.stream_names``.
     """
     found = looked.found
     try:
@@ -90,6 +100,9 @@ def look(model: PoseModel, looked: Looked, names: Sequence[str], options: Option
             predict_images(model, found.images, options, window, looked.images)
             looked.stopped = looked.images.interrupted
         named = list(zip(found.streams, names, strict=True))
+        if page is not None:
+            _on_page(model, looked, named, options, window, page)
+            named = []
         for source, name in named:
             if not is_live(source) and not looked.stopped and not window.closed:
                 _one(model, looked, open_stream(source), name, options, window)
@@ -142,6 +155,40 @@ def _together(
         for frames, _ in opened:
             if frames.live:
                 frames.close()
+
+
+def _on_page(
+    model: PoseModel,
+    looked: Looked,
+    named: Sequence[tuple[str, str]],
+    options: Options,
+    window: Window,
+    page: ServedPage,
+) -> None:
+    """All streams at the same time; one that does not open is left out, unless there is nothing else."""
+    streams: list[Stream] = []
+    try:
+        for (source, name), shown in zip(named, page.live.streams, strict=True):
+            try:
+                frames = page.open(source, reconnect=options.reconnect, live=options.out is None)
+            except SamkrError as error:
+                if len(named) == 1:
+                    raise
+                looked.found.damaged.append(left_out(error))
+                say(looked.found.damaged[-1].message)
+                shown.end(failed=True)
+                continue
+            streams.append(Stream(frames, name, StreamDone(frames.name), shown))
+        looked.streams += [stream.done for stream in streams]
+        if streams:
+            run_streams(model, streams, options, window)
+    finally:
+        for stream in streams:
+            stream.frames.close()
+    for done in looked.streams:
+        if done.note is not None:
+            say(done.note)
+    looked.stopped = any(done.interrupted for done in looked.streams)
 
 
 def refuse_to_replace(

@@ -143,6 +143,8 @@ def run_streams(model: PoseModel, streams: Sequence[Stream], options: Options, w
                 stream = streams[seen.source]
                 if isinstance(seen, SourceEnded):
                     stream.end(seen.failure, alone=len(streams) == 1)
+                    if stream.page is not None:
+                        stream.page.end(failed=stream.done.problem is not None)
                     continue
                 with stream.writing():
                     stream.take(seen, overlays=options.overlays)

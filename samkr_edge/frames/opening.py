@@ -20,11 +20,12 @@ from samkr_edge.frames.cut_off import is_cut_off
 from samkr_edge.frames.live_capture import is_device, is_live, open_live
 from samkr_edge.frames.live_source import LiveSource
 from samkr_edge.frames.opencv_names import name_for_opencv
+from samkr_edge.frames.own_speed import OwnSpeed
 from samkr_edge.frames.video import Capture, VideoSource, usable_rate
 from samkr_edge.frames.video_clock import shown_seconds
 from samkr_edge.stream_address import in_small_letters, is_stream_address, without_secrets
 
-FrameSource = VideoSource | LiveSource
+FrameSource = VideoSource | LiveSource | OwnSpeed
 
 _CODECS = {"av01": "AV1", "av1": "AV1", "vvc1": "H.266", "vvi1": "H.266"}
 _NO_LENGTH = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".h265"}

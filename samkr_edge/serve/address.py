@@ -82,9 +82,9 @@ def way_in(listening: Listening) -> str | None:
     with contextlib.suppress(OSError, KeyError):
         host = f"{getpass.getuser()}@{host}"
     port = listening.port
+    ends = f"{port}:{listening.host}:{port}"
     return (
-        f"  from another computer: ssh -L {port}:{listening.host}:{port} {quoted(host)}, "
-        f"and there http://localhost:{port}/"
+        f"  on another computer, open http://localhost:{port}/ after\n  ssh -L {quoted(ends)} {quoted(host)}"
     )
 
 

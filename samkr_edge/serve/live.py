@@ -56,15 +56,18 @@ class LiveStream:
         body: that picture as it is sent: lengths of both parts, uint32 big-endian, then JSON, then the JPEG.
     """
 
-    def __init__(self, name: str, rate: float, threshold: float, changed: Condition) -> None:
+    def __init__(
+        self, name: str, rate: float, threshold: float, changed: Condition, tell: Callable[[], None]
+    ) -> None:
         self.name = name
         self.waiting = 0
         self.number = 0
         self.body = b""
-        self._state = "waiting"
+        self._state = "live"
         self._last: tuple[dict[str, Any], bytes] = {}, b""
         self._threshold = threshold
         self._changed = changed
+        self._tell = tell
         self._offered: _Offered | None = None
         self._period, self._due = 1 / rate, 0.0
         self._times: deque[float] = deque(maxlen=_OVER)
@@ -87,7 +90,7 @@ class LiveStream:
         others = everybody.take(everybody.scores < self._threshold)
         offered = _Offered(image.copy(), seen.poses, others, facts, seen.frame.captured)
         with self._changed:
-            self._offered, self._state = offered, "live"
+            self._offered = offered
             self._changed.notify_all()
 
     def _figures(self, now: float) -> dict[str, Any]:
@@ -108,11 +111,14 @@ class LiveStream:
             # A third thread reads them without waiting: the number last.
             self.body = struct.pack(">II", len(text), len(jpeg)) + text + jpeg
             self.number += 1
+        self._tell()
 
-    def end(self, state: str) -> None:
-        """No more frames come: ``ended`` or ``failed``. The last picture stays, also for who comes later."""
+    def end(self, *, failed: bool = False) -> None:
+        """Tell viewers that no more frames come. The last picture stays, also for who comes later."""
         with self._changed:
-            self._state = state
+            if self._state in ("ended", "failed"):
+                return
+            self._state = "failed" if failed else "ended"
             self.show(*self._last)
 
 
@@ -135,7 +141,9 @@ class LivePictures:
     ) -> None:
         """``compared`` is a second network that sees every shown frame; what it finds is shown and never written."""
         self._changed = Condition()
-        self.streams = [LiveStream(name, rate, threshold, self._changed) for name in names]
+        self.streams = [
+            LiveStream(name, rate, threshold, self._changed, lambda: self.on_news()) for name in names
+        ]
         self.encoded = 0
         self.asked = float("-inf")
         self.on_news: Callable[[], None] = lambda: None
@@ -156,11 +164,6 @@ class LivePictures:
             self._changed.notify_all()
         self._thread.join(_JOIN_S)
 
-    def end(self, stream: LiveStream, state: str = "ended") -> None:
-        """Tell the viewers of a stream that nothing more comes."""
-        stream.end(state)
-        self.on_news()
-
     def _work(self) -> None:
         """Encode what is offered, the streams in turn."""
         while True:
@@ -172,7 +175,6 @@ class LivePictures:
             for stream, frame in offered:
                 if frame is not None:
                     self._show(stream, frame)
-                    self.on_news()
 
     def _show(self, stream: LiveStream, frame: _Offered) -> None:
         facts = {

@@ -97,7 +97,7 @@ class PageServer:
     def __exit__(self, *_: object) -> None:
         """Tell who watches that it has ended, then close every connection."""
         for stream in self._live.streams:
-            self._live.end(stream)
+            stream.end()
         if time.monotonic() - self._live.asked < _END_S:
             time.sleep(_END_S / 2)  # who is drawing a picture asks once more
         self._server.should_exit = True

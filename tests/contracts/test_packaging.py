@@ -39,6 +39,9 @@ def test_scripts_that_need_a_checkout_and_kept_runs_stay_in_it(shipped: set[str]
         ("training/recipes", ".yaml"),
         ("calibration/policies", ".yaml"),
         ("benchmarks/report", ".j2"),
+        ("samkr_edge/serve/page", ".html"),
+        ("samkr_edge/serve/page", ".css"),
+        ("samkr_edge/serve/page", ".js"),
         ("benchmarks/sweep/suites", ".yaml"),
     ],
 )

@@ -3,7 +3,7 @@
     python tests/installation/aarch64.py
 
 CPython 3.10 (JetPack 6) and 3.12 (JetPack 7) on aarch64 Linux, at the versions of constraints.txt, extras `opencv`,
-`build` and `report`. A wheel for manylinux_2_28 will do: JetPack 6 has glibc 2.35, JetPack 7 has 2.39.
+`build`, `report` and `serve`. A wheel for manylinux_2_28 will do: JetPack 6 has glibc 2.35, JetPack 7 has 2.39.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> int:
             find_uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate",
             "--python-platform", "aarch64-manylinux_2_28", "--python-version", python, "--only-binary", ":all:",
             "-c", "constraints.txt", "--extra", "opencv", "--extra", "build",
-            "--extra", "report", "pyproject.toml",
+            "--extra", "report", "--extra", "serve", "pyproject.toml",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         packages = done.stdout.split()

@@ -5,7 +5,7 @@
 
 For every Python, uv takes the lowest version with a wheel of each direct dependency, and the newest of all that they
 need in turn: what a resolver may give a user, and no pinned environment ever holds. Without ``--host`` it is the device
-side alone (extras `opencv`, `build` and `report`), so there is no torch, and tests that need one are skipped.
+side alone (extras `opencv`, `build`, `report` and `serve`), so there is no torch, and tests that need one are skipped.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
-DEVICE = (("opencv", "build", "report"), ("samkr_edge", "targets", "benchmarks", "contracts"))
-HOST = (("all",), ("",))
+DEVICE = (("opencv", "build", "report", "serve"), ("samkr_edge", "targets", "benchmarks", "contracts"))
+HOST = (("all", "serve"), ("",))
 
 
 def check(python: str, extras: tuple[str, ...], tests: tuple[str, ...]) -> bool:

@@ -15,10 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from samkr_edge.frames.pipeline import FrameInFlight
+from samkr_edge.frames.pose_stages import FrameInFlight
 from samkr_edge.frames.video import Frame
 from samkr_edge.pose.poses import Poses
+from samkr_edge.pose_model import PoseModel
 from samkr_edge.serve.address import listen
+from samkr_edge.serve.facts import page_facts
 from samkr_edge.serve.live import LivePictures
 from samkr_edge.serve.server import PageServer
 
@@ -124,11 +126,18 @@ class Page:
 
 @contextmanager
 def served(
-    *names: str, place: str = "127.0.0.1:0", rate: float = 1000.0, compared: Any = None
+    *names: str,
+    place: str = "127.0.0.1:0",
+    rate: float = 1000.0,
+    model: PoseModel | None = None,
+    compared: PoseModel | None = None,
 ) -> Iterator[Page]:
-    """A page of these streams that takes every frame unless ``rate`` is lower."""
+    """A page of these streams that takes every frame unless ``rate`` is lower; a browser needs the ``model`` too."""
+    names = names or ("walk.mp4",)
     listening = listen(place)
-    live = LivePictures(names or ("walk.mp4",), rate=rate, threshold=0.1, compared=compared)
+    live = LivePictures(names, rate=rate, threshold=0.1, compared=compared)
     host = listening.host.strip("[]")
-    with live, PageServer(listening, live, {"streams": list(names)}) as server:
+    models = [each for each in (model, compared) if each is not None]
+    facts = page_facts(models, names, threads=1, threshold=0.1, boxes=True, writes=True, rate=rate)
+    with live, PageServer(listening, live, facts) as server:
         yield Page(server, live, host, listening.port)

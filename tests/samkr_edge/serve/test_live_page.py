@@ -81,7 +81,11 @@ def test_more_than_the_rate_is_not_encoded_and_a_rate_that_is_no_divisor_is_met(
 def test_a_viewer_who_stops_reading_neither_slows_the_frames_nor_the_other_viewers(
     page_kept_short: None,
 ) -> None:
-    with served() as page, page.running(hw=(720, 1280)), socket.create_connection((page.host, page.port)) as stuck:
+    with (
+        served() as page,
+        page.running(hw=(720, 1280)),
+        socket.create_connection((page.host, page.port)) as stuck,
+    ):
         request = b"GET /pictures?viewer=stuckone&after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         stuck.sendall(200 * request)
         before, encoded = page.offered, page.live.encoded
@@ -216,7 +220,7 @@ def test_who_waits_is_told_of_the_end_and_who_comes_later_sees_the_last_picture(
         waiting = other.submit(page.pictures, str(page.live.streams[0].number))
         while not page.live.streams[0].waiting:
             time.sleep(0.001)
-        page.live.end(page.live.streams[0])
+        page.live.streams[0].end()
         ((_, told, picture),) = waiting.result().pictures()
         assert told["state"] == "ended"
         assert picture is not None
