@@ -102,8 +102,8 @@ def test_all_that_is_printed_in_colour_goes_through_one_place() -> None:
 # Lines for the process that started this one, and scripts that print their own measurements and no names.
 _PRINT_THEMSELVES = {
     "benchmarks/scripts/eval_memory.py", "benchmarks/scripts/eval_overhead.py", "benchmarks/scripts/preflight_cost.py",
-    "benchmarks/scripts/host_cost.py", "benchmarks/scripts/stream_rate.py", "benchmarks/measure/peak_memory.py",
-    "benchmarks/selftest/child.py",
+    "benchmarks/scripts/host_cost.py", "benchmarks/scripts/serve_rate.py", "benchmarks/scripts/stream_rate.py",
+    "benchmarks/measure/peak_memory.py", "benchmarks/selftest/child.py",
     "samkr_edge/doctor/gpu_trial.py", "samkr_edge/doctor/trial_import.py", "samkr_edge/launch.py",
     "samkr_edge/terminal.py",
 }  # fmt: skip

@@ -100,6 +100,7 @@ class Stream {
       this.shown += 1;
     }
     this.seen = { people: [], ms: {}, fps: 0, age: 0, size: [16, 9], ...record.facts };
+    giveColours(this.seen.people, (this.seen.compared || {}).people || []);
     this.draw();
   }
 
@@ -169,6 +170,34 @@ function setDivider(share) {
   redraw();
 }
 
+// Numbers of colours, as a fourth entry of each person: the tracking id's, else the rank's. Whom both models find has
+// one colour: the nearest person of the other one, no further away on average than a quarter of the person's size.
+function giveColours(first, second) {
+  first.forEach((person, rank) => person.push(person[1] === null ? rank : person[1] - 1));
+  const left = new Set(first);
+  second.forEach((person, rank) => {
+    let [near, least] = [null, size(person[2]) / 4];
+    for (const other of left) {
+      const away = distance(person[2], other[2]);
+      if (away < least) [near, least] = [other, away];
+    }
+    left.delete(near);
+    person.push(near ? near[3] : first.length + rank);
+  });
+}
+
+function size(numbers) {
+  const [x, y] = [0, 1].map((axis) => numbers.filter((_, at) => at % 3 === axis));
+  return Math.max(Math.max(...x) - Math.min(...x), Math.max(...y) - Math.min(...y));
+}
+
+function distance(one, other) {
+  if (one.length !== other.length) return Infinity; // models of other keypoints
+  let sum = 0;
+  for (let at = 0; at < one.length; at += 3) sum += Math.hypot(one[at] - other[at], one[at + 1] - other[at + 1]);
+  return (3 * sum) / one.length;
+}
+
 // As `predict` draws them: samkr_edge/frames/draw.py. `scale` is from pixels of the frame to pixels of the canvas.
 function drawPeople(ink, people, edges, scale, [wide, high]) {
   const longest = Math.max(wide, high);
@@ -177,13 +206,13 @@ function drawPeople(ink, people, edges, scale, [wide, high]) {
   ink.font = `${size}px system-ui, sans-serif`;
   // The best person is drawn last, on top.
   for (let rank = people.length - 1; rank >= 0; rank--) {
-    const [score, id, numbers] = people[rank];
+    const [score, id, numbers, number] = people[rank];
     const joints = [];
     for (let at = 0; at < numbers.length; at += 3) {
       // A pixel's centre is at a whole number in the frame, and at a half on the canvas.
       joints.push([(numbers[at] / 10 + 0.5) * scale, (numbers[at + 1] / 10 + 0.5) * scale, numbers[at + 2] / 1000]);
     }
-    const colour = facts.palette[(id === null ? rank : id - 1) % facts.palette.length];
+    const colour = facts.palette[number % facts.palette.length];
     const fill = `rgb(${colour.join(" ")})`;
     const sure = joints.filter((joint) => joint[2] >= facts.sure);
     const framed = sure.length < 2 ? joints : sure;
