@@ -36,22 +36,29 @@ class OwnSpeed:
         self._reading = Lock()
 
     def __iter__(self) -> Iterator[Frame]:
-        due, frames, seconds = time.perf_counter(), 0, 0.0
+        due, gap = time.perf_counter(), 0.0
+        last: Frame | None = None
         while not self._stopping.is_set():
-            before, passed = frames, seconds
+            first, before = None, last
             for frame in self._held():
-                shown = passed + frame.seconds
+                if first is None:
+                    first = frame
+                    # Where this round's numbers and times begin; the first round has the file's own.
+                    index = 0 if before is None else before.index + 1 - first.index
+                    seconds = (
+                        0.0 if before is None else before.seconds + (gap or 1 / self.fps) - first.seconds
+                    )
                 now = time.perf_counter()
+                shown = replace(frame, index=index + frame.index, seconds=seconds + frame.seconds)
+                gap = 0.0 if last is None else shown.seconds - last.seconds
                 # A late frame is due now: those that follow do not hurry to make up for it.
-                due = max(now, due + min(shown - seconds, _LONGEST_S))
+                due = max(now, due + min(gap, _LONGEST_S))
                 if self._stopping.wait(due - now):
                     return
-                frames, seconds = before + frame.index + 1, shown
-                yield replace(frame, index=frames - 1, seconds=shown, captured=due)
-            if self._again is None or frames == before:
+                last = replace(shown, captured=due)
+                yield last
+            if self._again is None or first is None:
                 return
-            seconds += 1 / self.fps
-            due += 1 / self.fps
             self._video.close()
             self._video = self._again()
 

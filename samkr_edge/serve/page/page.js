@@ -296,7 +296,7 @@ function drawFigures() {
     const first = stream.seen.ms;
     const named = ["capture", "preprocess", "network", "decode", "encode"];
     for (const name of [...named, ...Object.keys(first).filter((other) => !named.includes(other))]) {
-      if (first[name] !== undefined) row(name, [first[name], second[name]]);
+      if (first[name]) row(name, [first[name], second[name]]);
     }
     const sum = (ms) => ["preprocess", "network", "decode"].reduce((total, name) => total + (ms[name] || 0), 0);
     if (Object.keys(second).length) row("pose, total", [sum(first), sum(second)], true);

@@ -284,6 +284,35 @@ def test_a_file_that_is_played_again_goes_on_in_numbers_and_time(
     assert steps == pytest.approx(np.full(59, 1 / 25), abs=0.02)
 
 
+def test_a_video_that_begins_late_begins_at_once(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a part of a file, the first frame has a time and a number of its own."""
+
+    class Late:
+        def __init__(self) -> None:
+            self.whole = video(walk)
+            self.name, self.place, self.fps, self.frames = "late", "late", 25.0, 10
+
+        def __iter__(self) -> Iterator[Any]:
+            for frame in self.whole:
+                if frame.index >= 15:
+                    yield frame
+
+        def close(self) -> None:
+            self.whole.close()
+
+    made: Any = Late
+    source = OwnSpeed(made(), live=True, again=made)
+    waits: list[float] = []
+    monkeypatch.setattr(source._stopping, "wait", lambda seconds: bool(waits.append(seconds)))
+    monkeypatch.setattr("samkr_edge.frames.own_speed.time.perf_counter", lambda: 100.0)
+    frames = [(frame.index, frame.seconds) for frame, _ in zip(source, range(15), strict=False)]
+    assert [index for index, _ in frames] == list(range(15, 30))
+    assert frames[0][1] == pytest.approx(15 / 25, abs=0.02)
+    assert np.diff([seconds for _, seconds in frames]) == pytest.approx(np.full(14, 1 / 25), abs=0.02)
+    assert waits[0] == 0
+    assert max(np.diff(waits)) < 0.06
+
+
 def test_a_file_that_waits_for_its_next_frame_stops_at_once(tmp_path: Path) -> None:
     slow = write_video(tmp_path / "slow.mp4", [dots((30, 40))] * 3)
     source = OwnSpeed(video(slow), live=True)
