@@ -24,7 +24,9 @@ _LONGEST_REQUEST = 16 << 10
 # request waits for a picture.
 PATIENCE_S = 20.0
 _LOOK_S = 1.0
-_END_S = 1.0
+_END_S = 1
+# Who asked last less than a second ago is drawing a picture, and asks once more within this time.
+_LINGER_S = 0.5
 _JOIN_S = 5.0
 
 
@@ -83,7 +85,7 @@ class PageServer:
             proxy_headers=False,
             server_header=False,
             h11_max_incomplete_event_size=_LONGEST_REQUEST,
-            timeout_graceful_shutdown=round(_END_S),
+            timeout_graceful_shutdown=_END_S,
         )
         self._server = uvicorn.Server(config)
         self._thread = Thread(
@@ -98,8 +100,8 @@ class PageServer:
         """Tell who watches that it has ended, then close every connection."""
         for stream in self._live.streams:
             stream.end()
-        if time.monotonic() - self._live.asked < _END_S:
-            time.sleep(_END_S / 2)  # who is drawing a picture asks once more
+        if time.monotonic() - self._live.asked < 1:
+            time.sleep(_LINGER_S)
         self._server.should_exit = True
         self._thread.join(_JOIN_S)
         self._listening.socket.close()

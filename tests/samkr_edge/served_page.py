@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -139,5 +140,6 @@ def served(
     host = listening.host.strip("[]")
     models = [each for each in (model, compared) if each is not None]
     facts = page_facts(models, names, threads=1, threshold=0.1, boxes=True, writes=True, rate=rate)
-    with live, PageServer(listening, live, facts) as server:
+    hurried = patch("samkr_edge.serve.server._LINGER_S", 0.0)
+    with hurried, live, PageServer(listening, live, facts) as server:
         yield Page(server, live, host, listening.port)
