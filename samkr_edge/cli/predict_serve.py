@@ -44,13 +44,15 @@ class ServedPage:
     live: LivePictures
     loop: bool
 
-    def open(self, source: str, *, reconnect: bool, live: bool) -> FrameSource:
-        """A source as the page shows it: a file at its own speed; with ``live`` it keeps it, and frames are dropped.
+    def open(self, source: str, options: Options) -> FrameSource:
+        """A source as the page shows it: a file at its own speed, which drops frames where none are written.
 
         Raises:
             SamkrError: as ``samkr_edge.frames.opening.open_video``.
         """
-        frames = open_video(source, reconnect=reconnect) if live else open_stream(source, reconnect=reconnect)
+        live = options.out is None
+        # Who drops frames does not know how long the others are held: no ring.
+        frames = (open_video if live else open_stream)(source, reconnect=options.reconnect)
         if not isinstance(frames, VideoSource):
             return frames
         again = partial(_file_again, source) if self.loop else None

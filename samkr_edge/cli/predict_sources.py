@@ -170,7 +170,7 @@ def _on_page(
     try:
         for (source, name), shown in zip(named, page.live.streams, strict=True):
             try:
-                frames = page.open(source, reconnect=options.reconnect, live=options.out is None)
+                frames = page.open(source, options)
             except SamkrError as error:
                 if len(named) == 1:
                     raise
