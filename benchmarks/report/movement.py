@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.sample_pictures import SamplePerson
-from samkr_edge.pose.oks import box_area, joint_similarities
+from samkr_edge.pose.pairs import pair_people
 
 # A joint has moved if its OKS term is below this, AP75's threshold.
 MOVED_OKS = 0.75
-# Below this OKS two poses are two people, not one that moved.
-_SAME_PERSON_OKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,14 @@ class Movement:
 def compare(
     baseline: Sequence[SamplePerson], people: Sequence[SamplePerson], sigmas: Sequence[float]
 ) -> Movement:
-    """Match people by OKS over all joints, best pair first; joints whose own term is below MOVED_OKS have moved."""
+    """Pair people by OKS over all joints; joints whose own term is below MOVED_OKS have moved."""
     if not baseline or not people:
         return Movement(frozenset(), len(people), len(baseline), 0)
     truth, others = (np.array([person.joints for person in each])[..., :2] for each in (baseline, people))
-    areas = np.array([max(1.0, box_area(*joints)) for joints in np.ptp(truth, axis=1)])
-    terms_of = joint_similarities(others, truth, areas, sigmas).tolist()  # [person][baseline's person][joint]
-    pairs = sorted(
-        (
-            (-sum(terms) / len(terms), first, second, terms)
-            for second, of_baseline in enumerate(terms_of)
-            for first, terms in enumerate(of_baseline)
-        ),
-        key=lambda pair: pair[:3],
-    )
-    left, right = set(range(len(baseline))), set(range(len(people)))
-    moved: set[tuple[int, int]] = set()
-    joints = 0
-    for similarity, first, second, terms in pairs:
-        if first not in left or second not in right or -similarity < _SAME_PERSON_OKS:
-            continue
-        left.remove(first)
-        right.remove(second)
-        joints += len(terms)
-        moved |= {(second, joint) for joint, term in enumerate(terms) if term < MOVED_OKS}
-    return Movement(frozenset(moved), len(right), len(left), joints)
+    pairs = pair_people(truth, others, sigmas)
+    moved = {
+        (second, int(joint))
+        for first, second in pairs.kept
+        for joint in np.flatnonzero(pairs.similarities[second, first] < MOVED_OKS)
+    }
+    return Movement(frozenset(moved), len(pairs.new), len(pairs.lost), len(pairs.kept) * len(sigmas))

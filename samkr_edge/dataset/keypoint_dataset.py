@@ -64,6 +64,8 @@ class KeypointDataset:
         told: what was left out or filled in while reading, see ``samkr_edge.dataset.annotations``.
         image_folder: the folder that the images' file names are relative to.
         searched: the folders in which the images were looked for.
+        labelled_by: the network whose poses stand for labels, with ``annotation_path`` its file; empty where people
+            labelled.
         labelled: False for images whose labels are not public: nobody is annotated, and the keypoints are COCO's 17.
     """
 
@@ -79,9 +81,15 @@ class KeypointDataset:
     image_folder: Path = Path()
     searched: tuple[Path, ...] = ()
     labelled: bool = True
+    labelled_by: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def metric(self) -> str:
+        """What AP on it is called wherever it is shown: ``AP``, or ``AP against FP32`` where FP32 labelled it."""
+        return f"AP against {self.labelled_by}" if self.labelled_by else "AP"
 
     @property
     def named(self) -> Path:

@@ -67,12 +67,13 @@ class Predictions:
     def images(self) -> Iterator[tuple[int, Poses]]:
         """The id and the poses of each image, in the order in which they were added."""
         for image_id in self._places:
-            yield image_id, self._poses(image_id)
+            yield image_id, self.poses(image_id)
 
     def _entries(self, image_id: int) -> list[dict[str, Any]]:
-        return self._poses(image_id).to_coco(image_id, self.category_id)
+        return self.poses(image_id).to_coco(image_id, self.category_id)
 
-    def _poses(self, image_id: int) -> Poses:
+    def poses(self, image_id: int) -> Poses:
+        """Of one image; nobody where it was not evaluated."""
         first, count = self._places.get(image_id, (0, 0))
         self._file.seek(first * self._row.itemsize)
         rows = np.frombuffer(self._file.read(count * self._row.itemsize), self._row)

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samkr_edge.pose.oks import box_area, oks
+from samkr_edge.pose.oks import oks, pose_area
 from samkr_edge.pose.poses import SURE_JOINT, Poses
 from samkr_edge.pose.skeleton import Skeleton
 
-# Assumed length, in pixels, of people with a single joint.
-_LONE_EXTENT = 64.0
 _LEAST_FRAMES = 3
 # Number of intervals between frames whose median is the usual one; a late frame is not usual.
 _INTERVALS = 9
@@ -80,7 +78,7 @@ class Tracker:
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next
             joints = poses.keypoints[row].copy()
-            self._people.append(_Track(self._next, joints, seconds, np.zeros(2), _area(joints)))
+            self._people.append(_Track(self._next, joints, seconds, np.zeros(2), pose_area(joints)))
             self._next += 1
         return poses.with_ids(ids)
 
@@ -108,11 +106,4 @@ class Tracker:
             speed = (joints - person.joints).mean(axis=0) / step
             keep = self.settings.steadiness
             person.speed = keep * person.speed + (1 - keep) * speed
-        person.joints, person.seen, person.area = joints, seconds, _area(joints)
-
-
-def _area(joints: np.ndarray) -> float:
-    width, height = joints.max(axis=0) - joints.min(axis=0)
-    # Seen from the side, people are about a third as wide as tall; a single joint has no extent.
-    longer = max(float(width), float(height), 8.0 if len(joints) > 1 else _LONE_EXTENT)
-    return box_area(longer, max(float(min(width, height)), longer / 3))
+        person.joints, person.seen, person.area = joints, seconds, pose_area(joints)

@@ -15,6 +15,8 @@ import numpy as np
 BOX_AREA_SHARE = 0.53
 # CrowdPose's levels of crowding, by an image's crowdIndex.
 _EASY_BELOW, _MEDIUM_BELOW = 0.2, 0.8
+# Assumed length, in pixels, of people with a single joint.
+_LONE_EXTENT = 64.0
 CrowdingLevel: TypeAlias = Literal["easy", "medium", "hard"]
 
 
@@ -51,6 +53,17 @@ def joint_similarities(
 def box_area(width: float, height: float) -> float:
     """Area of a person in a box, in the unit of its sides squared."""
     return width * height * BOX_AREA_SHARE
+
+
+def pose_area(joints: np.ndarray) -> float:
+    """Square pixels that a person of these joints (K, 2) covers, about: by their box, at least a third as wide as long.
+
+    People seen from the side are about that wide. All joints are needed: of a person who is hidden but for the face,
+    the sure ones alone would give an area in which no joint may move by a pixel.
+    """
+    width, height = np.ptp(joints, axis=0).tolist()
+    longer = max(width, height, 8.0 if len(joints) > 1 else _LONE_EXTENT)
+    return box_area(longer, max(min(width, height), longer / 3))
 
 
 def person_area(annotation: Mapping[str, Any], kind: str) -> float:

@@ -1,0 +1,198 @@
+"""Accuracy without labels: the people that the FP32 network finds on photographs stand for labelled people.
+
+They become a ``KeypointDataset``, so that AP, OKS and every bootstrap run on it unchanged. What they say is how closely
+another precision follows FP32, mistakes of FP32 included: never call it AP alone, but ``KeypointDataset.metric``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+from samkr_edge.errors import SamkrError
+from samkr_edge.evaluation.ap import MAX_DETECTIONS, paired_bootstrap, predict_dataset
+from samkr_edge.evaluation.predictions import Predictions
+from samkr_edge.fixes import quoted
+from samkr_edge.images import ReadImage, read_image
+from samkr_edge.pose.decode_settings import SURE_PERSON
+from samkr_edge.pose.oks import pose_area
+from samkr_edge.pose.pairs import pair_people
+from samkr_edge.pose.poses import SURE_JOINT, Poses
+from samkr_edge.printable import counted
+
+if TYPE_CHECKING:
+    from samkr_edge.model_card import ModelCard
+    from samkr_edge.pose_model import PoseModel
+
+PHOTOS = "photos"  # the name of the set, and of its only split
+
+
+@dataclass(frozen=True)
+class ReferencePeople:
+    """What the FP32 network finds on the photographs.
+
+    Attributes:
+        dataset: its people as labels; AP of its own poses on them is 100.
+        predictions: all its poses, the faint ones too.
+    """
+
+    dataset: KeypointDataset
+    predictions: Predictions
+
+    @property
+    def people(self) -> int:
+        """How many people stand for labels."""
+        return sum(map(len, self.dataset.annotations.values()))
+
+
+def reference_people(
+    model: PoseModel,
+    images: Sequence[ImageRecord],
+    *,
+    read: ReadImage = read_image,
+    advance: Callable[..., None] | None = None,
+) -> ReferencePeople:
+    """The model's people on the images, as labels: those that `predict` shows, by the same threshold.
+
+    Their sure joints are labelled, the others not. A person's area is ``pose_area`` of all joints: COCO's outlines are
+    not known, and rendered people cover about as much. At most the 20 best of an image, as many as are evaluated.
+
+    Args:
+        model: the FP32 network, opened from a file.
+        images: the photographs.
+        read: what reads them.
+        advance: called after each image.
+
+    Raises:
+        SamkrError: SE-U09 the model is not FP32; SE-D58 it finds nobody; SE-D15 an image cannot be read.
+    """
+    require_fp32(model.card, model.path)
+    unlabelled = KeypointDataset(
+        root=Path(PHOTOS),
+        split=PHOTOS,
+        kind="coco",
+        annotation_path=model.path,
+        skeleton=model.card.skeleton,
+        images=tuple(images),
+        annotations={image.id: [] for image in images},
+        labelled_by=model.card.precision.upper(),
+    )
+    predictions = predict_dataset(model, unlabelled, read=read, advance=advance)
+    annotations = {
+        image.id: _as_labels(deployed(predictions.poses(image.id)).best(MAX_DETECTIONS), image.id)
+        for image in images
+    }
+    if not any(annotations.values()):
+        raise _nobody(model, predictions, len(images))
+    return ReferencePeople(replace(unlabelled, annotations=annotations), predictions)
+
+
+def require_fp32(card: ModelCard, path: Path) -> None:
+    """Refuse a reference that has itself lost accuracy.
+
+    Raises:
+        SamkrError: SE-U09.
+    """
+    if card.precision != "fp32":
+        raise SamkrError(
+            "SE-U09",
+            f"{path} cannot stand for labels: its precision has cost accuracy already, so nothing was measured",
+            {"expected": "an FP32 model", "found": f"{card.model} {card.precision.upper()}"},
+            fix="samkr-edge export fp32.pt -o fp32.onnx   # then name it first, or as --baseline",
+        )
+
+
+def deployed(poses: Poses) -> Poses:
+    """The people that `predict` shows."""
+    return poses.above(SURE_PERSON)
+
+
+def _as_labels(poses: Poses, image_id: int) -> list[dict[str, Any]]:
+    """Annotations as a reader of a file gives them; an unlabelled joint is 0, 0, 0 as in COCO."""
+    sure = poses.joint_scores >= SURE_JOINT
+    people = []
+    for number, (joints, is_sure) in enumerate(zip(poses.keypoints.astype(float), sure, strict=True)):
+        low, high = joints.min(axis=0), joints.max(axis=0)
+        triples = np.concatenate([joints.round(3), np.full((len(joints), 1), 2.0)], axis=1)
+        people.append(
+            {
+                "id": f"{image_id}.{number}",
+                "image_id": image_id,
+                "category_id": 1,
+                "keypoints": np.where(is_sure[:, None], triples, 0.0).ravel().tolist(),
+                "num_keypoints": int(is_sure.sum()),
+                "iscrowd": 0,
+                "bbox": [*low.tolist(), *(high - low).tolist()],
+                "area": pose_area(joints),
+            }
+        )
+    return people
+
+
+def _nobody(model: PoseModel, predictions: Predictions, images: int) -> SamkrError:
+    best = max((float(poses.scores[0]) for _, poses in predictions.images() if len(poses)), default=0.0)
+    return SamkrError(
+        "SE-D58",
+        f"{model.path.name} finds nobody on {counted(images, 'photo')}, so there is nothing to compare with",
+        {"needed": f"a person of score {SURE_PERSON:g}", "best score": f"{best:.3f}"},
+        fix=f"samkr-edge predict {quoted(model.path)} PHOTO   # look; then give photos of people, or train it longer",
+    )
+
+
+@dataclass(frozen=True)
+class AgainstReference:
+    """How another network's people differ from the reference's on the same photographs.
+
+    Attributes:
+        kept: people that both show. ``lost``: only the reference shows; ``new``: only the other.
+        moved_px: median distance, in pixels of the photograph, of the sure joints of people kept; None for nobody.
+        moved_px_p95: its 95th percentile.
+        oks: median OKS of the people kept with the reference's, 0..1; ``oks_p5`` its 5th percentile.
+        ap: AP of all its poses against the reference's people, 0..100.
+        ap_low, ap_high: its 95 % interval, by a bootstrap over photographs.
+    """
+
+    kept: int
+    lost: int
+    new: int
+    moved_px: float | None
+    moved_px_p95: float | None
+    oks: float | None
+    oks_p5: float | None
+    ap: float
+    ap_low: float
+    ap_high: float
+
+
+def against(reference: ReferencePeople, predictions: Predictions, *, seed: int = 0) -> AgainstReference:
+    """Compare with poses of the same photographs by another network.
+
+    Args:
+        reference: the FP32 network's people.
+        predictions: ``predict_dataset`` of the other network on ``reference.dataset``.
+        seed: of the bootstrap.
+    """
+    kept = lost = new = 0
+    moved: list[np.ndarray] = []
+    similar: list[float] = []
+    sigmas = np.array(reference.dataset.skeleton.sigmas)
+    for image in reference.dataset.images:
+        truth, found = (deployed(each.poses(image.id)) for each in (reference.predictions, predictions))
+        sure = truth.joint_scores >= SURE_JOINT
+        pairs = pair_people(truth.keypoints, found.keypoints, sigmas, sure)
+        kept, lost, new = kept + len(pairs.kept), lost + len(pairs.lost), new + len(pairs.new)
+        for first, second in pairs.kept:
+            counts = sure[first]
+            apart = np.linalg.norm(truth.keypoints[first] - found.keypoints[second], axis=1)
+            moved.append(apart[counts])
+            similar.append(float(pairs.similarities[second, first, counts].mean()))
+    px, px_p95 = np.percentile(np.concatenate(moved), [50, 95]).tolist() if moved else (None, None)
+    oks, oks_p5 = np.percentile(similar, [50, 5]).tolist() if similar else (None, None)
+    drop = paired_bootstrap(reference.dataset, reference.predictions, predictions, seed=seed)
+    bounds = (100 + drop.difference, 100 + drop.low, 100 + drop.high)
+    return AgainstReference(kept, lost, new, px, px_p95, oks, oks_p5, *bounds)
