@@ -15,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from samkr_edge import __version__
 from samkr_edge.errors import SamkrError, reason_of
@@ -53,7 +53,7 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
     begun = part.exists()
     address = _download(network, found, part)
     try:
-        _require_hash(network, part, without_secrets(address), "was dropped")
+        _require_hash(network, part, _shown(network, address), "was dropped")
     except SamkrError:
         part.unlink()
         if not begun:
@@ -61,7 +61,7 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
         say(f"what had come of {network.file} before does not fit what came now: it begins anew")
         address = _download(network, found, part)
         try:
-            _require_hash(network, part, without_secrets(address), "was dropped")
+            _require_hash(network, part, _shown(network, address), "was dropped")
         except SamkrError:
             part.unlink()
             raise
@@ -71,7 +71,7 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
 def size_of(address: str) -> int | None:
     """Bytes of a published file, as its server says; None if it does not answer."""
     try:
-        with urlopen(_request(address, method="HEAD"), timeout=_PATIENCE_S) as answer:
+        with build_opener().open(_request(address, method="HEAD"), timeout=_PATIENCE_S) as answer:
             return int(answer.headers["Content-Length"])
     except (OSError, HTTPException, TypeError, ValueError):
         return None
@@ -106,7 +106,7 @@ def _download(network: ReadyNetwork, addresses: Sequence[str], part: Path) -> st
 def _receive(network: ReadyNetwork, address: str, part: Path) -> None:
     """One connection: the rest of the file, or all of it where the server does not resume."""
     begun = _bytes_in(part)
-    with urlopen(_request(address, begun), timeout=_PATIENCE_S) as answer:
+    with build_opener().open(_request(address, begun), timeout=_PATIENCE_S) as answer:
         if not (
             answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
         ):
@@ -153,7 +153,7 @@ def _refuse_page(network: ReadyNetwork, address: str, answer: HTTPResponse, firs
     """A proxy's or a portal's page comes with code 200, too."""
     if answer.headers.get_content_type() == "text/html" or first.lstrip()[:1] == b"<":
         raise _other_file(
-            network, without_secrets(address), "was not kept", "a web page: of a proxy, or a log-in"
+            network, _shown(network, address), "was not kept", "a web page: of a proxy, or a log-in"
         )
 
 
@@ -179,13 +179,18 @@ def _does_not_come(network: ReadyNetwork, address: str, reason: str, part: Path)
         "SE-D30",
         f"the file of {network.name} could not be downloaded",
         {
-            "from": without_secrets(address),
+            "from": _shown(network, address),
             "reason": reason,
             "kept": f"{kept / 1e6:.1f} MB; the same command goes on from there" if kept else None,
         },
         fix=f"samkr-edge zoo get {quoted(network.name)} --from {quoted(network.file)}   # once you have copied it here "
         f"from {network.address}",
     )
+
+
+def _shown(network: ReadyNetwork, address: str) -> str:
+    """An address without what may be secret in a mirror's; the publisher's is known."""
+    return address if address == network.address else without_secrets(address)
 
 
 def _in_words(error: OSError | HTTPException) -> str:
