@@ -90,6 +90,23 @@ class ModelCard:
             str(part): str(facts.get("judged")) for part, facts in found.items() if isinstance(facts, dict)
         }
 
+    @property
+    def weights_from(self) -> list[str]:
+        """Lines for people: which ready network its weights are, or started from; none for other weights."""
+        for start, facts in (("", self.provenance), ("started from ", self.provenance.get("init"))):
+            found = facts.get("imported") if isinstance(facts, dict) else None
+            if isinstance(found, dict) and "ready" in found:
+                terms = [
+                    f"by {found.get('by')}",
+                    f"trained on {found.get('trained')}",
+                    str(found.get("licence")),
+                ]
+                lines = [f"{start}{found['ready']}, {', '.join(terms)}"]
+                if found.get("published"):
+                    lines.append(f"published as {found['published']}")
+                return [*lines, str(found.get("source")), f"sha256 {found.get('sha256')}"]
+        return []
+
     def with_provenance(self, **facts: Any) -> ModelCard:
         """A copy with more provenance."""
         return replace(self, provenance={**self.provenance, **facts})

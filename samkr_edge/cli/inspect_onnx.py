@@ -46,6 +46,7 @@ def inspect_onnx(model: Path, as_json: bool) -> tuple[Finding, ...]:
         *_summary(found, built),
         *(f"  {key:<18} {value}" for key, value in card.provenance.items() if not isinstance(value, dict)),
     ]
+    lines += [f"  {'weights' if not n else '':<10} {line}" for n, line in enumerate(card.weights_from)]
     lines += [f"  without    its {part}: {judged}" for part, judged in card.left_out.items()]
     pictures = _pictures(graph.metadata)
     lines += [f"  not built  for {runtime}: {reason}" for runtime, reason in refused.items()]

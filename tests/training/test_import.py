@@ -17,7 +17,7 @@ from torch import Tensor
 from samkr_edge.cli import run
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import load_rescoring
-from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14
+from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.checkpoint import load_checkpoint, network_of
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config
@@ -272,7 +272,7 @@ def test_every_name_of_mmposes_dekr_w32_has_its_own_place_with_its_shape(old: bo
     report = load_into(network, recognise(numbered(shapes), Path("x.pth")))
     assert report.kind == "mmpose"
     assert report.missing == []
-    # The rescoring network is a file of its own here: `import --model rescoring` takes it.
+    # The rescoring network is a file of its own here, next to the checkpoint.
     assert {name.rpartition(".")[2] for name in report.skipped if "rescore_net" not in name} == {
         "regular_matrix"
     }
@@ -588,6 +588,86 @@ def test_official_rescoring_weights_become_a_rescoring_network(
     assert json.loads(capsys.readouterr().out)["skeleton"] == skeleton
     loaded = load_rescoring(out, COCO17 if skeleton == "coco17" else CROWDPOSE14)
     assert loaded.weights["l2.bias"].tolist() == state["head.rescore_net.l2.bias"].tolist()
+
+
+# As mmpose's definitions of its data sets list them, and which two give a pose's size.
+MMPOSE_LINKS = {
+    "coco17": (
+        "left_ankle left_knee, left_knee left_hip, right_ankle right_knee, right_knee right_hip, left_hip right_hip, "
+        "left_shoulder left_hip, right_shoulder right_hip, left_shoulder right_shoulder, left_shoulder left_elbow, "
+        "right_shoulder right_elbow, left_elbow left_wrist, right_elbow right_wrist, left_eye right_eye, "
+        "nose left_eye, nose right_eye, left_eye left_ear, right_eye right_ear, left_ear left_shoulder, "
+        "right_ear right_shoulder",
+        (5, 6),
+    ),
+    "crowdpose14": (
+        "left_ankle left_knee, left_knee left_hip, right_ankle right_knee, right_knee right_hip, left_hip right_hip, "
+        "left_shoulder left_hip, right_shoulder right_hip, left_shoulder right_shoulder, left_shoulder left_elbow, "
+        "right_shoulder right_elbow, left_elbow left_wrist, right_elbow right_wrist, head neck, right_shoulder neck, "
+        "left_shoulder neck",
+        (0, 1),
+    ),
+}
+
+
+def rescoring_state(inputs: int) -> dict[str, Tensor]:
+    torch.manual_seed(2)
+    layers = {"l1": (256, inputs), "l2": (256, 256), "l3": (1, 256)}
+    state = {f"{name}.weight": torch.randn(size) / 8 for name, size in layers.items()}
+    return state | {f"{name}.bias": torch.randn(size[0]) / 8 for name, size in layers.items()}
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, CROWDPOSE14], ids=lambda skeleton: skeleton.name)
+@pytest.mark.parametrize("name", ["head.rescore_net.", "rescore_net.", ""], ids=["1.x", "0.x", "alone"])
+def test_mmposes_rescoring_network_says_what_it_says_there(
+    name: str, skeleton: Skeleton, tmp_path: Path
+) -> None:
+    """Its features, computed here as mmpose does: other links first, and many the other way round."""
+    text, sizes = MMPOSE_LINKS[skeleton.name]
+    links = [[skeleton.keypoints.index(joint) for joint in link.split()] for link in text.split(", ")]
+    state = rescoring_state(3 * len(links) + len(skeleton))
+    file = tmp_path / "kpt_rescore_set-00000000.pth"
+    torch.save(prefixed(name, state), file)
+    assert run(["import", str(file), "--model", "rescoring", "-o", str(tmp_path / "r.npz")]) == 0
+    ours = load_rescoring(tmp_path / "r.npz", skeleton)
+
+    joints, scores = 200 * torch.rand(20, len(skeleton), 2), torch.rand(20, len(skeleton))
+    between = torch.stack([joints[:, first] - joints[:, second] for first, second in links], dim=1)
+    lengths = between.norm(dim=2)
+    unit = lengths[:, sizes].mean(dim=1, keepdim=True).clamp(min=1)
+    x = torch.cat([(between / unit[..., None]).flatten(1), lengths / unit, scores], dim=1)
+    for layer in ("l1", "l2", "l3"):
+        x = F.linear(x, state[f"{layer}.weight"], state[f"{layer}.bias"])
+        x = x if layer == "l3" else x.relu()
+    found = ours.predict(ours.features(joints.numpy(), scores.numpy()))
+    np.testing.assert_allclose(found, x[:, 0].numpy(), atol=1e-5)
+
+
+def test_the_rescoring_network_within_mmposes_dekr_is_written_next_to_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = prefixed("backbone.", build_model(model_config("samkr_tiny")).backbone.state_dict())
+    state["head.heatmap_conv_layers.2.weight"] = torch.rand(18, 16, 1, 1)
+    state |= prefixed("head.rescore_net.", rescoring_state(74))
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "dekr.pth")
+    command = ["import", str(tmp_path / "dekr.pth"), "--model", "samkr_tiny", "-o", str(tmp_path / "fp32.pt")]
+    assert run(command) == 0
+    beside = tmp_path / "fp32.rescore.npz"
+    assert f"--rescore {beside}" in capsys.readouterr().out
+    alone = [*command[:2], "--model", "rescoring", "-o", str(tmp_path / "alone.npz")]
+    assert run(alone) == 0
+    for name, array in load_rescoring(beside, COCO17).weights.items():
+        assert np.array_equal(array, load_rescoring(tmp_path / "alone.npz", COCO17).weights[name])
+
+
+def test_a_rescoring_network_for_other_poses_does_not_stop_the_import(tmp_path: Path) -> None:
+    state = prefixed("backbone.", build_model(model_config("samkr_tiny")).backbone.state_dict())
+    state["head.heatmap_conv_layers.2.weight"] = torch.rand(18, 16, 1, 1)
+    state |= prefixed("head.rescore_net.", rescoring_state(59))
+    torch.save(state, tmp_path / "dekr.pth")
+    out = tmp_path / "fp32.pt"
+    assert run(["import", str(tmp_path / "dekr.pth"), "--model", "samkr_tiny", "-o", str(out)]) == 0
+    assert not out.with_suffix(".rescore.npz").exists()
 
 
 def test_rescoring_weights_of_no_known_skeleton_are_refused(

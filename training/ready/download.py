@@ -100,7 +100,7 @@ def _download(network: ReadyNetwork, addresses: Sequence[str], part: Path) -> st
                 if _bytes_in(part) <= before or not left:
                     raise _does_not_come(network, address, _in_words(error), part) from error
                 say(f"the connection broke after {_bytes_in(part) / 1e6:.1f} MB, and is made anew")
-    raise AssertionError("the last address ends the loop")
+    raise _does_not_come(network, addresses[-1], "its server takes back what it sent", part)
 
 
 def _receive(network: ReadyNetwork, address: str, part: Path) -> None:

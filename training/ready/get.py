@@ -8,7 +8,9 @@ from samkr_edge.evaluation.rescoring import save_rescoring
 from samkr_edge.files.artefact import undisturbed
 from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
+from samkr_edge.printable import counted
 from samkr_edge.ready_name import PREFIX
+from samkr_edge.terminal import say
 from training.checkpoint import save_checkpoint
 from training.imported import import_network, rescoring_beside
 from training.ready.download import fetch
@@ -74,6 +76,8 @@ def _import(network: ReadyNetwork, weights: Path, out: Path) -> None:
         "licence": network.licence,
     }
     imported = import_network(weights, network.model, network.keypoints, facts=facts)
+    if network.whole and (fresh := len(imported.report.missing)):
+        say(f"{network.name} is not finished: its file has no weights for {counted(fresh, 'tensor')}")
     if imported.rescoring is not None:
         save_rescoring(rescoring_beside(out), imported.rescoring)
     save_checkpoint(out, imported.checkpoint)  # last: where it is, all is there

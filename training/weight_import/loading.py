@@ -118,7 +118,7 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
     for name, tensor in foreign.tensors.items():
         place = place_of(name, tensor) if tensor.dim() or name.endswith(COUNTER) else None
         if place is None:
-            skipped[name] = "computed here" if name.endswith("regular_matrix") else "no such part here"
+            skipped[name] = _elsewhere(name)
             continue
         reason = _misfit(place, state, network.config)
         if reason:
@@ -155,6 +155,13 @@ def load_into(network: PoseNet, foreign: Foreign) -> ImportReport:
         # Old files have no counters of batches; nothing depends on them.
         [name for name in state if name not in used and not name.endswith(COUNTER)],
     )
+
+
+def _elsewhere(name: str) -> str:
+    """Why no part of the network has such a tensor."""
+    if "rescore_net." in name:
+        return "of the rescoring network"
+    return "computed here" if name.endswith("regular_matrix") else "no such part here"
 
 
 def _misfit(place: Place, state: Mapping[str, Tensor], config: ModelConfig) -> str | None:

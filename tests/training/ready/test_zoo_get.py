@@ -33,7 +33,9 @@ def test_a_network_arrives_with_where_it_comes_from(
 ) -> None:
     out = tmp_path / "fp32.pt"
     assert run([*GET, "-o", str(out), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    printed = json.loads(shown.out)
+    assert "dekr_tiny is not finished" in shown.err  # its offset head is another
     facts = load_checkpoint(out).card.provenance["imported"]
     assert printed["imported"] == facts
     assert facts["sha256"] == sha256_of(published_file)
