@@ -40,10 +40,12 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
-def put(text: str) -> None:
-    """Print a result on stdout unchanged, and flush; see ``arriving``."""
+def put(text: str) -> bool:
+    """Print a result on stdout unchanged, and flush; see ``arriving``. False if its reader has left."""
     with arriving():
         print(text, end="", flush=True)
+        return True
+    return False
 
 
 @contextmanager

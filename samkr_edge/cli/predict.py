@@ -9,6 +9,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
 from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.video_options import STDOUT, excerpt_of, lines_place, video_time
 from samkr_edge.pose.decode_settings import SURE_PERSON
 
 
@@ -22,7 +23,9 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        out_folder("Folder for overlays and keypoints [default: poses; none with --show or --serve]."),
+        out_folder(
+            "Folder for overlays and keypoints [default: poses; none with --show, --serve or --jsonl]."
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show overlays in a window; q closes it.")] = False,
     serve: Annotated[
@@ -44,6 +47,14 @@ def predict(
     boxes: Annotated[bool, typer.Option(help="Mark the corners of each person's box.")] = True,
     track: Annotated[bool, typer.Option("--track", help="Video: track people from frame to frame.")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Video: smooth the joints (One-Euro).")] = False,
+    every: Annotated[int, typer.Option(min=1, help="Video files: only every N-th frame.")] = 1,
+    start: Annotated[str | None, video_time("--from", "Video files: begin at 90, 1:30 or 1:02:03.5.")] = None,
+    stop: Annotated[str | None, video_time("--to", "Video files: end before this time.")] = None,
+    reconnect: Annotated[
+        bool,
+        typer.Option("--reconnect/--no-reconnect", help="Open a camera or stream again that dropped."),
+    ] = True,
+    jsonl: Annotated[Path | None, lines_place()] = None,
     threads: Threads = 1,
     cuda_graph: CudaGraph = False,
     overwrite: Annotated[
@@ -56,6 +67,7 @@ def predict(
 
     Images: NAME.png overlays and predictions.json (COCO results). Video: NAME.mp4 and NAME.jsonl, one line a frame.
     In a folder, images and videos are recognised by content; earlier overlays are replaced, never taken as input.
+    Cameras and addresses run at the same time. A stream that drops is opened again until it is back.
     Ctrl-C, SIGTERM and a lost terminal end it cleanly: results so far are kept, and the video written so far plays.
 
     Examples:
@@ -69,27 +81,39 @@ def predict(
       samkr-edge predict qat.cpu.onnx 0 --show
 
       samkr-edge predict qat.cpu.onnx 0 --serve 8080 --compare fp32.cpu.onnx
+
+      samkr-edge predict qat.cpu.onnx rtsp://gate/1 rtsp://yard/1 --jsonl - --track | jq .people
+
+      samkr-edge predict qat.cpu.onnx walk.mp4 --from 1:30 --to 2:00 --every 5
     """
     from samkr_edge.cli.console import emit
+    from samkr_edge.cli.json_lines import JsonLines
     from samkr_edge.cli.predict_options import Options
     from samkr_edge.cli.predict_serve import ServeOptions, listen_for, serving
-    from samkr_edge.cli.predict_sources import Looked, look, refuse_to_replace
+    from samkr_edge.cli.predict_sources import Looked, look, refuse_excerpt_of_cameras, refuse_to_replace
     from samkr_edge.cli.predict_stream import stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.frames.sources import find_sources
     from samkr_edge.pose_model import load_model
     from samkr_edge.terminal import say
 
+    excerpt = excerpt_of(every, start, stop)
+    if as_json and jsonl == STDOUT:
+        raise typer.BadParameter("--json and --jsonl - both print on stdout: give one of them a file")
     found = find_sources(sources)
     if (note := found.note()) is not None:
         say(note)
     for damaged in found.damaged:
         say(damaged.message)
+    refuse_excerpt_of_cameras(found, excerpt)
     served = ServeOptions(serve, compare, loop, page_rate)
     listening = listen_for(served, found, out)
-    if out is None and not show and listening is None:
+    if out is None and not show and listening is None and jsonl is None:
         out = folder_to_write(Path("poses"))
-    options = Options(out, threshold, max_people, overlays, boxes, track, smooth)
+    json_lines = JsonLines(jsonl)
+    options = Options(
+        out, threshold, max_people, overlays, boxes, track, smooth, reconnect, excerpt, json_lines
+    )
     names = stream_names(found.streams, out)
     if out is not None:
         refuse_to_replace(found, names, options, out, overwrite=overwrite)
@@ -106,10 +130,13 @@ def predict(
     with (
         Window("samkr-edge", enabled=show) as window,
         serving(listening, served, opened, found.streams, options, threads) as page,
+        json_lines,
     ):
         look(opened, looked, names, options, window, page)
     problems, lines = looked.problems(out), looked.summary(options)
-    if lines or as_json:
+    if jsonl == STDOUT:
+        say("\n".join(lines))
+    elif lines or as_json:
         emit(looked.to_dict(out, problems), "\n".join(lines), as_json)
     if looked.stopped:
         raise typer.Exit(130)  # the root reports it

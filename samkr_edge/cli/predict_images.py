@@ -110,12 +110,13 @@ def predict_images(
                     entries = seen.poses.to_coco(frame.index)
                     done.results += [{**entry, "file_name": str(frame.path)} for entry in entries]
                     done.images += 1
+                    options.lines.write(str(frame.path), 0, None, seen.poses)
                     if results is not None:
                         results.grown(done.results)
                     if drawn is not None:
                         window.show(drawn, hold=True)
                 advance()
-                if window.closed:
+                if window.closed or options.lines.closed:
                     done.interrupted = frame.index + 1 < len(paths)
                     break
     except KeyboardInterrupt:

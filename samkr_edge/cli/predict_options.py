@@ -1,17 +1,25 @@
-"""The options of `predict` that apply to all sources."""
+"""The options of `predict` that apply to all sources, and those about its sources and lines on the command line."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from samkr_edge.cli.json_lines import JsonLines
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.poses import Poses
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to keep, what to draw and where to write; ``out`` None writes nothing."""
+    """What to keep, what to draw and where to write; ``out`` None writes nothing.
+
+    Attributes:
+        reconnect: open a camera or stream again that dropped.
+        excerpt: the frames of video files that are wanted.
+        lines: get every frame as it happens.
+    """
 
     out: Path | None
     threshold: float = SURE_PERSON
@@ -21,6 +29,8 @@ class Options:
     track: bool = False
     smooth: bool = False
     reconnect: bool = False
+    excerpt: Excerpt = field(default_factory=Excerpt)
+    lines: JsonLines = field(default_factory=lambda: JsonLines(None))
 
     def choose(self, poses: Poses) -> Poses:
         """The people to keep."""

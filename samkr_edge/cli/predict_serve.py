@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.errors import SamkrError
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.opening import FrameSource, open_video
 from samkr_edge.frames.own_speed import OwnSpeed
 from samkr_edge.frames.sources import Sources
@@ -52,15 +53,16 @@ class ServedPage:
         """
         live = options.out is None
         # Who drops frames does not know how long the others are held: no ring.
-        frames = (open_video if live else open_stream)(source, reconnect=options.reconnect)
+        open_it = open_video if live else open_stream
+        frames = open_it(source, reconnect=options.reconnect, excerpt=options.excerpt)
         if not isinstance(frames, VideoSource):
             return frames
-        again = partial(_file_again, source) if self.loop else None
+        again = partial(_file_again, source, options.excerpt) if self.loop else None
         return OwnSpeed(frames, live=live, again=again)
 
 
-def _file_again(source: str) -> VideoSource:
-    frames = open_video(source)
+def _file_again(source: str, excerpt: Excerpt) -> VideoSource:
+    frames = open_video(source, excerpt=excerpt)
     assert isinstance(frames, VideoSource)
     return frames
 

@@ -14,11 +14,13 @@ from samkr_edge.cli.window import Window
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable
 from samkr_edge.files.own_files import refuse_foreign
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.live_capture import is_live
-from samkr_edge.frames.opening import FrameSource
+from samkr_edge.frames.opening import FrameSource, no_excerpt_of
 from samkr_edge.frames.sources import Sources, left_out
 from samkr_edge.frames.streams import open_stream
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.stream_address import without_secrets
 from samkr_edge.terminal import say
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Looked:
         streams: those that were opened, in order.
         failure: the error that ended it early.
         stopped: by Ctrl-C or an equivalent signal.
-        closed: by closing the window.
+        closed: by closing the window, or the pipe that `--jsonl -` writes into.
     """
 
     found: Sources
@@ -104,17 +106,22 @@ def look(
             _on_page(model, looked, named, options, window, page)
             named = []
         for source, name in named:
-            if not is_live(source) and not looked.stopped and not window.closed:
-                _one(model, looked, open_stream(source), name, options, window)
+            if not is_live(source) and not _over(looked, options, window):
+                _one(model, looked, open_stream(source, excerpt=options.excerpt), name, options, window)
         live = [(source, name) for source, name in named if is_live(source)]
-        if live and not looked.stopped and not window.closed:
+        if live and not _over(looked, options, window):
             _together(model, looked, live, options, window)
     except SamkrError as error:  # the results so far are reported all the same
         looked.failure = error
     except KeyboardInterrupt:  # while opening a camera
         looked.stopped = True
-    looked.closed = window.closed
-    looked.stopped = looked.stopped and not window.closed
+    looked.closed = window.closed or options.lines.closed
+    looked.stopped = looked.stopped and not looked.closed
+
+
+def _over(looked: Looked, options: Options, window: Window) -> bool:
+    """Whether the user has seen enough."""
+    return looked.stopped or window.closed or options.lines.closed
 
 
 def _one(
@@ -136,19 +143,22 @@ def _together(
     try:
         for source, name in live:
             try:
-                opened.append((open_stream(source, reconnect=options.reconnect), name))
+                frames = open_stream(source, reconnect=options.reconnect, excerpt=options.excerpt)
+                if any(frames.name == other.name for other, _ in opened):  # all pipelines are shown alike
+                    frames.name = f"{frames.name} ({len(opened) + 1})"
+                opened.append((frames, name))
             except SamkrError as error:
                 if alone:
                     raise
                 looked.found.damaged.append(left_out(error))
                 say(looked.found.damaged[-1].message)
         for frames, name in opened:  # an address may be that of a file
-            if not frames.live and not looked.stopped and not window.closed:
+            if not frames.live and not _over(looked, options, window):
                 _one(model, looked, frames, name, options, window)
         cameras = [Stream(frames, name, StreamDone(frames.name)) for frames, name in opened if frames.live]
-        if len(cameras) == 1 and not looked.stopped:
+        if len(cameras) == 1 and not _over(looked, options, window):
             _one(model, looked, cameras[0].frames, cameras[0].name, options, window)
-        elif cameras and not looked.stopped:
+        elif cameras and not _over(looked, options, window):
             looked.streams += [camera.done for camera in cameras]
             run_streams(model, cameras, options, window)
     finally:
@@ -189,6 +199,13 @@ def _on_page(
         if done.note is not None:
             say(done.note)
     looked.stopped = any(done.interrupted for done in looked.streams)
+
+
+def refuse_excerpt_of_cameras(found: Sources, excerpt: Excerpt) -> None:
+    """Before anything is done: SE-U11. An address may be that of a file, which is known once it is open."""
+    for source in found.streams:
+        if not excerpt.whole and is_live(source) and not source.lower().startswith("http"):
+            raise no_excerpt_of(without_secrets(source))
 
 
 def refuse_to_replace(

@@ -126,7 +126,7 @@ def run_streams(model: PoseModel, streams: Sequence[Stream], options: Options, w
     live = all(source.live for source in sources)
     running = Streams(model, sources, lambda seen: finishers[seen.source](seen))
     started = time.perf_counter()
-    total = sum(source.frames or 0 for source in sources) if not live else None
+    total = sum(source.expected or 0 for source in sources) if not live else None
     stopped = False
     try:
         with contextlib.ExitStack() as stack:
@@ -135,8 +135,7 @@ def run_streams(model: PoseModel, streams: Sequence[Stream], options: Options, w
             )
             if options.out is not None:
                 for stream in streams:
-                    recording = Recording(options.out, stream.name, stream.frames.fps)
-                    stream.recording = stack.enter_context(recording)
+                    stream.recording = stack.enter_context(stream.new_recording(options.out))
             # Entered last: threads stop before the files are closed.
             stack.enter_context(running)
             for seen in running:
@@ -147,10 +146,10 @@ def run_streams(model: PoseModel, streams: Sequence[Stream], options: Options, w
                         stream.page.end(failed=stream.done.problem is not None)
                     continue
                 with stream.writing():
-                    stream.take(seen, overlays=options.overlays)
+                    stream.take(seen, options)
                     advance(note=_rates(streams, time.perf_counter() - started))
                     window.show(seen.frame.image, source=stream.title(streams))
-                if window.closed:
+                if window.closed or options.lines.closed:
                     stopped = True
                     break
     except KeyboardInterrupt:
@@ -213,10 +212,16 @@ class Stream:
         yield
         self.written.since(taken, began)
 
-    def take(self, seen: FrameInFlight, *, overlays: bool) -> None:
+    def new_recording(self, out: Path) -> Recording:
+        """What is written of it into a folder; the video starts where the excerpt does."""
+        excerpt = self.frames.excerpt
+        return Recording(out, self.name, self.frames.fps / excerpt.every, excerpt.start)
+
+    def take(self, seen: FrameInFlight, options: Options) -> None:
         """Write and count one frame."""
+        options.lines.write(str(self.frames.place), seen.frame.index, seen.frame.seconds, seen.poses)
         if self.recording is not None:
-            drawn = seen.frame.image if overlays else None
+            drawn = seen.frame.image if options.overlays else None
             self.recording.write(seen.frame.index, seen.frame.seconds, seen.poses, drawn)
         self.done.frames += 1
         self.done.people += len(seen.poses)

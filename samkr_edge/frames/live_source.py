@@ -11,6 +11,7 @@ import numpy as np
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.frames.channel import Channel, Ended, StageFailed
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.video import Capture, Frame, usable_image, usable_rate
 from samkr_edge.printable import counted
 from samkr_edge.terminal import say
@@ -37,9 +38,11 @@ class LiveSource:
 
     live = True
     frames: int | None = None
+    expected: int | None = None
     missing = 0
     note: str | None = None
     broken = False
+    excerpt = Excerpt()
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.frames.av_video import AvCapture, is_installed
 from samkr_edge.frames.cut_off import is_cut_off
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.live_capture import is_device, is_live, open_live
 from samkr_edge.frames.live_source import LiveSource
 from samkr_edge.frames.opencv_names import name_for_opencv
@@ -37,22 +38,31 @@ class _Begun:
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
         self._read: Callable[..., tuple[bool, Any]] = capture.retrieve
-        self.get, self.release = capture.get, capture.release
+        self.get, self.release, self.retrieve = capture.get, capture.release, capture.retrieve
+
+    def grab(self) -> bool:
+        if self._read == self._capture.read:
+            return self._capture.grab()
+        self._read = self._capture.read
+        return True
 
     def read(self, image: Any = None) -> tuple[bool, Any]:
         read, self._read = self._read, self._capture.read
         return read(image)
 
 
-def open_video(source: str, *, ring: int = 0, reconnect: bool = False) -> FrameSource:
+def open_video(
+    source: str, *, ring: int = 0, reconnect: bool = False, excerpt: Excerpt | None = None
+) -> FrameSource:
     """Open a video file, a camera's number, a stream's address, ``csi``, ``csi:1`` or a GStreamer pipeline.
 
-    ``ring`` is for files: see ``VideoSource``. With ``reconnect`` a live source that drops is opened again; not a
-    pipeline that reads a file, which has an end.
+    ``ring`` and ``excerpt`` are for files: see ``VideoSource``. With ``reconnect`` a live source that drops is opened
+    again; not a pipeline that reads a file, which has an end.
 
     Raises:
         SamkrError: SE-D97 a file or pipe that is missing, not a video or of a codec that nothing here decodes, SE-V97 a
-            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer.
+            camera or stream that does not open, SE-V98 this OpenCV was built without GStreamer, SE-U11 an excerpt of
+            a live source.
     """
     path = Path(source)
     # By os.path: a pipeline may be longer than a file name may be.
@@ -60,7 +70,7 @@ def open_video(source: str, *, ring: int = 0, reconnect: bool = False) -> FrameS
         with name_for_opencv(path) as name:
             capture = cv2.VideoCapture(name)
             if capture.isOpened() and capture.grab():
-                return _file_source(_Begun(capture), path, ring)
+                return _file_source(_Begun(capture), path, ring, excerpt)
         if not capture.isOpened():
             raise SamkrError(
                 "SE-D97",
@@ -68,7 +78,7 @@ def open_video(source: str, *, ring: int = 0, reconnect: bool = False) -> FrameS
                 {"size": f"{path.stat().st_size} bytes", "usual": "cut off while it was being written"},
                 fix=f"ffprobe {quoted(os.path.abspath(source))}",
             )
-        return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring)
+        return _file_source(_other_capture(path.absolute(), str(path), capture), path, ring, excerpt)
     if not os.path.exists(source) and not is_live(source):
         raise missing_file(without_secrets(source), "video")
     capture, name = open_live(source)
@@ -81,7 +91,8 @@ def open_video(source: str, *, ring: int = 0, reconnect: bool = False) -> FrameS
                 {"usual": "no video was written into it: pipes are read as videos, whatever they are called"},
                 fix="write a video into it; name an image by its own file",
             )
-        return VideoSource(_Begun(capture), name, fps=capture.get(cv2.CAP_PROP_FPS), ring=ring)
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        return VideoSource(_Begun(capture), name, fps=fps, ring=ring, excerpt=excerpt)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
@@ -96,11 +107,25 @@ def open_video(source: str, *, ring: int = 0, reconnect: bool = False) -> FrameS
         )
     if source.lower().startswith("http") and (_announced(capture) or _names_bare_packets(source)):
         if capture.grab():
-            return _file_source(_Begun(capture), name, ring)
-        return _file_source(_other_capture(in_small_letters(source), name, capture), name, ring)
+            return _file_source(_Begun(capture), name, ring, excerpt)
+        other = _other_capture(in_small_letters(source), name, capture)
+        return _file_source(other, name, ring, excerpt)
+    if excerpt is not None and not excerpt.whole:
+        capture.release()
+        raise no_excerpt_of(name)
     again = reconnect and "filesrc" not in source
     reopen = partial(_opened_again, source) if again else None
     return LiveSource(capture, name, fps=capture.get(cv2.CAP_PROP_FPS), reopen=reopen)
+
+
+def no_excerpt_of(name: str) -> SamkrError:
+    """SE-U11 for a camera or stream, which has neither a beginning nor frames that could be left out."""
+    return SamkrError(
+        "SE-U11",
+        f"{name} is live, and --every, --from and --to choose frames of video files, so nothing was done",
+        {"of a camera": "the newest frame is taken whenever the network is ready"},
+        fix="leave --every, --from and --to out, or name the camera in a command of its own",
+    )
 
 
 def _opened_again(source: str) -> Capture | None:
@@ -156,7 +181,9 @@ def _announced(capture: Capture) -> int | None:
     return int(count) if 0 < count < 1e9 else None
 
 
-def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
+def _file_source(
+    capture: Capture, place: Path | str, ring: int, excerpt: Excerpt | None = None
+) -> VideoSource:
     """A file's frames. A count is trusted only if it fits the time for which the track is shown."""
     fps, frames = capture.get(cv2.CAP_PROP_FPS), _announced(capture)
     path = place if isinstance(place, Path) else None
@@ -176,4 +203,5 @@ def _file_source(capture: Capture, place: Path | str, ring: int) -> VideoSource:
         cut=path is None or is_cut_off(path),
         place=path,
         ring=ring,
+        excerpt=excerpt,
     )

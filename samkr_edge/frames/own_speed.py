@@ -30,6 +30,8 @@ class OwnSpeed:
         self.live = live
         self.name, self.place, self.fps = video.name, video.place, video.fps
         self.frames = None if live or again else video.frames
+        self.expected = None if live or again else video.expected
+        self.excerpt = video.excerpt
         self._first = self._video = video
         self._again = again
         self._stopping = Event()

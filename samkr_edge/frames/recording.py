@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -48,13 +48,16 @@ class Recording:
         SamkrError: SE-D98 the disk is full or the files cannot be written; what was written before is kept.
     """
 
-    def __init__(self, folder: Path, name: str, fps: float) -> None:
+    def __init__(self, folder: Path, name: str, fps: float, begins: float = 0.0) -> None:
+        """``fps`` is the usual rate of what is written; ``begins`` the time, in seconds, at which the video starts."""
         self.video = folder / f"{name}.mp4"
         self.lines = folder / f"{name}.jsonl"
         self.frames = 0
         self.people = 0
         self.kept: set[Path] = set()
         self._fps = fps
+        self._begins = begins
+        self._size = (0, 0)
         self._writer: _SteadyWriter | AvWriter | None = None
         self._stream: TextIO | None = None
 
@@ -67,13 +70,12 @@ class Recording:
         return self
 
     def write(self, index: int, seconds: float, poses: Poses, drawn: np.ndarray | None) -> None:
-        """One frame; ``drawn`` is uint8 (H, W, 3) BGR, the same size every time, or None for no video."""
+        """One frame; ``drawn`` is uint8 (H, W, 3) BGR, or None for no video.
+
+        The video has the size of the first one: a camera that is opened again may give another.
+        """
         assert self._stream is not None
-        people = [
-            {"keypoints": entry["keypoints"], "score": entry["score"], "id": entry.get("track_id")}
-            for entry in poses.to_coco(index)
-        ]
-        line = {"frame": index, "seconds": round(seconds, 4), "people": people}
+        line = as_line(index, seconds, poses)
         try:
             if self.frames % _LOOK_EVERY == 0:
                 free = shutil.disk_usage(self.video.parent).free
@@ -82,7 +84,8 @@ class Recording:
                         f"only {free >> 20} MB are free, {LEAST_FREE_BYTES >> 20} MB are needed to finish"
                     )
             if drawn is not None and self._writer is None:
-                self._writer = _writer(part_of(self.video), (drawn.shape[1], drawn.shape[0]), self._fps)
+                self._size = (drawn.shape[1], drawn.shape[0])
+                self._writer = _writer(part_of(self.video), self._size, self._fps)
             self._stream.write(json.dumps(line) + "\n")
             # Counted here: an interrupt during encoding leaves the line, and the picture too.
             self.frames += 1
@@ -91,7 +94,7 @@ class Recording:
                 self._stream.flush()
             if drawn is not None:
                 assert self._writer is not None
-                self._writer.write(drawn, seconds)
+                self._writer.write(_of_size(drawn, self._size), seconds - self._begins)
         except OSError as error:
             raise self._full(error.strerror or str(error)) from error
 
@@ -143,6 +146,28 @@ class Recording:
             self.kept.add(path)
         else:
             part_of(path).unlink(missing_ok=True)
+
+
+def as_line(index: int, seconds: float | None, poses: Poses) -> dict[str, Any]:
+    """One frame as it stands in NAME.jsonl and in what ``--jsonl`` writes; ``seconds`` None for an image."""
+    people = [
+        {"keypoints": entry["keypoints"], "score": entry["score"], "id": entry.get("track_id")}
+        for entry in poses.to_coco(index)
+    ]
+    return {"frame": index, "seconds": None if seconds is None else round(seconds, 4), "people": people}
+
+
+def _of_size(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image enlarged or reduced to fit into width, height, in the middle of black."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    matrix = np.array(
+        [[scale, 0, (size[0] - scale * width) / 2], [0, scale, (size[1] - scale * height) / 2]], np.float64
+    )
+    fitted: np.ndarray = cv2.warpAffine(image, matrix, size)
+    return fitted
 
 
 @contextmanager

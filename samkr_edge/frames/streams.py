@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.opening import FrameSource, open_video
 from samkr_edge.frames.pipeline import Pipeline, Together
 from samkr_edge.frames.pose_stages import FrameInFlight, pose_stages
@@ -67,6 +68,7 @@ class Streams:
                 source.close()
 
 
-def open_stream(source: str, *, reconnect: bool = False) -> FrameSource:
+def open_stream(source: str, *, reconnect: bool = False, excerpt: Excerpt | None = None) -> FrameSource:
     """``open_video`` with a ring of as many frames as ``Streams`` holds of a file."""
-    return open_video(source, ring=Pipeline.in_flight(_STAGES, _DEPTH), reconnect=reconnect)
+    ring = Pipeline.in_flight(_STAGES, _DEPTH)
+    return open_video(source, ring=ring, reconnect=reconnect, excerpt=excerpt)

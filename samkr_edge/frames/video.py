@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import quoted
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.video_clock import VideoClock
 from samkr_edge.images import ReadImage, read_image
 from samkr_edge.printable import counted
@@ -64,6 +66,7 @@ class VideoSource:
         sure: whether its pictures last as long as ``lasts``; else that may be the sound's time.
         cut: whether an end before ``lasts`` is an error although not ``sure``: bytes are missing in a file, or may be
             missing in one from a server. How many pictures that cost is unknown.
+        excerpt: the frames that are wanted; the others are read and not given.
         read: frames read so far.
     """
 
@@ -81,6 +84,7 @@ class VideoSource:
         cut: bool = False,
         place: Path | None = None,
         ring: int = 0,
+        excerpt: Excerpt | None = None,
     ) -> None:
         """``ring`` frames are reused in turn, for readers that hold fewer; with 0 each gets its own memory."""
         self.name = name
@@ -90,7 +94,12 @@ class VideoSource:
         self.lasts = lasts
         self.sure = sure
         self.cut = cut
+        self.excerpt = excerpt or Excerpt()
         self.read = 0
+        self._given = 0
+        self._held: np.ndarray | None = None
+        self._first: int | None = None  # number of the excerpt's first frame
+        self._left = False  # at the excerpt's end
         self._failed = 0
         self._clock = VideoClock(self.fps)
         self._capture = capture
@@ -101,29 +110,64 @@ class VideoSource:
         misses = 0
         while not self._stopping:
             asked = time.perf_counter()
-            image = self._next()
-            now = time.perf_counter()
-            if image is not None:
-                self._failed += misses
-                misses = 0
-                index = self.read
-                self.read += 1
-                yield Frame(index, image, self._file_time(), now, read_ms=1e3 * (now - asked))
-                continue
+            if self._grab():
+                index, seconds = self.read, self._file_time()
+                if seconds >= self.excerpt.stop:
+                    self._left = True
+                    return
+                wanted = self._wanted(index, seconds)
+                image = self._retrieve() if wanted else None
+                if image is not None or not wanted:
+                    self._failed += misses
+                    misses = 0
+                    self.read += 1
+                    if image is not None:
+                        now = time.perf_counter()
+                        self._given += 1
+                        yield Frame(index, image, seconds, now, read_ms=1e3 * (now - asked))
+                    continue
             misses += 1
             if not self._to_come or misses >= _TRIES:
                 return
 
-    def _next(self) -> np.ndarray | None:
-        """The next frame; None if there is none or it is damaged."""
-        slot = self.read % len(self._ring) if self._ring else None
+    def _wanted(self, index: int, seconds: float) -> bool:
+        if seconds < self.excerpt.start:
+            return False
+        if self._first is None:
+            self._first = index
+        return (index - self._first) % self.excerpt.every == 0
+
+    def _grab(self) -> bool:
+        """Go on to the next frame; False if there is none or it is damaged.
+
+        Of a whole video the frame is read at once, of an excerpt only when it is wanted.
+        """
+        grab = None if self.excerpt.whole else getattr(self._capture, "grab", None)
         try:
-            ok, image = self._capture.read() if slot is None else self._capture.read(self._ring[slot])
+            if grab is not None:
+                self._held = None
+                return bool(grab())
+            self._held = self._usable(*self._capture.read(*self._slot()))
+        except cv2.error:
+            return False
+        return self._held is not None
+
+    def _retrieve(self) -> np.ndarray | None:
+        """The frame after ``_grab``; None if it is damaged."""
+        if self._held is not None:
+            return self._held
+        try:
+            return self._usable(*getattr(self._capture, "retrieve")(*self._slot()))  # noqa: B009 - as `grab`
         except cv2.error:
             return None
+
+    def _slot(self) -> tuple[Any, ...]:
+        return (self._ring[self._given % len(self._ring)],) if self._ring else ()
+
+    def _usable(self, ok: bool, image: Any) -> np.ndarray | None:
         image = usable_image(image) if ok else None
-        if slot is not None and image is not None:
-            self._ring[slot] = image
+        if image is not None and self._ring:
+            self._ring[self._given % len(self._ring)] = image
         return image
 
     def _file_time(self) -> float:
@@ -135,6 +179,8 @@ class VideoSource:
 
         A last frame may stand as long as any other has, and a sound track may go on for a moment.
         """
+        if self._left:
+            return 0
         if self.lasts is None:
             return max(0, (self.frames or 0) - self.read)
         short = self.lasts - self._clock.seconds if self.read else self.lasts
@@ -167,7 +213,7 @@ class VideoSource:
     @property
     def broken(self) -> bool:
         """Whether a file had no frame, was cut, or lacks more frames than rounding by containers explains."""
-        return self.read == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
+        return self._given == 0 or self._was_cut or self.missing > max(2, (self.frames or 0) // 100)
 
     @property
     def _was_cut(self) -> bool:
@@ -175,6 +221,8 @@ class VideoSource:
 
     def ended_early(self) -> SamkrError:
         """The error for a broken file."""
+        if self.read and not self._given:
+            return self._outside()
         about = "" if self.lasts is None else "about "
         what = f"{self.missing or 'all'} of {about}{self.frames or 'its'} frames could not be read"
         usual = "a recording that was cut off, or a damaged disk"
@@ -195,6 +243,25 @@ class VideoSource:
             },
             fix=fix,
         )
+
+    def _outside(self) -> SamkrError:
+        return SamkrError(
+            "SE-D31",
+            f"{self.name} has no frame in the part that was asked for",
+            {
+                "asked for": f"from {self.excerpt.start:g} s on"
+                + ("" if self.excerpt.stop == inf else f", before {self.excerpt.stop:g} s"),
+                "its last frame": f"number {self.read - 1}, at {self._clock.seconds:.2f} s",
+            },
+            fix="give a --from before the end of the video",
+        )
+
+    @property
+    def expected(self) -> int | None:
+        """Frames that it will give; None for files that do not say."""
+        if self.frames is None or self.excerpt.whole:
+            return self.frames
+        return self.excerpt.frames(self.frames, self.fps)
 
     def stop(self) -> None:
         """End the iteration after the frame that is being read."""

@@ -94,7 +94,7 @@ def test_commands_that_are_printed_exist_with_their_options() -> None:
         seen += 1
         options, required, arguments = known
         rest = [word.split("=")[0] for word in words[len(name) :]]
-        lacking = {word for word in rest if word.startswith("-")} - options
+        lacking = {word for word in rest if word.startswith("-") and word != "-"} - options
         if rest and arguments and not rest[0].startswith("-"):  # a whole command, not a mention of one
             lacking |= {max(names) for names in required if not names & set(rest)}
         wrong += [f"{place}: {option} of `samkr-edge {' '.join(words)}`" for option in sorted(lacking)]
