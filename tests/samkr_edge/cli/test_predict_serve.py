@@ -19,6 +19,7 @@ from red_dot import dots, write_video
 from served_page import Answer, ask
 
 from samkr_edge.cli import run
+from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.opening import open_video
 from samkr_edge.frames.own_speed import OwnSpeed
 from samkr_edge.frames.video import VideoSource
@@ -288,20 +289,11 @@ def test_a_file_that_is_played_again_goes_on_in_numbers_and_time(
 def test_a_video_that_begins_late_begins_at_once(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a part of a file, the first frame has a time and a number of its own."""
 
-    class Late:
-        def __init__(self) -> None:
-            self.whole = video(walk)
-            self.name, self.place, self.fps, self.frames = "late", "late", 25.0, 10
+    def made() -> VideoSource:
+        source = open_video(str(walk), excerpt=Excerpt(start=0.6))
+        assert isinstance(source, VideoSource)
+        return source
 
-        def __iter__(self) -> Iterator[Any]:
-            for frame in self.whole:
-                if frame.index >= 15:
-                    yield frame
-
-        def close(self) -> None:
-            self.whole.close()
-
-    made: Any = Late
     source = OwnSpeed(made(), live=True, again=made)
     waits: list[float] = []
     monkeypatch.setattr(source._stopping, "wait", lambda seconds: bool(waits.append(seconds)))
