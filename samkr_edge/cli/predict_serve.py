@@ -51,7 +51,7 @@ class ServedPage:
         Raises:
             SamkrError: as ``samkr_edge.frames.opening.open_video``.
         """
-        live = options.out is None
+        live = self.loop or not _writes(options)
         # Who drops frames does not know how long the others are held: no ring.
         open_it = open_video if live else open_stream
         frames = open_it(source, reconnect=options.reconnect, excerpt=options.excerpt)
@@ -59,6 +59,11 @@ class ServedPage:
             return frames
         again = partial(_file_again, source, options.excerpt) if self.loop else None
         return OwnSpeed(frames, live=live, again=again)
+
+
+def _writes(options: Options) -> bool:
+    """Whether anything is written, of which no frame may be missing."""
+    return options.out is not None or options.lines.place is not None
 
 
 def _file_again(source: str, excerpt: Excerpt) -> VideoSource:
@@ -136,7 +141,7 @@ def serving(
             threads=threads,
             threshold=options.threshold,
             boxes=options.boxes,
-            writes=options.out is not None,
+            writes=_writes(options),
             rate=serve.rate,
         )
         live = stack.enter_context(

@@ -136,6 +136,13 @@ def test_results_are_whole_and_by_the_commands_threshold_whatever_is_watched(
     assert all(line["people"] == [] for line in lines)
 
 
+def test_lines_on_stdout_are_whole_too(serve: Any, walk: Path) -> None:
+    command = serve(walk, "--serve", "0", "--jsonl", "-", "--every", "2")
+    code, printed = command.wait()
+    assert code == 0
+    assert [json.loads(line)["frame"] for line in printed.splitlines()] == list(range(0, 25, 2))
+
+
 def test_several_sources_run_at_the_same_time(serve: Any, walk: Path, tmp_path: Path) -> None:
     other = write_video(tmp_path / "other.mp4", [dots((60, 40))] * 25)
     command = serve(walk, other, "--serve", "0", "--loop")
