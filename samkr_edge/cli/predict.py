@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
-from samkr_edge.cli.places import folder_to_write
+from samkr_edge.cli.places import folder_to_write, model_named
 from samkr_edge.cli.video_options import STDOUT, excerpt_of, lines_place, video_time
 from samkr_edge.pose.decode_settings import SURE_PERSON
 
@@ -33,7 +33,8 @@ def predict(
         typer.Option(metavar="[HOST:]PORT", help="Show videos and cameras live, on a page for browsers."),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="With --serve: a second model, shown on the same frames.")
+        Path | None,
+        typer.Option(help="With --serve: a second model, shown on the same frames.", callback=model_named),
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="With --serve: play videos again and again.")] = False,
     page_rate: Annotated[
