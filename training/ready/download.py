@@ -50,22 +50,19 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
         _require_hash(network, found, str(found), "was not used")
         return found
     part = folder / f"{network.file}.part"
-    begun = part.exists()
-    address = _download(network, found, part)
-    try:
-        _require_hash(network, part, _shown(network, address), "was dropped")
-    except SamkrError:
-        part.unlink()
-        if not begun:
-            raise
-        say(f"what had come of {network.file} before does not fit what came now: it begins anew")
+    again = part.exists()  # what had come before may be of another file
+    while True:
         address = _download(network, found, part)
         try:
             _require_hash(network, part, _shown(network, address), "was dropped")
         except SamkrError:
             part.unlink()
-            raise
-    return part.rename(folder / network.file)
+            if not again:
+                raise
+        else:
+            return part.rename(folder / network.file)
+        again = False
+        say(f"what had come of {network.file} before does not fit what came now: it begins anew")
 
 
 def size_of(address: str) -> int | None:
