@@ -5,6 +5,8 @@ This package is the device side: it imports neither torch nor modelopt, and heav
     pose = samkr_edge.load("model.cpu.onnx", threads=2)
     poses = pose(image)            # uint8 (H, W, 3) RGB -> Poses in image pixels
     several = pose.batch(images)   # a list of Poses
+    for frame, time, poses in samkr_edge.watch("walk.mp4", pose):
+        ...
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ __version__ = "0.1.0"
 # As in `typing`, which is not imported: under `python -m` a user's typing.py could still hide it here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
     from samkr_edge.errors import SamkrError
+    from samkr_edge.frames.watch import WatchedFrame
     from samkr_edge.pose.poses import Poses
     from samkr_edge.pose_model import PoseModel
 
-__all__ = ["PoseModel", "Poses", "SamkrError", "__version__", "load"]
+__all__ = ["PoseModel", "Poses", "SamkrError", "__version__", "load", "watch"]
 
 # Name -> module. Importing the package costs milliseconds; NumPy and OpenCV load with the first of these names.
 _LAZY = {
@@ -51,6 +55,59 @@ def load(model: str | Path, *, threads: int = 1, cuda_graph: bool = False) -> Po
     """
     load_model = _import("samkr_edge.pose_model").load_model
     return load_model(model, threads=threads, cuda_graph=cuda_graph)
+
+
+def watch(
+    source: str | Path | int | Sequence[str | Path | int],
+    model: str | Path | PoseModel,
+    *,
+    track: bool = True,
+    smooth: bool = True,
+    threshold: float | None = None,
+    max_people: int | None = None,
+    every: int = 1,
+    start: float = 0.0,
+    stop: float | None = None,
+    reconnect: bool = True,
+    threads: int = 1,
+) -> Iterator[WatchedFrame]:
+    """Loop over frames and their people: ``for frame, time, poses in samkr_edge.watch(0, "model.cpu.onnx")``.
+
+    Capturing, the network and decoding work at the same time in threads, as in `predict`. Of a file every frame comes,
+    of a camera the newest. Leaving the loop, in whatever way, stops the threads and releases the camera.
+
+    Args:
+        source: a video file, a camera's number, an address, ``csi``, a GStreamer pipeline; or several of them, which
+            run at the same time: ``seen.source`` is then the number of the one that a frame is from.
+        model: a file as for ``load``, or what that returned, which stays open.
+        track: give people ids.
+        smooth: steady their joints.
+        threshold: least score of a person; as `predict`'s if it is None.
+        max_people: keep the best ones.
+        every: of a file, take only every N-th frame.
+        start: of a file, begin at this time in seconds.
+        stop: of a file, end before this time in seconds.
+        reconnect: open a camera or stream again that dropped.
+        threads: CPU threads for a model that is opened here.
+
+    Raises:
+        SamkrError: when the loop begins, what does not open; later, a camera that is lost without ``reconnect``, or a
+            file that was cut off, after its last frame.
+    """
+    watching = _import("samkr_edge.frames.watch")
+    options = {} if threshold is None else {"threshold": threshold}
+    frames: Iterator[WatchedFrame] = watching.watch(
+        source,
+        model,
+        track=track,
+        smooth=smooth,
+        max_people=max_people,
+        excerpt=watching.excerpt_of(every, start, stop),
+        reconnect=reconnect,
+        threads=threads,
+        **options,
+    )
+    return frames
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The options of `predict` that apply to all sources, and those about its sources and lines on the command line."""
+"""The options of `predict` that apply to all sources."""
 
 from __future__ import annotations
 

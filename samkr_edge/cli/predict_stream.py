@@ -18,13 +18,12 @@ from samkr_edge.files.artefact import fitting
 from samkr_edge.files.one_file import is_same_place
 from samkr_edge.frames.channel import StageFailed
 from samkr_edge.frames.draw import draw_poses, draw_status
+from samkr_edge.frames.following import Following
 from samkr_edge.frames.opening import FrameSource
 from samkr_edge.frames.pipeline import Pipeline, Spent, at_frame
 from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.recording import Recording
-from samkr_edge.frames.smooth import Smoother
 from samkr_edge.frames.streams import Streams
-from samkr_edge.frames.track import Tracker
 from samkr_edge.pose_model import PoseModel
 from samkr_edge.printable import counted
 from samkr_edge.progress import progress
@@ -273,19 +272,12 @@ class _Finish:
         self._live = frames.live
         self._options = options
         self._draw = options.overlays and (options.out is not None or window.enabled)
-        self._tracker = Tracker(self._skeleton) if options.track or options.smooth else None
-        self._smoother = Smoother() if options.smooth else None
+        self._following = Following(self._skeleton, track=options.track, smooth=options.smooth)
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
 
     def __call__(self, seen: FrameInFlight) -> FrameInFlight:
         everybody = seen.poses
-        poses = self._options.choose(seen.poses)
-        if self._tracker is not None:
-            poses = self._tracker(poses, seen.frame.seconds)
-        if self._smoother is not None:
-            poses = self._smoother(poses, seen.frame.seconds)
-        if not self._options.track:
-            poses = poses.without_ids()
+        poses = self._following(self._options.choose(seen.poses), seen.frame.seconds)
         seen.poses = poses
         if self._page is not None:  # before anything is drawn into the image
             self._page.offer(seen, everybody)

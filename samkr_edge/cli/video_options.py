@@ -48,4 +48,5 @@ def _is_time(text: str | None) -> str | None:
 
 
 def _place(place: Path | None) -> Path | None:
-    return place if place == STDOUT else file_to_write(place)
+    written_into = place is not None and (place == STDOUT or place.is_fifo())
+    return place if written_into else file_to_write(place)

@@ -112,6 +112,23 @@ def test_lines_go_to_a_file_beside_the_usual_results(red_dot_model: Path, walk: 
     assert lines_of(tmp_path / "new" / "all.jsonl") == named
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_lines_go_into_a_pipe_whose_reader_may_leave(red_dot_model: Path, walk: Path, tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def reader() -> None:
+        with pipe.open() as lines:
+            read.append(json.loads(lines.readline())["frame"])
+
+    reading = threading.Thread(target=reader)
+    reading.start()
+    assert run(["predict", str(red_dot_model), str(walk), "--jsonl", str(pipe)]) == 0
+    reading.join(10)
+    assert read == [0]
+    assert pipe.is_fifo()
+
+
 def test_two_things_on_stdout_are_refused(red_dot_model: Path, walk: Path) -> None:
     assert run(["predict", str(red_dot_model), str(walk), "--jsonl", "-", "--json"]) == 2
 

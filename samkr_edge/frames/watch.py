@@ -1,0 +1,125 @@
+"""``samkr_edge.watch``: a video or cameras as a loop over frames and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from samkr_edge.errors import SamkrError
+from samkr_edge.frames.channel import StageFailed
+from samkr_edge.frames.excerpt import Excerpt
+from samkr_edge.frames.following import Following
+from samkr_edge.frames.opening import FrameSource, open_video
+from samkr_edge.frames.pipeline import at_frame
+from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
+from samkr_edge.frames.streams import Streams
+from samkr_edge.pose.decode_settings import SURE_PERSON
+from samkr_edge.pose.poses import Poses
+from samkr_edge.pose_model import PoseModel, load_model
+from samkr_edge.terminal import say
+
+Place = str | Path | int
+
+
+@dataclass(frozen=True)
+class WatchedFrame:
+    """One frame; ``frame, time, poses = ...`` unpacks it.
+
+    Attributes:
+        frame: uint8 (H, W, 3) RGB, the caller's own.
+        time: seconds in the video, or since the camera was opened.
+        poses: its people, in pixels of the frame.
+        index: its number in the video, or how many of the camera's were read before it.
+        source: the number of its source, from 0.
+    """
+
+    frame: np.ndarray
+    time: float
+    poses: Poses
+    index: int = 0
+    source: int = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.frame, self.time, self.poses))
+
+
+def watch(
+    source: Place | Sequence[Place],
+    model: str | Path | PoseModel,
+    *,
+    track: bool = True,
+    smooth: bool = True,
+    threshold: float = SURE_PERSON,
+    max_people: int | None = None,
+    excerpt: Excerpt | None = None,
+    reconnect: bool = True,
+    threads: int = 1,
+) -> Iterator[WatchedFrame]:
+    """See ``samkr_edge.watch``."""
+    several = isinstance(source, Sequence) and not isinstance(source, str)
+    places: Sequence[Any] = source if several else [source]  # type: ignore[assignment]
+    with ExitStack() as stack:
+        opened = (
+            model if isinstance(model, PoseModel) else stack.enter_context(load_model(model, threads=threads))
+        )
+        sources: list[FrameSource] = []
+        stack.callback(lambda: [frames.close() for frames in sources if frames.live])
+        for place in places:
+            sources.append(open_video(str(place), reconnect=reconnect, excerpt=excerpt))
+        following = [Following(opened.card.skeleton, track=track, smooth=smooth) for _ in sources]
+
+        def finish(seen: FrameInFlight) -> WatchedFrame:
+            found = seen.poses.above(threshold).best(max_people)
+            poses = following[seen.source](found, seen.frame.seconds)
+            assert seen.frame.image is not None
+            image = cv2.cvtColor(seen.frame.image, cv2.COLOR_BGR2RGB)
+            return WatchedFrame(image, seen.frame.seconds, poses, seen.frame.index, seen.source)
+
+        try:
+            yield from _watched(stack.enter_context(Streams(opened, sources, finish)))
+        except StageFailed as failure:
+            names = ", ".join(frames.name for frames in sources)
+            raise at_frame(failure, f"frame {failure.frame} of {names}") from failure.__cause__
+
+
+def _watched(streams: Streams) -> Iterator[WatchedFrame]:
+    """The frames; a source that ends early is told of, and the last one to do so is an error."""
+    running, failed = len(streams.sources), None
+    for seen in streams:
+        if not isinstance(seen, SourceEnded):
+            yield seen
+            continue
+        running -= 1
+        failed = _why_early(seen, streams.sources[seen.source])
+        if failed is not None and running:
+            say(str(failed))
+    if failed is not None:
+        raise failed
+
+
+def _why_early(ended: SourceEnded, source: FrameSource) -> Exception | None:
+    if ended.failure is None:
+        return source.ended_early() if source.broken else None
+    error = at_frame(ended.failure, f"frame {ended.failure.frame} of {source.name}")
+    if not isinstance(error, SamkrError):
+        raise ended.failure
+    return error
+
+
+def excerpt_of(every: int, start: float, stop: float | None) -> Excerpt | None:
+    """The wanted frames of video files; None for all.
+
+    Raises:
+        ValueError: there can be none.
+    """
+    if every < 1 or start < 0 or (stop is not None and stop <= start):
+        raise ValueError(f"no frame is every {every}-th from {start} s to {stop} s")
+    excerpt = Excerpt(every, start, inf if stop is None else stop)
+    return None if excerpt.whole else excerpt
