@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from samkr_edge.errors import SamkrError
-    from samkr_edge.frames.watch import WatchedFrame
     from samkr_edge.pose.poses import Poses
+    from samkr_edge.pose.watched_frame import WatchedFrame
     from samkr_edge.pose_model import PoseModel
 
 __all__ = ["PoseModel", "Poses", "SamkrError", "__version__", "load", "watch"]

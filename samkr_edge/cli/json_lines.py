@@ -46,7 +46,7 @@ class JsonLines:
             try:
                 self._file.close()
             except OSError as failure:
-                if kind is None:
+                if kind is None and not self.closed:
                     raise self._refused(failure) from failure
 
     def write(self, source: str, index: int, seconds: float | None, poses: Poses) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.frames.channel import StageFailed
@@ -21,33 +19,11 @@ from samkr_edge.frames.pipeline import at_frame
 from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.streams import Streams
 from samkr_edge.pose.decode_settings import SURE_PERSON
-from samkr_edge.pose.poses import Poses
+from samkr_edge.pose.watched_frame import WatchedFrame
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.terminal import say
 
 Place = str | Path | int
-
-
-@dataclass(frozen=True)
-class WatchedFrame:
-    """One frame; ``frame, time, poses = ...`` unpacks it.
-
-    Attributes:
-        frame: uint8 (H, W, 3) RGB, the caller's own.
-        time: seconds in the video, or since the camera was opened.
-        poses: its people, in pixels of the frame.
-        index: its number in the video, or how many of the camera's were read before it.
-        source: the number of its source, from 0.
-    """
-
-    frame: np.ndarray
-    time: float
-    poses: Poses
-    index: int = 0
-    source: int = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.frame, self.time, self.poses))
 
 
 def watch(
