@@ -227,7 +227,7 @@ def test_a_camera_that_drops_is_opened_again_and_the_recording_goes_on(
     assert told.count("is back after") == 1
     assert all(len(line["people"]) == 1 for line in seen)
     [lines], [video] = tmp_path.glob("*.jsonl"), tmp_path.glob("*.mp4")
-    assert lines_of(lines)[-1]["frame"] >= 20
+    assert lines_of(lines)[-1]["frame"] > 12  # those after it came back too
     assert set(sizes_of(video)) == {(96, 128)}  # also of the frames that were wider
 
 
