@@ -84,15 +84,7 @@ def open_video(
     capture, name = open_live(source)
     # The writer of a pipe waits: no frame is dropped, and its end is not a lost source.
     if os.path.exists(source) and path.is_fifo():
-        if not (capture.isOpened() and capture.grab()):
-            raise SamkrError(
-                "SE-D97",
-                f"no frame came through the pipe {name}, so nothing was done",
-                {"usual": "no video was written into it: pipes are read as videos, whatever they are called"},
-                fix="write a video into it; name an image by its own file",
-            )
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        return VideoSource(_Begun(capture), name, fps=fps, ring=ring, excerpt=excerpt)
+        return _pipe_source(capture, name, ring, excerpt)
     if not capture.isOpened():
         raise SamkrError(
             "SE-V97",
@@ -116,6 +108,18 @@ def open_video(
     again = reconnect and "filesrc" not in source
     reopen = partial(_opened_again, source) if again else None
     return LiveSource(capture, name, fps=capture.get(cv2.CAP_PROP_FPS), reopen=reopen)
+
+
+def _pipe_source(capture: cv2.VideoCapture, name: str, ring: int, excerpt: Excerpt | None) -> VideoSource:
+    if not (capture.isOpened() and capture.grab()):
+        raise SamkrError(
+            "SE-D97",
+            f"no frame came through the pipe {name}, so nothing was done",
+            {"usual": "no video was written into it: pipes are read as videos, whatever they are called"},
+            fix="write a video into it; name an image by its own file",
+        )
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return VideoSource(_Begun(capture), name, fps=fps, ring=ring, excerpt=excerpt)
 
 
 def no_excerpt_of(name: str) -> SamkrError:

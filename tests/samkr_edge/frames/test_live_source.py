@@ -75,8 +75,10 @@ def test_a_hanging_driver_is_given_up_and_not_opened_a_second_time() -> None:
     assert next(frames).index == 2
     assert len(opened) == 1
     source.close()
+    another = Hanging(IMAGE, lives=2)
     with pytest.raises(SamkrError):
-        list(source_of(Hanging(IMAGE, lives=2), None, []))
+        list(source_of(another, None, []))
+    another.free.set()
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05])

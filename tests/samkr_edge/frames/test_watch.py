@@ -1,6 +1,7 @@
 """``samkr_edge.watch``: a loop over frames and people that leaves nothing behind, however it is left."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -27,9 +28,12 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("walk") / "walk.mp4", [dots(place) for place in PLACES])
 
 
-def threads_of_streams() -> list[str]:
-    names = {"capture", "preprocess", "network", "decode", "camera"}
-    return [thread.name for thread in threading.enumerate() if thread.name in names]
+@pytest.fixture(autouse=True)
+def all_threads_end() -> Iterator[None]:
+    """Those of the test; another test's camera may still hang."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 def test_frames_times_and_people_of_a_video(pose: PoseModel, walk: Path) -> None:
@@ -55,7 +59,7 @@ def test_what_is_wanted_of_a_video_can_be_chosen(red_dot_model: Path, walk: Path
 
 @pytest.mark.parametrize("leave", ["break", "raise", "close"])
 def test_leaving_the_loop_leaves_nothing_behind(pose: PoseModel, walk: Path, leave: str) -> None:
-    before = cv2.getNumThreads()
+    threads, before = cv2.getNumThreads(), set(threading.enumerate())
     cv2.setNumThreads(3)
     try:
         watching = samkr_edge.watch(walk, pose)
@@ -68,10 +72,10 @@ def test_leaving_the_loop_leaves_nothing_behind(pose: PoseModel, walk: Path, lea
         else:
             with pytest.raises(ZeroDivisionError):
                 sum(1 // 0 for _ in samkr_edge.watch(walk, pose))
-        assert threads_of_streams() == []
+        assert set(threading.enumerate()) <= before
         assert cv2.getNumThreads() == 3
     finally:
-        cv2.setNumThreads(before)
+        cv2.setNumThreads(threads)
     assert len(pose(np.ascontiguousarray(dots((30, 40))[..., ::-1]))) == 1  # it stays open
 
 
@@ -97,7 +101,6 @@ def test_a_camera_that_is_lost_is_an_error_after_its_frames_and_not_the_end_of_o
     assert caught.value.code == "SE-V96"
     assert set(seen) == {0, 1}
     assert capsys.readouterr().err.count("SE-V96") == 1  # of the first; the second is raised
-    assert threads_of_streams() == []
 
 
 def test_what_does_not_open_is_an_error(pose: PoseModel, walk: Path, tmp_path: Path) -> None:
