@@ -27,10 +27,13 @@ from samkr_edge.evaluation.scores import LEAST_AP
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from samkr_edge.terminal import say
 from training.checkpoint import Checkpoint, load_checkpoint, untrained_checkpoint
 from training.models.pose_net import PoseNet
 from training.torch_runner import TorchRunner
+
+_FEWEST_TO_JUDGE = 2  # for an interval
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,23 @@ def calibrating_half(photos: Photos) -> Photos:
     if len(photos) < FEWEST_CALIBRATION_IMAGES:
         raise too_few_images(len(photos), "; ".join(photos.notes()), fix)
     return photos.first(max(FEWEST_CALIBRATION_IMAGES, len(photos) // 2)) if few else photos
+
+
+def calibrating_and_judging(photos: Photos, images: int) -> tuple[Photos, Photos]:
+    """``images`` photographs to calibrate on and the others to judge on; half and half where they are fewer than were
+    asked for.
+
+    Raises:
+        SamkrError: SE-D43 they are too few.
+    """
+    calibrating = (
+        calibrating_half(photos).first(images) if len(photos) < photos.asked else photos.first(images)
+    )
+    judging = photos.after(len(calibrating))
+    if len(judging) < _FEWEST_TO_JUDGE:
+        few = f"{counted(len(photos), 'picture')}, of which {len(calibrating)} calibrate and none is left to judge on"
+        raise too_few_images(len(photos), few, "add pictures, or longer videos, to what --photos names")
+    return calibrating, judging
 
 
 def _of_photos(card: ModelCard, photos: Photos, batch: int, network: PoseNet | None) -> CalibrationSet:

@@ -38,7 +38,8 @@ class _ShownSensitivity(_Shown):
     checkpoint: str
     images: int
     fp32_ap: float
-    trained_on: bool = False  # older files did not record it
+    trained_on: bool = False  # older files did not record it, nor the metric
+    metric: str | None = None
     groups: list[_ShownGroup]
     conclusion: str
 
@@ -108,6 +109,8 @@ def read_sensitivity(path: Path) -> SensitivityPart:
                 place(upper),
             )
         )
-    metric = "train-fit AP" if found.trained_on else "AP"
-    caption = f"{found.checkpoint}, {counted(found.images, 'image')}, FP32 {found.fp32_ap:.1f} {metric}"
+    metric = found.metric or ("train-fit AP" if found.trained_on else "AP")
+    # Against its own people FP32 has 100.
+    float_ap = metric if "against" in metric else f"FP32 {found.fp32_ap:.1f} {metric}"
+    caption = f"{found.checkpoint}, {counted(found.images, 'image')}, {float_ap}"
     return SensitivityPart(caption, found.conclusion, place(0.0), bars)

@@ -66,7 +66,11 @@ def bar_chart(bars: Sequence[IntervalBar], *, title: str, axis: str, foot: str) 
 
 
 def sensitivity_chart(
-    results: Sequence[Sensitivity], title: str, images: int, without_attention: Trial | None = None
+    results: Sequence[Sensitivity],
+    title: str,
+    images: int,
+    without_attention: Trial | None = None,
+    metric: str = "AP",
 ) -> str:
     """Change of AP by each group alone in INT8, in the order given, and below them the float network without
     attention."""
@@ -74,7 +78,12 @@ def sensitivity_chart(
     if without_attention:
         bars.append(_bar("without attention", without_attention, "float"))
     foot = f"whiskers: 95 % over {images} images; gray: indistinguishable from no loss (AP and mean OKS)"
-    return bar_chart(bars, title=title, axis="AP won or lost against FP32", foot=foot)
+    return bar_chart(
+        bars,
+        title=title,
+        axis=f"{metric} won or lost" + ("" if "against" in metric else " against FP32"),
+        foot=foot,
+    )
 
 
 def _bar(label: str, trial: Trial, note: str) -> IntervalBar:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured
+from calibration.analysis.scoring import Bench, Difference, Followed, MapRecorder, Maps, Measured
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.passport import is_built
@@ -30,6 +30,7 @@ class LedgerStage:
         total: to the first stage.
         heatmap_error, offset_error: relative L2 error of the maps against the parent's; None where the input sizes
             differ.
+        followed: how it follows the people of the FP32 network; None on labelled images.
         beside: True for a variant of the parent's file, changed in memory: no step towards the built model.
     """
 
@@ -45,13 +46,14 @@ class LedgerStage:
     heatmap_error: float | None
     offset_error: float | None
     beside: bool = False
+    followed: Followed | None = None
 
     def to_dict(self) -> dict[str, Any]:
         changed = {
             name: getattr(self, name).to_dict() if getattr(self, name) else None
             for name in ("difference", "total")
         }
-        return {**vars(self), **changed}
+        return {**vars(self), **changed, "followed": asdict(self.followed) if self.followed else None}
 
 
 def parents(models: Sequence[PoseModel]) -> list[int | None]:
@@ -131,13 +133,14 @@ def follow(
                 heatmap_error,
                 offset_error,
                 in_memory and index not in found,
+                now.followed,
             )
         )
     return stages
 
 
-def verdict(stages: Sequence[LedgerStage]) -> str:
-    """The step that lost accuracy, if the images can tell."""
+def verdict(stages: Sequence[LedgerStage], metric: str = "AP") -> str:
+    """The step that lost accuracy, if the images can tell; ``metric`` is what AP is called."""
     losses = [
         (stage.difference.ap.difference, stage)
         for stage in stages
@@ -149,7 +152,7 @@ def verdict(stages: Sequence[LedgerStage]) -> str:
     assert worst.difference is not None
     ap, oks = worst.difference.ap, worst.difference.oks
     return (
-        f"accuracy was lost between {worst.parent} and {worst.name} ({worst.form}): {ap.text()} AP, "
+        f"accuracy was lost between {worst.parent} and {worst.name} ({worst.form}): {ap.text()} {metric}, "
         f"{oks.text(100)} OKS x 100"
     )
 

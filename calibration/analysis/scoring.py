@@ -21,6 +21,7 @@ from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
 from samkr_edge.dataset.picture_digests import pictures_digest
 from samkr_edge.dataset.trained_on import require_unseen, trainings_of
 from samkr_edge.dataset.usable import require_usable
+from samkr_edge.evaluation.against_reference import PeopleAgainst, ReferencePeople, people_against
 from samkr_edge.evaluation.ap import (
     MAX_DETECTIONS,
     Results,
@@ -33,6 +34,7 @@ from samkr_edge.files.artefact import sha256_of
 from samkr_edge.model_card import ModelCard
 from samkr_edge.pose.oks import is_labelled, is_labelled_person, oks, person_area
 from samkr_edge.pose_model import PoseModel
+from samkr_edge.printable import counted
 from samkr_edge.runtime.runner import Runner
 from samkr_edge.terminal import say
 
@@ -91,6 +93,36 @@ class MapRecorder(Runner):
 
 
 @dataclass(frozen=True)
+class Followed:
+    """How a network follows the people that the FP32 network finds.
+
+    Attributes:
+        people: of the FP32 network.
+        lost: of these, the ones that the other does not show.
+        new: people whom only the other shows.
+        reach_px: pixels of the photographs within which it has 95 % of their sure joints, those of lost people counting
+            as infinitely far; None where that is not so for any distance.
+    """
+
+    people: int
+    lost: int
+    new: int
+    reach_px: float | None
+
+    @classmethod
+    def of(cls, found: PeopleAgainst) -> Followed:
+        far = np.concatenate([found.moved, np.full(found.lost_joints, np.inf)])
+        # Of the distances themselves: between the last finite one and infinity there is none.
+        reach = float(np.percentile(far, 95, method="inverted_cdf")) if len(far) else np.inf
+        return cls(found.kept + found.lost, found.lost, found.new, reach if np.isfinite(reach) else None)
+
+    def __str__(self) -> str:
+        reach = "at no distance" if self.reach_px is None else f"within {self.reach_px:.1f} px"
+        people = counted(self.people, "person", "people")
+        return f"95 % of the joints {reach}, {self.lost} of {people} lost, {self.new} new"
+
+
+@dataclass(frozen=True)
 class Measured:
     """One network on the evaluated images.
 
@@ -100,6 +132,7 @@ class Measured:
         results: COCO results.
         person_oks: float (P,), OKS of every labelled person.
         heatmap_error, offset_error: relative L2 error against the reference's maps; 0 for the reference.
+        followed: how the network follows the people of the FP32 network; None on labelled images.
     """
 
     ap: float
@@ -108,6 +141,7 @@ class Measured:
     person_oks: np.ndarray
     heatmap_error: float = 0.0
     offset_error: float = 0.0
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True)
@@ -140,13 +174,17 @@ class Bench:
     Args:
         dataset: the split.
         limit: use its first images only.
+        reference: where ``dataset`` is made of a network's people.
 
     Raises:
         SamkrError: SE-D27 nobody is labelled in them.
     """
 
-    def __init__(self, dataset: KeypointDataset, limit: int | None = None) -> None:
+    def __init__(
+        self, dataset: KeypointDataset, limit: int | None = None, reference: ReferencePeople | None = None
+    ) -> None:
         self.dataset = dataset
+        self.reference = reference
         self.images: tuple[ImageRecord, ...] = dataset.images[:limit]
         require_usable(dataset, "eval", self.images)
         self.ids = [image.id for image in self.images]
@@ -196,12 +234,16 @@ class Bench:
         results = predict_dataset(model, self.dataset, limit=self.limit, advance=advance)
         person = self.person_oks(results)
         errors = runner.errors if isinstance(runner, MapRecorder) else (0.0, 0.0)
+        followed = None
+        if self.reference is not None:
+            followed = Followed.of(people_against(self.reference, results, self.images))
         return Measured(
             score(self.dataset, results, self.ids).ap,
             float(person.mean()) if len(person) else 0.0,
             results,
             person,
             *errors,
+            followed,
         )
 
     def person_oks(self, results: Results) -> np.ndarray:

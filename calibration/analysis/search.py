@@ -1,4 +1,4 @@
-"""The fastest policy within an AP budget: undo INT8 where it costs most AP for the least work saved."""
+"""The fastest policy within a budget: undo INT8 where it costs most AP for the least work saved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from calibration.analysis.budget import LossBudget
 from calibration.analysis.sensitivity import Sensitivity
 from calibration.analysis.trials import FLOAT, Modules, Trial, Trials
 from calibration.policy import Policy, Rule
@@ -79,12 +80,12 @@ def search(
     results: Sequence[Sensitivity],
     policy: Modules,
     macs: Mapping[str, int],
-    max_drop: float,
+    budget: LossBudget,
     min_share: float,
     *,
     done: Callable[[SearchStep], None] | None = None,
 ) -> SearchResult:
-    """Restore groups until the AP lost on the images of ``trials`` is at most ``max_drop``.
+    """Restore groups until the budget holds on the images of ``trials``.
 
     Then each restored group is put back into INT8, the one with most work first, and stays there if the budget still
     holds: this undoes what the noise of the ranking restored needlessly.
@@ -94,7 +95,7 @@ def search(
         results: the sensitivity of each group, measured on any images.
         policy: the modules that the base policy has in INT8.
         macs: multiply-accumulates by convolution name.
-        max_drop: AP points that may be lost (the point estimate).
+        budget: what may be lost.
         min_share: least share of multiply-accumulates in INT8, 0..1: below it a policy is not worth having.
         done: called after each step.
     """
@@ -105,9 +106,7 @@ def search(
         modules = _without(policy, restored)
         trial = trials.measured(modules, what, FLOAT)
         names = tuple(r.group.name for r in restored)
-        step = SearchStep(
-            what, names, _share(modules, macs, total), trial, -trial.difference.ap.difference <= max_drop
-        )
+        step = SearchStep(what, names, _share(modules, macs, total), trial, budget.holds(trial))
         steps.append(step)
         if done:
             done(step)
@@ -123,7 +122,7 @@ def search(
             continue
         kept.append(result)
         step = attempt(kept, f"{result.group.name} restored")
-        if step.within or step.trial.difference.ap.difference > best.trial.difference.ap.difference:
+        if step.within or budget.loss(step.trial) < budget.loss(best.trial):
             best, best_groups = step, list(kept)
     if best.within:
         # The last one restored made the difference; any of the others may be needless.
@@ -135,24 +134,24 @@ def search(
     return SearchResult(tuple(best_groups), _without(policy, best_groups), tuple(steps), best)
 
 
-def found_policy(base: Policy, name: str, found: SearchResult, max_drop: float) -> Policy:
+def found_policy(base: Policy, name: str, found: SearchResult, budget: LossBudget) -> Policy:
     """The base policy, preceded by a rule for every restored group that gives the reason."""
     rules = []
     for result in found.restored:
         ap = result.alone.difference.ap
         why = (
-            f"search: {result.group.name} alone in INT8 changed AP by {ap.text()} "
+            f"search: {result.group.name} alone in INT8 changed {budget.metric} by {ap.text()} "
             f"and is {100 * result.macs_share:.1f} % of the work"
         )
         if not result.distinguishable:
             why += "; below the noise by itself, needed for the budget"
         for pattern in result.group.patterns:
             rules.append(Rule(match=pattern, precision="float", why=why))
-    drop = found.best.trial.difference.ap
+    against = "" if "FP32" in budget.metric else " against FP32"
     about = (
-        f"{base.name} with {counted(len(found.restored), 'group')} restored to float: {drop.text()} AP "
-        f"against FP32, {100 * found.best.macs_share:.1f} % of the work in INT8; "
-        f"the budget of {max_drop:g} AP {'holds' if found.within else 'does not hold'}."
+        f"{base.name} with {counted(len(found.restored), 'group')} restored to float: "
+        f"{budget.lost(found.best.trial)}{against}, {100 * found.best.macs_share:.1f} % of the work in INT8; "
+        f"the budget of {budget} {'holds' if found.within else 'does not hold'}."
     )
     return base.model_copy(update={"name": name, "about": about, "rules": (*rules, *base.rules)})
 

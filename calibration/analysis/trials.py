@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.analysis.scoring import Bench, Difference, MapRecorder, Maps, Measured
+from calibration.analysis.scoring import Bench, Difference, Followed, MapRecorder, Maps, Measured
 from calibration.analysis.switches import Switches
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import read_json, write_json
@@ -37,6 +37,7 @@ class Trial:
         ap, oks: of the variant: AP in 0..100, mean OKS in 0..1.
         difference: variant minus baseline.
         heatmap_error, offset_error: relative L2 error of the variant's maps against the float network's.
+        followed: how it follows the people of the reference; None on labelled images.
     """
 
     ap: float
@@ -44,6 +45,7 @@ class Trial:
     difference: Difference
     heatmap_error: float
     offset_error: float
+    followed: Followed | None = None
 
     @property
     def baseline_ap(self) -> float:
@@ -55,7 +57,9 @@ class Trial:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trial:
-        return cls(**{**data, "difference": Difference.from_dict(data["difference"])})
+        followed = data.get("followed")
+        kept = {"followed": None if followed is None else Followed(**followed)}
+        return cls(**{**data, **kept, "difference": Difference.from_dict(data["difference"])})
 
 
 class TrialStore:
@@ -156,7 +160,7 @@ class Trials:
         before = self._baseline(baseline)
         now = run(before)
         difference = self.bench.compare(before, now)
-        trial = Trial(now.ap, now.oks, difference, now.heatmap_error, now.offset_error)
+        trial = Trial(now.ap, now.oks, difference, now.heatmap_error, now.offset_error, now.followed)
         self._store.put(key, what, trial)
         if self._report:
             self._report(what, trial)

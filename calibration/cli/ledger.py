@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samkr_edge.cli.options import AsJson, Data, Split, Threads, out_file
+from calibration.cli.options import JUDGED_PHOTOS
+from samkr_edge.cli.options import DATA, AsJson, Split, Threads, out_file
+from samkr_edge.cli.photos import PhotoWords, chosen_photos, require_one
 from samkr_edge.cli.places import models_named
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration.analysis.ledger import LedgerStage
+    from calibration.analysis.scoring import Followed
 
 
 def ledger(
@@ -29,7 +32,8 @@ def ledger(
             callback=models_named,
         ),
     ],
-    data: Data,
+    data: Annotated[Path | None, DATA] = None,
+    photos: PhotoWords = None,
     split: Split = "val",
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first N images, two at least.")] = None,
     anyway: Anyway = False,
@@ -41,7 +45,8 @@ def ledger(
 
     Each form is compared with the earlier one of the same precision: ONNX FP32 with torch FP32, the Q/DQ ONNX with
     the fake-quantized checkpoint, the built model with its ONNX. A checkpoint in front is also measured in memory
-    without its attention: what `export --without attention` would leave out.
+    without its attention: what `export --without attention` would leave out. With --photos the people that the first
+    network, FP32, finds on them stand for labels; pictures that calibrated one of the others are left out.
 
     Examples:
 
@@ -49,18 +54,20 @@ def ledger(
 
       samkr-edge ledger fp32/final.pt ptq.pt --data people --limit 100 --json
 
+      samkr-edge ledger fp32/final.pt ptq.pt ptq.onnx --photos my_pictures
+
       samkr-edge ledger fp32/final.pt qat.pt qat.onnx qat.engine --data /data/coco -o ledger.json
     """
     from datetime import datetime, timezone
 
     from rich.console import Group
 
+    from calibration.analysis.judge import by_labels, by_photos
     from calibration.analysis.ledger import follow, verdict, without_its_attention
-    from calibration.analysis.scoring import Bench
     from calibration.inputs import warn_if_meaningless
     from samkr_edge import __version__
     from samkr_edge.cli.console import emit
-    from samkr_edge.dataset.keypoint_dataset import open_dataset
+    from samkr_edge.dataset.photos import KnownPictures
     from samkr_edge.doctor.environment import environment
     from samkr_edge.files.artefact import write_json
     from samkr_edge.files.one_file import digests_of, refuse_replaced, refuse_twice
@@ -76,47 +83,55 @@ def ledger(
             fix="samkr-edge ledger FP32.pt PTQ.pt --data DIR",
         )
     refuse_twice(models, "measured")
-    dataset = open_dataset(data, split)
+    require_one(photos, data)
     digests = digests_of(models)
     opened = [load_model(path, threads=threads) for path in models]
     if (bare := without_its_attention(opened[0])) is not None:
         opened.insert(1, bare)
-    bench = Bench(dataset, limit)
-    learned = bench.unseen_by({str(model.path): model.card for model in opened}, anyway=anyway)
-    with progress("scoring", len(opened) * len(bench.images), unit="images") as advance:
-        stages = follow(opened, bench, advance=advance)
+    cards = {str(model.path): model.card for model in opened}
+    known = KnownPictures.calibrating(cards.values())
+    with chosen_photos(photos, data, limit or JUDGED_PHOTOS, leave_out=known) as pictures:
+        if pictures is not None:
+            judge = by_photos(opened[0], pictures, cards, anyway=anyway)
+        else:
+            assert data is not None
+            judge = by_labels(data, split, limit, cards, anyway=anyway)
+        images = len(judge.bench.images)
+        with progress("scoring", len(opened) * images, unit="images") as advance:
+            stages = follow(opened, judge.bench, advance=advance)
     refuse_replaced(digests, "nothing was written")
     warn_if_meaningless(stages[0].ap)
-    text = verdict(stages)
+    text = verdict(stages, judge.metric)
     payload = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
         "environment": environment(),
         "network": opened[0].card.model,
-        "data": dataset.root.resolve().name,
-        "split": split,
-        **bench.facts,
+        **judge.facts,
         "threads": threads,
-        **learned,
         "stages": [stage.to_dict() for stage in stages],
         "verdict": text,
     }
     if out is not None:
         write_json(out, {"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
         say(f"wrote {out}")
-    emit(payload, Group(_table(stages, len(bench.images), learned["trained_on"]), text), as_json)
+    emit(payload, Group(_table(stages, images, judge.metric), text), as_json)
 
 
-def _table(stages: Sequence[LedgerStage], images: int, trained_on: bool) -> Table:
+def _table(stages: Sequence[LedgerStage], images: int, metric: str) -> Table:
     from rich.table import Table
 
-    metric = "train-fit AP; " if trained_on else ""
-    table = Table(
-        title=f"{counted(images, 'image')}; {metric}differences to `after`, 95 % intervals over images"
+    against = "against" in metric
+    named = "" if metric == "AP" else f"{metric}; "
+    title = f"{counted(images, 'image')}; {named}differences to `after`, 95 % intervals over images"
+    caption = (
+        "px: of the photographs, within which 95 % of FP32's joints are found; those of lost people are not"
     )
+    table = Table(title=title, caption=caption if against else None)
     for name in ("model", "form", "after"):
         table.add_column(name, overflow="fold")
-    for name in ("AP", "AP won", "OKS x 100 won", "map errors"):
+    ap = ("AP\nagainst\nFP32", "won", "OKS x 100\nwon") if against else ("AP", "AP won", "OKS x 100 won")
+    for name in (*ap, "map errors", *(("px", "lost", "new") if against else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for s in stages:
         differences = (s.difference.ap.text(), s.difference.oks.text(100)) if s.difference else ("", "")
@@ -125,5 +140,14 @@ def _table(stages: Sequence[LedgerStage], images: int, trained_on: bool) -> Tabl
             if s.heatmap_error is not None and s.offset_error is not None
             else ""
         )
-        table.add_row(s.name, s.form, s.parent or "", f"{s.ap:.1f}", *differences, errors)
+        table.add_row(
+            s.name, s.form, s.parent or "", f"{s.ap:.1f}", *differences, errors, *_people(s.followed)
+        )
     return table
+
+
+def _people(followed: Followed | None) -> tuple[str, ...]:
+    if followed is None:
+        return ()
+    reach = "-" if followed.reach_px is None else f"{followed.reach_px:.1f}"
+    return reach, f"{followed.lost} of {followed.people}", str(followed.new)

@@ -22,7 +22,9 @@ class CalibratorName(str, Enum):
 
 
 Checkpoint = Annotated[Path, typer.Argument(help="FP32 checkpoint, or zoo:NAME.", callback=model_named)]
-Data = Annotated[Path, data_dir(": train to calibrate on, --split to judge on")]
+Data = Annotated[Path | None, data_dir(": train to calibrate on, --split to judge on")]
+# Photographs that networks are judged on where no --limit says how many.
+JUDGED_PHOTOS = 200
 TRAIN_DATA = data_dir("; its train split is used")
 PolicyName = Annotated[str, typer.Option("--policy", help="Name of a shipped policy, or a YAML file.")]
 Calibrator = Annotated[

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibration.cli.analysed import analysed
 from calibration.cli.options import (
+    JUDGED_PHOTOS,
     ActivationBits,
     Bits,
     Calibrator,
@@ -20,24 +22,28 @@ from calibration.cli.options import (
     Threads,
 )
 from samkr_edge.cli.options import AsJson, Split, out_folder, word
+from samkr_edge.cli.photos import PhotoWords
 from samkr_edge.cli.protocol import Anyway
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calibration.analysis.judge import Judge
     from calibration.analysis.sensitivity import Sensitivity
+    from calibration.analysis.start import Analysis
     from calibration.analysis.trials import Trial
 
 
 def sensitivity(
     checkpoint: Checkpoint,
-    data: Data,
+    data: Data = None,
+    photos: PhotoWords = None,
     out: Annotated[
         Path, out_folder("Folder for sensitivity.json, sensitivity.svg and the finished trials.")
     ] = Path("sensitivity"),
     policy: PolicyName = "default",
     split: Split = "val",
-    limit: Annotated[int, typer.Option(min=2, help="Evaluate the first N images.")] = 200,
+    limit: Annotated[int, typer.Option(min=2, help="Evaluate the first N images.")] = JUDGED_PHOTOS,
     anyway: Anyway = False,
     calibrator: Calibrator = None,
     images: Images = 128,
@@ -53,50 +59,62 @@ def sensitivity(
     paired, with 95 % intervals over images; mean OKS is more sensitive. At 8 bits most groups are lost in the noise:
     --bits 4 shows their order. The last row is the float network without its attention.
 
+    With --photos some pictures calibrate, others judge, by the people that the FP32 network finds on them.
+
     After a kill the same command resumes where it stopped.
 
     Examples:
 
       samkr-edge sensitivity fp32/final.pt --data people
 
+      samkr-edge sensitivity fp32/final.pt --photos my_pictures
+
       samkr-edge sensitivity fp32/final.pt --data people --bits 4 --limit 400 --out sensitivity-w4
     """
-    from rich.console import Group
-
-    from calibration.analysis.chart import sensitivity_chart
-    from calibration.analysis.scoring import Bench
-    from calibration.analysis.sensitivity import analyse, conclusion, ranked
-    from calibration.analysis.start import Analysis
+    from calibration.analysis.sensitivity import analyse, ranked
     from calibration.analysis.trials import TrialStore
     from calibration.inputs import warn_if_meaningless
-    from samkr_edge.cli.console import emit
-    from samkr_edge.dataset.keypoint_dataset import open_dataset
-    from samkr_edge.files.artefact import replacing, write_json
     from samkr_edge.files.own_files import refuse_foreign
 
     results_path, chart = out / "sensitivity.json", out / "sensitivity.svg"
     refuse_foreign(
         [results_path, chart], made=lambda _: _is_sensitivity(results_path), fix="choose another --out"
     )
-    analysis = Analysis.of(
-        checkpoint, data, policy, images, seed, threads, split=split,
-        calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
-    )  # fmt: skip
-    bench = Bench(open_dataset(data, split), limit)
-    learned = bench.unseen_by({str(checkpoint): analysis.card}, anyway=anyway)
-    trials = analysis.trials(bench, TrialStore(out / "trials.json"))
-    whole = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
-    warn_if_meaningless(whole.baseline_ap)
-    results = ranked(analyse(trials, analysis.groups, analysis.chosen, analysis.macs))
-    left_out = trials.without_attention() if analysis.network.config.groups else None
-    text = conclusion(results, len(bench.images))
+    with analysed(
+        checkpoint, data, photos, policy=policy, split=split, limit=limit, anyway=anyway, images=images, seed=seed,
+        threads=threads, calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
+    ) as (analysis, judge):  # fmt: skip
+        trials = analysis.trials(judge.bench, TrialStore(out / "trials.json"))
+        whole = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
+        warn_if_meaningless(whole.baseline_ap)
+        results = ranked(analyse(trials, analysis.groups, analysis.chosen, analysis.macs))
+        left_out = trials.without_attention() if analysis.network.config.groups else None
+    _report(results_path, chart, checkpoint, analysis, judge, whole, results, left_out, as_json)
+
+
+def _report(
+    place: Path,
+    chart: Path,
+    checkpoint: Path,
+    analysis: Analysis,
+    judge: Judge,
+    whole: Trial,
+    results: list[Sensitivity],
+    left_out: Trial | None,
+    as_json: bool,
+) -> None:
+    from rich.console import Group
+
+    from calibration.analysis.chart import sensitivity_chart
+    from calibration.analysis.sensitivity import conclusion
+    from samkr_edge.cli.console import emit
+    from samkr_edge.files.artefact import replacing, write_json
+
+    images, metric = len(judge.bench.images), judge.metric
+    text = conclusion(results, images)
     payload = {
         "checkpoint": checkpoint.name,
-        "data": data.name,
-        "split": split,
-        "images": len(bench.images),
-        "images_digest": bench.digest,
-        **learned,
+        **judge.facts,
         **analysis.context,
         "policy": analysis.policy.model_dump(mode="json"),
         "fp32_ap": whole.baseline_ap,
@@ -105,19 +123,18 @@ def sensitivity(
         "without_attention": left_out.to_dict() if left_out else None,
         "conclusion": text,
     }
-    write_json(results_path, payload)
+    write_json(place, payload)
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
-    metric = "train-fit AP" if learned["trained_on"] else "AP"
     title = f"{metric} of {analysis.card.model} with one group in {numbers}"
     with replacing(chart) as temporary:
-        temporary.write_text(sensitivity_chart(results, title, len(bench.images), left_out), encoding="utf-8")
+        temporary.write_text(sensitivity_chart(results, title, images, left_out, metric), encoding="utf-8")
     summary = (
         f"the whole policy {analysis.policy.name}: {whole.difference.ap.text()} {metric}, "
-        f"{whole.difference.oks.text(100)} OKS x 100"
+        f"{whole.difference.oks.text(100)} OKS x 100" + (f", {whole.followed}" if whole.followed else "")
     )
     emit(
-        {"out": str(out), **payload},
-        Group(_table(results, left_out), summary, text, f"chart: {chart}"),
+        {"out": str(place.parent), **payload},
+        Group(_table(results, left_out, metric), summary, text, f"chart: {chart}"),
         as_json,
     )
 
@@ -130,7 +147,7 @@ def _is_sensitivity(path: Path) -> bool:
     return isinstance(payload, dict) and payload.keys() >= {"policy_trial", "groups", "conclusion"}
 
 
-def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
+def _table(results: Sequence[Sensitivity], left_out: Trial | None, metric: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -140,7 +157,8 @@ def _table(results: Sequence[Sensitivity], left_out: Trial | None) -> Table:
         box=SIMPLE_HEAD,
     )
     table.add_column("group", no_wrap=True)
-    for name in ("MACs", "AP alone", "OKS x 100 alone", "offset\nerror", "AP restored"):
+    ap = metric.replace(" against", "\nagainst")
+    for name in ("MACs", f"{ap} alone", "OKS x 100 alone", "offset\nerror", f"{ap} restored"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for r in results:

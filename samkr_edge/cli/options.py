@@ -19,7 +19,8 @@ from samkr_edge.cli.places import (
 Model = Annotated[
     Path, typer.Argument(help="Checkpoint, ONNX file, built model, engine or zoo:NAME.", callback=model_named)
 ]
-Data = Annotated[Path, typer.Option(help="COCO or CrowdPose directory, or an annotation file.")]
+DATA = typer.Option(help="COCO or CrowdPose directory, or an annotation file.")
+Data = Annotated[Path, DATA]
 Split = Annotated[str, typer.Option(help="Split to evaluate.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
 Rescore = Annotated[

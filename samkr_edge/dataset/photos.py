@@ -104,7 +104,11 @@ class Photos:
 
     def first(self, count: int) -> Photos:
         """The first ``count`` of them."""
-        return replace(self, chosen=self.chosen[:count])
+        return replace(self, chosen=self.chosen[:count], asked=min(count, len(self.chosen)))
+
+    def after(self, count: int) -> Photos:
+        """The others."""
+        return replace(self, chosen=self.chosen[count:], asked=len(self.chosen[count:]))
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:

@@ -177,22 +177,69 @@ def against(reference: ReferencePeople, predictions: Predictions, *, seed: int =
         predictions: ``predict_dataset`` of the other network on ``reference.dataset``.
         seed: of the bootstrap.
     """
-    kept = lost = new = 0
+    people = people_against(reference, predictions)
+    drop = paired_bootstrap(reference.dataset, reference.predictions, predictions, seed=seed)
+    return AgainstReference(
+        people.kept,
+        people.lost,
+        people.new,
+        moved_px=_percentile(people.moved, 50),
+        moved_px_p95=_percentile(people.moved, 95),
+        oks=_percentile(people.oks, 50),
+        oks_p5=_percentile(people.oks, 5),
+        ap=100 + drop.difference,
+        ap_low=100 + drop.low,
+        ap_high=100 + drop.high,
+    )
+
+
+def _percentile(values: np.ndarray, share: float) -> float | None:
+    return float(np.percentile(values, share)) if len(values) else None
+
+
+@dataclass(frozen=True)
+class PeopleAgainst:
+    """The people of another network beside the reference's.
+
+    Attributes:
+        kept, lost, new: as in ``AgainstReference``.
+        moved: float (J,), how far each sure joint of the people kept moved, pixels of the photograph.
+        lost_joints: how many sure joints the people lost have.
+        oks: float (kept,), of the people kept with the reference's.
+    """
+
+    kept: int
+    lost: int
+    new: int
+    moved: np.ndarray
+    lost_joints: int
+    oks: np.ndarray
+
+
+def people_against(
+    reference: ReferencePeople, predictions: Predictions, images: Sequence[ImageRecord] | None = None
+) -> PeopleAgainst:
+    """Pair the people of another network with the reference's, on all photographs or on these.
+
+    Args:
+        reference: the FP32 network's people.
+        predictions: the other network's, of the same photographs.
+        images: some of ``reference.dataset.images``.
+    """
+    kept = lost = new = lost_joints = 0
     moved: list[np.ndarray] = []
     similar: list[float] = []
     sigmas = np.array(reference.dataset.skeleton.sigmas)
-    for image in reference.dataset.images:
+    for image in reference.dataset.images if images is None else images:
         truth, found = (deployed(each.poses(image.id)) for each in (reference.predictions, predictions))
         sure = truth.joint_scores >= SURE_JOINT
         pairs = pair_people(truth.keypoints, found.keypoints, sigmas, sure)
         kept, lost, new = kept + len(pairs.kept), lost + len(pairs.lost), new + len(pairs.new)
+        lost_joints += int(sure[pairs.lost].sum())
         for first, second in pairs.kept:
             counts = sure[first]
             apart = np.linalg.norm(truth.keypoints[first] - found.keypoints[second], axis=1)
             moved.append(apart[counts])
             similar.append(float(pairs.similarities[second, first, counts].mean()))
-    px, px_p95 = np.percentile(np.concatenate(moved), [50, 95]).tolist() if moved else (None, None)
-    oks, oks_p5 = np.percentile(similar, [50, 5]).tolist() if similar else (None, None)
-    drop = paired_bootstrap(reference.dataset, reference.predictions, predictions, seed=seed)
-    bounds = (100 + drop.difference, 100 + drop.low, 100 + drop.high)
-    return AgainstReference(kept, lost, new, px, px_p95, oks, oks_p5, *bounds)
+    distances = np.concatenate(moved) if moved else np.zeros(0)
+    return PeopleAgainst(kept, lost, new, distances, lost_joints, np.array(similar))

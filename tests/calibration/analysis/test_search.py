@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from calibration.analysis.budget import LossBudget
 from calibration.analysis.groups import Group
 from calibration.analysis.scoring import Difference
 from calibration.analysis.search import (
@@ -53,7 +54,7 @@ def results(noise: float = 0.05) -> list[Sensitivity]:
 
 def run(max_drop: float, min_share: float = 0.0, ranking: list[Sensitivity] | None = None) -> SearchResult:
     macs = {name: int(1000 * share) for name, share in SHARES.items()}
-    return search(Additive(), ranking or results(), ALL, macs, max_drop, min_share)  # type: ignore[arg-type]
+    return search(Additive(), ranking or results(), ALL, macs, LossBudget(max_drop), min_share)  # type: ignore[arg-type]
 
 
 def test_the_dearest_per_work_comes_first_and_noise_comes_last() -> None:
@@ -99,7 +100,7 @@ def test_an_impossible_budget_gives_the_best_that_keeps_enough_int8() -> None:
 
 def test_the_policy_says_why_and_reads_back(tmp_path: Path) -> None:
     base, found = load_policy("default"), run(max_drop=2.0)
-    policy = found_policy(base, "found", found, 2.0)
+    policy = found_policy(base, "found", found, LossBudget(2.0))
     path = tmp_path / "found.yaml"
     path.write_text(policy_text(policy))
     assert load_policy(str(path)) == policy

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -167,7 +168,8 @@ def test_trials_of_other_inputs_are_not_taken(
     assert run([*command, "--bits", "8"]) == 6
     assert "SE-Q83" in capsys.readouterr().err
     monkeypatch.setattr(trials.Trial, "baseline_ap", 50.0)
-    monkeypatch.setattr(calibration.analysis.start.Analysis, "score", lambda *_: 40.0)
+    scored = SimpleNamespace(ap=40.0, followed=None)
+    monkeypatch.setattr(calibration.analysis.start.Analysis, "score", lambda *_: scored)
     assert run([*command, "--bits", "8", "--min-int8", "99"]) == 6
     assert "SE-Q82" in capsys.readouterr().err
     for bits in ("8", "3"):
