@@ -124,9 +124,7 @@ def _table(stages: Sequence[LedgerStage], images: int, metric: str) -> Table:
     against = "against" in metric
     named = "" if metric == "AP" else f"{metric}; "
     title = f"{counted(images, 'image')}; {named}differences to `after`, 95 % intervals over images"
-    caption = (
-        "px: of the photographs, within which 95 % of FP32's joints are found; those of lost people are not"
-    )
+    caption = "px of the photographs, within which 95 % of FP32's joints are found; lost people's count as not found"
     table = Table(title=title, caption=caption if against else None)
     for name in ("model", "form", "after"):
         table.add_column(name, overflow="fold")
