@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +16,11 @@ from benchmarks.measure.latency import LatencyRun, Timed, measure
 from benchmarks.measure.sensors import Sensors, find_sensors
 from benchmarks.measure.stability import reasons_of_run
 from benchmarks.measure.timing_images import timing_images
-from benchmarks.plan import Opened, Plan, open_plan
+from benchmarks.plan import Opened, Plan, Progress, open_plan
 from benchmarks.rows import machine_row, measured_row
 from benchmarks.sample_pictures import INDEX
 from benchmarks.schema import (
+    AgainstFp32,
     Energy,
     MemoryMb,
     ModelResult,
@@ -35,8 +35,6 @@ from samkr_edge.files.one_file import refuse_replaced
 if TYPE_CHECKING:
     from benchmarks.measure.accuracy import Accuracy
     from samkr_edge.pose_model import PoseModel
-
-Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,22 @@ def run_bench(
     Raises:
         SamkrError: those of ``open_plan``; SE-A29 a model was replaced meanwhile.
     """
-    opened = open_plan(plan)
-    sensors = sensors or find_sensors(on_gpu=opened.on_gpu)
+    with open_plan(plan, progress) as opened:
+        return _measured(
+            plan, opened, samples_folder, progress, sensors or find_sensors(on_gpu=opened.on_gpu)
+        )
+
+
+def _measured(
+    plan: Plan, opened: Opened, samples_folder: Path | None, progress: Progress, sensors: Sensors
+) -> Results:
     memory = _memory(plan, opened.files, progress)
     images = timing_images(opened.records)
     power_before = sensors.power_mode()
     run = _time(plan, opened.models, images, sensors, progress)
     power_modes = (power_before, sensors.power_mode())
     accuracy = _accuracy(plan, opened, progress)
+    against_fp32 = _against_fp32(opened, progress)
     energy = _energy(plan, opened, images, progress)
     samples = _save_samples(plan, opened, samples_folder, progress)
     rows = [
@@ -77,6 +83,7 @@ def run_bench(
             run,
             opened.baseline,
             accuracy=accuracy.get(name),
+            against_fp32=against_fp32.get(name),
             memory=memory.get(name),
             energy=energy.of.get(name),
             trained_on=name in opened.seen.models or str(plan.rescore) in opened.seen.models,
@@ -196,7 +203,7 @@ def _time(
 
 
 def _accuracy(plan: Plan, opened: Opened, progress: Progress) -> dict[str, Accuracy]:
-    if opened.dataset is None or opened.facts is None:
+    if opened.dataset is None or opened.facts is None or opened.reference is not None:
         return {}
     from benchmarks.measure.accuracy import measure_accuracy
 
@@ -213,6 +220,15 @@ def _accuracy(plan: Plan, opened: Opened, progress: Progress) -> dict[str, Accur
             reuse=plan.reuse,
             advance=advance,
         )
+
+
+def _against_fp32(opened: Opened, progress: Progress) -> dict[str, AgainstFp32]:
+    if opened.reference is None:
+        return {}
+    from benchmarks.measure.against_fp32 import measure_against_fp32
+
+    with progress("against FP32", len(opened.records) * len(opened.models), unit="photos") as advance:
+        return measure_against_fp32(opened.models, opened.baseline, opened.reference, advance)
 
 
 def _energy(plan: Plan, opened: Opened, images: list[np.ndarray], progress: Progress) -> _EnergyByModel:

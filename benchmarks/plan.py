@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.rows import row_names
 from benchmarks.schema import DatasetFacts, ProtocolFacts, Results
@@ -15,7 +16,13 @@ from samkr_edge.files.one_file import digests_of, refuse_twice
 
 if TYPE_CHECKING:
     from samkr_edge.dataset.keypoint_dataset import ImageRecord, KeypointDataset
+    from samkr_edge.evaluation.against_reference import ReferencePeople
     from samkr_edge.pose_model import PoseModel
+
+Progress = Callable[..., AbstractContextManager[Callable[..., Any]]]
+
+# Photographs that are looked at where no number is given.
+DEFAULT_PHOTOS = 100
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,9 @@ class Plan:
     Attributes:
         models: model files; names in the table are made from their cards.
         baseline: the model file that the others are compared with.
-        data, split, limit: where accuracy and images come from; ``data=None`` measures latency only.
+        data, split, limit: where accuracy and images come from; without it and ``photos`` only latency is measured.
+        photos: folders, globs and videos of pictures without labels, in place of ``data``: the others are compared with
+            the baseline, an FP32 model.
         protocol: of the AP, without its rescoring network, which is read from the file ``rescore``.
         rounds, seconds: budget of the timing; one of the two.
         threads: threads of each model.
@@ -43,6 +52,7 @@ class Plan:
     models: Sequence[Path]
     baseline: Path
     data: Path | None = None
+    photos: Sequence[str] = ()
     split: str = "val"
     limit: int | None = None
     protocol: Protocol = field(default_factory=Protocol)
@@ -71,6 +81,8 @@ class Opened:
         dataset, facts, records: what AP is measured on; None without data.
         protocol, measured_by: the AP protocol, and its record.
         seen: models trained on these images.
+        reference: what the baseline, an FP32 model, finds on photographs; ``dataset`` is made of it. None without
+            photographs.
     """
 
     models: dict[str, PoseModel]
@@ -83,38 +95,77 @@ class Opened:
     protocol: Protocol
     measured_by: ProtocolFacts
     seen: Seen
+    reference: ReferencePeople | None = None
 
     @property
     def on_gpu(self) -> bool:
         return any(model.kind == "engine" for model in self.models.values())
 
 
-def open_plan(plan: Plan) -> Opened:
-    """Open data and models; refuse combinations that do not fit.
+@contextmanager
+def open_plan(plan: Plan, progress: Progress) -> Iterator[Opened]:
+    """Open data and models; refuse combinations that do not fit. Copies of photographs are deleted at the end.
 
     Raises:
         SamkrError: those of opening a model or the data; SE-D27 and SE-D26 data that does not fit; SE-U75 a model
-            that cannot follow the protocol; SE-U62 the same model twice; SE-D45 a model was trained on these images.
+            that cannot follow the protocol; SE-U62 the same model twice; SE-D45 a model was trained on these images;
+            with photographs also SE-D57 none is left, SE-U09 and SE-D58 the baseline cannot stand for labels.
     """
     # The data first: opening it is quick, and a mistake in it should not cost the loading of the models.
     dataset, facts, records = _open_data(plan)
     digests = digests_of(plan.models)
     models, files = _open_models(plan)
-    protocol, measured_by, seen = plan.protocol, ProtocolFacts(), Seen()
-    if dataset is not None:
-        protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
-    return Opened(
-        models=models,
-        files=files,
-        hashes={name: digests[path] for name, path in files.items()},
-        baseline=next(name for name, path in files.items() if path == plan.baseline),
-        dataset=dataset,
-        facts=facts,
-        records=records,
-        protocol=protocol,
-        measured_by=measured_by,
-        seen=seen,
-    )
+    baseline = next(name for name, path in files.items() if path == plan.baseline)
+    with _reference(plan, models, baseline, progress) as reference:
+        if reference is not None:
+            from benchmarks.measure.accuracy import dataset_facts
+
+            dataset, records = reference.dataset, reference.dataset.images
+            facts = dataset_facts(dataset, None)
+        protocol, measured_by, seen = plan.protocol, ProtocolFacts(), Seen()
+        if dataset is not None:
+            protocol, measured_by, seen = _judged_by(plan, models, dataset, records)
+        yield Opened(
+            models=models,
+            files=files,
+            hashes={name: digests[path] for name, path in files.items()},
+            baseline=baseline,
+            dataset=dataset,
+            facts=facts,
+            records=records,
+            protocol=protocol,
+            measured_by=measured_by,
+            seen=seen,
+            reference=reference,
+        )
+
+
+@contextmanager
+def _reference(
+    plan: Plan, models: Mapping[str, PoseModel], baseline: str, progress: Progress
+) -> Iterator[ReferencePeople | None]:
+    """The people of the baseline on the photographs; None without photographs."""
+    if not plan.photos:
+        yield None
+        return
+    from samkr_edge.dataset.photos import KnownPictures
+    from samkr_edge.evaluation.against_reference import reference_people, require_fp32
+    from samkr_edge.frames.photo_set import photo_set
+
+    model = models[baseline]
+    require_fp32(model.card, model.path)
+    for name, other in models.items():
+        other.card.skeleton.require_same(
+            model.card.skeleton,
+            f"model {name}",
+            f"baseline {baseline}",
+            fix="give models with the same keypoints, one pair a run",
+        )
+    known = KnownPictures.calibrating(each.card for each in models.values())
+    with photo_set(plan.photos, plan.limit or DEFAULT_PHOTOS, leave_out=known) as photos:
+        with progress("people that FP32 finds", len(photos), unit="photos") as advance:
+            reference = reference_people(model, photos.records, advance=advance)
+        yield reference
 
 
 def _open_data(

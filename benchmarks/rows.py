@@ -11,6 +11,7 @@ from benchmarks.measure.latency import LatencyRun, latency_stats, speed_up, spli
 from benchmarks.measure.stability import reasons_of_model
 from benchmarks.paper import paper_figure
 from benchmarks.schema import (
+    AgainstFp32,
     Energy,
     Machine,
     MemoryMb,
@@ -55,6 +56,7 @@ def measured_row(
     baseline: str,
     *,
     accuracy: Accuracy | None = None,
+    against_fp32: AgainstFp32 | None = None,
     memory: MemoryMb | None = None,
     energy: Energy | None = None,
     trained_on: bool = False,
@@ -81,6 +83,7 @@ def measured_row(
         accuracy=accuracy.scores if accuracy else None,
         difference=accuracy.difference if accuracy else None,
         accuracy_reused=accuracy.reused if accuracy else False,
+        against_fp32=against_fp32,
         trained_on=trained_on,
         memory_mb=memory,
         int8_share=int8_share(path),

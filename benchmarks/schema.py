@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.protocol import in_words
 from samkr_edge.files.artefact import json_in, read_json, write_json
+from samkr_edge.printable import counted
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.json"
+AGAINST_FP32 = "AP against FP32"
 
 
 class _Strict(BaseModel):
@@ -100,6 +102,22 @@ class PaperResult(_Strict):
     latency_ms: float | None = None
 
 
+class AgainstFp32(_Strict):
+    """How a model's people on photographs differ from the FP32 model's, see
+    ``samkr_edge.evaluation.against_reference.AgainstReference``."""
+
+    ap: Spread = Field(description="AP against FP32, 0..100: the FP32 model's people stand for labels")
+    kept: int = Field(description="people whom both show")
+    lost: int = Field(description="people whom only FP32 shows")
+    new: int = Field(description="people whom only this model shows")
+    moved_px: float | None = Field(
+        description="pixels within which half of FP32's joints are found, those of people lost at no distance"
+    )
+    moved_px_p95: float | None = Field(description="the same of 95 % of the joints")
+    oks: float = Field(description="median OKS of FP32's people, 0..1; that of people lost is 0")
+    oks_p5: float = Field(description="its 5th percentile")
+
+
 class ModelResult(_Strict):
     """One row of the table."""
 
@@ -123,6 +141,9 @@ class ModelResult(_Strict):
         None, description="AP minus the baseline's, paired bootstrap over images"
     )
     accuracy_reused: bool = False
+    against_fp32: AgainstFp32 | None = Field(
+        default=None, description="in place of accuracy and difference, where photographs have no labels"
+    )
     trained_on: bool = Field(
         default=False, description="the network was trained on these images: train-fit AP"
     )
@@ -134,8 +155,24 @@ class ModelResult(_Strict):
     reasons: list[str] = []
 
     @property
+    def metric(self) -> str:
+        """What ``ap`` is called wherever it is shown."""
+        return AGAINST_FP32 if self.against_fp32 else "train-fit AP" if self.trained_on else "AP"
+
+    @property
     def ap(self) -> float | None:
+        """By labels, or against FP32: ``metric`` says which."""
+        if self.against_fp32:
+            return self.against_fp32.ap.value
         return self.accuracy["ap"] if self.accuracy else None
+
+    @property
+    def change(self) -> Spread | None:
+        """``ap`` minus the baseline's, with its 95 % interval; None for the baseline."""
+        if self.against_fp32 is None or self.is_baseline:
+            return self.difference
+        ap = self.against_fp32.ap
+        return Spread(value=ap.value - 100, low=ap.low - 100, high=ap.high - 100)
 
     @property
     def simulated(self) -> bool:
@@ -150,10 +187,11 @@ class DatasetFacts(_Strict):
     split: str
     kind: str
     skeleton: str
-    annotations_sha256: str
+    annotations_sha256: str = Field(description="of the annotation file, or of the model that stands for it")
+    labelled_by: str = Field(default="", description="the precision whose people stand for labels: FP32")
     images: int = Field(description="images evaluated")
     images_in_split: int
-    people: int = Field(description="people with labelled joints in the evaluated images")
+    people: int = Field(description="people with labelled joints in the evaluated images, or whom FP32 shows")
     images_digest: str = Field(description="sha256 over id, name and bytes of every evaluated image")
 
     @property
@@ -258,13 +296,33 @@ class Results(_Strict):
 
     @property
     def ap_label(self) -> str:
-        """Split and protocol of this run's AP: ``val, deployment``; empty if none was measured."""
+        """Split and protocol of this run's AP: ``val, deployment``, or ``photos, against FP32``; empty if none was
+        measured."""
         train_fit = ", train-fit" if any(model.trained_on for model in self.models) else ""
-        return f"{self.dataset.split}, {self.protocol.label}{train_fit}" if self.dataset else ""
+        if self.dataset is None:
+            return ""
+        by = f"against {self.dataset.labelled_by}" if self.dataset.labelled_by else self.protocol.label
+        return f"{self.dataset.split}, {by}{train_fit}"
+
+    @property
+    def metric(self) -> str:
+        """What a column of this run's AP is headed: ``AP``, or ``AP against FP32``."""
+        return AGAINST_FP32 if self.dataset and self.dataset.labelled_by else "AP"
+
+    @property
+    def scored_on(self) -> str:
+        """``400 images of people/val, deployment``, or ``60 photos``; empty if accuracy was not measured."""
+        if self.dataset is None:
+            return ""
+        if self.dataset.labelled_by:
+            return counted(self.dataset.images, "photo")
+        return f"{counted(self.dataset.images, 'image')} of {self.dataset.name}/{self.ap_label}"
 
     @property
     def ap_basis(self) -> str:
-        """Images, labels and protocol: AP of two runs can be compared if these are equal."""
+        """Images, labels (or the FP32 model that stands for them) and protocol: AP of two runs can be compared if these
+        are equal.
+        """
         return f"{self.dataset.labelled_images} {self.protocol.model_dump_json()}" if self.dataset else ""
 
 

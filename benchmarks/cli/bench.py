@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
+from samkr_edge.cli.photos import PhotoWords, require_one
 from samkr_edge.cli.places import file_to_write, model_named, models_named, rescoring_named
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
 if TYPE_CHECKING:
+    from benchmarks.judge.gate import Limits
     from benchmarks.judge.regression import Uncompared
     from benchmarks.schema import Results
 
@@ -49,7 +51,8 @@ def bench(
             callback=models_named,
         ),
     ],
-    data: Annotated[Path | None, data_dir("; without it only latency is measured")] = None,
+    data: Annotated[Path | None, data_dir("; without it and --photos only latency is measured")] = None,
+    photos: PhotoWords = None,
     split: Split = "val",
     limit: Limit = None,
     anyway: Anyway = False,
@@ -99,7 +102,18 @@ def bench(
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Images saved with every model's predictions.")] = 6,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, metavar="AP", help="Exit with 6 if a model lost more AP than this.")
+        float | None,
+        typer.Option(
+            min=0, metavar="AP", help="Exit with 6 if a model lost more AP, or AP against FP32, than this."
+        ),
+    ] = None,
+    max_moved: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="With --photos: exit with 6 if 95 % of FP32's joints are not found within this.",
+        ),
     ] = None,
     max_latency: Annotated[
         float | None, typer.Option(min=0, metavar="MS", help="Exit with 6 if a model's p90 is above this.")
@@ -124,6 +138,10 @@ def bench(
     difference to the baseline has a 95 % interval (paired bootstrap over images). A run whose clock or times moved is
     marked unstable, with the reason and the fix.
 
+    With --photos, pictures without labels, the people that the FP32 model finds stand for labels: the table has people
+    kept, lost and new, how far joints moved, and AP against FP32, which is never compared with AP. The FP32 model is
+    the baseline, and pictures that a model was calibrated on are left out.
+
     With a results.json as --baseline, rows are paired by their bytes, else by network, precision and input size. What
     cannot be compared with it (a missing row, other images, other threads, another device) is named and fails the
     gate, unless --may-differ allows it.
@@ -131,6 +149,8 @@ def bench(
     Examples:
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --out results --report
+
+      samkr-edge bench fp32.cpu.onnx int8.cpu.onnx --photos my_pictures --out results --report
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --data people --max-drop 1 --max-latency 20
 
@@ -147,16 +167,25 @@ def bench(
     if on is not None:
         from samkr_edge.deploy.remote import run_there
 
-        raise typer.Exit(run_there(on, context, inputs=("models", "data", "baseline", "rescore")))
+        raise typer.Exit(run_there(on, context, inputs=("models", "data", "photos", "baseline", "rescore")))
     from benchmarks.bench import run_bench
+    from benchmarks.judge.gate import Limits
     from benchmarks.plan import Plan
     from benchmarks.schema import write_results
     from samkr_edge.progress import progress
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
-    if max_drop is not None and data is None:
+    if photos and data is not None:
+        require_one(photos, data)
+    if max_drop is not None and data is None and not photos:
         raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
+    if max_moved is not None and not photos:
+        raise SamkrError(
+            "SE-U61",
+            "--max-moved is for joints that moved against FP32, so it needs --photos",
+            fix="add --photos DIR",
+        )
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
@@ -165,17 +194,20 @@ def bench(
     # Read before the measurement, so that a mistake in it does not cost the run.
     earlier = _earlier_run(baseline, may_differ or ())
     paths, first = _with_baseline(models, baseline if earlier is None else None)
-    if max_drop is not None and earlier is None and len(paths) == 1:
+    if ((max_drop is not None and earlier is None) or max_moved is not None) and len(paths) == 1:
         raise SamkrError(
             "SE-U61",
-            "--max-drop compares accuracy, and a single model has nothing to compare with",
-            fix="name the FP32 model first, or give --baseline results.json",
+            f"{'--max-drop' if max_moved is None else '--max-moved'} compares accuracy, and a single model has nothing "
+            "to compare with",
+            fix="name the FP32 model first"
+            + (", or give --baseline results.json" if max_moved is None else ""),
         )
     _require_places(target, report, None if earlier is None else baseline)
     plan = Plan(
         models=paths,
         baseline=first,
         data=data,
+        photos=photos or (),
         split=split,
         limit=limit,
         protocol=by,
@@ -198,7 +230,11 @@ def bench(
     if target is not None:
         write_results(target, results)
     failed, uncompared = _judged(
-        results, earlier, max_drop, max_latency, [what.value for what in may_differ or ()], require_stable
+        results,
+        earlier,
+        Limits(max_drop, max_moved, max_latency),
+        [what.value for what in may_differ or ()],
+        require_stable,
     )
     _tell(results, failed, uncompared, target, report, as_json)
 
@@ -271,21 +307,22 @@ def _require_places(target: Path | None, report: bool, baseline: Path | None) ->
 def _judged(
     results: Results,
     earlier: Results | None,
-    max_drop: float | None,
-    max_latency: float | None,
+    limits: Limits,
     may_differ: Sequence[str],
     require_stable: bool,
 ) -> tuple[SamkrError | None, list[Uncompared]]:
     """(why the command fails, what could not be compared with the earlier run)."""
+    from dataclasses import replace
+
     from benchmarks.judge.gate import gate_failure
     from benchmarks.judge.regression import compare_runs, drop_of, regression
     from benchmarks.measure.stability import unstable_error
     from benchmarks.schema import all_reasons
 
-    against = None if earlier is None else compare_runs(results, earlier, drop_of(max_drop))
+    against = None if earlier is None else compare_runs(results, earlier, drop_of(limits.max_drop))
     failed = (
-        gate_failure(results.models, max_drop if len(results.models) > 1 else None, max_latency)
-        or (regression(against, results, max_drop, may_differ) if against else None)
+        gate_failure(results.models, limits if len(results.models) > 1 else replace(limits, max_drop=None))
+        or (regression(against, results, limits.max_drop, may_differ) if against else None)
         or (unstable_error(all_reasons(results), results.stability_fix) if require_stable else None)
     )
     return failed, against.uncompared if against else []

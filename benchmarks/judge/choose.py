@@ -18,6 +18,7 @@ class Candidate:
         ap: 0..100.
         basis: the images and the protocol of its AP; only AP of one basis is comparable.
         stable: whether its times can be trusted.
+        metric: what ``ap`` is called; the same for all of one basis.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Candidate:
     ap: float
     basis: str
     stable: bool = True
+    metric: str = "AP"
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ def choose(
             "Accuracy was not measured, so no model can be chosen: run bench with --data DIR.", None
         )
     if len({candidate.basis for candidate in candidates}) > 1:
+        metrics = sorted({candidate.metric for candidate in candidates})
         return Choice(
-            "The runs were scored on different images or by different protocols, so their models cannot be compared by "
-            "AP.",
+            f"The runs have {' and '.join(metrics)}, so their models cannot be compared."
+            if len(metrics) > 1
+            else "The runs were scored on different images or by different protocols, so their models cannot be "
+            f"compared by {metrics[0]}.",
             None,
         )
-    wanted = _constraint(max_latency, min_ap)
+    metric = candidates[0].metric
+    wanted = _constraint(max_latency, min_ap, metric)
     fitting = [
         candidate
         for candidate in candidates
@@ -84,19 +90,19 @@ def choose(
     why += "" if taken.stable else "; its times are unstable"
     why += f"; not considered, AP unknown: {', '.join(left_out)}" if left_out else ""
     return Choice(
-        f"Take {taken.name} for {wanted}: {taken.ap:.1f} AP at p90 {milliseconds(taken.p90)} ms{why}.",
+        f"Take {taken.name} for {wanted}: {taken.ap:.1f} {metric} at p90 {milliseconds(taken.p90)} ms{why}.",
         taken.name,
     )
 
 
-def _constraint(max_latency: float | None, min_ap: float | None) -> str:
+def _constraint(max_latency: float | None, min_ap: float | None, metric: str) -> str:
     texts = [] if max_latency is None else [f"at most {max_latency:g} ms (p90)"]
-    texts += [] if min_ap is None else [f"at least {min_ap:g} AP"]
+    texts += [] if min_ap is None else [f"at least {min_ap:g} {metric}"]
     return " and ".join(texts)
 
 
 def _words(candidate: Candidate) -> str:
-    return f"{candidate.name} ({candidate.ap:.1f} AP, p90 {milliseconds(candidate.p90)} ms)"
+    return f"{candidate.name} ({candidate.ap:.1f} {candidate.metric}, p90 {milliseconds(candidate.p90)} ms)"
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -71,7 +71,7 @@ def compare_runs(results: Results, earlier: Results, max_drop: float) -> Compari
         if old.ap is None or new.ap is None or not math.isfinite(old.ap - new.ap):
             uncompared.append(Uncompared("accuracy", f"{new.name}: AP was {old.ap}, is {new.ap}"))
         elif old.ap <= max_drop:
-            why = f"{new.name}: its {old.ap:.1f} AP could not have fallen by more than {max_drop:g}"
+            why = f"{new.name}: its {old.ap:.1f} {old.metric} could not have fallen by more than {max_drop:g}"
             uncompared.append(Uncompared("accuracy", why))
         else:
             compared += 1
@@ -110,7 +110,10 @@ def regression(
             "SE-Q65",
             f"the quality gate failed: {_names(found.lost)} lost more than {drop_of(max_drop):g} AP "
             "since the baseline results",
-            {new.name: f"{old.ap:.1f} AP before, {new.ap:.1f} AP now" for old, new in found.lost[:4]},
+            {
+                new.name: f"{old.ap:.1f} {old.metric} before, {new.ap:.1f} {new.metric} now"
+                for old, new in found.lost[:4]
+            },
             fix="find what changed the model: samkr-edge inspect MODEL",
         )
     if found.slower:
@@ -171,6 +174,8 @@ def _other_images(results: Results, earlier: Results) -> str:
         return ""
     if now is None or before is None:
         return f"measured {'only then' if now is None else 'only now'}"
+    if results.metric != earlier.metric:
+        return f"{earlier.metric} then, {results.metric} now"
     if now.labelled_images == before.labelled_images:
         return _other_protocol(results, earlier)
     told = [

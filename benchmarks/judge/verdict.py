@@ -6,12 +6,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.judge.wording import interval, is_significant, milliseconds, short_labels, with_interval
+from benchmarks.judge.wording import (
+    agreement,
+    interval,
+    is_significant,
+    milliseconds,
+    short_labels,
+    with_interval,
+)
 from benchmarks.schema import ModelResult
 from samkr_edge.evaluation.scores import LEAST_AP
+from samkr_edge.printable import counted
 
 # AP that a model may lose and still be recommended, where the user gives no budget of their own.
 DEFAULT_MAX_DROP = 1.0
+# The same of AP against FP32: on rendered people it falls about as fast (docs/quantization.md), and a little more, as
+# also a change for the better is a change.
+DEFAULT_MAX_DROP_AGAINST_FP32 = 2.0
 # Two models whose speed differs by less than this are equally fast; the more accurate one is then the better.
 _SAME_SPEED = 0.05
 # Fewer images give an interval so wide that it rarely decides anything.
@@ -45,7 +56,7 @@ def decide(
     Args:
         models: all rows; exactly one is the baseline.
         images: images evaluated; None where accuracy was not measured.
-        max_drop: AP that may be lost; None for DEFAULT_MAX_DROP.
+        max_drop: AP that may be lost; None for the default.
         unstable: why the run's times cannot be trusted.
     """
     baseline = next(model for model in models if model.is_baseline)
@@ -61,7 +72,8 @@ def decide(
         return Verdict(_latency_only(baseline, judged, labels), None, notes)
     if max(model.ap or 0.0 for model in models) < LEAST_AP:
         return Verdict(_too_low(baseline, judged, labels), None, notes)
-    budget = DEFAULT_MAX_DROP if max_drop is None else max_drop
+    usual = DEFAULT_MAX_DROP if baseline.against_fp32 is None else DEFAULT_MAX_DROP_AGAINST_FP32
+    budget = usual if max_drop is None else max_drop
     return _compare(baseline, judged, labels, images or 0, budget, notes)
 
 
@@ -87,7 +99,9 @@ def _fastest(models: Sequence[ModelResult]) -> ModelResult:
 
 
 def _alone(baseline: ModelResult, labels: dict[str, str]) -> str:
-    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} {_metric(baseline)}"
+    ap = "" if baseline.ap is None else f" and scores {baseline.ap:.1f} {baseline.metric}"
+    if baseline.against_fp32 is not None:
+        ap = f" and finds {counted(baseline.against_fp32.kept, 'person', 'people')}"
     return (
         f"{labels[baseline.name]} takes {milliseconds(baseline.latency.p50_ms)} ms a frame (p50){ap}; "
         "there is no second model to compare it with."
@@ -109,7 +123,7 @@ def _without_times(
     highest = max(model.ap or 0.0 for model in (baseline, *others))
     low = f", but AP {highest:.1f} is too low for that to mean much" if highest < LEAST_AP else ""
     return (
-        f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.difference else ''}; "
+        f"{labels[best.name]} against {labels[baseline.name]}: {_cost(best, images)}{low if best.change else ''}; "
         "quantized checkpoints have no latency of their own, so nothing is recommended."
     )
 
@@ -142,7 +156,7 @@ def _compare(
         best = min(faster, key=_drop)
         return Verdict(
             f"Keep {base}: {labels[best.name]} is {_pace(best, base)} but {_cost(best, images)}"
-            + (f", more than the {budget:g} AP allowed." if best.difference else "."),
+            + _beyond(best, budget),
             baseline.name,
             notes,
         )
@@ -156,29 +170,33 @@ def _compare(
     )
 
 
+def _beyond(model: ModelResult, budget: float) -> str:
+    if model.against_fp32 is not None:
+        return f", below the {100 - budget:g} that are wanted."
+    return f", more than the {budget:g} AP allowed." if model.change else "."
+
+
 def _speed(model: ModelResult) -> float:
     return model.speed_up.value if model.speed_up else 1.0
 
 
 def _drop(model: ModelResult) -> float:
-    return -model.difference.value if model.difference else math.inf
-
-
-def _metric(model: ModelResult) -> str:
-    return "train-fit AP" if model.trained_on else "AP"
+    return -model.change.value if model.change else math.inf
 
 
 def _cost(model: ModelResult, images: int) -> str:
-    difference = model.difference
+    difference = model.change
+    if model.against_fp32 is not None:
+        return agreement(model)
     if difference is None:
         return "its accuracy is unknown"
     if not is_significant(difference):
         return (
-            f"its {model.ap:.1f} {_metric(model)} differ by {with_interval(difference)}, "
+            f"its {model.ap:.1f} {model.metric} differ by {with_interval(difference)}, "
             f"which {images} images cannot tell from noise"
         )
     verb = "loses" if difference.value < 0 else "gains"
-    return f"{verb} {abs(difference.value):.1f} {_metric(model)} {interval(difference)}"
+    return f"{verb} {abs(difference.value):.1f} {model.metric} {interval(difference)}"
 
 
 def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence[str]) -> list[str]:
@@ -193,7 +211,15 @@ def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence
             "built model shows its speed."
         )
     if images is None:
-        notes.append("Accuracy was not measured: give --data DIR for AP and its difference to the baseline.")
+        notes.append(
+            "Accuracy was not measured: give --data DIR for AP and its difference to the baseline, or --photos DIR, "
+            "pictures without labels, for what changes against FP32."
+        )
     elif images < _FEW_IMAGES:
         notes.append(f"Only {images} images were scored: small AP differences cannot be seen with so few.")
+    if any(model.against_fp32 for model in models):
+        notes.append(
+            "Photos have no labels, so the people that FP32 finds stand for them: this shows what a model changes, not "
+            "how good FP32 is."
+        )
     return notes

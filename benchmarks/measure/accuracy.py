@@ -64,6 +64,7 @@ def dataset_facts(dataset: KeypointDataset, limit: int | None) -> DatasetFacts:
         kind=dataset.kind,
         skeleton=dataset.skeleton.name,
         annotations_sha256=sha256_of(dataset.annotation_path),
+        labelled_by=dataset.labelled_by,
         images=len(records),
         images_in_split=len(dataset),
         people=people,

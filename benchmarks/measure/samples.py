@@ -48,15 +48,17 @@ def write_samples(
         count: most images to save.
         advance: called after each image.
     """
+    from samkr_edge.evaluation.against_reference import deployed
     from samkr_edge.images import read_image
 
+    shown = deployed if dataset.labelled_by else _shown
     images = []
     for number, record in enumerate(evenly_spaced(_with_people(dataset, records), count)):
         image = read_image(record.path)
         small, scale = _shrink(image)
         name = f"{number:02d}.jpg"
         _write_jpeg(folder / name, small)
-        people = {key: _people(model(image, None), scale) for key, model in models.items()}
+        people = {key: _people(shown(model(image, None)), scale) for key, model in models.items()}
         images.append(SampleImage(file=name, width=small.shape[1], height=small.shape[0], people=people))
         if advance is not None:
             advance(1)
@@ -104,13 +106,15 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _people(poses: Poses, scale: float) -> list[SamplePerson]:
+def _shown(poses: Poses) -> Poses:
     if not len(poses):
-        return []
+        return poses
+    return poses.above(max(_SHOWN_SCORE, _SHOWN_SHARE * float(poses.scores.max())))
+
+
+def _people(poses: Poses, scale: float) -> list[SamplePerson]:
     # `+ 0.5 ... - 0.5`: pixel centres, not corners, are scaled by the resize.
     points = (poses.keypoints + 0.5) * scale - 0.5
-    threshold = max(_SHOWN_SCORE, _SHOWN_SHARE * float(poses.scores.max()))
-    shown = [i for i in np.argsort(-poses.scores) if poses.scores[i] >= threshold]
     return [
         SamplePerson(
             score=round(float(poses.scores[i]), 4),
@@ -119,5 +123,5 @@ def _people(poses: Poses, scale: float) -> list[SamplePerson]:
                 for (x, y), s in zip(points[i], poses.joint_scores[i], strict=True)
             ],
         )
-        for i in shown[:_MOST_PEOPLE]
+        for i in np.argsort(-poses.scores)[:_MOST_PEOPLE]
     ]

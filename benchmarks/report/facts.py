@@ -61,6 +61,13 @@ def _data(results: Results) -> list[tuple[str, str]]:
     dataset, rescoring = results.dataset, results.protocol.rescoring_sha256
     if dataset is None:
         return []
+    if dataset.labelled_by:
+        people = counted(dataset.people, "person", "people")
+        return [
+            ("Photos", f"{counted(dataset.images, 'photo')}, on which {dataset.labelled_by} finds {people}"),
+            ("In place of labels", f"the people of {results.baseline().file}, {dataset.skeleton}"),
+            ("Images", f"sha256 {dataset.images_digest} (numbers, names, bytes)"),
+        ]
     part = "" if dataset.images == dataset.images_in_split else f" of {dataset.images_in_split}"
     scored = (
         f"{dataset.images}{part} images, {counted(dataset.people, 'person', 'people')}, {dataset.skeleton}"
@@ -88,9 +95,7 @@ def facts_line(results: Results) -> list[str]:
     sizes = sorted({model.input_size for model in results.models})
     line = [", ".join(networks), ", ".join(f"{width}×{height}" for height, width in sizes)]
     if results.dataset is not None:
-        line.append(
-            f"{counted(results.dataset.images, 'image')} of {results.dataset.name}/{results.ap_label}"
-        )
+        line.append(results.scored_on)
     device = device_name(results)
     if device:
         line.append(device)

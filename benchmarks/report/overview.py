@@ -64,6 +64,7 @@ def candidates(runs: Sequence[tuple[str, Results]]) -> list[Candidate]:
             model.ap,
             results.ap_basis,
             results.stable and model.stable,
+            results.metric,
         )
         for label, model, results in _labelled(runs)
         if model.ap is not None and math.isfinite(model.ap) and results.dataset is not None
@@ -147,7 +148,7 @@ def _ranges(best: Sequence[Candidate]) -> list[tuple[str, str, str, str]]:
 
 
 def _line(name: str, results: Results, model: ModelResult) -> dict[str, Any]:
-    difference, speed = model.difference, model.speed_up
+    difference, speed = model.change, model.speed_up
     return {
         "run": name,
         "model": short_labels(results.models)[model.name],

@@ -100,7 +100,7 @@ def pareto_plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
         for model in results.models:
             if model.ap is None or base_ap is None:
                 continue
-            spread = model.difference
+            spread = model.change
             label = labels[model.name]
             points.append(
                 Point(
@@ -116,10 +116,11 @@ def pareto_plots(runs: Sequence[tuple[str, Results]]) -> list[str]:
             )
     if not points:
         return []
-    title = "Accuracy (AP) against latency (ms) of " + ", ".join(point.label for point in points)
+    metric = next(results.metric for _, results in runs if results.dataset)
+    title = f"Accuracy ({metric}) against latency (ms) of " + ", ".join(point.label for point in points)
     return [
-        scatter(points, width=920, height=400, title=title, css_class="wide"),
-        scatter(points, width=380, height=360, title=title, css_class="narrow"),
+        scatter(points, width=920, height=400, title=title, css_class="wide", metric=metric),
+        scatter(points, width=380, height=360, title=title, css_class="narrow", metric=metric),
     ]
 
 
@@ -127,8 +128,10 @@ def _clipped(text: str, length: int = 34) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip(",· ") + "…"
 
 
-def scatter(points: Sequence[Point], *, width: float, height: float, title: str, css_class: str) -> str:
-    """AP against latency. Marks with bars p50..p90 and the AP interval, the Pareto front as a stepped line.
+def scatter(
+    points: Sequence[Point], *, width: float, height: float, title: str, css_class: str, metric: str = "AP"
+) -> str:
+    """``metric`` against latency. Marks with bars p50..p90 and the AP interval, the Pareto front as a stepped line.
 
     The latency axis starts at 0, so that distances are ratios; the AP axis is fitted to the data.
     """
@@ -138,7 +141,7 @@ def scatter(points: Sequence[Point], *, width: float, height: float, title: str,
         f'<svg class="plot {css_class}" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
-        *_axes(x, y, width, height),
+        *_axes(x, y, width, height, metric),
         *_front_line(points, x, y),
     ]
     boxes = place_labels(
@@ -168,7 +171,7 @@ def _ap_scale(points: Sequence[Point], height: float) -> _Axis:
     return _Axis(max(-0.3 * room, low - room), min(100.0 + 0.3 * room, high + room), height - _BOTTOM, _TOP)
 
 
-def _axes(x: _Axis, y: _Axis, width: float, height: float) -> list[str]:
+def _axes(x: _Axis, y: _Axis, width: float, height: float, metric: str) -> list[str]:
     parts = []
     marks = ticks(y.low, y.high, 5)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
@@ -195,7 +198,7 @@ def _axes(x: _Axis, y: _Axis, width: float, height: float) -> list[str]:
         f'<text class="axis-name" x="{x.end:g}" y="{height - 8:g}" text-anchor="end">'
         "latency per frame, ms →</text>"
     )
-    parts.append(f'<text class="axis-name" x="{x.start - 44:g}" y="14">↑ AP</text>')
+    parts.append(f'<text class="axis-name" x="{x.start - 44:g}" y="14">↑ {metric}</text>')
     parts.append(
         f'<text class="axis-name" x="{x.end:g}" y="14" text-anchor="end">up and left is better</text>'
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.judge.wording import (
+    bounds,
     interval,
     is_significant,
     milliseconds,
@@ -18,8 +20,8 @@ from benchmarks.paper import beside_the_paper
 from benchmarks.report.facts import facts, facts_line, flat
 from benchmarks.report.pictures import Budget, pictures
 from benchmarks.report.svg import mark_icon
-from benchmarks.report.table import conditions, extras, has_paper
-from benchmarks.schema import ModelResult, Results, SplitMs
+from benchmarks.report.table import accuracy_columns, conditions, extras, has_paper
+from benchmarks.schema import AGAINST_FP32, ModelResult, Results, SplitMs
 from samkr_edge.printable import counted
 
 STAGES_SHOWN = tuple(SplitMs.model_fields)
@@ -37,6 +39,7 @@ class ModelRow:
     ap: str
     difference: str
     difference_note: str
+    against_fp32: list[tuple[str, str]]
     p50: str
     p90: str
     p99: str
@@ -71,6 +74,9 @@ def run_part(number: int, results: Results, folder: Path, budget: Budget, name: 
         "rows": rows,
         "tiles": _tiles(results, labels),
         "has_ap": results.dataset is not None,
+        "against_fp32": [_two_lines(column.heading) for column in accuracy_columns(results)]
+        if results.metric == AGAINST_FP32
+        else [],
         "has_paper": has_paper(results),
         "beside_paper": beside_the_paper(results),
         "ap_label": results.ap_label,
@@ -90,8 +96,14 @@ def _unbroken(text: str) -> str:
     return text.replace(", +", ",\u00a0+").replace(", −", ",\u00a0−")
 
 
+def _two_lines(text: str) -> tuple[str, str]:
+    """``98.5 [94.5, 100.0]``, or another text that ends in brackets: what stands before them, and they."""
+    start = re.search(r" [\[(]", text)
+    return (text, "") if start is None else (text[: start.start()], text[start.start() + 1 :])
+
+
 def _row(model: ModelResult, label: str, series: int, results: Results, slowest: float) -> ModelRow:
-    speed, difference = model.speed_up, model.difference
+    speed, difference = model.speed_up, model.change
     note = ""
     if difference is not None:
         note = "beyond noise" if is_significant(difference) else "within noise"
@@ -104,6 +116,7 @@ def _row(model: ModelResult, label: str, series: int, results: Results, slowest:
         ap="–" if model.ap is None else f"{model.ap:.1f}",
         difference="baseline" if difference is None else signed(difference.value),
         difference_note="" if difference is None else f"{interval(difference)} {note}",
+        against_fp32=[_two_lines(column.cell(model)) for column in accuracy_columns(results)],
         p50=milliseconds(model.latency.p50_ms),
         p90=milliseconds(model.latency.p90_ms),
         p99=milliseconds(model.latency.p99_ms),
@@ -150,10 +163,12 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
         small = f"p90 {milliseconds(model.latency.p90_ms)} ms"
     if not model.simulated:
         tiles.append(("Latency, p50", milliseconds(model.latency.p50_ms), "ms", small))
-    if model.ap is not None:
+    if model.against_fp32 is not None:
+        tiles.append(_agreement_tile(model, results.scored_on))
+    elif model.ap is not None:
         small = counted(results.dataset.images, "image") if results.dataset else ""
-        if model.difference is not None:
-            small = f"{with_interval(model.difference)} to {against}"
+        if model.change is not None:
+            small = f"{with_interval(model.change)} to {against}"
         tiles.append(("Train-fit" if model.trained_on else "Accuracy", f"{model.ap:.1f}", "AP", small))
     smaller = base.size_mb / model.size_mb
     small = model.file
@@ -161,6 +176,16 @@ def _tiles(results: Results, labels: dict[str, str]) -> list[tuple[str, str, str
         small = f"{against} {base.size_mb:.1f} MB" + (f" · {smaller:.1f}× smaller" if smaller > 1.05 else "")
     tiles.append(("Model file", f"{model.size_mb:.1f}", "MB", small))
     return tiles
+
+
+def _agreement_tile(model: ModelResult, photos: str) -> tuple[str, str, str, str]:
+    found = model.against_fp32
+    assert found is not None
+    if model.is_baseline:
+        return "People found", str(found.kept), "", f"on {photos}"
+    people = counted(found.kept + found.lost, "person", "people")
+    small = f"{bounds(found.ap)} · keeps {found.kept} of {people}"
+    return "Against FP32", f"{found.ap.value:.1f}", "AP", small
 
 
 def _accuracy_table(results: Results, labels: dict[str, str]) -> dict[str, Any] | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.judge.wording import with_interval
+from benchmarks.judge.wording import bounds, with_interval
 from benchmarks.paper import beside_the_paper
-from benchmarks.schema import ModelResult, Results
+from benchmarks.schema import AGAINST_FP32, ModelResult, Results
 from samkr_edge.printable import counted
 
 if TYPE_CHECKING:
@@ -24,11 +24,8 @@ def render(results: Results) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     # Only names wrap on a narrow terminal: a truncated number is worse than a name on two lines.
     table.add_column("model", overflow="fold", min_width=12)
-    has_ap = results.dataset is not None
-    if has_ap:
-        table.add_column("AP", justify="right", no_wrap=True)
-        table.add_column("difference [95 %]", justify="right", no_wrap=True)
     for heading in (
+        *(column.heading for column in accuracy_columns(results)),
         "p50 ms",
         "p90",
         "p99",
@@ -53,10 +50,56 @@ def render(results: Results) -> RenderableType:
 
 @dataclass(frozen=True)
 class Extra:
-    """A column that is only shown if a row of the run has it."""
+    """A column that not every run has."""
 
     heading: str
     cell: Callable[[ModelResult], str]
+
+
+def accuracy_columns(results: Results) -> list[Extra]:
+    """AP and its difference; or what changes against FP32; none without images."""
+    if results.dataset is None:
+        return []
+    if results.metric == AGAINST_FP32:
+        return [
+            Extra(f"{AGAINST_FP32} [95 %]", _against_fp32),
+            Extra("kept/lost/new", _people),
+            Extra("moved px (p95)", _moved),
+            Extra("OKS (p5)", _similar),
+        ]
+    return [
+        Extra("AP", lambda m: "" if m.ap is None else f"{m.ap:.1f}"),
+        Extra("difference [95 %]", lambda m: "baseline" if m.change is None else with_interval(m.change)),
+    ]
+
+
+def _against_fp32(model: ModelResult) -> str:
+    found = model.against_fp32
+    if model.is_baseline or found is None:
+        return "reference"
+    return f"{found.ap.value:.1f} {bounds(found.ap)}"
+
+
+def _people(model: ModelResult) -> str:
+    found = model.against_fp32
+    if model.is_baseline or found is None:
+        return "" if found is None else counted(found.kept, "person", "people")
+    return f"{found.kept}/{found.lost}/{found.new}"
+
+
+def _moved(model: ModelResult) -> str:
+    found = model.against_fp32
+    if model.is_baseline or found is None:
+        return ""
+    median, most = ("∞" if far is None else f"{far:.1f}" for far in (found.moved_px, found.moved_px_p95))
+    return f"{median} ({most})"
+
+
+def _similar(model: ModelResult) -> str:
+    found = model.against_fp32
+    if model.is_baseline or found is None:
+        return ""
+    return f"{found.oks:.3f} ({found.oks_p5:.3f})"
 
 
 def extras(results: Results) -> list[Extra]:
@@ -110,16 +153,16 @@ def _crowding(model: ModelResult) -> str:
 
 def has_paper(results: Results) -> bool:
     """Whether the paper's AP is shown: only next to ours, never instead of it."""
-    return results.dataset is not None and any(model.paper for model in results.models)
+    return (
+        results.dataset is not None
+        and results.metric == "AP"
+        and any(model.paper for model in results.models)
+    )
 
 
 def _cells(model: ModelResult, results: Results) -> list[str]:
     mark = "" if model.stable and not results.reasons else " *"
-    cells = [model.name]
-    if results.dataset is not None:
-        cells.append("" if model.ap is None else f"{model.ap:.1f}")
-        difference = model.difference
-        cells.append("baseline" if difference is None else with_interval(difference))
+    cells = [model.name, *(column.cell(model) for column in accuracy_columns(results))]
     cells += [
         f"{model.latency.p50_ms:.2f}{mark}",
         f"{model.latency.p90_ms:.2f}",
@@ -145,9 +188,7 @@ def conditions(results: Results) -> str:
         frames = f"offline, {settings.rounds} interleaved batches of {settings.batch} each, times per image"
     parts = [f"{frames} on {pictures}, {threads}"]
     if results.dataset is not None:
-        parts.append(
-            f"AP on {counted(results.dataset.images, 'image')} of {results.dataset.name}/{results.ap_label}"
-        )
+        parts.append(f"{results.metric} on {results.scored_on}")
     before, after = results.machine.mhz_before, results.machine.mhz_after
     if before is not None and after is not None:
         moved = f"clock {before:.0f} to {after:.0f} MHz"

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Progress, run_bench
+from benchmarks.bench import run_bench
 from benchmarks.measure.sensors import Sensors, find_sensors
-from benchmarks.plan import Plan
+from benchmarks.plan import Plan, Progress
 from benchmarks.schema import read_results, write_results
 from benchmarks.sweep.index import CellOutcome, write_index
 from benchmarks.sweep.key import Pictures, cell_key, pictures_of

@@ -111,10 +111,7 @@ class Followed:
 
     @classmethod
     def of(cls, found: PeopleAgainst) -> Followed:
-        far = np.concatenate([found.moved, np.full(found.lost_joints, np.inf)])
-        # Of the distances themselves: between the last finite one and infinity there is none.
-        reach = float(np.percentile(far, 95, method="inverted_cdf")) if len(far) else np.inf
-        return cls(found.kept + found.lost, found.lost, found.new, reach if np.isfinite(reach) else None)
+        return cls(found.kept + found.lost, found.lost, found.new, found.within(95))
 
     def __str__(self) -> str:
         reach = "at no distance" if self.reach_px is None else f"within {self.reach_px:.1f} px"

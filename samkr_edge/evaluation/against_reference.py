@@ -150,9 +150,9 @@ class AgainstReference:
 
     Attributes:
         kept: people that both show. ``lost``: only the reference shows; ``new``: only the other.
-        moved_px: median distance, in pixels of the photograph, of the sure joints of people kept; None for nobody.
-        moved_px_p95: its 95th percentile.
-        oks: median OKS of the people kept with the reference's, 0..1; ``oks_p5`` its 5th percentile.
+        moved_px, moved_px_p95: pixels of the photograph within which 50 % and 95 % of the sure joints of the
+            reference's people are found; those of people lost count as infinitely far. None: at no distance.
+        oks, oks_p5: median and 5th percentile of the OKS of the reference's people, 0..1; that of people lost is 0.
         ap: AP of all its poses against the reference's people, 0..100.
         ap_low, ap_high: its 95 % interval, by a bootstrap over photographs.
     """
@@ -162,8 +162,8 @@ class AgainstReference:
     new: int
     moved_px: float | None
     moved_px_p95: float | None
-    oks: float | None
-    oks_p5: float | None
+    oks: float
+    oks_p5: float
     ap: float
     ap_low: float
     ap_high: float
@@ -183,18 +183,14 @@ def against(reference: ReferencePeople, predictions: Predictions, *, seed: int =
         people.kept,
         people.lost,
         people.new,
-        moved_px=_percentile(people.moved, 50),
-        moved_px_p95=_percentile(people.moved, 95),
-        oks=_percentile(people.oks, 50),
-        oks_p5=_percentile(people.oks, 5),
+        moved_px=people.within(50),
+        moved_px_p95=people.within(95),
+        oks=people.oks_of(50),
+        oks_p5=people.oks_of(5),
         ap=100 + drop.difference,
         ap_low=100 + drop.low,
         ap_high=100 + drop.high,
     )
-
-
-def _percentile(values: np.ndarray, share: float) -> float | None:
-    return float(np.percentile(values, share)) if len(values) else None
 
 
 @dataclass(frozen=True)
@@ -214,6 +210,22 @@ class PeopleAgainst:
     moved: np.ndarray
     lost_joints: int
     oks: np.ndarray
+
+    def within(self, share: float) -> float | None:
+        """Pixels within which ``share`` percent of the sure joints of the reference's people are found.
+
+        Those of people lost count as infinitely far, so that losing the hardest people makes nothing better; None where
+        that is at no distance.
+        """
+        far = np.concatenate([self.moved, np.full(self.lost_joints, np.inf)])
+        # One of the distances: between the last finite one and infinity there is none.
+        found = float(np.percentile(far, share, method="inverted_cdf")) if len(far) else np.inf
+        return found if np.isfinite(found) else None
+
+    def oks_of(self, share: float) -> float:
+        """Percentile of the OKS of the reference's people, 0..1; that of people lost is 0."""
+        everybody = np.concatenate([self.oks, np.zeros(self.lost)])
+        return float(np.percentile(everybody, share)) if len(everybody) else 0.0
 
 
 def people_against(

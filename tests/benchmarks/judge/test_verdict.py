@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.judge.choose import front
-from benchmarks.judge.gate import gate_failure
+from benchmarks.judge.gate import Limits, gate_failure
 from benchmarks.judge.verdict import decide
 from benchmarks.judge.wording import signed
-from benchmarks.schema import ModelResult, Spread
+from benchmarks.schema import AgainstFp32, ModelResult, Spread
 
 RowMaker = Callable[..., ModelResult]
 
@@ -111,8 +111,8 @@ def test_signed_numbers(value: float, text: str) -> None:
 
 
 def test_the_gate_names_the_row_that_lost_too_much(three_models: list[ModelResult]) -> None:
-    assert gate_failure(three_models, max_drop=1.0, max_latency=20.0) is None
-    failed = gate_failure(three_models, max_drop=0.5, max_latency=None)
+    assert gate_failure(three_models, Limits(max_drop=1.0, max_latency=20.0)) is None
+    failed = gate_failure(three_models, Limits(max_drop=0.5))
     assert failed is not None
     assert (failed.code, failed.exit_code) == ("SE-Q60", 6)
     assert "samkr_tiny INT8 PTQ" in failed.message
@@ -122,12 +122,12 @@ def test_the_gate_names_the_row_that_lost_too_much(three_models: list[ModelResul
 def test_the_gate_names_the_row_that_is_too_slow_and_spares_the_baseline(
     three_models: list[ModelResult],
 ) -> None:
-    failed = gate_failure(three_models, max_drop=None, max_latency=13.5)
+    failed = gate_failure(three_models, Limits(max_latency=13.5))
     assert failed is not None
     assert failed.code == "SE-Q61"
     assert "INT8 QAT" in failed.message
     assert "FP32" not in failed.message
-    alone = gate_failure(three_models[:1], max_drop=None, max_latency=13.5)
+    alone = gate_failure(three_models[:1], Limits(max_latency=13.5))
     assert alone is not None
     assert "FP32" in alone.message
 
@@ -149,16 +149,16 @@ def test_a_gate_on_accuracy_does_not_pass_what_has_none(
     fp32, ptq, _ = three_models
     difference = None if ap is None else Spread(value=ap, low=ap, high=ap)
     blind = ptq.model_copy(update={"accuracy": None if ap is None else {"ap": ap}, "difference": difference})
-    failed = gate_failure([fp32, blind], max_drop=1.0, max_latency=None)
+    failed = gate_failure([fp32, blind], Limits(max_drop=1.0))
     assert failed is not None
     assert failed.code == "SE-Q62"
     assert "INT8 PTQ" in failed.message
-    assert gate_failure([fp32, blind], max_drop=None, max_latency=None) is None
+    assert gate_failure([fp32, blind], Limits()) is None
 
 
 def test_a_gate_that_could_not_fail_does_not_pass(row: RowMaker) -> None:
     nothing_found = [row("FP32", 24, 0.6), row("INT8 PTQ", 12, 0.0, (-0.6, -1, 0), (2, 1.9, 2.1))]
-    failed = gate_failure(nothing_found, max_drop=1.0, max_latency=None)
+    failed = gate_failure(nothing_found, Limits(max_drop=1.0))
     assert failed is not None
     assert failed.code == "SE-Q62"
 
@@ -166,7 +166,7 @@ def test_a_gate_that_could_not_fail_does_not_pass(row: RowMaker) -> None:
 def test_a_time_that_is_no_number_is_too_slow(three_models: list[ModelResult]) -> None:
     latency = three_models[1].latency.model_copy(update={"p90_ms": math.nan})
     models = [three_models[0], three_models[1].model_copy(update={"latency": latency})]
-    failed = gate_failure(models, max_drop=None, max_latency=1000.0)
+    failed = gate_failure(models, Limits(max_latency=1000.0))
     assert failed is not None
     assert failed.code == "SE-Q61"
 
@@ -185,3 +185,34 @@ def test_ap_of_images_that_were_learned_from_is_called_so(three_models: list[Mod
         assert re.search(r"\d train-fit AP\b", sentence)
         assert not re.search(r"\d AP\b", sentence.replace(" AP that may be lost", ""))
     assert "train-fit" not in decide(three_models, images=400).sentence
+
+
+def test_a_verdict_on_photos_is_against_fp32_and_never_of_ap_alone(row: RowMaker) -> None:
+    def followed(ap: float, kept: int, new: int, far: float | None) -> AgainstFp32:
+        return AgainstFp32(
+            ap=Spread(value=ap, low=ap - 2, high=min(ap + 1, 100)),
+            kept=kept, lost=60 - kept, new=new, moved_px=0.4, moved_px_p95=far, oks=0.99, oks_p5=0.9,
+        )  # fmt: skip
+
+    fp32 = row("FP32", 24.1, against_fp32=followed(100, 60, 0, 0.0))
+    ptq = row("INT8 PTQ", 12.4, None, None, (1.94, 1.91, 1.96), against_fp32=followed(98.6, 59, 2, 1.8))
+    verdict = decide([fp32, ptq], images=100)
+    assert verdict.sentence == (
+        "Take INT8 (PTQ): it is 1.94× as fast as FP32 (p50 12.4 ms against 24.1 ms) and keeps 59 of 60 people (2 new), "
+        "with 95 % of the joints within 1.8 px: 98.6 AP against FP32 [96.6, 99.6]."
+    )
+    assert any("not how good FP32 is" in note for note in verdict.notes)
+    far = row("INT8 PTQ", 12.4, None, None, (1.94, 1.91, 1.96), against_fp32=followed(90.0, 55, 9, None))
+    verdict = decide([fp32, far], images=100)
+    assert verdict.sentence.startswith("Keep FP32:")
+    assert verdict.sentence.endswith(
+        "55 of 60 people (9 new): 90.0 AP against FP32 [88.0, 91.0], below the 98 that are wanted."
+    )
+    assert gate_failure([fp32, ptq], Limits(max_moved=2.0, max_drop=2.0)) is None
+    for limits, code in ((Limits(max_moved=1.0), "SE-Q63"), (Limits(max_drop=1.0), "SE-Q60")):
+        failed = gate_failure([fp32, ptq], limits)
+        assert failed is not None
+        assert failed.code == code
+    lost = gate_failure([fp32, far], Limits(max_moved=1000.0))
+    assert lost is not None
+    assert lost.code == "SE-Q63"
