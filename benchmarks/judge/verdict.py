@@ -20,8 +20,7 @@ from samkr_edge.printable import counted
 
 # AP that a model may lose and still be recommended, where the user gives no budget of their own.
 DEFAULT_MAX_DROP = 1.0
-# The same of AP against FP32: on rendered people it falls about as fast (docs/quantization.md), and a little more, as
-# also a change for the better is a change.
+# The same of AP against FP32, which falls further (docs/quantization.md): a single person lost costs about a point.
 DEFAULT_MAX_DROP_AGAINST_FP32 = 2.0
 # Two models whose speed differs by less than this are equally fast; the more accurate one is then the better.
 _SAME_SPEED = 0.05

@@ -61,8 +61,9 @@ class GroupBar:
 
 @dataclass(frozen=True)
 class SensitivityPart:
-    """What the template shows; ``zero`` is the place of no difference on the axis of 0..100."""
+    """What the template shows; ``metric`` names AP, ``zero`` is the place of no difference on the axis of 0..100."""
 
+    metric: str
     caption: str
     conclusion: str
     zero: float
@@ -111,6 +112,6 @@ def read_sensitivity(path: Path) -> SensitivityPart:
         )
     metric = found.metric or ("train-fit AP" if found.trained_on else "AP")
     # Against its own people FP32 has 100.
-    float_ap = metric if "against" in metric else f"FP32 {found.fp32_ap:.1f} {metric}"
-    caption = f"{found.checkpoint}, {counted(found.images, 'image')}, {float_ap}"
-    return SensitivityPart(caption, found.conclusion, place(0.0), bars)
+    float_ap = "" if "against" in metric else f", FP32 {found.fp32_ap:.1f} {metric}"
+    caption = f"{found.checkpoint}, {counted(found.images, 'image')}{float_ap}"
+    return SensitivityPart(metric, caption, found.conclusion, place(0.0), bars)

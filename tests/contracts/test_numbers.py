@@ -114,9 +114,36 @@ def quantization() -> Iterator[str]:
         ms, without = (model["latency"]["p50_ms"] for model in kept(f"attention-{run}")["models"])
         yield f"{ms - without:.{digits}f} of {ms:.{digits}f} ms for {network}"
     layers, left = (made_of(f"attention-rtx{part}") for part in ("", "-without"))
+    yield from agreement()
     saved = (layers["bytes_moved"] - left["bytes_moved"]) / 1e6
     yield f"{layers['kernels'] - left['kernels']} of {layers['kernels']} kernels"
     yield f"and {saved:.0f} of {layers['bytes_moved'] / 1e6:.0f} MB moved"
+
+
+def agreement() -> Iterator[str]:
+    run = kept("without-labels")
+    yield f"A trained samkr_tiny ({run['model']['ap']:.1f} AP)"
+    count, images = len(run["versions"]), run["data"]["images"]
+    yield f"each of {count} versions was scored by the labels and against FP32, on {images} images"
+    for version in run["versions"]:
+        bits, groups = version["version"].split(", ")[:2]
+        if groups.split()[0] == groups.split()[2]:
+            lost, low, high = version["ap_lost"]
+            found = version["against_fp32"]
+            fell, least, most = (100 - found[name] for name in ("ap", "ap_high", "ap_low"))
+            cells = (
+                f"{lost:.1f} [{low:.1f}, {high:.1f}]",
+                f"{fell:.1f} [{least:.1f}, {most:.1f}]",
+                f"{found['moved_px']:.2f}",
+                f"{found['moved_px_p95']:.1f}",
+                f"{found['oks']:.3f}",
+                f"{found['kept']}/{found['lost']}/{found['new']}",
+            )
+            yield f"| {bits} | {' | '.join(cells)} |"
+    ranks = run["rank_correlation_with_ap_lost"]
+    yield f"is {ranks['moved_px']:.2f} for the median of moved pixels, {ranks['moved_px_p95']:.2f} for p95"
+    yield f"{ranks['oks']:.2f} for OKS, {ranks['ap']:.2f} for AP against FP32"
+    yield f"and {ranks['lost_or_new']:.2f} for people lost or new"
 
 
 def made_of(run: str) -> Any:
