@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,18 +23,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scripts.run_facts import run_facts
-from benchmarks.scripts.stream_rate import drifting, write_video
+from benchmarks.scripts.stream_rate import people_video, stream, usable_cores
 from samkr_edge import child_process
-from samkr_edge.cli.predict_options import Options
-from samkr_edge.cli.predict_stream import StreamDone, run_stream
-from samkr_edge.cli.window import Window
+from samkr_edge.cli.predict_stream import StreamDone
+from samkr_edge.cli.video_options import PAGE_RATE
 from samkr_edge.files.artefact import require_writable, write_json
-from samkr_edge.frames.sources import find_sources
-from samkr_edge.frames.streams import open_stream
+from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose_model import PoseModel, load_model
 from samkr_edge.serve.address import listen
 from samkr_edge.serve.facts import page_facts
-from samkr_edge.serve.live import RATE, LivePictures
+from samkr_edge.serve.live import LivePictures
 from samkr_edge.serve.server import PageServer
 
 ALONE, UNWATCHED, WATCHED = "no overlays", "page, nobody watches", "page, one viewer"
@@ -61,20 +57,17 @@ print(pictures)
 """
 
 
-def run(model: PoseModel, video: Path, out: Path, live: LivePictures | None = None) -> StreamDone:
-    """`predict` on the video, without its progress bar."""
-    options = Options(out, overlays=False)
-    stream = None if live is None else live.streams[0]
-    with contextlib.redirect_stderr(io.StringIO()), Window("", enabled=False) as window:
-        return run_stream(model, open_stream(str(video)), video.stem, options, window, live=stream)
-
-
 @contextlib.contextmanager
 def page(model: PoseModel, video: Path, rate: float) -> Iterator[tuple[LivePictures, int]]:
     """A page on the loopback, and its port."""
     listening = listen("0")
-    facts = page_facts([model], [video.name], threads=1, threshold=0.1, boxes=True, writes=True, rate=rate)
-    with LivePictures([video.name], rate=rate) as live, PageServer(listening, live, facts):
+    facts = page_facts(
+        [model], [video.name], threads=1, threshold=SURE_PERSON, boxes=True, writes=True, rate=rate
+    )
+    with (
+        LivePictures([video.name], rate=rate, threshold=SURE_PERSON) as live,
+        PageServer(listening, live, facts),
+    ):
         yield live, listening.port
 
 
@@ -85,7 +78,7 @@ def watched(model: PoseModel, video: Path, out: Path, rate: float) -> tuple[Stre
         while not live.streams[0].waiting:
             if viewer.poll() is not None:
                 raise RuntimeError("the viewer has ended before the video began")
-        done = run(model, video, out, live)
+        done = stream(model, video, out, overlays=False, page=live.streams[0])
     return done, int(viewer.communicate(timeout=60)[0])
 
 
@@ -94,9 +87,9 @@ def rounds(model: PoseModel, video: Path, out: Path, count: int, rate: float) ->
     fps: dict[str, list[float]] = {ALONE: [], UNWATCHED: [], WATCHED: []}
     seen: list[float] = []
     for number in range(count + 1):
-        alone = run(model, video, out)
+        alone = stream(model, video, out, overlays=False)
         with page(model, video, rate) as (live, _):
-            unwatched = run(model, video, out, live)
+            unwatched = stream(model, video, out, overlays=False, page=live.streams[0])
         with_viewer, pictures = watched(model, video, out, rate)
         if number == 0:  # what is slow only once
             continue
@@ -113,16 +106,14 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of rendered people")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--page-rate", type=float, default=RATE, help="most pictures a second")
+    parser.add_argument("--page-rate", type=float, default=PAGE_RATE, help="most pictures a second")
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
     if given.out:
         require_writable(given.out)
     model = load_model(given.model, threads=1)
     with TemporaryDirectory() as folder:
-        video = Path(folder) / "people.mp4"
-        paths = find_sources([str(given.images)]).images[:12]
-        write_video(video, drifting(paths, given.frames))
+        video = people_video(Path(folder), given.images, given.frames)
         found = rounds(model, video, Path(folder) / "out", given.rounds, given.page_rate)
     medians = {name: float(np.median(each)) for name, each in found["fps"].items()}
     ratios = {
@@ -140,7 +131,7 @@ def main() -> None:
             "frames": given.frames,
             "rounds": given.rounds,
             "page_rate": given.page_rate,
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
             "frames_per_second": medians,
             "share_of_no_overlays": ratios,
             "pictures_per_second": pictures,

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -37,6 +38,9 @@ from samkr_edge.files.artefact import require_writable, write_json
 from samkr_edge.frames.sources import find_sources
 from samkr_edge.frames.streams import open_stream
 from samkr_edge.pose_model import PoseModel, load_model
+
+if TYPE_CHECKING:
+    from samkr_edge.serve.live import LiveStream
 
 FRAME = (720, 1280)
 
@@ -57,11 +61,24 @@ def drifting(paths: list[Path], frames: int) -> Iterator[np.ndarray]:
         yield frame
 
 
-def write_video(path: Path, frames: Iterator[np.ndarray]) -> None:
+def people_video(folder: Path, images: Path, frames: int) -> Path:
+    """A video of ``drifting`` pictures of a folder."""
+    path = folder / "people.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (FRAME[1], FRAME[0]))
-    for frame in frames:
+    for frame in drifting(pictures_of(images), frames):
         writer.write(frame)
     writer.release()
+    return path
+
+
+def pictures_of(images: Path) -> list[Path]:
+    """The pictures of a folder that the video shows."""
+    return find_sources([str(images)]).images[:12]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
@@ -89,11 +106,13 @@ def network_alone(model: PoseModel, frame: np.ndarray, frames: int) -> float:
     return frames / (time.perf_counter() - started)
 
 
-def stream(model: PoseModel, video: Path, out: Path, *, overlays: bool) -> StreamDone:
-    """Run `predict` on the video, without its progress bar."""
+def stream(
+    model: PoseModel, video: Path, out: Path, *, overlays: bool, page: LiveStream | None = None
+) -> StreamDone:
+    """Run `predict` on the video, without its progress bar; a page may be served meanwhile."""
     with contextlib.redirect_stderr(io.StringIO()), Window("", enabled=False) as window:
         options = Options(out, overlays=overlays)
-        return run_stream(model, open_stream(str(video)), video.stem, options, window)
+        return run_stream(model, open_stream(str(video)), video.stem, options, window, live=page)
 
 
 def main() -> None:
@@ -109,10 +128,8 @@ def main() -> None:
         require_writable(given.out)
     model = load_model(given.model, threads=1)
     with TemporaryDirectory() as folder:
-        video = Path(folder) / "people.mp4"
-        paths = find_sources([str(given.images)]).images[:12]
-        write_video(video, drifting(paths, given.frames))
-        first = next(drifting(paths, 1))
+        video = people_video(Path(folder), given.images, given.frames)
+        first = next(drifting(pictures_of(given.images), 1))
         runs = {name: Runs() for name in ("network alone", "keypoints", "overlays")}
         last: dict[str, StreamDone] = {}
         network_alone(model, first, 20)
@@ -124,7 +141,7 @@ def main() -> None:
                     else:
                         last[name] = stream(model, video, Path(folder) / "out", overlays=name == "overlays")
                         run.fps.append(last[name].fps)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     medians = {name: float(np.median(run.fps)) for name, run in runs.items()}
     cpu = {name: float(np.median(run.cpu_ms)) for name, run in runs.items()}
     # Share of the network's rate with every core busy all the time; at most 1, since the network runs on one thread.

@@ -9,7 +9,7 @@ import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Model, Threads, out_folder
 from samkr_edge.cli.places import folder_to_write, model_named
-from samkr_edge.cli.video_options import STDOUT, excerpt_of, lines_place, video_time
+from samkr_edge.cli.video_options import PAGE_RATE, STDOUT, excerpt_of, lines_place, video_time
 from samkr_edge.pose.decode_settings import SURE_PERSON
 
 
@@ -39,7 +39,7 @@ def predict(
     loop: Annotated[bool, typer.Option("--loop", help="With --serve: play videos again and again.")] = False,
     page_rate: Annotated[
         float, typer.Option(min=0.1, max=120, help="With --serve: most pictures a second on the page.")
-    ] = 15.0,
+    ] = PAGE_RATE,
     threshold: Annotated[float, typer.Option(min=0, help="Skip people with a lower score.")] = SURE_PERSON,
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the N best people.")] = None,
     overlays: Annotated[

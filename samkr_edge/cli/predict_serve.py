@@ -33,9 +33,9 @@ class ServeOptions:
     """``place`` is ``[HOST:]PORT``, None for no page; ``compare`` a second model; ``rate`` pictures a second."""
 
     place: str | None
-    compare: Path | None = None
-    loop: bool = False
-    rate: float = 15.0
+    compare: Path | None
+    loop: bool
+    rate: float
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from samkr_edge.cli.places import file_to_write
 from samkr_edge.frames.excerpt import Excerpt, seconds_of
 
 STDOUT = Path("-")
+# Most pictures a second on the page: more is hardly seen, and every one takes time from the network.
+PAGE_RATE = 15.0
 
 
 def video_time(name: str, help: str) -> Any:

@@ -24,8 +24,6 @@ from samkr_edge.frames.pose_stages import FrameInFlight
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose_model import PoseModel
 
-# Most pictures a second: more is hardly seen, and every one takes time from the network.
-RATE = 15.0
 # Widest picture, pixels: a larger frame is scaled down.
 WIDEST = 1280
 _QUALITY = 80
@@ -135,8 +133,8 @@ class LivePictures:
         self,
         names: Sequence[str],
         *,
-        rate: float = RATE,
-        threshold: float = 0.0,
+        rate: float,
+        threshold: float,
         compared: PoseModel | None = None,
     ) -> None:
         """``compared`` is a second network that sees every shown frame; what it finds is shown and never written."""
