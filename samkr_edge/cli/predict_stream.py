@@ -20,7 +20,7 @@ from samkr_edge.frames.channel import StageFailed
 from samkr_edge.frames.draw import draw_poses, draw_status
 from samkr_edge.frames.following import Following
 from samkr_edge.frames.opening import FrameSource
-from samkr_edge.frames.pipeline import Pipeline, Spent, at_frame
+from samkr_edge.frames.pipeline import Pipeline, Spent, at_frame, why_ended
 from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.recording import Recording
 from samkr_edge.frames.streams import Streams
@@ -233,12 +233,9 @@ class Stream:
         """
         self.ended = True
         if failure is not None:
-            error = at_frame(failure, f"frame {failure.frame} of {self.frames.name}")
-            if not isinstance(error, SamkrError):
-                raise failure
-            self.done.problem = error
+            self.done.problem = why_ended(failure, self.frames.name)
             if not alone:
-                say(error.message)
+                say(self.done.problem.message)
 
     def report(self, pipeline: Pipeline, number: int, seconds: float, *, stopped: bool) -> None:
         """Fill in ``done`` what is known at the end; ``stopped`` by a user."""

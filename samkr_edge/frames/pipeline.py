@@ -28,6 +28,14 @@ def at_frame(failure: StageFailed, where: str) -> Exception:
     return failure
 
 
+def why_ended(failure: StageFailed, source: str) -> SamkrError:
+    """Why a source of this name gave no more frames; raises the failure itself if it is no error of ours."""
+    error = at_frame(failure, f"frame {failure.frame} of {source}")
+    if not isinstance(error, SamkrError):
+        raise failure
+    return error
+
+
 @dataclass(frozen=True)
 class Together:
     """Sources that run at the same time, a capture thread each.

@@ -15,7 +15,7 @@ from samkr_edge.frames.channel import StageFailed
 from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.following import Following
 from samkr_edge.frames.opening import FrameSource, open_video
-from samkr_edge.frames.pipeline import at_frame
+from samkr_edge.frames.pipeline import at_frame, why_ended
 from samkr_edge.frames.pose_stages import FrameInFlight, SourceEnded
 from samkr_edge.frames.streams import Streams
 from samkr_edge.pose.decode_settings import SURE_PERSON
@@ -80,13 +80,10 @@ def _watched(streams: Streams) -> Iterator[WatchedFrame]:
         raise failed
 
 
-def _why_early(ended: SourceEnded, source: FrameSource) -> Exception | None:
+def _why_early(ended: SourceEnded, source: FrameSource) -> SamkrError | None:
     if ended.failure is None:
         return source.ended_early() if source.broken else None
-    error = at_frame(ended.failure, f"frame {ended.failure.frame} of {source.name}")
-    if not isinstance(error, SamkrError):
-        raise ended.failure
-    return error
+    return why_ended(ended.failure, source.name)
 
 
 def excerpt_of(every: int, start: float, stop: float | None) -> Excerpt | None:
