@@ -180,15 +180,16 @@ def require_unseen(
 
 def _refused(seen: Mapping[str, tuple[TrainedOn, str]], dataset: KeypointDataset) -> SamkrError:
     name, (training, what) = next(iter(seen.items()))
-    other = None if dataset.labelled_by else next(iter(_judging(dataset)), None)
-    fix = (
-        f"run the same command with --split {other}   # on purpose: --anyway, for train-fit AP; a suite has both keys"
-        if other is not None
-        else "run the same command with --anyway   # for train-fit AP; for held-out images: "
-        f"samkr-edge data split {quoted(dataset.named)} OUT"
-    )
     if dataset.labelled_by:
         fix = "name other pictures with --photos   # on purpose: --anyway"
+    elif (other := next(iter(_judging(dataset)), None)) is not None:
+        fix = f"run the same command with --split {other}   "
+        fix += "# on purpose: --anyway, for train-fit AP; a suite has both keys"
+    else:
+        fix = (
+            "run the same command with --anyway   # for train-fit AP; for held-out images: "
+            f"samkr-edge data split {quoted(dataset.named)} OUT"
+        )
     return SamkrError(
         "SE-D45",
         f"{name} was {training.how} on images it would be evaluated on, so nothing was measured",
