@@ -56,7 +56,8 @@ def gate_failure(models: Sequence[ModelResult], limits: Limits) -> SamkrError | 
         if blind or base is None or not base > max_drop:
             return SamkrError(
                 "SE-Q62",
-                f"the quality gate failed: unknown whether {_names(blind or judged)} lost more than {max_drop:g} AP",
+                f"the quality gate failed: unknown whether {_names(blind or judged)} lost more than "
+                f"{max_drop:g} {judged[0].metric}",
                 {m.name: "no AP" if m.ap is None else f"{m.ap:.1f} {m.metric}" for m in models[:4]},
                 fix="use images on which the baseline finds people: samkr-edge data check DIR",
             )

@@ -108,8 +108,8 @@ def regression(
     if found.lost:
         return SamkrError(
             "SE-Q65",
-            f"the quality gate failed: {_names(found.lost)} lost more than {drop_of(max_drop):g} AP "
-            "since the baseline results",
+            f"the quality gate failed: {_names(found.lost)} lost more than {drop_of(max_drop):g} "
+            f"{results.metric} since the baseline results",
             {
                 new.name: f"{old.ap:.1f} {old.metric} before, {new.ap:.1f} {new.metric} now"
                 for old, new in found.lost[:4]

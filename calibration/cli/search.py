@@ -126,7 +126,7 @@ def search(
         proof = analysis.score(load_policy(str(out)), judge.bench)
     enough = found.best.macs_share >= min_int8 / 100
     if points is not None and not base.baseline_ap > points:
-        raise _nothing_to_lose(points, base.baseline_ap, len(judge.bench.images), out, checkpoint, data)
+        raise _nothing_to_lose(budget, base.baseline_ap, len(judge.bench.images), out, checkpoint, data)
     if not (found.within and enough and budget.proved(base.baseline_ap, proof)):
         raise _over_budget(budget, min_int8, found.best, out, checkpoint, data, photos)
     _report(out, analysis, judge, budget, base, found, proof, as_json)
@@ -204,7 +204,7 @@ def _without_reference() -> SamkrError:
 
 
 def _nothing_to_lose(
-    points: float, fp32_ap: float, images: int, written: Path, checkpoint: Path, data: Path | None
+    budget: LossBudget, fp32_ap: float, images: int, written: Path, checkpoint: Path, data: Path | None
 ) -> SamkrError:
     fix = "run the same command with --max-drop 0.5   # FP32 itself has 100 AP against FP32"
     if data is not None:
@@ -214,8 +214,12 @@ def _nothing_to_lose(
         )
     return SamkrError(
         "SE-Q83",
-        f"no policy could lose more than {points:g} AP here, so passing the budget would prove nothing",
-        {"FP32": f"{fp32_ap:.1f} AP on {counted(images, 'image')}", "written": f"{written}, untested"},
+        f"no policy could lose more than {budget.points:g} {budget.metric} here, so passing the budget would prove "
+        "nothing",
+        {
+            "FP32": f"{fp32_ap:.1f} {budget.metric} on {counted(images, 'image')}",
+            "written": f"{written}, untested",
+        },
         fix=fix,
     )
 
