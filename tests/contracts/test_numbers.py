@@ -57,6 +57,8 @@ def predict() -> Iterator[str]:
     rate = kept("stream_rate")["share_of_network"]
     yield f"{100 * rate['keypoints']:.0f} % of the frame rate of the network alone"
     yield f"With overlays it reached {100 * rate['overlays']:.0f} %"
+    watched = kept("serve_rate")["share_of_no_overlays"]["page, one viewer"]
+    yield f"with one viewer kept {100 * watched:.0f} % of the frame rate"
 
 
 def training() -> Iterator[str]:
