@@ -97,9 +97,16 @@ class PoseModel:
 
     @property
     def notes(self) -> list[str]:
-        """Remarks on how it runs here: an engine of another power mode, a CUDA graph that failed."""
-        found = (self.runner.power_note, self.graph_note)
+        """Remarks: that it knows certain images only, an engine of another power mode, a CUDA graph that failed."""
+        found = (self._knows(), self.runner.power_note, self.graph_note)
         return [note for note in found if note]
+
+    def _knows(self) -> str | None:
+        ready = self.card.provenance.get("ready")
+        knows = ready.get("knows") if isinstance(ready, dict) else None
+        if knows is None:
+            return None
+        return f"{self.path.name} knows {knows} only; `samkr-edge zoo` lists networks that know photographs"
 
     def __call__(self, image: np.ndarray, threshold: float | None = SURE_PERSON) -> Poses:
         """People in a uint8 (H, W, 3) RGB image of any size.

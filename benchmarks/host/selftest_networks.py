@@ -1,6 +1,7 @@
 """Make the networks that the self-test carries, and measure what is in them.
 
-python -m benchmarks.host.selftest_networks make ptq.pt       # a samkr_tiny of `samkr-edge quantize`; needs torch
+python -m benchmarks.host.selftest_networks trained ptq.pt    # `samkr-edge quantize zoo:samkr_tiny`; needs torch
+python -m benchmarks.host.selftest_networks random            # the others; needs torch
 python -m benchmarks.host.selftest_networks measure people    # AP in ONNX Runtime, on rendered people:
     samkr-edge data synth people --liveliness 0.3                 # what it was trained on; `measure` takes its val
 """
@@ -21,18 +22,20 @@ import numpy as np
 from benchmarks.selftest.carried import (
     BATCHES,
     DECODING_PREFIX,
+    DIGESTS,
     FOLDER,
     NETWORKS,
     TRAINED,
+    digests,
     graph_file,
     weights_file,
     write_network,
 )
-from samkr_edge.files.artefact import replacing
+from samkr_edge.files.artefact import replacing, write_json
 
 
-def make(checkpoint: Path) -> None:
-    """Export the networks and rewrite ``carried/``."""
+def make_trained(checkpoint: Path) -> None:
+    """Export the trained network and rewrite its files in ``carried/``, and the hashes of what is written from it."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         for decode_in in ("host", "graph"):
@@ -42,11 +45,22 @@ def make(checkpoint: Path) -> None:
                 _write_graph(path, graph_file(TRAINED, decode_in, batch))
                 if (decode_in, batch) == ("host", 1):
                     _write_weights(path)
+    _written()
+
+
+def make_random() -> None:
+    """Export the other networks and rewrite their files in ``carried/``."""
+    with TemporaryDirectory() as name:
+        path = Path(name) / "model.onnx"
         for model in NETWORKS:
             for batch in BATCHES if model != TRAINED else ():
-                path = folder / "model.onnx"
                 _export_untrained(model, path, batch)
                 _write_graph(path, graph_file(model, "host", batch))
+    _written()
+
+
+def _written() -> None:
+    write_json(FOLDER / DIGESTS, digests())
     print(f"{FOLDER}: {sum(path.stat().st_size for path in FOLDER.iterdir()) / 1e6:.2f} MB")
 
 
@@ -163,13 +177,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    work: dict[str, Callable[[Path], None]] = {"make": make, "measure": measure}
+    work: dict[str, Callable[..., None]] = {
+        "trained": make_trained,
+        "random": make_random,
+        "measure": measure,
+    }
     for name, function in work.items():
         command = commands.add_parser(name)
-        command.add_argument("path", type=Path)
-        command.set_defaults(function=function)
+        command.set_defaults(function=function, path=None)
+        if function is not make_random:
+            command.add_argument("path", type=Path)
     arguments = parser.parse_args()
-    arguments.function(arguments.path)
+    arguments.function(*[arguments.path] if arguments.path else [])
 
 
 if __name__ == "__main__":

@@ -162,8 +162,8 @@ class PlotArea:
         return self.y1 - (value - self.low) / (self.high - self.low) * (self.y1 - self.y0)
 
 
-def curve_picture(log: Path) -> str:
-    """Train-fit AP and loss against the number of weight updates."""
+def curve_picture(log: Path, metric: str = "train-fit AP") -> str:
+    """AP, called ``metric``, and loss against the number of weight updates."""
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     scores = [(e["step"], e["ap"]) for e in entries if "ap" in e]
     losses = [(e["step"], math.log10(e["heatmap"] + e["offset"])) for e in entries if "heatmap" in e]
@@ -176,8 +176,8 @@ def curve_picture(log: Path) -> str:
     x, y = left.x(scores[-1][0]), left.y(scores[-1][1])
     return "".join(
         [
-            _open(width, height, "train-fit AP and loss against updates of the weights"),
-            *_axes(left, [(value, f"{value:g}") for value in ticks(0, 100, 5)], "train-fit AP"),
+            _open(width, height, f"{metric} and loss against updates of the weights"),
+            *_axes(left, [(value, f"{value:g}") for value in ticks(0, 100, 5)], metric),
             _line(left, scores, SERIES[0]),
             *(
                 f'<circle cx="{left.x(m):.1f}" cy="{left.y(v):.1f}" r="3.5" fill="{SERIES[0]}"/>'

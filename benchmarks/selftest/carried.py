@@ -17,17 +17,21 @@ from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 import numpy as np
 
-from samkr_edge.files.artefact import replacing
+from samkr_edge.files.artefact import replacing, sha256_of
+from samkr_edge.files.cache import cache_folder
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile, with_metadata
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx
 from samkr_edge.onnx_graph.quantizers import strip_quantizers
 
 FOLDER = Path(__file__).parent / "carried"
+# In it, what ``digests`` gave when the folder was made.
+DIGESTS = "sha256.json"
 # The trained network, which has quantizers.
 TRAINED = "samkr_tiny"
 NETWORKS = (TRAINED, "samkr_w32", "dekr_w32")
@@ -74,6 +78,31 @@ def write_network(
     with replacing(out) as temporary:
         temporary.write_bytes(with_metadata(graph.encode(), METADATA_KEY, card.to_json()))
     return card
+
+
+def digests() -> dict[str, str]:
+    """Form -> sha256 of the file that ``write_network`` writes of it here; the same on every machine."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        for model, quantized in ((TRAINED, True), (TRAINED, False), ("dekr_w32", False)):
+            write_network(path, model, quantized=quantized)
+            found[f"{model}, {'INT8' if quantized else 'FP32'}"] = sha256_of(path)
+    return found
+
+
+def in_cache(name: str) -> Path | None:
+    """The trained network as a file in the cache, for those who have no torch: FP32, its weights on the 8-bit grid.
+
+    None for another name than ``TRAINED``.
+    """
+    if name != TRAINED:
+        return None
+    digests = "-".join(sha256_of(part)[:8] for part in (graph_file(TRAINED), weights_file()))
+    file = cache_folder() / "zoo" / f"{TRAINED}-{digests}" / f"{TRAINED}.onnx"
+    if not file.is_file():
+        write_network(file, TRAINED)
+    return file
 
 
 def trained_weights(graph: OnnxFile) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from samkr_edge.cli.options import AsJson, out_file, word
 from samkr_edge.cli.photos import PhotoWords, chosen_photos
 from samkr_edge.errors import SamkrError
 from samkr_edge.printable import counted
-from training.cli.options import Untrained
+from training.cli.options import Size, Untrained
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +48,7 @@ def quantize(
     out: Annotated[Path | None, out_file("Quantized checkpoint to write.")] = None,
     data: Annotated[Path | None, TRAIN_DATA] = None,
     photos: PhotoWords = None,
+    size: Size = None,
     policy: PolicyName = "default",
     calibrator: Calibrator = None,
     number_format: Annotated[
@@ -77,6 +78,8 @@ def quantize(
 
       samkr-edge quantize fp32/final.pt --photos my_pictures -o ptq.pt
 
+      samkr-edge quantize zoo:dekr_w32_coco --photos my_pictures --size 256x256 -o ptq.pt
+
       samkr-edge quantize fp32/final.pt --policy trunk_only --dry-run
 
       samkr-edge quantize fp32/final.pt --data people --format fp8 -o fp8.pt
@@ -99,6 +102,7 @@ def quantize(
     from samkr_edge.cli.console import emit
     from samkr_edge.progress import progress
     from training.checkpoint import Checkpoint, network_of, save_checkpoint
+    from training.input_size import parse_size
 
     use_threads(threads)
     chosen = changed_policy(
@@ -107,6 +111,8 @@ def quantize(
     )  # fmt: skip
     check_fp8(chosen)
     source = float_checkpoint(checkpoint, untrained=untrained)
+    if size is not None:
+        source = replace(source, card=replace(source.card, input_size=parse_size(size)))
     network = network_of(source)
     if dry_run:
         _print_plan(chosen, network, source, as_json)

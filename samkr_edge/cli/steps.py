@@ -21,6 +21,7 @@ from samkr_edge.cli.console import heading, show
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.dataset.picture_digests import disk_state
 from samkr_edge.files.artefact import json_of, sha256_of, write_json
+from samkr_edge.frames.photo_set import photo_files
 from samkr_edge.stopping import taking_along
 from samkr_edge.terminal import say
 
@@ -37,6 +38,7 @@ class CommandStep:
         inputs: files whose bytes decide whether the step must run again.
         outputs: files that it makes.
         splits: (data set, split) whose annotations and pictures decide that too.
+        photos: what `--photos` names; these pictures decide that too.
         workspace: a folder of this step only, with unfinished work to resume from.
     """
 
@@ -46,6 +48,7 @@ class CommandStep:
     outputs: tuple[Path, ...] = ()
     workspace: Path | None = None
     splits: tuple[tuple[Path, str], ...] = ()
+    photos: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -58,6 +61,8 @@ class CommandStep:
         for root, split in self.splits:
             dataset = open_dataset(root, split)
             read += [sha256_of(dataset.annotation_path), disk_state(image.path for image in dataset.images)]
+        if self.photos:
+            read.append(disk_state(photo_files(self.photos)))
         parts = [__version__, list(self.arguments), read]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

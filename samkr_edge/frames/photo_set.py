@@ -55,14 +55,7 @@ def photo_set(
         SamkrError: SE-D56 a camera or an address is named, SE-D57 no picture is left; the errors of ``find_sources``
             and of ``temporary_folder``.
     """
-    found = find_sources(_with_folders_below(words))
-    if live := [stream for stream in found.streams if not os.path.isfile(stream)]:
-        name = without_secrets(live[0])
-        raise SamkrError(
-            "SE-D56",
-            f"{name} is no file, and photos are taken from files, so nothing was done",
-            fix=f"ffmpeg -i {quoted(name)} -t 60 recorded.mp4   # then name the video",
-        )
+    found = _sources(words)
     unread = _not_found(found)
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in dict.fromkeys(found.images):
@@ -84,6 +77,28 @@ def photo_set(
         for line in photos.notes():
             say(line)
         yield photos
+
+
+def photo_files(words: Sequence[str | Path]) -> list[Path]:
+    """The images and videos that ``photo_set`` would choose from.
+
+    Raises:
+        SamkrError: SE-D56 a camera or an address is named; the errors of ``find_sources``.
+    """
+    found = _sources(words)
+    return [*found.images, *map(Path, found.streams)]
+
+
+def _sources(words: Sequence[str | Path]) -> Sources:
+    found = find_sources(_with_folders_below(words))
+    if live := [stream for stream in found.streams if not os.path.isfile(stream)]:
+        name = without_secrets(live[0])
+        raise SamkrError(
+            "SE-D56",
+            f"{name} is no file, and photos are taken from files, so nothing was done",
+            fix=f"ffmpeg -i {quoted(name)} -t 60 recorded.mp4   # then name the video",
+        )
+    return found
 
 
 def _with_folders_below(words: Sequence[str | Path]) -> list[str]:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from samkr_edge.cli import COMMANDS, run, steps
-from samkr_edge.cli.demo import FULL, QUICK, plan
+from samkr_edge.cli.demo import FULL, QUICK, plan, scale_of, shipped_network
+from samkr_edge.dataset.keypoint_dataset import open_dataset
+from samkr_edge.images import read_image
 
 # What may be chosen is the least that it may be: how long the networks learn changes no step.
 MINUTES = 0.05
@@ -57,7 +59,9 @@ def test_the_quick_demo_ends_with_a_verdict_and_a_report(
     assert len(results["models"]) == 3
     for model in results["models"]:
         assert model["latency"]["p50_ms"] > 0
-        assert 0 <= model["accuracy"]["ap"] <= 100
+        assert (
+            model["accuracy"]["ap"] > 70
+        )  # however short the training: the shipped network goes on learning
 
 
 def test_every_step_shows_its_single_command(road: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -78,7 +82,8 @@ def test_the_built_int8_model_is_int8_and_predicts_like_its_onnx(
     source = onnx.load(out / "qat.onnx")
     assert sum(node.op_type == "QuantizeLinear" for node in source.graph.node) > 20
     assert (out / "qat.cpu.onnx").stat().st_size < (out / "fp32.cpu.onnx").stat().st_size / 2
-    image = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), dtype=np.uint8)
+    people = open_dataset(out / "data")
+    image = np.stack([read_image(record.path)[0] for record in people.images[:1]])
     built = OnnxRunner(out / "qat.cpu.onnx").run(image)
     plain = OnnxRunner(out / "qat.onnx").run(image)
     for left, right in zip(built, plain, strict=True):
@@ -115,6 +120,24 @@ def test_the_demo_is_a_sequence_of_public_commands() -> None:
     planned = plan(Path("demo"), None, FULL, FULL.minutes, None)
     assert {step.arguments[0] for step in planned} <= set(COMMANDS) - {"demo"}
     assert [step.arguments[0] for step in planned[:4]] == ["data", "train", "eval", "quantize"]
+
+
+def test_from_scratch_it_trains_longer_on_more_images_and_reads_no_shipped_network() -> None:
+    scale = scale_of(quick=False, from_scratch=True)
+    rendered, training, *_ = plan(Path("demo"), None, scale, scale.minutes, None)
+    assert training.arguments[:2] == ("train", "samkr_tiny")
+    assert (scale.train_images, scale.minutes) == (6000, 7.0)
+    assert rendered.command.startswith("samkr-edge data synth demo/data --train 6000 ")
+    assert training.inputs == ()
+    assert scale_of(quick=True, from_scratch=True).minutes == QUICK.minutes
+
+
+def test_the_training_depends_on_the_shipped_network() -> None:
+    """With another one, in a newer checkout, the demo trains again."""
+    assert shipped_network().is_file()
+    training = plan(Path("demo"), None, FULL, FULL.minutes, None)[1]
+    assert training.arguments[:2] == ("train", "samkr_tiny_further")
+    assert training.inputs == (shipped_network(),)
 
 
 @pytest.mark.parametrize("annotation", ["none", "not json"])

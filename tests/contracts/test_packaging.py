@@ -43,6 +43,9 @@ def test_scripts_that_need_a_checkout_and_kept_runs_stay_in_it(shipped: set[str]
         ("samkr_edge/serve/page", ".css"),
         ("samkr_edge/serve/page", ".js"),
         ("benchmarks/sweep/suites", ".yaml"),
+        ("benchmarks/selftest/carried", ".gz"),
+        ("benchmarks/selftest/carried", ".npz"),
+        ("training/ready/shipped", ".npz"),
     ],
 )
 def test_the_wheel_holds_every_data_file(shipped: set[str], folder: str, suffix: str) -> None:

@@ -44,7 +44,9 @@ def run(*words: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def predict(command: Path, folder: Path) -> None:
-    """The command finds and draws."""
+    """The command finds and draws, with a model of one's own and with the shipped one."""
+    environment = {"SAMKR_EDGE_CACHE": str(folder / "cache")}
+    run(command, "predict", "zoo:samkr_tiny", "photo.jpg", "-o", "shipped", cwd=folder, **environment)
     run(command, "predict", "tiny.cpu.onnx", "photo.jpg", "-o", "overlays", cwd=folder)
     written = sorted(path.name for path in (folder / "overlays").iterdir())
     print(f"predict: {written}")

@@ -14,7 +14,7 @@ from samkr_edge.cli.options import AsJson, data_dir, out_file
 from samkr_edge.cli.protocol import Anyway
 from samkr_edge.errors import SamkrError
 from samkr_edge.fixes import meant, quoted
-from training.cli.options import Untrained
+from training.cli.options import Size, Untrained
 
 if TYPE_CHECKING:
     from samkr_edge.builder.check.probe import Probe
@@ -47,9 +47,7 @@ def export(
         str, typer.Argument(help="A checkpoint, or with --untrained the name of a zoo model.")
     ],
     out: Annotated[Path, out_file("ONNX file to write.")],
-    size: Annotated[
-        str | None, typer.Option(help="Input HxW, multiples of 32 [default: the checkpoint's].")
-    ] = None,
+    size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Static batch size.")] = 1,
     opset: Annotated[
         int | None,

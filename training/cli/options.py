@@ -10,4 +10,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=
 RunThreads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads [default: what is fastest].")
 ]
+Size = Annotated[
+    str | None, typer.Option("--size", help="Input HxW, multiples of 32 [default: the checkpoint's].")
+]
 Untrained = Annotated[bool, typer.Option("--untrained", help="Random weights: for speed, not accuracy.")]

@@ -50,11 +50,10 @@ def zoo(
     from rich.console import Group
 
     from samkr_edge.cli.console import emit
-    from training.ready.download import size_of
     from training.ready.sources import VARIABLE
     from training.ready.table import NETWORKS
 
-    rows = [_row(network, size_of(network.address) if sizes else None) for network in NETWORKS]
+    rows = [_row(network, sizes) for network in NETWORKS]
     note = (
         "Another host can copy the files: --json lists the addresses. Give them to `zoo get NAME --from DIR`, or set "
         f"{VARIABLE} to a folder or to the address of a mirror. The data sets have terms of their own."
@@ -62,18 +61,26 @@ def zoo(
     emit({"networks": rows, "note": note}, Group(_table(rows), note), as_json)
 
 
-def _row(network: ReadyNetwork, size: int | None) -> dict[str, Any]:
+def _row(network: ReadyNetwork, sizes: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from training.ready.download import size_of
     from training.ready.place import place_of
+    from training.ready.shipped_file import FOLDER, shipped_card
 
-    return {**asdict(network), "file": network.file, "here": place_of(network).is_file(), "bytes": size}
+    row = {**asdict(network), "file": network.file}
+    if network.shipped:
+        file = FOLDER / network.shipped
+        published = shipped_card(file).provenance["ready"]["published"]
+        return {**row, "published": published, "here": True, "bytes": file.stat().st_size}
+    size = size_of(network.address) if sizes else None
+    return {**row, "here": place_of(network).is_file(), "bytes": size}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
-    sized = any(row["bytes"] for row in rows)
+    sized = any(row["bytes"] for row in rows if not row["shipped"])
     table = Table(title="ready networks: zoo:NAME")
     for column in (
         "name",

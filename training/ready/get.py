@@ -15,6 +15,7 @@ from training.checkpoint import save_checkpoint
 from training.imported import import_network, rescoring_beside
 from training.ready.download import fetch
 from training.ready.place import place_of
+from training.ready.shipped_file import FOLDER, read_shipped
 from training.ready.table import ReadyNetwork, ready_network
 
 
@@ -44,7 +45,7 @@ def rescoring_of(name: str) -> Path:
 
 
 def get(network: ReadyNetwork, source: str | None = None) -> Path:
-    """A ready network's checkpoint, in the cache or shipped; its rescoring network, if any, is beside it.
+    """A ready network's checkpoint, in the cache; its rescoring network, if any, is beside it.
 
     Args:
         network: which.
@@ -55,7 +56,10 @@ def get(network: ReadyNetwork, source: str | None = None) -> Path:
         SamkrError: what fetching and importing raise.
     """
     out = place_of(network)
-    if network.shipped or out.is_file():
+    if out.is_file():
+        return out
+    if network.shipped:
+        save_checkpoint(out, read_shipped(FOLDER / network.shipped))
         return out
     downloads = out.with_name("download")
     downloads.mkdir(parents=True, exist_ok=True)

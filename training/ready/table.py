@@ -1,6 +1,7 @@
 """The ready networks: what others trained and published, and what is shipped with this package.
 
-The published APs are their authors', by their protocol; nothing here was measured by us.
+The published APs are their authors', by their protocol; nothing here was measured by us. That of a shipped network is
+on its card.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ReadyNetwork:
         trained_on: in words.
         licence: of the weights, as their publisher gives it.
         whole: a finished network; else a start for training.
-        shipped: a checkpoint in the folder ``shipped`` here, in place of an address.
+        shipped: its file in the folder ``shipped`` here, in place of an address; see ``training.ready.shipped_file``.
     """
 
     name: str
@@ -90,6 +91,15 @@ NETWORKS: tuple[ReadyNetwork, ...] = (
     _dekr(48, "crowdpose", 14, 67.9, "dekr_hrnet-w48_8xb5-300e_crowdpose-640x640", "4ea6031e", "20230128"),
     _hrnet(32, "36af842e"),
     _hrnet(48, "8ef0771d"),
+    ReadyNetwork(
+        "samkr_tiny",
+        "samkr_tiny",
+        17,
+        by="samkr-edge",
+        trained_on="rendered people",
+        licence="Apache-2.0",
+        shipped="samkr_tiny.npz",
+    ),
 )
 
 

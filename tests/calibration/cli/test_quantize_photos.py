@@ -15,6 +15,7 @@ from samkr_edge.dataset.photos import KnownPictures
 from samkr_edge.files.artefact import sha256_of
 from samkr_edge.frames.photo_set import photo_set
 from samkr_edge.images import read_image
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from training.checkpoint import load_checkpoint
 
 Captured = pytest.CaptureFixture[str]
@@ -115,3 +116,15 @@ def test_pictures_and_labelled_data_together_are_refused(
 ) -> None:
     quantized(fp32, tmp_path / "ptq.pt", "--photos", str(album), "--data", str(people), code=2)
     assert "SE-U05" in capsys.readouterr().err
+
+
+def test_a_network_is_calibrated_at_the_size_that_it_will_run_in(
+    fp32: Path, album: Path, tmp_path: Path
+) -> None:
+    words = ("--photos", str(album), "--images", "8", "--size", "96x64")
+    made = quantized(fp32, tmp_path / "ptq.pt", *words)
+    assert load_checkpoint(made).card.input_size == (96, 64)
+    assert load_checkpoint(fp32).card.input_size != (96, 64)
+    onnx = tmp_path / "ptq.onnx"
+    assert run(["export", str(made), "-o", str(onnx)]) == 0
+    assert read_onnx(onnx).inputs[0].shape == (1, 96, 64, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from benchmarks.selftest.against_onnx_runtime import ap_of, images_of, look
 from benchmarks.selftest.carried import (
     BATCHES,
+    DIGESTS,
     FOLDER,
     NETWORKS,
     TRAINED,
+    digests,
     graph_file,
     random_weights,
     weights_file,
@@ -28,7 +31,6 @@ from samkr_edge.builder.tensorrt.features import features_for
 from samkr_edge.builder.tensorrt.half import bake
 from samkr_edge.builder.tensorrt.plan import plan_build
 from samkr_edge.builder.tensorrt.wishes import Wishes
-from samkr_edge.files.artefact import sha256_of
 from samkr_edge.onnx_graph.onnx_facts import facts_of
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx, read_onnx
 from samkr_edge.runtime.onnx_runtime import OnnxRunner
@@ -70,15 +72,7 @@ def test_written_twice_they_are_the_same_and_what_they_always_were(tmp_path: Pat
     for name in "ab":
         write_network(tmp_path / name, TRAINED, quantized=True)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    digests = {}
-    for model, quantized in ((TRAINED, True), (TRAINED, False), ("dekr_w32", False)):
-        write_network(tmp_path / "c", model, quantized=quantized)
-        digests[f"{model} {quantized}"] = sha256_of(tmp_path / "c")[:16]
-    assert digests == {
-        "samkr_tiny True": "b91b028385b876fc",
-        "samkr_tiny False": "ac56e5f93fa8076a",
-        "dekr_w32 False": "5245643e53bc962c",
-    }
+    assert digests() == json.loads((FOLDER / DIGESTS).read_text(encoding="utf-8"))
 
 
 def test_the_float_form_has_the_weights_that_the_quantized_one_computes_with(tmp_path: Path) -> None:
@@ -108,7 +102,7 @@ def test_the_trained_network_sees_people(tmp_path: Path) -> None:
     images = images_of(people)
     for quantized in (False, True):
         write_network(tmp_path / "model.onnx", TRAINED, quantized=quantized)
-        assert ap_of(people, look(tmp_path / "model.onnx", images).poses) > 45
+        assert ap_of(people, look(tmp_path / "model.onnx", images).poses) > 75
 
 
 @pytest.mark.parametrize("model", NETWORKS[1:])

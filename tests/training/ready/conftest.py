@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 from published import Publisher, entry_of, serving, write_published
 
+from benchmarks.selftest.rendered import rendered_people
+from benchmarks.selftest.stage import Rig
+from samkr_edge.dataset.keypoint_dataset import KeypointDataset
 from training.ready import table
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> KeypointDataset:
+    """50 rendered images of what the shipped network knows."""
+    folder = tmp_path_factory.mktemp("rendered")
+    return rendered_people(Rig(folder, folder))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,44 @@
+"""Steps that the demos have in common."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from samkr_edge.cli.steps import CommandStep
+
+
+def step(
+    title: str,
+    line: str,
+    *,
+    reads: tuple[Path, ...] = (),
+    makes: tuple[Path, ...] = (),
+    splits: tuple[tuple[Path, str], ...] = (),
+    photos: tuple[str, ...] = (),
+    workspace: Path | None = None,
+) -> CommandStep:
+    """A step from its command line after ``samkr-edge``, as a shell would read it."""
+    return CommandStep(title, tuple(shlex.split(line)), reads, makes, workspace, splits, photos)
+
+
+def deployed(checkpoint: Path, stem: Path, label: str, options: str = "") -> list[CommandStep]:
+    """A checkpoint as ONNX, with these options of `export`, and as a model of this CPU."""
+    onnx, built = Path(f"{stem}.onnx"), Path(f"{stem}.cpu.onnx")
+    return [
+        step(
+            f"Export {label} to ONNX and check it against torch",
+            f"export {as_word(checkpoint)} {options} -o {as_word(onnx)}",
+            reads=(checkpoint,), makes=(onnx,),
+        ),
+        step(
+            f"Build {label} for this CPU",
+            f"build {as_word(onnx)} --target cpu -o {as_word(built)}",
+            reads=(onnx,), makes=(built, Path(f"{built}.json")),
+        ),
+    ]  # fmt: skip
+
+
+def as_word(path: Path) -> str:
+    """A path as a shell needs it."""
+    return shlex.quote(str(path))
