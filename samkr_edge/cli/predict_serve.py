@@ -148,11 +148,12 @@ def serving(
             LivePictures(names, rate=serve.rate, threshold=options.threshold, compared=second)
         )
         server = stack.enter_context(PageServer(listening, live, facts))
-        say(f"live page: {server.link}   (Ctrl-C ends it)")
+        told = [f"live page: {server.link}   (Ctrl-C ends it)"]
         if not listening.loopback:
-            say(
+            told.append(
                 "  whoever has this link can watch; it is sent unencrypted: use it in networks that you trust"
             )
         if (tunnel := way_in(listening)) is not None:
-            say(tunnel)
+            told.append(tunnel)
+        say("\n".join(told))  # at once: nobody has the link without the warning
         yield ServedPage(live, serve.loop)

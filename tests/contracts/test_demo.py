@@ -59,9 +59,8 @@ def test_the_quick_demo_ends_with_a_verdict_and_a_report(
     assert len(results["models"]) == 3
     for model in results["models"]:
         assert model["latency"]["p50_ms"] > 0
-        assert (
-            model["accuracy"]["ap"] > 70
-        )  # however short the training: the shipped network goes on learning
+        # However short the training: the shipped network goes on learning.
+        assert model["accuracy"]["ap"] > 70
 
 
 def test_every_step_shows_its_single_command(road: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -83,7 +82,7 @@ def test_the_built_int8_model_is_int8_and_predicts_like_its_onnx(
     assert sum(node.op_type == "QuantizeLinear" for node in source.graph.node) > 20
     assert (out / "qat.cpu.onnx").stat().st_size < (out / "fp32.cpu.onnx").stat().st_size / 2
     people = open_dataset(out / "data")
-    image = np.stack([read_image(record.path)[0] for record in people.images[:1]])
+    image = read_image(people.images[0].path)[None]
     built = OnnxRunner(out / "qat.cpu.onnx").run(image)
     plain = OnnxRunner(out / "qat.onnx").run(image)
     for left, right in zip(built, plain, strict=True):

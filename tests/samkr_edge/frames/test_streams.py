@@ -26,19 +26,22 @@ def pose(red_dot_model: Path) -> PoseModel:
     return load_model(red_dot_model)
 
 
-class InBatches(Runner):
-    """The same network as one that takes three inputs; ``sizes`` are those it was given."""
+class Slow(Runner):
+    """The same network as one that takes 20 ms for up to ``batch`` inputs; ``sizes`` are those it was given."""
 
     kind = "onnx"
-    batch = 3  # type: ignore[assignment]
 
-    def __init__(self, inner: Runner) -> None:
-        self._inner, self.card = inner, inner.card
+    def __init__(self, inner: Runner, batch: int) -> None:
+        self._inner, self._batch, self.card = inner, batch, inner.card
         self.sizes: list[int] = []
+
+    @property
+    def batch(self) -> int:
+        return self._batch
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         self.sizes.append(len(batch))
-        time.sleep(0.02)  # slower than the cameras
+        time.sleep(0.02)
         return self._inner.run(batch)
 
 
@@ -48,7 +51,7 @@ def camera(place: tuple[int, int], **how: Any) -> LiveSource:
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_every_camera_gets_the_people_of_its_own_frames(pose: PoseModel, batched: bool) -> None:
-    runner = InBatches(pose.runner)
+    runner = Slow(pose.runner, batch=3)
     model = PoseModel(runner, pose.path) if batched else pose
     seen: Counter[int] = Counter()
     with Streams(model, [camera(place) for place in PLACES]) as streams:
@@ -62,16 +65,16 @@ def test_every_camera_gets_the_people_of_its_own_frames(pose: PoseModel, batched
 
 
 def test_a_fast_camera_does_not_starve_a_slow_one(pose: PoseModel) -> None:
-    """The network is slower than the fast one: a slow camera's frames are all seen."""
-    slow = camera(PLACES[1], period=0.03)
+    """The network is slower than the fast one, which loses most of its frames; of the slow one's far more are seen."""
+    model = PoseModel(Slow(pose.runner, batch=1), pose.path)
     seen: Counter[int] = Counter()
-    with Streams(pose, [camera(PLACES[0], period=0.0001), slow]) as streams:
+    with Streams(model, [camera(PLACES[0], period=0.001), camera(PLACES[1], period=0.1)]) as streams:
         for one in streams:
             seen[one.source] += 1
             if seen[1] == 8:
                 break
-        assert streams.pipeline.dropped_of(0) > 0
-        assert streams.pipeline.dropped_of(1) <= 1
+        fast, slowly = (seen[n] / (seen[n] + streams.pipeline.dropped_of(n)) for n in range(2))
+        assert fast < 0.5 * slowly
 
 
 def test_a_camera_that_fails_or_hangs_ends_alone(pose: PoseModel) -> None:
@@ -111,7 +114,7 @@ def test_files_at_the_same_time_are_read_whole_each_with_its_end(pose: PoseModel
                 ended.append((one.source, one.failure, frames[one.source]))
             else:
                 frames[one.source] += 1
-    assert ended == [(0, None, 4), (1, None, 9)]
+    assert sorted(ended) == [(0, None, 4), (1, None, 9)]  # which one ends first depends on the machine
     assert streams.pipeline.dropped == 0
 
 
