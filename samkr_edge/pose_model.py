@@ -24,7 +24,7 @@ from samkr_edge.pose.decode_settings import SURE_PERSON
 from samkr_edge.pose.geometry import Fit, apply, fit_matrix, invert, require_image, warp
 from samkr_edge.pose.poses import Poses
 from samkr_edge.pose.proposals import select
-from samkr_edge.ready_name import model_file
+from samkr_edge.ready_name import model_file, ready_instead
 from samkr_edge.runtime.runner import Runner
 
 # Suffix -> "module:function" of (path, threads) -> Runner; those in WITH_GRAPH also take ``cuda_graph``. Strings, since
@@ -226,7 +226,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         ) from error
     path = model_file(path)
     if not path.is_file():
-        raise missing_file(path, "model")
+        raise missing_file(path, "model", ready_instead(path))
     opener = OPENERS.get(path.suffix)
     if opener is None:
         raise SamkrError(

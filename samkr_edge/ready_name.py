@@ -27,6 +27,12 @@ def model_file(path: Path) -> Path:
     return _file("checkpoint_of", path) if is_ready_name(path) else path
 
 
+def ready_instead(path: str | Path) -> str | None:
+    """What to name in place of a missing model, if this is a ready network's name without the prefix."""
+    names = {network.name for network in resolve("training.ready.table:NETWORKS")}
+    return f"name it {PREFIX}{path}, as `samkr-edge zoo` lists it" if str(path) in names else None
+
+
 def rescoring_file(path: Path) -> Path:
     """The same for the rescoring network that belongs to a ready network."""
     return _file("rescoring_of", path) if is_ready_name(path) else path

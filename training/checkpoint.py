@@ -20,7 +20,7 @@ from samkr_edge.model_card import ModelCard
 from samkr_edge.model_card_check import check_card
 from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
-from samkr_edge.ready_name import model_file
+from samkr_edge.ready_name import model_file, ready_instead
 from training.models.pose_net import ModelConfig, PoseNet
 from training.models.zoo import build_model, model_config, model_names
 from training.unpickling import unpickling_reason
@@ -88,9 +88,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling errors come in many classes
-        fix = None
+        fix = ready_instead(path)
         if str(path) in model_names():
-            fix = f"{path} is a network without weights, which quantize and export take with --untrained"
+            bare = f"{path} is a network without weights, which quantize and export take with --untrained"
+            fix = f"{fix}; {bare}" if fix else bare
         raise not_opened(error, path, "checkpoint", fix) or SamkrError(
             "SE-A30",
             f"{path} could not be read as a checkpoint, so nothing was loaded",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from samkr_edge.dataset.trained_on import trainings_of
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.named import missing_file
-from samkr_edge.ready_name import PREFIX, is_ready_name
+from samkr_edge.ready_name import PREFIX, is_ready_name, ready_instead
 from training.checkpoint import load_checkpoint
 from training.models.pose_net import ModelConfig, PoseNet
 from training.ready.table import ready_network
@@ -52,7 +52,7 @@ def require_start(init: str | None, config: ModelConfig) -> None:
     if is_ready_name(init):
         ready_network(init.removeprefix(PREFIX))
     elif not Path(init).is_file():
-        raise missing_file(init, "checkpoint", _another(config))
+        raise missing_file(init, "checkpoint", ready_instead(init) or _another(config))
 
 
 class Start(NamedTuple):

@@ -18,6 +18,7 @@ from samkr_edge.cli import COMMANDS, run
 from samkr_edge.cli.places import model_named, models_named, rescoring_named
 from samkr_edge.errors import SamkrError
 from samkr_edge.packages import resolve
+from samkr_edge.pose_model import load_model
 from samkr_edge.ready_name import is_ready_name
 from training.checkpoint import load_checkpoint
 from training.loop.start_weights import load_start, require_start
@@ -95,6 +96,21 @@ def test_a_file_of_such_a_name_is_that_file(tmp_path: Path, monkeypatch: pytest.
     assert is_ready_name("zoo:dekr_tiny")
     Path("zoo:dekr_tiny").touch()
     assert not is_ready_name("zoo:dekr_tiny")
+
+
+@pytest.mark.parametrize(
+    "how", [load_model, load_checkpoint, lambda name: require_start(name, model_config("samkr_w32"))]
+)
+def test_its_name_without_the_prefix_is_told_the_prefix(
+    how: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("dekr_w32_coco", "samkr_tiny"):
+        with pytest.raises(SamkrError) as caught:
+            how(name)
+        assert caught.value.code == "SE-A23"
+        assert caught.value.fix is not None
+        assert f"zoo:{name}" in caught.value.fix
 
 
 def test_a_ready_network_goes_through_the_commands_and_says_where_it_is_from(
