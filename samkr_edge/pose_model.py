@@ -233,7 +233,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
             "SE-U24",
             f"{path} is not a kind of model that samkr-edge knows",
             {"known": ", ".join(OPENERS)},
-            fix="name a model with one of these endings; weights of other programs: samkr-edge import",
+            fix="name such a file, or zoo:NAME of `samkr-edge zoo`; weights of other programs: samkr-edge import",
         )
     threads = require_cores(threads)
     try:

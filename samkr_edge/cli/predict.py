@@ -73,7 +73,7 @@ def predict(
 
     Examples:
 
-      samkr-edge predict qat.cpu.onnx photo.jpg -o overlays
+      samkr-edge predict zoo:dekr_w32_coco photo.jpg -o overlays
 
       samkr-edge predict fp32/final.pt people/images/val2017 -o overlays --threshold 0.2
 
