@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from samkr_edge.files.artefact import undisturbed
 from samkr_edge.machine.onnx_runtime_module import switch_off_telemetry
 
 switch_off_telemetry()  # some tests import onnxruntime themselves
+
+# Bytecode is kept, also where the environment says not to, as in many container images: each of the hundreds of Python
+# processes that the tests start would compile torch and its likes anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(wrapper=True)
