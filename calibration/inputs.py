@@ -141,7 +141,7 @@ def calibrating_and_judging(photos: Photos, images: int) -> tuple[Photos, Photos
     calibrating = (
         calibrating_half(photos).first(images) if len(photos) < photos.asked else photos.first(images)
     )
-    judging = photos.after(len(calibrating))
+    judging = photos.after(len(calibrating)).first(photos.asked - images)
     if len(judging) < _FEWEST_TO_JUDGE:
         few = f"{counted(len(photos), 'picture')}, of which {len(calibrating)} calibrate and none is left to judge on"
         raise too_few_images(len(photos), few, "add pictures, or longer videos, to what --photos names")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
-from samkr_edge.cli.photos import PhotoWords, require_one
+from samkr_edge.cli.photos import PhotoWords, photos_to_carry, require_one
 from samkr_edge.cli.places import file_to_write, model_named, models_named, rescoring_named
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
@@ -167,6 +167,7 @@ def bench(
     if on is not None:
         from samkr_edge.deploy.remote import run_there
 
+        context.params["photos"] = photos and photos_to_carry(photos)
         raise typer.Exit(run_there(on, context, inputs=("models", "data", "photos", "baseline", "rescore")))
     from benchmarks.bench import run_bench
     from benchmarks.judge.gate import Limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -40,6 +41,7 @@ class _ShownSensitivity(_Shown):
     fp32_ap: float
     trained_on: bool = False  # older files did not record it, nor the metric
     metric: str | None = None
+    reference: dict[str, Any] | None = None  # the network whose people stood for labels
     groups: list[_ShownGroup]
     conclusion: str
 
@@ -112,6 +114,6 @@ def read_sensitivity(path: Path) -> SensitivityPart:
         )
     metric = found.metric or ("train-fit AP" if found.trained_on else "AP")
     # Against its own people FP32 has 100.
-    float_ap = "" if "against" in metric else f", FP32 {found.fp32_ap:.1f} {metric}"
+    float_ap = "" if found.reference else f", FP32 {found.fp32_ap:.1f} {metric}"
     caption = f"{found.checkpoint}, {counted(found.images, 'image')}{float_ap}"
     return SensitivityPart(metric, caption, found.conclusion, place(0.0), bars)

@@ -18,11 +18,13 @@ class LossBudget:
         pixels: of the photographs, within which 95 % of the joints of FP32's people must be found, those of lost people
             counting as not found; None: any distance.
         metric: what AP is called.
+        against_fp32: whether that is AP against FP32's people.
     """
 
     points: float | None = None
     pixels: float | None = None
     metric: str = "AP"
+    against_fp32: bool = False
 
     def holds(self, trial: Trial) -> bool:
         return self._holds(-trial.difference.ap.difference, trial.followed)
@@ -37,8 +39,8 @@ class LossBudget:
         return reach, -trial.difference.ap.difference
 
     def lost(self, trial: Trial) -> str:
-        """What a policy loses, in words."""
-        ap = f"{trial.difference.ap.text()} {self.metric}"
+        """What a policy loses against FP32, in words."""
+        ap = f"{trial.difference.ap.text()} {self.metric}" + ("" if self.against_fp32 else " against FP32")
         return ap if self.pixels is None or trial.followed is None else f"{trial.followed}, {ap}"
 
     def _holds(self, drop: float, followed: Followed | None) -> bool:

@@ -71,9 +71,10 @@ def sensitivity_chart(
     images: int,
     without_attention: Trial | None = None,
     metric: str = "AP",
+    against_fp32: bool = False,
 ) -> str:
     """Change of AP by each group alone in INT8, in the order given, and below them the float network without
-    attention."""
+    attention; ``against_fp32`` says whether that AP itself is against FP32's people."""
     bars = [_bar(result.group.name, result.alone, f"{100 * result.macs_share:.1f} %") for result in results]
     if without_attention:
         bars.append(_bar("without attention", without_attention, "float"))
@@ -81,7 +82,7 @@ def sensitivity_chart(
     return bar_chart(
         bars,
         title=title,
-        axis=f"{metric} won or lost" + ("" if "against" in metric else " against FP32"),
+        axis=f"{metric} won or lost" + ("" if against_fp32 else " against FP32"),
         foot=foot,
     )
 

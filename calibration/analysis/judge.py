@@ -31,6 +31,11 @@ class Judge:
     metric: str
     facts: dict[str, Any]
 
+    @property
+    def against_fp32(self) -> bool:
+        """Whether AP is against the people that FP32 finds, of whom it has 100 itself."""
+        return self.bench.reference is not None
+
     def few(self, count: int) -> Bench:
         """The first ``count`` of the images, or all."""
         return Bench(self.bench.dataset, min(count, len(self.bench.images)), self.bench.reference)
@@ -65,5 +70,6 @@ def by_photos(
 
 def _judge(bench: Bench, facts: dict[str, Any], cards: Mapping[str, ModelCard], anyway: bool) -> Judge:
     seen = bench.unseen_by(cards, anyway=anyway)
-    metric = "train-fit AP" if seen["trained_on"] else bench.dataset.metric
+    learned = bench.reference is None and seen["trained_on"]
+    metric = "train-fit AP" if learned else bench.dataset.metric
     return Judge(bench, metric, {**facts, "metric": metric, **bench.facts, **seen})

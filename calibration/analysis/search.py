@@ -147,10 +147,9 @@ def found_policy(base: Policy, name: str, found: SearchResult, budget: LossBudge
             why += "; below the noise by itself, needed for the budget"
         for pattern in result.group.patterns:
             rules.append(Rule(match=pattern, precision="float", why=why))
-    against = "" if "FP32" in budget.metric else " against FP32"
     about = (
         f"{base.name} with {counted(len(found.restored), 'group')} restored to float: "
-        f"{budget.lost(found.best.trial)}{against}, {100 * found.best.macs_share:.1f} % of the work in INT8; "
+        f"{budget.lost(found.best.trial)}, {100 * found.best.macs_share:.1f} % of the work in INT8; "
         f"the budget of {budget} {'holds' if found.within else 'does not hold'}."
     )
     return base.model_copy(update={"name": name, "about": about, "rules": (*rules, *base.rules)})

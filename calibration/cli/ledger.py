@@ -19,6 +19,7 @@ from samkr_edge.printable import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calibration.analysis.judge import Judge
     from calibration.analysis.ledger import LedgerStage
     from calibration.analysis.scoring import Followed
 
@@ -115,14 +116,14 @@ def ledger(
     if out is not None:
         write_json(out, {"schema_version": OUTPUT_SCHEMA_VERSION, **payload})
         say(f"wrote {out}")
-    emit(payload, Group(_table(stages, images, judge.metric), text), as_json)
+    emit(payload, Group(_table(stages, images, judge), text), as_json)
 
 
-def _table(stages: Sequence[LedgerStage], images: int, metric: str) -> Table:
+def _table(stages: Sequence[LedgerStage], images: int, judge: Judge) -> Table:
     from rich.table import Table
 
-    against = "against" in metric
-    named = "" if metric == "AP" else f"{metric}; "
+    against = judge.against_fp32
+    named = "" if judge.metric == "AP" else f"{judge.metric}; "
     title = f"{counted(images, 'image')}; {named}differences to `after`, 95 % intervals over images"
     caption = "px of the photographs, within which 95 % of FP32's joints are found; lost people's count as not found"
     table = Table(title=title, caption=caption if against else None)

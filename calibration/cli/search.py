@@ -104,16 +104,21 @@ def search(
     from calibration.inputs import warn_if_meaningless
     from calibration.policy import load_policy
     from samkr_edge.files.artefact import replacing
+    from samkr_edge.files.yaml_file import is_own
 
     if max_moved is not None and not photos:
         raise _without_reference()
+    if out is not None and not is_own(out.name):
+        raise typer.BadParameter(
+            f"a policy is read from a file whose name ends in .yaml, and {out.name!r} does not"
+        )
     out = out or _default_place()
     with analysed(
         checkpoint, data, photos, policy=policy, split=split, limit=limit, anyway=anyway, images=images, seed=seed,
         threads=threads, calibrator=word(calibrator), bits=bits, activation_bits=activation_bits,
     ) as (analysis, judge):  # fmt: skip
         points = _MAX_DROP if max_drop is None and max_moved is None else max_drop
-        budget = LossBudget(points, max_moved, judge.metric)
+        budget = LossBudget(points, max_moved, judge.metric, judge.against_fp32)
         store = TrialStore(out.parent / "trials.json")
         trials = analysis.trials(judge.bench, store)
         base = trials.measured(analysis.chosen, f"policy {analysis.policy.name}")
@@ -163,11 +168,10 @@ def _report(
         **analysis.context,
         "steps": [step.to_dict() for step in found.steps],
     }
-    against = "" if judge.bench.reference else " against FP32"
     proved = f"{proof.ap:.2f} {judge.metric}" + (f", {proof.followed}" if proof.followed else "")
     emit(
         payload,
-        f"{out}: {budget.lost(best.trial)}{against} on {counted(images, 'image')}, budget {budget}; "
+        f"{out}: {budget.lost(best.trial)} on {counted(images, 'image')}, budget {budget}; "
         f"{100 * best.macs_share:.1f} % of the work in INT8; restored: {', '.join(best.restored) or 'nothing'}\n"
         f"quantized again by the written policy: {proved}",
         as_json,

@@ -126,8 +126,9 @@ def _report(
     write_json(place, payload)
     numbers = "INT8" if analysis.policy.bits == 8 else f"{analysis.policy.bits}-bit weights"
     title = f"{metric} of {analysis.card.model} with one group in {numbers}"
+    drawn = sensitivity_chart(results, title, images, left_out, metric, judge.against_fp32)
     with replacing(chart) as temporary:
-        temporary.write_text(sensitivity_chart(results, title, images, left_out, metric), encoding="utf-8")
+        temporary.write_text(drawn, encoding="utf-8")
     summary = (
         f"the whole policy {analysis.policy.name}: {whole.difference.ap.text()} {metric}, "
         f"{whole.difference.oks.text(100)} OKS x 100" + (f", {whole.followed}" if whole.followed else "")

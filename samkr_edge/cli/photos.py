@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,3 +67,19 @@ def require_one(words: Sequence[str] | None, data: Path | None) -> None:
             "there are no images to work on, so nothing was done",
             fix="add --data DIR, a data set with labels, or --photos DIR, pictures of your own",
         )
+
+
+def photos_to_carry(words: Sequence[str]) -> list[str]:
+    """For ``--on``, which copies what is named: a glob becomes the files that it matches.
+
+    Raises:
+        SamkrError: as ``samkr_edge.frames.photo_set.photo_files``.
+    """
+    from samkr_edge.deploy.remote import THERE
+    from samkr_edge.frames.photo_set import photo_files
+
+    carried: list[str] = []
+    for word in words:
+        as_it_is = word.startswith(THERE) or os.path.exists(word)
+        carried += [word] if as_it_is else map(str, photo_files([word]))
+    return carried

@@ -91,7 +91,13 @@ def predict(
     from samkr_edge.cli.json_lines import JsonLines
     from samkr_edge.cli.predict_options import Options
     from samkr_edge.cli.predict_serve import ServeOptions, listen_for, serving
-    from samkr_edge.cli.predict_sources import Looked, look, refuse_excerpt_of_cameras, refuse_to_replace
+    from samkr_edge.cli.predict_sources import (
+        Looked,
+        look,
+        refuse_excerpt_of_cameras,
+        refuse_lines_over_inputs,
+        refuse_to_replace,
+    )
     from samkr_edge.cli.predict_stream import stream_names
     from samkr_edge.cli.window import Window
     from samkr_edge.frames.sources import find_sources
@@ -107,6 +113,7 @@ def predict(
     for damaged in found.damaged:
         say(damaged.message)
     refuse_excerpt_of_cameras(found, excerpt)
+    refuse_lines_over_inputs(jsonl, found, model, compare)
     served = ServeOptions(serve, compare, loop, page_rate)
     listening = listen_for(served, found, out)
     if out is None and not show and listening is None and jsonl is None:

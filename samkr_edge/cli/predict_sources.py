@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from samkr_edge.cli.predict_images import RESULTS, ImagesDone, overlay_names, predict_images
 from samkr_edge.cli.predict_options import Options
 from samkr_edge.cli.predict_stream import Stream, StreamDone, run_stream, run_streams
+from samkr_edge.cli.video_options import STDOUT
 from samkr_edge.cli.window import Window
 from samkr_edge.errors import SamkrError
 from samkr_edge.files.artefact import require_writable
+from samkr_edge.files.one_file import refuse_replacing
 from samkr_edge.files.own_files import refuse_foreign
 from samkr_edge.frames.excerpt import Excerpt
 from samkr_edge.frames.live_capture import is_live
@@ -206,6 +208,14 @@ def refuse_excerpt_of_cameras(found: Sources, excerpt: Excerpt) -> None:
     for source in found.streams:
         if not excerpt.whole and is_live(source) and not source.lower().startswith("http"):
             raise no_excerpt_of(without_secrets(source))
+
+
+def refuse_lines_over_inputs(lines: Path | None, found: Sources, *models: Path | None) -> None:
+    """Before `--jsonl` is opened, which empties the file: SE-U51 for an image, a video or a model."""
+    if lines is None or lines == STDOUT:
+        return
+    for path in (*found.images, *map(Path, found.streams), *(model for model in models if model is not None)):
+        refuse_replacing(path, lines, instead="choose another place with --jsonl")
 
 
 def refuse_to_replace(

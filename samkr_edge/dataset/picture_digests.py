@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def pictures_digest(images: Iterable[ImageRecord]) -> str:
     digest = hashlib.sha256()
     for image in images:
         content = sha256_of(image.path) if image.path.is_file() else "missing"
-        digest.update(f"{image.id} {image.path.name} {content}\n".encode())
+        digest.update(os.fsencode(f"{image.id} {image.path.name} {content}\n"))
     return digest.hexdigest()
 
 
@@ -43,5 +44,5 @@ def disk_state(files: Iterable[Path]) -> str:
             state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
         except OSError:
             state = "missing"
-        digest.update(f"{file.name} {state}\n".encode())
+        digest.update(os.fsencode(f"{file.name} {state}\n"))
     return digest.hexdigest()

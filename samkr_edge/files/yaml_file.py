@@ -14,7 +14,12 @@ _ENDINGS = (".yaml", ".yml")
 
 def own_or_shipped(name: str, folder: Path) -> Path:
     """The user's file if ``name`` ends as one, else the shipped one of this name in ``folder``; it need not exist."""
-    return Path(name) if name.endswith(_ENDINGS) else folder / f"{name}.yaml"
+    return Path(name) if is_own(name) else folder / f"{name}.yaml"
+
+
+def is_own(name: str) -> bool:
+    """Whether a word for a policy or recipe means the user's file of this name, and not a shipped one."""
+    return name.endswith(_ENDINGS)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

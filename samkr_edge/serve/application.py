@@ -103,7 +103,8 @@ class LivePage:
     async def pictures(self, request: Request) -> Response:
         """The newest picture of every stream that has one newer than ``after``, as soon as one has.
 
-        ``after`` is a number for each stream, ``-`` for one that is not watched: ``after=12,-,3``.
+        ``after`` is a number for each stream, ``-`` for one that is not watched: ``after=12,-,3``. Once all are over
+        the answer has the last picture of these too.
         """
         viewer, after = request.query_params.get("viewer", ""), request.query_params.get("after", "")
         streams = self._live.streams
@@ -114,12 +115,17 @@ class LivePage:
             return PlainTextResponse(f"{VIEWERS} viewers are watching already", 503, {"Retry-After": "5"})
         wanted = {index: int(number) for index, number in enumerate(numbers) if number != "-"}
         await self._newer({streams[index]: number for index, number in wanted.items()})
+        if self._over():  # who watches only some learns that there is nothing else to wait for
+            wanted = {index: wanted.get(index, 0) for index in range(len(streams))}
         parts = [
             index.to_bytes(4, "big") + streams[index].body
             for index, number in wanted.items()
             if streams[index].number > number
         ]
         return Response(b"".join(parts), 200 if parts else 204, media_type="application/octet-stream")
+
+    def _over(self) -> bool:
+        return all(stream.over for stream in self._live.streams)
 
     async def _newer(self, wanted: Mapping[LiveStream, int]) -> None:
         """Wait until one of the streams has a picture of a higher number; while waiting, they encode."""
@@ -129,7 +135,7 @@ class LivePage:
         for stream in wanted:
             stream.waiting += 1
         try:
-            while not any(stream.number > number for stream, number in wanted.items()):
+            while not self._over() and not any(stream.number > number for stream, number in wanted.items()):
                 left = until - time.monotonic()
                 if left <= 0:
                     return

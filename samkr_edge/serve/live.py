@@ -71,6 +71,11 @@ class LiveStream:
         self._times: deque[float] = deque(maxlen=_OVER)
         self._ms: deque[dict[str, float]] = deque(maxlen=_OVER)
 
+    @property
+    def over(self) -> bool:
+        """Whether no more frames come."""
+        return self._state != "live"
+
     def offer(self, seen: FrameInFlight, everybody: Poses) -> None:
         """Take a frame before it is drawn into; called by the pipeline, which this never keeps waiting.
 
@@ -114,7 +119,7 @@ class LiveStream:
     def end(self, *, failed: bool = False) -> None:
         """Tell viewers that no more frames come. The last picture stays, also for who comes later."""
         with self._changed:
-            if self._state in ("ended", "failed"):
+            if self.over:
                 return
             self._state = "failed" if failed else "ended"
             self.show(*self._last)

@@ -269,6 +269,12 @@ def test_sensitivity_bars_lie_on_one_axis_with_zero(tmp_path: Path) -> None:
     assert part.caption.endswith("57.4 AP")
     write_json(tmp_path / "sensitivity.json", sensitivity(trained_on=True))
     assert read_sensitivity(tmp_path).caption.endswith("57.4 train-fit AP")
+    # FP32 has 100 AP against its own people, whatever that AP is called.
+    kept = sensitivity(metric="AP against labels of mine")
+    write_json(tmp_path / "sensitivity.json", kept)
+    assert "FP32 57.4 AP" in read_sensitivity(tmp_path).caption
+    write_json(tmp_path / "sensitivity.json", {**kept, "reference": {"model": "final.pt"}})
+    assert read_sensitivity(tmp_path).caption == "final.pt, 400 images"
 
 
 def test_sensitivity_is_a_part_of_the_page(

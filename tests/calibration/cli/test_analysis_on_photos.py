@@ -95,13 +95,16 @@ def test_sensitivity_calibrates_on_some_pictures_and_judges_on_others(
 
 
 @pytest.mark.parametrize(
-    ("found", "images", "parts"), [(30, 12, (12, 18)), (20, 12, (10, 10)), (12, 99, (8, 4))]
+    ("found", "images", "limit", "parts"),
+    [(30, 12, 18, (12, 18)), (20, 12, 18, (10, 10)), (12, 99, 18, (8, 4)), (60, 128, 24, (30, 24))],
 )
-def test_few_pictures_are_shared_by_halves(found: int, images: int, parts: tuple[int, int]) -> None:
-    photos = pictures(found, asked=30)
+def test_few_pictures_are_shared_by_halves(
+    found: int, images: int, limit: int, parts: tuple[int, int]
+) -> None:
+    photos = pictures(found, asked=images + limit)
     calibrating, judging = calibrating_and_judging(photos, images)
     assert (len(calibrating), len(judging)) == parts
-    assert (*calibrating.chosen, *judging.chosen) == photos.chosen
+    assert (*calibrating.chosen, *judging.chosen) == photos.chosen[: sum(parts)]
     assert calibrating_half(calibrating) == calibrating  # it is not halved again
 
 
@@ -151,11 +154,16 @@ def test_ap_against_fp32_can_be_the_budget_too(
 
 
 def test_pictures_that_the_network_was_trained_on_are_refused(
-    fp32: Path, people: Path, tmp_path: Path, capsys: Captured
+    fp32: Path, people: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("samkr_edge.evaluation.against_reference.SURE_PERSON", 0.0001)
     seen = str(people / "images" / "train2017")
     command = ["sensitivity", str(fp32), "--photos", seen, "--images", "8", "--out", str(tmp_path / "s")]
     assert "SE-D45" in printed(command, capsys, 3)
+    # Nor is it taken for AP then, whatever else it is.
+    told = printed([*command, "--limit", "4", "--bits", "3", "--anyway"], capsys)
+    assert "AP against FP32" in told
+    assert "AP against FP32 won or lost<" in (tmp_path / "s" / "sensitivity.svg").read_text()
 
 
 def test_a_budget_in_pixels_needs_a_reference(
@@ -165,12 +173,21 @@ def test_a_budget_in_pixels_needs_a_reference(
     assert "SE-U12" in printed(command, capsys, 2)
 
 
+@pytest.mark.parametrize("name", ["found", "default", "found.txt"])
+def test_a_policy_that_no_command_would_read_is_not_searched_for(
+    name: str, fp32: Path, album: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    told = printed(["search", str(fp32), "--photos", str(album), "-o", str(tmp_path / name)], capsys, 2)
+    assert "ends in .yaml" in told
+    assert "choosing photos" not in told
+
+
 @pytest.mark.parametrize("command", ["sensitivity", "search", "ledger"])
 def test_neither_pictures_nor_labels_is_an_error(
     command: str, fp32: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     models = [str(fp32), str(shutil.copy(fp32, tmp_path / "copy.pt"))][: 2 if command == "ledger" else 1]
-    out = ["--out", str(tmp_path / "out")]
+    out = ["--out", str(tmp_path / "out.yaml")]
     assert "SE-U06" in printed([command, *models, *out], capsys, 2)
 
 

@@ -148,6 +148,22 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(red_dot_model: Path, tmp_p
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("place", ["walk.mp4", "./walk.mp4", "photo.png", "link.onnx", "other.onnx"])
+def test_lines_are_not_written_over_what_they_are_made_from(
+    red_dot_model: Path, walk: Path, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.png", dots((20, 30)))
+    Path("other.onnx").write_bytes(red_dot_model.read_bytes())
+    Path("link.onnx").symlink_to(red_dot_model)
+    before = Path(place).read_bytes()
+    words = ["photo.png", "walk.mp4"]
+    if place == "other.onnx":
+        words = ["walk.mp4", "--serve", "0", "--compare", place]
+    assert run(["predict", str(red_dot_model), *words, "--jsonl", place]) == 2
+    assert Path(place).read_bytes() == before
+
+
 # Cameras
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,10 @@ def test_a_picture_that_is_missing_is_no_error_but_another_state(picture: Path) 
     picture.unlink()
     assert pictures_digest(record) != there[0]
     assert disk_state([picture]) != there[1]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names there are Unicode")
+def test_a_name_that_is_no_unicode_has_a_digest_too(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    path.write_bytes(b"white")
+    assert len(pictures_digest([ImageRecord(1, path, 8, 8)])) == len(disk_state([path])) == 64

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from tiny_model import tiny_onnx
 
@@ -211,6 +213,30 @@ def test_data_that_is_there_already_is_not_carried(
     there = fake_command(f'echo "$@" > {tmp_path / "words"}')
     assert run(["bench", str(model), "--data", "remote:/data/coco", "--on", f"ssh://me@orin{there}"]) == 0
     assert "--data /data/coco" in (tmp_path / "words").read_text()
+
+
+def test_a_glob_of_photos_is_carried_as_the_pictures_that_it_matches(
+    model: Path, fake_command: Faker, fake_ssh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = fake_command(f'echo "$@" > {tmp_path / "words"}; ls > {tmp_path / "carried"}')
+    (tmp_path / "album").mkdir()
+    for name in ("a1.png", "b1.png", "a2.png"):
+        cv2.imwrite(str(tmp_path / "album" / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "album" / "notes1.txt").write_text("no picture")
+    words = [
+        "bench",
+        str(model),
+        "--photos",
+        "remote:/data/*.jpg",
+        "--on",
+        f"ssh://me@orin{there}",
+        "--photos",
+    ]
+    assert run([*words, str(tmp_path / "album" / "*1*")]) == 0
+    assert "--photos /data/*.jpg --photos a1.png --photos b1.png" in (tmp_path / "words").read_text()
+    assert set((tmp_path / "carried").read_text().split()) >= {"a1.png", "b1.png"}
+    assert run([*words, str(tmp_path / "album" / "*3*")]) == 3
+    assert "SE-D29: nothing matches" in capsys.readouterr().err
 
 
 def test_a_failure_there_keeps_its_exit_code(

@@ -38,6 +38,7 @@ def test_every_answer_forbids_frames_sniffing_and_caches(path: str) -> None:
         assert headers["referrer-policy"] == "no-referrer"
         assert headers["cache-control"] == "no-store"
         assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
         assert "server" not in headers
 
 
@@ -84,6 +85,8 @@ def test_elsewhere_every_request_needs_the_token() -> None:
                 assert local.get(path + wrong if "?" not in path else path).status == 401
         kept = cookie(local)
         assert page.server.token in kept
+        # A browser would complain of it in its console at every address but the loopback.
+        assert "cross-origin-opener-policy" not in local.get("/", Cookie=kept).headers
         with page.running():
             for path in ("/", "/page.js", "/facts", "/pictures?viewer=viewer01&after=0"):
                 assert local.get(path, Cookie=kept).status == 200

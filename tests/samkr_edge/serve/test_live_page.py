@@ -243,6 +243,18 @@ def test_the_server_ends_while_viewers_wait() -> None:
         assert "page-server" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_who_watches_one_of_several_streams_is_told_when_all_are_over() -> None:
+    with served("a.mp4", "b.mp4") as page, ThreadPoolExecutor(1) as other:
+        first, second = page.live.streams
+        first.end()
+        waiting = other.submit(page.pictures, f"{first.number},-")
+        while not first.waiting:
+            time.sleep(0.001)
+        second.end()
+        ((stream, told, _),) = waiting.result().pictures()
+        assert (stream, told["state"]) == (1, "ended")
+
+
 def test_the_same_frame_goes_through_both_models(red_dot_model: Path) -> None:
     with load_model(red_dot_model) as second, served(compared=second) as page, page.running():
         ((_, facts, _),) = page.pictures().pictures()
