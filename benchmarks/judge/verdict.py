@@ -215,7 +215,11 @@ def _notes(models: Sequence[ModelResult], images: int | None, unstable: Sequence
             "pictures without labels, for what changes against FP32."
         )
     elif images < _FEW_IMAGES:
-        notes.append(f"Only {images} images were scored: small AP differences cannot be seen with so few.")
+        verb = "was" if images == 1 else "were"
+        metric = models[0].metric
+        notes.append(
+            f"Only {counted(images, 'image')} {verb} scored: small differences of {metric} cannot be seen with so few."
+        )
     if any(model.against_fp32 for model in models):
         notes.append(
             "Photos have no labels, so the people that FP32 finds stand for them: this shows what a model changes, not "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,9 @@ class Pose:
     id: int | None = None
     skeleton: Skeleton | None = None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pose) and same_values(self, other)
+
     def __getitem__(self, joint: str | int) -> Joint:
         """A joint by name or number: ``x, y, score = person["left_wrist"]``.
 
@@ -69,3 +72,12 @@ class Pose:
         number = "" if self.id is None else f"id {self.id}, "
         box = ", ".join(f"{side:.0f}" for side in self.box)
         return f"<Pose: {number}score {self.score:.2f}, {len(self.keypoints)} joints, box ({box})>"
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Whether two of one dataclass have the same values, arrays compared as a whole."""
+    pairs = [(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)]
+    return all(
+        type(a) is type(b) and bool(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b)
+        for a, b in pairs
+    )

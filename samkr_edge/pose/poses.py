@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from samkr_edge.packages import not_installed, resolve
-from samkr_edge.pose.person import Pose
+from samkr_edge.pose.person import Pose, same_values
 from samkr_edge.pose.skeleton import Skeleton
 from samkr_edge.pose.stick_figures import stick_figures
 from samkr_edge.printable import counted
@@ -67,6 +67,9 @@ class Poses:
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} hold NaN or infinity")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poses) and same_values(self, other)
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -77,10 +80,14 @@ class Poses:
     def __getitem__(self, which: int) -> Pose: ...
 
     @overload
-    def __getitem__(self, which: slice | np.ndarray) -> Poses: ...
+    def __getitem__(self, which: slice | np.ndarray | list[int]) -> Poses: ...
 
-    def __getitem__(self, which: int | slice | np.ndarray) -> Pose | Poses:
+    def __getitem__(self, which: int | slice | np.ndarray | list[int]) -> Pose | Poses:
         """One person by rank, from 0; the people of a slice, at indices (N,), or where a bool mask (P,) is true."""
+        if isinstance(which, str):
+            raise TypeError(f"a joint is one person's: poses[0][{which!r}]")
+        if isinstance(which, list):
+            which = np.array(which, None if which else int)
         if isinstance(which, slice | np.ndarray):
             return self.take(which)
         number = None if self.ids is None else int(self.ids[which])

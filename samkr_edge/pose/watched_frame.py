@@ -11,7 +11,7 @@ import numpy as np
 from samkr_edge.pose.poses import Poses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WatchedFrame:
     """One frame; ``frame, time, poses = ...`` unpacks it.
 

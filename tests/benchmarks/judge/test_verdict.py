@@ -119,6 +119,18 @@ def test_the_gate_names_the_row_that_lost_too_much(three_models: list[ModelResul
     assert "QAT" not in failed.message
 
 
+def test_the_gate_names_every_limit_that_is_broken(three_models: list[ModelResult]) -> None:
+    failed = gate_failure(three_models, Limits(max_drop=0.5, max_moved=3, max_latency=13.5))
+    assert failed is not None
+    assert failed.code == "SE-Q60"
+    moved, slow = failed.facts["and"]
+    assert "moved joints by more than 3 px (SE-Q63)" in moved
+    assert "took more than 13.5 ms (p90) (SE-Q61)" in slow
+    alone = gate_failure(three_models, Limits(max_drop=0.5))
+    assert alone is not None
+    assert "and" not in str(alone).partition("fix:")[0].split()
+
+
 def test_the_gate_names_the_row_that_is_too_slow_and_spares_the_baseline(
     three_models: list[ModelResult],
 ) -> None:

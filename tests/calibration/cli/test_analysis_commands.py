@@ -92,7 +92,7 @@ def test_an_unknown_calibrator_is_a_usage_error(fp32: Path, people: Path, tmp_pa
 
 @pytest.mark.parametrize("command", ["sensitivity", "search", "quantize"])
 def test_a_quantized_checkpoint_is_refused(command: str, ptq: Path, people: Path, tmp_path: Path) -> None:
-    assert run([command, str(ptq), "--data", str(people), "--out", str(tmp_path / "x")]) == 4
+    assert run([command, str(ptq), "--data", str(people), "--out", str(tmp_path / "x.yaml")]) == 4
 
 
 def test_sensitivity_has_a_row_per_group_and_goes_on_where_it_was(

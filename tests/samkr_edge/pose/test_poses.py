@@ -1,5 +1,6 @@
 """Poses are checked when made, and leave in the forms that others read."""
 
+import pickle
 import sys
 import types
 from dataclasses import dataclass
@@ -53,6 +54,28 @@ def test_people_can_be_chosen_by_score_and_number() -> None:
     assert poses.above(0.5).ids.tolist() == [7, 8]
     assert len(poses.best(1)) == 1
     assert len(poses.best(None)) == 3
+
+
+def test_people_at_indices_of_a_list_or_an_array_or_where_a_mask_is_true() -> None:
+    poses = three_people()
+    for which in ([0, 2], np.array([0, 2]), [True, False, True], np.array([True, False, True])):
+        assert poses[which].scores.tolist() == poses.scores[[0, 2]].tolist()
+    assert len(poses[[]]) == 0
+    with pytest.raises(TypeError, match=r"poses\[0\]\['left_wrist'\]"):
+        poses["left_wrist"]  # type: ignore[call-overload]
+
+
+def test_poses_are_equal_if_their_values_are() -> None:
+    poses, same = three_people(), three_people()
+    assert poses == same
+    assert poses != same.with_ids(np.arange(3))
+    assert poses != poses[:2]
+    assert poses[:0] == same[:0]
+    assert poses[1] == same[1]
+    assert poses[1] in same
+    assert poses[1] != same[2]
+    assert pickle.loads(pickle.dumps(poses)) == poses
+    assert poses != [*poses]
 
 
 def test_a_person_s_centre_is_that_of_the_joints_in_sight() -> None:
