@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks.cli.bench_places import (
+    page_beside,
+    refuse_foreign_files,
+    require_places,
+    results_in,
+    results_path,
+    samples_folder,
+)
 from samkr_edge.cli.options import AsJson, CudaGraph, Limit, Split, Threads, data_dir, device, out_results
 from samkr_edge.cli.photos import PhotoWords, photos_to_carry, require_one
-from samkr_edge.cli.places import file_to_write, model_named, models_named, rescoring_named
+from samkr_edge.cli.places import model_named, models_named, rescoring_named
 from samkr_edge.cli.protocol import Anyway, ProtocolName, Scales, protocol_of
 from samkr_edge.errors import SamkrError
 
@@ -162,8 +170,8 @@ def bench(
 
       samkr-edge bench fp32.cpu.onnx qat.cpu.onnx --mode offline --batch 8 --threads 2
     """
-    target = None if out is None else _results_path(out)
-    _refuse_foreign_files(out, target, report)
+    target = None if out is None else results_path(out)
+    refuse_foreign_files(out, target, report)
     if on is not None:
         from samkr_edge.deploy.remote import run_there
 
@@ -177,16 +185,7 @@ def bench(
 
     if rounds is not None and seconds is not None:
         raise SamkrError("SE-U60", "--rounds and --seconds were both given", fix="give one of the two")
-    if photos and data is not None:
-        require_one(photos, data)
-    if max_drop is not None and data is None and not photos:
-        raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
-    if max_moved is not None and not photos:
-        raise SamkrError(
-            "SE-U61",
-            "--max-moved is for joints that moved against FP32, so it needs --photos",
-            fix="add --photos DIR",
-        )
+    _require_images(data, photos, max_drop, max_moved)
     by = protocol_of(protocol, scales=scales, rescore=rescore)
     if not by.deployment and data is None:
         raise SamkrError("SE-U61", "--protocol paper is for AP, so it needs --data", fix="add --data DIR")
@@ -195,15 +194,8 @@ def bench(
     # Read before the measurement, so that a mistake in it does not cost the run.
     earlier = _earlier_run(baseline, may_differ or ())
     paths, first = _with_baseline(models, baseline if earlier is None else None)
-    if ((max_drop is not None and earlier is None) or max_moved is not None) and len(paths) == 1:
-        raise SamkrError(
-            "SE-U61",
-            f"{'--max-drop' if max_moved is None else '--max-moved'} compares accuracy, and a single model has nothing "
-            "to compare with",
-            fix="name the FP32 model first"
-            + (", or give --baseline results.json" if max_moved is None else ""),
-        )
-    _require_places(target, report, None if earlier is None else baseline)
+    _require_second(paths, max_drop if earlier is None else None, max_moved)
+    require_places(target, report, None if earlier is None else baseline)
     plan = Plan(
         models=paths,
         baseline=first,
@@ -224,10 +216,10 @@ def bench(
         samples=samples,
         max_drop=max_drop,
         anyway=anyway,
-        reuse=_results_in(target) if reuse else None,
+        reuse=results_in(target) if reuse else None,
         command=_command(),
     )
-    results = run_bench(plan, None if target is None else _samples_folder(target), progress)
+    results = run_bench(plan, None if target is None else samples_folder(target), progress)
     if target is not None:
         write_results(target, results)
     failed, uncompared = _judged(
@@ -243,16 +235,34 @@ def bench(
 # -- Before the work ---------------------------------------------------------------------------------------------
 
 
-def _refuse_foreign_files(out: Path | None, target: Path | None, report: bool) -> None:
-    """Refuse to replace files of other origin in the folder ``--out``; a file named by it may be replaced."""
-    from benchmarks.report.page import is_report
-    from benchmarks.schema import is_results
-    from samkr_edge.files.own_files import refuse_foreign
+def _require_images(
+    data: Path | None, photos: Sequence[str] | None, max_drop: float | None, max_moved: float | None
+) -> None:
+    """Refuse a limit on accuracy without images to judge it on."""
+    if photos and data is not None:
+        require_one(photos, data)
+    if max_drop is not None and data is None and not photos:
+        raise SamkrError("SE-U61", "--max-drop needs accuracy, so it needs --data", fix="add --data DIR")
+    if max_moved is not None and not photos:
+        raise SamkrError(
+            "SE-U61",
+            "--max-moved is for joints that moved against FP32, so it needs --photos",
+            fix="add --photos DIR",
+        )
 
-    if target is not None and target != out:
-        refuse_foreign([target], made=is_results, fix="choose another --out")
-        if report:
-            refuse_foreign([_page(target)], made=is_report, fix="choose another --out")
+
+def _require_second(models: Sequence[Path], max_drop: float | None, max_moved: float | None) -> None:
+    """Refuse a limit that compares models where there is only one."""
+    if len(models) > 1 or (max_drop is None and max_moved is None):
+        return
+    limit, more = (
+        ("--max-drop", ", or give --baseline results.json") if max_moved is None else ("--max-moved", "")
+    )
+    raise SamkrError(
+        "SE-U61",
+        f"{limit} compares accuracy, and a single model has nothing to compare with",
+        fix=f"name the FP32 model first{more}",
+    )
 
 
 def _earlier_run(baseline: Path | None, may_differ: Sequence[MayDiffer]) -> Results | None:
@@ -278,28 +288,6 @@ def _with_baseline(models: Sequence[Path], baseline: Path | None) -> tuple[list[
         return list(models), models[0]
     named = next((path for path in models if is_same_file(path, baseline)), None)
     return (list(models), named) if named is not None else ([baseline, *models], baseline)
-
-
-def _require_places(target: Path | None, report: bool, baseline: Path | None) -> None:
-    """Check that the output can be written at the end and does not replace the results ``baseline``."""
-    from benchmarks.report.page import require_jinja2
-    from samkr_edge.files.one_file import is_same_file
-
-    if target is None:
-        if report:
-            raise SamkrError("SE-U63", "--report needs a folder to write to", fix="add --out results")
-        return
-    if baseline is not None and is_same_file(target, _results_path(baseline)):
-        # Otherwise the next run would be compared with the failed one.
-        raise SamkrError(
-            "SE-U74",
-            f"--out would replace {target}, the results that this run is compared with",
-            fix="choose another --out",
-        )
-    file_to_write(target)
-    if report:
-        file_to_write(_page(target))
-        require_jinja2()
 
 
 # -- After the work ----------------------------------------------------------------------------------------------
@@ -346,7 +334,7 @@ def _tell(
         from benchmarks.report.page import write_report
 
         # Before anything is printed, so that a failure still prints only one object.
-        write_report([target], page := _page(target))
+        write_report([target], page := page_beside(target))
         say(f"wrote {page}")
     gate = failed.to_dict() if failed else None
     payload = {"gate": gate, "uncompared": [one.to_dict() for one in uncompared]}
@@ -363,37 +351,7 @@ def _tell(
         raise failed
 
 
-# -- Names -------------------------------------------------------------------------------------------------------
-
-
-def _results_path(out: Path) -> Path:
-    from benchmarks.schema import FILE_NAME
-
-    return out if out.suffix == ".json" else out / FILE_NAME
-
-
-def _page(target: Path) -> Path:
-    return target.with_name("report.html")
-
-
-def _samples_folder(target: Path) -> Path:
-    """``samples`` next to ``results.json``; for any other name a folder named after it, so that runs can share one."""
-    from benchmarks.sample_pictures import FOLDER
-    from benchmarks.schema import FILE_NAME
-
-    return target.with_name(FOLDER if target.name == FILE_NAME else f"{target.stem}-{FOLDER}")
-
-
-def _results_in(target: Path | None) -> Results | None:
-    """The results of an earlier run in the same place, for reuse; None if anything is wrong with them."""
-    from benchmarks.schema import read_results
-
-    if target is None or not target.is_file():
-        return None
-    try:
-        return read_results(target)
-    except SamkrError:
-        return None
+# -- For the record ----------------------------------------------------------------------------------------------
 
 
 def _command() -> str:

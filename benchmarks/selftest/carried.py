@@ -98,8 +98,8 @@ def in_cache(name: str) -> Path | None:
     """
     if name != TRAINED:
         return None
-    digests = "-".join(sha256_of(part)[:8] for part in (graph_file(TRAINED), weights_file()))
-    file = cache_folder() / "zoo" / f"{TRAINED}-{digests}" / f"{TRAINED}.onnx"
+    made_of = "-".join(sha256_of(part)[:8] for part in (graph_file(TRAINED), weights_file()))
+    file = cache_folder() / "zoo" / f"{TRAINED}-{made_of}" / f"{TRAINED}.onnx"
     if not file.is_file():
         write_network(file, TRAINED)
     return file

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from calibration.equalise import Equalised
     from calibration.policy import Assignment, Policy
     from samkr_edge.builder.check.probe import Probe
+    from samkr_edge.model_card import ModelCard
     from training.checkpoint import Checkpoint
     from training.models.pose_net import PoseNet
 
@@ -86,7 +87,7 @@ def quantize(
 
       samkr-edge quantize samkr_w32 --untrained --random-images 8 -o w32-int8.pt
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from calibration.fp8 import check_fp8
     from calibration.inputs import (
@@ -138,15 +139,7 @@ def quantize(
                 network, chosen, shown.batches, advance=advance, equalised=equalised.append
             )
     quantization = _how(chosen, facts, shown.probe)
-    card = replace(source.card, precision=chosen.format, stage="ptq").with_provenance(
-        policy=chosen.name,
-        policy_sha256=chosen.sha256,
-        calibrator=chosen.calibrator,
-        bits=chosen.bits,
-        activation_bits=chosen.activation_bits,
-        calibration=facts,
-        **({"equalised": asdict(equalised[0])} if equalised else {}),
-    )
+    card = _quantized_card(source.card, chosen, facts, equalised)
     state = {name: tensor.detach().cpu().clone() for name, tensor in quantized.state_dict().items()}
     save_checkpoint(out, Checkpoint(card, source.config, state, "quantized", {}, quantization))
     summary = _summary(assignments, chosen.format)
@@ -154,6 +147,23 @@ def quantize(
         {"checkpoint": str(out), "card": card.to_dict(), "summary": summary, "coverage": coverage},
         _quantize_text(out, chosen.name, chosen.calibrator, summary, coverage, facts, equalised, shown.probe),
         as_json,
+    )
+
+
+def _quantized_card(
+    card: ModelCard, policy: Policy, calibration: dict[str, Any], equalised: list[Equalised]
+) -> ModelCard:
+    """The float network's card, with how it was quantized."""
+    from dataclasses import asdict, replace
+
+    return replace(card, precision=policy.format, stage="ptq").with_provenance(
+        policy=policy.name,
+        policy_sha256=policy.sha256,
+        calibrator=policy.calibrator,
+        bits=policy.bits,
+        activation_bits=policy.activation_bits,
+        calibration=calibration,
+        **({"equalised": asdict(equalised[0])} if equalised else {}),
     )
 
 

@@ -14,7 +14,7 @@ from samkr_edge.cli.console import emit, heading, show
 from samkr_edge.cli.demo_photos import FULL as FULL_PHOTOS
 from samkr_edge.cli.demo_photos import NETWORK, photo_plan
 from samkr_edge.cli.demo_photos import QUICK as QUICK_PHOTOS
-from samkr_edge.cli.demo_steps import as_word, deployed, step
+from samkr_edge.cli.demo_steps import as_word, deployed, measured, step
 from samkr_edge.cli.options import AsJson, data_dir, out_folder
 from samkr_edge.cli.photos import PhotoWords
 from samkr_edge.cli.places import folder_to_write
@@ -212,21 +212,9 @@ def plan(
 
     forms = [(fp32, out / "fp32", "FP32"), (ptq, out / "ptq", "PTQ INT8"), (qat, out / "qat", "QAT INT8")]
     steps += [step for form in forms for step in deployed(*form)]
-
-    folder, report = out / "results", out / "report.html"
-    results, built = folder / "results.json", [Path(f"{stem}.cpu.onnx") for _, stem, _ in forms]
-    steps += [
-        step(
-            "Benchmark the three built models, interleaved on one thread",
-            f"bench {' '.join(map(as_word, built))} {where} {limit} --seconds {scale.bench_seconds:g} "
-            f"--out {as_word(folder)}",
-            reads=tuple(built), splits=(val,), makes=(results,),
-        ),
-        step(
-            "Write the report", f"report {as_word(results)} -o {as_word(report)}", reads=(results,), makes=(report,)
-        ),
-    ]  # fmt: skip
-    return steps
+    built = tuple(Path(f"{stem}.cpu.onnx") for _, stem, _ in forms)
+    title = "Benchmark the three built models, interleaved on one thread"
+    return steps + measured(title, built, f"{where} {limit}", scale.bench_seconds, out, splits=(val,))
 
 
 def shipped_network() -> Path:

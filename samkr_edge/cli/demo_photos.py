@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samkr_edge.cli.demo_steps import as_word, deployed, step
+from samkr_edge.cli.demo_steps import as_word, deployed, measured, step
 from samkr_edge.cli.steps import CommandStep
 from samkr_edge.ready_name import PREFIX
 
@@ -67,18 +67,8 @@ def photo_plan(
     )  # fmt: skip
     forms = [(fp32, out / "fp32", "FP32", f"--size {size}"), (ptq, out / "ptq", "PTQ INT8", "")]
     steps += [each for form in forms for each in deployed(*form)]
-    results, report = out / "results" / "results.json", out / "report.html"
     built = tuple(Path(f"{stem}.cpu.onnx") for _, stem, *_ in forms)
-    steps += [
-        step(
-            "Compare both on other pictures of yours, and time them, interleaved on one thread",
-            f"bench {' '.join(map(as_word, built))} {pictures} --limit {scale.images} "
-            f"--seconds {scale.bench_seconds:g} --out {as_word(results.parent)}",
-            reads=built, photos=words, makes=(results,),
-        ),
-        step(
-            "Write the report", f"report {as_word(results)} -o {as_word(report)}",
-            reads=(results,), makes=(report,),
-        ),
-    ]  # fmt: skip
-    return steps
+    title = "Compare both on other pictures of yours, and time them, interleaved on one thread"
+    return steps + measured(
+        title, built, f"{pictures} --limit {scale.images}", scale.bench_seconds, out, photos=words
+    )

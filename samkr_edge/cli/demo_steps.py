@@ -39,6 +39,30 @@ def deployed(checkpoint: Path, stem: Path, label: str, options: str = "") -> lis
     ]  # fmt: skip
 
 
+def measured(
+    title: str,
+    built: tuple[Path, ...],
+    images: str,
+    seconds: float,
+    out: Path,
+    *,
+    splits: tuple[tuple[Path, str], ...] = (),
+    photos: tuple[str, ...] = (),
+) -> list[CommandStep]:
+    """Models compared on images, as options of `bench` name them, and timed for so many seconds; and the report."""
+    results, report = out / "results" / "results.json", out / "report.html"
+    return [
+        step(
+            title,
+            f"bench {' '.join(map(as_word, built))} {images} --seconds {seconds:g} --out {as_word(results.parent)}",
+            reads=built, splits=splits, photos=photos, makes=(results,),
+        ),
+        step(
+            "Write the report", f"report {as_word(results)} -o {as_word(report)}", reads=(results,), makes=(report,)
+        ),
+    ]  # fmt: skip
+
+
 def as_word(path: Path) -> str:
     """A path as a shell needs it."""
     return shlex.quote(str(path))

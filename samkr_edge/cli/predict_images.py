@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,20 +77,10 @@ def predict_images(
     """
     done = ImagesDone() if done is None else done
     names = overlay_names(paths, options.out)
-    wanted = options.overlays and (options.out is not None or window.enabled)
     results = None if options.out is None else Growing(options.out / RESULTS)
-
-    def finish(seen: FrameInFlight) -> tuple[FrameInFlight, np.ndarray | None, bytes | None]:
-        if seen.frame.image is None:
-            return seen, None, None
-        seen.poses = options.choose(seen.poses)
-        if not wanted:
-            return seen, None, None
-        large, poses = enlarge(seen.frame.image, seen.poses)
-        drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
-        coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
-        return seen, drawn, coded
-
+    finish = _finisher(
+        model, options, drawing=options.overlays and (options.out is not None or window.enabled)
+    )
     reader = ListeningReader()
     try:
         with (
@@ -130,6 +121,25 @@ def predict_images(
         if results is not None and (done.images or not done.failed):
             results.write(done.results)
     return done
+
+
+def _finisher(
+    model: PoseModel, options: Options, *, drawing: bool
+) -> Callable[[FrameInFlight], tuple[FrameInFlight, np.ndarray | None, bytes | None]]:
+    """The last step of the decoding thread: the people to keep, the overlay (H, W, 3) BGR, and its file's bytes."""
+
+    def finish(seen: FrameInFlight) -> tuple[FrameInFlight, np.ndarray | None, bytes | None]:
+        if seen.frame.image is None:
+            return seen, None, None
+        seen.poses = options.choose(seen.poses)
+        if not drawing:
+            return seen, None, None
+        large, poses = enlarge(seen.frame.image, seen.poses)
+        drawn = draw_poses(large, poses, model.card.skeleton, boxes=options.boxes, bgr=True)
+        coded = marked_png(cv2.imencode(".png", drawn)[1].tobytes()) if options.out is not None else None
+        return seen, drawn, coded
+
+    return finish
 
 
 class Growing:

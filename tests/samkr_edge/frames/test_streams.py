@@ -46,7 +46,7 @@ class Slow(Runner):
 
 
 def camera(place: tuple[int, int], **how: Any) -> LiveSource:
-    return LiveSource(Camera(dots(place, size=(96, 128)), **how), f"at {place}", pause=0.001, patience=0.3)
+    return LiveSource(Camera(dots(place, size=(96, 128)), **how), f"at {place}", pause=0.001)
 
 
 @pytest.mark.parametrize("batched", [False, True])
