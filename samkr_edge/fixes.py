@@ -11,6 +11,8 @@ from pathlib import Path
 
 from samkr_edge.printable import is_utf8
 
+# What is usual where images stand in the place of something else.
+SPREAD_GLOB = "a glob without quotes, which the shell has spread: --photos 'DIR/*.jpg'"
 # What others call what an option of ours takes.
 _OTHER_NAMES = {
     "half": "fp16", "float16": "fp16", "f16": "fp16", "bf16": "fp16", "mixed": "fp16", "float": "fp32",

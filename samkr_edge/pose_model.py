@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from samkr_edge.errors import SamkrError, reason_of
+from samkr_edge.files.file_kind import kind_by_ending
 from samkr_edge.files.named import missing_file
+from samkr_edge.fixes import SPREAD_GLOB
 from samkr_edge.machine.cpu import require_cores
 from samkr_edge.memory_errors import short_of_memory
 from samkr_edge.model_card import ModelCard
@@ -232,7 +234,7 @@ def load_model(path: str | Path, *, threads: int = 1, cuda_graph: bool = False) 
         raise SamkrError(
             "SE-U24",
             f"{path} is not a kind of model that samkr-edge knows",
-            {"known": ", ".join(OPENERS)},
+            {"known": ", ".join(OPENERS), "usual": SPREAD_GLOB if kind_by_ending(path) else None},
             fix="name such a file, or zoo:NAME of `samkr-edge zoo`; weights of other programs: samkr-edge import",
         )
     threads = require_cores(threads)

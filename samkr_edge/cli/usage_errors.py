@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from samkr_edge.errors import SamkrError
-from samkr_edge.fixes import meant, quoted
+from samkr_edge.fixes import SPREAD_GLOB, meant, quoted
 
 USAGE = "SE-U00"
+_LONGEST = 150
 _NO_CHOICE = re.compile(r"'([^']*)' is not one of (.+)")
 
 
@@ -25,6 +26,10 @@ def usage_error(error: Exception, words: Sequence[str]) -> SamkrError | None:
     message = message.replace(": Value error, ", ": ")  # how some versions of Typer report an invalid choice
     context: Any = getattr(error, "ctx", None)
     facts = {} if context is None else {"usage": " ".join(context.get_usage().split()[1:])}
+    if "unexpected extra argument" in message:
+        message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}...)"
+        if "--photos" in words:
+            facts["usual"] = SPREAD_GLOB
     if choice := _NO_CHOICE.search(message):
         facts |= meant(choice[1], re.findall("'([^']+)'", choice[2]))
     command = "samkr-edge" if context is None else context.command_path

@@ -93,10 +93,11 @@ def _sources(words: Sequence[str | Path]) -> Sources:
     found = find_sources(_with_folders_below(words))
     if live := [stream for stream in found.streams if not os.path.isfile(stream)]:
         name = without_secrets(live[0])
+        recorded = f"/dev/video{name}" if name.isdecimal() else name
         raise SamkrError(
             "SE-D56",
             f"{name} is no file, and photos are taken from files, so nothing was done",
-            fix=f"ffmpeg -i {quoted(name)} -t 60 recorded.mp4   # then name the video",
+            fix=f"ffmpeg -i {quoted(recorded)} -t 60 recorded.mp4   # then name the video",
         )
     return found
 
@@ -108,7 +109,11 @@ def _with_folders_below(words: Sequence[str | Path]) -> list[str]:
         found.append(word)
         if os.path.isdir(word):
             for folder, below, _ in os.walk(word):
-                below[:] = sorted(name for name in below if not name.startswith("."))
+                below[:] = sorted(
+                    name
+                    for name in below
+                    if not (name.startswith(".") or os.path.islink(os.path.join(folder, name)))
+                )
                 found += [os.path.join(folder, name) for name in below]
     return found
 

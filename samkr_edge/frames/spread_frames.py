@@ -25,12 +25,12 @@ def spread_frames(path: Path, count: int, start: float = 0.0) -> Iterator[tuple[
     source = open_video(str(path))
     total = source.frames
     source.close()
-    if total is None or not _can_be_searched(path):
-        yield from _read_through(path, min(count, _KEPT), start)
-        return
     with name_for_opencv(path) as name:
         capture = cv2.VideoCapture(name)
     try:
+        if total is None or not _can_be_searched(capture):
+            yield from _read_through(path, min(count, _KEPT), start)
+            return
         for number in dict.fromkeys(_places(total, count, start)):
             capture.set(cv2.CAP_PROP_POS_FRAMES, number)
             ok, frame = capture.read()
@@ -40,14 +40,9 @@ def spread_frames(path: Path, count: int, start: float = 0.0) -> Iterator[tuple[
         capture.release()
 
 
-def _can_be_searched(path: Path) -> bool:
+def _can_be_searched(capture: cv2.VideoCapture) -> bool:
     """Whether OpenCV decodes it: what PyAV decodes is read from its beginning to its end."""
-    with name_for_opencv(path) as name:
-        capture = cv2.VideoCapture(name)
-    try:
-        return bool(capture.isOpened() and capture.grab())
-    finally:
-        capture.release()
+    return bool(capture.isOpened() and capture.grab())
 
 
 def _read_through(path: Path, count: int, start: float) -> Iterator[tuple[int, np.ndarray]]:

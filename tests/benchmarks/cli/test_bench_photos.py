@@ -194,3 +194,17 @@ def test_a_single_model_is_timed_on_the_photos_and_says_whom_it_finds(
     assert f"finds {PEOPLE} people" in capsys.readouterr().out
     assert bench(pair[0], "--photos", album, "--max-moved", "3") == 2
     assert "SE-U61" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["bench", "ledger", "quantize"])
+def test_a_glob_that_the_shell_has_spread_is_told_of(
+    command: str, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [tmp_path / f"{number}.jpg" for number in range(20)]
+    for picture in pictures:
+        picture.write_bytes(b"")
+    models = pair[: 1 if command == "quantize" else 2]
+    assert run([command, *map(str, models), "--photos", *map(str, pictures)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--photos 'DIR/*.jpg'" in told
+    assert len(told) < 800

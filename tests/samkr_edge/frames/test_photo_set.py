@@ -85,6 +85,9 @@ def test_folders_below_and_videos_give_by_turns(tmp_path: Path, scenes: list[np.
     for number, image in enumerate(scenes[12:15]):
         write(tmp_path / "all" / "night" / "late" / f"N{number}.png", image)
     write_video(tmp_path / "all" / "walk.avi", [image[..., ::-1] for image in scenes[15:]], "MJPG")
+    (tmp_path / "all" / "again").symlink_to("day")
+    photos = chosen(tmp_path / "all", count=99)
+    assert len([photo for photo in photos.chosen if photo.frame is None]) + photos.alike == 15 + 0
     names = [photo.name for photo in chosen(tmp_path / "all", count=9).chosen]
     assert sorted(name[0] for name in names) == ["I", "I", "I", "N", "N", "N", "w", "w", "w"]
 
@@ -145,7 +148,7 @@ def test_a_video_that_cannot_be_searched_gives_frames_of_all_of_it(
     tmp_path: Path, scenes: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = write_video(tmp_path / "film.avi", [image[..., ::-1] for image in scenes], "MJPG")
-    monkeypatch.setattr("samkr_edge.frames.spread_frames._can_be_searched", lambda path: False)
+    monkeypatch.setattr("samkr_edge.frames.spread_frames._can_be_searched", lambda capture: False)
     frames = sorted(photo.frame for photo in chosen(film, count=2).chosen if photo.frame is not None)
     assert frames[0] < 12 <= frames[1]
     assert all(frame % 2 == 0 for frame in frames)  # half of them were thinned out on the way
