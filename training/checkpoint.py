@@ -5,6 +5,9 @@ Written atomically, read with ``weights_only=True``: a hostile file can be refus
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,8 @@ from training.unpickling import unpickling_reason
 
 _AS_WRITTEN = "use the checkpoint as train or import wrote it"
 FORMAT = "samkr-edge/1"
+# Bytes that a full disk may have left: torch writes tensor by tensor, and does not say why one was refused.
+_FULL = 1 << 24
 # For all networks: input pixels per map pixel, and the stride of the lowest resolution.
 _STRIDE, _SIZE_STEP = 4, 32
 
@@ -73,6 +78,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         try:
             torch.save(payload, temporary)
         except RuntimeError as error:  # torch wraps a failed write in its own class
+            if shutil.disk_usage(temporary.parent).free < _FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise OSError(f"torch could not write the file: {error}") from error
 
 

@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 from samkr_edge.files.artefact import replacing, sha256_of
-from samkr_edge.files.cache import cache_folder
+from samkr_edge.files.cache import cache_folder, made_in_cache
 from samkr_edge.model_card import METADATA_KEY, ModelCard
 from samkr_edge.onnx_graph.onnx_file import FLOAT, Node, OnnxFile, with_metadata
 from samkr_edge.onnx_graph.onnx_reading import decode_onnx
@@ -101,6 +101,7 @@ def in_cache(name: str) -> Path | None:
     made_of = "-".join(sha256_of(part)[:8] for part in (graph_file(TRAINED), weights_file()))
     file = cache_folder() / "zoo" / f"{TRAINED}-{made_of}" / f"{TRAINED}.onnx"
     if not file.is_file():
+        made_in_cache(file.parent)
         write_network(file, TRAINED)
     return file
 

@@ -14,7 +14,7 @@ from samkr_edge.cli.console import emit, heading, show
 from samkr_edge.cli.demo_photos import FULL as FULL_PHOTOS
 from samkr_edge.cli.demo_photos import NETWORK, photo_plan
 from samkr_edge.cli.demo_photos import QUICK as QUICK_PHOTOS
-from samkr_edge.cli.demo_steps import as_word, deployed, measured, step
+from samkr_edge.cli.demo_steps import as_word, deployed, measured, require_installed, step
 from samkr_edge.cli.options import AsJson, data_dir, out_folder
 from samkr_edge.cli.photos import PhotoWords
 from samkr_edge.cli.places import folder_to_write
@@ -125,6 +125,7 @@ def demo(
         if data is not None:
             _check_data(data, scale)
         steps = plan(out, data, scale, minutes if minutes is not None else scale.minutes, threads)
+    require_installed()
     folder_to_write(out)
     log = StepLog(out / "demo.json")
     try:

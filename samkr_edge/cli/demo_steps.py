@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 from samkr_edge.cli.steps import CommandStep
+from samkr_edge.doctor.opencv_install import pip_line
+from samkr_edge.packages import not_installed
 
 
 def step(
@@ -61,6 +64,13 @@ def measured(
             "Write the report", f"report {as_word(results)} -o {as_word(report)}", reads=(results,), makes=(report,)
         ),
     ]  # fmt: skip
+
+
+def require_installed() -> None:
+    """Refuse before the first step, and all at once, what later ones would: SE-U70, a package is missing."""
+    for package in ("torch", "onnx", "modelopt", "jinja2"):
+        if find_spec(package) is None:
+            raise not_installed("`demo`", package, pip_line("quantize,report", find_spec("cv2") is None))
 
 
 def as_word(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from samkr_edge.errors import SamkrError, reason_of
 from samkr_edge.files.refused import not_opened, refusal
 from samkr_edge.printable import is_utf8
+from samkr_edge.terminal import say
 
 
 def sha256_of(path: str | Path) -> str:
@@ -99,11 +100,12 @@ def _is_about(error: OSError, targets: Sequence[Path]) -> bool:
 
 
 @contextmanager
-def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
+def undisturbed(folder: Path, *, alone: bool = False, waiting: str = "") -> Iterator[None]:
     """Lock a folder while files that must match are read or, ``alone``, renamed.
 
     The lock is short, works between processes and threads, and a killed holder releases it. File systems and
     systems (Windows) without such locks do without: then, too, files that do not match are refused by their hashes.
+    ``waiting``, if any, is said where another has the lock: one that is not short.
     """
     with ExitStack() as held:
         with suppress(OSError, ImportError):
@@ -111,7 +113,13 @@ def undisturbed(folder: Path, *, alone: bool = False) -> Iterator[None]:
 
             descriptor = os.open(folder, os.O_RDONLY)
             held.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    say(waiting)
+                fcntl.flock(descriptor, kind)
         yield
 
 

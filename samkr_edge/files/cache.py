@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import stat
@@ -33,6 +34,26 @@ def cache_folder() -> Path:
     there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if there != folder and not os.access(there, os.W_OK | os.X_OK):
         return _temporary_folder(f"nothing can be written to {there}")
+    return folder
+
+
+def made_in_cache(folder: Path) -> Path:
+    """A folder of the cache, which is there from now on.
+
+    Raises:
+        SamkrError: SE-D01 nothing can be written to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SamkrError(
+            "SE-D01",
+            f"nothing can be written to {folder}, a folder of the cache, so nothing was done",
+            {"reason": error.strerror or error},
+            fix=_CHOOSE,
+        ) from error
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samkr_edge.cli import COMMANDS, run, steps
+from samkr_edge.cli import COMMANDS, demo_steps, run, steps
 from samkr_edge.cli.demo import FULL, QUICK, plan, scale_of, shipped_network
 from samkr_edge.dataset.keypoint_dataset import open_dataset
 from samkr_edge.images import read_image
@@ -162,3 +162,17 @@ def test_an_unwritable_out_is_refused_before_the_first_step(
     (tmp_path / "file").write_text("")
     assert run(["demo", "--out", str(tmp_path / "file" / "demo")]) == 3
     assert "SE-D01" in capsys.readouterr().err
+
+
+def test_a_demo_that_lacks_packages_is_refused_before_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And names all that is missing for it at once."""
+    monkeypatch.setattr(demo_steps, "find_spec", lambda name: None if name == "jinja2" else object())
+    (tmp_path / "photo.jpg").touch()
+    for words in ([], ["--photos", str(tmp_path)]):
+        assert run(["demo", "--out", str(tmp_path / "out"), *words]) == 2
+        shown = capsys.readouterr().err
+        assert "`demo` needs the package jinja2" in shown
+        assert '"samkr-edge[quantize,report]"' in shown
+    assert not (tmp_path / "out").exists()

@@ -155,9 +155,9 @@ def get(
     if rescoring is not None:
         lines.append(f"{rescoring}: its rescoring network, for `eval --protocol paper --rescore`")
     lines.append(
-        f"samkr-edge predict {quoted(PREFIX + name)} SOURCE   # its name in any command"
+        f"samkr-edge predict {quoted(PREFIX + network.name)} SOURCE   # its name in any command"
         if network.whole
-        else f"samkr-edge train RECIPE --data DIR --out RUN --set init={quoted(PREFIX + name)}   # a start"
+        else f"samkr-edge train RECIPE --data DIR --out RUN --set init={quoted(PREFIX + network.name)}   # a start"
     )
     payload = {
         "checkpoint": str(found),

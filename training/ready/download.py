@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, build_opener
 
 from samkr_edge import __version__
@@ -49,6 +49,10 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
     if isinstance(found, Path):
         _require_hash(network, found, str(found), "was not used")
         return found
+    whole = folder / network.file
+    # It may have come, and not have been imported: the disk was full, or somebody pressed Ctrl-C.
+    if whole.is_file() and sha256_of(whole).startswith(network.sha256):
+        return whole
     part = folder / f"{network.file}.part"
     again = part.exists()  # what had come before may be of another file
     while True:
@@ -60,7 +64,7 @@ def fetch(network: ReadyNetwork, folder: Path, source: str | None) -> Path:
             if not again:
                 raise
         else:
-            return part.rename(folder / network.file)
+            return part.rename(whole)
         again = False
         say(f"what had come of {network.file} before does not fit what came now: it begins anew")
 
@@ -88,10 +92,16 @@ def _download(network: ReadyNetwork, addresses: Sequence[str], part: Path) -> st
                         return address
                     part.unlink()
                     continue
-                if error.code == 404 and address != addresses[-1]:
+                # 403 is what S3 answers for a file that it does not have.
+                if error.code in (403, 404) and address != addresses[-1]:
                     break
-                raise _does_not_come(network, address, f"{error.code} {error.reason}", part) from error
-            except (OSError, HTTPException) as error:
+                reason = error.reason.partition("\n")[0]  # a redirection's has several lines
+                raise _does_not_come(network, address, f"{error.code} {reason}", part) from error
+            except (
+                OSError,
+                HTTPException,
+                UnicodeError,
+            ) as error:  # the last of a host that no name can have
                 if isinstance(error, OSError) and error.filename:  # a connection has none
                     raise _full(part, error) from error
                 if _bytes_in(part) <= before or not left:
@@ -135,7 +145,10 @@ def _request(address: str, begun: int = 0, method: str = "GET") -> Request:
     """A user and a password in the address go to its server, and to none that it points to."""
     parts = urlsplit(address)
     user, at, host = parts.netloc.rpartition("@")
-    request = Request(parts._replace(netloc=host).geturl(), method=method)
+    written = quote(
+        parts.path, safe="/%:@!$&'()*+,;=~"
+    )  # a link may hold letters and spaces as they are read
+    request = Request(parts._replace(netloc=host, path=written).geturl(), method=method)
     request.add_header("User-Agent", f"samkr-edge/{__version__}")
     if begun:
         request.add_header("Range", f"bytes={begun}-")
@@ -190,7 +203,7 @@ def _shown(network: ReadyNetwork, address: str) -> str:
     return address if address == network.address else without_secrets(address)
 
 
-def _in_words(error: OSError | HTTPException) -> str:
+def _in_words(error: OSError | HTTPException | UnicodeError) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     return reason_of(reason) if isinstance(reason, BaseException) else str(reason)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from samkr_edge.evaluation.rescoring import save_rescoring
 from samkr_edge.files.artefact import undisturbed
+from samkr_edge.files.cache import made_in_cache
 from samkr_edge.files.named import missing_file
 from samkr_edge.fixes import quoted
 from samkr_edge.printable import counted
@@ -58,12 +59,13 @@ def get(network: ReadyNetwork, source: str | None = None) -> Path:
     out = place_of(network)
     if out.is_file():
         return out
+    made_in_cache(out.parent)
     if network.shipped:
         save_checkpoint(out, read_shipped(FOLDER / network.shipped))
         return out
-    downloads = out.with_name("download")
-    downloads.mkdir(parents=True, exist_ok=True)
-    with undisturbed(downloads, alone=True):  # another process that fetches it is waited for
+    downloads = made_in_cache(out.with_name("download"))
+    waiting = f"another process is getting {network.name}: waiting for it"
+    with undisturbed(downloads, alone=True, waiting=waiting):
         if not out.is_file():
             _import(network, fetch(network, downloads, source), out)
             (downloads / network.file).unlink(missing_ok=True)

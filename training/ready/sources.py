@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from samkr_edge.files.named import missing_file
+from samkr_edge.stream_address import without_secrets
 from training.ready.table import ReadyNetwork
 
 # Names a mirror or a folder for all ready networks, as --from does for one.
 VARIABLE = "SAMKR_EDGE_ZOO"
+_MIRROR = "samkr-edge zoo get NAME --from https://mirror.example/mmpose"
 
 
 def places(network: ReadyNetwork, source: str | None) -> list[str] | Path:
@@ -24,16 +26,23 @@ def places(network: ReadyNetwork, source: str | None) -> list[str] | Path:
         source: a file, a folder, or the address of either; None: the variable's, else the publisher's.
 
     Raises:
-        SamkrError: SE-A23 the file or the folder is not there.
+        SamkrError: SE-A23 the file or the folder is not there, or the address is none.
     """
     source = source or os.environ.get(VARIABLE)
     if not source:
         return [network.address]
-    beside = (network.file, urlsplit(network.address).path.lstrip("/"))
+    publisher = urlsplit(network.address)
+    path_there = publisher.path.lstrip("/")
+    beside = (network.file, path_there, f"{publisher.netloc}/{path_there}")
     if re.match("https?://", source, re.IGNORECASE):
-        if source.endswith(".pth"):
+        try:
+            mirror = urlsplit(source)
+        except ValueError as error:
+            raise missing_file(without_secrets(source), "address", fix=_MIRROR) from error
+        if mirror.path.endswith(".pth"):  # a signature may follow
             return [source]
-        return [f"{source.rstrip('/')}/{name}" for name in beside]
+        root = mirror.path.rstrip("/")
+        return [mirror._replace(path=f"{root}/{name}").geturl() for name in beside]
     path = Path(source).expanduser()
     found = [path, *(path / name for name in beside)]
     for file in found:

@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass
 
 from samkr_edge.errors import SamkrError
+from samkr_edge.ready_name import PREFIX
 
 _MMPOSE = "https://download.openmmlab.com/mmpose"
 _DEKR = f"{_MMPOSE}/v1/body_2d_keypoint/dekr"
@@ -104,11 +105,12 @@ NETWORKS: tuple[ReadyNetwork, ...] = (
 
 
 def ready_network(name: str) -> ReadyNetwork:
-    """The entry of this name.
+    """The entry of this name, with or without ``zoo:``.
 
     Raises:
         SamkrError: SE-U08 there is none.
     """
+    name = name.removeprefix(PREFIX)
     for network in NETWORKS:
         if network.name == name:
             return network

@@ -66,6 +66,7 @@ class Publisher:
         files: path -> content.
         resumes: whether it answers to ranges.
         cuts: bytes after which the next connections end.
+        lacking: code for what it does not have.
         kind: Content-Type of what it sends.
         asked: (method, path, headers) of every request.
     """
@@ -73,6 +74,7 @@ class Publisher:
     files: dict[str, bytes] = field(default_factory=dict)
     resumes: bool = True
     cuts: list[int] = field(default_factory=list)
+    lacking: int = 404
     kind: str = "application/octet-stream"
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     root: str = ""
@@ -100,7 +102,7 @@ def serving() -> Iterator[Publisher]:
             content = publisher.files.get(self.path)
             self.close_connection = True
             if content is None:
-                self.send_error(404)
+                self.send_error(publisher.lacking)
                 return
             asked, begin = self.headers.get("Range"), 0
             if asked and publisher.resumes:

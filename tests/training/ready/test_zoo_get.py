@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from published import Publisher
 
 import samkr_edge
 from samkr_edge.cli import run
 from samkr_edge.evaluation.rescoring import load_rescoring
-from samkr_edge.files.artefact import sha256_of
+from samkr_edge.files.artefact import sha256_of, undisturbed
 from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import load_checkpoint
 from training.ready import download, table
@@ -178,6 +179,23 @@ def test_a_full_disk_keeps_what_has_come(
     assert run(GET) == 0
 
 
+def test_what_came_and_could_not_be_imported_is_not_asked_for_again(
+    publisher: Publisher, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 46391744 vs 46391640")
+
+    free = shutil.disk_usage(cache.parent)._replace(free=10_000_000)  # room for the file, not for its import
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        patched.setattr(shutil, "disk_usage", lambda _: free)
+        assert run(GET) == 3
+    assert "No space left" in capsys.readouterr().err
+    assert not place_of(table.ready_network("dekr_tiny")).exists()
+    assert run(GET) == 0
+    assert len(publisher.asked) == 1
+
+
 def test_ctrl_c_keeps_what_has_come(
     publisher: Publisher, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,12 +227,29 @@ def test_two_at_once_download_once(publisher: Publisher) -> None:
     assert len(publisher.asked) == 1
 
 
-@pytest.mark.parametrize("where", ["file", "folder", "publisher's folders", "variable"])
+def test_who_waits_for_another_download_says_so(
+    publisher: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place_of(table.ready_network("dekr_tiny")).with_name("download")
+    folder.mkdir(parents=True)
+    waiting = threading.Thread(target=lambda: checkpoint_of("dekr_tiny"))
+    said = ""
+    with undisturbed(folder, alone=True):
+        waiting.start()
+        while waiting.is_alive() and "another process is getting dekr_tiny" not in said:
+            said += capsys.readouterr().err
+    waiting.join()
+    assert "another process is getting dekr_tiny" in said
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "publisher's folders", "as wget -x", "variable"])
 def test_a_host_without_a_connection_takes_the_file_from_a_place(
     where: str, nowhere: str, published_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "downloads"
-    file = place / ("v1/dekr" if "publisher" in where else "") / published_file.name
+    host = nowhere.split("/")[2]
+    folders = {"publisher's folders": "v1/dekr", "as wget -x": f"{host}/v1/dekr"}
+    file = place / folders.get(where, "") / published_file.name
     file.parent.mkdir(parents=True)
     shutil.copy(published_file, file)
     if where == "variable":
@@ -249,6 +284,47 @@ def test_a_mirror_has_the_files_side_by_side_or_in_their_folders(
     assert run([*GET, "--from", f"{publisher.root}/mirror/"]) == 0
 
 
+def test_a_mirror_that_answers_403_for_what_it_lacks_is_asked_for_the_other_place(
+    publisher: Publisher, nowhere: str
+) -> None:
+    publisher.lacking = 403
+    (path,) = publisher.files
+    publisher.files[f"/mirror{path}"] = publisher.files.pop(path)
+    assert run([*GET, "--from", f"{publisher.root}/mirror"]) == 0
+
+
+def test_a_signed_address_of_the_file_is_asked_for_as_it_is(publisher: Publisher, nowhere: str) -> None:
+    (path,) = publisher.files
+    publisher.files[f"{path}?signature=a%2Fb"] = publisher.files.pop(path)
+    assert run([*GET, "--from", f"{publisher.root}{path}?signature=a%2Fb"]) == 0
+
+
+def test_a_mirrors_folder_may_have_any_letters(publisher: Publisher, nowhere: str) -> None:
+    (path,) = publisher.files
+    publisher.files[f"/mein%20B%C3%BCro{path}"] = publisher.files.pop(path)
+    assert run([*GET, "--from", f"{publisher.root}/mein B\u00fcro"]) == 0
+
+
+@pytest.mark.parametrize(("address", "code"), [("http://[::1/", "SE-A23"), ("http://a..b/", "SE-D30")])
+def test_what_is_no_address_is_told(
+    address: str, code: str, nowhere: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*GET, "--from", address]) != 0
+    assert code in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_how_to_choose_another(
+    publisher: Publisher, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache.write_bytes(b"")
+    for words in (GET, ["eval", "zoo:dekr_tiny", "--data", "people"]):
+        assert run(words) == 3
+        shown = capsys.readouterr().err
+        assert "SE-D01" in shown
+        assert "export SAMKR_EDGE_CACHE=" in shown
+    assert publisher.asked == []
+
+
 def test_a_password_of_a_mirror_reaches_it_and_is_never_shown(
     publisher: Publisher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +346,13 @@ def test_a_proxy_of_the_environment_is_used(
     monkeypatch.setenv("http_proxy", publisher.root)
     assert run([*GET, "--from", address]) == 0
     assert [path for _, path, _ in publisher.asked] == [address]
+
+
+def test_get_takes_a_name_with_or_without_zoo(
+    publisher: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["zoo", "get", "zoo:dekr_tiny"]) == 0
+    assert "predict zoo:dekr_tiny SOURCE" in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
