@@ -65,6 +65,12 @@ def open_video(
             a live source.
     """
     path = Path(source)
+    if os.path.isdir(source):
+        raise SamkrError(
+            "SE-D97",
+            f"{source} is a folder, not a video, so nothing was done",
+            fix=f"ls {quoted(source)}   # then name one of its videos",
+        )
     # By os.path: a pipeline may be longer than a file name may be.
     if os.path.isfile(source) and not is_device(source):
         with name_for_opencv(path) as name:

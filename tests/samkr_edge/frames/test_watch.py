@@ -107,5 +107,7 @@ def test_what_does_not_open_is_an_error(pose: PoseModel, walk: Path, tmp_path: P
     with pytest.raises(SamkrError) as caught:
         next(samkr_edge.watch([walk, tmp_path / "none.mp4"], pose))
     assert caught.value.code == "SE-A23"
+    with pytest.raises(SamkrError, match="is a folder, not a video"):
+        next(samkr_edge.watch(tmp_path, pose))
     with pytest.raises(SamkrError, match="has no frame in the part"):
         list(samkr_edge.watch(walk, pose, start=60))
