@@ -93,6 +93,11 @@ class ModelCard:
     @property
     def weights_from(self) -> list[str]:
         """Lines for people: which ready network its weights are, or started from; none for other weights."""
+        if isinstance(shipped := self.provenance.get("ready"), dict):
+            return [
+                f"{shipped.get('name')}, by {shipped.get('by')}, trained on {shipped.get('trained')}",
+                f"published as {shipped.get('published')}",
+            ]
         for start, facts in (("", self.provenance), ("started from ", self.provenance.get("init"))):
             found = facts.get("imported") if isinstance(facts, dict) else None
             if isinstance(found, dict) and "ready" in found:

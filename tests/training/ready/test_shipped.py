@@ -93,6 +93,15 @@ def test_predict_needs_no_model_of_ones_own_and_says_what_this_one_knows(
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())
 
 
+def test_what_is_made_of_it_says_so(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "zoo:samkr_tiny", "-o", str(tmp_path / "a.onnx"), "--size", "64x64"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", str(tmp_path / "a.onnx")]) == 0
+    shown = capsys.readouterr().out
+    assert "samkr_tiny, by samkr-edge, trained on" in shown
+    assert shipped_card(FILE).provenance["ready"]["published"] in shown
+
+
 def test_without_torch_its_name_opens_the_one_that_the_self_test_carries(
     people: KeypointDataset, cache: Path, tmp_path: Path
 ) -> None:
