@@ -148,7 +148,7 @@ def scatter(
         points, [(x(p.p50), y(p.ap)) for p in points], _obstacles(points, x, y), width, height
     )
     for point, box in zip(points, boxes, strict=True):
-        parts += _mark(point, x, y)
+        parts += _mark(point, x, y, metric)
         parts.append(
             f'<text class="label s{point.series}" x="{box.x:.1f}" y="{box.y + _FONT * 0.8:.1f}">'
             f"{escape(point.label)}</text>"
@@ -218,9 +218,9 @@ def _front_line(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
     return [f'<path class="reach" d="{area}"/>', f'<path class="front" d="{" ".join(path)}"/>']
 
 
-def _mark(point: Point, x: _Axis, y: _Axis) -> list[str]:
+def _mark(point: Point, x: _Axis, y: _Axis, metric: str) -> list[str]:
     cx, cy = x(point.p50), y(point.ap)
-    parts = [f'<g class="s{point.series}">', f"<title>{escape(_describe(point))}</title>"]
+    parts = [f'<g class="s{point.series}">', f"<title>{escape(_describe(point, metric))}</title>"]
     right = x(max(point.p50, point.p90))
     parts.append(f'<path class="bar" d="M{cx:.1f} {cy:.1f}H{right:.1f}M{right:.1f} {cy - 4:.1f}v8"/>')
     if point.ap_low is not None and point.ap_high is not None:
@@ -236,10 +236,10 @@ def _mark(point: Point, x: _Axis, y: _Axis) -> list[str]:
     return parts
 
 
-def _describe(point: Point) -> str:
-    text = f"{point.label}: {point.ap:.1f} AP, p50 {point.p50:.1f} ms, p90 {point.p90:.1f} ms"
+def _describe(point: Point, metric: str) -> str:
+    text = f"{point.label}: {point.ap:.1f} {metric}, p50 {point.p50:.1f} ms, p90 {point.p90:.1f} ms"
     if point.ap_low is not None and point.ap_high is not None:
-        text += f", interval {point.ap_low:.1f} to {point.ap_high:.1f} AP"
+        text += f", interval {point.ap_low:.1f} to {point.ap_high:.1f}"
     return text
 
 

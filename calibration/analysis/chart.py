@@ -78,7 +78,9 @@ def sensitivity_chart(
     bars = [_bar(result.group.name, result.alone, f"{100 * result.macs_share:.1f} %") for result in results]
     if without_attention:
         bars.append(_bar("without attention", without_attention, "float"))
-    foot = f"whiskers: 95 % over {images} images; gray: indistinguishable from no loss (AP and mean OKS)"
+    foot = (
+        f"whiskers: 95 % over {images} images; gray: indistinguishable from no loss ({metric} and mean OKS)"
+    )
     return bar_chart(
         bars,
         title=title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,10 @@ def test_the_rows_say_who_is_kept_and_how_far_joints_moved(
     assert "↑ AP against FP32" in page
     assert "on which FP32 finds 15 people" in page
     assert 'data-label="AP"' not in page
+    # Nor in what a mark of the plot says, or a note.
+    assert "FP32: 100.0 AP against FP32, p50" in page
+    assert "Only 10 images were scored: small differences of AP against FP32 cannot be seen" in page
+    assert not re.search(r"\d AP(?! against FP32)", page)
 
 
 def test_the_table_says_against_fp32(pair: Pair, album: Path, capsys: pytest.CaptureFixture[str]) -> None:
