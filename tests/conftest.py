@@ -43,6 +43,14 @@ def interrupts_arrive() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Commands set torch's threads for the whole process, by default to all cores, which other workers use too."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``made_once("ptq.onnx", write)``: the file that ``write(path)`` makes, once for all workers of this run.

@@ -1,5 +1,6 @@
 """A small network that has learned a little, and rendered people: every analysis then has something to say."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ SMALL = ModelConfig(
     "small", input_size=(64, 64), width=8, stem_channels=16, bottlenecks=1, stage_modules=(1, 1, 1), blocks=1,
     channels=4, groups=2, adaptive_blocks=1, identity_init=True, offset_scale=8.0, default_init=True,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands take all cores unless they are told otherwise, and the tests run side by side."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="session")
