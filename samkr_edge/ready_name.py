@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from samkr_edge.fixes import quoted
 from samkr_edge.packages import PACKAGES, not_installed, resolve
 
 PREFIX = "zoo:"
@@ -29,8 +30,19 @@ def model_file(path: Path) -> Path:
 
 def ready_instead(path: str | Path) -> str | None:
     """What to name in place of a missing model, if this is a ready network's name without the prefix."""
-    names = {network.name for network in resolve("training.ready.table:NETWORKS")}
-    return f"name it {PREFIX}{path}, as `samkr-edge zoo` lists it" if str(path) in names else None
+    return f"name it {PREFIX}{path}, as `samkr-edge zoo` lists it" if str(path) in _names() else None
+
+
+def export_instead(path: str | Path) -> str | None:
+    """How to make the missing ONNX file, if this is a ready network's name, with or without the prefix."""
+    name = str(path).removeprefix(PREFIX)
+    if name not in _names():
+        return None
+    return f"samkr-edge export {quoted(PREFIX + name)} -o {quoted(name + '.onnx')}"
+
+
+def _names() -> set[str]:
+    return {network.name for network in resolve("training.ready.table:NETWORKS")}
 
 
 def rescoring_file(path: Path) -> Path:

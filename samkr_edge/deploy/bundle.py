@@ -30,6 +30,7 @@ from samkr_edge.files.refused import not_opened
 from samkr_edge.fixes import quoted
 from samkr_edge.model_card import ModelCard
 from samkr_edge.passport import Passport, is_built, passport_path, read_passport
+from samkr_edge.ready_name import export_instead
 
 SUFFIX = ".samkr"
 MANIFEST = "manifest.json"
@@ -138,7 +139,7 @@ def write_bundle(source: Path, out: Path, added: Sequence[Path] = ()) -> Bundle:
             fix=f"samkr-edge bundle EXPORTED.onnx --add {quoted(source)}",
         )
     if not source.is_file():
-        raise missing_file(source, "ONNX file")
+        raise missing_file(source, "ONNX file", export_instead(source))
     refuse_twice([source, *added], "bundled")
     names = [source.name, *(path.name for path in added)]
     if len(set(names)) < len(names) or MANIFEST in names:

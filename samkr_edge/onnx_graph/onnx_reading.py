@@ -25,6 +25,7 @@ from samkr_edge.onnx_graph.protobuf import (
     signed,
     string,
 )
+from samkr_edge.ready_name import export_instead
 
 
 class WeightsElsewhere(ValueError):
@@ -63,7 +64,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise not_opened(error, path, "ONNX file") or refusal(error) from error
+        raise not_opened(error, path, "ONNX file", export_instead(path)) or refusal(error) from error
 
 
 def decoded(data: bytes, path: Path) -> OnnxFile:

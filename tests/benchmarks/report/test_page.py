@@ -163,6 +163,16 @@ def test_names_are_escaped(three_models: list[ModelResult], run_of: RunMaker, tm
     assert "script" not in parse(parse_text(tmp_path / "report.html")).tags
 
 
+def test_a_command_in_a_note_is_set_as_one(
+    three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
+) -> None:
+    note = "samkr_tiny knows <few>; `samkr-edge zoo` lists others"
+    write_results(tmp_path / "results.json", run_of(three_models).model_copy(update={"notes": [note]}))
+    write_report([tmp_path], tmp_path / "report.html")
+    expected = "knows &lt;few&gt;; <code>samkr-edge zoo</code> lists others</p>"
+    assert expected in parse_text(tmp_path / "report.html")
+
+
 def test_a_name_that_is_no_utf8_makes_a_page(
     three_models: list[ModelResult], run_of: RunMaker, tmp_path: Path
 ) -> None:

@@ -16,7 +16,9 @@ from published import Publisher
 from calibration.inputs import float_checkpoint
 from samkr_edge.cli import COMMANDS, run
 from samkr_edge.cli.places import model_named, models_named, rescoring_named
+from samkr_edge.deploy.bundle import write_bundle
 from samkr_edge.errors import SamkrError
+from samkr_edge.onnx_graph.onnx_reading import read_onnx
 from samkr_edge.packages import resolve
 from samkr_edge.pose_model import load_model
 from samkr_edge.ready_name import is_ready_name
@@ -111,6 +113,19 @@ def test_its_name_without_the_prefix_is_told_the_prefix(
         assert caught.value.code == "SE-A23"
         assert caught.value.fix is not None
         assert f"zoo:{name}" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["zoo:dekr_w32_coco", "dekr_w32_coco"])
+@pytest.mark.parametrize("how", [read_onnx, lambda path: write_bundle(path, Path("a.samkr"))])
+def test_where_its_onnx_is_needed_the_way_there_is_told(
+    how: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SamkrError) as caught:
+        how(Path(name))
+    assert (caught.value.code, caught.value.fix) == (
+        "SE-A23", "samkr-edge export zoo:dekr_w32_coco -o dekr_w32_coco.onnx"
+    )  # fmt: skip
 
 
 def test_a_ready_network_goes_through_the_commands_and_says_where_it_is_from(
