@@ -115,11 +115,18 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
     import modelopt.torch.quantization as mtq
 
     register_sums()
-    config = modelopt_config(policy, assignments)
+    everything_off: dict[str, Any] = {
+        "quant_cfg": [{"quantizer_name": "*", "enable": False}],
+        "algorithm": None,
+    }
     # ModelOpt prints a table per call and warns about packages it could use for language models.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        quantized: PoseNet = mtq.quantize(folded, config, forward_loop=None)
+        quantized: PoseNet = mtq.quantize(folded, everything_off, forward_loop=None)
+        for assignment in assignments:
+            if assignment.quantized:
+                module = quantized.get_submodule(assignment.module)
+                mtq.set_quantizer_by_cfg(module, modelopt_rules(policy, assignment))
     wanted = {a.module for a in assignments if a.quantized}
     found = {name.rpartition(".")[0] for name, _ in enabled_quantizers(quantized)}
     if wanted != found:
@@ -132,27 +139,20 @@ def insert_quantizers(folded: PoseNet, policy: Policy, assignments: list[Assignm
     return quantized
 
 
-def modelopt_config(policy: Policy, assignments: list[Assignment]) -> dict[str, Any]:
-    """ModelOpt's configuration: everything off, then each quantized module by its own name.
+def modelopt_rules(policy: Policy, assignment: Assignment) -> list[dict[str, Any]]:
+    """ModelOpt's rules for the quantizers in one quantized module.
 
-    Naming modules one by one overrides ModelOpt's built-in exclusions, which go by name.
+    Given to that module alone, they override ModelOpt's built-in exclusions, which go by name. In a list for the whole
+    network every rule would be matched with every module.
     """
     fp8 = policy.format == "fp8"
     activation = {"num_bits": E4M3 if fp8 else policy.activation_bits, "axis": None}
-    rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
-    for assignment in assignments:
-        if not assignment.quantized:
-            continue
-        if assignment.op == "conv":
-            axis = 0 if assignment.granularity == "channel" else None
-            weight = {"num_bits": E4M3 if fp8 else policy.bits, "axis": axis}
-            rules.append(
-                {"quantizer_name": f"{assignment.module}.weight_quantizer", "cfg": weight, "enable": True}
-            )
-        rules.append(
-            {"quantizer_name": f"{assignment.module}.*input_quantizer", "cfg": activation, "enable": True}
-        )
-    return {"quant_cfg": rules, "algorithm": None}
+    rules: list[dict[str, Any]] = [{"quantizer_name": "*input_quantizer", "cfg": activation, "enable": True}]
+    if assignment.op == "conv":
+        axis = 0 if assignment.granularity == "channel" else None
+        weight = {"num_bits": E4M3 if fp8 else policy.bits, "axis": axis}
+        rules.append({"quantizer_name": "weight_quantizer", "cfg": weight, "enable": True})
+    return rules
 
 
 def enabled_quantizers(network: nn.Module) -> list[tuple[str, Any]]:
