@@ -22,6 +22,8 @@ from samkr_edge.serve.live import LivePictures, LiveStream
 VIEWERS = 8
 # Seconds after which a viewer who asks for nothing has left.
 _LEFT_S = 15.0
+# Who asked last so long ago may be drawing a picture, and asks again.
+_RECENTLY_S = 1.5
 # Seconds that a request waits for a newer picture; then the viewer asks again.
 _WAIT_S = 8.0
 _VIEWER = re.compile(r"[A-Za-z0-9]{8,32}")
@@ -36,6 +38,7 @@ class Viewers:
     def __init__(self, most: int = VIEWERS) -> None:
         self._most = most
         self._seen: dict[str, float] = {}
+        self._told: set[str] = set()
 
     def admit(self, name: str) -> bool:
         """Whether this viewer may watch; it is noted as there."""
@@ -45,6 +48,15 @@ class Viewers:
             return False
         self._seen[name] = now
         return True
+
+    def tell(self, name: str) -> None:
+        """This viewer's answer says that all is over: it asks for nothing more."""
+        self._told.add(name)
+
+    def untold(self) -> bool:
+        """Whether a viewer that has just asked, and will ask again, does not know yet that all is over."""
+        since = time.monotonic() - _RECENTLY_S
+        return any(at > since and name not in self._told for name, at in list(self._seen.items()))
 
 
 class News:
@@ -81,10 +93,10 @@ class News:
 class LivePage:
     """The answers. ``facts`` are sent as they are: see ``samkr_edge.serve.facts``."""
 
-    def __init__(self, live: LivePictures, facts: Mapping[str, Any]) -> None:
+    def __init__(self, live: LivePictures, facts: Mapping[str, Any], viewers: Viewers) -> None:
         self._live = live
         self._facts = facts
-        self._viewers = Viewers()
+        self._viewers = viewers
         self._news = News()
         live.on_news = self._news.came
         self._files = {
@@ -116,6 +128,7 @@ class LivePage:
         wanted = {index: int(number) for index, number in enumerate(numbers) if number != "-"}
         await self._newer({streams[index]: number for index, number in wanted.items()})
         if self._over():  # who watches only some learns that there is nothing else to wait for
+            self._viewers.tell(viewer)
             wanted = {index: wanted.get(index, 0) for index in range(len(streams))}
         parts = [
             index.to_bytes(4, "big") + streams[index].body
@@ -130,8 +143,7 @@ class LivePage:
     async def _newer(self, wanted: Mapping[LiveStream, int]) -> None:
         """Wait until one of the streams has a picture of a higher number; while waiting, they encode."""
         self._news.here()
-        self._live.asked = time.monotonic()
-        until = self._live.asked + _WAIT_S
+        until = time.monotonic() + _WAIT_S
         for stream in wanted:
             stream.waiting += 1
         try:
@@ -145,9 +157,11 @@ class LivePage:
                 stream.waiting -= 1
 
 
-def application(live: LivePictures, facts: Mapping[str, Any], *, token: str | None, port: int) -> ASGIApp:
+def application(
+    live: LivePictures, facts: Mapping[str, Any], viewers: Viewers, *, token: str | None, port: int
+) -> ASGIApp:
     """The page as an ASGI application, guarded."""
-    page = LivePage(live, facts)
+    page = LivePage(live, facts, viewers)
     routes = [
         *(Route(path, page.file, methods=["GET"]) for path in _PAGE),
         Route("/facts", page.facts, methods=["GET"]),

@@ -130,7 +130,6 @@ class LivePictures:
 
     Attributes:
         encoded: pictures encoded so far, however many viewers got each.
-        asked: ``time.monotonic()`` when a viewer last asked for a picture.
         on_news: called by other threads after a stream has something newer.
     """
 
@@ -148,7 +147,6 @@ class LivePictures:
             LiveStream(name, rate, threshold, self._changed, lambda: self.on_news()) for name in names
         ]
         self.encoded = 0
-        self.asked = float("-inf")
         self.on_news: Callable[[], None] = lambda: None
         self._compared = compared
         self._input = None if compared is None else compared.new_input()

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from samkr_edge.serve.address import Listening
-from samkr_edge.serve.application import application
+from samkr_edge.serve.application import Viewers, application
 from samkr_edge.serve.guard import new_token
 from samkr_edge.serve.live import LivePictures
 
@@ -25,8 +25,8 @@ _LONGEST_REQUEST = 16 << 10
 PATIENCE_S = 20.0
 _LOOK_S = 1.0
 _END_S = 1
-# Who asked last less than a second ago is drawing a picture, and asks once more within this time.
-_LINGER_S = 0.5
+# At most so long the end waits for viewers between two requests: one may be gone.
+_LINGER_S = 1.5
 _JOIN_S = 5.0
 
 
@@ -73,8 +73,9 @@ class PageServer:
         self.link = listening.link(self.token)
         self._listening = listening
         self._live = live
+        self._viewers = Viewers()
         config = uvicorn.Config(
-            application(live, facts, token=self.token, port=listening.port),
+            application(live, facts, self._viewers, token=self.token, port=listening.port),
             http=ImpatientConnection,
             ws="none",
             loop="asyncio",
@@ -100,8 +101,9 @@ class PageServer:
         """Tell who watches that it has ended, then close every connection."""
         for stream in self._live.streams:
             stream.end()
-        if time.monotonic() - self._live.asked < 1:
-            time.sleep(_LINGER_S)
+        until = time.monotonic() + _LINGER_S
+        while self._viewers.untold() and time.monotonic() < until:
+            time.sleep(0.02)
         self._server.should_exit = True
         self._thread.join(_JOIN_S)
         self._listening.socket.close()

@@ -157,13 +157,16 @@ def test_the_page_says_that_the_video_has_ended_and_asks_no_more(browser: Chromi
 def test_a_page_of_one_stream_alone_says_that_the_command_has_ended(
     browser: Chromium, model: PoseModel
 ) -> None:
-    with served("a.mp4", "b.mp4", model=model, rate=15) as page, page.running():
-        tab = browser.open(page.server.link)
-        tab.until("streams.length === 2 && streams.every((stream) => stream.shown > 1)")
-        press(tab, "[data-only='1']")
-        seen = tab.value(PICTURES)
-        tab.until(f"{PICTURES} > {seen + 2}")
-    tab.until("document.getElementById('said').textContent === 'ended'")
+    with served("a.mp4", "b.mp4", model=model, rate=15) as page:
+        with page.running():
+            tab = browser.open(page.server.link)
+            tab.until("streams.length === 2 && streams.every((stream) => stream.shown > 1)")
+            press(tab, "[data-only='1']")
+            seen = tab.value(PICTURES)
+            tab.until(f"{PICTURES} > {seen + 2}")
+        for stream in page.live.streams:
+            stream.end()
+        tab.until("document.getElementById('said').textContent === 'ended'")
     assert tab.errors() == []
     tab.close()
 

@@ -173,6 +173,22 @@ def test_a_viewer_too_many_is_told_so_and_may_come_when_another_has_left(
         assert page.pictures(viewer="onemore1").status == 200
 
 
+def test_the_end_waits_for_viewers_between_two_requests_until_they_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    viewers = application.Viewers()
+    assert not viewers.untold()
+    for name in ("viewer01", "viewer02"):
+        assert viewers.admit(name)
+    viewers.tell("viewer01")
+    assert viewers.untold()
+    viewers.tell("viewer02")
+    assert not viewers.untold()
+    assert viewers.admit("viewer03")
+    monkeypatch.setattr(application, "_RECENTLY_S", -1.0)  # who asked long ago has left
+    assert not viewers.untold()
+
+
 def test_streams_are_asked_for_together_or_one_alone() -> None:
     with served("a.mp4", "camera0") as page, page.running():
         alone = {stream for stream, _, _ in page.pictures("-,0").pictures()}
