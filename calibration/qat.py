@@ -65,15 +65,12 @@ class FineTuning(TrainingHooks):
             quantizer.amax = share.to(weight.device) * _largest(weight, quantizer.amax)
         make_room_for_biases(self._convolutions)
 
-    def terms(
-        self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def terms(self, image: Tensor, maps: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The distance to the teacher's maps, scalars by name.
 
         Args:
             image: normalised (N, 3, H, W).
-            heatmap: the network's, (N, K+1, h, w).
-            offset: the network's, (N, 2K, h, w).
+            maps: the network's: heatmap (N, K+1, h, w) and offset (N, 2K, h, w).
             batch: targets and weights, each (N, ...).
         """
         if self.teacher is None:
@@ -83,10 +80,10 @@ class FineTuning(TrainingHooks):
         return {
             "teacher heatmap": self.teacher_weight
             * self._loss.heatmap_weight
-            * heatmap_loss(heatmap, taught_heatmap, batch["mask"]),
+            * heatmap_loss(maps["heatmap"], taught_heatmap, batch["mask"]),
             "teacher offset": self.teacher_weight
             * self._loss.offset_weight
-            * offset_loss(offset, taught_offset, batch["offset_weight"]),
+            * offset_loss(maps["offset"], taught_offset, batch["offset_weight"]),
         }
 
 

@@ -24,7 +24,8 @@ from samkr_edge.model_card_check import check_card
 from samkr_edge.packages import resolve
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from samkr_edge.ready_name import model_file, ready_instead
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.config import ModelConfig
+from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config, model_names
 from training.unpickling import unpickling_reason
 

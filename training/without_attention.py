@@ -12,6 +12,7 @@ from dataclasses import replace
 from torch import nn
 
 from samkr_edge.errors import SamkrError
+from training.models.offset_net import OffsetNet
 from training.models.pose_net import PoseNet
 
 
@@ -23,7 +24,7 @@ def without_attention(network: PoseNet) -> PoseNet:
     Raises:
         SamkrError: SE-U80 it has none, like DEKR.
     """
-    if not network.config.groups:
+    if not (isinstance(network, OffsetNet) and network.config.groups):
         raise SamkrError(
             "SE-U80",
             f"{network.config.name} has no attention, so there is nothing to leave out",

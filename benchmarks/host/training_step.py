@@ -60,9 +60,8 @@ class TimedStep:
         marks.append(time.perf_counter())
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
-            heatmap, offset, scale = self.network.forward_training(normalise(batch["image"]))
-        heatmap, offset = heatmap.float(), offset.float()
-        terms = self.loss(heatmap, offset, None if scale is None else scale.float(), batch)
+            maps = self.network.forward_training(normalise(batch["image"]))
+        terms = self.loss({name: found.float() for name, found in maps.items()}, batch)
         marks.append(self._now())
         torch.stack(list(terms.values())).sum().backward()
         marks.append(self._now())

@@ -16,7 +16,7 @@ from training import gpu_checks
 from training.checkpoint import Checkpoint
 from training.loop.update import Updater
 from training.models import looped_head
-from training.models.pose_net import ModelConfig
+from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
 SMALL = ModelConfig(

@@ -16,7 +16,7 @@ from training.data.rendered.scene import SceneSettings
 from training.loop.fit import fit
 from training.loop.recipe import Recipe
 from training.loop.run import FINAL
-from training.models.pose_net import ModelConfig
+from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
 SMALL = ModelConfig(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from calibration.channel_ties import FIXED, ChannelTies, trace_ties
 from calibration.equalise import rescale
 from training.models.adaptive_conv import AffineSampling
+from training.models.config import ModelConfig
 from training.models.fold import fold_batch_norms
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.pose_net import PoseNet
 from training.models.zoo import build_model
 
 SMALL = ModelConfig(

@@ -131,11 +131,11 @@ def test_a_network_is_already_where_its_own_maps_would_have_it(source: Checkpoin
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     heatmap, offset = network(image)
     batch = {"mask": torch.ones_like(heatmap), "offset_weight": torch.ones_like(offset)}
-    terms = hooks.terms(image, heatmap, offset, batch)
+    terms = hooks.terms(image, {"heatmap": heatmap, "offset": offset}, batch)
     assert sorted(terms) == ["teacher heatmap", "teacher offset"]
     # Not zero: the teacher keeps no gradients, and sums its convolutions in another order.
     assert all(float(value.detach()) < 1e-10 for value in terms.values())
-    moved = hooks.terms(image, heatmap + 0.1, offset + 1, batch)
+    moved = hooks.terms(image, {"heatmap": heatmap + 0.1, "offset": offset + 1}, batch)
     assert all(float(value.detach()) > 0 for value in moved.values())
 
 

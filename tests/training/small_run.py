@@ -11,7 +11,7 @@ from samkr_edge.pose.skeleton import COCO17
 from training.checkpoint import Checkpoint
 from training.loop.fit import fit
 from training.loop.recipe import Recipe
-from training.models.pose_net import ModelConfig
+from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
 SMALL = ModelConfig(

@@ -19,7 +19,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import load_rescoring
 from samkr_edge.pose.skeleton import COCO17, CROWDPOSE14, Skeleton
 from training.checkpoint import load_checkpoint, network_of
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.config import ModelConfig
+from training.models.pose_net import PoseNet
 from training.models.zoo import build_model, model_config
 from training.weight_import.loading import load_into, recognise
 from training.weight_import.reading import read_weights

@@ -8,12 +8,16 @@ import typer
 
 from samkr_edge.cli.options import AsJson
 
-# As printed in the SAMKR paper (Table 3) and in DEKR's README: million parameters, "GFLOPs".
+# As printed in the SAMKR paper (Table 3) and in the READMEs of the others: million parameters, "GFLOPs".
 PRINTED = {
     "samkr_w32": ("29.6", "44.9", "SAMKR, Table 3"),
     "samkr_w48": ("65.7", "140.9", "SAMKR, Table 3"),
     "dekr_w32": ("29.6", "45.4", "DEKR"),
     "dekr_w48": ("65.7", "141.5", "DEKR"),
+    "higherhrnet_w32": ("28.6", "47.9", "HigherHRNet"),
+    "higherhrnet_w48": ("63.8", "154.3", "HigherHRNet"),
+    "swahr_w32": ("28.6", "48.0", "SAMKR, Table 3"),
+    "swahr_w48": ("63.8", "154.6", "SAMKR, Table 3"),
 }
 
 
@@ -53,7 +57,7 @@ def models(
             table.add_row(
                 config.name,
                 f"{height}x{width}",
-                str(config.channels),
+                str(config.channels or ""),
                 str(config.groups or ""),
                 f"{cost.parameters:,}",
                 f"{cost.macs / 1e9:.3f}",

@@ -25,15 +25,12 @@ class TrainingHooks:
     def before_step(self, network: nn.Module, done: float) -> None:
         """Called before each update; ``done`` is the share of the run that is done, 0..1."""
 
-    def terms(
-        self, image: Tensor, heatmap: Tensor, offset: Tensor, batch: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def terms(self, image: Tensor, maps: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """More terms of the loss, scalars by name.
 
         Args:
             image: normalised (N, 3, H, W).
-            heatmap: the network's, float32 (N, K+1, h, w).
-            offset: the network's, float32 (N, 2K, h, w), map pixels.
+            maps: the network's, float32 (N, C, h, w), by the names of its ``forward_training``.
             batch: targets and weights of the training set, each (N, ...).
         """
         return {}

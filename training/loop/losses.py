@@ -86,21 +86,19 @@ class PoseLoss:
     def __init__(self, settings: LossSettings | None = None) -> None:
         self.settings = settings or LossSettings()
 
-    def __call__(
-        self, heatmap: Tensor, offset: Tensor, scale: Tensor | None, batch: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def __call__(self, maps: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Terms times their factors: ``heatmap``, ``offset`` and with SWAHR ``scale``, scalars; the loss is their sum.
 
         Args:
-            heatmap: (N, K+1, h, w) float32.
-            offset: (N, 2K, h, w) float32.
-            scale: output of the scale branch, (N, K+1, h, w) or (N, K, h, w), or None.
+            maps: ``heatmap`` (N, K+1, h, w) and ``offset`` (N, 2K, h, w), float32; ``scale`` (N, K+1, h, w) or
+                (N, K, h, w) where the network has a scale branch.
             batch: ``heatmap``, ``mask``, ``valid``, ``offset``, ``offset_weight`` of the training set, each (N, ...).
         """
         settings = self.settings
+        heatmap = maps["heatmap"]
         terms: dict[str, Tensor] = {}
-        if settings.kind == "swahr" and scale is not None:
-            adapted, regulariser = swahr_loss(heatmap, batch["heatmap"], scale, batch["valid"])
+        if settings.kind == "swahr" and "scale" in maps:
+            adapted, regulariser = swahr_loss(heatmap, batch["heatmap"], maps["scale"], batch["valid"])
             terms["heatmap"] = settings.heatmap_weight * adapted
             terms["scale"] = settings.scale_weight * regulariser
         else:
@@ -108,6 +106,6 @@ class PoseLoss:
                 heatmap, batch["heatmap"], batch["mask"]
             )
         terms["offset"] = settings.offset_weight * offset_loss(
-            offset, batch["offset"], batch["offset_weight"]
+            maps["offset"], batch["offset"], batch["offset_weight"]
         )
         return terms

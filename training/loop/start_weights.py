@@ -11,7 +11,8 @@ from samkr_edge.errors import SamkrError
 from samkr_edge.files.named import missing_file
 from samkr_edge.ready_name import PREFIX, is_ready_name, ready_instead
 from training.checkpoint import load_checkpoint
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.config import ModelConfig
+from training.models.pose_net import PoseNet
 from training.ready.table import ready_network
 
 FROM_SCRATCH = "none"

@@ -40,8 +40,9 @@ class Updater:
         self._share = team.share(recipe.accumulate)
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network.to(team.device, memory_format=self._layout)  # type: ignore[call-overload]
-        if network.heatmap_head.scale is not None and recipe.loss.kind != "swahr":
-            network.heatmap_head.scale.requires_grad_(False)  # no loss uses it
+        if recipe.loss.kind != "swahr":
+            for branch in network.scale_branches:  # no loss uses them
+                branch.requires_grad_(False)
         self._network, self._recipe, self._team = network, recipe, team
         self.precision = computed(recipe.precision, team.device)
         self._half = half_type(self.precision)
@@ -99,10 +100,10 @@ class Updater:
         """Add the gradients of one batch; returns its loss terms."""
         image = normalise(batch["image"]).contiguous(memory_format=self._layout)  # (N, 3, H, W)
         with torch.autocast(image.device.type, dtype=self._half, enabled=self._half is not None):
-            heatmap, offset, scale = self._forward(image)
-        heatmap, offset = heatmap.float(), offset.float()
-        terms = self._loss(heatmap, offset, None if scale is None else scale.float(), batch)
-        terms |= self._hooks.terms(image, heatmap, offset, batch)
+            maps = self._forward(image)
+        maps = {name: found.float() for name, found in maps.items()}
+        terms = self._loss(maps, batch)
+        terms |= self._hooks.terms(image, maps, batch)
         values = torch.stack(list(terms.values()))
         self.scaler.scale(values.sum() / self._share).backward()
         return dict(zip(terms, values.tolist(), strict=True))
@@ -115,7 +116,7 @@ class _TrainingForward(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         return self.network.forward_training(image)
 
 

@@ -31,7 +31,7 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
         ValueError: a batch normalisation is left that follows no convolution.
     """
     folded = copy.deepcopy(network).eval()
-    folded.heatmap_head.scale = None
+    folded.drop_scale_branches()
     for module in list(folded.modules()):
         pairs = [pair for pair in _PAIRS if isinstance(getattr(module, pair[1], None), nn.BatchNorm2d)]
         if isinstance(module, nn.Sequential):
@@ -39,7 +39,7 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
             pairs += [pair for pair in pairwise(names) if _is_pair(module, pair)]
         for conv_name, bn_name in pairs:
             conv, norm = getattr(module, conv_name), getattr(module, bn_name)
-            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
             setattr(module, bn_name, nn.Identity())
     left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if left:
@@ -49,4 +49,4 @@ def fold_batch_norms(network: PoseNet) -> PoseNet:
 
 def _is_pair(module: nn.Sequential, pair: tuple[str, str]) -> bool:
     first, second = (module._modules[name] for name in pair)
-    return isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+    return isinstance(first, nn.Conv2d | nn.ConvTranspose2d) and isinstance(second, nn.BatchNorm2d)

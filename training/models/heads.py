@@ -6,7 +6,6 @@ feature, which half precision rounds away, and an offset of 30 pixels would come
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from training.models.adaptive_conv import AdaptiveBlock, AffineSampling
@@ -16,11 +15,30 @@ from training.models.hrnet import BasicBlock, conv_bn
 from training.models.subspace_attention import SubspaceAttention
 
 
+class ScaleBranch(nn.Sequential):
+    """SWAHR's (Luo et al., CVPR 2021): features (N, C, h, w) -> (N, ``channels``, h, w), one map for each heatmap.
+
+    It predicts how much each Gaussian of the target should be sharpened. Only the loss uses it; it is never exported.
+    """
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, channels, 1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 9, padding=4, groups=channels),
+        )
+
+    def initialise(self) -> None:
+        """Nothing is sharpened at first: the last convolution is 0."""
+        for parameter in self[-1].parameters():
+            nn.init.zeros_(parameter)
+
+
 class HeatmapHead(nn.Module):
     """(N, C, h, w) -> (N, K+1, h, w); the last channel is the person centre. No sigmoid, as in DEKR.
 
-    ``scale_branch`` adds SWAHR's branch (Luo et al., CVPR 2021), which predicts how much each Gaussian of the target
-    should be sharpened. Only the loss uses it; it is never exported.
+    ``scale_branch`` adds a ``ScaleBranch``, for training only.
     """
 
     def __init__(self, inputs: int, width: int, keypoints: int, scale_branch: bool) -> None:
@@ -28,16 +46,7 @@ class HeatmapHead(nn.Module):
         self.transition = nn.Sequential(*conv_bn(inputs, width, 1), nn.ReLU(inplace=True))
         self.block = BasicBlock(width)
         self.final = nn.Conv2d(width, keypoints + 1, 1)
-        self.scale = (
-            nn.Sequential(
-                nn.Conv2d(width, keypoints + 1, 1),
-                nn.BatchNorm2d(keypoints + 1),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(keypoints + 1, keypoints + 1, 9, padding=4, groups=keypoints + 1),
-            )
-            if scale_branch
-            else None
-        )
+        self.scale = ScaleBranch(width, keypoints + 1) if scale_branch else None
 
     def features(self, x: Tensor) -> Tensor:
         return self.block(self.transition(x))
@@ -45,10 +54,11 @@ class HeatmapHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._heatmap(self.features(x))
 
-    def forward_training(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (N, C, h, w) -> heatmap (N, K+1, h, w); SWAHR's scale map, same shape, where the branch exists."""
+    def forward_training(self, x: Tensor) -> dict[str, Tensor]:
+        """Features (N, C, h, w) -> ``heatmap`` (N, K+1, h, w), and SWAHR's ``scale``, same shape, where it exists."""
         y = self.features(x)
-        return self._heatmap(y), None if self.scale is None else self.scale(y)
+        maps = {"heatmap": self._heatmap(y)}
+        return maps if self.scale is None else {**maps, "scale": self.scale(y)}
 
     def _heatmap(self, y: Tensor) -> Tensor:
         with without_autocast(y):
@@ -98,19 +108,12 @@ class OffsetHead(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """DEKR's initialisation: convolutions N(0, 0.001), biases 0; the adaptive kernels keep torch's default."""
+    """The papers' initialisation: convolutions N(0, 0.001), biases 0; the adaptive kernels keep torch's default."""
     for name, child in module.named_modules():
-        if isinstance(child, nn.Conv2d) and not name.endswith("adapt_conv"):
+        if isinstance(child, nn.Conv2d | nn.ConvTranspose2d) and not name.endswith("adapt_conv"):
             nn.init.normal_(child.weight, std=0.001)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
     for child in module.modules():
-        if isinstance(child, AffineSampling):
+        if isinstance(child, AffineSampling | ScaleBranch):
             child.initialise()
-        if isinstance(child, HeatmapHead) and child.scale is not None:
-            last = child.scale[-1]
-            assert isinstance(last, nn.Conv2d)
-            nn.init.zeros_(last.weight)
-            with torch.no_grad():
-                assert last.bias is not None
-                last.bias.zero_()

@@ -1,4 +1,4 @@
-"""HRNet, the backbone of DEKR and SAMKR.
+"""HRNet, the backbone of all networks here.
 
 Paper: Sun et al., Deep High-Resolution Representation Learning, CVPR 2019. Parameter names are those of the official
 code (HRNet/DEKR), so that its weights load by name. Stride of every output: 4 (branch 0), 8, 16, 32.
@@ -64,20 +64,22 @@ class FuseModule(nn.Module):
 
     Branch i has ``channels[i]`` channels at stride 4 * 2^i. Branch j > i reaches output i through a 1x1 convolution and
     nearest up-sampling, branch j < i through (i - j) strided 3x3 convolutions, all but the last with a ReLU.
+    ``first_only`` leaves out the other outputs.
     """
 
-    def __init__(self, channels: Sequence[int], blocks: int) -> None:
+    def __init__(self, channels: Sequence[int], blocks: int, *, first_only: bool = False) -> None:
         super().__init__()
         count = len(channels)
+        outputs = 1 if first_only else count
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels
         )
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._path(channels, source, target) for source in range(count))
-            for target in range(count)
+            for target in range(outputs)
         )
-        self.sums = nn.ModuleList(ResolutionSum(count) for _ in range(count))
-        self.relus = nn.ModuleList(nn.ReLU(inplace=True) for _ in range(count))
+        self.sums = nn.ModuleList(ResolutionSum(count) for _ in range(outputs))
+        self.relus = nn.ModuleList(nn.ReLU(inplace=True) for _ in range(outputs))
 
     @staticmethod
     def _path(channels: Sequence[int], source: int, target: int) -> nn.Module:
@@ -107,6 +109,8 @@ class FuseModule(nn.Module):
 class HRNet(nn.Module):
     """(N, 3, H, W) normalised image -> (N, 15 * C, H / 4, W / 4): four branches, resized and concatenated.
 
+    With ``first_only`` the last module gives its stride-4 branch alone: (N, C, H / 4, W / 4), as HigherHRNet has it.
+
     Args:
         width: channels of the stride-4 branch; 32 and 48 in the papers.
         stem: channels of the two stem convolutions and inside the bottlenecks; 64 in the papers.
@@ -116,7 +120,14 @@ class HRNet(nn.Module):
     """
 
     def __init__(
-        self, width: int, stem: int, bottlenecks: int, modules: tuple[int, int, int], blocks: int
+        self,
+        width: int,
+        stem: int,
+        bottlenecks: int,
+        modules: tuple[int, int, int],
+        blocks: int,
+        *,
+        first_only: bool = False,
     ) -> None:
         super().__init__()
         channels = [width * 2**i for i in range(4)]
@@ -134,12 +145,20 @@ class HRNet(nn.Module):
         self.transition2 = _new_branch(channels, 2)
         self.stage3 = nn.Sequential(*(FuseModule(channels[:3], blocks) for _ in range(modules[1])))
         self.transition3 = _new_branch(channels, 3)
-        self.stage4 = nn.Sequential(*(FuseModule(channels, blocks) for _ in range(modules[2])))
-        self.upsamples = nn.ModuleList(
-            nn.Upsample(scale_factor=float(2**i), mode="bilinear", align_corners=False) for i in range(1, 4)
+        self.stage4 = nn.Sequential(
+            *(
+                FuseModule(channels, blocks, first_only=first_only and index == modules[2] - 1)
+                for index in range(modules[2])
+            )
         )
-        self.concat = ChannelConcat(4)
-        self.channels = sum(channels)
+        self.first_only = first_only
+        self.channels = width if first_only else sum(channels)
+        if not first_only:
+            self.upsamples = nn.ModuleList(
+                nn.Upsample(scale_factor=float(2**i), mode="bilinear", align_corners=False)
+                for i in range(1, 4)
+            )
+            self.concat = ChannelConcat(4)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(image)))
@@ -148,6 +167,9 @@ class HRNet(nn.Module):
         y = self.stage2([transition(x) for transition in self.transition1])
         y = self.stage3([*y, self.transition2[2](y[-1])])
         y = self.stage4([*y, self.transition3[3](y[-1])])
+        if self.first_only:
+            first: Tensor = y[0]
+            return first
         resized = [up(branch) for up, branch in zip(self.upsamples, y[1:], strict=True)]
         return self.concat([y[0], *resized])
 

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from training.models.adaptive_conv import AdaptiveBlock
 from training.models.heads import OffsetHead
+from training.models.offset_net import OffsetNet
 from training.models.subspace_attention import SubspaceAttention
-from training.models.zoo import build_model, model_config
+from training.models.zoo import model_config
 
 
 def both_heads(name: str, keypoints: int) -> dict[str, nn.Module]:
     """The offset head of a zoo network as ``grouped`` and as ``looped``, with weights that sample a few pixels away."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head: OffsetHead = build_model(model_config(name, keypoints)).offset_head
+        head: OffsetHead = OffsetNet(model_config(name, keypoints)).offset_head
         with torch.no_grad():
             for parameter_name, parameter in head.named_parameters():
                 if "sampling.affine" in parameter_name:

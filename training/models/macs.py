@@ -1,7 +1,9 @@
 """Count parameters and multiply-accumulates of a network, without running it.
 
 Convolutions count as in HRNet's and DEKR's own tool: output size x kernel weights. Adaptive (deformable) convolutions
-are included; bilinear sampling, batch norms and additions are not. The GFLOPs of these papers are GMACs. The tool
+are included; bilinear sampling, batch norms and additions are not. A transposed convolution counts by its output's size
+too, as in HigherHRNet's and SWAHR's printed figures: at stride 2 that is four times what it multiplies. The GFLOPs of
+these papers are GMACs. The tool
 behind SAMKR's printed 44.9 did not count deformable convolutions, so its numbers are below ours and cannot be compared
 with DEKR's 45.4, which does count them.
 """
@@ -15,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.config import ModelConfig
+from training.models.pose_net import PoseNet
 from training.models.zoo import build_model
 
 
@@ -41,7 +44,7 @@ def count_macs(network: PoseNet, input_size: tuple[int, int]) -> dict[str, int]:
     macs: dict[str, int] = defaultdict(int)
 
     def hook(name: str) -> Any:
-        def count(module: nn.Conv2d, inputs: Any, output: torch.Tensor) -> None:
+        def count(module: nn.Conv2d | nn.ConvTranspose2d, inputs: Any, output: torch.Tensor) -> None:
             macs[name] += module.weight.numel() * output.shape[2] * output.shape[3] * output.shape[0]
 
         return count
@@ -49,7 +52,7 @@ def count_macs(network: PoseNet, input_size: tuple[int, int]) -> dict[str, int]:
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     ]
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     through = nn.Identity().forward

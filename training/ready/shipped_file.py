@@ -59,7 +59,7 @@ def read_shipped(path: Path) -> Checkpoint:
     import torch
 
     from training.checkpoint import Checkpoint
-    from training.models.pose_net import ModelConfig
+    from training.models.config import ModelConfig
 
     weights, about = _read(path)
     state, begin = {}, 0

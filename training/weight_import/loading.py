@@ -11,7 +11,8 @@ from torch import Tensor
 
 from samkr_edge.errors import SamkrError
 from samkr_edge.evaluation.rescoring import LAYERS
-from training.models.pose_net import ModelConfig, PoseNet
+from training.models.config import ModelConfig
+from training.models.pose_net import PoseNet
 from training.weight_import.layouts import BACKBONE, COUNTER, Place, layout_of
 from training.weight_import.reading import named
 

@@ -16,7 +16,7 @@ from training.checkpoint import Checkpoint
 from training.loop.fit import fit
 from training.loop.recipe import Recipe
 from training.loop.recipe_file import load_recipe, recipe_names
-from training.models.pose_net import ModelConfig
+from training.models.config import ModelConfig
 from training.models.zoo import build_model, model_config
 
 QUICK = ["schedule.steps=2", "data.input_size=[64, 64]", "batch_size=2", "accumulate=1", "data.split=train",

@@ -93,7 +93,7 @@ def test_pose_loss_applies_factors_and_uses_the_scale_only_with_swahr() -> None:
     maps = _maps()
     offset = torch.zeros_like(maps["offset"])
     plain = PoseLoss(LossSettings(heatmap_weight=2.0, offset_weight=0.5))(
-        maps["predicted"], offset, maps["scale"], maps
+        {"heatmap": maps["predicted"], "offset": offset, "scale": maps["scale"]}, maps
     )
     assert set(plain) == {"heatmap", "offset"}
     assert plain["heatmap"].item() == pytest.approx(
@@ -102,9 +102,11 @@ def test_pose_loss_applies_factors_and_uses_the_scale_only_with_swahr() -> None:
     assert plain["offset"].item() == pytest.approx(
         0.5 * offset_loss(offset, maps["offset"], maps["offset_weight"]).item()
     )
-    swahr = PoseLoss(LossSettings("swahr"))(maps["predicted"], offset, maps["scale"], maps)
+    swahr = PoseLoss(LossSettings("swahr"))(
+        {"heatmap": maps["predicted"], "offset": offset, "scale": maps["scale"]}, maps
+    )
     assert set(swahr) == {"heatmap", "offset", "scale"}
-    assert set(PoseLoss(LossSettings("swahr"))(maps["predicted"], offset, None, maps)) == {
+    assert set(PoseLoss(LossSettings("swahr"))({"heatmap": maps["predicted"], "offset": offset}, maps)) == {
         "heatmap",
         "offset",
     }
@@ -129,7 +131,8 @@ def test_swahr_weighs_the_background_itself_within_the_valid_area_alone() -> Non
         batch = {name: torch.from_numpy(value)[None] for name, value in targets._asdict().items()}
         loss = PoseLoss(LossSettings("swahr"))
         found += [
-            loss(predicted, offset, scale, batch)["heatmap"].item() for predicted in (heatmap, elsewhere)
+            loss({"heatmap": predicted, "offset": offset, "scale": scale}, batch)["heatmap"].item()
+            for predicted in (heatmap, elsewhere)
         ]
     assert len(set(found)) == 1
     expected, _ = swahr_loss(heatmap, batch["heatmap"], scale, torch.from_numpy(valid))

@@ -31,7 +31,7 @@ from training.loop.recipe import Recipe, Section
 from training.loop.schedule import rate_factor
 from training.loop.validation import Validation
 from training.models import zoo
-from training.models.pose_net import ModelConfig
+from training.models.config import ModelConfig
 from training.models.zoo import build_model
 
 VALUES: dict[str, Any] = {

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from samkr_edge.errors import SamkrError
 from training.models import adaptive_conv
 from training.models.adaptive_conv import AdaptiveBlock
+from training.models.config import ModelConfig
 from training.models.fold import fold_batch_norms
 from training.models.grouped_conv import GroupedNarrowing, GroupedPointwise
 from training.models.heads import OffsetHead
 from training.models.macs import count_cost
-from training.models.pose_net import ModelConfig
 from training.models.subspace_attention import SubspaceAttention
 from training.models.zoo import build_model, model_config, model_names
 
