@@ -98,7 +98,7 @@ class GroupingNet(nn.Module):
         return maps
 
     def forward_training(self, image: Tensor) -> dict[str, Tensor]:
-        """The maps that the loss needs; see ``GroupingHead.forward_training``."""
+        """Image (N, 3, H, W) -> the maps (N, K, h, w) that the loss needs; see ``GroupingHead.forward_training``."""
         return self.grouping_head.forward_training(self.backbone(image))
 
     def drop_scale_branches(self) -> None:

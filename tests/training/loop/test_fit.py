@@ -206,8 +206,8 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
     whole = PoseLoss.__call__
     steps = []
 
-    def poisoned(self: Any, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
-        terms = whole(self, heatmap, *rest)
+    def poisoned(self: Any, maps: dict[str, torch.Tensor], batch: Any) -> dict[str, torch.Tensor]:
+        heatmap, terms = maps["heatmap"], whole(self, maps, batch)
         steps.append(terms)
         if len(steps) == 3:
             # sqrt(0) is finite and has an infinite slope.

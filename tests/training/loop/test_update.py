@@ -99,8 +99,8 @@ def test_nothing_of_a_step_is_left_on_another_device(people: KeypointDataset) ->
     batches = Batches(TrainingSet(people, (64, 64)), 4, 0, 1, 1)
     batch = {name: value.to(device) for name, value in batches.next().items()}
     batches.close()
-    heatmap, offset, scale = updater._forward(normalise(batch["image"]))
-    sum(updater._loss(heatmap, offset, scale, batch).values()).backward()
+    maps = updater._forward(normalise(batch["image"]))
+    sum(updater._loss(maps, batch).values()).backward()
     assert {parameter.grad.device for parameter in network.parameters()} == {device}
     updater.average.update(network)
     assert {tensor.device for tensor in updater.average.state.values()} == {device}
@@ -127,8 +127,8 @@ def test_a_gradient_beyond_fp16_leaves_the_step_out_and_halves_the_scale(
     whole = PoseLoss.__call__
     calls = []
 
-    def poisoned(self: PoseLoss, heatmap: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
-        terms = whole(self, heatmap, *rest)
+    def poisoned(self: PoseLoss, maps: dict[str, torch.Tensor], batch: Any) -> dict[str, torch.Tensor]:
+        heatmap, terms = maps["heatmap"], whole(self, maps, batch)
         calls.append(None)
         if len(calls) == 3:
             terms["heatmap"] = (

@@ -25,7 +25,8 @@ def random_weights(network: nn.Module) -> None:
                 if module.bias is not None:
                     module.bias.normal_(std=0.1)
             if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None and module.running_var is not None
+                assert module.running_mean is not None
+                assert module.running_var is not None
                 module.running_mean.normal_(std=0.2)
                 module.running_var.uniform_(0.5, 2)
                 module.weight.normal_(1, 0.15)
@@ -70,17 +71,20 @@ def test_only_training_has_the_scale_branches(tiny: GroupingNet, image: Tensor) 
         assert sorted(plain.forward_training(image)) == ["heatmap", "heatmap_low", "tag"]
         for found, expected in zip(plain(image), tiny(image), strict=True):
             assert torch.equal(found, expected)
-    assert len(tiny.scale_branches) == 2 and not plain.scale_branches
+    assert len(tiny.scale_branches) == 2
+    assert not plain.scale_branches
 
 
 def test_the_deployed_heatmap_is_the_mean_of_both_resolutions(tiny: GroupingNet, image: Tensor) -> None:
     with torch.no_grad():
         maps, (heatmap, tag) = tiny.forward_training(image), tiny(image)
-    assert heatmap.shape == (2, 5, 32, 48) and tag.shape == (2, 5, 16, 24)
+    assert heatmap.shape == (2, 5, 32, 48)
+    assert tag.shape == (2, 5, 16, 24)
     low = nn.functional.interpolate(maps["heatmap_low"], scale_factor=2, mode="bilinear", align_corners=False)
     torch.testing.assert_close(heatmap, (low + maps["heatmap"]) / 2)
     assert torch.equal(tag, maps["tag"])
-    assert maps["scale"].shape == maps["heatmap"].shape and maps["scale_low"].shape == tag.shape
+    assert maps["scale"].shape == maps["heatmap"].shape
+    assert maps["scale_low"].shape == tag.shape
 
 
 def test_folding_changes_nothing_but_rounding(tiny: GroupingNet, image: Tensor) -> None:
@@ -108,7 +112,8 @@ def test_the_papers_start_leaves_the_scale_branch_at_zero() -> None:
     network = build_model(replace(model_config("swahr_tiny", 5), default_init=False))
     with torch.no_grad():
         maps = network.forward_training(torch.randn(1, 3, 64, 64))
-    assert not maps["scale"].any() and not maps["scale_low"].any()
+    assert not maps["scale"].any()
+    assert not maps["scale_low"].any()
     deconv = network.get_submodule("grouping_head.deconv.0")
     assert isinstance(deconv, nn.ConvTranspose2d)
     assert 0.0005 < float(deconv.weight.detach().std()) < 0.0015
